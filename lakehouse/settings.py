@@ -1,0 +1,84 @@
+"""Every setting, once. Each is an environment variable with the prefix `LAKEHOUSE_`; the README lists them."""
+
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from lakehouse.errors import LakehouseError
+
+
+def _start_of_last_year() -> date:
+    return date(datetime.now(UTC).year - 1, 1, 1)
+
+
+class Settings(BaseSettings):
+    """The settings of one lakehouse, read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", frozen=True)
+
+    home: Path = Field(
+        Path(".lakehouse"), description="Where state lives: storage, credentials, Dagster's history, logs."
+    )
+    streams: tuple[Path, ...] = Field((), description="Further folders of streams, as a JSON list of paths.")
+
+    storage: Literal["embedded", "external"] = Field(
+        "embedded",
+        description="`embedded` starts SeaweedFS under the home; `external` uses the S3 and catalog named below.",
+    )
+    bucket: str = Field("lake", description="The bucket of landing and serving objects.")
+    s3_endpoint: str | None = Field(None, description="URL of an S3 server; unset means AWS.")
+    s3_region: str = Field("us-east-1", description="Region of the buckets.")
+    s3_access_key_id: str | None = Field(None, description="S3 key; unset means the AWS credential chain.")
+    s3_secret_access_key: SecretStr | None = Field(None, description="S3 secret.")
+    catalog: Literal["rest", "glue"] = Field(
+        "rest", description="Kind of the Iceberg catalog when storage is external."
+    )
+    catalog_uri: str | None = Field(None, description="URL of the REST catalog, or of Glue when it is not AWS's own.")
+    catalog_warehouse: str = Field(
+        "s3://tables", description="Where tables live: the REST catalog's warehouse, or an S3 prefix for Glue."
+    )
+    catalog_prefix: str | None = Field(None, description="Path prefix of the REST catalog.")
+    catalog_credential: SecretStr | None = Field(None, description="OAuth `id:secret` of the REST catalog.")
+    catalog_token: SecretStr | None = Field(None, description="Bearer token of the REST catalog.")
+
+    memory_limit_mb: int = Field(
+        1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it spills."
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Threads DuckDB may use in one process; unset means one a core."
+    )
+
+    realtime_start: date = Field(default_factory=_start_of_last_year, description="First day with hourly partitions.")
+    webhook_url: str | None = Field(None, description="Where the run-failure sensor posts a JSON message.")
+    dagster_port: int = Field(
+        3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
+    )
+
+    @model_validator(mode="after")
+    def _external_is_complete(self) -> "Settings":
+        if self.storage == "external" and self.catalog == "rest" and not self.catalog_uri:
+            raise ValueError("LAKEHOUSE_STORAGE=external with a REST catalog needs LAKEHOUSE_CATALOG_URI")
+        return self
+
+    @property
+    def root(self) -> Path:
+        """The home as an absolute path."""
+        return self.home.expanduser().absolute()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process. Raises LakehouseError naming each variable that is wrong."""
+    try:
+        return Settings()
+    except ValueError as problem:
+        errors = getattr(problem, "errors", lambda: [])()
+        wrong = "; ".join(
+            f"LAKEHOUSE_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" if e["loc"] else str(e["msg"])
+            for e in errors
+        )
+        raise LakehouseError(f"A setting is wrong: {wrong or problem}") from problem
