@@ -1,0 +1,224 @@
+"""The SQL that a contract generates: one cleaning, used by realtime and by silver alike.
+
+Its input is a relation of bronze rows (all fields as text, plus the columns of `BRONZE_COLUMNS`). Nothing here runs SQL.
+"""
+
+from collections.abc import Mapping
+
+from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field, FieldType
+
+BRONZE_COLUMNS = ("_extra", "_raw", "_defect", "_object", "_row", "_arrived_at")
+"""What a bronze row has beside its fields: unknown fields as JSON, the row's exact text and the reader's reasons where
+it could not be read, the landing object and the record number in it, and when it arrived (UTC)."""
+
+INTEGER = r"[+-]?[0-9]+(\.0*)?"
+DOUBLE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"
+BOOLEAN = r"(?i)true|false"
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+TIMESTAMP_UTC = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([T ]{_TIME}Z?)?"
+TIMESTAMP_OFFSET = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_TIME}[+-][0-9]{{2}}(:?[0-9]{{2}})?"
+"""The texts that are read as values: each is matched whole before it is cast, for engines differ in what they let pass
+(ISO 8601 for times, to the microsecond, for more could not be kept)."""
+
+
+def quote(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """`text` as an SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def decimal_pattern(scale: int) -> str:
+    """The texts that are exact decimals of `scale`: further digits may only be zeros."""
+    return rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
+
+
+def value_sql(field_type: FieldType, text: str) -> str:
+    """The SQL of a typed value from the SQL of its text; null where the text is not such a value."""
+
+    def matching(pattern: str, value: str) -> str:
+        return f"case when regexp_full_match({text}, {literal(pattern)}) then {value} end"
+
+    match field_type.kind:
+        case "string":
+            return text
+        case "integer":
+            return matching(INTEGER, f"try_cast({text} as bigint)")
+        case "double":
+            finite = f"case when abs(try_cast({text} as double)) <= 1.7976931348623157e308 then try_cast({text} as double) end"
+            return matching(DOUBLE, finite)
+        case "decimal":
+            return matching(decimal_pattern(field_type.scale), f"try_cast({text} as {field_type.sql})")
+        case "boolean":
+            return matching(BOOLEAN, f"try_cast({text} as boolean)")
+        case "timestamp":
+            return (
+                f"case when regexp_full_match({text}, {literal(TIMESTAMP_UTC)}) then try_cast({text} as timestamp)"
+                f" when regexp_full_match({text}, {literal(TIMESTAMP_OFFSET)})"
+                f" then try_cast({text} as timestamptz) at time zone 'UTC' end"
+            )
+        case "list":
+            texts = f"len(list_filter(json_type({text}, '$[*]'), lambda kind: kind <> 'VARCHAR')) = 0"
+            return (
+                f"case when json_valid({text}) and json_type({text}) = 'ARRAY' and {texts}"
+                f" then from_json({text}, '[\"VARCHAR\"]') end"
+            )
+
+
+def day_sql(contract: Contract, source: str = "bronze") -> str:
+    """The SQL of a bronze row's `dt`: the date of its event time, or of its arrival where the event time is a breach."""
+    event_time = contract.field(contract.event_time)
+    time = value_sql(event_time.type, f"{source}.{quote(event_time.name)}")
+    arrived = f"{source}._arrived_at"
+    return (
+        f"case when {time} >= {_history_start(contract)} and {time} <= {arrived} + interval 1 day"
+        f" then cast({time} as date) else cast({arrived} as date) end"
+    )
+
+
+def clean_sql(contract: Contract, source: str = "bronze") -> str:
+    """A SELECT over `source` of all its rows: typed fields, dt, _arrived_at, _object, _row, and `_valid`."""
+    fields = ",\n  ".join(quote(f.name) for f in contract.fields)
+    sound = "\n    and ".join(f"not coalesce({condition}, false)" for condition, _ in _breaches(contract))
+    return f"""select
+  {fields},
+  dt,
+  _arrived_at,
+  _object,
+  _row,
+  _defect is null
+    and {sound} as _valid
+from {_typed(contract, source)}"""
+
+
+def quarantine_sql(contract: Contract, source: str = "bronze") -> str:
+    """A SELECT over `source` of the rows that break the contract: dt, raw text, every reason, where it came from,
+    and `_defect`.
+    """
+    reasons = ",\n    ".join(
+        ["_defect"] + [f"case when {condition} then {literal(reason)} end" for condition, reason in _breaches(contract)]
+    )
+    raw = raw_sql(contract, {f.name: _text(f) for f in contract.fields})
+    return f"""select
+  dt,
+  {raw} as raw,
+  list_filter([
+    {reasons}
+  ], lambda reason: reason is not null) as reasons,
+  _object,
+  _row,
+  _arrived_at,
+  _defect
+from {_typed(contract, source)}
+where len(reasons) > 0"""
+
+
+def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
+    """The SQL of a bronze row's raw text: as it arrived where it could not be read, else its fields as a JSON object.
+
+    `texts` names the columns that hold the fields' texts where they are not the fields' own.
+    """
+    fields = ", ".join(f"{literal(f.source)}, {(texts or {}).get(f.name, quote(f.name))}" for f in contract.fields)
+    # Merging drops nulls (RFC 7396): a field that was not there is not in the text.
+    return f"coalesce(_raw, json_merge_patch(coalesce(_extra, '{{}}')::json, json_object({fields}))::varchar)"
+
+
+def latest_sql(key: tuple[str, ...], source: str, where: str = "true") -> str:
+    """A SELECT of the rows of `source` that stay when each key within a `dt` is kept once: the latest arrival."""
+    keys = ", ".join(map(quote, key))
+    return f"""select *
+from {source}
+where {where}
+qualify row_number() over (
+  partition by dt, {keys}
+  order by _arrived_at desc, _object desc, _row desc
+) = 1"""
+
+
+def _text(field: Field) -> str:
+    """The column that holds a field's text beside its typed value."""
+    return quote(f"{field.name} as text")
+
+
+def _typed(contract: Contract, source: str) -> str:
+    """Typed values beside their texts, so that each is cast once however many rules look at it."""
+    values = ",\n    ".join(
+        f"{value_sql(f.type, f'{source}.{quote(f.name)}')} as {quote(f.name)}"
+        f",\n    {source}.{quote(f.name)} as {_text(f)}"
+        for f in contract.fields
+    )
+    rest = ", ".join(f"{source}.{name}" for name in ("dt", *BRONZE_COLUMNS))
+    return f"(\n  select\n    {values},\n    {rest}\n  from {source}\n) as typed"
+
+
+def _history_start(contract: Contract) -> str:
+    return f"timestamp '{contract.history_start} 00:00:00'"
+
+
+def _breaches(contract: Contract) -> list[tuple[str, str]]:
+    """Each rule as (the SQL over typed rows that is true for a breach, the reason)."""
+    return [rule for field in contract.fields for rule in _field_breaches(contract, field)]
+
+
+_ARTICLES = {"integer": "an integer of 64 bits", "boolean": "true or false", "list": "a list of texts"}
+
+
+def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
+    name, kind = field.name, field.type.kind
+    text, value = _text(field), quote(name)
+    rules: list[tuple[str, str]] = []
+    if field.required:
+        # A row that could not be read lacks all its fields; its defect alone is the reason.
+        rules.append((f"({text} is null or {text} = '') and _defect is null", f"{name} is missing"))
+    if kind == "string":
+        rules.append((f"strlen({text}) > {MAX_TEXT_BYTES}", f"{name} is longer than {MAX_TEXT_BYTES} bytes"))
+    else:
+        rules.append((f"{text} <> '' and {value} is null", f"{name} is not {_kind_in_words(field)}"))
+    for bound, comparison, words in (
+        (field.minimum, "<", "below"),
+        (field.maximum, ">", "above"),
+        (field.exclusive_minimum, "<=", "not above"),
+        (field.exclusive_maximum, ">=", "not below"),
+    ):
+        if bound is not None:
+            rules.append((f"{value} {comparison} {bound}", f"{name} is {words} {bound}"))
+    if field.enum:
+        allowed = ", ".join(map(literal, field.enum))
+        rules.append((f"{text} <> '' and {text} not in ({allowed})", f"{name} is none of {', '.join(field.enum)}"))
+    if field.pattern is not None:
+        rules.append(
+            (
+                f"{text} <> '' and not regexp_matches({text}, {literal(field.pattern)})",
+                f"{name} does not match {field.pattern}",
+            )
+        )
+    if field.min_length is not None:
+        rules.append(
+            (f"{text} <> '' and length({text}) < {field.min_length}", f"{name} is shorter than {field.min_length}")
+        )
+    if field.max_length is not None:
+        rules.append((f"length({text}) > {field.max_length}", f"{name} is longer than {field.max_length} characters"))
+    if name == contract.event_time:
+        rules.append(
+            (
+                f"{value} < {_history_start(contract)}",
+                f"{name} lies before {contract.history_start}, where the history starts",
+            )
+        )
+        rules.append((f"{value} > _arrived_at + interval 1 day", f"{name} lies more than a day after arrival"))
+    return rules
+
+
+def _kind_in_words(field: Field) -> str:
+    match field.type.kind:
+        case "decimal":
+            return f"a decimal of at most {field.type.precision} digits, {field.type.scale} after the point"
+        case "double":
+            return "a finite number"
+        case "timestamp":
+            return "a time such as 2025-11-20T14:15:00Z (ISO 8601, at most 6 decimals of a second)"
+        case kind:
+            return _ARTICLES[kind]
