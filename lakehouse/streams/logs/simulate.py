@@ -1,0 +1,83 @@
+"""Simulates log lines: two dozen services under steady load, and incidents in which one of them fails for minutes."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.streams import shapes
+
+SERVICES = pa.array(
+    ["gateway", "catalogue", "checkout", "search", "payments", "accounts", "inventory", "pricing", "recommendations",
+     "notifications", "shipping", "reviews", "media", "sessions", "fraud", "ledger", "reports", "exports", "imports",
+     "scheduler", "mailer", "audit", "backup", "Gateway"]
+)  # fmt: skip
+HOSTS = shapes.numbered("node-", 120, width=3)
+
+LEVELS = pa.array(["DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
+SHARES = (18, 72, 7.5, 2.4, 0.1)
+ERROR, FATAL = 3, 4
+
+LINES = 500
+MESSAGES = pa.array(
+    [
+        message
+        for texts in (
+            ("cache miss for key item:{0}", "retry {0} scheduled", "connection {0} returned to the pool"),
+            ("GET /api/items/{0}", "POST /api/carts/{0}/lines", "job {0} finished", 'user agent "probe/{0}"'),
+            ("GET /api/items/{0} took too long", "rate limit reached for client {0}", "queue depth is {0}"),
+            ("timeout calling upstream {0}", 'unexpected token "}}" at byte {0}', "deadlock on row {0}"),
+            ("out of memory while serving {0}", "panic in worker {0}: index out of range"),
+        )
+        for message in (texts[number % len(texts)].format(number) for number in range(LINES))
+    ]
+)
+CODES = pa.array([200, 204, 301, 200, 201, 200, 404, 429, 400, 500, 503, 502, 500, 500, 503], pa.int64())
+CODES_PER_LEVEL = 3
+LATENCY = np.array([12.0, 25.0, 240.0, 900.0, 1500.0])  # the median of each level, in milliseconds
+
+
+def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
+    """`events` lines within [start, end), in order of time; incidents come about every four hours."""
+    moments = shapes.times(rng, events, start, end, shapes.STEADY)
+    service = shapes.skewed(rng, events, len(SERVICES))
+    level = shapes.mixed(rng, events, SHARES)
+    _strike(rng, moments, service, level, end - start)
+
+    request = shapes.chance(rng, events, 0.7) & (level != FATAL)
+    latency = LATENCY[level] * np.exp(rng.standard_normal(events) * 0.9)
+    code = CODES.take(level * CODES_PER_LEVEL + shapes.skewed(rng, events, CODES_PER_LEVEL))
+    return pa.table(
+        {
+            "event_id": shapes.ids(rng, events),
+            "event_time": shapes.timestamps(moments),
+            "service": shapes.named(SERVICES, service),
+            "host": shapes.named(HOSTS, (service * 5 + shapes.skewed(rng, events, 5)) % len(HOSTS)),
+            "level": shapes.named(LEVELS, level),
+            "message": shapes.named(MESSAGES, level * LINES + rng.integers(0, LINES, events)),
+            "trace_id": shapes.blank(shapes.ids(rng, events), ~request),
+            "status_code": shapes.blank(code, ~request),
+            "latency_ms": shapes.blank(pa.array(np.round(latency, 3)), ~request),
+        }
+    )
+
+
+def _strike(
+    rng: np.random.Generator,
+    moments: shapes.Integers,
+    service: shapes.Integers,
+    level: shapes.Integers,
+    window: timedelta,
+) -> None:
+    """Let incidents happen, in place: in each, half of all lines come from one failing service, most of them errors."""
+    if not len(moments):
+        return
+    incidents = min(rng.poisson(window / timedelta(hours=4) + 0.2), 500)
+    for first in rng.integers(moments[0], moments[-1] + 1, incidents):
+        lasts = min(rng.integers(120, 480) * 1_000_000, (moments[-1] - moments[0]) // 4)
+        struck = slice(*np.searchsorted(moments, (first, first + lasts)))
+        lines = struck.stop - struck.start
+        fails = shapes.chance(rng, lines, 0.5)
+        service[struck] = np.where(fails, rng.integers(len(SERVICES)), service[struck])
+        failure = np.where(shapes.chance(rng, lines, 0.01), FATAL, ERROR)
+        level[struck] = np.where(fails & shapes.chance(rng, lines, 0.8), failure, level[struck])

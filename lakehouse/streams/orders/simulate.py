@@ -1,0 +1,73 @@
+"""Simulates the life of orders: created, mostly paid, shipped and delivered within days, some cancelled or deleted."""
+
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.streams import shapes
+
+CUSTOMERS = shapes.numbered("customer-", 15_000)
+CHANNELS = pa.array(["web", "app", "store", "marketplace", None])
+HOMES = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("SEK", "SE"), ("EUR", "NL"))
+CURRENCIES = pa.array([currency for currency, _ in HOMES])
+COUNTRIES = pa.array([country for _, country in HOMES])
+
+STATUSES = pa.array(["created", "paid", "shipped", "delivered", "cancelled", None])
+CREATED, PAID, SHIPPED, DELIVERED, CANCELLED, DELETED = range(6)
+LIVES = (
+    (CREATED,),
+    (CREATED, PAID),
+    (CREATED, PAID, SHIPPED),
+    (CREATED, PAID, SHIPPED, DELIVERED),
+    (CREATED, CANCELLED),
+    (CREATED, PAID, CANCELLED),
+    (CREATED, CANCELLED, DELETED),
+)
+LIFE_SHARES = (12, 17, 15, 40, 9, 5, 2)
+LENGTHS = np.array([len(life) for life in LIVES])
+STEPS = np.array([life + (DELETED,) * (4 - len(life)) for life in LIVES])  # padded; the padding is never reached
+OPS = pa.array(["insert", "update", "delete"])
+INSERT, UPDATE, DELETE = range(3)
+
+HOURS_AFTER = np.array([0.0, 0.2, 20.0, 40.0, 3.0, 24.0])  # after the step before, on average
+SEASON = np.array([0.9, 0.9, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.3, 1.4])  # of amounts, January first
+
+
+def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
+    """`events` changes within [start, end), in order of time; the versions of an order start at 1, in order of time."""
+    life = shapes.mixed(rng, events, LIFE_SHARES)
+    sizes = shapes.cut(LENGTHS[life], events)
+    orders = len(sizes)
+    begins = shapes.times(rng, orders, start, end, shapes.EVENINGS, weekend=1.1)
+    step = shapes.positions(sizes)
+    status = STEPS[np.repeat(life[:orders], sizes), step]
+    moments = shapes.paced(rng, begins, sizes, HOURS_AFTER[status] * shapes.HOUR, end)
+
+    home = shapes.skewed(rng, orders, len(HOMES))
+    order = shapes.members(
+        {
+            "order_id": shapes.ids(rng, orders),
+            "customer_id": shapes.named(CUSTOMERS, shapes.skewed(rng, orders, len(CUSTOMERS))),
+            "amount": shapes.decimals(shapes.money(rng, 60 * SEASON[shapes.months(begins)], spread=0.9), 18, 2),
+            "currency": shapes.named(CURRENCIES, home),
+            "channel": shapes.named(CHANNELS, shapes.mixed(rng, orders, (46, 32, 9, 12, 1))),
+            "country": shapes.named(COUNTRIES, home),
+        },
+        sizes,
+    )
+    deleted = status == DELETED
+    return pa.table(
+        {
+            "order_id": order["order_id"],
+            "version": pa.array(step + 1),
+            "event_time": shapes.timestamps(moments),
+            "op": shapes.named(OPS, np.select((step == 0, deleted), (INSERT, DELETE), UPDATE)),
+            "customer_id": order["customer_id"],
+            "amount": shapes.blank(order["amount"], deleted),
+            "currency": order["currency"],
+            "status": shapes.named(STATUSES, status),
+            "channel": order["channel"],
+            "country": order["country"],
+        }
+    ).take(np.argsort(moments, kind="stable"))
