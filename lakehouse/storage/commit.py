@@ -1,0 +1,213 @@
+"""One commit: upload the Parquet files of some partitions and make them, in one snapshot, what those partitions hold.
+
+Other partitions' commits are retried past; another commit to the same partition since the table was loaded is a
+CommitConflictError, and whoever computed the files computes them again.
+"""
+
+import functools
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlparse
+
+import pyarrow.parquet as pq
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
+from pyiceberg.typedef import Record
+
+from lakehouse.errors import CommitConflictError, StorageUnavailableError
+from lakehouse.storage.connection import Connection
+from lakehouse.storage.objects import Objects
+
+UPLOADS_AT_ONCE = 8
+EXPIRE_AT_LEAST = 12
+EPOCH = date(1970, 1, 1)
+VALUES_PER_PREDICATE = 150
+"""Iceberg's evaluators take a set of more than 200 values for "might match anything"."""
+
+Value = str | date | int
+"""A partition value."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A local Parquet file of one partition, not yet in the table."""
+
+    path: Path
+    partition: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did: the snapshot, and the sizes of what it added."""
+
+    snapshot_id: int | None
+    sequence: int
+    files: int
+    bytes: int
+
+
+def upload(connection: Connection, table: Table, files: Sequence[NewFile]) -> list[DataFile]:
+    """Put the files under the table's location and describe them as Iceberg data files."""
+    location = urlparse(table.location())
+    objects = Objects.from_connection(replace(connection, bucket=location.netloc))
+    describe = _describer(table)
+
+    def one(file: NewFile) -> DataFile:
+        folders = [
+            f"{field.name}={quote(str(value))}"
+            for field, value in zip(table.spec().fields, file.partition, strict=True)
+        ]
+        key = "/".join([location.path.strip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
+        data_file = describe(file, f"{location.scheme}://{location.netloc}/{key}")
+        objects.put_file(key, file.path)
+        return data_file
+
+    with ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
+        return list(pool.map(one, files))
+
+
+def commit(
+    table: Table,
+    added: Sequence[DataFile],
+    *,
+    touched: BooleanExpression,
+    removed: Iterable[DataFile] = (),
+    properties: Mapping[str, str],
+) -> Committed:
+    """Add and remove data files in one snapshot of `table`.
+
+    `touched` is the filter of the partitions that this writer has read and decided about: a concurrent commit there
+    raises CommitConflictError. `properties` go into the snapshot's summary.
+    """
+    transaction = table.transaction()
+    producer = _OverwriteMerging(
+        operation=Operation.OVERWRITE, transaction=transaction, io=table.io, snapshot_properties=dict(properties)
+    )
+    producer.delete_by_predicate(touched)
+    for data_file in removed:
+        producer.delete_data_file(data_file)
+    for data_file in added:
+        producer.append_data_file(data_file)
+    try:
+        producer.commit()
+        transaction.commit_transaction()
+    except ValidationException as problem:
+        raise CommitConflictError(
+            f"Another writer committed to the same partitions of {'.'.join(table.name())} first; run it again."
+        ) from problem
+    except CommitFailedException as problem:
+        raise CommitConflictError(
+            f"{'.'.join(table.name())} is committed to too often just now; run it again."
+        ) from problem
+    except CommitStateUnknownException as problem:
+        raise StorageUnavailableError(
+            f"The catalog did not say whether the commit to {'.'.join(table.name())} succeeded; run it again."
+        ) from problem
+    snapshot = table.metadata.snapshot_by_id(producer.snapshot_id)
+    return Committed(
+        snapshot_id=producer.snapshot_id,
+        sequence=(snapshot.sequence_number or 0) if snapshot else table.metadata.last_sequence_number,
+        files=len(added),
+        bytes=sum(f.file_size_in_bytes for f in added),
+    )
+
+
+def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:
+    """The data files of the table that hold rows of the partitions `where` selects."""
+    return [task.file for task in table.scan(row_filter=where).plan_files()]
+
+
+def partitions_filter(column: str, values: Iterable[Value]) -> BooleanExpression:
+    """The filter of the partitions with these values of `column`."""
+    wanted = sorted(set(values))  # type: ignore[type-var]  # one column's values are of one type
+    if not wanted:
+        return AlwaysFalse()
+    literals = [value.isoformat() if isinstance(value, date) else value for value in wanted]
+    chunks = [literals[i : i + VALUES_PER_PREDICATE] for i in range(0, len(literals), VALUES_PER_PREDICATE)]
+    parts: list[BooleanExpression] = [In(column, chunk) for chunk in chunks]
+    return functools.reduce(Or, parts) if len(parts) > 1 else parts[0]
+
+
+def ledger(snapshot: Snapshot) -> dict[str, Any]:
+    """What a snapshot's summary says of each partition it wrote, by the partition's name."""
+    text = snapshot.summary.additional_properties.get("lakehouse.ledger") if snapshot.summary else None
+    return dict(json.loads(text)) if text else {}
+
+
+class _OverwriteMerging(_OverwriteFiles):
+    """An overwrite that merges small manifests, as appends do; pyiceberg 0.12 leaves them, one a commit, for ever."""
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        properties = self._transaction.table_metadata.properties
+        merging: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
+            target_size_bytes=8 << 20,
+            min_count_to_merge=int(properties.get("commit.manifest.min-count-to-merge", 100)),
+            merge_enabled=properties.get("commit.manifest-merge.enabled") == "true",
+            snapshot_producer=self,
+        )
+        return merging.merge_manifests(manifests)
+
+
+def _describer(table: Table) -> Callable[[NewFile, str], DataFile]:
+    schema, spec = table.schema(), table.spec()
+    plan = compute_statistics_plan(schema, table.properties)
+    mapping = parquet_path_to_id_mapping(schema)
+
+    def describe(file: NewFile, location: str) -> DataFile:
+        statistics = data_file_statistics_from_parquet_metadata(pq.read_metadata(file.path), plan, mapping)
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=location,
+            file_format=FileFormat.PARQUET,
+            partition=Record(*(_internal(value) for value in file.partition)),
+            file_size_in_bytes=file.path.stat().st_size,
+            sort_order_id=None,
+            spec_id=spec.spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+    return describe
+
+
+def _internal(value: Value) -> str | int:
+    """A partition value as Iceberg keeps it: a date as days since 1970-01-01."""
+    return (value - EPOCH).days if isinstance(value, date) else value
+
+
+def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
+    """Delete uploaded files that no snapshot names."""
+    by_bucket: dict[str, list[str]] = {}
+    for data_file in uploaded:
+        url = urlparse(data_file.file_path)
+        by_bucket.setdefault(url.netloc, []).append(url.path.lstrip("/"))
+    for bucket, keys in by_bucket.items():
+        Objects.from_connection(replace(connection, bucket=bucket)).delete(keys)
+
+
+def expire(table: Table, kept: int) -> None:
+    """Drop the oldest snapshots beyond `kept`, few at a time: each is cheap when it is done at every commit."""
+    snapshots = sorted(table.metadata.snapshots, key=lambda s: s.timestamp_ms)
+    protected = {ref.snapshot_id for ref in table.metadata.refs.values()}
+    old = [s.snapshot_id for s in snapshots[: max(0, len(snapshots) - kept)] if s.snapshot_id not in protected]
+    if len(old) >= EXPIRE_AT_LEAST:
+        try:
+            table.maintenance.expire_snapshots().by_ids(old).commit()
+        except CommitFailedException:
+            return  # another commit was in between; the next one expires them

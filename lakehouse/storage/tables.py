@@ -1,0 +1,254 @@
+"""Iceberg tables: the catalog, what a table should look like, and making or evolving it so. Commits are in `commit`."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import (
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    IcebergType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    TimestampType,
+)
+
+from lakehouse.errors import LakehouseError, SchemaChangeError, StorageUnavailableError
+from lakehouse.storage.connection import Connection
+
+NAMESPACES = ("realtime", "bronze", "silver", "quarantine", "gold", "serving")
+
+PROPERTIES = {
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "write.metadata.metrics.default": "truncate(32)",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "16",
+    # Other partitions' commits are retried past; eight writers of one table have been seen to need a dozen tries.
+    "commit.retry.num-retries": "20",
+    "commit.retry.min-wait-ms": "50",
+    "commit.retry.max-wait-ms": "2000",
+}
+
+_SIMPLE: dict[str, IcebergType] = {
+    "VARCHAR": StringType(),
+    "BIGINT": LongType(),
+    "INTEGER": LongType(),
+    "DOUBLE": DoubleType(),
+    "BOOLEAN": BooleanType(),
+    "DATE": DateType(),
+    "TIMESTAMP": TimestampType(),
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """What a table should look like: its columns as (name, SQL type), and the columns it is partitioned by, as they are."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    partition_by: tuple[str, ...]
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tables:
+    """The tables of one catalog."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._catalog: Catalog | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, logged in. Raises StorageUnavailableError when it does not answer."""
+        if self._catalog is None:
+            try:
+                self._catalog = load_catalog("lakehouse", **self.connection.catalog)
+            except OSError as problem:
+                raise StorageUnavailableError(
+                    f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
+                ) from problem
+        return self._catalog
+
+    def load(self, name: str) -> Table:
+        """The table as it is now. Raises LakehouseError when there is none, StorageUnavailableError."""
+        try:
+            return self.catalog.load_table(name)
+        except NoSuchTableError:
+            raise LakehouseError(f"There is no table {name}; `lakehouse bootstrap` makes what is missing.") from None
+        except OSError as problem:
+            raise StorageUnavailableError(
+                f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
+            ) from problem
+
+    def names(self) -> list[str]:
+        """Every table as `layer.name`."""
+        return sorted(
+            ".".join(identifier)
+            for (namespace,) in self.catalog.list_namespaces()
+            if namespace in NAMESPACES
+            for identifier in self.catalog.list_tables(namespace)
+        )
+
+    def ensure(self, specs: Iterable[TableSpec]) -> list[str]:
+        """Make the tables that are missing, evolve those that changed; returns what was done, a line each.
+
+        Raises SchemaChangeError for a change that is not additive.
+        """
+        for namespace in NAMESPACES:
+            try:
+                self.catalog.create_namespace(namespace)
+            except NamespaceAlreadyExistsError:
+                continue
+        existing = set(self.names())
+        return [done for spec in specs if (done := self._ensure(spec, spec.name in existing))]
+
+    def _ensure(self, spec: TableSpec, exists: bool) -> str | None:
+        wanted = iceberg_schema(spec)
+        if not exists:
+            try:
+                self.catalog.create_table(
+                    spec.name, wanted, self._location(spec), _partitioning(spec, wanted), properties=_properties(spec)
+                )
+            except TableAlreadyExistsError:
+                pass  # another process was first; what it made is looked at as any table is
+            else:
+                return f"{spec.name}: made"
+        return _evolve(self.load(spec.name), spec, wanted)
+
+    def _location(self, spec: TableSpec) -> str | None:
+        # Glue derives locations from a database's; a warehouse prefix is all that ours has.
+        warehouse = self.connection.catalog.get("warehouse", "")
+        if self.connection.catalog.get("type") == "glue":
+            return f"{warehouse.rstrip('/')}/{spec.name.replace('.', '/')}"
+        return None
+
+
+def iceberg_type(sql_type: str) -> IcebergType:
+    """The Iceberg type of a DuckDB type. Raises LakehouseError for one that tables here do not hold."""
+    sql_type = sql_type.upper()
+    if sql_type in _SIMPLE:
+        return _SIMPLE[sql_type]
+    if match := _DECIMAL.fullmatch(sql_type):
+        return DecimalType(int(match[1]), int(match[2]))
+    if sql_type == "VARCHAR[]":
+        return ListType(element_id=-1, element=StringType(), element_required=False)
+    if sql_type == "MAP(VARCHAR, VARCHAR)":
+        return MapType(key_id=-1, key_type=StringType(), value_id=-1, value_type=StringType(), value_required=False)
+    allowed = ", ".join([*map(str.lower, _SIMPLE), "decimal(p,s)", "varchar[]", "map(varchar, varchar)"])
+    raise LakehouseError(f"type {sql_type.lower()} can't be kept in a table; cast to one of {allowed}")
+
+
+def iceberg_schema(spec: TableSpec) -> Schema:
+    """The spec's columns as an Iceberg schema with ids from 1. All are optional: what is required is in the contract,
+    and DuckDB writes no other columns."""
+    fields: list[NestedField] = []
+    next_id = len(spec.columns)
+    for number, (name, sql_type) in enumerate(spec.columns, start=1):
+        try:
+            field_type = iceberg_type(sql_type)
+        except LakehouseError as problem:
+            raise LakehouseError(f"{spec.name}.{name}: {problem}") from problem
+        if isinstance(field_type, ListType):
+            next_id += 1
+            field_type = ListType(next_id, StringType(), element_required=False)
+        elif isinstance(field_type, MapType):
+            next_id += 2
+            field_type = MapType(next_id - 1, StringType(), next_id, StringType(), value_required=False)
+        fields.append(NestedField(number, name, field_type, required=False, doc=spec.descriptions.get(name) or None))
+    return Schema(*fields)
+
+
+def field_ids(schema: Schema) -> dict[str, Any]:
+    """DuckDB's FIELD_IDS of a schema: ids by column, nested as DuckDB's Parquet writer wants them."""
+    ids: dict[str, Any] = {}
+    for column in schema.fields:
+        kind = column.field_type
+        if isinstance(kind, ListType):
+            ids[column.name] = {"__duckdb_field_id": column.field_id, "element": kind.element_id}
+        elif isinstance(kind, MapType):
+            ids[column.name] = {"__duckdb_field_id": column.field_id, "key": kind.key_id, "value": kind.value_id}
+        else:
+            ids[column.name] = column.field_id
+    return ids
+
+
+def _properties(spec: TableSpec) -> dict[str, str]:
+    return {**PROPERTIES, **spec.properties}
+
+
+def _partitioning(spec: TableSpec, schema: Schema) -> PartitionSpec:
+    return PartitionSpec(
+        *(
+            PartitionField(schema.find_field(name).field_id, 1000 + number, IdentityTransform(), name)
+            for number, name in enumerate(spec.partition_by)
+        )
+    )
+
+
+def _evolve(table: Table, spec: TableSpec, wanted: Schema) -> str | None:
+    """Add new columns and widen types in place; refuse everything else."""
+    current = table.schema()
+    partitioned_by = tuple(f.name for f in table.spec().fields)
+    if partitioned_by != spec.partition_by:
+        raise SchemaChangeError(
+            f"{spec.name} is partitioned by {partitioned_by}, not by {spec.partition_by}; make a new table."
+        )
+    kept = {column.name for column in wanted.fields}
+    if gone := [column.name for column in current.fields if column.name not in kept]:
+        raise SchemaChangeError(
+            f"{spec.name}: column {', '.join(gone)} is gone from its contract or SQL. Only additions can be made in place: "
+            "bring it back (it may stay null), or load the stream under a new name."
+        )
+    present = {column.name: column for column in current.fields}
+    added = [column for column in wanted.fields if column.name not in present]
+    widened = []
+    for column in wanted.fields:
+        if column.name in present and (before := present[column.name].field_type) != column.field_type:
+            if _same_but_ids(before, column.field_type):
+                continue
+            if not _widens(before, column.field_type):
+                raise SchemaChangeError(
+                    f"{spec.name}.{column.name}: {before} can't become {column.field_type} in place. A decimal may gain digits "
+                    "before the point; for anything else add a field with a new name."
+                )
+            widened.append(column)
+    if not added and not widened:
+        return None
+    with table.update_schema() as update:
+        for column in added:
+            update.add_column(column.name, column.field_type, doc=column.doc)
+        for column in widened:
+            update.update_column(column.name, column.field_type)  # type: ignore[arg-type]  # checked by _widens
+    return f"{spec.name}: " + ", ".join(
+        [f"added {c.name}" for c in added] + [f"widened {c.name} to {c.field_type}" for c in widened]
+    )
+
+
+def _same_but_ids(before: IcebergType, after: IcebergType) -> bool:
+    return type(before) is type(after) and isinstance(before, ListType | MapType)
+
+
+def _widens(before: IcebergType, after: IcebergType) -> bool:
+    """Whether Iceberg may promote the type in place, https://iceberg.apache.org/spec/#schema-evolution."""
+    return (
+        isinstance(before, DecimalType)
+        and isinstance(after, DecimalType)
+        and before.scale == after.scale
+        and before.precision <= after.precision
+    )
