@@ -1,0 +1,117 @@
+"""Bronze: every landed row as text, by day of arrival and event date. It takes the landing objects it does not hold yet.
+
+Nothing is remembered but the table itself, so a run can be repeated or killed at any point.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from lakehouse.contracts.sql import BRONZE_COLUMNS, day_sql, literal, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import scan_sql
+from lakehouse.engines.streaming import write_stream
+from lakehouse.ingest.landing import list_days
+from lakehouse.ingest.names import LandingObject
+from lakehouse.ingest.readers import Source, bronze_batches
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.writing import commit_files, measure, recomputing
+from lakehouse.storage.commit import NewFile, files_of, partitions_filter, upload
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What a run of bronze added: rows and objects by day of arrival, and which event dates it touched."""
+
+    table: str
+    partitions: Mapping[date, Mapping[str, int]]
+    touched: Sequence[date] = ()
+    snapshot_id: int | None = None
+
+
+def land_days(lake: Lake, stream: Stream, days: Sequence[date], *, replace: bool = False, run_id: str = "") -> Landed:
+    """Append the landing objects of these days that bronze does not hold; with `replace`, read them all again.
+
+    Rows whose landing object has been deleted since are kept as they are. Raises CommitConflictError when other writers
+    of these days keep being first.
+    """
+    return recomputing(lambda: _attempt(lake, stream, sorted(set(days)), replace, run_id))
+
+
+def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run_id: str) -> Landed:
+    table = lake.tables.load(f"bronze.{stream.name}")
+    wanted = set(days)
+    listed = list_days(lake.objects, stream.name, days[0], days[-1]) if days else {}
+    landings = {one.key: one for day, found in listed.items() if day in wanted for one in found}
+    held = _held(lake, table, days)
+    todo = [one for key, one in sorted(landings.items()) if replace or key not in held]
+    found = {day: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for day in days}
+    if not todo and not (replace and held):
+        return Landed(f"bronze.{stream.name}", found)
+    touched = partitions_filter("arrival_dt", days)
+    with lake.engine.scratch() as folder:
+        files = _write(lake, stream, table, todo, folder)
+        if replace and (gone := sorted(held - set(landings))):
+            files += _keep(lake, table, days, gone, folder)
+        added = upload(lake.connection, table, files)
+        for day, size in measure(files, added, position=0).items():
+            found[day] |= size  # type: ignore[index]
+        for one in todo:
+            found[one.day]["objects"] += 1
+        by_event_day = {str(day): {"rows": size["rows"]} for day, size in measure(files, added).items()}
+        removed = files_of(table, touched) if replace else []
+        done = commit_files(lake, table, added, touched, removed=removed, ledger=by_event_day, run_id=run_id)
+    return Landed(f"bronze.{stream.name}", found, [date.fromisoformat(day) for day in by_event_day], done.snapshot_id)
+
+
+def held_objects(lake: Lake, table: Table, where: str) -> set[str]:
+    """The landing objects that the table holds rows of, in the partitions that `where` selects."""
+    with lake.engine.cursor() as cursor:
+        rows = cursor.execute(f"select distinct _object from {scan_sql(table)} where {where}").fetchall()
+    return {key for (key,) in rows}
+
+
+def _held(lake: Lake, table: Table, days: Sequence[date]) -> set[str]:
+    return held_objects(lake, table, _arrived_in(days)) if days else set()
+
+
+def _arrived_in(days: Sequence[date]) -> str:
+    return "arrival_dt in (" + ", ".join(f"date '{day}'" for day in days) + ")"
+
+
+def sources(lake: Lake, landings: Sequence[LandingObject]) -> list[Source]:
+    """Landing objects as the readers want them."""
+    return [Source(one.key, one.arrived_at, one.size, partial(lake.objects.open, one.key)) for one in landings]
+
+
+def _write(lake: Lake, stream: Stream, table: Table, todo: Sequence[LandingObject], folder: Path) -> list[NewFile]:
+    contract = stream.contract
+    columns = ", ".join([*(quote(f.name) for f in contract.fields), *BRONZE_COLUMNS])
+    select = f"select {columns}, cast(_arrived_at as date) as arrival_dt, {day_sql(contract, 'chunk')} as dt from chunk"
+    return write_stream(lake.engine, bronze_batches(contract, sources(lake, todo)), select, table, folder)
+
+
+def _keep(lake: Lake, table: Table, days: Sequence[date], gone: Sequence[str], folder: Path) -> list[NewFile]:
+    """Rows of objects that are no longer in landing, as they are."""
+    keys = ", ".join(map(literal, gone))
+    columns = ", ".join(quote(column.name) for column in table.schema().fields)
+    with lake.engine.cursor() as cursor:
+        kept = cursor.execute(
+            f"select {columns} from {scan_sql(table)} where {_arrived_in(days)} and _object in ({keys})"
+        )
+        return write_stream(lake.engine, _reader(kept), "from chunk", table, _subfolder(folder, "kept"))
+
+
+def _reader(result: duckdb.DuckDBPyConnection) -> Iterator[pa.RecordBatch]:
+    yield from result.to_arrow_reader(122_880)
+
+
+def _subfolder(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name

@@ -1,0 +1,146 @@
+"""One lake, opened: its storage, tables, engine and streams, and the tables that its contracts and SQL call for."""
+
+from functools import cached_property
+from pathlib import Path
+
+from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
+from lakehouse.contracts.streams import Stream, discover, known
+from lakehouse.engines.duckdb import DuckDB, bind, describe
+from lakehouse.errors import ContractError
+from lakehouse.settings import Settings
+from lakehouse.storage import server
+from lakehouse.storage.connection import Connection
+from lakehouse.storage.objects import Objects
+from lakehouse.storage.tables import Tables, TableSpec
+
+LINEAGE = (("_object", "VARCHAR"), ("_row", "BIGINT"), ("_arrived_at", "TIMESTAMP"))
+ALERT_COLUMNS = (
+    ("dt", "DATE"),
+    ("alert", "VARCHAR"),
+    ("severity", "VARCHAR"),
+    ("entity", "VARCHAR"),
+    ("event_time", "TIMESTAMP"),
+    ("value", "DOUBLE"),
+    ("threshold", "DOUBLE"),
+    ("message", "VARCHAR"),
+    ("event_key", "VARCHAR"),
+)
+METRIC_COLUMNS = (
+    ("date_key", "DATE"),
+    ("stream", "VARCHAR"),
+    ("metric_name", "VARCHAR"),
+    ("metric_value", "DOUBLE"),
+    ("dimensions", "MAP(VARCHAR, VARCHAR)"),
+)
+OFTEN = {"lakehouse.snapshots-kept": "48"}
+"""Tables committed every few minutes keep few snapshots: a commit reads and writes the whole list."""
+
+
+class Lake:
+    """Everything a layer needs; opening it asks nothing of the storage yet."""
+
+    def __init__(self, settings: Settings, connection: Connection | None = None) -> None:
+        self.settings = settings
+        self._connection = connection
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The storage. Raises StorageUnavailableError when the embedded server is not up."""
+        return self._connection or server.connection(self.settings)
+
+    @cached_property
+    def streams(self) -> dict[str, Stream]:
+        """All streams by name. Raises ContractError."""
+        return discover(self.settings.streams)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The catalog's tables."""
+        return Tables(self.connection)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """Landing and serving objects."""
+        return Objects.from_connection(self.connection)
+
+    @cached_property
+    def engine(self) -> DuckDB:
+        """DuckDB with this process's share of memory and threads."""
+        return DuckDB(
+            self.connection,
+            memory_limit_mb=self.settings.memory_limit_mb,
+            threads=self.settings.threads,
+            scratch=self.settings.root / "scratch",
+        )
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name. Raises UnknownStreamError that lists those there are."""
+        return known(self.streams, name)
+
+    def bootstrap(self) -> list[str]:
+        """Make or evolve every table; what was done, a line each. Raises SchemaChangeError."""
+        return self.tables.ensure(table_specs(self.engine, list(self.streams.values())))
+
+
+def table_specs(engine: DuckDB, streams: list[Stream]) -> list[TableSpec]:
+    """The tables of these streams, their columns read off their contracts and SQL."""
+    return [spec for stream in streams for spec in _stream_specs(engine, stream)] + [
+        TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))
+    ]
+
+
+def _stream_specs(engine: DuckDB, stream: Stream) -> list[TableSpec]:
+    contract = stream.contract
+    words = {field.name: field.description for field in contract.fields}
+    valid = tuple((field.name, field.type.sql) for field in contract.fields) + (
+        ("dt", "DATE"),
+        ("_arrived_at", "TIMESTAMP"),
+    )
+    bronze_types = {"_row": "BIGINT", "_arrived_at": "TIMESTAMP"}
+    bronze = tuple((field.name, "VARCHAR") for field in contract.fields) + tuple(
+        (name, bronze_types.get(name, "VARCHAR")) for name in BRONZE_COLUMNS
+    )
+    silver = _described(engine, stream, "silver", {"valid": valid})
+    realtime = _described(engine, stream, "silver", {"valid": (*valid, *LINEAGE[:2])})
+    days = (("dt", "DATE"),)
+    alerts = _described(engine, stream, "alerts", {"events": silver})
+    if tuple(name for name, _ in alerts) != tuple(name for name, _ in ALERT_COLUMNS):
+        raise ContractError(
+            f"{stream.folder / 'alerts.sql'}: must give the columns {', '.join(n for n, _ in ALERT_COLUMNS)}"
+        )
+    name = stream.name
+    return [
+        TableSpec(f"bronze.{name}", (*bronze, ("arrival_dt", "DATE"), ("dt", "DATE")), ("arrival_dt", "dt"), words),
+        TableSpec(f"realtime.{name}", (*realtime, ("arrival_hour", "VARCHAR")), ("arrival_hour",), words, OFTEN),
+        TableSpec(f"silver.{name}", silver, ("dt",), words),
+        TableSpec(
+            f"quarantine.{name}", (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *LINEAGE), ("dt",)
+        ),
+        TableSpec(f"gold.{name}_daily", _described(engine, stream, "gold", {"silver": silver}), ("dt",)),
+        TableSpec(
+            f"serving.{name}_features",
+            _described(engine, stream, "features", {"events": silver, "days": days}),
+            ("dt",),
+            properties=OFTEN,
+        ),
+        TableSpec(f"serving.{name}_alerts", ALERT_COLUMNS, ("dt",), properties=OFTEN),
+    ]
+
+
+def _described(
+    engine: DuckDB, stream: Stream, query: str, inputs: dict[str, tuple[tuple[str, str], ...]]
+) -> tuple[tuple[str, str], ...]:
+    empty = {name: empty_sql(columns) for name, columns in inputs.items()}
+    path: Path = stream.folder / f"{query}.sql"
+    try:
+        columns = describe(engine.cursor(), bind(stream.sql(query), empty))  # type: ignore[arg-type]
+    except Exception as problem:
+        raise ContractError(f"{path}: {problem}") from problem
+    if "dt" not in dict(columns):
+        raise ContractError(f"{path}: must give a column dt")
+    return columns
+
+
+def empty_sql(columns: tuple[tuple[str, str], ...]) -> str:
+    """A SELECT of these columns and no rows."""
+    return "select " + ", ".join(f"null::{sql_type} as {quote(name)}" for name, sql_type in columns) + " limit 0"

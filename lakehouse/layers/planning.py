@@ -1,0 +1,81 @@
+"""What has to be computed again: the partitions whose source changed after they were computed. Metadata alone is read.
+
+A source's partition changed at the sequence number of the newest commit that wrote it; a derived table's commit records
+up to which sequence number of its source it has read. So nothing is remembered outside the tables themselves.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+
+from pyiceberg.manifest import ManifestContent
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse.layers.writing import SOURCES
+from lakehouse.storage.commit import EPOCH, ledger
+
+
+def sequence_of(table: Table) -> int:
+    """The sequence number of the table's newest snapshot; 0 when it has none."""
+    snapshot = table.current_snapshot()
+    return (snapshot.sequence_number or 0) if snapshot else 0
+
+
+def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
+    """Each day of `column` with the sequence number of the newest commit that touched it, if later than `since`."""
+    days: dict[date, int] = {}
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return days
+    for manifest in snapshot.manifests(table.io):
+        if manifest.content != ManifestContent.DATA or (manifest.sequence_number or 0) <= since:
+            continue
+        names = [f.name for f in table.specs()[manifest.partition_spec_id].fields]
+        position = names.index(column)
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            sequence = entry.sequence_number or 0
+            if sequence > since:
+                day = EPOCH + timedelta(days=entry.data_file.partition[position])
+                days[day] = max(days.get(day, 0), sequence)
+    # A partition that became empty has no file to say so; the commit that emptied it does.
+    for kept in table.metadata.snapshots:
+        if (sequence := kept.sequence_number or 0) > since:
+            for name in ledger(kept):
+                if column in ("dt", "date_key") and _is_day(name):
+                    day = date.fromisoformat(name)
+                    days[day] = max(days.get(day, 0), sequence)
+    return days
+
+
+def computed(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
+    """For each of the days that was ever computed from `source`, that table's sequence number at the time."""
+    wanted = set(days)
+    found: dict[date, int] = {}
+    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
+        sources = sources_of(snapshot)
+        if source not in sources:
+            continue
+        for name in ledger(snapshot):
+            if (day := date.fromisoformat(name)) in wanted:
+                found.setdefault(day, sources[source])
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+def stale(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
+    """The days of `derived` that were computed before `source` last changed there, or never, in order."""
+    touched: Mapping[date, int] = changed(source, column, since)
+    read = computed(derived, ".".join(source.name()), touched)
+    return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))
+
+
+def sources_of(snapshot: Snapshot) -> dict[str, int]:
+    """The tables that a snapshot was computed from, with the sequence number each had."""
+    text = snapshot.summary.additional_properties.get(SOURCES) if snapshot.summary else None
+    return dict(json.loads(text)) if text else {}
+
+
+def _is_day(name: str) -> bool:
+    return len(name) == 10 and name[4] == "-"

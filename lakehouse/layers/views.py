@@ -1,0 +1,84 @@
+"""The lake as people see it: every table as `layer.name`, and the unified views, over one set of snapshots.
+
+A unified view is silver, plus the realtime rows whose key is not in silver: each event once, at every moment.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from pyiceberg.table import Table
+
+from lakehouse.contracts.sql import latest_sql, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import columns_of, scan_sql
+from lakehouse.layers.lake import Lake
+
+
+def unified_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date] | None = None) -> str:
+    """A SELECT of silver merged with realtime by key, with silver's columns; of these days or of all."""
+    among = "true" if days is None else "dt in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
+    columns = ", ".join(quote(name) for name, _ in columns_of(silver))
+    every = f"select {columns} from {scan_sql(silver)} where {among}"
+    if realtime.current_snapshot() is None:
+        return every
+    key = ("dt", *stream.contract.key)
+    same = " and ".join(f"merged.{quote(name)} is not distinct from fresh.{quote(name)}" for name in key)
+    return f"""with fresh as (
+  {latest_sql(stream.contract.key, scan_sql(realtime), among)}
+)
+{every}
+union all
+select {columns}
+from fresh
+where not exists (
+  select 1
+  from {scan_sql(silver)} as merged
+  where merged.dt in (select distinct dt from fresh) and {same}
+)"""
+
+
+def current_sql(stream: Stream, unified: str) -> str:
+    """A SELECT of the latest state of each thing in a change stream, deleted ones gone."""
+    changes = stream.contract.changes
+    assert changes is not None, f"{stream.name} is no change stream"
+    key = ", ".join(map(quote, changes.key))
+    return f"""select *
+from (
+  select *
+  from ({unified})
+  qualify row_number() over (partition by {key} order by {quote(changes.version)} desc, _arrived_at desc) = 1
+)
+where {quote(changes.operation)} <> '{changes.delete}'"""
+
+
+def view_names(lake: Lake) -> list[str]:
+    """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
+    views = [f"serving.unified_{name}" for name in lake.streams]
+    views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
+    return sorted([*lake.tables.names(), *views])
+
+
+def view_sql(lake: Lake, name: str) -> str:
+    """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
+    layer, _, short = name.partition(".")
+    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
+        silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
+        unified = unified_sql(stream, silver, realtime)
+        return unified if short.startswith("unified_") else current_sql(stream, unified)
+    return f"from {scan_sql(lake.tables.load(name))}"
+
+
+def _stream_of(lake: Lake, short: str) -> Stream | None:
+    if short.startswith("unified_"):
+        return lake.streams.get(short.removeprefix("unified_"))
+    stream = lake.streams.get(short.removesuffix("_current")) if short.endswith("_current") else None
+    return stream if stream is not None and stream.contract.changes else None
+
+
+def create_views_sql(lake: Lake, names: Iterable[str]) -> list[str]:
+    """The statements that make these views in an empty database."""
+    names = list(names)
+    schemas = sorted({name.partition(".")[0] for name in names})
+    return [f"create schema if not exists {quote(schema)}" for schema in schemas] + [
+        f"create view {'.'.join(map(quote, name.split('.', 1)))} as {view_sql(lake, name)}" for name in names
+    ]

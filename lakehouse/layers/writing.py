@@ -1,0 +1,153 @@
+"""Replacing partitions of a table with what a SELECT gives, in one commit; computed again when another writer was first."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, TypeVar
+
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from lakehouse.engines.duckdb import copy_to_files
+from lakehouse.errors import CommitConflictError
+from lakehouse.layers.lake import Lake
+from lakehouse.storage.commit import (
+    Committed,
+    NewFile,
+    Value,
+    commit,
+    discard,
+    expire,
+    files_of,
+    partitions_filter,
+    upload,
+)
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+"""How often a partition that others also write is computed before its run fails."""
+
+LEDGER = "lakehouse.ledger"
+SOURCES = "lakehouse.sources"
+RUN_ID = "lakehouse.run-id"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one write did to each partition, by its name, and to the table as a whole."""
+
+    table: str
+    partitions: Mapping[str, Mapping[str, Any]]
+    commit: Committed | None = None
+    columns: Sequence[tuple[str, str]] = field(default_factory=tuple)
+
+
+def recomputing(compute: Callable[[], T]) -> T:
+    """Run `compute`, again when a concurrent commit to the same partitions was first.
+
+    Raises CommitConflictError after eight tries.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(CommitConflictError),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        reraise=True,
+    )
+    return retrying(compute)
+
+
+def replace_days(
+    lake: Lake,
+    table_name: str,
+    select: str,
+    days: Sequence[date],
+    *,
+    column: str = "dt",
+    sources: Mapping[str, int] | None = None,
+    run_id: str = "",
+) -> Written:
+    """Make the table's partitions of these days hold exactly the rows that `select` gives for them.
+
+    Every day is written, one without rows too. Raises CommitConflictError when another writer keeps being first.
+    """
+
+    def attempt() -> Written:
+        table = lake.tables.load(table_name)
+        with lake.engine.scratch() as folder:
+            one = (days[0],) if len(days) == 1 else None
+            files = copy_to_files(lake.engine.cursor(), select, table, folder, name="part", partition=one)
+            return commit_days(lake, table, files, days, column=column, sources=sources, run_id=run_id)
+
+    return recomputing(attempt)
+
+
+def commit_days(
+    lake: Lake,
+    table: Table,
+    files: Sequence[NewFile],
+    days: Sequence[date],
+    *,
+    column: str = "dt",
+    sources: Mapping[str, int] | None = None,
+    run_id: str = "",
+    counts: Mapping[date, Mapping[str, int]] | None = None,
+) -> Written:
+    """Upload the files and commit them as all that these days hold; `counts` go to the ledger beside rows."""
+    touched = partitions_filter(column, days)
+    added = upload(lake.connection, table, files)
+    sizes = measure(files, added)
+    partitions = {str(day): {**sizes.get(day, _EMPTY), **(counts or {}).get(day, {})} for day in days}
+    done = commit_files(
+        lake, table, added, touched, removed=files_of(table, touched), ledger=partitions,
+        sources=sources, run_id=run_id,
+    )  # fmt: skip
+    return Written(".".join(table.name()), partitions, done)
+
+
+def commit_files(
+    lake: Lake,
+    table: Table,
+    added: Sequence[DataFile],
+    touched: BooleanExpression,
+    *,
+    removed: Iterable[DataFile] = (),
+    ledger: Mapping[str, Mapping[str, Any]],
+    sources: Mapping[str, int] | None = None,
+    run_id: str = "",
+) -> Committed:
+    """One snapshot with its run and ledger; what was uploaded is deleted again when the commit conflicts."""
+    properties = {RUN_ID: run_id, LEDGER: json.dumps({name: _counts(row) for name, row in ledger.items()})}
+    if sources is not None:
+        properties[SOURCES] = json.dumps(sources)
+    try:
+        done = commit(table, added, touched=touched, removed=removed, properties=properties)
+    except CommitConflictError:
+        discard(lake.connection, added)
+        raise
+    if kept := table.properties.get("lakehouse.snapshots-kept"):
+        expire(table, int(kept))
+    return done
+
+
+def measure(files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1) -> dict[Value, dict[str, int]]:
+    """Rows, bytes and files of what was added, by the partition value at `position`."""
+    sizes: dict[Value, dict[str, int]] = {}
+    for file, data_file in zip(files, added, strict=True):
+        size = sizes.setdefault(file.partition[position], dict(_EMPTY))
+        size["rows"] += data_file.record_count
+        size["bytes"] += data_file.file_size_in_bytes
+        size["files"] += 1
+    return sizes
+
+
+_EMPTY = {"rows": 0, "bytes": 0, "files": 0}
+_SIZES = ("bytes", "files", "seconds")
+
+
+def _counts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger keeps counts of rows; sizes can be read off the files."""
+    return {name: value for name, value in row.items() if name not in _SIZES}
