@@ -58,10 +58,41 @@ class Settings(BaseSettings):
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )
 
+    http_host: str = Field(
+        "127.0.0.1", description="Address the HTTP server listens on; off loopback every request needs an API key."
+    )
+    http_port: int = Field(8000, ge=1, le=65535, description="Port of the HTTP server; the next free one when taken.")
+    http_workers: int = Field(2, ge=1, le=64, description="Processes of the HTTP server.")
+    http_keys: Literal["auto", "always"] = Field(
+        "auto", description="`auto` asks for API keys off loopback only; `always` asks for them everywhere."
+    )
+    http_flush_ms: int = Field(
+        250, ge=1, le=60_000, description="Milliseconds after which the events of a stream are stored at the latest."
+    )
+    http_flush_kb: int = Field(
+        2048, ge=1, le=1 << 20, description="KiB of events of a stream that are stored without waiting any longer."
+    )
+    http_buffer_mb: int = Field(
+        128, ge=8, description="MiB of events that one process of the HTTP server holds; beyond it answers 429."
+    )
+    http_max_body_mb: int = Field(
+        16, ge=1, le=64, description="MiB of one request's events, decompressed; more is answered 413."
+    )
+    http_max_events: int = Field(50_000, ge=1, description="Events of one request; more are answered 413.")
+    http_body_seconds: float = Field(30.0, gt=0, description="Seconds a client may take to send one request.")
+    http_tls_certificate: Path | None = Field(None, description="PEM file of the HTTP server's certificate chain.")
+    http_tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+
     @model_validator(mode="after")
     def _external_is_complete(self) -> "Settings":
         if self.storage == "external" and self.catalog == "rest" and not self.catalog_uri:
             raise ValueError("LAKEHOUSE_STORAGE=external with a REST catalog needs LAKEHOUSE_CATALOG_URI")
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_complete(self) -> "Settings":
+        if (self.http_tls_certificate is None) != (self.http_tls_key is None):
+            raise ValueError("LAKEHOUSE_HTTP_TLS_CERTIFICATE and LAKEHOUSE_HTTP_TLS_KEY go together; set both or none")
         return self
 
     @property

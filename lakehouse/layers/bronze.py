@@ -70,6 +70,13 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
     return Landed(f"bronze.{stream.name}", found, [date.fromisoformat(day) for day in by_event_day], done.snapshot_id)
 
 
+def missed_days(lake: Lake, stream: Stream, first: date, last: date) -> list[date]:
+    """Days from `first` to `last` with landing objects that bronze does not hold."""
+    listed = {day: found for day, found in list_days(lake.objects, stream.name, first, last).items() if found}
+    held = _held(lake, lake.tables.load(f"bronze.{stream.name}"), list(listed))
+    return [day for day, found in listed.items() if any(one.key not in held for one in found)]
+
+
 def held_objects(lake: Lake, table: Table, where: str) -> set[str]:
     """The landing objects that the table holds rows of, in the partitions that `where` selects."""
     with lake.engine.cursor() as cursor:

@@ -1,10 +1,13 @@
 """One lake, opened: its storage, tables, engine and streams, and the tables that its contracts and SQL call for."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+import duckdb
+
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
-from lakehouse.contracts.streams import Stream, discover, known
+from lakehouse.contracts.streams import Query, Stream, discover, known
 from lakehouse.engines.duckdb import DuckDB, bind, describe
 from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
@@ -79,17 +82,17 @@ class Lake:
 
     def bootstrap(self) -> list[str]:
         """Make or evolve every table; what was done, a line each. Raises SchemaChangeError."""
-        return self.tables.ensure(table_specs(self.engine, list(self.streams.values())))
+        return self.tables.ensure(table_specs(self.streams.values()))
 
 
-def table_specs(engine: DuckDB, streams: list[Stream]) -> list[TableSpec]:
+def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
     """The tables of these streams, their columns read off their contracts and SQL."""
-    return [spec for stream in streams for spec in _stream_specs(engine, stream)] + [
-        TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))
-    ]
+    with duckdb.connect() as database:
+        specs = [spec for stream in streams for spec in _stream_specs(database, stream)]
+    return [*specs, TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))]
 
 
-def _stream_specs(engine: DuckDB, stream: Stream) -> list[TableSpec]:
+def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[TableSpec]:
     contract = stream.contract
     words = {field.name: field.description for field in contract.fields}
     valid = tuple((field.name, field.type.sql) for field in contract.fields) + (
@@ -97,13 +100,14 @@ def _stream_specs(engine: DuckDB, stream: Stream) -> list[TableSpec]:
         ("_arrived_at", "TIMESTAMP"),
     )
     bronze_types = {"_row": "BIGINT", "_arrived_at": "TIMESTAMP"}
-    bronze = tuple((field.name, "VARCHAR") for field in contract.fields) + tuple(
-        (name, bronze_types.get(name, "VARCHAR")) for name in BRONZE_COLUMNS
+    bronze = (
+        *((field.name, "VARCHAR") for field in contract.fields),
+        *((name, bronze_types.get(name, "VARCHAR")) for name in BRONZE_COLUMNS),
     )
-    silver = _described(engine, stream, "silver", {"valid": valid})
-    realtime = _described(engine, stream, "silver", {"valid": (*valid, *LINEAGE[:2])})
+    silver = _described(database, stream, "silver", {"valid": valid})
+    realtime = _described(database, stream, "silver", {"valid": (*valid, *LINEAGE[:2])})
     days = (("dt", "DATE"),)
-    alerts = _described(engine, stream, "alerts", {"events": silver})
+    alerts = _described(database, stream, "alerts", {"events": silver})
     if tuple(name for name, _ in alerts) != tuple(name for name, _ in ALERT_COLUMNS):
         raise ContractError(
             f"{stream.folder / 'alerts.sql'}: must give the columns {', '.join(n for n, _ in ALERT_COLUMNS)}"
@@ -116,10 +120,10 @@ def _stream_specs(engine: DuckDB, stream: Stream) -> list[TableSpec]:
         TableSpec(
             f"quarantine.{name}", (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *LINEAGE), ("dt",)
         ),
-        TableSpec(f"gold.{name}_daily", _described(engine, stream, "gold", {"silver": silver}), ("dt",)),
+        TableSpec(f"gold.{name}_daily", _described(database, stream, "gold", {"silver": silver}), ("dt",)),
         TableSpec(
             f"serving.{name}_features",
-            _described(engine, stream, "features", {"events": silver, "days": days}),
+            _described(database, stream, "features", {"events": silver, "days": days}),
             ("dt",),
             properties=OFTEN,
         ),
@@ -128,12 +132,12 @@ def _stream_specs(engine: DuckDB, stream: Stream) -> list[TableSpec]:
 
 
 def _described(
-    engine: DuckDB, stream: Stream, query: str, inputs: dict[str, tuple[tuple[str, str], ...]]
+    database: duckdb.DuckDBPyConnection, stream: Stream, query: Query, inputs: dict[str, tuple[tuple[str, str], ...]]
 ) -> tuple[tuple[str, str], ...]:
     empty = {name: empty_sql(columns) for name, columns in inputs.items()}
     path: Path = stream.folder / f"{query}.sql"
     try:
-        columns = describe(engine.cursor(), bind(stream.sql(query), empty))  # type: ignore[arg-type]
+        columns = describe(database, bind(stream.sql(query), empty))
     except Exception as problem:
         raise ContractError(f"{path}: {problem}") from problem
     if "dt" not in dict(columns):

@@ -42,7 +42,7 @@ def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]
     for kept in table.metadata.snapshots:
         if (sequence := kept.sequence_number or 0) > since:
             for name in ledger(kept):
-                if column in ("dt", "date_key") and _is_day(name):
+                if _is_day(name):
                     day = date.fromisoformat(name)
                     days[day] = max(days.get(day, 0), sequence)
     return days

@@ -269,4 +269,5 @@ def _rows(files: Sequence[NewFile]) -> dict[date, int]:
 
 
 def _ledger_counts(ledger: Ledger) -> dict[str, int]:
-    return {name: getattr(ledger, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
+    counts = {name: getattr(ledger, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
+    return counts | ({"held_back": 1} if ledger.held_back else {})

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, TypeVar
 
-from pyiceberg.expressions import BooleanExpression
+import duckdb
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -67,6 +68,7 @@ def replace_days(
     days: Sequence[date],
     *,
     column: str = "dt",
+    cursor: duckdb.DuckDBPyConnection | None = None,
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
 ) -> Written:
@@ -77,10 +79,46 @@ def replace_days(
 
     def attempt() -> Written:
         table = lake.tables.load(table_name)
+        one = (days[0],) if len(days) == 1 else None
         with lake.engine.scratch() as folder:
-            one = (days[0],) if len(days) == 1 else None
-            files = copy_to_files(lake.engine.cursor(), select, table, folder, name="part", partition=one)
+            files = copy_to_files(cursor or lake.engine.cursor(), select, table, folder, name="part", partition=one)
             return commit_days(lake, table, files, days, column=column, sources=sources, run_id=run_id)
+
+    return recomputing(attempt)
+
+
+def replace_table(
+    lake: Lake,
+    table_name: str,
+    select: str,
+    *,
+    cursor: duckdb.DuckDBPyConnection,
+    sources: Mapping[str, int] | None = None,
+    run_id: str = "",
+) -> Written:
+    """Make a table without partitions hold exactly the rows that `select` gives."""
+
+    def attempt() -> Written:
+        table = lake.tables.load(table_name)
+        with lake.engine.scratch() as folder:
+            files = copy_to_files(cursor, select, table, folder, name="all", partition=())
+            added = upload(lake.connection, table, files)
+            size = {
+                "rows": sum(file.record_count for file in added),
+                "bytes": sum(file.file_size_in_bytes for file in added),
+                "files": len(added),
+            }
+            done = commit_files(
+                lake,
+                table,
+                added,
+                AlwaysTrue(),
+                removed=files_of(table, AlwaysTrue()),
+                ledger={"": size},
+                sources=sources,
+                run_id=run_id,
+            )
+        return Written(table_name, {"": size}, done)
 
     return recomputing(attempt)
 

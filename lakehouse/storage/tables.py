@@ -96,6 +96,10 @@ class Tables:
                 f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
             ) from problem
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        return self.catalog.table_exists(name)
+
     def names(self) -> list[str]:
         """Every table as `layer.name`."""
         return sorted(

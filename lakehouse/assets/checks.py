@@ -1,0 +1,143 @@
+"""Asset checks from the contract: what must hold of silver after it was computed, asked of the table itself."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.assets.specs import key
+from lakehouse.contracts.model import Contract
+from lakehouse.contracts.sql import literal, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import scan_sql
+from lakehouse.layers.gold import among
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.silver import Ledger
+
+BLOCKING = {"conservation", "unique_key", "required"}
+"""Where these fail, what is below silver would be wrong."""
+
+_DESCRIPTIONS = {
+    "conservation": "Every landed row is in silver, in quarantine or a duplicate: landed = silver + quarantined + duplicates.",
+    "unique_key": "No two rows of a partition have one key.",
+    "required": "Required fields are never null.",
+    "range": "Numbers lie in the contract's bounds.",
+    "accepted_values": "Fields with a list of values hold no others.",
+    "quality_score": "The share of valid rows reaches the contract's threshold.",
+    "volume": "The partitions hold rows.",
+    "freshness": "The newest event is not older than the contract allows.",
+}
+
+
+def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
+    """The checks of a stream's silver asset."""
+    names = [name for name in _DESCRIPTIONS if _applies(name, contract)]
+    asset = key("silver", contract.stream)
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=_DESCRIPTIONS[name], blocking=name in BLOCKING)
+        for name in names
+    ]
+
+
+def evaluate(lake: Lake, stream: Stream, ledgers: Mapping[date, Ledger]) -> Iterator[dg.AssetCheckResult]:
+    """The results of the stream's checks over the partitions just computed."""
+    contract = stream.contract
+    counts = _violations(lake, contract, list(ledgers))
+    for spec in check_specs(contract):
+        passed, metadata = _result(spec.name, contract, ledgers, counts)
+        severity = dg.AssetCheckSeverity.ERROR if spec.name in BLOCKING else dg.AssetCheckSeverity.WARN
+        yield dg.AssetCheckResult(
+            passed=passed, check_name=spec.name, asset_key=spec.asset_key, metadata=metadata, severity=severity
+        )
+
+
+def _applies(name: str, contract: Contract) -> bool:
+    if name == "range":
+        return bool(_range_rules(contract))
+    if name == "accepted_values":
+        return any(field.enum for field in contract.fields)
+    return name != "freshness" or contract.freshness is not None
+
+
+def _range_rules(contract: Contract) -> dict[str, str]:
+    rules: dict[str, list[str]] = {}
+    for field in contract.fields:
+        for bound, comparison in (
+            (field.minimum, "<"),
+            (field.maximum, ">"),
+            (field.exclusive_minimum, "<="),
+            (field.exclusive_maximum, ">="),
+        ):
+            if bound is not None:
+                rules.setdefault(field.name, []).append(f"{quote(field.name)} {comparison} {bound}")
+    return {name: " or ".join(parts) for name, parts in rules.items()}
+
+
+def _violations(lake: Lake, contract: Contract, days: list[date]) -> dict[str, Any]:
+    """One pass over the partitions: rows, repeated keys, the newest event, and violations by rule and field."""
+    keys = ", ".join(map(quote, contract.key))
+    asked = {
+        "rows": "count(*)",
+        "repeated": f"count(*) - count(distinct hash(dt, {keys}))",
+        "newest": f"max({quote(contract.event_time)})",
+    }
+    for field in contract.fields:
+        if field.required:
+            asked[f"required {field.name}"] = f"count(*) filter ({quote(field.name)} is null)"
+        if field.enum:
+            values = ", ".join(map(literal, field.enum))
+            asked[f"accepted_values {field.name}"] = f"count(*) filter ({quote(field.name)} not in ({values}))"
+    for name, rule in _range_rules(contract).items():
+        asked[f"range {name}"] = f"count(*) filter ({rule})"
+    table = lake.tables.load(f"silver.{contract.stream}")
+    select = ", ".join(f"{sql} as {quote(name)}" for name, sql in asked.items())
+    with lake.engine.cursor() as cursor:
+        row = cursor.execute(f"select {select} from {scan_sql(table)} where {among(days)}").fetchone()
+    return dict(zip(asked, row or (), strict=True))
+
+
+def _result(
+    name: str, contract: Contract, ledgers: Mapping[date, Ledger], counts: Mapping[str, Any]
+) -> tuple[bool, dict[str, Any]]:
+    match name:
+        case "conservation":
+            wrong = [str(day) for day, ledger in ledgers.items() if not ledger.conserved]
+            totals = {
+                part: sum(getattr(ledger, part) for ledger in ledgers.values())
+                for part in ("landed", "silver", "quarantined", "duplicates")
+            }
+            return not wrong, totals | {"differing_partitions": ", ".join(wrong) or "none"}
+        case "unique_key":
+            return counts["repeated"] == 0, {"repeated_keys": counts["repeated"], "key": ", ".join(contract.key)}
+        case "quality_score":
+            landed = sum(ledger.landed for ledger in ledgers.values())
+            worst = min((ledger.quality for ledger in ledgers.values()), default=1.0)
+            valid = sum(ledger.valid for ledger in ledgers.values())
+            score = valid / landed if landed else 1.0
+            return worst >= contract.quality_threshold, {
+                "quality_score": round(score, 6),
+                "worst_partition": round(worst, 6),
+                "threshold": contract.quality_threshold,
+            }
+        case "volume":
+            landed = sum(ledger.landed for ledger in ledgers.values())
+            return counts["rows"] > 0 or landed == 0, {"rows": counts["rows"], "landed": landed}
+        case "freshness":
+            return _freshness(contract, counts["newest"])
+        case _:
+            found = {what.split(" ", 1)[1]: number for what, number in counts.items() if what.startswith(f"{name} ")}
+            return not any(found.values()), found
+
+
+def _freshness(contract: Contract, newest: datetime | None) -> tuple[bool, dict[str, Any]]:
+    assert contract.freshness is not None
+    allowed = contract.freshness.total_seconds()
+    if newest is None:
+        return True, {"newest_event": "none", "allowed_seconds": allowed}
+    age = (datetime.now(UTC) - newest.replace(tzinfo=UTC)).total_seconds()
+    return age <= allowed, {
+        "newest_event": newest.isoformat() + "Z",
+        "age_seconds": round(age),
+        "allowed_seconds": allowed,
+    }

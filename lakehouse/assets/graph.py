@@ -1,0 +1,36 @@
+"""The whole asset graph of a lakehouse, made from its streams; tests make the same graph from other streams."""
+
+from collections.abc import Mapping
+from datetime import date
+
+import dagster as dg
+
+from lakehouse.assets.bronze import bronze_asset
+from lakehouse.assets.gold import gold_asset, metrics_asset
+from lakehouse.assets.infra import bootstrap
+from lakehouse.assets.landing import landing_asset
+from lakehouse.assets.partitions import daily, hourly
+from lakehouse.assets.realtime import realtime_asset
+from lakehouse.assets.serving import serving_assets
+from lakehouse.assets.silver import silver_assets
+from lakehouse.contracts.streams import Stream
+from lakehouse.layers.lake import table_specs
+
+
+def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Every asset of these streams; hourly partitions begin on `realtime_start`."""
+    tables = {spec.name: spec for spec in table_specs(streams.values())}
+    # One definition for all streams, for a job holds no assets of different ones.
+    days = daily(min(stream.contract.history_start for stream in streams.values()))
+    hours = hourly(realtime_start)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [bootstrap, metrics_asset(streams.values(), tables, days)]
+    for stream in streams.values():
+        assets += [
+            landing_asset(stream, hours),
+            realtime_asset(stream, tables, hours),
+            bronze_asset(stream, tables, days),
+            silver_assets(stream, tables, days),
+            gold_asset(stream, tables, days),
+            *serving_assets(stream, tables, days),
+        ]
+    return assets

@@ -1,0 +1,170 @@
+"""The IO manager: what an asset returns becomes its table's partitions; what an asset takes is read as its annotation says.
+
+An asset `layer/name` is the table `layer.name`. Relations stay lazy and are written partition by partition, so memory is
+bounded whatever the range. A table that is not there yet is made from the first thing written to it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+import pyarrow as pa
+from pydantic import PrivateAttr
+
+from lakehouse.assets.partitions import exact_days
+from lakehouse.assets.reporting import numbers, preview, snapshot_text
+from lakehouse.assets.resources import LakeResource
+from lakehouse.engines.duckdb import describe, scan_sql
+from lakehouse.errors import LakehouseError
+from lakehouse.layers.gold import among
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.planning import sequence_of
+from lakehouse.layers.writing import Written, replace_days, replace_table
+from lakehouse.storage.tables import NAMESPACES, TableSpec
+
+Rows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame
+"""What an asset may return, and take."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step under way: the cursor that its inputs live on, and which version of each table they are."""
+
+    cursor: duckdb.DuckDBPyConnection
+    sources: dict[str, int] = field(default_factory=dict)
+
+
+class LakehouseIOManager(dg.ConfigurableIOManager):
+    """Reads and writes assets as Iceberg tables of the lake.
+
+    Partitioned assets have a column `dt` (or what the asset's metadata `partition_column` names) that holds the day.
+    """
+
+    lake: dg.ResourceDependency[LakeResource]
+    _steps: dict[tuple[str, str], "_Step"] = PrivateAttr(default_factory=dict)
+
+    def load_input(self, context: dg.InputContext) -> Rows:
+        """The upstream table, of the partitions that this one is computed from, as the parameter's annotation says."""
+        lake = self.lake.lake
+        name = _table_name(context.asset_key)
+        table = lake.tables.load(name)
+        step = self._steps.setdefault(_step_key(context), _Step(lake.engine.cursor()))
+        step.sources[name] = sequence_of(table)
+        select = f"select * from {scan_sql(table)}"
+        if context.has_asset_partitions:
+            select += f" where {_wanted(context)}"
+        return _as(step.cursor.sql(select), context.dagster_type.typing_type)
+
+    def handle_output(self, context: dg.OutputContext, obj: Rows | None) -> None:
+        """Replace the asset's partitions with these rows."""
+        if obj is None:
+            return
+        lake = self.lake.lake
+        started = time.monotonic()
+        step = self._steps.pop(_step_key(context), None) or _Step(lake.engine.cursor())
+        cursor, sources = step.cursor, step.sources
+        select, days = _opened(cursor, obj, context)
+        name = _table_name(context.asset_key)
+        column = str((context.definition_metadata or {}).get("partition_column", "dt"))
+        _ensure(lake, name, cursor, select, column if days is not None else None)
+        if days is None:
+            written = replace_table(lake, name, select, cursor=cursor, sources=sources, run_id=context.run_id)
+        else:
+            written = replace_days(
+                lake, name, select, days, column=column, cursor=cursor, sources=sources, run_id=context.run_id
+            )
+        _report(lake, context, written, days, column, round(time.monotonic() - started, 3))
+
+
+def _table_name(asset_key: dg.AssetKey) -> str:
+    if len(asset_key.path) != 2 or asset_key.path[0] not in NAMESPACES:
+        raise LakehouseError(
+            f"Asset {asset_key.to_user_string()} is no table: its key must be layer/name with layer one of {', '.join(NAMESPACES)}."
+        )
+    return ".".join(asset_key.path)
+
+
+def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str]:
+    return context.step_context.run_id, context.step_context.step.key
+
+
+def _wanted(context: dg.InputContext) -> str:
+    keys = context.asset_partition_keys
+    exact = exact_days(context.step_context.dagster_run.tags)
+    metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
+    column = str(metadata.get("partition_column", "dt"))
+    if exact is not None and len(keys) == len(_run_range(exact)):
+        return among(exact, column)
+    days = sorted(keys)
+    return f"{column} between date '{days[0]}' and date '{days[-1]}'" if days else "false"
+
+
+def _run_range(days: Sequence[date]) -> range:
+    return range((max(days) - min(days)).days + 1) if days else range(0)
+
+
+def _as(relation: duckdb.DuckDBPyRelation, wanted: Any) -> Rows:
+    if wanted is pa.Table:
+        return relation.to_arrow_table()
+    if wanted is pa.RecordBatchReader:
+        return relation.to_arrow_reader()
+    if wanted is pd.DataFrame:
+        return relation.df()
+    return relation
+
+
+def _opened(cursor: duckdb.DuckDBPyConnection, obj: Rows, context: dg.OutputContext) -> tuple[str, list[date] | None]:
+    rows, days = obj, _days(context)
+    if isinstance(rows, duckdb.DuckDBPyRelation):
+        return rows.sql_query(), days
+    if isinstance(rows, pa.RecordBatchReader):
+        rows = rows.read_all()
+    if not isinstance(rows, pa.Table | pd.DataFrame):
+        raise LakehouseError(
+            f"Asset {context.asset_key.to_user_string()} returned a {type(rows).__name__}; return a DuckDB relation, "
+            "an Arrow table or reader, or a pandas DataFrame."
+        )
+    cursor.register("returned", rows)
+    return "from returned", days
+
+
+def _days(context: dg.OutputContext) -> list[date] | None:
+    if not context.has_asset_partitions:
+        return None
+    exact = exact_days(context.step_context.dagster_run.tags)
+    return exact if exact is not None else [date.fromisoformat(key) for key in context.asset_partition_keys]
+
+
+def _ensure(lake: Lake, name: str, cursor: duckdb.DuckDBPyConnection, select: str, column: str | None) -> None:
+    if lake.tables.exists(name):
+        return
+    columns = describe(cursor, select)
+    if column is not None and column not in dict(columns):
+        raise LakehouseError(f"{name} is partitioned, so its rows need a column {column!r} that holds their day.")
+    lake.tables.ensure([TableSpec(name, columns, (column,) if column else ())])
+
+
+def _report(
+    lake: Lake, context: dg.OutputContext, written: Written, days: Sequence[date] | None, column: str, seconds: float
+) -> None:
+    snapshot = snapshot_text(written.commit.snapshot_id if written.commit else None)
+    rows = {
+        partition: numbers(row, snapshot_id=snapshot, seconds=seconds) for partition, row in written.partitions.items()
+    }
+    if days is None:
+        context.add_output_metadata(rows[""])
+        return
+    if days:
+        scan = scan_sql(lake.tables.load(written.table))
+        rows[str(max(days))]["preview"] = preview(lake, f"from {scan} where {among([max(days)], column)}")
+    if exact_days(context.step_context.dagster_run.tags) is None:
+        for partition, metadata in rows.items():
+            context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=partition)
+    else:
+        for partition, metadata in rows.items():
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=partition, metadata=metadata))

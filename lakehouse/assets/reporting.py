@@ -1,0 +1,50 @@
+"""What a materialization says of itself: its numbers as numbers, and a few rows as a preview."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.assets.partitions import exact_days
+from lakehouse.layers.lake import Lake
+
+PREVIEW_ROWS = 5
+PREVIEW_CELL = 40
+
+
+def report(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give each partition's materialization its metadata; in a run about exact days, report the materializations too."""
+    if exact_days(context.run.tags) is None:
+        for partition, metadata in partitions.items():
+            context.add_asset_metadata(dict(metadata), asset_key=key, partition_key=partition)
+        return
+    for partition, metadata in partitions.items():
+        context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(metadata)))
+
+
+def numbers(row: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """A partition's counts as metadata, so that the page plots them."""
+    return {**row, **more}
+
+
+def snapshot_text(snapshot_id: int | None) -> dg.MetadataValue[Any]:
+    """A snapshot id as text: as a number it would lose its last digits in a browser."""
+    return dg.MetadataValue.text(str(snapshot_id) if snapshot_id is not None else "none")
+
+
+def preview(lake: Lake, select: str) -> dg.MetadataValue[Any]:
+    """The first rows of a SELECT as a Markdown table."""
+    with lake.engine.cursor() as cursor:
+        result = cursor.execute(f"select * from ({select}) limit {PREVIEW_ROWS}")
+        columns = [column[0] for column in result.description or []]
+        return dg.MetadataValue.md(_table(columns, result.fetchall()))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return "\n".join(lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows])
+
+
+def _cell(value: object) -> str:
+    text = str("" if value is None else value).replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= PREVIEW_CELL else text[: PREVIEW_CELL - 1] + "…"

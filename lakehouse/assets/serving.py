@@ -1,0 +1,171 @@
+"""Serving assets: what people and programs read: unified days, features, alerts and dashboards."""
+
+import time
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.assets.partitions import exact_days, run_days, window
+from lakehouse.assets.reporting import numbers, report, snapshot_text
+from lakehouse.assets.resources import LakeResource
+from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
+from lakehouse.contracts.streams import Stream
+from lakehouse.layers import serving
+from lakehouse.layers.writing import Written
+
+
+def serving_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """All serving assets of a stream."""
+    common = _common(stream, days)
+    return [
+        _unified(stream, common),
+        _alerts(stream, tables, common),
+        _features(stream, tables, common),
+        _dashboard(stream, common),
+    ]
+
+
+def _common(stream: Stream, days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
+    return {
+        "partitions_def": days,
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "retry_policy": RETRIES,
+        "freshness_policy": freshness(stream, "serving"),
+    }
+
+
+def _merged(stream: Stream) -> list[dg.AssetDep]:
+    # Realtime is by hour of arrival, and a late row of any day may be in any hour.
+    realtime = dg.AssetDep(key("realtime", stream.name), partition_mapping=dg.LastPartitionMapping())
+    return [dg.AssetDep(key("silver", stream.name)), realtime]
+
+
+def _unified(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
+    asset_key = key("serving", f"unified_{stream.name}")
+
+    @dg.asset(
+        key=asset_key,
+        deps=_merged(stream),
+        **common,
+        **attributes(
+            stream,
+            "serving",
+            "Silver merged with realtime by key, each event once: a view at every moment, and an object a day for other tools.",
+            ["duckdb", "parquet", "s3"],
+        ),
+    )
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        days = run_days(context, stream.contract)
+        exported = serving.export_unified(lake.lake, stream, days)
+        seconds = round(time.monotonic() - started, 3)
+        report(
+            context,
+            asset_key,
+            {
+                str(day): {"rows": one.rows, "bytes": one.bytes, "files": 1, "object": one.key, "seconds": seconds}
+                for day, one in exported.items()
+            },
+        )
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.AssetsDefinition:
+    name = f"{stream.name}_alerts"
+    asset_key = key("serving", name)
+
+    @dg.asset(
+        key=asset_key,
+        deps=_merged(stream),
+        **common,
+        **attributes(
+            stream,
+            "serving",
+            "What somebody should look at: the stream's `alerts.sql` over the unified view; a table, and a JSON object a day.",
+            ["iceberg", "duckdb", "s3"],
+            tables[f"serving.{name}"],
+        ),
+    )
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        written = serving.write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run_id)
+        _report_written(context, asset_key, written, started)
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.AssetsDefinition:
+    name = f"{stream.name}_features"
+
+    asset_key = key("serving", name)
+
+    @dg.asset(
+        key=asset_key,
+        deps=[dg.AssetDep(key("silver", stream.name), partition_mapping=window(serving.WINDOW_DAYS))],
+        **common,
+        **attributes(
+            stream,
+            "serving",
+            "What is known of each entity at the end of a day, over that day, 7 and 30 days, for machine learning.",
+            ["iceberg", "duckdb"],
+            tables[f"serving.{name}"],
+            cadence="daily",
+        ),
+    )
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        days = run_days(context, stream.contract)
+        if exact_days(context.run.tags) is not None:
+            # Late data of a day changes what was known on the 29 days after it, too.
+            days = serving.feature_days(lake.lake, stream, days)
+        written = serving.write_features(lake.lake, stream, days, run_id=context.run_id)
+        _report_written(context, asset_key, written, started)
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _dashboard(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
+    asset_key = key("serving", f"{stream.name}_dashboard")
+
+    @dg.asset(
+        key=asset_key,
+        deps=[key("gold", "daily_metrics"), key("serving", f"{stream.name}_features")],
+        **common,
+        **attributes(
+            stream,
+            "serving",
+            "Daily metrics and newest features as one Parquet object each, for dashboards and notebooks.",
+            ["duckdb", "parquet", "s3"],
+            cadence="daily",
+        ),
+    )
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        days: list[date] = run_days(context, stream.contract)
+        metrics, features = serving.export_dashboard(lake.lake, stream), serving.export_features(lake.lake, stream)
+        said = {
+            "rows": metrics.rows,
+            "bytes": metrics.bytes + features.bytes,
+            "files": 2,
+            "objects": f"{metrics.key}, {features.key}",
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        report(context, asset_key, {str(day): said for day in days})
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _report_written(
+    context: dg.AssetExecutionContext, asset_key: dg.AssetKey, written: Written, started: float
+) -> None:
+    done = {
+        "snapshot_id": snapshot_text(written.commit.snapshot_id if written.commit else None),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    report(context, asset_key, {day: numbers(row, **done) for day, row in written.partitions.items()})

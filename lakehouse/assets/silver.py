@@ -1,0 +1,93 @@
+"""Silver and quarantine assets: one run of the contract's cleaning gives both, and the checks that it was right."""
+
+import time
+from collections.abc import Iterator
+
+import dagster as dg
+
+from lakehouse.assets import checks
+from lakehouse.assets.partitions import run_days
+from lakehouse.assets.reporting import numbers, preview, report, snapshot_text
+from lakehouse.assets.resources import LakeResource
+from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import scan_sql
+from lakehouse.errors import QualityGateError
+from lakehouse.layers import silver
+from lakehouse.layers.days import to_text
+from lakehouse.layers.gold import among
+from lakehouse.layers.lake import Lake
+
+Outcome = dg.MaterializeResult[None] | dg.AssetCheckResult
+
+
+def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """The silver and quarantine assets of a stream, with the checks that its contract calls for."""
+    silver_key, quarantine_key = key("silver", stream.name), key("quarantine", stream.name)
+    # Any day of arrival may hold rows of any event date.
+    on_bronze = dg.AssetDep(key("bronze", stream.name), partition_mapping=dg.AllPartitionMapping())
+
+    def spec(layer: str, description: str) -> dg.AssetSpec:
+        table = tables[f"{layer}.{stream.name}"]
+        return dg.AssetSpec(
+            key(layer, stream.name),
+            deps=[on_bronze],
+            partitions_def=days,
+            freshness_policy=freshness(stream, layer),
+            **attributes(stream, layer, description, ["iceberg", "duckdb"], table),
+        )
+
+    @dg.multi_asset(
+        name=f"silver__{stream.name}",
+        specs=[
+            spec("silver", "Typed, valid and enriched events, once per key; by event date."),
+            spec("quarantine", "What broke the contract: raw text, every reason, where it came from; by event date."),
+        ],
+        check_specs=checks.check_specs(stream.contract),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        retry_policy=RETRIES,
+    )
+    def assets(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Outcome]:
+        started = time.monotonic()
+        wanted = run_days(context, stream.contract)
+        cleaned = silver.clean_days(lake.lake, stream, wanted, run_id=context.run_id)
+        seconds = round(time.monotonic() - started, 3)
+        _report(context, lake.lake, stream, cleaned, seconds)
+        yield dg.MaterializeResult(asset_key=quarantine_key)
+        yield dg.MaterializeResult(asset_key=silver_key)
+        yield from checks.evaluate(lake.lake, stream, cleaned.ledgers)
+        if cleaned.held_back:
+            raise dg.Failure(str(_gate_error(stream, cleaned)), allow_retries=False)
+
+    return assets
+
+
+def _gate_error(stream: Stream, cleaned: silver.Cleaned) -> QualityGateError:
+    worst = min((cleaned.ledgers[day].quality, day) for day in cleaned.held_back)
+    return QualityGateError(
+        f"silver/{stream.name} keeps its last good snapshot of {to_text(cleaned.held_back)}: under "
+        f"{stream.contract.quality_threshold:.0%} of the rows are valid (worst: {worst[0]:.1%} on {worst[1]}). "
+        f"`select * from quarantine.{stream.name}` says why."
+    )
+
+
+def _report(
+    context: dg.AssetExecutionContext, lake: Lake, stream: Stream, cleaned: silver.Cleaned, seconds: float
+) -> None:
+    newest = max(cleaned.ledgers, default=None)
+    for layer, written in (("silver", cleaned.silver), ("quarantine", cleaned.quarantine)):
+        commit = written.commit
+        partitions = {}
+        for day, ledger in cleaned.ledgers.items():
+            if (row := written.partitions.get(str(day))) is None:
+                continue
+            partitions[str(day)] = numbers(
+                row,
+                quality_score=round(ledger.quality, 6),
+                snapshot_id=snapshot_text(commit.snapshot_id if commit else None),
+                seconds=seconds,
+            )
+        if newest is not None and str(newest) in partitions:
+            scan = scan_sql(lake.tables.load(f"{layer}.{stream.name}"))
+            partitions[str(newest)]["preview"] = preview(lake, f"from {scan} where {among([newest])}")
+        report(context, key(layer, stream.name), partitions)

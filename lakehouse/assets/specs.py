@@ -1,0 +1,59 @@
+"""What every asset carries: key, owner, group, tags, kinds, description, columns and freshness."""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.storage.tables import TableSpec
+
+RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+BATCH_SLACK = timedelta(hours=26)
+"""A daily layer is late when a day and two hours have passed without a run."""
+
+Columns = Mapping[str, TableSpec]
+"""The tables' specs by name."""
+
+
+def key(layer: str, name: str) -> dg.AssetKey:
+    """The key of an asset: `layer/name`."""
+    return dg.AssetKey([layer, name])
+
+
+def attributes(
+    stream: Stream,
+    layer: str,
+    description: str,
+    kinds: Iterable[str],
+    table: TableSpec | None = None,
+    **tags: str,
+) -> dict[str, Any]:
+    """The arguments that every asset of a stream has, whatever makes it."""
+    return {
+        "description": description,
+        "group_name": stream.name,
+        "owners": [f"team:{stream.contract.owner}"],
+        "tags": {"layer": layer, **dict.fromkeys(stream.contract.tags, ""), **tags},
+        "kinds": set(kinds),
+        "metadata": columns_metadata(table) | {"contract": f"{stream.name} {stream.contract.version}"},
+    }
+
+
+def freshness(stream: Stream, layer: str) -> dg.FreshnessPolicy:
+    """How old an asset's newest materialization may be: by the contract for what runs all day, a day for batches."""
+    sla = stream.contract.freshness or timedelta(minutes=15)
+    window = max(sla, timedelta(minutes=15)) if layer in ("landing", "realtime") else max(sla, BATCH_SLACK)
+    return dg.FreshnessPolicy.time_window(fail_window=window)
+
+
+def columns_metadata(table: TableSpec | None) -> dict[str, Any]:
+    """The table's name and columns as Dagster shows them."""
+    if table is None:
+        return {}
+    columns = [
+        dg.TableColumn(name, sql_type.lower(), description=table.descriptions.get(name))
+        for name, sql_type in table.columns
+    ]
+    return {"dagster/table_name": table.name, "dagster/column_schema": dg.TableSchema(columns=columns)}

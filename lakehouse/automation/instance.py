@@ -1,0 +1,105 @@
+"""The Dagster instance of one lakehouse: its home folder and its `dagster.yaml`. What is run in it is not known here.
+
+The format is https://docs.dagster.io/deployment/oss/dagster-yaml.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dagster import DagsterInstance
+
+from lakehouse.settings import Settings
+from lakehouse.storage.private import write_private
+
+LANE_TAG = "lakehouse/lane"
+"""Of the runs with one value of this tag, the queue starts one at a time."""
+
+EVENT_BATCH_SIZE = 1000
+"""Events that Dagster hands to its storage at once, where a step emits many (one a partition)."""
+
+
+def lane(job: str, stream: str) -> dict[str, str]:
+    """The run tags that keep two runs of one job over one stream from running at once."""
+    return {"lakehouse/stream": stream, LANE_TAG: f"{job}.{stream}"}
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Make the folder DAGSTER_HOME under the lakehouse's home, with its `dagster.yaml`, and give its path.
+
+    Safe to call from several processes at once; an unchanged file is not touched.
+    """
+    home = settings.root / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "dagster.yaml"
+    text = "# Written by lakehouse; changes are lost.\n" + yaml.safe_dump(_configuration(home), sort_keys=False)
+    if not file.exists() or file.read_text() != text:
+        write_private(file, text)
+    return home
+
+
+def instance(settings: Settings) -> DagsterInstance:
+    """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
+    return DagsterInstance.from_config(str(dagster_home(settings)))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that Dagster's processes need beside those of this process."""
+    return {
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "LAKEHOUSE_HOME": str(settings.root),
+        "DAGSTER_EVENT_BATCH_SIZE": str(EVENT_BATCH_SIZE),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+
+
+def _configuration(home: Path) -> dict[str, Any]:
+    return {
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+        "event_log_storage": {
+            "module": "lakehouse.automation.history",
+            "class": "EventHistory",
+            "config": {"base_dir": str(home / "history")},
+        },
+        "compute_logs": {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(home / "logs")},
+        },
+        "run_queue": {"dequeue_interval_seconds": 1},
+        # No default pool limit: a pool holds nobody up until somebody gives it a limit.
+        "concurrency": {"runs": _run_limits()},
+        "run_monitoring": _run_monitoring(),
+        # Assets retry what they can retry; a run is repeated when its process died.
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+        "retention": {
+            "schedule": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
+            "sensor": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
+            "auto_materialize": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
+        },
+    }
+
+
+def _run_limits() -> dict[str, Any]:
+    return {
+        # One for each cadence: realtime, batch, serving. More only share two cores and their memory.
+        "max_concurrent_runs": 3,
+        "tag_concurrency_limits": [
+            {"key": LANE_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+            # A back-fill leaves a place for the schedules.
+            {"key": "dagster/backfill", "limit": 2},
+        ],
+    }
+
+
+def _run_monitoring() -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "poll_interval_seconds": 30,
+        "start_timeout_seconds": 180,
+        "cancel_timeout_seconds": 60,
+        # Dagster's local launcher can't ask whether a worker lives, so this alone ends a run whose machine went away.
+        "max_runtime_seconds": 6 * 3600,
+        "free_slots_after_run_end_seconds": 60,
+    }

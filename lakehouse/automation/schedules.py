@@ -1,0 +1,74 @@
+"""Schedules: when time alone decides that something runs."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from lakehouse.assets.partitions import exact_tags
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation.jobs import BATCH, REALTIME, SERVING
+from lakehouse.layers.bronze import missed_days
+from lakehouse.layers.realtime import days_of
+
+SETTLING = timedelta(minutes=10)
+"""So long after an hour has ended its last objects may still be landing."""
+
+HOUR = "%Y-%m-%d-%H:00"
+
+
+@dg.schedule(
+    name="realtime_every_5_minutes",
+    cron_schedule="*/5 * * * *",
+    job_name=REALTIME,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="What landed in the current hour, and in the one before while its last objects settle.",
+)
+def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Ask for the realtime partitions of now."""
+    now = _now(context)
+    first, last = (now - SETTLING).strftime(HOUR), now.strftime(HOUR)
+    if first == last:
+        return dg.RunRequest(partition_key=last)
+    return dg.RunRequest(tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last})
+
+
+@dg.schedule(
+    name="batch_daily_0200",
+    cron_schedule="0 2 * * *",
+    job_name=BATCH,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Yesterday, and days whose run was missed, from landing to serving. What comes late is the sensor's.",
+)
+def batch_daily_0200(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
+    """Ask for the days of arrival that are over and not in bronze."""
+    yesterday = (_now(context) - timedelta(days=1)).date()
+    return dg.RunRequest(tags=exact_tags([*_missed(lake, yesterday), yesterday]))
+
+
+@dg.schedule(
+    name="serving_every_10_minutes",
+    cron_schedule="*/10 * * * *",
+    job_name=SERVING,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Unified days and alerts of today, and of the days that realtime rows of the last two hours belong to.",
+)
+def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
+    """Ask for the days that fresh rows belong to."""
+    now = _now(context)
+    hours = [(now - timedelta(hours=back)).strftime(HOUR) for back in range(2)]
+    days = {day for stream in lake.lake.streams.values() for day in days_of(lake.lake, stream, hours)}
+    return dg.RunRequest(tags=exact_tags(sorted(days | {now.date()})))
+
+
+SCHEDULES = [realtime_every_5_minutes, batch_daily_0200, serving_every_10_minutes]
+
+
+def _now(context: dg.ScheduleEvaluationContext) -> datetime:
+    return context.scheduled_execution_time.astimezone(UTC)
+
+
+def _missed(lake: LakeResource, yesterday: date) -> list[date]:
+    """Days of the last week that landed and that no bronze partition holds, because nothing ran then."""
+    first = yesterday - timedelta(days=6)
+    found = {day for stream in lake.lake.streams.values() for day in missed_days(lake.lake, stream, first, yesterday)}
+    return sorted(found)

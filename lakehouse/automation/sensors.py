@@ -1,0 +1,171 @@
+"""Sensors: when what is in storage decides that something runs."""
+
+import json
+import logging
+import socket
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psutil
+
+from lakehouse.assets.partitions import exact_tags
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation.instance import lane
+from lakehouse.automation.jobs import BATCH, BRONZE, PROCESS_TAG, REFRESH, STREAM_TAG, stream_keys
+from lakehouse.contracts.streams import Stream
+from lakehouse.ingest.landing import list_incoming
+from lakehouse.layers.days import to_text
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.refreshing import days_to_refresh, new_files
+from lakehouse.settings import get_settings
+
+EVERY = 30
+"""Seconds between two looks."""
+
+BACK_OFF = timedelta(seconds=30)
+BACK_OFF_AT_MOST = timedelta(hours=1)
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+@dg.sensor(
+    name="incoming_files",
+    job_name=BRONZE,
+    minimum_interval_seconds=EVERY,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New objects under incoming/ go to bronze. The cursor is storage's clock, with room for skew.",
+)
+def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for the bronze partitions of files that bronze does not hold."""
+    cursor: dict[str, str] = json.loads(context.cursor or "{}")
+    asked = 0
+    for stream in lake.lake.streams.values():
+        if _waiting(context.instance, stream, (BRONZE, BATCH)):
+            continue
+        since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
+        files = new_files(lake.lake, stream, since)
+        if files:
+            asked += 1
+            days = sorted({one.day for one in files})
+            yield dg.RunRequest(
+                asset_selection=[dg.AssetKey(["bronze", stream.name])],
+                tags={**exact_tags(days), **lane(BRONZE, stream.name), "lakehouse/files": str(len(files))},
+            )
+        else:
+            # Only what bronze holds is left behind; a run that fails or dies is asked for again.
+            cursor[stream.name] = _newest(lake.lake, stream, since)
+    context.update_cursor(json.dumps(cursor))
+    _warn_of_unknown(context, lake.lake)
+    if not asked:
+        yield dg.SkipReason("No new files under incoming/.")
+
+
+@dg.sensor(
+    name="late_data",
+    job_name=REFRESH,
+    minimum_interval_seconds=EVERY,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Days whose bronze changed after silver was computed, and what is below them, alone; from metadata.",
+)
+def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for the days that have to be computed again."""
+    asked = 0
+    for stream in lake.lake.streams.values():
+        if _waiting(context.instance, stream, (REFRESH, BATCH)):
+            continue
+        days = days_to_refresh(lake.lake, stream)
+        if days:
+            asked += 1
+            context.log.info(f"{stream.name}: {to_text(days)}")
+            yield dg.RunRequest(
+                asset_selection=stream_keys(stream), tags={**exact_tags(days), **lane(REFRESH, stream.name)}
+            )
+    if not asked:
+        yield dg.SkipReason("Every day is computed from the newest bronze.")
+
+
+@dg.run_failure_sensor(
+    name="run_failures",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Logs a failed run and posts it to LAKEHOUSE_WEBHOOK_URL when that is set.",
+)
+def run_failures(context: dg.RunFailureSensorContext) -> None:
+    """Tell of a failed run."""
+    run = context.dagster_run
+    message = {
+        "text": f"Run {run.run_id} of {run.job_name} failed: {context.failure_event.message}",
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "partitions": run.tags.get("lakehouse/partitions") or run.tags.get("dagster/partition"),
+        "error": context.failure_event.message,
+    }
+    context.log.error(message["text"])
+    if url := get_settings().webhook_url:
+        _post(url, message)
+
+
+SENSORS = [incoming_files, late_data, run_failures]
+
+
+def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:
+    """Whether a run about the stream is under way, or failed so often that it is not time to try again."""
+    for job in jobs:
+        tags = {} if job == BATCH else {STREAM_TAG: stream.name}
+        records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=8)
+        if any(_under_way(instance, record.dagster_run) for record in records):
+            return True
+        failures = 0
+        for record in records:
+            if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+                break
+            failures += 1
+        if failures and job != BATCH:
+            wait = min(BACK_OFF * 2**failures, BACK_OFF_AT_MOST)
+            ended = datetime.fromtimestamp(records[0].end_time or 0, UTC)
+            if datetime.now(UTC) < ended + wait:
+                return True
+    return False
+
+
+def _under_way(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run goes on; one that a command executed itself and died with is said to have failed."""
+    if run.status not in _UNDER_WAY:
+        return False
+    host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
+    if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
+        instance.report_run_failed(run, "The command that executed this run was killed; it is computed again.")
+        return False
+    return True
+
+
+def _newest(lake: Lake, stream: Stream, since: datetime | None) -> str:
+    listed = list_incoming(lake.objects, stream.name, since=since)
+    newest = max((one.arrived_at for one in listed), default=since)
+    return (newest or datetime(1970, 1, 1, tzinfo=UTC)).isoformat()
+
+
+def _warn_of_unknown(context: dg.SensorEvaluationContext, lake: Lake) -> None:
+    for folder in lake.objects.folders("incoming"):
+        name = folder.removeprefix("incoming/").strip("/")
+        if name not in lake.streams:
+            context.log.error(
+                f"incoming/{name}/ holds files of no stream; there are {', '.join(lake.streams)}. They stay where they are."
+            )
+
+
+def _post(url: str, message: dict[str, str | None]) -> None:
+    if not url.startswith(("http://", "https://")):
+        logging.getLogger(__name__).error("LAKEHOUSE_WEBHOOK_URL must be an http(s) URL")
+        return
+    request = urllib.request.Request(  # noqa: S310  # the scheme was just looked at
+        url, json.dumps(message).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        pass

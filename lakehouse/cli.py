@@ -1,0 +1,158 @@
+"""The `lakehouse` command. Each subcommand reads its words and prints what a module of `commands` gives back."""
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakehouse.errors import LakehouseError
+
+app = typer.Typer(
+    name="lakehouse",
+    help="An asset-based lakehouse: events from landing to serving on S3 and Iceberg, run by Dagster.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def main() -> None:
+    """Run the command; an error of ours is one line and exit code 1."""
+    try:
+        app()
+    except LakehouseError as problem:
+        print(f"lakehouse: {problem}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing is left to flush to.
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=1, help="Simulated events for each stream.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run everything once on a fresh machine: simulate all streams, run the graph, show what each layer holds."""
+    from lakehouse.commands.demo import run_demo
+
+    run_demo(events=events, seed=seed, as_json=as_json)
+
+
+@app.command()
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all is up, and leave it running.")
+    ] = False,
+    no_ui: Annotated[bool, typer.Option("--no-ui", help="Without the Dagster page.")] = False,
+) -> None:
+    """Start storage, schedules, sensors and the Dagster page, and keep them running."""
+    from lakehouse.commands.processes import start
+
+    start(detach=detach, page=not no_ui)
+
+
+@app.command()
+def down() -> None:
+    """Stop everything that `up` started; what was stored stays."""
+    from lakehouse.commands.processes import stop
+
+    stop()
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show what is running, where to reach it, and how much is stored. Exit code 1 when the lakehouse is not up."""
+    from lakehouse.commands.processes import show_status
+
+    raise SystemExit(show_status(as_json=as_json))
+
+
+@app.command()
+def bootstrap(as_json: Json = False) -> None:
+    """Make the tables that are missing and evolve those whose contract gained a field. Safe to repeat."""
+    from lakehouse.commands.tables import make_tables
+
+    make_tables(as_json=as_json)
+
+
+@app.command()
+def load(
+    stream: Annotated[str, typer.Argument(help="The stream that the files belong to.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of such.")],
+    no_materialize: Annotated[
+        bool, typer.Option("--no-materialize", help="Upload alone; the sensors do the rest.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Load files into a stream, each content once, and bring every partition they touch up to date."""
+    from lakehouse.commands.load import load_files
+
+    load_files(stream, paths, materialize=not no_materialize, as_json=as_json)
+
+
+@app.command()
+def generate(
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all when none is named.")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events a second, over all the streams.")] = 100.0,
+    duration: Annotated[str, typer.Option(help="Such as 30s, 5m, 2h, or infinite.")] = "30s",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same events.")] = 1,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of late events.")] = 0.0,
+    repeated: Annotated[float, typer.Option(min=0, max=1, help="Share of repeated events.")] = 0.0,
+    invalid: Annotated[float, typer.Option(min=0, max=1, help="Share of events that break the contract.")] = 0.0,
+    malformed: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are no events at all.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Simulate events and land them, at a steady rate."""
+    from lakehouse.commands.generate import generate_events
+    from lakehouse.ingest.simulation import Faults
+
+    faults = Faults(late=late, repeated=repeated, invalid=invalid, malformed=malformed)
+    generate_events(streams or [], rate, seconds(duration), seed, faults, as_json=as_json)
+
+
+@app.command()
+def query(
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="One SELECT; tables are layer.name, such as silver.retail. - reads it from standard input."
+        ),
+    ],
+    output: Annotated[str, typer.Option("--format", help="table, json or csv.")] = "table",
+) -> None:
+    """Run read-only SQL over every table, now or at (version => …) or at (timestamp => …)."""
+    from lakehouse.commands.query import print_query
+
+    print_query(sys.stdin.read() if sql == "-" else sql, output)
+
+
+@app.command()
+def streams(as_json: Json = False) -> None:
+    """List the streams and check their contracts and SQL."""
+    from lakehouse.commands.tables import list_streams
+
+    list_streams(as_json=as_json)
+
+
+def seconds(duration: str) -> float | None:
+    """A duration such as `30s` or `5m` in seconds; None for `infinite`. Raises typer.BadParameter."""
+    if duration == "infinite":
+        return None
+    units = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    number = duration.rstrip("msdh")
+    unit = units.get(duration[len(number) :])
+    try:
+        if unit is not None and float(number) > 0:
+            return timedelta(**{unit: float(number)}).total_seconds()
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{duration!r} is no duration; write one such as 30s, 5m, 2h or infinite")

@@ -1,0 +1,130 @@
+"""`up`, `down` and `status`."""
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+from lakehouse.automation import supervisor
+from lakehouse.automation.instance import environment
+from lakehouse.automation.supervisor import State, Supervisor
+from lakehouse.commands.printing import console, print_json, print_table
+from lakehouse.errors import LakehouseError
+from lakehouse.layers.lake import Lake
+from lakehouse.settings import Settings, get_settings
+from lakehouse.storage import server
+
+START_SECONDS = 180.0
+
+
+def start(*, detach: bool, page: bool) -> None:
+    """Start everything; with `detach`, return once it is up."""
+    settings = get_settings()
+    if supervisor.is_up(settings):
+        console.print("The lakehouse is up already; `lakehouse status` shows where.")
+        return
+    if detach:
+        _detach(settings, page)
+        return
+    connection = server.start(settings)
+    try:
+        Lake(settings, connection).bootstrap()
+        supervisor.stop(settings)  # what a killed `up` has left
+        programs = supervisor.dagster_programs(settings, page=page)
+        Supervisor(settings, programs, _say_where).run()
+    finally:
+        server.stop(settings)
+
+
+def _detach(settings: Settings, page: bool) -> None:
+    words = [sys.executable, "-m", "lakehouse", "up", *([] if page else ["--no-ui"])]
+    log = settings.root / "logs" / "up.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            words,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **environment(settings)},
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        state = supervisor.read_state(settings)
+        if state is not None and state.ready and state.supervisor.pid == process.pid:
+            _say_where(state)
+            return
+        if process.poll() is not None:
+            last = log.read_text(errors="replace").strip().splitlines()
+            raise LakehouseError(
+                f"{last[-1].removeprefix('lakehouse: ') if last else 'it ended at once'} ({log} has it all)"
+            )
+        time.sleep(0.1)
+    supervisor.end(process.pid)
+    raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; {log} says how far it got.")
+
+
+def stop() -> None:
+    """Stop everything."""
+    settings = get_settings()
+    stopped = supervisor.stop(settings)
+    stopped = server.stop(settings) or stopped
+    console.print("The lakehouse is down." if stopped else "The lakehouse was not up.")
+
+
+def _say_where(state: State) -> None:
+    console.print("The lakehouse is up.")
+    for child in state.children:
+        if child.url:
+            console.print(f"  {child.name:12} {child.url}")
+    console.print("  `lakehouse status` shows what runs, `lakehouse down` stops it.")
+
+
+def show_status(*, as_json: bool) -> int:
+    """Print what runs; 0 when the lakehouse is up, else 1."""
+    settings = get_settings()
+    found = _status(settings)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [
+            [p["name"], "running" if p["running"] else "not running", p["pid"] or "", p["url"] or "", p["restarts"]]
+            for p in found["processes"]
+        ]
+        print_table("", ["process", "state", "pid", "where", "restarts"], rows, right=["restarts"])
+        console.print(f"home {found['home']}, {found['bytes_stored']:,} bytes stored")
+    return 0 if found["up"] else 1
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    storage = server.status(settings)
+    state = supervisor.read_state(settings)
+    processes: list[dict[str, Any]] = [
+        {
+            "name": "storage",
+            "running": storage.running,
+            "pid": storage.pid,
+            "url": storage.endpoint,
+            "catalog": storage.catalog_uri,
+            "restarts": 0,
+        }
+    ]
+    for child in [state.supervisor, *state.children] if state else []:
+        running = child.process is not None
+        processes.append(
+            {
+                "name": child.name,
+                "running": running,
+                "pid": child.pid if running else None,
+                "url": child.url,
+                "restarts": child.restarts,
+            }
+        )
+    return {
+        "up": storage.running and state is not None and state.ready and all(p["running"] for p in processes),
+        "home": str(settings.root),
+        "bytes_stored": storage.bytes_used,
+        "processes": processes,
+    }

@@ -1,0 +1,27 @@
+"""What Dagster loads: the graph of all streams, its jobs, schedules, sensors and resources."""
+
+import dagster as dg
+
+from lakehouse.assets.graph import build_assets
+from lakehouse.assets.io_manager import LakehouseIOManager
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation.jobs import build_jobs
+from lakehouse.automation.schedules import SCHEDULES
+from lakehouse.automation.sensors import SENSORS
+from lakehouse.contracts.streams import discover
+from lakehouse.settings import Settings, get_settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The definitions of the lakehouse that these settings describe."""
+    lake = LakeResource()
+    return dg.Definitions(
+        assets=build_assets(discover(settings.streams), settings.realtime_start),
+        jobs=build_jobs(),
+        schedules=SCHEDULES,
+        sensors=SENSORS,
+        resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
+    )
+
+
+defs = build_definitions(get_settings())

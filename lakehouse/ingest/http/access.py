@@ -1,0 +1,66 @@
+"""Who may do what: a request's key, or its coming from this very machine. How keys are kept is in `keys`."""
+
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import Request
+
+from lakehouse.ingest.http.keys import Keys, Scope
+from lakehouse.ingest.http.problems import Problem
+
+CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
+MAKE_ONE = "`lakehouse keys create` makes one; send it as `Authorization: Bearer <key>`."
+
+
+class Access:
+    """Decides on requests; `required` says whether they need a key at all."""
+
+    def __init__(self, keys: Keys, *, required: bool) -> None:
+        self._keys = keys
+        self._required = required
+
+    def check(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> None:
+        """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for this."""
+        text = _presented(request)
+        if text is None:
+            if self._required:
+                raise Problem(HTTPStatus.UNAUTHORIZED, f"This needs an API key. {MAKE_ONE}", headers=CHALLENGE)
+            _refuse_web_pages(request)
+            return
+        key = self._keys.find(text)
+        if key is None:
+            raise Problem(HTTPStatus.UNAUTHORIZED, f"This API key is unknown or revoked. {MAKE_ONE}", headers=CHALLENGE)
+        if not key.allows(scope, stream):
+            what = f"{scope} on {stream}" if stream else scope
+            raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}")
+
+
+def _presented(request: Request[Any, Any, Any]) -> str | None:
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and text.strip():
+        return text.strip()
+    return request.headers.get("x-api-key") or None
+
+
+def _refuse_web_pages(request: Request[Any, Any, Any]) -> None:
+    """Any page that the user's browser shows could send to a loopback port, were it not for this."""
+    origin = request.headers.get("origin")
+    if not is_loopback(_host(f"//{request.headers.get('host', '')}")) or (origin and not is_loopback(_host(origin))):
+        raise Problem(HTTPStatus.FORBIDDEN, f"Without an API key only programs on this machine may do this. {MAKE_ONE}")
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address is this machine and nothing else can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,47 @@
+"""Which format an object is in: by the suffix of its name, else by its first bytes."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from lakehouse.ingest.readers.content import Damage, plain
+from lakehouse.ingest.readers.source import Source
+
+Format = Literal["csv", "json", "parquet"]
+
+PARQUET_MAGIC = b"PAR1"
+
+_SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".json": "json",
+    ".ndjson": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
+}
+
+
+def format_of(source: Source) -> Format:
+    """The object's format; opens it only when its name does not tell."""
+    name = source.name.lower()
+    for packed in (".gz", ".zst"):
+        name = name.removesuffix(packed)
+    for suffix, form in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return form
+    start = _start(plain(source))
+    if start.startswith(PARQUET_MAGIC):
+        return "parquet"
+    return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
+
+
+def _start(chunks: Iterator[bytes]) -> bytes:
+    start = b""
+    try:
+        for chunk in chunks:
+            start += chunk
+            if len(start.lstrip()) >= len(PARQUET_MAGIC):
+                break
+    except Damage:
+        pass
+    return start

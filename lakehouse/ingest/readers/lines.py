@@ -1,0 +1,171 @@
+"""NDJSON objects as parts of many lines each, several small objects read together. What a line means is in `event`."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse.ingest.readers.content import CHUNK, plain
+from lakehouse.ingest.readers.elements import are_elements, elements, side_by_side
+from lakehouse.ingest.readers.rows import Columns, Defect, naive_utc
+from lakehouse.ingest.readers.source import Source
+from lakehouse.ingest.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, unreadable
+from lakehouse.ingest.readers.window import Window
+
+PART = 1 << 20
+"""Bytes of lines that are read together."""
+
+_BLANK = np.frombuffer(b" \t\r\n", np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of one object, one to a row; those known to be defects are empty. `first` is the number of the first."""
+
+    source: Source
+    first: int
+    text: pa.Array
+    defects: Mapping[int, Defect]
+    size: int
+
+
+def lines(source: Source) -> Iterator[Lines]:
+    """The object's rows as lines, without blank ones."""
+    first = 1
+    for text, defects, size in _texts(source):
+        if len(text):
+            yield Lines(source, first, text, defects, size)
+            first += len(text)
+
+
+_Text = tuple[pa.Array, Mapping[int, Defect], int]
+
+
+def _texts(source: Source) -> Iterator[_Text]:
+    window = Window(plain(source))
+    if not window.fill(PART):
+        pass
+    elif are_elements(window):
+        yield from _collected(elements(window))
+    else:
+        yield from _by_line(window)
+    if damage := window.damage():
+        yield _collect([damage])
+
+
+def _by_line(window: Window) -> Iterator[_Text]:
+    while window.fill(PART):
+        stop = len(window.data) if window.ended else window.data.rfind(b"\n", window.at) + 1
+        if stop <= window.at:
+            if window.size <= MAX_ROW:
+                window.fill(min(window.size * 4, MAX_ROW + 1))
+                continue
+            stop = window.data.find(b"\n", window.at) + 1
+        newline = window.data.find(b"\n", window.at)
+        if (newline if newline >= 0 else len(window.data)) - window.at > MAX_ROW:
+            yield _collect([too_long(window.data[window.at : window.at + KEPT_OF_LONG_ROW])])
+            window.skip_line()
+            continue
+        stop = min(stop, window.data.rfind(b"\n", window.at, window.at + CHUNK) + 1 or stop)
+        block, window.at = window.data[window.at : stop], stop
+        yield _at_once(block) or _collect(_one_by_one(block))
+
+
+def _at_once(block: bytes) -> _Text | None:
+    """The lines of a block, unless some of them may hold more than one object or no text."""
+    array = np.frombuffer(block, np.uint8)
+    if b"\0" in block or _may_be_side_by_side(block, array):
+        return None
+    ends = np.flatnonzero(array == 0x0A) + 1
+    if not len(ends) or ends[-1] != len(block):
+        ends = np.append(ends, len(block))
+    offsets = np.concatenate(([0], ends)).astype(np.int32)
+    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(block))
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    starts = np.flatnonzero(np.isin(array[offsets[:-1]], _BLANK))
+    blank = [i for i in starts if not block[offsets[i] : offsets[i + 1]].strip()]
+    if blank:
+        kept = np.ones(len(ends), bool)
+        kept[blank] = False
+        text = text.filter(pa.array(kept))
+    return text, {}, len(block)
+
+
+def _may_be_side_by_side(block: bytes, array: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> bool:
+    opening = np.flatnonzero(array == 0x7B)
+    before = array[opening[opening > 0] - 1]
+    if not np.isin(before, np.frombuffer(b"} \t\r", np.uint8)).any():
+        return False
+    return re.search(rb"\}[ \t\r]*\{", block) is not None
+
+
+def _one_by_one(block: bytes) -> Iterator[str | Defect]:
+    for line in block.split(b"\n"):
+        line = line.removesuffix(b"\r")
+        if not line.strip(b" \t\r"):
+            continue
+        if unread := unreadable(line):
+            yield unread
+        else:
+            yield from side_by_side(line.decode())
+
+
+def _collected(found: Iterable[bytes | Defect]) -> Iterator[_Text]:
+    held: list[str | Defect] = []
+    size = 0
+    for element in found:
+        held.append(element if isinstance(element, Defect) else unreadable(element) or element.decode())
+        size += 512 if isinstance(element, Defect) else len(element)
+        if size > PART:
+            yield _collect(held)
+            held, size = [], 0
+    yield _collect(held)
+
+
+def _collect(found: Iterable[str | Defect]) -> _Text:
+    rows = list(found)
+    defects = {i: row for i, row in enumerate(rows) if isinstance(row, Defect)}
+    text = pa.array(["" if isinstance(row, Defect) else row for row in rows], pa.string())
+    return text, defects, text.nbytes
+
+
+def together(parts: Iterable[Lines]) -> Iterator[list[Lines]]:
+    """Parts in groups of about PART bytes."""
+    group: list[Lines] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += part.size
+        if size >= PART:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+Parse = Callable[[pa.Array, Mapping[int, Defect]], Columns]
+
+
+def batch(parse: Parse, shape: pa.Schema, group: list[Lines]) -> pa.RecordBatch:
+    """The rows of a group of parts."""
+    text = pa.concat_arrays([part.text for part in group])
+    starts = np.cumsum([0, *(len(part.text) for part in group)])
+    defects = {
+        i + int(start): defect for part, start in zip(group, starts, strict=False) for i, defect in part.defects.items()
+    }
+    counts = np.diff(starts)
+    which = np.repeat(np.arange(len(group), dtype=np.int32), counts)
+    names = pa.array([part.source.name for part in group])
+    first = np.repeat(np.array([part.first for part in group]) - starts[:-1], counts)
+    arrived = pa.array([naive_utc(part.source.arrived_at) for part in group], pa.timestamp("us"))
+    origin = [
+        pa.DictionaryArray.from_arrays(pa.array(which), names),
+        pa.array(first + np.arange(len(text), dtype=np.int64)),
+        arrived.take(pa.array(which)),
+    ]
+    return pa.RecordBatch.from_arrays([*parse(text, defects).arrays, *origin], schema=shape)

@@ -1,0 +1,72 @@
+"""A part of an object's text that moves from its start to its end, for readers that look ahead."""
+
+from collections.abc import Iterator
+
+from lakehouse.ingest.readers.content import Damage
+from lakehouse.ingest.readers.rows import Defect
+from lakehouse.ingest.readers.text import escaped
+
+
+class Window:
+    """What is left of the text is `data[at:]` and, unless `ended`, more that `fill` brings in."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._damage: str | None = None
+        self._torn = b""
+        self._lines = True
+        self.data = b""
+        self.at = 0
+        self.ended = False
+
+    @property
+    def size(self) -> int:
+        """Bytes at hand."""
+        return len(self.data) - self.at
+
+    def fill(self, size: int, more: int = 0) -> bool:
+        """Have at least so many bytes at hand if the object has them, and when it comes to reading, `more` beside.
+
+        Returns whether there are any.
+        """
+        if self.size < size and not self.ended:
+            parts, have = [self.data[self.at :]], self.size
+            while have < size + more and not self.ended:
+                part = self._next()
+                parts.append(part)
+                have += len(part)
+            self.data, self.at = b"".join(parts), 0
+            if self._damage is not None and self._lines:
+                # The last line is torn: what looks like a whole row of it may be half of one.
+                cut = self.data.rfind(b"\n") + 1
+                self.data, self._torn = self.data[:cut], self.data[cut:]
+        return self.at < len(self.data)
+
+    def _next(self) -> bytes:
+        try:
+            part = next(self._chunks, None)
+        except Damage as damage:
+            self._damage, part = str(damage), None
+        self.ended = part is None
+        return part or b""
+
+    def skip_line(self) -> None:
+        """Go to the start of the next line, however far it is."""
+        while True:
+            newline = self.data.find(b"\n", self.at)
+            if newline >= 0:
+                self.at = newline + 1
+                return
+            self.at = len(self.data)
+            if not self.fill(1):
+                return
+
+    def damage(self) -> Defect | None:
+        """At the end: what broke the object off, with the torn line."""
+        if self._damage is None:
+            return None
+        return Defect(self._damage, escaped(self._torn) or None)
+
+    def keep_torn_line(self) -> None:
+        """Take the torn line as text like any other: there may be whole events in it."""
+        self.data, self._torn, self._lines = self.data + self._torn, b"", False

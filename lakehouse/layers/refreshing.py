@@ -1,0 +1,51 @@
+"""What to compute again below bronze, for each stream: the days on which some layer is older than what it is made of."""
+
+from datetime import date, datetime, timedelta
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.ingest.landing import list_incoming
+from lakehouse.ingest.names import LandingObject
+from lakehouse.layers.bronze import held_objects
+from lakehouse.layers.gold import DAILY_METRICS, among
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.planning import changed, computed, stale
+from lakehouse.storage.commit import ledger
+
+SKEW = timedelta(minutes=15)
+"""How far apart the clocks of those who store objects may be."""
+
+
+def days_to_refresh(lake: Lake, stream: Stream) -> list[date]:
+    """The days that have to be computed again from silver down, in order: late data, history, and runs that died."""
+    name = stream.name
+    bronze, silver = lake.tables.load(f"bronze.{name}"), lake.tables.load(f"silver.{name}")
+    days = set(stale(bronze, silver)) - _held_back(lake, stream)
+    gold = lake.tables.load(f"gold.{name}_daily")
+    days |= set(stale(silver, gold))
+    days |= set(stale(gold, lake.tables.load(DAILY_METRICS)))
+    for kind in ("features", "alerts"):
+        days |= set(stale(silver, lake.tables.load(f"serving.{name}_{kind}")))
+    return sorted(days)
+
+
+def _held_back(lake: Lake, stream: Stream) -> set[date]:
+    """Days that the quality gate refused and whose bronze has not changed since: trying again would refuse them again."""
+    bronze, quarantine = lake.tables.load(f"bronze.{stream.name}"), lake.tables.load(f"quarantine.{stream.name}")
+    newest: dict[str, bool] = {}
+    for snapshot in sorted(quarantine.metadata.snapshots, key=lambda s: s.sequence_number or 0):
+        newest |= {day: bool(row.get("held_back")) for day, row in ledger(snapshot).items()}
+    held = {date.fromisoformat(day) for day, refused in newest.items() if refused}
+    if not held:
+        return held
+    touched, read = changed(bronze), computed(quarantine, f"bronze.{stream.name}", held)
+    return {day for day in held if read.get(day, -1) >= touched.get(day, 0)}
+
+
+def new_files(lake: Lake, stream: Stream, since: datetime | None = None) -> list[LandingObject]:
+    """Files under `incoming/` that bronze does not hold, of those that arrived since about then."""
+    listed = list_incoming(lake.objects, stream.name, since=since - SKEW if since else None)
+    if not listed:
+        return []
+    table = lake.tables.load(f"bronze.{stream.name}")
+    held = held_objects(lake, table, among(sorted({one.day for one in listed}), "arrival_dt"))
+    return [one for one in listed if one.key not in held]

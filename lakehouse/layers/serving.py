@@ -1,0 +1,142 @@
+"""Serving: what people and programs read beside tables: unified days, alerts, dashboards and features as objects."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from lakehouse.contracts.sql import literal
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import bind, scan_sql
+from lakehouse.layers.gold import DAILY_METRICS, among
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.planning import sequence_of
+from lakehouse.layers.views import unified_sql
+from lakehouse.layers.writing import Written, replace_days
+
+WINDOW_DAYS = 30
+"""How far back features look, the day itself included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An object that was written: its key, rows and bytes."""
+
+    key: str
+    rows: int
+    bytes: int
+
+
+def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[date, Exported]:
+    """Write each day of the unified view as `serving/unified/{stream}/dt=…/data.parquet`, replacing what was there."""
+    select = _unified(lake, stream, days)
+    found: dict[date, Exported] = {}
+    with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
+        cursor.execute(f"create temp table unified as {select}")
+        for day in days:
+            path = folder / f"{day}.parquet"
+            cursor.execute(
+                f"copy (from unified where dt = date '{day}') to {literal(str(path))} (format parquet, compression zstd)"
+            )
+            found[day] = _put(lake, f"serving/unified/{stream.name}/dt={day}/data.parquet", path)
+    return found
+
+
+def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Written:
+    """The alerts of these days of the unified view, into the table and one JSON object a kind and day.
+
+    An object is `serving/alerts/{kind}_YYYYMMDD.json`: an array of alerts, newest first.
+    """
+    tables = [lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime")]
+    sources = {".".join(table.name()): sequence_of(table) for table in tables}
+    select = bind(stream.sql("alerts"), {"events": unified_sql(stream, tables[0], tables[1], days)})
+    name = f"serving.{stream.name}_alerts"
+    before = _kinds(lake, name, days)
+    written = replace_days(lake, name, select, days, sources=sources, run_id=run_id)
+    _export_alerts(lake, name, days, before)
+    return written
+
+
+def _kinds(lake: Lake, name: str, days: Sequence[date]) -> set[tuple[date, str]]:
+    with lake.engine.cursor() as cursor:
+        found = cursor.execute(f"select distinct dt, alert from {scan_sql(lake.tables.load(name))} where {among(days)}")
+        return {(day, kind) for day, kind in found.fetchall()}
+
+
+def _export_alerts(lake: Lake, name: str, days: Sequence[date], before: set[tuple[date, str]]) -> None:
+    with lake.engine.cursor() as cursor:
+        result = cursor.execute(
+            f"select * from {scan_sql(lake.tables.load(name))} where {among(days)} order by event_time desc, event_key"
+        )
+        columns = [column[0] for column in result.description or []]
+        by_kind: dict[tuple[date, str], list[dict[str, object]]] = {key: [] for key in before}
+        for row in result.fetchall():
+            alert = dict(zip(columns, row, strict=True))
+            by_kind.setdefault((alert["dt"], alert["alert"]), []).append(alert)
+    for (day, kind), alerts in by_kind.items():
+        body = json.dumps(alerts, default=_plain, ensure_ascii=False, indent=1).encode()
+        lake.objects.put(f"serving/alerts/{kind}_{day:%Y%m%d}.json", body)
+
+
+def export_dashboard(lake: Lake, stream: Stream) -> Exported:
+    """Write all daily metrics of the stream as `serving/dashboards/{stream}_daily_metrics.parquet`."""
+    metrics = lake.tables.load(DAILY_METRICS)
+    select = f"select * from {scan_sql(metrics)} where stream = {literal(stream.name)} order by date_key, metric_name"
+    return _export(lake, select, f"serving/dashboards/{stream.name}_daily_metrics.parquet")
+
+
+def export_features(lake: Lake, stream: Stream) -> Exported:
+    """Write each entity's newest features as `serving/analytics/{stream}_features.parquet`."""
+    scan = scan_sql(lake.tables.load(f"serving.{stream.name}_features"))
+    select = f"select * from {scan} where dt = (select max(dt) from {scan})"
+    return _export(lake, select, f"serving/analytics/{stream.name}_features.parquet")
+
+
+def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Written:
+    """The features of every entity as of these days, from silver of the 30 days up to each."""
+    silver = lake.tables.load(f"silver.{stream.name}")
+    looked_at = {day - timedelta(days=back) for day in days for back in range(WINDOW_DAYS)}
+    wanted = ", ".join(f"(date '{day}')" for day in days)
+    inputs = {
+        "events": f"select * from {scan_sql(silver)} where {among(sorted(looked_at))}",
+        "days": f"select * from (values {wanted}) as days(dt)" if days else "select null::date as dt limit 0",
+    }
+    sources = {f"silver.{stream.name}": sequence_of(silver)}
+    select = bind(stream.sql("features"), inputs)
+    return replace_days(lake, f"serving.{stream.name}_features", select, days, sources=sources, run_id=run_id)
+
+
+def feature_days(lake: Lake, stream: Stream, touched: Sequence[date]) -> list[date]:
+    """The days whose features look at a touched day: these themselves, and later ones within 30 days that exist."""
+    scan = scan_sql(lake.tables.load(f"serving.{stream.name}_features"))
+    with lake.engine.cursor() as cursor:
+        existing = [day for (day,) in cursor.execute(f"select distinct dt from {scan}").fetchall()]
+    later = {day for day in existing for moved in touched if 0 < (day - moved).days < WINDOW_DAYS}
+    return sorted(later | set(touched))
+
+
+def _unified(lake: Lake, stream: Stream, days: Sequence[date]) -> str:
+    silver, realtime = (lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime"))
+    return unified_sql(stream, silver, realtime, days)
+
+
+def _export(lake: Lake, select: str, key: str) -> Exported:
+    with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
+        path = folder / "export.parquet"
+        cursor.execute(f"copy ({select}) to {literal(str(path))} (format parquet, compression zstd)")
+        return _put(lake, key, path)
+
+
+def _put(lake: Lake, key: str, path: Path) -> Exported:
+    lake.objects.put_file(key, path)
+    return Exported(key, pq.read_metadata(path).num_rows, path.stat().st_size)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat() + "Z"
+    return str(value) if isinstance(value, date | Decimal) else repr(value)

@@ -1,0 +1,215 @@
+"""Read-only SQL over the lake: a DuckDB connection with every table as a view, and one query's rows.
+
+Time travel is `layer.table at (version => 123)` or `at (timestamp => '2025-11-20 12:00:00')`, as DuckDB writes it.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+from urllib.parse import urlparse
+
+import duckdb
+from sqlglot import tokenize
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from lakehouse.contracts.sql import literal, quote
+from lakehouse.engines.duckdb import DuckDB, scan_sql
+from lakehouse.errors import LakehouseError, QueryError
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.views import create_views_sql, view_names
+from lakehouse.settings import get_settings
+
+READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A query's answer, read once, some rows at a time."""
+
+    columns: list[str]
+    rows: Iterator[tuple[Any, ...]]
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """A read-only DuckDB connection in which every table of the lake is a view `layer.name`, as of now.
+
+    Raises StorageUnavailableError when the lake is not up.
+    """
+    lake = Lake(get_settings())
+    return _reader(lake, create_views_sql(lake, view_names(lake)))
+
+
+def run_query(lake: Lake, sql: str) -> Rows:
+    """Run one SELECT. Raises QueryError, with what is wrong and where, for anything but one statement that reads."""
+    text, travels = _without_travel(sql)
+    _refuse_writing(text)
+    names = view_names(lake)
+    wanted = [name for name in names if name in _mentioned(text)]
+    travelled = [_travel_view(lake, names, travel) for travel in travels]
+    connection = _reader(lake, [*create_views_sql(lake, wanted), *(sql for made in travelled for sql in made)])
+    try:
+        result = connection.execute(text)
+    except duckdb.Error as problem:
+        raise QueryError(_explained(str(problem), names)) from problem
+    columns = [column[0] for column in result.description or []]
+    return Rows(columns, _fetched(connection, result))
+
+
+def _fetched(connection: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    try:
+        while rows := result.fetchmany(BATCH):
+            yield from rows
+    except duckdb.Error as problem:
+        raise QueryError(str(problem)) from problem
+    finally:
+        connection.close()
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON holds it: decimals and times as text, times in UTC with a Z, no NaN."""
+    match value:
+        case bool() | int() | str() | None:
+            return value
+        case float():
+            return value if isfinite(value) else None
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+            return moment.isoformat() + "Z"
+        case date() | time():
+            return value.isoformat()
+        case dict():
+            return {str(key): to_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case bytes():
+            return value.hex()
+        case _:
+            return str(value)
+
+
+def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
+    """A database of its own that can read the lake's buckets and nothing else."""
+    engine = DuckDB(
+        lake.connection,
+        memory_limit_mb=lake.settings.memory_limit_mb,
+        threads=lake.settings.threads,
+        scratch=lake.settings.root / "scratch",
+    )
+    database = engine.database
+    buckets = {lake.connection.bucket, urlparse(lake.connection.catalog.get("warehouse", "")).netloc} - {""}
+    places = ", ".join(literal(f"s3://{bucket}/") for bucket in sorted(buckets))
+    for statement in statements:
+        database.execute(statement)
+    database.execute(f"set allowed_directories = [{places}]")
+    database.execute("set enable_external_access = false")
+    database.execute("set lock_configuration = true")
+    return database
+
+
+def _refuse_writing(sql: str) -> None:
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as problem:
+        raise QueryError(str(problem)) from problem
+    if len(statements) != 1:
+        raise QueryError(f"One statement is run at a time; this is {len(statements)}.")
+    if statements[0].type not in READING:
+        kind = statements[0].type.name.lower()
+        raise QueryError(f"Only reading is allowed: write a SELECT; this is {kind}.")
+
+
+def _mentioned(sql: str) -> set[str]:
+    """Every `a.b` in the statement, in lower case; what is no table does no harm."""
+    return {f"{a}.{b}".lower() for a, b in re.findall(r'"?(\w+)"?\s*\.\s*"?(\w+)"?', sql)}
+
+
+def _explained(problem: str, names: list[str]) -> str:
+    if "does not exist" in problem and "Table with name" in problem:
+        return f"{problem}\nThere are: {', '.join(names)}"
+    return problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Travel:
+    """A table in the past: its name, how the time is given, and the view that stands for it."""
+
+    name: str
+    kind: str
+    value: str
+    view: str
+
+
+def _without_travel(sql: str) -> tuple[str, list[_Travel]]:
+    """The statement with each `a.b at (…)` as the name of a view, for DuckDB's own AT is for attached catalogs."""
+    try:
+        tokens = tokenize(sql, read="duckdb")
+    except SqlglotError:
+        return sql, []  # DuckDB's own message about it is better
+    travels: list[_Travel] = []
+    parts: list[str] = []
+    copied = 0
+    for position in range(len(tokens)):
+        found = _travel_at(tokens, position)
+        if found is None:
+            continue
+        end, name, kind, value = found
+        travel = _Travel(name, kind, value, f"at_{len(travels)}")
+        travels.append(travel)
+        parts += [sql[copied : tokens[position].start], f"past.{travel.view}"]
+        copied = tokens[end].end + 1
+    return "".join([*parts, sql[copied:]]), travels
+
+
+def _travel_at(tokens: list[Token], position: int) -> tuple[int, str, str, str] | None:
+    """`layer . table AT ( kind => value )` at this token: its last token, the table, kind and value."""
+    window = tokens[position : position + 10]
+    texts = [token.text.lower() for token in window]
+    if len(window) < 9 or texts[1] != "." or texts[3:5] != ["at", "("] or texts[5] not in ("version", "timestamp"):
+        return None
+    rest = window[6:]
+    arrow = 1 if rest[0].text == "=>" else 2 if [t.text for t in rest[:2]] == ["=", ">"] else 0
+    if not arrow or len(rest) <= arrow + 1:
+        return None
+    after = tokens[position + 6 + arrow :]
+    if after[0].token_type == TokenType.TIMESTAMP:  # `timestamp '…'` as well as '…'
+        after, arrow = after[1:], arrow + 1
+    if len(after) < 2 or after[1].text != ")":
+        return None
+    return position + 6 + arrow + 1, f"{texts[0]}.{texts[2]}", texts[5], after[0].text
+
+
+def _travel_view(lake: Lake, names: list[str], travel: _Travel) -> list[str]:
+    if travel.name not in names:
+        raise QueryError(f"There is no table {travel.name}. There are: {', '.join(names)}")
+    try:
+        table = lake.tables.load(travel.name)
+    except LakehouseError as problem:
+        raise QueryError(f"{travel.name} is a view and has no past; its tables do.") from problem
+    if travel.kind == "version":
+        if not travel.value.isdigit() or table.snapshot_by_id(int(travel.value)) is None:
+            raise QueryError(f"{travel.name} has no snapshot {travel.value}.")
+        snapshot_id = int(travel.value)
+    else:
+        snapshot_id = _snapshot_at(travel, table)
+    scan = scan_sql(table, snapshot_id)
+    return ["create schema if not exists past", f"create view past.{quote(travel.view)} as from {scan}"]
+
+
+def _snapshot_at(travel: _Travel, table: Any) -> int:
+    try:
+        moment = datetime.fromisoformat(travel.value)
+    except ValueError as problem:
+        raise QueryError(f"{travel.value!r} is no time; write one such as '2025-11-20 14:00:00' (UTC).") from problem
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    snapshot = table.snapshot_as_of_timestamp(int(moment.timestamp() * 1000))
+    if snapshot is None:
+        raise QueryError(f"{travel.name} has no snapshot as old as {moment.isoformat()}.")
+    return int(snapshot.snapshot_id)

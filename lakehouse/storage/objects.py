@@ -1,0 +1,205 @@
+"""Objects of one S3 bucket: put, get, list, delete, with errors in our words. What keys mean is not known here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import obstore
+from obstore.store import S3Store
+
+from lakehouse.errors import ObjectNotFoundError
+from lakehouse.storage.connection import Connection
+from lakehouse.storage.failures import AlreadyThereError, explained
+from lakehouse.storage.multipart import put_parts
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta, ReadableFile
+
+RETRY_SECONDS = 8.0
+SILENCE_SECONDS = 30.0
+PAGE = 1000
+READ = 1 << 20
+SINGLE_PUT = 32 << 20
+"""Bytes from which an object is uploaded in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing says of an object."""
+
+    key: str
+    size: int
+    """Bytes."""
+    modified: datetime
+    """Aware, UTC."""
+    etag: str
+
+
+def open_store(connection: Connection, seconds: float = RETRY_SECONDS, retries: int = 10) -> S3Store:
+    """An S3 client that gives up on a server that does not answer after this long and this many retries."""
+    options: dict[str, Any] = {"region": connection.region, "retry_config": _retry_config(seconds, retries)}
+    options["client_options"] = {
+        "connect_timeout": timedelta(seconds=min(seconds, 5)),
+        "read_timeout": timedelta(seconds=max(seconds, SILENCE_SECONDS) if retries else seconds),
+        # A large object may take any time as long as it moves; the read timeout above ends what does not.
+        "timeout": timedelta(days=1),
+    }
+    if connection.endpoint is not None:
+        options["client_options"]["allow_http"] = connection.endpoint.startswith("http://")
+        # Both names, for AWS_ENDPOINT_URL_S3 in the environment would win over the first.
+        options |= {"endpoint": connection.endpoint, "aws_endpoint_url_s3": connection.endpoint}
+        options |= {"virtual_hosted_style_request": False, "skip_signature": False}
+    return S3Store(connection.bucket, credential_provider=_credentials(connection), **options)
+
+
+def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
+    backoff = {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2}
+    return {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
+
+
+def _credentials(connection: Connection) -> Any:
+    if connection.access_key_id is None or connection.secret_access_key is None:
+        from obstore.auth.boto3 import Boto3CredentialProvider  # half a second, and only for AWS's own chain
+
+        return Boto3CredentialProvider()
+    # A provider and not plain options, so that an AWS_SESSION_TOKEN in the environment is not mixed in.
+    credentials = {
+        "access_key_id": connection.access_key_id,
+        "secret_access_key": connection.secret_access_key,
+        "token": None,
+        "expires_at": None,
+    }
+    return lambda: credentials
+
+
+class Objects:
+    """The objects of one bucket.
+
+    Every method raises StorageUnavailableError when the server does not answer within some ten seconds,
+    StorageFullError when it has no space left, and LakehouseError for what it refuses; the message names the key.
+    """
+
+    def __init__(self, store: S3Store, connection: Connection) -> None:
+        self._store = store
+        self._connection = connection
+
+    @classmethod
+    def from_connection(cls, connection: Connection) -> Self:
+        """The objects of the connection's bucket; nothing is asked of the server yet."""
+        return cls(open_store(connection), connection)
+
+    def put(
+        self,
+        key: str,
+        data: bytes | list[bytes],
+        *,
+        if_absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Store an object of at most 5 GiB in one request. False when `if_absent` and there is one under this key."""
+        try:
+            with explained("write", key, self._connection):
+                obstore.put(
+                    self._store,
+                    key,
+                    data,
+                    attributes=dict(metadata or {}),
+                    mode="create" if if_absent else "overwrite",
+                    use_multipart=False,
+                )
+        except AlreadyThereError:
+            return False
+        return True
+
+    def put_stream(
+        self,
+        key: str,
+        pieces: Iterable[bytes],
+        *,
+        if_absent: bool = False,
+        metadata: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Store the pieces as one object of any size, in bounded memory; if they raise, nothing is stored.
+
+        False when `if_absent` and there is an object under this key.
+        """
+        pieces = iter(pieces)
+        head = _take(pieces, SINGLE_PUT)
+        if len(head) < SINGLE_PUT:
+            return self.put(key, head, if_absent=if_absent, metadata=metadata)
+        try:
+            put_parts(self._connection, key, chain([head], pieces), if_absent=if_absent, metadata=metadata or {})
+        except AlreadyThereError:
+            return False
+        return True
+
+    def put_file(self, key: str, path: Path, *, if_absent: bool = False) -> bool:
+        """Store a file of any size, in bounded memory. False when `if_absent` and there is an object under this key."""
+        with path.open("rb") as file:
+            return self.put_stream(key, iter(lambda: file.read(READ), b""), if_absent=if_absent)
+
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises ObjectNotFoundError."""
+        with explained("read", key, self._connection):
+            return obstore.get(self._store, key).bytes().to_bytes()
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Size, time and etag of an object; None when there is none."""
+        try:
+            with explained("read", key, self._connection):
+                return _info(obstore.head(self._store, key))
+        except ObjectNotFoundError:
+            return None
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start`; fewer where the object ends. Raises ObjectNotFoundError."""
+        with explained("read", key, self._connection):
+            return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
+
+    def open(self, key: str) -> "ReadableFile":
+        """The object as a file to read and seek in. Raises ObjectNotFoundError."""
+        with explained("read", key, self._connection):
+            return obstore.open_reader(self._store, key)
+
+    def stream(self, key: str, chunk_size: int = 1 << 20) -> Iterator[bytes]:
+        """The object in pieces of about `chunk_size` bytes, as they arrive. Raises ObjectNotFoundError."""
+        with explained("read", key, self._connection):
+            for chunk in obstore.get(self._store, key).stream(min_chunk_size=chunk_size):
+                yield bytes(chunk)
+
+    def list(self, prefix: str, start_after: str | None = None) -> Iterator[ObjectInfo]:
+        """Objects under a folder, in the order of their keys, from the first key after `start_after`."""
+        with explained("list", prefix, self._connection):
+            for page in obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE):
+                for meta in page:
+                    yield _info(meta)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The folders directly under a folder, by their whole prefix, without a trailing slash."""
+        with explained("list", prefix, self._connection):
+            return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete these objects; one that does not exist is no error."""
+        gone = [*keys]
+        if gone:
+            with explained(
+                "delete", gone[0] if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more", self._connection
+            ):
+                obstore.delete(self._store, gone)
+
+
+def _take(pieces: Iterator[bytes], size: int) -> bytes:
+    """The first pieces, together at least `size` bytes unless there are no more."""
+    taken, held = [], 0
+    while held < size and (piece := next(pieces, None)) is not None:
+        taken.append(piece)
+        held += len(piece)
+    return b"".join(taken)
+
+
+def _info(meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")

@@ -1,0 +1,49 @@
+"""External storage by settings alone: the same objects and catalogs on what stands in for AWS."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from pyiceberg.catalog import load_catalog
+
+from lakehouse.settings import Settings
+from lakehouse.storage import server
+from lakehouse.storage.objects import Objects
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    """The URL of a server that acts as S3 and Glue."""
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    yield f"http://{host}:{port}"
+    moto.stop()
+
+
+def test_s3_and_glue_are_reached_by_settings_alone(aws: str, tmp_path: Path) -> None:
+    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    s3.create_bucket(Bucket="lake")
+    settings = Settings(
+        home=tmp_path,
+        storage="external",
+        s3_endpoint=aws,
+        s3_access_key_id="a",
+        s3_secret_access_key="b",
+        catalog="glue",
+        catalog_uri=aws,
+        catalog_warehouse="s3://lake/tables",
+    )
+    connection = server.connection(settings)
+    assert connection.catalog_uri == aws
+    assert "b" not in repr(connection).split("secret")[-1:]
+    objects = Objects.from_connection(connection)
+    assert objects.put("a/b", b"1", if_absent=True) is True
+    assert objects.put("a/b", b"2", if_absent=True) is False
+    assert objects.put_stream("a/large", [bytes(1 << 20)] * 40) is True
+    assert [(found.key, found.size) for found in objects.list("a")] == [("a/b", 1), ("a/large", 40 << 20)]
+    catalog = load_catalog("lakehouse", **connection.catalog)
+    catalog.create_namespace("bronze")
+    assert catalog.list_namespaces() == [("bronze",)]

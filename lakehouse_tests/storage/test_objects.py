@@ -1,0 +1,195 @@
+"""S3 objects: what is stored is read back, conditions hold under races, and failures say what to do."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
+from lakehouse.settings import Settings
+from lakehouse.storage import multipart, server
+from lakehouse.storage import objects as objects_module
+from lakehouse.storage.connection import Connection
+from lakehouse.storage.objects import Objects
+
+MIB = 1 << 20
+
+
+def test_what_is_put_is_read_back(objects: Objects) -> None:
+    assert objects.put("round/a b é%20.json", [b"one ", b"two"], metadata={"name": "x"}) is True
+    info = objects.head("round/a b é%20.json")
+    assert info is not None
+    assert (info.key, info.size) == ("round/a b é%20.json", 7)
+    assert info.modified.tzinfo is not None
+    assert abs(datetime.now(UTC) - info.modified) < timedelta(minutes=1)
+    assert list(objects.list("round")) == [info]
+    assert objects.get(info.key) == b"one two"
+    assert objects.read_range(info.key, 2, 3) == b"e t"
+    assert objects.read_range(info.key, 4, 100) == b"two"
+    assert b"".join(objects.stream(info.key, 4)) == b"one two"
+    objects.delete([info.key, "round/never-was"])
+    assert objects.head(info.key) is None
+    assert list(objects.list("round")) == []
+
+
+def test_a_missing_object_is_named(objects: Objects) -> None:
+    for read in (objects.get, lambda key: objects.read_range(key, 0, 1), lambda key: list(objects.stream(key))):
+        with pytest.raises(ObjectNotFoundError, match="missing/key"):
+            read("missing/key")
+
+
+def test_listing_goes_over_many_pages_and_starts_after_a_key(objects: Objects) -> None:
+    keys = [f"many/{number:05d}" for number in range(2_100)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda key: objects.put(key, b"x"), keys))
+    assert [found.key for found in objects.list("many")] == keys
+    assert [found.key for found in objects.list("many", start_after=keys[1_050])] == keys[1_051:]
+    assert [found.key for found in objects.list("man")] == []
+    objects.delete(keys)
+    assert list(objects.list("many")) == []
+
+
+def test_of_two_writers_of_one_key_exactly_one_wins(connection: Connection) -> None:
+    writers = [Objects.from_connection(connection) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for race in range(20):
+            key = f"race/{race}"
+            won = list(pool.map(lambda n, key=key: writers[n].put(key, b"%d" % n * 1000, if_absent=True), range(2)))
+            assert sorted(won) == [False, True]
+            assert writers[0].get(key) == b"%d" % won.index(True) * 1000
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects_module, "SINGLE_PUT", 5 * MIB)
+    monkeypatch.setattr(multipart, "PART", 5 * MIB)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_of_two_large_uploads_of_one_key_exactly_one_wins(connection: Connection) -> None:
+    objects = Objects.from_connection(connection)
+    with ThreadPoolExecutor(2) as pool:
+        for race in range(5):
+            key = f"large-race/{race}"
+            put = lambda n, key=key: objects.put_stream(key, [b"%d" % n * MIB] * 12, if_absent=True)  # noqa: E731
+            won = list(pool.map(put, range(2)))
+            assert sorted(won) == [False, True]
+            assert objects.get(key) == b"%d" % won.index(True) * 12 * MIB
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_large_file_is_stored_whole_or_not_at_all(objects: Objects, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"0123456789abcdef" * MIB)
+    assert objects.put_file("large/file", path, if_absent=True) is True
+    assert objects.put_file("large/file", path, if_absent=True) is False
+    assert objects.put_file("large/file", path) is True
+    assert objects.get("large/file") == path.read_bytes()
+
+    def breaks() -> Iterator[bytes]:
+        for _ in range(11):
+            yield bytes(MIB)
+        raise KeyError("no more")
+
+    with pytest.raises(KeyError, match="no more"):
+        objects.put_stream("large/broken", breaks())
+    assert objects.head("large/broken") is None
+
+
+def test_the_environment_of_the_user_does_not_lead_us_elsewhere(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of something else")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    objects = Objects.from_connection(connection)
+    objects.put("environment/a", b"1")
+    assert objects.get("environment/a") == b"1"
+
+
+def test_wrong_keys_and_a_missing_bucket_are_said_to_be_so(connection: Connection) -> None:
+    stranger = Objects.from_connection(replace(connection, secret_access_key="wrong"))
+    elsewhere = Objects.from_connection(replace(connection, bucket="nowhere"))
+    for use in (
+        lambda o: o.get("a"),
+        lambda o: o.put("a", b""),
+        lambda o: list(o.list("a")),
+        lambda o: o.delete(["a"]),
+    ):
+        with pytest.raises(LakehouseError, match="LAKEHOUSE_S3_ACCESS_KEY_ID"):
+            use(stranger)
+    with pytest.raises(LakehouseError, match="LAKEHOUSE_BUCKET"):
+        list(elsewhere.list("a"))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_stopped_server_is_an_error_within_seconds(tmp_path: Path) -> None:
+    with server.running(Settings(home=tmp_path)) as connection:
+        objects = Objects.from_connection(connection)
+        objects.put("a/b", b"1")
+    uses = (
+        lambda: objects.put("a/b", b"1"),
+        lambda: objects.get("a/b"),
+        lambda: objects.head("a/b"),
+        lambda: list(objects.list("a/b")),
+        lambda: objects.delete(["a/b"]),
+        lambda: objects.put_stream("a/b", [bytes(6 * MIB)]),
+    )
+    with ThreadPoolExecutor(len(uses)) as pool:
+        began = time.monotonic()
+        failures = [future.exception() for future in [pool.submit(use) for use in uses]]
+    assert time.monotonic() - began < 15
+    assert [type(failure) for failure in failures] == [StorageUnavailableError] * len(uses)
+    assert all("a/b" in str(failure) and "lakehouse up" in str(failure) for failure in failures)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 200 MB."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(tmp_path)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root on Linux can mount a small disk")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_said_to_be_full_and_everything_goes_on_when_there_is_space(small_disk: Path) -> None:
+    settings = Settings(home=small_disk / "home")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(100 * MIB))
+    stored: dict[str, bytes] = {}
+    with server.running(settings) as connection:
+        objects = Objects.from_connection(connection)
+        with pytest.raises(StorageFullError, match=r"Can't write fill/\d+ .* MiB left; free some space"):
+            _fill(objects, stored)
+    with server.running(settings) as connection:  # starts on a full disk too, so that what is there can be read
+        objects = Objects.from_connection(connection)
+        assert {key: objects.get(key) for key in stored} == stored
+        ballast.unlink()
+        _until_it_works(lambda: objects.put("fill/after", b"1"))
+        assert objects.get("fill/after") == b"1"
+
+
+def _fill(objects: Objects, stored: dict[str, bytes]) -> None:
+    for number in range(40):
+        objects.put(f"fill/{number}", bytes([number]) * 4 * MIB)
+        stored[f"fill/{number}"] = bytes([number]) * 4 * MIB
+
+
+def _until_it_works(write: Callable[[], object]) -> None:
+    for _ in range(30):
+        try:
+            write()
+        except StorageUnavailableError:
+            time.sleep(1)
+        else:
+            return
+    raise AssertionError("storage did not notice that there is space again")
