@@ -140,6 +140,10 @@ class EventHistory(ConsolidatedSqliteEventLogStorage):
                 upsert = sqlite.insert(AssetKeyTable).values(asset_key=key, **entry)
                 connection.execute(upsert.on_conflict_do_update(index_elements=["asset_key"], set_=entry))
 
+    def wipe(self) -> None:
+        """Forget everything but the limits of pools, as Dagster's default does (its consolidated storage differs)."""
+        self._wipe_index()  # type: ignore[no-untyped-call]
+
     def watch(self, run_id: str, cursor: str | None, callback: Any) -> None:
         """Call back with each event of a run after the cursor, those that are already there included."""
         with self._watch_lock:

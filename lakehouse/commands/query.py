@@ -23,7 +23,7 @@ def print_query(sql: str, output: str) -> None:
         raise QueryError(f"--format {output!r} is none of {', '.join(printers)}.")
     settings = get_settings()
     with server.running(settings) as connection:
-        printers[output](run_query(Lake(settings, connection), sql))
+        printers[output](run_query(Lake(settings, connection, metadata_only=True), sql))
 
 
 def _table(found: Rows) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import duckdb
 import msgspec
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field
@@ -217,7 +218,7 @@ class _Pattern:
     """A pattern as DuckDB understands it; other engines of regular expressions differ, in what `$` is for one."""
 
     def __init__(self, pattern: str) -> None:
-        self._sql = f"select bool_and(regexp_matches(text, {literal(pattern)})) from unnest(?) as texts(text)"
+        self._sql = f"select bool_and(regexp_matches(text, {literal(pattern)})) from texts"
         self._known: set[str] = set()
         self._database = duckdb.connect(config={"threads": 1})
 
@@ -226,7 +227,10 @@ class _Pattern:
         unknown = texts - self._known
         if not unknown:
             return True
-        row = self._database.execute(self._sql, [sorted(unknown)]).fetchone()
+        # As Arrow, for a list as a parameter makes duckdb import pandas, which takes seconds.
+        self._database.register("texts", pa.table({"text": pa.array(unknown, pa.string())}))
+        row = self._database.execute(self._sql).fetchone()
+        self._database.unregister("texts")
         if row is None or not row[0]:
             return False
         if len(self._known) + len(unknown) > REMEMBERED:

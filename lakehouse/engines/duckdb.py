@@ -14,8 +14,8 @@ import duckdb
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.storage.commit import NewFile, Value
 from lakehouse.storage.connection import Connection
+from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.tables import field_ids
 
 EXTENSIONS = ("httpfs", "avro", "iceberg")

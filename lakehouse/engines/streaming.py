@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal
 from lakehouse.engines.duckdb import DuckDB, copy_to_files
-from lakehouse.storage.commit import NewFile, Value
+from lakehouse.storage.files import NewFile, Value
 
 CHUNK_ROWS = 500_000
 CHUNK_BYTES = 96 << 20

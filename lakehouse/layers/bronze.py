@@ -22,7 +22,8 @@ from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.readers import Source, bronze_batches
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.writing import commit_files, measure, recomputing
-from lakehouse.storage.commit import NewFile, files_of, partitions_filter, upload
+from lakehouse.storage.commit import files_of, partitions_filter, upload
+from lakehouse.storage.files import NewFile
 
 
 @dataclass(frozen=True, slots=True)

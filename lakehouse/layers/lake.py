@@ -42,9 +42,13 @@ OFTEN = {"lakehouse.snapshots-kept": "48"}
 class Lake:
     """Everything a layer needs; opening it asks nothing of the storage yet."""
 
-    def __init__(self, settings: Settings, connection: Connection | None = None) -> None:
+    def __init__(
+        self, settings: Settings, connection: Connection | None = None, *, metadata_only: bool = False
+    ) -> None:
+        """With `metadata_only`, tables are looked up and not written; see Tables."""
         self.settings = settings
         self._connection = connection
+        self._metadata_only = metadata_only
 
     @cached_property
     def connection(self) -> Connection:
@@ -59,7 +63,7 @@ class Lake:
     @cached_property
     def tables(self) -> Tables:
         """The catalog's tables."""
-        return Tables(self.connection)
+        return Tables(self.connection, metadata_only=self._metadata_only)
 
     @cached_property
     def objects(self) -> Objects:
@@ -95,10 +99,8 @@ def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
 def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[TableSpec]:
     contract = stream.contract
     words = {field.name: field.description for field in contract.fields}
-    valid = tuple((field.name, field.type.sql) for field in contract.fields) + (
-        ("dt", "DATE"),
-        ("_arrived_at", "TIMESTAMP"),
-    )
+    typed = ((field.name, field.type.sql) for field in contract.fields)
+    valid = (*typed, ("dt", "DATE"), ("_arrived_at", "TIMESTAMP"))
     bronze_types = {"_row": "BIGINT", "_arrived_at": "TIMESTAMP"}
     bronze = (
         *((field.name, "VARCHAR") for field in contract.fields),

@@ -21,7 +21,8 @@ from lakehouse.ingest.readers import bronze_batches
 from lakehouse.layers.bronze import held_objects, sources
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.writing import commit_files, measure, recomputing
-from lakehouse.storage.commit import NewFile, files_of, partitions_filter, upload
+from lakehouse.storage.commit import files_of, partitions_filter, upload
+from lakehouse.storage.files import NewFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from lakehouse.engines.duckdb import bind, copy_to_files, scan_sql
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.writing import Written, commit_days, recomputing
-from lakehouse.storage.commit import EPOCH, NewFile, files_of, partitions_filter
+from lakehouse.storage.commit import EPOCH, files_of, partitions_filter
+from lakehouse.storage.files import NewFile
 
 ROWS_PER_GROUP = 1_000_000
 """Partitions are computed together until their rows exceed this; a larger partition is a group of its own."""

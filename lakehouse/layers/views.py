@@ -12,6 +12,7 @@ from lakehouse.contracts.sql import latest_sql, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import columns_of, scan_sql
 from lakehouse.layers.lake import Lake
+from lakehouse.storage.tables import NAMESPACES
 
 
 def unified_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date] | None = None) -> str:
@@ -56,6 +57,14 @@ def view_names(lake: Lake) -> list[str]:
     views = [f"serving.unified_{name}" for name in lake.streams]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
     return sorted([*lake.tables.names(), *views])
+
+
+def view_exists(lake: Lake, name: str) -> bool:
+    """Whether a name can be read; asks for this one alone."""
+    layer, _, short = name.partition(".")
+    if layer not in NAMESPACES or not short:
+        return False
+    return (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
 
 
 def view_sql(lake: Lake, name: str) -> str:

@@ -17,8 +17,6 @@ from lakehouse.errors import CommitConflictError
 from lakehouse.layers.lake import Lake
 from lakehouse.storage.commit import (
     Committed,
-    NewFile,
-    Value,
     commit,
     discard,
     expire,
@@ -26,6 +24,7 @@ from lakehouse.storage.commit import (
     partitions_filter,
     upload,
 )
+from lakehouse.storage.files import NewFile, Value
 
 T = TypeVar("T")
 

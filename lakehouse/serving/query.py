@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import duckdb
-from sqlglot import tokenize
-from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
 
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engines.duckdb import DuckDB, scan_sql
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.views import create_views_sql, view_names
+from lakehouse.layers.views import create_views_sql, view_exists, view_names
 from lakehouse.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlglot.tokens import Token
 
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 BATCH = 10_000
@@ -41,7 +41,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
     Raises StorageUnavailableError when the lake is not up.
     """
-    lake = Lake(get_settings())
+    lake = Lake(get_settings(), metadata_only=True)
     return _reader(lake, create_views_sql(lake, view_names(lake)))
 
 
@@ -49,14 +49,13 @@ def run_query(lake: Lake, sql: str) -> Rows:
     """Run one SELECT. Raises QueryError, with what is wrong and where, for anything but one statement that reads."""
     text, travels = _without_travel(sql)
     _refuse_writing(text)
-    names = view_names(lake)
-    wanted = [name for name in names if name in _mentioned(text)]
-    travelled = [_travel_view(lake, names, travel) for travel in travels]
-    connection = _reader(lake, [*create_views_sql(lake, wanted), *(sql for made in travelled for sql in made)])
+    wanted = [name for name in sorted(_mentioned(text)) if view_exists(lake, name)]
+    travelled = [statement for travel in travels for statement in _travel_view(lake, travel)]
+    connection = _reader(lake, [*create_views_sql(lake, wanted), *travelled])
     try:
         result = connection.execute(text)
     except duckdb.Error as problem:
-        raise QueryError(_explained(str(problem), names)) from problem
+        raise QueryError(_explained(str(problem), lake)) from problem
     columns = [column[0] for column in result.description or []]
     return Rows(columns, _fetched(connection, result))
 
@@ -131,9 +130,9 @@ def _mentioned(sql: str) -> set[str]:
     return {f"{a}.{b}".lower() for a, b in re.findall(r'"?(\w+)"?\s*\.\s*"?(\w+)"?', sql)}
 
 
-def _explained(problem: str, names: list[str]) -> str:
+def _explained(problem: str, lake: Lake) -> str:
     if "does not exist" in problem and "Table with name" in problem:
-        return f"{problem}\nThere are: {', '.join(names)}"
+        return f"{problem}\nThere are: {', '.join(view_names(lake))}"
     return problem
 
 
@@ -149,6 +148,11 @@ class _Travel:
 
 def _without_travel(sql: str) -> tuple[str, list[_Travel]]:
     """The statement with each `a.b at (…)` as the name of a view, for DuckDB's own AT is for attached catalogs."""
+    if not re.search(r"\bat\s*\(", sql, re.IGNORECASE):
+        return sql, []
+    from sqlglot import tokenize  # half a second, for the few that look back
+    from sqlglot.errors import SqlglotError
+
     try:
         tokens = tokenize(sql, read="duckdb")
     except SqlglotError:
@@ -168,7 +172,7 @@ def _without_travel(sql: str) -> tuple[str, list[_Travel]]:
     return "".join([*parts, sql[copied:]]), travels
 
 
-def _travel_at(tokens: list[Token], position: int) -> tuple[int, str, str, str] | None:
+def _travel_at(tokens: "list[Token]", position: int) -> tuple[int, str, str, str] | None:
     """`layer . table AT ( kind => value )` at this token: its last token, the table, kind and value."""
     window = tokens[position : position + 10]
     texts = [token.text.lower() for token in window]
@@ -179,16 +183,16 @@ def _travel_at(tokens: list[Token], position: int) -> tuple[int, str, str, str] 
     if not arrow or len(rest) <= arrow + 1:
         return None
     after = tokens[position + 6 + arrow :]
-    if after[0].token_type == TokenType.TIMESTAMP:  # `timestamp '…'` as well as '…'
+    if after[0].token_type.name == "TIMESTAMP":  # `timestamp '…'` as well as '…'
         after, arrow = after[1:], arrow + 1
     if len(after) < 2 or after[1].text != ")":
         return None
     return position + 6 + arrow + 1, f"{texts[0]}.{texts[2]}", texts[5], after[0].text
 
 
-def _travel_view(lake: Lake, names: list[str], travel: _Travel) -> list[str]:
-    if travel.name not in names:
-        raise QueryError(f"There is no table {travel.name}. There are: {', '.join(names)}")
+def _travel_view(lake: Lake, travel: _Travel) -> list[str]:
+    if not view_exists(lake, travel.name):
+        raise QueryError(f"There is no table {travel.name}. There are: {', '.join(view_names(lake))}")
     try:
         table = lake.tables.load(travel.name)
     except LakehouseError as problem:

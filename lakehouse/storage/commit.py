@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlparse
 
@@ -31,6 +30,7 @@ from pyiceberg.typedef import Record
 
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.storage.connection import Connection
+from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
 
 UPLOADS_AT_ONCE = 8
@@ -38,17 +38,6 @@ EXPIRE_AT_LEAST = 12
 EPOCH = date(1970, 1, 1)
 VALUES_PER_PREDICATE = 150
 """Iceberg's evaluators take a set of more than 200 values for "might match anything"."""
-
-Value = str | date | int
-"""A partition value."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A local Parquet file of one partition, not yet in the table."""
-
-    path: Path
-    partition: tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def connection(settings: Settings) -> Connection:
         raise StorageUnavailableError(
             f"The storage server of {settings.root} does not run; start it with `lakehouse up`."
         )
+    seaweedfs.go_past_proxies()
     return seaweedfs.connect(home.data, state.ports, settings.bucket, credentials)
 
 
@@ -136,6 +137,7 @@ def _locked(home: Home) -> Iterator[None]:
 
 def _ensure(home: Home, bucket: str) -> Connection:
     """The connection of a server that answers, started when there is none."""
+    seaweedfs.go_past_proxies()
     seaweedfs.trim_log(home.folder)
     state, credentials = home.state(), home.credentials()
     if state and credentials and state.pid and (process := seaweedfs.find(home.data, state.pid)):

@@ -69,8 +69,12 @@ class TableSpec:
 class Tables:
     """The tables of one catalog."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, metadata_only: bool = False) -> None:
+        """With `metadata_only`, tables are good for their names, snapshots and locations, and are there two seconds
+        sooner: the library that reads and writes their files is not imported.
+        """
         self.connection = connection
+        self._metadata_only = metadata_only
         self._catalog: Catalog | None = None
 
     @property
@@ -78,12 +82,18 @@ class Tables:
         """The catalog, logged in. Raises StorageUnavailableError when it does not answer."""
         if self._catalog is None:
             try:
-                self._catalog = load_catalog("lakehouse", **self.connection.catalog)
+                self._catalog = load_catalog("lakehouse", **self._properties())
             except OSError as problem:
                 raise StorageUnavailableError(
                     f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
                 ) from problem
         return self._catalog
+
+    def _properties(self) -> dict[str, str]:
+        properties = dict(self.connection.catalog)
+        if self._metadata_only and properties.get("type") == "rest":  # Glue's tables are read from their files
+            properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
+        return properties
 
     def load(self, name: str) -> Table:
         """The table as it is now. Raises LakehouseError when there is none, StorageUnavailableError."""
@@ -160,7 +170,8 @@ def iceberg_type(sql_type: str) -> IcebergType:
 
 def iceberg_schema(spec: TableSpec) -> Schema:
     """The spec's columns as an Iceberg schema with ids from 1. All are optional: what is required is in the contract,
-    and DuckDB writes no other columns."""
+    and DuckDB writes no other columns.
+    """
     fields: list[NestedField] = []
     next_id = len(spec.columns)
     for number, (name, sql_type) in enumerate(spec.columns, start=1):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from litestar import Request
 
-from lakehouse.ingest.http.keys import Keys, Scope
+from lakehouse.ingest.http.keys import Key, Keys, Scope
 from lakehouse.ingest.http.problems import Problem
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
@@ -23,18 +23,28 @@ class Access:
 
     def check(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> None:
         """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for this."""
+        key = self.check_any(request)
+        if key is not None and not key.allows(scope, stream):
+            what = f"{scope} on {stream}" if stream else scope
+            raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}")
+
+    def check_any(self, request: Request[Any, Any, Any]) -> Key | None:
+        """The request's key, good for whatever; None where none is needed. Raises Problem as `check` does."""
         text = _presented(request)
         if text is None:
             if self._required:
                 raise Problem(HTTPStatus.UNAUTHORIZED, f"This needs an API key. {MAKE_ONE}", headers=CHALLENGE)
             _refuse_web_pages(request)
-            return
+            return None
         key = self._keys.find(text)
         if key is None:
             raise Problem(HTTPStatus.UNAUTHORIZED, f"This API key is unknown or revoked. {MAKE_ONE}", headers=CHALLENGE)
-        if not key.allows(scope, stream):
-            what = f"{scope} on {stream}" if stream else scope
-            raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}")
+        return key
+
+    def owner(self, request: Request[Any, Any, Any]) -> str:
+        """Whose request this is: the id of its key, or nobody's in particular."""
+        key = self._keys.find(_presented(request) or "")
+        return key.id if key else ""
 
 
 def _presented(request: Request[Any, Any, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""Reading a request's body: in time, within bounds, decompressed. What is in it is not looked at but for its first bytes."""
+"""Reading a request's body: in time, within bounds, decompressed. Of what is in it only the first bytes are looked at."""
 
 import asyncio
 import codecs
@@ -16,7 +16,8 @@ from lakehouse.ingest.http.metrics import Metrics
 from lakehouse.ingest.http.problems import Problem
 
 NDJSON = frozenset(
-    f"application/{name}" for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines")
+    f"application/{name}"
+    for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines")
 )
 JSON = "application/json"
 FORMS = "NDJSON (application/x-ndjson), or a JSON array or object (application/json)"
@@ -143,7 +144,9 @@ class Reader:
 def is_ndjson(request: Request[Any, Any, Any]) -> bool:
     """Whether the body is NDJSON and nothing else, by its media type. Raises Problem 415 for what is no JSON."""
     media_type, _, parameters = request.headers.get("content-type", JSON).lower().partition(";")
-    charset = next((p.partition("=")[2].strip(' "') for p in parameters.split(";") if p.strip().startswith("charset")), "")
+    charset = next(
+        (p.partition("=")[2].strip(' "') for p in parameters.split(";") if p.strip().startswith("charset")), ""
+    )
     if media_type.strip() not in NDJSON | {JSON}:
         detail = f"The events are {media_type.strip() or 'of no type'}; send {FORMS}."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)

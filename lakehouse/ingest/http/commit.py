@@ -110,6 +110,11 @@ class GroupCommit:
         self._schedule(group)
         return batch, answer
 
+    def warm_up(self) -> None:
+        """Have the slow judges ready: the first of them makes duckdb import pandas, for seconds."""
+        for stream in self._contracts:
+            self._reasons(stream, [b"{}"], self._now())
+
     async def close(self) -> None:
         """Store all that is held, then stop."""
         for group in list(self._open.values()):

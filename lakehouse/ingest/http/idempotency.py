@@ -30,7 +30,8 @@ class Remembered(msgspec.Struct, frozen=True):
     request: str
     """SHA-256 of stream and body, in hexadecimal."""
     at: datetime
-    answer: msgspec.Raw | None = None
+    answer: str | None = None
+    """JSON."""
 
     def is_over(self, now: datetime) -> bool:
         """Whether the key may be used anew."""
@@ -67,7 +68,7 @@ class Answers:
 
     async def remember(self, owner: str, key: str, request: str, answer: bytes) -> None:
         """Keep the answer for a day."""
-        await self._put(_path(owner, key), Remembered(request, datetime.now(UTC), msgspec.Raw(answer)), if_absent=False)
+        await self._put(_path(owner, key), Remembered(request, datetime.now(UTC), answer.decode()), if_absent=False)
 
     async def give_back(self, owner: str, key: str) -> None:
         """Nothing came of it: the key may be used anew."""
@@ -77,8 +78,9 @@ class Answers:
         content = msgspec.json.encode(remembered)
         try:
             with explained("write", path, self._connection):
-                mode = "create" if if_absent else "overwrite"
-                await obstore.put_async(self._store, path, content, mode=mode, use_multipart=False)
+                await obstore.put_async(
+                    self._store, path, content, mode="create" if if_absent else "overwrite", use_multipart=False
+                )
         except AlreadyThereError:
             return False
         return True

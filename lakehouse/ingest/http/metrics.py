@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -15,15 +16,21 @@ class Metrics:
     """The counters of one process."""
 
     def __init__(self) -> None:
+        if FOLDER in os.environ:
+            forget_dead(Path(os.environ[FOLDER]))
         registry = CollectorRegistry()
         self._registry = registry
         self._events = Counter("lakehouse_events", "Events stored.", ["stream"], registry=registry)
-        self._broken = Counter("lakehouse_quarantined", "Stored events that break their contract.", ["stream"], registry=registry)
+        self._broken = Counter(
+            "lakehouse_quarantined", "Stored events that break their contract.", ["stream"], registry=registry
+        )
         self._bytes = Counter("lakehouse_bytes", "Bytes stored.", ["stream"], registry=registry)
         self._flush = Histogram(
             "lakehouse_flush_seconds", "Seconds to store an object.", ["stream"], registry=registry, buckets=SECONDS
         )
-        self._errors = Counter("lakehouse_storage_errors", "Objects that could not be stored.", ["stream"], registry=registry)
+        self._errors = Counter(
+            "lakehouse_storage_errors", "Objects that could not be stored.", ["stream"], registry=registry
+        )
         self._requests = Counter("lakehouse_requests", "Requests answered.", ["method", "status"], registry=registry)
         self._buffer = Gauge(
             "lakehouse_buffer_bytes", "Bytes held in memory.", registry=registry, multiprocess_mode="livesum"
@@ -57,8 +64,16 @@ class Metrics:
         if FOLDER not in os.environ:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, os.environ[FOLDER])
+        multiprocess.MultiProcessCollector(registry, os.environ[FOLDER])  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+
+def forget_dead(folder: Path) -> None:
+    """Let what processes held that were killed no longer count; what they have done still does."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            path.unlink(missing_ok=True)
 
 
 def clear(folder: Path) -> None:

@@ -31,7 +31,12 @@ class Problem(Exception):  # noqa: N818 (the word of the RFC)
     """Ends a request with this status; `detail` says what to do."""
 
     def __init__(
-        self, status: HTTPStatus, detail: str, *, headers: Mapping[str, str] | None = None, streams: list[str] | None = None
+        self,
+        status: HTTPStatus,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        streams: list[str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.headers = dict(headers or {})
@@ -57,7 +62,9 @@ def framework_error(_: Request[Any, Any, Any], raised: HTTPException) -> Respons
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
         detail = "This path takes other methods; /schema lists them."
     elif isinstance(raised.extra, list):
-        detail = "; ".join([detail, *(f"{e.get('key')}: {e.get('message')}" for e in raised.extra if isinstance(e, dict))])
+        detail = "; ".join(
+            [detail, *(f"{e.get('key')}: {e.get('message')}" for e in raised.extra if isinstance(e, dict))]
+        )
     return _response(ProblemDetails(status.phrase, status.value, detail), raised.headers or {})
 
 

@@ -1,4 +1,4 @@
-"""A request's body as lines for a landing object, one event on each, in whatever form it came. Nothing is judged here."""
+"""A request's body as lines for a landing object, one event on each, in whatever form it came. It is not judged here."""
 
 import re
 from collections.abc import Sequence

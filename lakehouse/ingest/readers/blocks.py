@@ -14,6 +14,7 @@ from pyarrow import csv
 
 from lakehouse.contracts.model import Contract
 from lakehouse.ingest.readers import delimited
+from lakehouse.ingest.readers.arrow import Array, no_texts, whole
 from lakehouse.ingest.readers.content import CHUNK, plain
 from lakehouse.ingest.readers.delimited import Layout
 from lakehouse.ingest.readers.header import read_header
@@ -83,7 +84,7 @@ def _care(rows: list[Row], width: int) -> list[Columns]:
 
 
 def sound_end(data: bytes, start: int, stop: int, delimiter: bytes, final: bool) -> int:
-    """Where the last whole record of `data[start:stop]` ends if all quotes and line ends in there are as they should be.
+    """Where the last whole record of `data[start:stop]` ends if its quotes and line ends are as they should be.
 
     `start` when they are not, or when no record ends there. `final` says that the object ends at `stop`.
     """
@@ -141,7 +142,7 @@ def parsed(layout: Layout, block: bytes) -> Iterator[Columns]:
 def _at_once(layout: Layout, block: bytes) -> Columns:
     names = [str(i) for i in range(layout.width)]
     table = csv.read_csv(
-        pa.py_buffer(block),
+        pa.BufferReader(block),  # type: ignore[arg-type]
         read_options=csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
         parse_options=csv.ParseOptions(delimiter=layout.delimiter.decode()),
         convert_options=csv.ConvertOptions(
@@ -151,22 +152,17 @@ def _at_once(layout: Layout, block: bytes) -> Columns:
             quoted_strings_can_be_null=True,
         ),
     ).combine_chunks()
-    columns = [_whole(column) for column in table.columns]
-    nothing = pa.nulls(table.num_rows, pa.string())
+    columns = [whole(column) for column in table.columns]
+    nothing = no_texts(table.num_rows)
     fields = [nothing if place is None else columns[place] for place in layout.places]
     extra = _extra(layout, columns, table.num_rows) if layout.extras else nothing
     return Columns([*fields, extra, nothing, nothing], table.num_rows)
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    whole = column.combine_chunks()
-    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def _extra(layout: Layout, columns: list[pa.Array], count: int) -> pa.Array:
+def _extra(layout: Layout, columns: list[Array], count: int) -> Array:
     held = [(name, columns[place]) for place, name in layout.extras if columns[place].null_count < count]
     if not held:
-        return pa.nulls(count, pa.string())
+        return no_texts(count)
     names = [name for name, _ in held]
     values = zip(*(column.to_pylist() for _, column in held), strict=True)
     return pa.array([delimited.extra_of(dict(zip(names, row, strict=True))) for row in values], pa.string())

@@ -1,6 +1,7 @@
-"""An object's bytes as they are meant: decompressed, in UTF-8, without a byte order mark. What they mean is not here."""
+"""An object's bytes decompressed, in UTF-8, without a byte order mark. What they mean is not known here."""
 
 import codecs
+import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ def stored(source: Source) -> Iterator[bytes]:
         opened.close()
     if seen != source.size:
         raise SourceChangedError(
-            f"{source.name}: {source.size} bytes were listed and {seen} read; load it again when its writer has finished"
+            f"{source.name}: {source.size} bytes were listed and {seen} read;"
+            " load it again when its writer has finished"
         )
 
 
@@ -124,10 +126,8 @@ def _sound_part(member: "zlib._Decompress", data: bytes) -> _Part:
     return _Part(b"".join(texts), len(data))
 
 
-class _Stream:
+class _Stream(io.RawIOBase):
     """Chunks as a file, for a decompressor that wants one."""
-
-    closed = False
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -137,18 +137,12 @@ class _Stream:
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return False
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         if not self._rest:
             self._rest = next(self._chunks, b"")
         part, self._rest = self._rest[:size], self._rest[size:]
         self.seen += len(part)
         return part
-
-    def close(self) -> None:
-        pass
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:

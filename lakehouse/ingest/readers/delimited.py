@@ -91,6 +91,7 @@ def rows(layout: Layout, data: bytes, start: int, stop: int) -> Iterator[tuple[R
     """
     delimiter, width = layout.delimiter, layout.width
     at, limits = start, [len(data)]
+    row: Row
     while at < stop:
         if at >= limits[-1] and len(limits) > 1:
             limits.pop()
@@ -103,9 +104,9 @@ def rows(layout: Layout, data: bytes, start: int, stop: int) -> Iterator[tuple[R
             at = after
             yield None, at
             continue
-        if b'"' not in line and (row := _simple_row(layout, line)):
+        if b'"' not in line and (simple := _simple_row(layout, line)):
             at = after
-            yield row, at
+            yield simple, at
             continue
         found = split(data, at, limits[-1], delimiter)
         if found.broken or found.end - at > MAX_ROW:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.contracts.model import Contract, Field
+from lakehouse.ingest.readers.arrow import Array, no_texts, places, whole
 from lakehouse.ingest.readers.event import Events
 from lakehouse.ingest.readers.rows import Columns, Defect, Row, columns_of
 
@@ -20,32 +21,28 @@ class Batches:
         self._sql = _sql(contract.fields)
         self._database = duckdb.connect(config={"threads": 1, "memory_limit": "512MB"})
 
-    def columns(self, lines: pa.Array, defects: Mapping[int, Defect]) -> Columns:
+    def columns(self, lines: Array, defects: Mapping[int, Defect]) -> Columns:
         """The rows of lines that are not blank, with their line ends or without, save those known to be defects."""
         with self._database.cursor() as cursor:
             cursor.register("lines", pa.table({"line": lines}))
             table = cursor.execute(self._sql).to_arrow_table().combine_chunks()
-        arrays = [_whole(column) for column in table.columns]
+        arrays = [whole(column) for column in table.columns]
         clean, values = arrays[0], arrays[1:]
-        nothing = pa.nulls(len(lines), pa.string())
+        nothing = no_texts(len(lines))
         found = [*values, nothing, nothing, nothing]
-        if clean.false_count:
+        if not pc.all(clean).as_py():
             odd = pc.invert(clean)
-            rows = [self._row(i, lines, defects) for i in pc.indices_nonzero(odd).to_pylist()]
+            rows = [self._row(i, lines, defects) for i in places(odd)]
             mended = columns_of(rows, len(self._fields))
             found = [pc.replace_with_mask(a, odd, b) for a, b in zip(found, mended.arrays, strict=True)]
         return Columns(found, len(lines))
 
-    def _row(self, i: int, lines: pa.Array, defects: Mapping[int, Defect]) -> Row:
+    def _row(self, i: int, lines: Array, defects: Mapping[int, Defect]) -> Row:
         return defects.get(i) or self._events.row(lines[i].as_py().rstrip("\r\n"))
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
-
-
 def _sql(fields: Sequence[Field]) -> str:
-    """The query over `lines(line)`: whether a line is clean, then its fields; what they hold is right where it is clean.
+    """The query over `lines(line)`: whether a line is clean, then its fields, right where it is clean.
 
     DuckDB's parser takes more than JSON is (NaN, a comma too many) and reads numbers as doubles; lines where that
     could matter are not clean, nor are those with unknown or repeated keys.

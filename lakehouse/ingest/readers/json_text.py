@@ -1,8 +1,8 @@
-"""JSON kept to the letter: numbers as they were written, repeated keys seen, and written back without a change of value."""
+"""JSON kept to the letter: numbers as they were written, repeated keys seen, written back with the same values."""
 
 import json
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Literal(str):
@@ -11,11 +11,12 @@ class Literal(str):
     __slots__ = ()
 
 
-class Pairs(list[tuple[str, "Value"]]):
-    """An object, repeated keys and all."""
+class Pairs(list[Any]):
+    """An object's members as pairs of name and value, repeated names and all."""
 
 
-Value = str | bool | None | list["Value"] | Pairs
+Value = str | bool | None | list[Any]
+"""A text, a Literal, a boolean, null, an array of values or Pairs."""
 
 
 def _refused(word: str) -> NoReturn:
@@ -31,7 +32,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def parse(text: str) -> Value:
-    """The one value in the text. Raises ValueError saying what is wrong; RecursionError when it is nested too deeply."""
+    """The one value in the text. Raises ValueError saying what is wrong; RecursionError when nested too deeply."""
     value, end = parse_at(text, 0)
     if end != len(text):
         raise ValueError(f"something follows the value, at character {end + 1}")
@@ -73,7 +74,7 @@ _ESCAPE = re.compile(r"\\u00[01][0-9a-f]")
 
 
 def quoted(text: str) -> str:
-    """The text as a JSON string, escaped only where it must be; digits of escapes in upper case, as DuckDB writes them."""
+    """The text as a JSON string, escaped only where it must be, in upper case as DuckDB does it."""
     written = json.dumps(text, ensure_ascii=False)
     return _ESCAPE.sub(lambda escape: escape[0][:4] + escape[0][4:].upper(), written) if "\\u00" in written else written
 

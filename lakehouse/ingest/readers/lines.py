@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.ingest.readers.arrow import Array, integers
 from lakehouse.ingest.readers.content import CHUNK, plain
 from lakehouse.ingest.readers.elements import are_elements, elements, side_by_side
 from lakehouse.ingest.readers.rows import Columns, Defect, naive_utc
@@ -14,7 +15,7 @@ from lakehouse.ingest.readers.source import Source
 from lakehouse.ingest.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, unreadable
 from lakehouse.ingest.readers.window import Window
 
-PART = 1 << 20
+PART = 2 << 20
 """Bytes of lines that are read together."""
 
 _BLANK = np.frombuffer(b" \t\r\n", np.uint8)
@@ -26,7 +27,7 @@ class Lines:
 
     source: Source
     first: int
-    text: pa.Array
+    text: Array
     defects: Mapping[int, Defect]
     size: int
 
@@ -40,7 +41,7 @@ def lines(source: Source) -> Iterator[Lines]:
             first += len(text)
 
 
-_Text = tuple[pa.Array, Mapping[int, Defect], int]
+_Text = tuple[Array, Mapping[int, Defect], int]
 
 
 def _texts(source: Source) -> Iterator[_Text]:
@@ -82,7 +83,7 @@ def _at_once(block: bytes) -> _Text | None:
     if not len(ends) or ends[-1] != len(block):
         ends = np.append(ends, len(block))
     offsets = np.concatenate(([0], ends)).astype(np.int32)
-    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(block))
+    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets.tobytes()), pa.py_buffer(block))
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
@@ -148,7 +149,7 @@ def together(parts: Iterable[Lines]) -> Iterator[list[Lines]]:
         yield group
 
 
-Parse = Callable[[pa.Array, Mapping[int, Defect]], Columns]
+Parse = Callable[[Array, Mapping[int, Defect]], Columns]
 
 
 def batch(parse: Parse, shape: pa.Schema, group: list[Lines]) -> pa.RecordBatch:
@@ -164,8 +165,8 @@ def batch(parse: Parse, shape: pa.Schema, group: list[Lines]) -> pa.RecordBatch:
     first = np.repeat(np.array([part.first for part in group]) - starts[:-1], counts)
     arrived = pa.array([naive_utc(part.source.arrived_at) for part in group], pa.timestamp("us"))
     origin = [
-        pa.DictionaryArray.from_arrays(pa.array(which), names),
-        pa.array(first + np.arange(len(text), dtype=np.int64)),
-        arrived.take(pa.array(which)),
+        pa.DictionaryArray.from_arrays(integers(which, pa.int32()), names),
+        integers(first + np.arange(len(text)), pa.int64()),
+        arrived.take(integers(which, pa.int32())),
     ]
     return pa.RecordBatch.from_arrays([*parse(text, defects).arrays, *origin], schema=shape)

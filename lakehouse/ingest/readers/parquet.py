@@ -1,5 +1,6 @@
 """Parquet objects as columns of text. How a single value is written is in `values`."""
 
+import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -14,6 +15,7 @@ import pyarrow.types as pt
 
 from lakehouse.contracts.model import Contract, Field
 from lakehouse.ingest.readers import json_text
+from lakehouse.ingest.readers.arrow import Array, Scalar, no_texts, places
 from lakehouse.ingest.readers.content import Damage, read, unpacked
 from lakehouse.ingest.readers.delimited import Layout
 from lakehouse.ingest.readers.header import layout
@@ -71,12 +73,11 @@ def _defect(reason: str, width: int) -> list[Columns]:
     return [columns_of([Defect(reason, None)], width)]
 
 
-class _File:
+class _File(io.RawIOBase):
     """A seekable object as pyarrow wants one."""
 
     def __init__(self, opened: Readable, size: int) -> None:
         self._opened, self._size, self._at = opened, size, 0
-        self.closed = False
 
     def readable(self) -> bool:
         return True
@@ -87,12 +88,12 @@ class _File:
     def tell(self) -> int:
         return self._at
 
-    def seek(self, offset: int, whence: int = 0) -> int:
+    def seek(self, offset: int, whence: int = 0, /) -> int:
         self._at = offset + (0, self._at, self._size)[whence]
         self._opened.seek(self._at)  # type: ignore[attr-defined]
         return self._at
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         left = max(self._size - self._at, 0)
         wanted = left if size < 0 else min(size, left)
         parts: list[bytes] = []
@@ -107,8 +108,9 @@ class _File:
         return found
 
     def close(self) -> None:
-        self.closed = True
-        self._opened.close()
+        if not self.closed:
+            self._opened.close()
+        super().close()
 
 
 def _opened(source: Source) -> AbstractContextManager[Any]:
@@ -138,7 +140,7 @@ def _copied(source: Source) -> AbstractContextManager[Any]:
 
 def _columns(contract: Contract, found: Layout, batch: pa.RecordBatch) -> list[Columns]:
     count = batch.num_rows
-    nothing = pa.nulls(count, pa.string())
+    nothing = no_texts(count)
     reasons: dict[int, list[str]] = {}
     if found.defect:
         return [_refused(batch, {i: [found.defect] for i in range(count)}, len(contract.fields))]
@@ -158,7 +160,7 @@ def _columns(contract: Contract, found: Layout, batch: pa.RecordBatch) -> list[C
     return [Columns([pc.replace_with_mask(a, pa.array(bad), b) for a, b in zip(good, refused, strict=True)], count)]
 
 
-def _field(field: Field, values: pa.Array, reasons: dict[int, list[str]]) -> pa.Array:
+def _field(field: Field, values: Array, reasons: dict[int, list[str]]) -> Array:
     kind = values.type
     if not is_nested(kind):
         for i in invalid_utf8(values):
@@ -167,16 +169,16 @@ def _field(field: Field, values: pa.Array, reasons: dict[int, list[str]]) -> pa.
     if field.type.kind == "list" and (pt.is_list(kind) or pt.is_large_list(kind)) and _is_text(kind.value_type):
         return pa.array([_list(i, field, value, reasons) for i, value in enumerate(values)], pa.string())
     wanted = {"list": "an array of texts", "string": "text"}.get(field.type.kind, "a single value")
-    for i in pc.indices_nonzero(values.is_valid()).to_pylist():
+    for i in places(values.is_valid()):
         reasons.setdefault(i, []).append(f"{field.name}: expected {wanted}, got a nested value")
-    return pa.nulls(len(values), pa.string())
+    return no_texts(len(values))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind))
 
 
-def _list(i: int, field: Field, value: pa.Scalar, reasons: dict[int, list[str]]) -> str | None:
+def _list(i: int, field: Field, value: Scalar, reasons: dict[int, list[str]]) -> str | None:
     if not value.is_valid:
         return None
     try:
@@ -193,11 +195,11 @@ def _list(i: int, field: Field, value: pa.Scalar, reasons: dict[int, list[str]])
     return json_text.dump(items)
 
 
-def _extra(found: Layout, batch: pa.RecordBatch) -> pa.Array:
+def _extra(found: Layout, batch: pa.RecordBatch) -> Array:
     held = [(name, batch.column(place)) for place, name in found.extras]
     held = [(name, column) for name, column in held if column.null_count < len(column)]
     if not held:
-        return pa.nulls(batch.num_rows, pa.string())
+        return no_texts(batch.num_rows)
     names = [name for name, _ in held]
     rows = zip(*(as_json(column) for _, column in held), strict=True)
     return pa.array([_object(names, row) for row in rows], pa.string())
@@ -208,7 +210,7 @@ def _object(names: list[str], values: tuple[Value, ...]) -> str | None:
     return json_text.dump(held) if held else None
 
 
-def _note_nul(texts: pa.Array, reasons: dict[int, list[str]]) -> None:
+def _note_nul(texts: Array, reasons: dict[int, list[str]]) -> None:
     data = texts.buffers()[2]
     if data is None or b"\0" not in memoryview(data).tobytes():
         return

@@ -108,4 +108,4 @@ class _Rows:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         batches = bronze_batches(self._contract, self._sources)
-        return pa.RecordBatchReader.from_batches(schema(self._contract), batches).__arrow_c_stream__(requested_schema)
+        return pa.RecordBatchReader.from_batches(schema(self._contract), batches).__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
+from lakehouse.ingest.readers.arrow import Array, integers, texts
 from lakehouse.ingest.readers.source import Source
 
 EXTRA, RAW, DEFECT, OBJECT, ROW, ARRIVED_AT = "_extra", "_raw", "_defect", "_object", "_row", "_arrived_at"
@@ -45,7 +46,7 @@ Row = Record | Defect
 class Columns:
     """Some rows of one object, by column: the contract's fields and `_extra`, `_raw`, `_defect`."""
 
-    arrays: list[pa.Array]
+    arrays: list[Array]
     count: int
 
 
@@ -57,10 +58,10 @@ def columns_of(rows: Sequence[Row], width: int) -> Columns:
     """Rows turned into columns; `width` is the number of fields of the contract."""
     empty = (None,) * width
     values = [row.values if isinstance(row, Record) else empty for row in rows]
-    arrays = [pa.array(column, pa.string()) for column in zip(*values, strict=True)]
-    arrays.append(pa.array([row.extra if isinstance(row, Record) else None for row in rows], pa.string()))
-    arrays.append(pa.array([row.raw if isinstance(row, Defect) else None for row in rows], pa.string()))
-    arrays.append(pa.array([row.reason if isinstance(row, Defect) else None for row in rows], pa.string()))
+    arrays = [texts(column) for column in zip(*values, strict=True)]
+    arrays.append(texts([row.extra if isinstance(row, Record) else None for row in rows]))
+    arrays.append(texts([row.raw if isinstance(row, Defect) else None for row in rows]))
+    arrays.append(texts([row.reason if isinstance(row, Defect) else None for row in rows]))
     return Columns(arrays, len(rows))
 
 
@@ -81,7 +82,7 @@ class Numbering:
         """The columns with `_object`, `_row` and `_arrived_at`."""
         count, first = columns.count, self._next
         self._next += count
-        name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([self._source.name]))
+        name = pa.DictionaryArray.from_arrays(integers(np.zeros(count), pa.int32()), texts([self._source.name]))
         row = pa.array(np.arange(first, first + count, dtype=np.int64))
         arrived = pa.repeat(pa.scalar(naive_utc(self._source.arrived_at), pa.timestamp("us")), count)
         return pa.RecordBatch.from_arrays([*columns.arrays, name, row, arrived], schema=self._shape)

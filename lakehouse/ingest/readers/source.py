@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Readable(Protocol):
-    """An open object. Files, `io.BytesIO` and obstore's readers are such; `seek` is used for Parquet where it exists."""
+    """An open object. Files, `io.BytesIO` and obstore's readers are; `seek` is used for Parquet if there."""
 
     def read(self, size: int, /) -> object:
         """At most `size` bytes, as anything with the buffer protocol; nothing at the end."""
@@ -19,7 +19,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One landing object: `name` is its key (bronze `_object`), `size` its stored bytes, `arrived_at` its landing time."""
+    """One landing object: `name` is its key (bronze `_object`), `size` its bytes as stored."""
 
     name: str
     arrived_at: datetime

@@ -17,7 +17,7 @@ def too_long(start: bytes) -> Defect:
 
 
 def escaped(raw: bytes) -> str:
-    """Text for a reader's eyes: what is not UTF-8 as `\\xNN`, NUL as `\\x00`."""
+    """Text for a reader's eyes: what is not UTF-8 in backslash escapes, NUL too."""
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 

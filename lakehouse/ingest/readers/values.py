@@ -1,12 +1,15 @@
-"""Typed Arrow values as text: ISO times, plain digits, nothing rounded. Which column is which field is not known here."""
+"""Typed Arrow values as text: ISO times, plain digits, nothing rounded. Which field they are is not known here."""
 
+from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from lakehouse.ingest.readers.arrow import Array, Scalar, texts
 from lakehouse.ingest.readers.json_text import Literal, Pairs, Value
 from lakehouse.ingest.readers.text import escaped
 
@@ -16,14 +19,14 @@ def is_nested(kind: pa.DataType) -> bool:
     return bool(pt.is_nested(kind))
 
 
-def as_text(values: pa.Array) -> pa.Array:
-    """Values that are not nested as text; bytes that are not UTF-8 with `\\xNN` for what is not."""
+def as_text(values: Array) -> Array:
+    """Values that are not nested as text; in bytes, what is not UTF-8 is escaped."""
     kind = values.type
-    if pt.is_dictionary(kind):
+    if isinstance(values, pa.DictionaryArray):
         return as_text(values.dictionary_decode())
-    if isinstance(kind, pa.BaseExtensionType):
-        if kind.extension_name == "arrow.uuid":
-            return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
+    if isinstance(values, pa.ExtensionArray):
+        if values.type.extension_name == "arrow.uuid":
+            return texts([str(value.as_py()) if value.is_valid else None for value in values])
         return as_text(values.storage)
     if pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind):
         return _checked(values.cast(pa.string()))
@@ -40,10 +43,10 @@ def as_text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def invalid_utf8(values: pa.Array) -> set[int]:
+def invalid_utf8(values: Array) -> set[int]:
     """The places of texts and bytes that are not UTF-8."""
     kind = values.type
-    if pt.is_dictionary(kind):
+    if isinstance(values, pa.DictionaryArray):
         return invalid_utf8(values.dictionary_decode())
     if not (pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind) or _is_bytes(kind)):
         return set()
@@ -58,7 +61,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _is_valid(values: pa.Array) -> bool:
+def _is_valid(values: Array) -> bool:
     try:
         (values.cast(pa.binary()).cast(pa.string()) if _is_bytes(values.type) else values).validate(full=True)
     except pa.ArrowInvalid:
@@ -74,56 +77,55 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _checked(texts: pa.Array) -> pa.Array:
-    return texts if _is_valid(texts) else _decoded(texts.cast(pa.binary()))
+def _checked(values: Array) -> Array:
+    return values if _is_valid(values) else _decoded(values.cast(pa.binary()))
 
 
-def _decoded(values: pa.Array) -> pa.Array:
+def _decoded(values: Array) -> Array:
     try:
         return values.cast(pa.string())
     except pa.ArrowInvalid:
         return pa.array([None if raw is None else escaped(raw) for raw in values.to_pylist()], pa.string())
 
 
-def _timestamps(values: pa.Array) -> pa.Array:
+def _timestamps(values: Array) -> Array:
     unit, zone = values.type.unit, values.type.tz
     naive = values.cast(pa.int64()).cast(pa.timestamp(unit))
     if unit in ("s", "ms"):
         naive = naive.cast(pa.timestamp("us"))
     elif unit == "ns":
-        try:
+        with suppress(pa.ArrowInvalid):  # nine digits then: nothing is rounded here
             naive = naive.cast(pa.timestamp("us"))
-        except pa.ArrowInvalid:
-            pass  # nine digits then: nothing is rounded here
-    texts = pc.strftime(naive, format="%Y-%m-%dT%H:%M:%S")
-    return pc.binary_join_element_wise(texts, "Z", "") if zone else texts
+    written: Any = pc.strftime(naive, format="%Y-%m-%dT%H:%M:%S")  # type: ignore[arg-type]
+    joined: Array = pc.binary_join_element_wise(written, "Z", "") if zone else written
+    return joined
 
 
-def _decimals(values: pa.Array) -> pa.Array:
-    texts = values.cast(pa.string())
-    if not pc.any(pc.match_substring(texts, "E")).as_py():
-        return texts
-    return pa.array([None if value is None else format(value, "f") for value in values.to_pylist()], pa.string())
+def _decimals(values: Array) -> Array:
+    written = values.cast(pa.string())
+    if not pc.any(pc.match_substring(written, "E")).as_py():
+        return written
+    return texts([None if value is None else format(value, "f") for value in values.to_pylist()])
 
 
-def as_json(values: pa.Array) -> list[Value]:
+def as_json(values: Array) -> list[Value]:
     """Each value as JSON: numbers and booleans as such, nested ones with what they hold, the rest as text."""
     kind = values.type
     if is_nested(kind):
         return [_json(value) for value in values]
-    texts = as_text(values).to_pylist()
+    written = as_text(values).to_pylist()
     if pt.is_boolean(kind):
-        return [None if text is None else text == "true" for text in texts]
+        return [None if text is None else text == "true" for text in written]
     if pt.is_integer(kind) or pt.is_decimal(kind) or pt.is_floating(kind):
-        return [None if text is None else _number(text) for text in texts]
-    return list(texts)
+        return [None if text is None else _number(text) for text in written]
+    return list(written)
 
 
 def _number(text: str) -> Value:
     return text if text in ("nan", "inf", "-inf") else Literal(text)
 
 
-def _json(value: pa.Scalar) -> Value:
+def _json(value: Scalar) -> Value:
     try:
         return _plain(value.as_py())
     except (ValueError, UnicodeDecodeError, OverflowError):

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures one figure beside its counterpart. What they measure lives elsewhere."""

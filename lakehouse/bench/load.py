@@ -1,0 +1,159 @@
+"""A load generator for HTTP: ready-made requests over kept connections, at a rate or as fast as they are answered.
+
+It does next to nothing but send and wait, so that on a machine it shares with the server it leaves the cores to that.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import urlsplit
+
+END = b"\r\n\r\n"
+
+
+@dataclass(slots=True)
+class Answers:
+    """What came back, over all connections."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+    """Seconds from when a request was due to its answer, of those answered 2xx."""
+    broken: int = 0
+    """Requests whose connection broke off."""
+    seconds: float = 0.0
+    sent: list[int] = field(default_factory=list)
+    """The numbers of the requests that were answered 2xx, in any order."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Requests answered 2xx."""
+        return len(self.latencies)
+
+    def percentile(self, share: float) -> float:
+        """The latency that this share of the requests stayed within, in seconds."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
+
+
+def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
+    """The bytes of a POST."""
+    parts = urlsplit(url)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    head = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {parts.netloc}",
+        "Content-Type: application/x-ndjson",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "\r\n".join(head).encode() + END + body
+
+
+async def send(
+    url: str, requests: Sequence[bytes], *, connections: int, seconds: float, rate: float | None = None
+) -> Answers:
+    """Send the requests over and over, for so many seconds; with `rate`, so many a second, on time or late.
+
+    Latency is counted from when a request was due, so that a server that stalls is not spared the requests it held up.
+    """
+    answers = Answers()
+    parts = urlsplit(url)
+    turns = _Turns(seconds, rate)
+    begun = time.perf_counter()
+    clients = (_client(parts.hostname or "", parts.port or 80, requests, turns, answers) for _ in range(connections))
+    await asyncio.gather(*clients)
+    answers.seconds = time.perf_counter() - begun
+    return answers
+
+
+class _Turns:
+    """Which request is next and when it is due."""
+
+    def __init__(self, seconds: float, rate: float | None) -> None:
+        self._begun = time.perf_counter()
+        self._end = self._begun + seconds
+        self._rate = rate
+        self._next = 0
+
+    def take(self) -> tuple[int, float] | None:
+        number, self._next = self._next, self._next + 1
+        due = self._begun + number / self._rate if self._rate else time.perf_counter()
+        return None if due >= self._end else (number, due)
+
+
+async def _client(host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: Answers) -> None:
+    connection: _Connection | None = None
+    while (turn := turns.take()) is not None:
+        number, due = turn
+        if (delay := due - time.perf_counter()) > 0:
+            await asyncio.sleep(delay)
+        try:
+            if connection is None or connection.closed:
+                connection = await _connect(host, port)
+            status = await connection.exchange(requests[number % len(requests)])
+        except OSError:
+            answers.broken += 1
+            connection = None
+            await asyncio.sleep(0.05)
+            continue
+        answers.statuses[status] = answers.statuses.get(status, 0) + 1
+        if 200 <= status < 300:
+            answers.latencies.append(time.perf_counter() - due)
+            answers.sent.append(number)
+        elif status in (429, 503):
+            await asyncio.sleep(0.2)
+    if connection is not None:
+        connection.close()
+
+
+async def _connect(host: str, port: int) -> "_Connection":
+    _, connection = await asyncio.get_running_loop().create_connection(_Connection, host, port)
+    return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._transport: asyncio.Transport | None = None
+        self._got = b""
+        self._answer: asyncio.Future[int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        head, end, rest = self._got.partition(END)
+        if end and len(rest) >= _length(head) and self._answer is not None and not self._answer.done():
+            self._got = b""
+            self._answer.set_result(int(head[9:12]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError("the server closed the connection"))
+
+    async def exchange(self, content: bytes) -> int:
+        """Send a request; the status of its answer. Raises OSError when the connection breaks."""
+        if self._transport is None or self.closed:
+            raise ConnectionResetError("the server closed the connection")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(content)
+        return await self._answer
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0

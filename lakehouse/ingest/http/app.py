@@ -1,0 +1,117 @@
+"""The application: routers put together with what they work with. What a route does is in its own module."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import TypeVar
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import ScalarRenderPlugin
+
+from lakehouse.contracts.streams import discover
+from lakehouse.contracts.validator import Validator
+from lakehouse.errors import LakehouseError
+from lakehouse.ingest.http import events, health
+from lakehouse.ingest.http.access import Access, is_loopback
+from lakehouse.ingest.http.access_log import AccessLog, logged
+from lakehouse.ingest.http.body import Buffer, Reader
+from lakehouse.ingest.http.commit import GroupCommit
+from lakehouse.ingest.http.events import Ingest
+from lakehouse.ingest.http.health import Probe
+from lakehouse.ingest.http.idempotency import Answers, expire
+from lakehouse.ingest.http.keys import Keys, path_of
+from lakehouse.ingest.http.metrics import Metrics
+from lakehouse.ingest.http.problems import HANDLERS
+from lakehouse.ingest.landing import PATIENCE, AsyncLanding
+from lakehouse.settings import Settings, get_settings
+from lakehouse.storage import server
+from lakehouse.storage.objects import Objects, open_store
+
+SWEEP_SECONDS = 3600.0
+"""Between deletions of answers that need not be remembered any longer."""
+
+T = TypeVar("T")
+
+
+def create_app(settings: Settings | None = None) -> Litestar:
+    """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
+    settings = settings or get_settings()
+    connection = server.connection(settings)
+    streams = discover(settings.streams)
+    store = open_store(connection, PATIENCE)
+    metrics = Metrics()
+    access = Access(Keys(path_of(settings)), required=needs_keys(settings))
+    buffer = Buffer(settings.http_buffer_mb << 20, metrics)
+    commit = GroupCommit(
+        AsyncLanding(connection),
+        {name: stream.contract for name, stream in streams.items()},
+        metrics,
+        age=timedelta(milliseconds=settings.http_flush_ms),
+        size=settings.http_flush_kb << 10,
+    )
+    ingest = Ingest(
+        streams=streams,
+        validators={name: Validator(stream.contract) for name, stream in streams.items()},
+        commit=commit,
+        buffer=buffer,
+        reader=Reader(buffer, most=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),
+        answers=Answers(store, connection),
+        access=access,
+        most_events=settings.http_max_events,
+    )
+    log = AccessLog(settings.root / "logs" / "access.jsonl")
+    objects = Objects.from_connection(connection)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        commit.warm_up()
+        tasks = [asyncio.create_task(log.run()), asyncio.create_task(_sweep(objects))]
+        try:
+            yield
+        finally:
+            await commit.close()
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            log.write()
+
+    return Litestar(
+        route_handlers=[events.router, health.router],
+        dependencies={
+            "ingest": _given(ingest),
+            "access": _given(access),
+            "metrics": _given(metrics),
+            "probe": _given(Probe(store, connection, commit)),
+        },
+        exception_handlers=HANDLERS,  # type: ignore[arg-type]
+        middleware=[logged(log, metrics)],
+        lifespan=[lifespan],
+        openapi_config=OpenAPIConfig(
+            title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()]
+        ),
+        request_max_body_size=None,  # the reader's affair
+        logging_config=None,
+    )
+
+
+def needs_keys(settings: Settings) -> bool:
+    """Whether every request needs an API key."""
+    return settings.http_keys == "always" or not is_loopback(settings.http_host)
+
+
+async def _sweep(objects: Objects) -> None:
+    while True:
+        with suppress(LakehouseError):
+            await asyncio.to_thread(expire, objects)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+def _given(value: T) -> Provide:
+    async def give() -> T:
+        return value
+
+    return Provide(give)
