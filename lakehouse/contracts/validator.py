@@ -61,7 +61,7 @@ class Validator:
             return 0  # such an escape is a NUL that no field may hold, or a quote that is not counted below
         try:
             events = self._decoder.decode_lines(lines)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return 0
         if len(events) != count or self._quotes(events, arrived_at) != np.count_nonzero(characters == QUOTE):
             return 0

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import count
 
 import obstore
+import pyarrow as pa
 
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.ingest.names import (
@@ -41,6 +42,10 @@ __all__ = [
 ]
 
 _numbers = count()
+
+COMPRESSED_FROM = 128 << 10
+"""Bytes of a group of requests from which it is stored as zstd: a third of the work that storing it plain is,
+for SeaweedFS takes some 12 ms of a core for each MiB."""
 
 PATIENCE = 5.0
 """Seconds for which a client of the HTTP server is kept waiting while storage does not answer."""
@@ -75,14 +80,21 @@ class AsyncLanding:
         Raises what `land` raises.
         """
         key = realtime_key(stream, at, _writer(os.getpid()), next(_numbers))
-        size = sum(map(len, lines))
+        content = b"".join(lines)
+        if len(content) >= COMPRESSED_FROM:
+            key, content = f"{key}.zst", await asyncio.to_thread(_compressed, content)
         try:
             with explained("write", key, self._connection):
-                await obstore.put_async(self._store, key, list(lines), mode="create", use_multipart=False)
+                await obstore.put_async(self._store, key, content, mode="create", use_multipart=False)
         except AlreadyThereError as problem:
-            if await asyncio.to_thread(self._objects.get, key) != b"".join(lines):
+            if await asyncio.to_thread(self._objects.get, key) != content:
                 raise StorageUnavailableError(f"Another writer took the key {key}; land the events again.") from problem
-        return LandingObject(key, stream, at.astimezone(UTC), size)
+        return LandingObject(key, stream, at.astimezone(UTC), len(content))
+
+
+def _compressed(content: bytes) -> bytes:
+    found: bytes = pa.Codec("zstd", compression_level=1).compress(content, asbytes=True)
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -234,7 +234,7 @@ class _Group:
             select dt, {raw_sql(self.contract)}, [{reason}], _object, _row, _arrived_at
             from bronze
             semi join (
-              from survivors where {_among(held)} and not exists (from kept where {same})
+              from survivors anti join kept on {same} where {_among(held)}
             ) as held using (dt, _object, _row)""")
         return dict(self._ask("select dt, count(*) from kept group by dt"))
 

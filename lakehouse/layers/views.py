@@ -24,18 +24,20 @@ def unified_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[d
         return every
     key = ("dt", *stream.contract.key)
     same = " and ".join(f"merged.{quote(name)} is not distinct from fresh.{quote(name)}" for name in key)
+    keys = ", ".join(map(quote, key))
     return f"""with fresh as (
   {latest_sql(stream.contract.key, scan_sql(realtime), among)}
+),
+merged as (
+  select {keys}
+  from {scan_sql(silver)}
+  where dt in (select distinct dt from fresh)
 )
 {every}
 union all
 select {columns}
 from fresh
-where not exists (
-  select 1
-  from {scan_sql(silver)} as merged
-  where merged.dt in (select distinct dt from fresh) and {same}
-)"""
+anti join merged on {same}"""
 
 
 def current_sql(stream: Stream, unified: str) -> str:

@@ -378,6 +378,7 @@ def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(history: Ev
     assert seen == ["-2", *(str(number) for number in range(30))]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the danger is what is tested
 def test_a_forked_process_writes_beside_its_parent(history: EventHistory) -> None:
     history.store_event(materialization("parent", 0))
     child = multiprocessing.get_context("fork").Process(

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -48,12 +48,16 @@ def _pid(settings: Settings) -> int:
     return pid
 
 
-def _run(settings: Settings, body: str) -> "subprocess.Popen[str]":
-    """Another process that has `settings`, `server` and `Objects` and runs this."""
+def _run(settings: Settings, body: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """Another process that has `settings` and `server` and runs this."""
     head = "import sys, time; from lakehouse.settings import Settings; from lakehouse.storage import server;"
     script = f"{head} settings = Settings(home={str(settings.root)!r})\n{body}"
     return subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
     )
 
 
@@ -259,6 +263,13 @@ def test_every_port_is_on_loopback_and_none_lets_a_stranger_at_the_data(own: Set
             urllib.request.build_opener().open(urllib.request.Request(url, method=method), timeout=5)  # noqa: S310
         refusal.value.close()
         assert refusal.value.code in {401, 403, 404}, url
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_what_is_on_this_machine(own: Settings) -> None:
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    use = "from lakehouse.storage.objects import Objects\nobjects = Objects.from_connection(server.start(settings))\n"
+    other = _run(own, use + "objects.put('a/b', b'1')\nprint(objects.get('a/b'))", proxies)
+    assert other.communicate(timeout=60)[0].strip() == "b'1'"
 
 
 def test_external_storage_is_what_the_settings_say_and_nothing_is_started(tmp_path: Path) -> None:

@@ -36,4 +36,6 @@ def examine(validator: Validator, lines: bytes, arrived_at: datetime) -> Batch:
         return Batch(b"", 0)
     doubts = [Doubt(place + 1, found[place]) for place in validator.unproven(found, arrived_at)]
     landed = [found[place] for place in opening_first(found)]
-    return Batch(b"\n".join(landed) + b"\n", len(found), doubts, opens_well(landed[0]))
+    well = opens_well(landed[0])
+    # A blank line is no row, and keeps marks of other formats from the object's first bytes.
+    return Batch((b"" if well else b"\n") + b"\n".join(landed) + b"\n", len(found), doubts, well)

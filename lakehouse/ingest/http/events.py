@@ -12,7 +12,7 @@ import msgspec
 from litestar import Request, Response, Router, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.contracts.validator import Validator
@@ -108,10 +108,10 @@ async def post_events(
     request: Request[Any, Any, Any],
     ingest: Ingest,
     stream: str,
-    wait: Annotated[bool, Parameter(description="false: answer at once, before the events are stored")] = True,
+    wait: Annotated[bool, QueryParameter(description="false: answer at once, before the events are stored")] = True,
     idempotency_key: Annotated[
         str | None,
-        Parameter(header="Idempotency-Key", description="The same key within a day lands nothing a second time"),
+        HeaderParameter(name="Idempotency-Key", description="The same key within a day lands nothing a second time"),
     ] = None,
 ) -> Response[bytes]:
     """Take events of a stream; invalid ones are stored too and go to quarantine. 202 means that they are stored."""

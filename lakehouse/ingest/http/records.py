@@ -1,13 +1,17 @@
 """A request's body as lines for a landing object, one event on each, in whatever form it came. It is not judged here."""
 
+import codecs
 import re
 from collections.abc import Sequence
 
 import msgspec
 
 from lakehouse.ingest.http.judge import rows_of_line
+from lakehouse.ingest.readers.content import GZIP, ZSTD
 
 BLANKS = b" \t\r\n"
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP, ZSTD)
+"""By which readers take an object, from its first byte on, for something other than plain UTF-8."""
 _BESIDE = re.compile(rb"\}[ \t\r]*\{")
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -36,7 +40,7 @@ def _elements(body: bytes) -> bytes:
         found = _RAWS.decode(body)
     except RecursionError:
         raise MalformedBodyError("the array is nested too deeply") from None
-    except msgspec.DecodeError as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise MalformedBodyError(f"the array is no JSON: {problem}") from None
     if b"\n" not in body and b"\r" not in body:
         return b"\n".join(found) + b"\n" if found else b""
@@ -46,7 +50,7 @@ def _elements(body: bytes) -> bytes:
 def _one_object(body: bytes) -> bytes | None:
     try:
         return _on_one_line(bytes(_RAW.decode(body)))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -71,11 +75,13 @@ def opens_well(row: bytes) -> bool:
     Readers look at the first event to tell lines from an array and from objects that go over several lines; one that
     breaks off would take the lines behind it along.
     """
+    if row.startswith(MARKS):
+        return False
     if row.lstrip(BLANKS + b",")[:1] not in (b"{", b"["):
         return True
     try:
         return row.startswith(b"{") and bool(_RAW.decode(row))
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 
 

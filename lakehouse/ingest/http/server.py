@@ -25,7 +25,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage import server as storage
 from lakehouse.storage.private import write_private
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 PORTS_TRIED = 50
 HEADER_SECONDS = 10
@@ -114,6 +114,7 @@ def start(settings: Settings) -> Running:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and child.poll() is None:
             if (found := running(settings)) and answers(found):
+                child.returncode = 0  # it outlives this object, whose destructor would warn
                 return found
             time.sleep(0.05)
     with suppress(ProcessLookupError):
@@ -142,7 +143,8 @@ def running(settings: Settings) -> Running | None:
     """The server of this home; None when its process is gone."""
     try:
         found = Running(**json.loads(_state(settings).read_text()))
-        alive = abs(psutil.Process(found.pid).create_time() - found.created) < 60
+        process = psutil.Process(found.pid)
+        alive = abs(process.create_time() - found.created) < 60 and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, ValueError, TypeError, psutil.NoSuchProcess):
         return None
     return found if alive else None

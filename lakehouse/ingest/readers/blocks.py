@@ -5,16 +5,19 @@ or CRLF, and no byte is NUL. Arrow then reads just what `delimited` would, and r
 """
 
 import codecs
+import json
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
 from lakehouse.contracts.model import Contract
 from lakehouse.ingest.readers import delimited
-from lakehouse.ingest.readers.arrow import Array, no_texts, whole
+from lakehouse.ingest.readers.arrow import Array, no_texts, texts, whole
 from lakehouse.ingest.readers.content import CHUNK, plain
 from lakehouse.ingest.readers.delimited import Layout
 from lakehouse.ingest.readers.header import read_header
@@ -159,10 +162,21 @@ def _at_once(layout: Layout, block: bytes) -> Columns:
     return Columns([*fields, extra, nothing, nothing], table.num_rows)
 
 
+_ESCAPED_IN_JSON = r'["\\\x00-\x1f]'
+
+
 def _extra(layout: Layout, columns: list[Array], count: int) -> Array:
+    """What `delimited.extra_of` gives for each row."""
     held = [(name, columns[place]) for place, name in layout.extras if columns[place].null_count < count]
     if not held:
         return no_texts(count)
-    names = [name for name, _ in held]
-    values = zip(*(column.to_pylist() for _, column in held), strict=True)
-    return pa.array([delimited.extra_of(dict(zip(names, row, strict=True))) for row in values], pa.string())
+    if any(pc.any(pc.match_substring_regex(column, _ESCAPED_IN_JSON)).as_py() for _, column in held):
+        names = [name for name, _ in held]
+        rows = zip(*(column.to_pylist() for _, column in held), strict=True)
+        return texts([delimited.extra_of(dict(zip(names, row, strict=True))) for row in rows])
+    join: Any = pc.binary_join_element_wise
+    members = [join(json.dumps(name, ensure_ascii=False) + ':"', column, '"', "") for name, column in held]
+    inner = join(*members, ",", null_handling="skip")
+    empty: Any = pc.equal(inner, "")
+    written: Array = pc.if_else(empty, None, join("{", inner, "}", ""))
+    return written

@@ -141,13 +141,13 @@ def _simple_row(layout: Layout, line: bytes) -> Record | None:
     """The row of a line without quotes; None when there is anything to look at more closely."""
     if layout.defect or layout.extras or b"\0" in line:
         return None
-    fields = line.split(layout.delimiter)
-    if len(fields) != layout.width:
-        return None
     try:
-        return Record([None if place is None else fields[place].decode() or None for place in layout.places])
+        fields = line.decode().split(layout.delimiter.decode())
     except UnicodeDecodeError:
         return None
+    if len(fields) != layout.width:
+        return None
+    return Record([None if place is None else fields[place] or None for place in layout.places])
 
 
 def _row(layout: Layout, raw: bytes, found: Split) -> Row:

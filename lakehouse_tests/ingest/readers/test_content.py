@@ -6,7 +6,7 @@ import pytest
 
 from lakehouse.errors import SourceChangedError
 from lakehouse.ingest.readers import Source
-from lakehouse_tests.ingest.readers.conftest import ARRIVED, EVENT, THREE, Found, rows_of, source_of
+from lakehouse_tests.ingest.readers.samples import ARRIVED, EVENT, THREE, Found, rows_of, source_of
 
 ROWS = [(str(i), f"name {i * 7919 % 65537}", f"{i}.5") for i in range(3000)]
 CSV = b"ID,name,price\n" + "".join(f"{','.join(row)}\n" for row in ROWS).encode()

@@ -1,7 +1,7 @@
 import pytest
 
-from lakehouse.ingest.readers import blocks
-from lakehouse_tests.ingest.readers.conftest import THREE, Found, contract_of, rows_of, source_of
+from lakehouse.ingest.readers import delimited
+from lakehouse_tests.ingest.readers.samples import THREE, Found, contract_of, rows_of, source_of
 
 H = b"ID,name,price\n"
 BIG = b"x" * (17 << 20)
@@ -10,10 +10,16 @@ GOOD: dict[str, tuple[bytes, list[Found]]] = {
     "an empty object": (b"", []),
     "a header alone": (H, []),
     "a header alone without a line end": (b"ID,name,price", []),
-    "blank lines around everything": (b"\n\r\n" + H + b"\n1,a,2\n  \n\r\n3,b,4\n\n", [("1", "a", "2"), ("3", "b", "4")]),
+    "blank lines around everything": (
+        b"\n\r\n" + H + b"\n1,a,2\n  \n\r\n3,b,4\n\n",
+        [("1", "a", "2"), ("3", "b", "4")],
+    ),
     "no line end at the end": (H + b"1,a,2", [("1", "a", "2")]),
     "CRLF": (b"ID,name,price\r\n1,a,2\r\n3,b,4\r\n", [("1", "a", "2"), ("3", "b", "4")]),
-    "CRLF and LF in turn": (b"ID,name,price\r\n1,a,2\n3,b,4\r\n5,c,6", [("1", "a", "2"), ("3", "b", "4"), ("5", "c", "6")]),
+    "CRLF and LF in turn": (
+        b"ID,name,price\r\n1,a,2\n3,b,4\r\n5,c,6",
+        [("1", "a", "2"), ("3", "b", "4"), ("5", "c", "6")],
+    ),
     "a lone CR is text": (H + b"1,a\rb,2\n", [("1", "a\rb", "2")]),
     "a byte order mark": (b"\xef\xbb\xbf" + H + b"1,a,2\n", [("1", "a", "2")]),
     "empty and quoted empty fields are null": (H + b'1,,""\n', [("1", None, None)]),
@@ -35,6 +41,10 @@ GOOD: dict[str, tuple[bytes, list[Found]]] = {
         b'ID,colour,name,,colour\n1,"r""ed",a,x,7\n2,,b,,\n',
         [("1", "a", None, '{"colour":"r\\"ed","column 4":"x","colour (2)":"7"}'), ("2", "b", None)],
     ),
+    "unknown columns with nothing to escape": (
+        b"ID,name,co\\lour,size\n1,a,r\xc3\xa9d/,7\n2,b,,8\n3,c,,\n",
+        [("1", "a", None, '{"co\\\\lour":"réd/","size":"7"}'), ("2", "b", None, '{"size":"8"}'), ("3", "c", None)],
+    ),
     "a header over two lines": (b'"ID","na\nme",name\n1,x,a\n', [("1", "a", None, '{"na\\nme":"x"}')]),
     "text beyond ASCII": (H + "1,é😀,2\n".encode(), [("1", "é😀", "2")]),
 }
@@ -42,7 +52,10 @@ GOOD: dict[str, tuple[bytes, list[Found]]] = {
 BAD: dict[str, tuple[bytes, list[Found]]] = {
     "too few fields": (H + b"1,a\n2,b,3\n", [("!", "2 fields where the header has 3", "1,a"), ("2", "b", "3")]),
     "too many fields": (H + b"1,a,2,\n", [("!", "4 fields where the header has 3", "1,a,2,")]),
-    "too many fields and CRLF": (b"ID,name,price\r\n1,a,2,9\r\n", [("!", "4 fields where the header has 3", "1,a,2,9")]),
+    "too many fields and CRLF": (
+        b"ID,name,price\r\n1,a,2,9\r\n",
+        [("!", "4 fields where the header has 3", "1,a,2,9")],
+    ),
     "a quote that never closes": (
         H + b'1,"a,2\n3,b,4\n5,c,6\n',
         [("!", "a quote is opened and never closed", '1,"a,2'), ("3", "b", "4"), ("5", "c", "6")],
@@ -80,7 +93,13 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
     "a NUL byte": (H + b"1,a\0,2\n3,b,4\n", [("!", "contains a NUL byte", "1,a\\x00,2"), ("3", "b", "4")]),
     "everything at once": (
         H + b"1,\xff\0\n",
-        [("!", "invalid UTF-8 at byte 3 of the row; contains a NUL byte; 2 fields where the header has 3", "1,\\xff\\x00")],
+        [
+            (
+                "!",
+                "invalid UTF-8 at byte 3 of the row; contains a NUL byte; 2 fields where the header has 3",
+                "1,\\xff\\x00",
+            )
+        ],
     ),
     "a column twice": (b"ID,name,Name\n1,a,b\n", [("!", "column Name appears twice", "1,a,b")]),
     "no column of the contract": (
@@ -98,7 +117,10 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
             ("3", "b", "4"),
         ],
     ),
-    "a field of 10 MB": (H + b"1," + BIG[:10_000_000] + b",2\n3,b,4\n", [("1", "x" * 10_000_000, "2"), ("3", "b", "4")]),
+    "a field of 10 MB": (
+        H + b"1," + BIG[:10_000_000] + b",2\n3,b,4\n",
+        [("1", "x" * 10_000_000, "2"), ("3", "b", "4")],
+    ),
     "a quoted field of 17 MiB": (
         H + b'1,"a\n' + BIG + b'",2\n3,b,4\n',
         [
@@ -119,7 +141,9 @@ def test_each_row_of_a_csv_object_is_one_row(case: str) -> None:
 
 def test_a_field_under_both_of_its_names_is_a_repeated_column() -> None:
     contract = contract_of(("order_id", "string", "ID"), ("name", "string"))
-    assert rows_of(contract, source_of(b"ID,order_id\n1,2\n", "x.csv")) == [("!", "column order_id appears twice", "1,2")]
+    assert rows_of(contract, source_of(b"ID,order_id\n1,2\n", "x.csv")) == [
+        ("!", "column order_id appears twice", "1,2")
+    ]
 
 
 @pytest.mark.usefixtures("way")
@@ -153,6 +177,6 @@ def test_rows_that_need_care_among_many_leave_the_others_as_they_are() -> None:
 
 
 def test_a_good_object_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks.delimited, "rows", lambda *_: pytest.fail("read row by row"))
+    monkeypatch.setattr(delimited, "rows", lambda *_: pytest.fail("read row by row"))
     data = H + b'1,"a, ""b""\nc",2\n' * 1000
     assert rows_of(THREE, source_of(data, "x.csv")) == [("1", 'a, "b"\nc', "2")] * 1000
