@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -18,7 +18,6 @@ from lakehouse.contracts.streams import Stream, discover
 from lakehouse.engines.duckdb import scan_sql
 from lakehouse.ingest.landing import land
 from lakehouse.layers import bronze, gold, realtime, serving, silver, views
-from lakehouse.layers.days import ranges
 from lakehouse.layers.lake import Lake, table_specs
 from lakehouse.layers.refreshing import days_to_refresh
 from lakehouse.layers.writing import Written, replace_days
@@ -171,11 +170,6 @@ def assert_conserved(own: Own, cleaned: silver.Cleaned) -> None:
 def span(first: date, days: int) -> list[date]:
     """So many days from `first` on."""
     return [first + timedelta(days=n) for n in range(days)]
-
-
-def as_ranges(days: Sequence[date]) -> list[tuple[date, date]]:
-    """Days as inclusive ranges."""
-    return ranges(days)
 
 
 @pytest.fixture(scope="session")

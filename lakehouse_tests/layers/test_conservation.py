@@ -46,7 +46,9 @@ class Row:
         if self.kind == "invalid":
             return event | BROKEN[self.variant % len(BROKEN)]
         if self.kind == "undated":
-            return event | {"event_time": ("yesterday", "", "0000-01-01", f"{arrival + timedelta(days=3)}")[self.variant]}
+            return event | {
+                "event_time": ("yesterday", "", "0000-01-01", f"{arrival + timedelta(days=3)}")[self.variant]
+            }
         return event
 
     def day(self, arrival: date) -> date:
@@ -125,7 +127,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @settings(
-    max_examples=12, deadline=None, derandomize=True, database=None,
+    max_examples=10, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data(), drawn=LANDINGS)
@@ -133,19 +135,16 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
     own: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]]
 ) -> None:
     first = examples()
-    landings = [
-        Landing(_moment(first + timedelta(days=day), number), rows) for number, (day, rows) in enumerate(drawn)
-    ]
+    landings = [Landing(_moment(first + timedelta(days=day), number), rows) for number, (day, rows) in enumerate(drawn)]
     model = Model(landings)
     for landing in data.draw(st.permutations(landings)):
         own.land([row.line(landing.at.date()) for row in landing.rows], landing.at)
         for step in data.draw(STEPS):
             _run(own, step, first, sorted(model.landed))
-            _assert_unified_is_a_merge_by_key(own, first)
+        _assert_unified_is_a_merge_by_key(own, first)
 
     own.bronze(*_arrivals(first))
     own.refresh_realtime(*_hours(first))
-    stale = own.stale()
     for _ in range(2):
         cleaned = own.clean(*sorted(model.landed))
         assert cleaned.ledgers == model.ledgers()
@@ -157,7 +156,6 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
         # Once more from the beginning, replacing everything, and nothing is different.
         own.bronze(*_arrivals(first), replace=True)
         own.refresh_realtime(*_hours(first), replace=True)
-    assert set(stale) <= set(model.landed) | {day for day in stale if day < first - timedelta(days=41)}
 
 
 def _moment(day: date, number: int) -> datetime:

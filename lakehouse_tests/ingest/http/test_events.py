@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +19,8 @@ from lakehouse.ingest.readers.content import plain
 from lakehouse.ingest.readers.source import Source
 from lakehouse.settings import Settings
 from lakehouse.storage.objects import Objects
-from lakehouse_tests.ingest.http.conftest import Events
+
+Events = Callable[..., bytes]
 
 PATH = "/v1/streams/financial/events"
 NDJSON = {"content-type": "application/x-ndjson"}
