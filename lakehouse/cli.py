@@ -85,6 +85,14 @@ def bootstrap(as_json: Json = False) -> None:
 
 
 @app.command()
+def environment() -> None:
+    """Print, as export lines, the variables that Dagster's own commands need to work on this lakehouse."""
+    from lakehouse.commands.tables import print_environment
+
+    print_environment()
+
+
+@app.command()
 def load(
     stream: Annotated[str, typer.Argument(help="The stream that the files belong to.")],
     paths: Annotated[list[Path], typer.Argument(help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of such.")],

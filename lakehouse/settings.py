@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lakehouse.errors import LakehouseError
@@ -107,7 +107,7 @@ def get_settings() -> Settings:
     try:
         return Settings()
     except ValueError as problem:
-        errors = getattr(problem, "errors", lambda: [])()
+        errors = problem.errors() if isinstance(problem, ValidationError) else []
         wrong = "; ".join(
             f"LAKEHOUSE_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" if e["loc"] else str(e["msg"])
             for e in errors

@@ -7,7 +7,7 @@ import dagster as dg
 from lakehouse.assets.partitions import run_days
 from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
+from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.layers import bronze
 from lakehouse.layers.days import to_text
@@ -19,12 +19,10 @@ def bronze_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefini
     """The bronze asset of a stream. A run appends what is new; a back-fill replaces the partition."""
     asset_key = key("bronze", stream.name)
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=[dg.AssetDep(key("landing", stream.name))],
         partitions_def=days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
         freshness_policy=freshness(stream, "bronze"),
         **attributes(
             stream,

@@ -9,7 +9,7 @@ import duckdb
 from lakehouse.assets.partitions import run_days
 from lakehouse.assets.reporting import numbers, preview, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import RETRIES, Columns, attributes, columns_metadata, freshness, key
+from lakehouse.assets.specs import Columns, attributes, columns_metadata, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import scan_sql
 from lakehouse.layers import gold
@@ -20,12 +20,10 @@ def gold_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefiniti
     """The daily aggregates of a stream: its `gold.sql` over silver."""
     name = f"{stream.name}_daily"
 
-    @dg.asset(
+    @lake_asset(
         key=key("gold", name),
         ins={"silver": dg.AssetIn(key("silver", stream.name))},
         partitions_def=days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
         freshness_policy=freshness(stream, "gold"),
         **attributes(
             stream,
@@ -48,12 +46,10 @@ def metrics_asset(
     asset_key = key("gold", "daily_metrics")
     table = tables[gold.DAILY_METRICS]
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=[dg.AssetDep(key("gold", f"{stream.name}_daily")) for stream in streams],
         partitions_def=days,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
         group_name="metrics",
         owners=["team:lakehouse"],
         tags={"layer": "gold"},

@@ -7,7 +7,7 @@ import dagster as dg
 from lakehouse.assets.bronze import BACKFILL_TAG
 from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
+from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.layers import realtime
 
@@ -16,12 +16,10 @@ def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDe
     """The realtime asset of a stream. A run appends what is new; a back-fill replaces the partition."""
     asset_key = key("realtime", stream.name)
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=[key("landing", stream.name)],
         partitions_def=hours,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        retry_policy=RETRIES,
         freshness_policy=freshness(stream, "realtime"),
         **attributes(
             stream,

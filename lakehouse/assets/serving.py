@@ -9,7 +9,7 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_days, run_days, window
 from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
+from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.layers import serving
 from lakehouse.layers.writing import Written
@@ -29,8 +29,6 @@ def serving_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefi
 def _common(stream: Stream, days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
     return {
         "partitions_def": days,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "retry_policy": RETRIES,
         "freshness_policy": freshness(stream, "serving"),
     }
 
@@ -44,7 +42,7 @@ def _merged(stream: Stream) -> list[dg.AssetDep]:
 def _unified(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
     asset_key = key("serving", f"unified_{stream.name}")
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=_merged(stream),
         **common,
@@ -77,7 +75,7 @@ def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Asset
     name = f"{stream.name}_alerts"
     asset_key = key("serving", name)
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=_merged(stream),
         **common,
@@ -103,7 +101,7 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
 
     asset_key = key("serving", name)
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
         deps=[dg.AssetDep(key("silver", stream.name), partition_mapping=window(serving.WINDOW_DAYS))],
         **common,
@@ -132,9 +130,9 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
 def _dashboard(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
     asset_key = key("serving", f"{stream.name}_dashboard")
 
-    @dg.asset(
+    @lake_asset(
         key=asset_key,
-        deps=[key("gold", "daily_metrics"), key("serving", f"{stream.name}_features")],
+        deps=[key("gold", f"{stream.name}_daily"), key("serving", f"{stream.name}_features")],
         **common,
         **attributes(
             stream,

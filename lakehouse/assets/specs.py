@@ -1,8 +1,8 @@
 """What every asset carries: key, owner, group, tags, kinds, description, columns and freshness."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -20,6 +20,12 @@ Columns = Mapping[str, TableSpec]
 def key(layer: str, name: str) -> dg.AssetKey:
     """The key of an asset: `layer/name`."""
     return dg.AssetKey([layer, name])
+
+
+def lake_asset(**arguments: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """`dg.asset` with what all assets share: a range is one run, and a failure is tried again with back-off."""
+    made = dg.asset(backfill_policy=dg.BackfillPolicy.single_run(), retry_policy=RETRIES, **arguments)
+    return cast("Callable[[Callable[..., Any]], dg.AssetsDefinition]", made)
 
 
 def attributes(

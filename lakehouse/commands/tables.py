@@ -1,4 +1,6 @@
-"""`bootstrap` and `streams`."""
+"""`bootstrap`, `streams` and `environment`."""
+
+import shlex
 
 from lakehouse.commands.printing import console, print_json, print_table
 from lakehouse.layers.lake import Lake, table_specs
@@ -15,6 +17,14 @@ def make_tables(*, as_json: bool) -> None:
         print_json(done)
     else:
         console.print("\n".join(done) or "All tables are as their contracts say.")
+
+
+def print_environment() -> None:
+    """Export lines for a shell: `eval "$(lakehouse environment)"`."""
+    from lakehouse.automation.instance import environment  # Dagster takes seconds to import
+
+    for name, value in environment(get_settings()).items():
+        console.print(f"export {name}={shlex.quote(value)}", soft_wrap=True, highlight=False)
 
 
 def list_streams(*, as_json: bool) -> None:

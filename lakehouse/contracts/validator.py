@@ -149,8 +149,6 @@ def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
         case "timestamp":
             window = contract.history_start if field.name == contract.event_time else None
             return Annotated[str, msgspec.Meta(min_length=10, max_length=32)], partial(_times, window)
-        case "integer":
-            return _integer_type(field), _plain
         case "boolean":
             return bool, _plain
         case "list":
@@ -167,19 +165,6 @@ def _text_type(field: Field) -> Any:
         allowed = tuple(text for text in field.enum if shortest <= len(text) <= longest)
         return Literal[allowed]
     return Annotated[str, msgspec.Meta(min_length=shortest, max_length=longest)]
-
-
-def _integer_type(field: Field) -> Any:
-    lowest, highest = -(2**63), 2**63 - 1
-    if field.minimum is not None:
-        lowest = max(lowest, -int(-field.minimum // 1))
-    if field.maximum is not None:
-        highest = min(highest, int(field.maximum // 1))
-    if field.exclusive_minimum is not None:
-        lowest = max(lowest, int(field.exclusive_minimum // 1) + 1)
-    if field.exclusive_maximum is not None:
-        highest = min(highest, -int(-field.exclusive_maximum // 1) - 1)
-    return Annotated[int, msgspec.Meta(ge=lowest, le=highest)]
 
 
 def _plain(values: list[Any], arrived_at: datetime) -> int:
@@ -278,5 +263,7 @@ def _digits(field: Field) -> bytes:
     """Of the texts that are surely such numbers: few enough for any rule."""
     if field.type.kind == "double":
         return rb"[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+"
+    if field.type.kind == "integer":
+        return rb"[0-9]{1,18}+"
     before, after = field.type.precision - field.type.scale, field.type.scale
     return (rb"[0-9]{1,%d}+" % before if before else rb"0") + (rb"(?:\.[0-9]{1,%d}+)?+" % after if after else b"")

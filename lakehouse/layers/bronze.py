@@ -3,6 +3,7 @@
 Nothing is remembered but the table itself, so a run can be repeated or killed at any point.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +25,10 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.writing import commit_files, measure, recomputing
 from lakehouse.storage.commit import files_of, partitions_filter, upload
 from lakehouse.storage.files import NewFile
+
+EMPTY = "lakehouse.objects-without-rows"
+"""Snapshot property: landing objects that were read and had no rows, such as a file with a header alone. No row says
+that they were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,15 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
     listed = list_days(lake.objects, stream.name, days[0], days[-1]) if days else {}
     landings = {one.key: one for day, found in listed.items() if day in wanted for one in found}
     held = _held(lake, table, days)
-    todo = [one for key, one in sorted(landings.items()) if replace or key not in held]
+    known = held | _empty(table)
+    todo = [one for key, one in sorted(landings.items()) if replace or key not in known]
     found = {day: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for day in days}
     if not todo and not (replace and held):
         return Landed(f"bronze.{stream.name}", found)
     touched = partitions_filter("arrival_dt", days)
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, todo, folder)
+        empty = sorted({one.key for one in todo} - _objects_in(lake, files))
         if replace and (gone := sorted(held - set(landings))):
             files += _keep(lake, table, days, gone, folder)
         added = upload(lake.connection, table, files)
@@ -67,14 +74,17 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
             found[one.day]["objects"] += 1
         by_event_day = {str(day): {"rows": size["rows"]} for day, size in measure(files, added).items()}
         removed = files_of(table, touched) if replace else []
-        done = commit_files(lake, table, added, touched, removed=removed, ledger=by_event_day, run_id=run_id)
+        done = commit_files(
+            lake, table, added, touched, removed=removed, ledger=by_event_day, run_id=run_id,
+            notes={EMPTY: json.dumps(empty)} if empty else None,
+        )  # fmt: skip
     return Landed(f"bronze.{stream.name}", found, [date.fromisoformat(day) for day in by_event_day], done.snapshot_id)
 
 
 def missed_days(lake: Lake, stream: Stream, first: date, last: date) -> list[date]:
     """Days from `first` to `last` with landing objects that bronze does not hold."""
     listed = {day: found for day, found in list_days(lake.objects, stream.name, first, last).items() if found}
-    held = _held(lake, lake.tables.load(f"bronze.{stream.name}"), list(listed))
+    held = taken(lake, lake.tables.load(f"bronze.{stream.name}"), list(listed))
     return [day for day, found in listed.items() if any(one.key not in held for one in found)]
 
 
@@ -82,6 +92,27 @@ def held_objects(lake: Lake, table: Table, where: str) -> set[str]:
     """The landing objects that the table holds rows of, in the partitions that `where` selects."""
     with lake.engine.cursor() as cursor:
         rows = cursor.execute(f"select distinct _object from {scan_sql(table)} where {where}").fetchall()
+    return {key for (key,) in rows}
+
+
+def taken(lake: Lake, table: Table, days: Sequence[date]) -> set[str]:
+    """The landing objects of these days of arrival that bronze has read, those without rows too."""
+    return _held(lake, table, days) | _empty(table)
+
+
+def _empty(table: Table) -> set[str]:
+    said = (s.summary.additional_properties.get(EMPTY, "[]") for s in table.metadata.snapshots if s.summary)
+    return {key for text in said for key in json.loads(text)}
+
+
+def _objects_in(lake: Lake, files: Sequence[NewFile]) -> set[str]:
+    if not files:
+        return set()
+    paths = ", ".join(literal(str(file.path)) for file in files)
+    with lake.engine.cursor() as cursor:
+        rows = cursor.execute(
+            f"select distinct _object from read_parquet([{paths}], hive_partitioning = false)"
+        ).fetchall()
     return {key for (key,) in rows}
 
 

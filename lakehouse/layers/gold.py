@@ -16,19 +16,18 @@ DAILY_METRICS = "gold.daily_metrics"
 
 def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> Written:
     """Every number of every `gold.{stream}_daily` of these days, one a row, into `gold.daily_metrics`."""
-    parts: list[str] = []
-    sources: dict[str, int] = {}
-    for stream in lake.streams.values():
-        table = lake.tables.load(f"gold.{stream.name}_daily")
-        sources[f"gold.{stream.name}_daily"] = sequence_of(table)
-        if table.current_snapshot() is not None:
-            parts += _long_form(stream, columns_of(table), f"{scan_sql(table)} where {among(days)}")
-    nothing = (
-        "select null::date as date_key, null::varchar as stream, null::varchar as metric_name,"
-        " null::double as metric_value, null::map(varchar, varchar) as dimensions limit 0"
-    )
-    select = "\nunion all\n".join(f"({part})" for part in parts or [nothing])
+    sources = {
+        name: sequence_of(lake.tables.load(name)) for name in (f"gold.{stream}_daily" for stream in lake.streams)
+    }
+    select = "\nunion all\n".join(f"({metrics_sql(lake, stream, days)})" for stream in lake.streams.values())
     return replace_days(lake, DAILY_METRICS, select, days, column="date_key", sources=sources, run_id=run_id)
+
+
+def metrics_sql(lake: Lake, stream: Stream, days: Sequence[date] | None = None) -> str:
+    """A SELECT of the numbers of a stream's daily aggregates in long form, of these days or of all."""
+    table = lake.tables.load(f"gold.{stream.name}_daily")
+    where = "true" if days is None else among(days)
+    return "\nunion all\n".join(_long_form(stream, columns_of(table), f"{scan_sql(table)} where {where}"))
 
 
 def _long_form(stream: Stream, columns: Sequence[tuple[str, str]], source: str) -> list[str]:

@@ -4,15 +4,13 @@ A source's partition changed at the sequence number of the newest commit that wr
 up to which sequence number of its source it has read. So nothing is remembered outside the tables themselves.
 """
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse.layers.writing import SOURCES
+from lakehouse.layers.provenance import computed
 from lakehouse.storage.commit import EPOCH, ledger
 
 
@@ -48,33 +46,11 @@ def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]
     return days
 
 
-def computed(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
-    """For each of the days that was ever computed from `source`, that table's sequence number at the time."""
-    wanted = set(days)
-    found: dict[date, int] = {}
-    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
-        sources = sources_of(snapshot)
-        if source not in sources:
-            continue
-        for name in ledger(snapshot):
-            if (day := date.fromisoformat(name)) in wanted:
-                found.setdefault(day, sources[source])
-        if len(found) == len(wanted):
-            break
-    return found
-
-
 def stale(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
     """The days of `derived` that were computed before `source` last changed there, or never, in order."""
     touched: Mapping[date, int] = changed(source, column, since)
     read = computed(derived, ".".join(source.name()), touched)
     return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))
-
-
-def sources_of(snapshot: Snapshot) -> dict[str, int]:
-    """The tables that a snapshot was computed from, with the sequence number each had."""
-    text = snapshot.summary.additional_properties.get(SOURCES) if snapshot.summary else None
-    return dict(json.loads(text)) if text else {}
 
 
 def _is_day(name: str) -> bool:

@@ -5,10 +5,11 @@ from datetime import date, datetime, timedelta
 from lakehouse.contracts.streams import Stream
 from lakehouse.ingest.landing import list_incoming
 from lakehouse.ingest.names import LandingObject
-from lakehouse.layers.bronze import held_objects
-from lakehouse.layers.gold import DAILY_METRICS, among
+from lakehouse.layers.bronze import taken
+from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.planning import changed, computed, stale
+from lakehouse.layers.planning import changed, stale
+from lakehouse.layers.provenance import computed
 from lakehouse.storage.commit import ledger
 
 SKEW = timedelta(minutes=15)
@@ -42,10 +43,10 @@ def _held_back(lake: Lake, stream: Stream) -> set[date]:
 
 
 def new_files(lake: Lake, stream: Stream, since: datetime | None = None) -> list[LandingObject]:
-    """Files under `incoming/` that bronze does not hold, of those that arrived since about then."""
+    """Files under `incoming/` that bronze has not taken, of those that arrived since about then."""
     listed = list_incoming(lake.objects, stream.name, since=since - SKEW if since else None)
     if not listed:
         return []
     table = lake.tables.load(f"bronze.{stream.name}")
-    held = held_objects(lake, table, among(sorted({one.day for one in listed}), "arrival_dt"))
+    held = taken(lake, table, sorted({one.day for one in listed}))
     return [one for one in listed if one.key not in held]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import bind, scan_sql
-from lakehouse.layers.gold import DAILY_METRICS, among
+from lakehouse.layers.gold import among, metrics_sql
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.views import unified_sql
@@ -84,8 +84,7 @@ def _export_alerts(lake: Lake, name: str, days: Sequence[date], before: set[tupl
 
 def export_dashboard(lake: Lake, stream: Stream) -> Exported:
     """Write all daily metrics of the stream as `serving/dashboards/{stream}_daily_metrics.parquet`."""
-    metrics = lake.tables.load(DAILY_METRICS)
-    select = f"select * from {scan_sql(metrics)} where stream = {literal(stream.name)} order by date_key, metric_name"
+    select = f"select * from ({metrics_sql(lake, stream)}) order by date_key, metric_name"
     return _export(lake, select, f"serving/dashboards/{stream.name}_daily_metrics.parquet")
 
 

@@ -15,10 +15,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from lakehouse.engines.duckdb import copy_to_files
 from lakehouse.errors import CommitConflictError
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.provenance import SOURCES, carry
 from lakehouse.storage.commit import (
     Committed,
     commit,
     discard,
+    expirable,
     expire,
     files_of,
     partitions_filter,
@@ -32,7 +34,6 @@ ATTEMPTS = 8
 """How often a partition that others also write is computed before its run fails."""
 
 LEDGER = "lakehouse.ledger"
-SOURCES = "lakehouse.sources"
 RUN_ID = "lakehouse.run-id"
 
 
@@ -155,9 +156,14 @@ def commit_files(
     ledger: Mapping[str, Mapping[str, Any]],
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> Committed:
-    """One snapshot with its run and ledger; what was uploaded is deleted again when the commit conflicts."""
-    properties = {RUN_ID: run_id, LEDGER: json.dumps({name: _counts(row) for name, row in ledger.items()})}
+    """One snapshot with its run, ledger and notes; what was uploaded is deleted again when the commit conflicts."""
+    properties = {
+        **(notes or {}),
+        RUN_ID: run_id,
+        LEDGER: json.dumps({name: _counts(row) for name, row in ledger.items()}),
+    }
     if sources is not None:
         properties[SOURCES] = json.dumps(sources)
     try:
@@ -165,8 +171,10 @@ def commit_files(
     except CommitConflictError:
         discard(lake.connection, added)
         raise
-    if kept := table.properties.get("lakehouse.snapshots-kept"):
-        expire(table, int(kept))
+    kept = table.properties.get("lakehouse.snapshots-kept")
+    if kept and (old := expirable(table, int(kept))):
+        carry(table, old)
+        expire(table, old)
     return done
 
 

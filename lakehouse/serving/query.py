@@ -22,7 +22,7 @@ from lakehouse.layers.views import create_views_sql, view_exists, view_names
 from lakehouse.settings import get_settings
 
 if TYPE_CHECKING:
-    from sqlglot.tokens import Token
+    from sqlglot.tokenizer_core import Token
 
 READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 BATCH = 10_000

@@ -110,7 +110,7 @@ def commit(
     snapshot = table.metadata.snapshot_by_id(producer.snapshot_id)
     return Committed(
         snapshot_id=producer.snapshot_id,
-        sequence=(snapshot.sequence_number or 0) if snapshot else table.metadata.last_sequence_number,
+        sequence=(snapshot.sequence_number or 0) if snapshot else 0,
         files=len(added),
         bytes=sum(f.file_size_in_bytes for f in added),
     )
@@ -123,12 +123,12 @@ def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:
 
 def partitions_filter(column: str, values: Iterable[Value]) -> BooleanExpression:
     """The filter of the partitions with these values of `column`."""
-    wanted = sorted(set(values))  # type: ignore[type-var]  # one column's values are of one type
+    wanted = sorted(set(values))
     if not wanted:
         return AlwaysFalse()
     literals = [value.isoformat() if isinstance(value, date) else value for value in wanted]
     chunks = [literals[i : i + VALUES_PER_PREDICATE] for i in range(0, len(literals), VALUES_PER_PREDICATE)]
-    parts: list[BooleanExpression] = [In(column, chunk) for chunk in chunks]
+    parts: list[BooleanExpression] = [In(column, chunk) for chunk in chunks]  # type: ignore[call-arg,misc]  # pydantic makes its __init__
     return functools.reduce(Or, parts) if len(parts) > 1 else parts[0]
 
 
@@ -190,13 +190,17 @@ def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
         Objects.from_connection(replace(connection, bucket=bucket)).delete(keys)
 
 
-def expire(table: Table, kept: int) -> None:
-    """Drop the oldest snapshots beyond `kept`, few at a time: each is cheap when it is done at every commit."""
+def expirable(table: Table, kept: int) -> list[Snapshot]:
+    """The oldest snapshots beyond `kept` that nothing refers to, once there are enough of them to be worth a commit."""
     snapshots = sorted(table.metadata.snapshots, key=lambda s: s.timestamp_ms)
     protected = {ref.snapshot_id for ref in table.metadata.refs.values()}
-    old = [s.snapshot_id for s in snapshots[: max(0, len(snapshots) - kept)] if s.snapshot_id not in protected]
-    if len(old) >= EXPIRE_AT_LEAST:
-        try:
-            table.maintenance.expire_snapshots().by_ids(old).commit()
-        except CommitFailedException:
-            return  # another commit was in between; the next one expires them
+    old = [s for s in snapshots[: max(0, len(snapshots) - kept)] if s.snapshot_id not in protected]
+    return old if len(old) >= EXPIRE_AT_LEAST else []
+
+
+def expire(table: Table, old: Iterable[Snapshot]) -> None:
+    """Drop these snapshots; few at a time, each is cheap."""
+    try:
+        table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
+    except CommitFailedException:
+        return  # another commit was in between; the next one expires them

@@ -249,7 +249,7 @@ def _evolve(table: Table, spec: TableSpec, wanted: Schema) -> str | None:
         for column in added:
             update.add_column(column.name, column.field_type, doc=column.doc)
         for column in widened:
-            update.update_column(column.name, column.field_type)  # type: ignore[arg-type]  # checked by _widens
+            update.update_column(column.name, column.field_type)
     return f"{spec.name}: " + ", ".join(
         [f"added {c.name}" for c in added] + [f"widened {c.name} to {c.field_type}" for c in widened]
     )
