@@ -20,6 +20,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         jobs=build_jobs(),
         schedules=SCHEDULES,
         sensors=SENSORS,
+        # A process a step would cost two to three seconds each; a run is a process of its own already.
+        executor=dg.in_process_executor,
         resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
     )
 

@@ -13,8 +13,10 @@ PREVIEW_CELL = 40
 
 
 def report(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each partition's materialization its metadata; in a run about exact days, report the materializations too."""
-    if exact_days(context.run.tags) is None:
+    """Give each partition's materialization its metadata; report the materialization too where Dagster does not:
+    in a run about exact days, and of an asset that was made along with the one asked for.
+    """
+    if exact_days(context.run.tags) is None and key in context.selected_asset_keys:
         for partition, metadata in partitions.items():
             context.add_asset_metadata(dict(metadata), asset_key=key, partition_key=partition)
         return

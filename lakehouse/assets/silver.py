@@ -46,6 +46,8 @@ def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefin
         check_specs=checks.check_specs(stream.contract),
         backfill_policy=dg.BackfillPolicy.single_run(),
         retry_policy=RETRIES,
+        # So that one of the two can be asked for; both are computed and committed all the same.
+        can_subset=True,
     )
     def assets(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Outcome]:
         started = time.monotonic()
@@ -53,9 +55,12 @@ def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefin
         cleaned = silver.clean_days(lake.lake, stream, wanted, run_id=context.run_id)
         seconds = round(time.monotonic() - started, 3)
         _report(context, lake.lake, stream, cleaned, seconds)
-        yield dg.MaterializeResult(asset_key=quarantine_key)
-        yield dg.MaterializeResult(asset_key=silver_key)
-        yield from checks.evaluate(lake.lake, stream, cleaned.ledgers)
+        for asset_key in (quarantine_key, silver_key):
+            if asset_key in context.selected_asset_keys:
+                yield dg.MaterializeResult(asset_key=asset_key)
+        for result in checks.evaluate(lake.lake, stream, cleaned.ledgers):
+            if dg.AssetCheckKey(silver_key, str(result.check_name)) in context.selected_asset_check_keys:
+                yield result
         if cleaned.held_back:
             raise dg.Failure(str(_gate_error(stream, cleaned)), allow_retries=False)
 

@@ -73,7 +73,7 @@ def measure(seconds: float = 10.0, port: int = 18400) -> Iterator[Figure]:
         _run(url, thousand, 2.0, CONNECTIONS)
         yield _measured("ingest, 1,000 events a request", settings, running, url, thousand, 1000, seconds)
         yield _measured("ingest, steady 100,000 events/s", settings, running, url, thousand, 1000, seconds, rate=100)
-        yield _measured("ingest, one event a request", settings, running, url, single, 1, seconds)
+        yield _measured("ingest, one event a request", settings, running, url, single, 1, seconds, connections=1000)
     yield from _counterpart(seconds, port)
 
 
@@ -140,10 +140,11 @@ def _measured(
     seconds: float,
     *,
     rate: float | None = None,
+    connections: int = CONNECTIONS,
 ) -> Figure:
     processes = _family(running.pid) + _family(storage.status(settings).pid) + [psutil.Process()]
     before = sum(map(_cpu, processes))
-    answers = _run(url, requests, seconds, CONNECTIONS, rate=rate)
+    answers = _run(url, requests, seconds, connections, rate=rate)
     spent = sum(map(_cpu, processes)) - before
     acknowledged = answers.acknowledged * events
     return Figure(
@@ -178,7 +179,7 @@ def _found(settings: Settings) -> set[str]:
     sources = [Source(x.key, x.arrived_at, x.size, lambda key=x.key: objects.open(key)) for x in landings]  # type: ignore[misc]
     found: set[str] = set()
     for batch in bronze_batches(contract, sources):
-        found.update(pc.drop_null(batch.column("event_id")).to_pylist())
+        found.update(str(event_id) for event_id in pc.drop_null(batch.column("event_id")).to_pylist())
     return found
 
 

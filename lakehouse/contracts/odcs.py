@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import duckdb
 import yaml
 from open_data_contract_standard.model import (
     OpenDataContractStandard,
@@ -189,14 +190,18 @@ class _Reader:
                 number = Decimal(str(value))
             except InvalidOperation:
                 self.refuse(where, f"{value!r} is not a number")
+            if not number.is_finite():
+                self.refuse(where, f"{value!r} is not a number")
             return number
         if option == "pattern":
             try:
                 re.compile(str(value))
-            except re.error as problem:
+                # The engines' expressions are RE2's, which know no look-around and no back-references.
+                duckdb.connect().execute("select regexp_matches('', ?)", [str(value)])
+            except (re.error, duckdb.InvalidInputException) as problem:
                 self.refuse(where, f"{value!r} is not a regular expression: {problem}")
             return str(value)
-        if not isinstance(value, int) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             self.refuse(where, f"{value!r} is not a length")
         return value
 
