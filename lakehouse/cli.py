@@ -54,7 +54,7 @@ def up(
     ] = False,
     no_ui: Annotated[bool, typer.Option("--no-ui", help="Without the Dagster page.")] = False,
 ) -> None:
-    """Start storage, schedules, sensors and the Dagster page, and keep them running."""
+    """Start storage, the HTTP server, schedules, sensors and the Dagster page, and keep them running."""
     from lakehouse.commands.processes import start
 
     start(detach=detach, page=not no_ui)
@@ -119,12 +119,59 @@ def generate(
     malformed: Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are no events at all.")] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Simulate events and land them, at a steady rate."""
+    """Simulate events at a steady rate: to the HTTP server when it runs, else straight to landing."""
     from lakehouse.commands.generate import generate_events
     from lakehouse.ingest.simulation import Faults
 
     faults = Faults(late=late, repeated=repeated, invalid=invalid, malformed=malformed)
     generate_events(streams or [], rate, seconds(duration), seed, faults, as_json=as_json)
+
+
+@app.command()
+def send(
+    stream: Annotated[str, typer.Argument(help="The stream that the events belong to.")],
+    paths: Annotated[list[Path], typer.Argument(help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of such.")],
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Events a second; as fast as it goes when not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay files through the HTTP server; goes on where it stopped, and sends nothing twice."""
+    from lakehouse.commands.http import send_files
+
+    send_files(stream, paths, rate, as_json=as_json)
+
+
+keys = typer.Typer(help="API keys of the HTTP server.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    scope: Annotated[list[str] | None, typer.Option(help="ingest or query; both when none is given.")] = None,
+    stream: Annotated[list[str] | None, typer.Option(help="A stream it is good for; all when none is given.")] = None,
+) -> None:
+    """Make a key and print it, this once."""
+    from lakehouse.commands.http import create_key
+
+    create_key(name, scope or ["ingest", "query"], stream or [])
+
+
+@keys.command("list")
+def keys_list(as_json: Json = False) -> None:
+    """List the keys, without their secrets."""
+    from lakehouse.commands.http import list_keys
+
+    list_keys(as_json=as_json)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]) -> None:
+    """Make a key good for nothing."""
+    from lakehouse.commands.http import revoke_key
+
+    revoke_key(key_id)
 
 
 @app.command()
@@ -149,6 +196,39 @@ def streams(as_json: Json = False) -> None:
     from lakehouse.commands.tables import list_streams
 
     list_streams(as_json=as_json)
+
+
+bench = typer.Typer(help="The benchmarks, one JSON line a figure, each on a lake of its own.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command("load")
+def bench_load(
+    rows: Annotated[int, typer.Option(min=1000, help="Lines of the generated file, some 100 bytes each.")] = 16_000_000,
+    keep: Annotated[Path | None, typer.Option(help="Leave the file and the lake in this empty folder.")] = None,
+) -> None:
+    """A large file through bronze and silver, beside DuckDB alone and pandas."""
+    from lakehouse.commands.bench import load
+
+    load(rows, keep)
+
+
+@bench.command("tick")
+def bench_tick() -> None:
+    """Five minutes of all streams into realtime, on an empty lake and on one with a year of history."""
+    from lakehouse.commands.bench import tick
+
+    tick()
+
+
+@bench.command("backfill")
+def bench_backfill(
+    rows: Annotated[int, typer.Option(min=1000, help="Rows of the year.")] = 4_000_000,
+) -> None:
+    """A year of one stream in one run, beside the same rows as one partition."""
+    from lakehouse.commands.bench import backfill
+
+    backfill(rows)
 
 
 def seconds(duration: str) -> float | None:

@@ -34,12 +34,12 @@ LOG_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process to keep running: its name, its words, and where it can be reached when it serves something."""
+    """One process to keep running: its name, its words, and, when it serves something, whether and where it answers."""
 
     name: str
     words: Sequence[str]
-    port: int | None = None
-    url: str | None = None
+    answers: Callable[[], bool] | None = None
+    url: Callable[[], str | None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -138,13 +138,10 @@ class Supervisor:
 
     def _await(self, program: Program) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while program.port is not None and not self._stop.is_set():
+        while program.answers is not None and not self._stop.is_set() and not program.answers():
             if self._running[program.name].poll() is not None or time.monotonic() > deadline:
-                raise LakehouseError(
-                    f"{program.name} did not start; {_log_path(self._settings, program.name)} says why."
-                )
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", program.port), 1):
-                return
+                log = _log_path(self._settings, program.name)
+                raise LakehouseError(f"{program.name} did not start; {log} says why.")
             time.sleep(0.1)
 
     def _look(self) -> None:
@@ -168,7 +165,7 @@ class Supervisor:
             end(self._running[name].pid)
 
     def _state(self, ready: bool) -> State:
-        urls = {program.name: program.url for program in self._programs}
+        urls = {program.name: program.url() for program in self._programs}
         children = [
             Child(name, process.pid, _created(process.pid), urls[name], self._restarts.get(name, 0))
             for name, process in self._running.items()
@@ -226,7 +223,7 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
         Program(
             "code-server",
             [*python, "dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
-            port=code_port,
+            answers=lambda: listens(code_port),
         ),
         Program("daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)]),
     ]
@@ -236,11 +233,18 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
             Program(
                 "page",
                 [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
-                port=port,
-                url=f"http://127.0.0.1:{port}",
+                answers=lambda: listens(port),
+                url=lambda: f"http://127.0.0.1:{port}",
             )
         )
     return programs
+
+
+def listens(port: int) -> bool:
+    """Whether somebody answers on this port of the loopback address."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def free_port(wanted: int = 0) -> int:

@@ -74,7 +74,7 @@ def generate(path: Path, rows: int) -> File:
         counted = database.execute(
             f"""select
               count(*) filter ({_BROKEN}),
-              count(*) filter ({_REPEATED} and not {_BROKEN})
+              count(*) filter ({_REPEATED})
             from range({rows}) as numbers(i)"""
         ).fetchone()
     assert counted is not None
@@ -83,8 +83,8 @@ def generate(path: Path, rows: int) -> File:
     return File(path, rows, expected)
 
 
-_BROKEN = f"i % {BROKEN_EVERY} = 1 and i % {REPEAT_EVERY} not in (0, {REPEAT_EVERY - 1})"
-_REPEATED = f"i > 0 and i % {REPEAT_EVERY} = 0"
+_BROKEN = f"(i % {BROKEN_EVERY} = 1 and i % {REPEAT_EVERY} not in (0, {REPEAT_EVERY - 1}))"
+_REPEATED = f"(i > 0 and i % {REPEAT_EVERY} = 0)"
 
 
 def _rows_sql(rows: int) -> str:
@@ -97,7 +97,7 @@ def _rows_sql(rows: int) -> str:
       (10000 + n % 20 * 450 + hash(n) % 450) || case when n % 20 % 7 = 0 then 'B' else '' end as "StockCode",
       (['WHITE HANGING HEART T-LIGHT HOLDER', 'REGENCY CAKESTAND 3 TIER', 'PACK OF 72 RETROSPOT CAKE CASES',
         'JUMBO BAG RED RETROSPOT', 'ALARM CLOCK BAKELIKE GREEN'])[(1 + hash(n + 1) % 5)::bigint]
-        || ' ' || hash(n) % 100 as "Description",
+        || ' VINTAGE ' || hash(n) % 1000 as "Description",
       case when invoice % 8 = 0 then -1 else 1 end * (1 + hash(n + 2) % 24)::bigint as "Quantity",
       timestamp '{FIRST_DAY}' + to_seconds(invoice * 20 * {DAYS * 86400} // {rows}) as "InvoiceDate",
       case when broken then '-' else '' end || printf('%.2f', 0.25 + hash(n + 3) % 2000 / 100.0) as "UnitPrice",

@@ -1,26 +1,38 @@
-"""`generate`: simulated events at a steady rate."""
+"""`generate`: simulated events at a steady rate, to the HTTP server when it runs, else straight to landing."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.commands.printing import console, print_json, print_table, progress
+from lakehouse.ingest.delivery import Parcel, Target, deliver, find_target
+from lakehouse.ingest.http import server as http
 from lakehouse.ingest.landing import land
 from lakehouse.ingest.simulation import Faults, Simulator, Truth
 from lakehouse.layers.lake import Lake
-from lakehouse.settings import get_settings
+from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
-TICK_SECONDS = 1.0
+PARCEL = 1000
+"""Events of one request or object, at most."""
+
+BATCHES_A_SECOND = 10
+BATCH = 20_000
+"""Events that are simulated at once, at most."""
+
 COUNTS = ("landed", "valid", "repeated", "invalid", "malformed", "late")
+
+Send = Callable[[Iterator[Parcel], Callable[[int], None]], None]
 
 
 def generate_events(
     names: Sequence[str], rate: float, seconds: float | None, seed: int, faults: Faults, *, as_json: bool
 ) -> None:
-    """Land `rate` events a second over all streams for so many seconds, or until interrupted, and say what was sent."""
+    """Send `rate` events a second over all streams for so many seconds, or until interrupted, and say what was sent."""
     settings = get_settings()
-    streams = [Lake(settings).stream(name) for name in names] or list(Lake(settings).streams.values())
+    lake = Lake(settings)
+    streams = [lake.stream(name) for name in names] or list(lake.streams.values())
     simulators = {
         stream.name: Simulator(stream.contract, stream.simulate, seed + number, faults)
         for number, stream in enumerate(streams)
@@ -28,45 +40,70 @@ def generate_events(
     truths = {stream.name: Truth() for stream in streams}
     started = time.monotonic()
     with server.running(settings) as connection, progress() as bars:
-        objects = Lake(settings, connection).objects
         task = bars.add_task("events", total=round(rate * seconds) if seconds else None)
-        try:
-            for shares, first, last in _ticks(rate / len(streams), seconds, len(streams)):
-                for (name, simulator), events in zip(simulators.items(), shares, strict=True):
-                    if events:
-                        batch = simulator.batch(events, first, last)
-                        land(objects, name, batch.lines)
-                        truths[name] += batch.truth
-                bars.advance(task, sum(shares))
-        except KeyboardInterrupt:
-            pass  # what was landed is landed; say how much it is
-    _say(truths, time.monotonic() - started, as_json)
+        target = find_target(settings) if http.running(settings) else None
+        parcels = _parcels(simulators, truths, rate, seconds)
+        # What was sent is sent; interrupting says how much it is.
+        with suppress(KeyboardInterrupt):
+            if target is not None:
+                _post(target, parcels, rate, lambda events: bars.advance(task, events))
+            else:
+                _land(Lake(settings, connection), parcels, rate, lambda events: bars.advance(task, events))
+    _say(truths, time.monotonic() - started, _where(settings, target), as_json)
 
 
-def _ticks(rate: float, seconds: float | None, streams: int) -> Iterator[tuple[list[int], datetime, datetime]]:
-    """Every second, how many events each stream owes by now, and the time they happened in; never drifting."""
-    started = time.monotonic()
-    sent = 0
-    last = datetime.now(UTC)
-    while True:
-        elapsed = time.monotonic() - started
-        until = min(elapsed, seconds) if seconds is not None else elapsed
-        owed = round(rate * until) - sent
-        if owed > 0:
-            now = datetime.now(UTC)
-            yield [owed] * streams, last, max(now, last + timedelta(milliseconds=1))
-            sent, last = sent + owed, now
-        if seconds is not None and elapsed >= seconds:
-            return
-        time.sleep(max(0.0, min(TICK_SECONDS, (seconds or float("inf")) - elapsed)))
+def _post(target: Target, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
+    deliver(target, parcels, rate=rate, on_delivered=lambda done: advance(done.accepted + done.quarantined))
 
 
-def _say(truths: dict[str, Truth], seconds: float, as_json: bool) -> None:
+def _land(lake: Lake, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
+    started, events = time.monotonic(), 0
+    for parcel in parcels:
+        time.sleep(max(0.0, started + events / rate - time.monotonic()))
+        land(lake.objects, parcel.stream, parcel.lines)
+        events += parcel.count
+        advance(parcel.count)
+
+
+def _parcels(
+    simulators: dict[str, Simulator], truths: dict[str, Truth], rate: float, seconds: float | None
+) -> Iterator[Parcel]:
+    """The streams in turn, each event dated when it is due; whoever takes the parcels keeps the pace."""
+    total = round(rate * seconds) if seconds is not None else None
+    started, sent = datetime.now(UTC), 0
+    size = max(1, min(BATCH, round(rate / BATCHES_A_SECOND)))
+    while total is None or sent < total:
+        for name, simulator in simulators.items():
+            events = size if total is None else min(size, total - sent)
+            if events <= 0:
+                return
+            first = started + timedelta(seconds=sent / rate)
+            batch = simulator.batch(events, first, first + timedelta(seconds=max(events / rate, 0.001)))
+            sent += events
+            truths[name] += batch.truth
+            yield from _split(name, batch.lines, events)
+
+
+def _split(name: str, lines: bytes, events: int) -> Iterator[Parcel]:
+    if events <= PARCEL:
+        yield Parcel(name, lines, events)
+        return
+    split = lines.splitlines(keepends=True)
+    for start in range(0, len(split), PARCEL):
+        part = split[start : start + PARCEL]
+        yield Parcel(name, b"".join(part), len(part))
+
+
+def _where(settings: Settings, target: Target | None) -> str:
+    return target.url if target is not None else f"landing under {settings.root}"
+
+
+def _say(truths: dict[str, Truth], seconds: float, where: str, as_json: bool) -> None:
     if as_json:
         counts = {name: {count: getattr(truth, count) for count in COUNTS} for name, truth in truths.items()}
-        print_json({"seconds": round(seconds, 3), "streams": counts})
+        print_json({"seconds": round(seconds, 3), "to": where, "streams": counts})
         return
     rows = [[name, *(getattr(truth, count) for count in COUNTS)] for name, truth in truths.items()]
     print_table("", ["stream", *COUNTS], rows, right=COUNTS)
     total = sum(truth.landed for truth in truths.values())
-    console.print(f"{total:,} events landed in {seconds:.1f} s, {total / max(seconds, 1e-9):,.0f} a second.")
+    console.print(f"{total:,} events to {where} in {seconds:.1f} s, {total / max(seconds, 1e-9):,.0f} a second.")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lakehouse.commands.printing import console, print_json, progress
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.upload import upload
-from lakehouse.layers.days import to_text
+from lakehouse.layers.days import from_text, to_text
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.refreshing import new_files
 from lakehouse.settings import get_settings
@@ -23,7 +24,7 @@ def load_files(stream: str, paths: Sequence[Path], *, materialize: bool, as_json
     settings = get_settings()
     lake = Lake(settings)
     lake.stream(stream)
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in all_files(path)]
     started = time.monotonic()
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
@@ -44,10 +45,17 @@ def load_files(stream: str, paths: Sequence[Path], *, materialize: bool, as_json
     else:
         console.print(f"{done['new_files']} new of {done['files']} files into {stream} in {done['seconds']:.1f} s.")
         if materialize:
-            console.print(f"Brought up to date: {done['partitions'] or 'nothing had changed'}.")
+            console.print(f"Brought up to date: {_in_words(from_text(done['partitions']))}.")
 
 
-def _files(path: Path) -> list[Path]:
+def _in_words(days: Sequence[date]) -> str:
+    if not days:
+        return "nothing had changed"
+    return str(days[0]) if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
+
+
+def all_files(path: Path) -> list[Path]:
+    """A file, or the files of a folder that can be loaded. Raises LakehouseError for a folder without any."""
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and SUFFIXES & {s.lower() for s in file.suffixes})

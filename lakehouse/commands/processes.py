@@ -8,9 +8,11 @@ from typing import Any
 
 from lakehouse.automation import supervisor
 from lakehouse.automation.instance import environment
-from lakehouse.automation.supervisor import State, Supervisor
+from lakehouse.automation.supervisor import Program, State, Supervisor
 from lakehouse.commands.printing import console, print_json, print_table
 from lakehouse.errors import LakehouseError
+from lakehouse.ingest.http import keys
+from lakehouse.ingest.http import server as http
 from lakehouse.layers.lake import Lake
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
@@ -31,10 +33,25 @@ def start(*, detach: bool, page: bool) -> None:
     try:
         Lake(settings, connection).bootstrap()
         supervisor.stop(settings)  # what a killed `up` has left
-        programs = supervisor.dagster_programs(settings, page=page)
+        programs = [_http(settings), *supervisor.dagster_programs(settings, page=page)]
         Supervisor(settings, programs, _say_where).run()
     finally:
         server.stop(settings)
+
+
+def _http(settings: Settings) -> Program:
+    """The HTTP server; it stores what it holds before it ends."""
+    keys.local(settings)
+
+    def found() -> http.Running | None:
+        return http.running(settings)
+
+    return Program(
+        "http",
+        [sys.executable, "-m", "lakehouse.ingest.http"],
+        answers=lambda: (one := found()) is not None and http.answers(one),
+        url=lambda: one.url if (one := found()) else None,
+    )
 
 
 def _detach(settings: Settings, page: bool) -> None:

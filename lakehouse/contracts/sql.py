@@ -14,9 +14,10 @@ it could not be read, the landing object and the record number in it, and when i
 INTEGER = r"[+-]?[0-9]+(\.0*)?"
 DOUBLE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"
 BOOLEAN = r"(?i)true|false"
+_DATE = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
-TIMESTAMP_UTC = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([T ]{_TIME}Z?)?"
-TIMESTAMP_OFFSET = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_TIME}[+-][0-9]{{2}}(:?[0-9]{{2}})?"
+TIMESTAMP_UTC = rf"{_DATE}([T ]{_TIME}Z?)?"
+TIMESTAMP_OFFSET = rf"{_DATE}[T ]{_TIME}[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
 """The texts that are read as values: each is matched whole before it is cast, for engines differ in what they let pass
 (ISO 8601 for times, to the microsecond, for more could not be kept)."""
 

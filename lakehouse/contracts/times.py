@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 SHAPE = "dddd-dd-ddTdd:dd:dd"
 MONTH, DAY, HOUR, MINUTE, SECOND = 5, 8, 11, 14, 17
+YEAR_DIGITS = 4
 NINE = 9
 
 Digits = NDArray[np.uint8]
@@ -47,6 +48,8 @@ def _two(digits: Digits, first: int) -> Digits:
 
 def _on_the_calendar(digits: Digits, texts: Sequence[str]) -> bool:
     month, day = _two(digits, MONTH), _two(digits, DAY)
+    if not digits[:, :YEAR_DIGITS].any(axis=1).all():
+        return False
     if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
         return False
     return all(_exists(text) for text in {texts[place][:10] for place in np.flatnonzero(day > 28).tolist()})

@@ -1,0 +1,33 @@
+"""`bench`: the benchmarks, one JSON line a figure as soon as it is known."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from lakehouse.bench.measuring import Figure
+from lakehouse.commands.printing import print_json
+
+
+def load(rows: int, keep: Path | None) -> None:
+    """Measure loading a file of so many rows; the file and the lake stay in `keep`."""
+    from lakehouse.bench import loading
+
+    _print(loading.measure(rows, folder=keep))
+
+
+def tick() -> None:
+    """Measure a tick on an empty lake and on one with a year of history."""
+    _print(tick.measure())
+
+
+def backfill(rows: int) -> None:
+    """Measure a year of one stream as 365 partitions and as one."""
+    from lakehouse.bench import backfill
+
+    _print(backfill.measure(rows))
+
+
+def _print(figures: Iterable[Figure]) -> None:
+    for figure in figures:
+        print_json(figure)
+        sys.stdout.flush()

@@ -1,0 +1,92 @@
+"""The server's life: one for a home, stops without losing what it holds, and survives the death of what it needs."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from lakehouse.bench.ingest import kill
+from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.ingest.http import server
+from lakehouse.ingest.http.server import Running
+from lakehouse.settings import Settings
+from lakehouse.storage import server as storage
+from lakehouse.storage.objects import Objects
+
+Events = Callable[..., bytes]
+
+PATH = "/v1/streams/iot/events"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A home of its own, whose storage runs."""
+    settings = Settings(home=tmp_path / "home", http_port=18300, http_flush_ms=400)
+    storage.start(settings)
+    yield settings
+    server.stop(settings)
+    storage.stop(settings)
+    assert server.running(settings) is None
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def post(running: Running, content: bytes, wait: bool = True) -> httpx.Response:
+    return httpx.post(f"{running.url}{PATH}?wait={str(wait).lower()}", content=content, headers=NDJSON, timeout=30)
+
+
+def test_one_server_a_home_and_a_stop_stores_what_is_held(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    assert server.start(own) == running == server.running(own)
+    with pytest.raises(LakehouseError, match="lakehouse down"):
+        server.run_server(own)
+    assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
+    assert server.stop(own) is True
+    assert server.stop(own) is False
+    objects = Objects.from_connection(storage.connection(own))
+    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+
+
+def test_without_storage_nothing_is_acknowledged_and_with_it_all_goes_on(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    storage.stop(own)
+    refused = post(running, events(5, "iot"))
+    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+    assert "send it again" in refused.json()["detail"]
+    assert httpx.get(f"{running.url}/health/ready", timeout=30).status_code == 503
+    assert httpx.get(f"{running.url}/health/live").status_code == 200
+    storage.start(own)
+    wait_for(lambda: post(running, events(5, "iot")).status_code == 202)
+
+
+def test_a_killed_worker_is_replaced_and_its_idempotency_keys_are_remembered(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    lines, headers = events(5, "iot"), NDJSON | {"idempotency-key": "k"}
+    first = httpx.post(running.url + PATH, content=lines, headers=headers)
+    for process in psutil.Process(running.pid).children(recursive=True):
+        os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: server.answers(running), 40)
+    again = httpx.post(running.url + PATH, content=lines, headers=headers)
+    assert (again.status_code, again.content) == (202, first.content)
+
+
+def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="lakehouse up"):
+        server.run_server(Settings(home=tmp_path))
+
+
+def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
+    figure = kill(seconds=10, port=18320)
+    assert figure.lost == 0
+    assert figure.acknowledged > 0

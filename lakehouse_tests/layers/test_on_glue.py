@@ -1,0 +1,65 @@
+"""The same layers on S3 and Glue by settings alone, with moto in their place."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from lakehouse.ingest.landing import land
+from lakehouse.layers.bronze import land_days
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.refreshing import days_to_refresh
+from lakehouse.layers.silver import clean_days
+from lakehouse.serving.query import run_query
+from lakehouse.settings import Settings
+
+EVENT = (
+    '{{"event_id": "{id}", "event_time": "2026-01-02T03:04:05Z", "account_id": "a", "amount": {amount},'
+    ' "currency": "EUR", "type": "payment", "status": "settled"}}\n'
+)
+
+
+@pytest.fixture
+def glue_lake(tmp_path: Path) -> Iterator[Lake]:
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    url = f"http://{host}:{port}"
+    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    s3.create_bucket(Bucket="lake")
+    settings = Settings(
+        home=tmp_path,
+        storage="external",
+        s3_endpoint=url,
+        s3_access_key_id="a",
+        s3_secret_access_key="b",
+        catalog="glue",
+        catalog_uri=url,
+        catalog_warehouse="s3://lake/tables",
+    )
+    yield Lake(settings)
+    moto.stop()
+
+
+def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:
+    glue_lake.bootstrap()
+    assert glue_lake.bootstrap() == []
+    now = datetime.now(UTC)
+    lines = (
+        EVENT.format(id=1, amount="12.50") + EVENT.format(id=1, amount="12.50") + EVENT.format(id=2, amount="0.30") * 1
+    )
+    good = "".join(EVENT.format(id=n, amount="1.00") for n in range(3, 60))
+    land(glue_lake.objects, "financial", (lines + good + EVENT.format(id=99, amount="-1")).encode(), now=now)
+    stream = glue_lake.stream("financial")
+    land_days(glue_lake, stream, [now.date()])
+    days = days_to_refresh(glue_lake, stream)
+    assert [str(day) for day in days] == ["2026-01-02"]
+    ledger = clean_days(glue_lake, stream, days).ledgers[days[0]]
+    assert (ledger.landed, ledger.silver, ledger.quarantined, ledger.duplicates) == (61, 59, 1, 1)
+    found = run_query(glue_lake, "select count(*), sum(amount)::varchar from serving.unified_financial")
+    assert list(found.rows) == [(59, "69.80")]
+    past = run_query(glue_lake, f"select count(*) from silver.financial at (timestamp => '{datetime.now(UTC)}')")
+    assert list(past.rows) == [(59,)]
