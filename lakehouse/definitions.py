@@ -4,7 +4,7 @@ import dagster as dg
 
 from lakehouse.assets.graph import build_assets
 from lakehouse.assets.io_manager import LakehouseIOManager
-from lakehouse.assets.resources import LakeResource
+from lakehouse.assets.resources import LakeResource, LakeS3Resource
 from lakehouse.automation.jobs import build_jobs
 from lakehouse.automation.schedules import SCHEDULES
 from lakehouse.automation.sensors import SENSORS
@@ -22,7 +22,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         sensors=SENSORS,
         # A process a step would cost two to three seconds each; a run is a process of its own already.
         executor=dg.in_process_executor,
-        resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
+        resources={"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)},
     )
 
 

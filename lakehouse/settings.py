@@ -1,12 +1,18 @@
 """Every setting, once. Each is an environment variable with the prefix `LAKEHOUSE_`; the README lists them."""
 
+import os
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    AWSSecretsManagerSettingsSource,
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from lakehouse.errors import LakehouseError
 
@@ -54,6 +60,13 @@ class Settings(BaseSettings):
 
     realtime_start: date = Field(default_factory=_start_of_last_year, description="First day with hourly partitions.")
     webhook_url: str | None = Field(None, description="Where the run-failure sensor posts a JSON message.")
+    compute_logs: Literal["local", "s3"] = Field(
+        "local", description="Where what runs print is kept: under the home, or in the bucket under `dagster/`."
+    )
+    secret_id: str | None = Field(
+        None,
+        description="An AWS Secrets Manager secret: a JSON object of these variables, for those not set otherwise.",
+    )
     dagster_port: int = Field(
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )
@@ -82,6 +95,22 @@ class Settings(BaseSettings):
     http_body_seconds: float = Field(30.0, gt=0, description="Seconds a client may take to send one request.")
     http_tls_certificate: Path | None = Field(None, description="PEM file of the HTTP server's certificate chain.")
     http_tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, then the secret when one is named."""
+        if not (secret_id := os.environ.get("LAKEHOUSE_SECRET_ID")):
+            return init_settings, env_settings
+        region = os.environ.get("LAKEHOUSE_S3_REGION", "us-east-1")
+        secret = AWSSecretsManagerSettingsSource(settings_cls, secret_id, region_name=region, case_sensitive=False)
+        return init_settings, env_settings, secret
 
     @model_validator(mode="after")
     def _external_is_complete(self) -> "Settings":

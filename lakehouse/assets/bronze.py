@@ -35,7 +35,7 @@ def bronze_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefini
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
         landed = bronze.land_days(
-            lake.lake, stream, run_days(context), replace=BACKFILL_TAG in context.run.tags, run_id=context.run_id
+            lake.lake, stream, run_days(context), replace=BACKFILL_TAG in context.run.tags, run_id=context.run.run_id
         )
         seconds = time.monotonic() - started
         done = {"snapshot_id": snapshot_text(landed.snapshot_id), "seconds": round(seconds, 3)}

@@ -60,7 +60,7 @@ def metrics_asset(
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
         wanted = run_days(context)
-        written = gold.write_metrics(lake.lake, wanted, run_id=context.run_id)
+        written = gold.write_metrics(lake.lake, wanted, run_id=context.run.run_id)
         done = {
             "snapshot_id": snapshot_text(written.commit.snapshot_id if written.commit else None),
             "seconds": round(time.monotonic() - started, 3),

@@ -32,7 +32,11 @@ def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDe
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
         fresh = realtime.refresh_hours(
-            lake.lake, stream, context.partition_keys, replace=BACKFILL_TAG in context.run.tags, run_id=context.run_id
+            lake.lake,
+            stream,
+            context.partition_keys,
+            replace=BACKFILL_TAG in context.run.tags,
+            run_id=context.run.run_id,
         )
         done = {
             "snapshot_id": snapshot_text(fresh.snapshot_id),

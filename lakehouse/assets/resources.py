@@ -1,8 +1,10 @@
-"""What assets are given: the lake, opened once a process."""
+"""What assets are given: the lake, opened once a process, and a client of its S3."""
 
 from functools import lru_cache
+from typing import Any
 
 import dagster as dg
+from dagster_aws.s3 import S3Resource
 
 from lakehouse.layers.lake import Lake
 from lakehouse.settings import get_settings
@@ -20,3 +22,17 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its pa
     def lake(self) -> Lake:
         """The lake. Raises StorageUnavailableError when its storage is not up."""
         return _lake()
+
+
+class LakeS3Resource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
+    """The lake's S3 for an asset's own objects, with endpoint and credentials as the lake has them."""
+
+    def get_client(self) -> Any:
+        """A boto3 client. Raises StorageUnavailableError when the storage is not up."""
+        found = _lake().connection
+        return S3Resource(
+            endpoint_url=found.endpoint,
+            region_name=found.region,
+            aws_access_key_id=found.access_key_id,
+            aws_secret_access_key=found.secret_access_key,
+        ).get_client()

@@ -89,7 +89,7 @@ def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Asset
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
-        written = serving.write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run_id)
+        written = serving.write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
         _report_written(context, asset_key, written, started)
         return dg.MaterializeResult()
 
@@ -120,7 +120,7 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
         if exact_days(context.run.tags) is not None:
             # Late data of a day changes what was known on the 29 days after it, too.
             days = serving.feature_days(lake.lake, stream, days)
-        written = serving.write_features(lake.lake, stream, days, run_id=context.run_id)
+        written = serving.write_features(lake.lake, stream, days, run_id=context.run.run_id)
         _report_written(context, asset_key, written, started)
         return dg.MaterializeResult()
 

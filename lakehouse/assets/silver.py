@@ -52,7 +52,7 @@ def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefin
     def assets(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Outcome]:
         started = time.monotonic()
         wanted = run_days(context, stream.contract)
-        cleaned = silver.clean_days(lake.lake, stream, wanted, run_id=context.run_id)
+        cleaned = silver.clean_days(lake.lake, stream, wanted, run_id=context.run.run_id)
         seconds = round(time.monotonic() - started, 3)
         _report(context, lake.lake, stream, cleaned, seconds)
         for asset_key in (quarantine_key, silver_key):

@@ -32,7 +32,9 @@ def dagster_home(settings: Settings) -> Path:
     home = settings.root / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     file = home / "dagster.yaml"
-    text = "# Written by lakehouse; changes are lost.\n" + yaml.safe_dump(_configuration(home), sort_keys=False)
+    text = "# Written by lakehouse; changes are lost.\n" + yaml.safe_dump(
+        _configuration(settings, home), sort_keys=False
+    )
     if not file.exists() or file.read_text() != text:
         write_private(file, text)
     return home
@@ -53,7 +55,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def _configuration(home: Path) -> dict[str, Any]:
+def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
     return {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
@@ -62,11 +64,7 @@ def _configuration(home: Path) -> dict[str, Any]:
             "class": "EventHistory",
             "config": {"base_dir": str(home / "history")},
         },
-        "compute_logs": {
-            "module": "dagster._core.storage.local_compute_log_manager",
-            "class": "LocalComputeLogManager",
-            "config": {"base_dir": str(home / "logs")},
-        },
+        "compute_logs": _compute_logs(settings, home),
         "run_queue": {"dequeue_interval_seconds": 1},
         # No default pool limit: a pool holds nobody up until somebody gives it a limit.
         "concurrency": {"runs": _run_limits()},
@@ -79,6 +77,19 @@ def _configuration(home: Path) -> dict[str, Any]:
             "auto_materialize": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
         },
     }
+
+
+def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
+    if settings.compute_logs == "local":
+        return {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(home / "logs")},
+        }
+    config = {"bucket": settings.bucket, "prefix": "dagster", "region": settings.s3_region}
+    if settings.s3_endpoint is not None:
+        config["endpoint_url"] = settings.s3_endpoint
+    return {"module": "dagster_aws.s3.compute_log_manager", "class": "S3ComputeLogManager", "config": config}
 
 
 def _run_limits() -> dict[str, Any]:

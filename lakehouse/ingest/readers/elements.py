@@ -1,64 +1,38 @@
-"""JSON objects out of text that is not one to a line: an array, pretty-printed objects, objects back to back."""
+"""JSON objects out of text that is not one to a line: an array, objects that go over several lines."""
 
 import re
 from collections.abc import Iterator
 
 from lakehouse.ingest.readers import json_text
-from lakehouse.ingest.readers.json_text import Pairs
+from lakehouse.ingest.readers.brackets import UNFINISHED, object_end, pieces
 from lakehouse.ingest.readers.rows import Defect
 from lakehouse.ingest.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, escaped, too_long, unreadable
 from lakehouse.ingest.readers.window import Window
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]"]', re.DOTALL)
+_ARRAY = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*(?:\{|\][ \t\r\n]*\Z)")
 _SEPARATOR = re.compile(rb"[ \t\r\n,]*")
 _JUNK = re.compile(rb"[^{\n]*")
-_SIDE_BY_SIDE = re.compile(r"\}[ \t\r]*\{")
+_WITHIN = re.compile(rb"[{\[,:][ \t\r\n]*\n|\n[ \t\r\n]*[}\],:]")
+"""Line ends that an object may go over: JSON has no value right behind another."""
 
 
-def are_elements(window: Window) -> bool:
-    """Whether the text's first event is an element of an array, goes over several lines or has another behind it."""
+def is_array(window: Window) -> bool:
+    """Whether the text begins as an array of objects."""
     window.fill(MAX_ROW)
-    text = window.data[window.at : window.at + MAX_ROW]
-    if re.match(rb"[ \t\r\n]*\[[ \t\r\n]*(?:\{|\][ \t\r\n]*\Z)", text):
-        return True
-    start = _SEPARATOR.match(text)
-    first = start.end() if start else 0
-    if not text.startswith(b"{", first):
-        return False
-    end = object_end(text, first, len(text))
-    newline = text.find(b"\n", first)
-    if end < 0:
-        return False
-    return 0 <= newline < end or bool(re.compile(rb"[ \t\r]*\{").match(text, end))
-
-
-def object_end(data: bytes, start: int, stop: int) -> int:
-    """The place after the object that starts there, its brackets balanced; -1 when it does not end in `data[:stop]`."""
-    depth = 0
-    for token in _TOKEN.finditer(data, start, stop):
-        mark = data[token.start()]
-        if mark in b"{[":
-            depth += 1
-        elif mark in b"}]":
-            depth -= 1
-            if depth == 0:
-                return token.end()
-        elif token.end() - token.start() == 1:
-            return -1
-    return -1
+    return _ARRAY.match(window.data, window.at, window.at + MAX_ROW) is not None
 
 
 def elements(window: Window) -> Iterator[bytes | Defect]:
-    """The text of each object, in order; what stands between them and is not a separator is a defect."""
+    """The text of each object of an array, in order; what stands between them and is not a separator is a defect."""
     window.keep_torn_line()
     opened = False
     while True:
-        window.at = _after_separators(window)
+        _skip_separators(window)
         if not window.fill(1):
             return
         mark = window.data[window.at : window.at + 1]
         if mark == b"{":
-            yield _object(window)
+            yield _element(window)
         elif (mark == b"[" and not opened) or (mark == b"]" and opened):
             opened = not opened
             window.at += 1
@@ -66,31 +40,74 @@ def elements(window: Window) -> Iterator[bytes | Defect]:
             yield _junk(window)
 
 
-def _after_separators(window: Window) -> int:
+def are_apart(text: bytes) -> bool:
+    """Whether no object that is JSON goes over a line end of the text."""
+    return _WITHIN.search(text) is None
+
+
+def spread(window: Window, size: int) -> Iterator[bytes]:
+    """The rows of the next lines, about so many bytes, where an object may go over several.
+
+    One that does must be JSON; else its first line is a row like any line, and so is the next. Stops before a line
+    longer than MAX_ROW.
+    """
+    end = window.place + size
+    while window.place < end and window.fill(1) and (stop := window.line_end(MAX_ROW)) is not None:
+        line = window.data[window.at : stop].removesuffix(b"\r")
+        if line.strip(json_text.BLANKS.encode()):
+            *whole, last = pieces(line)
+            yield from whole
+            window.at += len(line) - len(last.lstrip(b" \t\r"))
+            if found := _over_lines(window):
+                yield found
+                _skip_separators(window)
+                continue
+            yield last
+        window.skip_line()
+
+
+def _over_lines(window: Window) -> bytes | None:
+    found = _object(window) if window.data[window.at : window.at + 1] == b"{" else b""
+    if b"\n" not in found:
+        return None
+    window.at += len(found)
+    return found
+
+
+def _skip_separators(window: Window) -> None:
     while window.fill(1):
         found = _SEPARATOR.match(window.data, window.at)
         window.at = found.end() if found else window.at
         if window.size:
             break
-    return window.at
 
 
-def _object(window: Window) -> bytes | Defect:
+def _object(window: Window) -> bytes:
+    """The object that begins at hand; nothing when there is none."""
     ahead = 64 << 10
     while True:
         window.fill(ahead)
-        end = object_end(window.data, window.at, min(len(window.data), window.at + MAX_ROW))
-        if end >= 0:
-            found, window.at = window.data[window.at : end], end
-            return found
-        if ahead > MAX_ROW or (window.ended and window.size <= ahead):
-            break
+        stop = min(len(window.data), window.at + MAX_ROW)
+        end = object_end(window.data, window.at, stop)
+        if end > 0:
+            found = window.data[window.at : end]
+            return found if b"\n" not in found or json_text.is_sound(found) else b""
+        if end != UNFINISHED or ahead > MAX_ROW or (window.ended and window.size <= ahead):
+            return b""
         ahead *= 8
-    if window.size > MAX_ROW and window.data.find(b"\n", window.at, window.at + MAX_ROW) < 0:
+
+
+def _element(window: Window) -> bytes | Defect:
+    if found := _object(window):
+        window.at += len(found)
+        return found
+    end = window.line_end(MAX_ROW)
+    if end is None:
         defect = too_long(window.data[window.at : window.at + KEPT_OF_LONG_ROW])
         window.skip_line()
         return defect
-    return _line(window)
+    raw, window.at = window.data[window.at : end], end
+    return _not_json(raw)
 
 
 def _junk(window: Window) -> Defect:
@@ -101,29 +118,10 @@ def _junk(window: Window) -> Defect:
     return _not_json(raw)
 
 
-def _line(window: Window) -> Defect:
-    newline = window.data.find(b"\n", window.at)
-    end = newline if newline >= 0 else len(window.data)
-    raw, window.at = window.data[window.at : end], end
-    return _not_json(raw)
-
-
 def _not_json(raw: bytes) -> Defect:
     return unreadable(raw.strip()) or Defect("not JSON: this is no object", escaped(raw.strip()))
 
 
 def side_by_side(line: str) -> list[str]:
-    """The objects of a line that holds several and nothing else; else the line."""
-    if not _SIDE_BY_SIDE.search(line):
-        return [line]
-    found, at = [], 0
-    try:
-        while at < len(line):
-            value, end = json_text.parse_at(line, at)
-            if not isinstance(value, Pairs):
-                return [line]
-            found.append(line[at:end].strip(json_text.BLANKS))
-            at = end
-    except (ValueError, RecursionError):
-        return [line]
-    return found
+    """`pieces` of a text."""
+    return [piece.decode() for piece in pieces(line.encode())]

@@ -18,13 +18,13 @@ class Events:
 
     def row(self, text: str) -> Row:
         """The row that a line's text is; `text` is without its line end."""
+        if json_text.is_too_deep(text):
+            return Defect("nested too deeply", _shown(text))
         try:
             value = json_text.parse(text)
-            return self._row(value, text)
-        except RecursionError:
-            return Defect("nested too deeply", _shown(text))
         except ValueError as problem:
             return Defect(f"not JSON: {problem}", _shown(text))
+        return self._row(value, text)
 
     def _row(self, value: Value, text: str) -> Row:
         if not isinstance(value, Pairs):
@@ -77,11 +77,17 @@ def _text(kind: Kind, value: Value) -> str | None:
 
 
 def _has_nul(value: Value) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, Pairs):
-        return any("\0" in name or _has_nul(held) for name, held in value)
-    return isinstance(value, list) and any(_has_nul(item) for item in value)
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            if "\0" in one:
+                return True
+        elif isinstance(one, Pairs):
+            waiting += (part for member in one for part in member)
+        elif isinstance(one, list):
+            waiting += one
+    return False
 
 
 def _is_utf8(row: Record) -> bool:

@@ -1,8 +1,9 @@
-"""Which format an object is in: by the suffix of its name, else by its first bytes."""
+"""Which format an object is in: by its name, else by its first bytes."""
 
 from collections.abc import Iterator
 from typing import Literal
 
+from lakehouse.ingest.names import _OUR_NAME
 from lakehouse.ingest.readers.content import Damage, plain
 from lakehouse.ingest.readers.source import Source
 
@@ -23,9 +24,7 @@ _SUFFIXES: dict[str, Format] = {
 
 def format_of(source: Source) -> Format:
     """The object's format; opens it only when its name does not tell."""
-    name = source.name.lower()
-    for packed in (".gz", ".zst"):
-        name = name.removesuffix(packed)
+    name = _unpacked(source.name)
     for suffix, form in _SUFFIXES.items():
         if name.endswith(suffix):
             return form
@@ -33,6 +32,23 @@ def format_of(source: Source) -> Format:
     if start.startswith(PARQUET_MAGIC):
         return "parquet"
     return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
+
+
+def is_by_line(name: str) -> bool:
+    """Whether a JSON object of that name is surely NDJSON: our own, and whatever is named so under `realtime/`.
+
+    Others may hold an array or objects over several lines.
+    """
+    if _OUR_NAME.fullmatch(name.rsplit("/", 1)[-1]):
+        return True
+    return name.startswith("realtime/") and _unpacked(name).endswith((".json", ".ndjson", ".jsonl"))
+
+
+def _unpacked(name: str) -> str:
+    name = name.lower()
+    for packed in (".gz", ".zst"):
+        name = name.removesuffix(packed)
+    return name
 
 
 def _start(chunks: Iterator[bytes]) -> bytes:

@@ -30,44 +30,86 @@ _DECODER = json.JSONDecoder(
 BLANKS = " \t\r\n"
 _BLANK = re.compile(r"[ \t\r\n]*")
 
+DEEPEST = 500
+"""How many objects and arrays may be within one another; far less than the recursion that Python has room for."""
+
+_BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]"]', re.DOTALL)
+_LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, strict=False)
+
+
+def is_too_deep(text: str) -> bool:
+    """Whether more than DEEPEST brackets are open somewhere: `parse` is for other texts."""
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return False
+    depth = 0
+    for token in _BRACKET.finditer(text):
+        mark = text[token.start()]
+        if mark in "{[":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif mark in "}]":
+            depth -= 1
+        elif token.end() - token.start() == 1:  # a quote that is not closed: no parser gets further
+            break
+    return False
+
+
+def is_sound(raw: bytes) -> bool:
+    """Whether bytes are JSON but for what a text in it may hold: invalid UTF-8, NUL and numbers such as NaN pass."""
+    text = raw.decode("latin-1")
+    try:
+        return not is_too_deep(text) and _LENIENT.decode(text) is not None
+    except ValueError:
+        return False
+
 
 def parse(text: str) -> Value:
-    """The one value in the text. Raises ValueError saying what is wrong; RecursionError when nested too deeply."""
-    value, end = parse_at(text, 0)
+    """The one value in the text, which is not too deep. Raises ValueError saying what is wrong."""
+    try:
+        value, end = _DECODER.raw_decode(text, _after_blanks(text, 0))
+    except StopIteration:  # what raw_decode lets through on an empty text
+        raise ValueError("nothing there") from None
+    except json.JSONDecodeError as problem:
+        raise ValueError(f"{problem.msg}, at character {problem.pos + 1}") from None
+    end = _after_blanks(text, end)
     if end != len(text):
         raise ValueError(f"something follows the value, at character {end + 1}")
     return value
 
 
-def parse_at(text: str, start: int) -> tuple[Value, int]:
-    """The value that starts there, and the place of the next thing that is not blank."""
-    begin = after_blanks(text, start)
-    try:
-        value, end = _DECODER.raw_decode(text, begin)
-    except StopIteration:  # what raw_decode lets through on an empty text
-        raise ValueError("nothing there") from None
-    except json.JSONDecodeError as problem:
-        raise ValueError(f"{problem.msg}, at character {problem.pos + 1}") from None
-    return value, after_blanks(text, end)
-
-
-def after_blanks(text: str, start: int) -> int:
-    """The place of the next character that is not blank, or the end."""
+def _after_blanks(text: str, start: int) -> int:
     found = _BLANK.match(text, start)
     return found.end() if found else start
 
 
 def dump(value: Value) -> str:
-    """The value as compact JSON text."""
-    if isinstance(value, Literal):
-        return value
-    if isinstance(value, Pairs):
-        return "{" + ",".join(f"{quoted(name)}:{dump(held)}" for name, held in value) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(dump(item) for item in value) + "]"
-    if isinstance(value, str):
-        return quoted(value)
-    return json.dumps(value)
+    """The value as compact JSON text, however deep."""
+    written: list[str] = []
+    waiting: list[Value] = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Literal):
+            written.append(one)
+        elif isinstance(one, list):
+            waiting += reversed(_parts(one))
+        else:
+            written.append(quoted(one) if isinstance(one, str) else json.dumps(one))
+    return "".join(written)
+
+
+def _parts(value: list[Any]) -> list[Value]:
+    """What an object or array is written as: its values, and all else as literals."""
+    opening, closing = "{}" if isinstance(value, Pairs) else "[]"
+    parts: list[Value] = [Literal(opening)]
+    for held in value:
+        if len(parts) > 1:
+            parts.append(Literal(","))
+        if isinstance(value, Pairs):
+            name, held = held
+            parts.append(Literal(quoted(name) + ":"))
+        parts.append(held)
+    return [*parts, Literal(closing)]
 
 
 _ESCAPE = re.compile(r"\\u00[01][0-9a-f]")

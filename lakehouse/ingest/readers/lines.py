@@ -1,6 +1,5 @@
-"""NDJSON objects as parts of many lines each, several small objects read together. What a line means is in `event`."""
+"""JSON objects as parts of many lines each, several small objects read together. What a line means is in `event`."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse.ingest.readers.arrow import Array, integers
+from lakehouse.ingest.readers.brackets import first_piece, next_piece, pieces, stand_side_by_side
 from lakehouse.ingest.readers.content import CHUNK, plain
-from lakehouse.ingest.readers.elements import are_elements, elements, side_by_side
+from lakehouse.ingest.readers.elements import are_apart, elements, is_array, spread
+from lakehouse.ingest.readers.formats import is_by_line
 from lakehouse.ingest.readers.rows import Columns, Defect, naive_utc
 from lakehouse.ingest.readers.source import Source
 from lakehouse.ingest.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, unreadable
@@ -18,7 +19,8 @@ from lakehouse.ingest.readers.window import Window
 PART = 2 << 20
 """Bytes of lines that are read together."""
 
-_BLANK = np.frombuffer(b" \t\r\n", np.uint8)
+_BLANKS = b" \t\r\n"
+_BLANK = np.frombuffer(_BLANKS, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +47,50 @@ _Text = tuple[Array, Mapping[int, Defect], int]
 
 
 def _texts(source: Source) -> Iterator[_Text]:
-    window = Window(plain(source))
-    if not window.fill(PART):
-        pass
-    elif are_elements(window):
+    window, strictly = Window(plain(source)), is_by_line(source.name)
+    if window.fill(PART) and not strictly and is_array(window):
         yield from _collected(elements(window))
     else:
-        yield from _by_line(window)
+        yield from _by_line(window, strictly)
+    *whole, window.torn = pieces(window.torn)
     if damage := window.damage():
-        yield _collect([damage])
+        yield _collect([*map(_readable, whole), damage])
 
 
-def _by_line(window: Window) -> Iterator[_Text]:
+def _by_line(window: Window, strictly: bool) -> Iterator[_Text]:
+    """Rows, one a line or several side by side on it; an object may go over lines unless `strictly`."""
     while window.fill(PART):
-        stop = len(window.data) if window.ended else window.data.rfind(b"\n", window.at) + 1
-        if stop <= window.at:
-            if window.size <= MAX_ROW:
-                window.fill(min(window.size * 4, MAX_ROW + 1))
-                continue
-            stop = window.data.find(b"\n", window.at) + 1
-        newline = window.data.find(b"\n", window.at)
-        if (newline if newline >= 0 else len(window.data)) - window.at > MAX_ROW:
-            yield _collect([too_long(window.data[window.at : window.at + KEPT_OF_LONG_ROW])])
-            window.skip_line()
+        end = window.line_end(MAX_ROW)
+        if end is None:
+            yield _collect(_of_long_line(window))
             continue
-        stop = min(stop, window.data.rfind(b"\n", window.at, window.at + CHUNK) + 1 or stop)
-        block, window.at = window.data[window.at : stop], stop
-        yield _at_once(block) or _collect(_one_by_one(block))
+        stop = window.data.rfind(b"\n", window.at, window.at + CHUNK) + 1 or end + 1
+        if window.ended and len(window.data) <= window.at + CHUNK:
+            stop = len(window.data)
+        if strictly or _are_apart(window, stop):
+            block, window.at = window.data[window.at : stop], stop
+            yield _at_once(block) or _collect(_one_by_one(block))
+        else:
+            yield from _collected(spread(window, stop - window.at))
+
+
+def _of_long_line(window: Window) -> Iterator[str | Defect]:
+    """The objects at the start of a line that is longer than a row may be, or the line."""
+    start, stop = window.at, window.at + MAX_ROW
+    while (end := first_piece(window.data, window.at, stop)) < stop:
+        yield _readable(window.data[window.at : end])
+        window.at = next_piece(window.data, end)
+    if window.at == start:
+        yield too_long(window.data[start : start + KEPT_OF_LONG_ROW])
+        window.skip_line()
+
+
+def _are_apart(window: Window, stop: int) -> bool:
+    """Whether surely no object goes over a line end before `stop` or over that there."""
+    block = window.data[window.at : stop + 1]
+    if stop == len(window.data):
+        return window.ended and are_apart(block.rstrip(_BLANKS))
+    return block[-1] not in _BLANKS and are_apart(block)
 
 
 def _at_once(block: bytes) -> _Text | None:
@@ -102,25 +121,25 @@ def _may_be_side_by_side(block: bytes, array: np.ndarray[tuple[int], np.dtype[np
     before = array[opening[opening > 0] - 1]
     if not np.isin(before, np.frombuffer(b"} \t\r", np.uint8)).any():
         return False
-    return re.search(rb"\}[ \t\r]*\{", block) is not None
+    return stand_side_by_side(block)
 
 
 def _one_by_one(block: bytes) -> Iterator[str | Defect]:
     for line in block.split(b"\n"):
         line = line.removesuffix(b"\r")
-        if not line.strip(b" \t\r"):
-            continue
-        if unread := unreadable(line):
-            yield unread
-        else:
-            yield from side_by_side(line.decode())
+        if line.strip(_BLANKS):
+            yield from map(_readable, pieces(line))
+
+
+def _readable(row: bytes) -> str | Defect:
+    return unreadable(row) or row.decode()
 
 
 def _collected(found: Iterable[bytes | Defect]) -> Iterator[_Text]:
     held: list[str | Defect] = []
     size = 0
     for element in found:
-        held.append(element if isinstance(element, Defect) else unreadable(element) or element.decode())
+        held.append(element if isinstance(element, Defect) else _readable(element))
         size += 512 if isinstance(element, Defect) else len(element)
         if size > PART:
             yield _collect(held)

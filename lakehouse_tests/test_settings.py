@@ -1,0 +1,50 @@
+"""Settings come from the environment and, when one is named, from a secret."""
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from lakehouse.errors import LakehouseError
+from lakehouse.settings import Settings, get_settings
+
+
+@pytest.fixture
+def secrets_manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    yield
+    moto.stop()
+
+
+@pytest.mark.usefixtures("secrets_manager")
+def test_a_named_secret_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"LAKEHOUSE_WEBHOOK_URL": "http://secret/hook", "LAKEHOUSE_BUCKET": "secret-bucket"}
+    client = boto3.client("secretsmanager", region_name="us-east-1")
+    client.create_secret(Name="lake", SecretString=json.dumps(content))
+    monkeypatch.setenv("LAKEHOUSE_SECRET_ID", "lake")
+    monkeypatch.setenv("LAKEHOUSE_BUCKET", "my-bucket")
+    settings = Settings()
+    assert (settings.webhook_url, settings.bucket) == ("http://secret/hook", "my-bucket")
+
+
+def test_a_wrong_setting_is_named_as_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT_MB", "much")
+    get_settings.cache_clear()
+    with pytest.raises(LakehouseError, match="LAKEHOUSE_MEMORY_LIMIT_MB"):
+        get_settings()
+    get_settings.cache_clear()
+
+
+def test_external_storage_with_a_rest_catalog_needs_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_STORAGE", "external")
+    get_settings.cache_clear()
+    with pytest.raises(LakehouseError, match="LAKEHOUSE_CATALOG_URI"):
+        get_settings()
+    get_settings.cache_clear()
