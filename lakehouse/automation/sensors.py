@@ -2,18 +2,17 @@
 
 import json
 import logging
-import socket
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-import psutil
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.instance import lane
-from lakehouse.automation.jobs import BATCH, BRONZE, PROCESS_TAG, REFRESH, STREAM_TAG, stream_keys
+from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_keys
+from lakehouse.automation.leftovers import is_under_way
 from lakehouse.contracts.streams import Stream
 from lakehouse.ingest.landing import list_incoming
 from lakehouse.layers.days import to_text
@@ -26,13 +25,6 @@ EVERY = 30
 
 BACK_OFF = timedelta(seconds=30)
 BACK_OFF_AT_MOST = timedelta(hours=1)
-_UNDER_WAY = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dg.sensor(
@@ -119,7 +111,7 @@ def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]
     for job in jobs:
         tags = {} if job == BATCH else {STREAM_TAG: stream.name}
         records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=8)
-        if any(_under_way(instance, record.dagster_run) for record in records):
+        if any(is_under_way(instance, record.dagster_run) for record in records):
             return True
         failures = 0
         for record in records:
@@ -132,17 +124,6 @@ def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]
             if datetime.now(UTC) < ended + wait:
                 return True
     return False
-
-
-def _under_way(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run goes on; one that a command executed itself and died with is said to have failed."""
-    if run.status not in _UNDER_WAY:
-        return False
-    host, _, pid = run.tags.get(PROCESS_TAG, "").partition(":")
-    if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
-        instance.report_run_failed(run, "The command that executed this run was killed; it is computed again.")
-        return False
-    return True
 
 
 def _newest(lake: Lake, stream: Stream, since: datetime | None) -> str:

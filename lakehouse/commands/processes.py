@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from lakehouse.automation import supervisor
-from lakehouse.automation.instance import environment
+from lakehouse.automation.instance import environment, instance
+from lakehouse.automation.leftovers import fail_leftovers
 from lakehouse.automation.supervisor import Program, State, Supervisor
 from lakehouse.commands.printing import console, print_json, print_table
 from lakehouse.errors import LakehouseError
@@ -33,6 +34,8 @@ def start(*, detach: bool, page: bool) -> None:
     try:
         Lake(settings, connection).bootstrap()
         supervisor.stop(settings)  # what a killed `up` has left
+        with instance(settings) as history:
+            fail_leftovers(history)
         programs = [_http(settings), *supervisor.dagster_programs(settings, page=page)]
         Supervisor(settings, programs, _say_where).run()
     finally:
