@@ -1,18 +1,16 @@
 """A request's body as lines for a landing object, one event on each, in whatever form it came. It is not judged here."""
 
 import codecs
-import re
 from collections.abc import Sequence
 
 import msgspec
 
-from lakehouse.ingest.http.judge import rows_of_line
+from lakehouse.ingest.readers.brackets import pieces
 from lakehouse.ingest.readers.content import GZIP, ZSTD
 
 BLANKS = b" \t\r\n"
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP, ZSTD)
 """By which readers take an object, from its first byte on, for something other than plain UTF-8."""
-_BESIDE = re.compile(rb"\}[ \t\r]*\{")
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 
@@ -65,24 +63,13 @@ def rows(lines: bytes) -> list[bytes]:
     for line in lines.split(b"\n"):
         row = line.removesuffix(b"\r")
         if row.strip(BLANKS):
-            found += rows_of_line(row) if _BESIDE.search(row) else [row]
+            found += pieces(row)
     return found
 
 
 def opens_well(row: bytes) -> bool:
-    """Whether a landing object that begins with this row is surely read line by line.
-
-    Readers look at the first event to tell lines from an array and from objects that go over several lines; one that
-    breaks off would take the lines behind it along.
-    """
-    if row.startswith(MARKS):
-        return False
-    if row.lstrip(BLANKS + b",")[:1] not in (b"{", b"["):
-        return True
-    try:
-        return row.startswith(b"{") and bool(_RAW.decode(row))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+    """Whether a landing object that begins with this row is taken for plain UTF-8; objects of our name go by line."""
+    return not row.startswith(MARKS)
 
 
 def opening_first(found: Sequence[bytes]) -> list[int]:

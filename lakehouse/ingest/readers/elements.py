@@ -16,6 +16,10 @@ _WITHIN = re.compile(rb"[{\[,:][ \t\r\n]*\n|\n[ \t\r\n]*[}\],:]")
 """Line ends that an object may go over: JSON has no value right behind another."""
 
 
+GLIMPSE = 16 << 10
+"""Bytes that are tried as JSON at once."""
+
+
 def is_array(window: Window) -> bool:
     """Whether the text begins as an array of objects."""
     window.fill(MAX_ROW)
@@ -83,7 +87,21 @@ def _skip_separators(window: Window) -> None:
 
 
 def _object(window: Window) -> bytes:
-    """The object that begins at hand; nothing when there is none."""
+    """The object that begins at hand, which is JSON if it goes over lines; nothing when there is none."""
+    window.fill(GLIMPSE)
+    try:
+        end = json_text.value_end(window.data[window.at : window.at + GLIMPSE])
+        if end is not None:
+            return window.data[window.at : window.at + end]
+    except ValueError:
+        newline = window.data.find(b"\n", window.at, window.at + MAX_ROW)
+        if newline >= 0:
+            end = object_end(window.data, window.at, newline)
+            return window.data[window.at : max(end, window.at)]
+    return _long_object(window)
+
+
+def _long_object(window: Window) -> bytes:
     ahead = 64 << 10
     while True:
         window.fill(ahead)

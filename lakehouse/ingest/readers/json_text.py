@@ -34,6 +34,7 @@ DEEPEST = 500
 """How many objects and arrays may be within one another; far less than the recursion that Python has room for."""
 
 _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]"]', re.DOTALL)
+_PLAIN = json.JSONDecoder(parse_float=str, parse_int=str)
 _LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, strict=False)
 
 
@@ -58,14 +59,36 @@ def is_too_deep(text: str) -> bool:
 def is_sound(raw: bytes) -> bool:
     """Whether bytes are JSON but for what a text in it may hold: invalid UTF-8, NUL and numbers such as NaN pass."""
     text = raw.decode("latin-1")
+    if is_too_deep(text):
+        return False
     try:
-        return not is_too_deep(text) and _LENIENT.decode(text) is not None
+        _LENIENT.decode(text)
     except ValueError:
         return False
+    return True
+
+
+def value_end(start: bytes) -> int | None:
+    """The place after the JSON value that starts there; None when that can't be told from so little, or by this.
+
+    Raises ValueError when none starts there, whatever follows. What is too deep or not UTF-8 counts as for `is_sound`.
+    """
+    text = start.decode("latin-1")
+    try:
+        _, end = _PLAIN.raw_decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError as problem:
+        near_the_end = problem.pos + len("-Infinity") >= len(text)
+        if near_the_end or problem.msg.startswith(("Unterminated string", "Invalid control character")):
+            return None
+        raise
+    return None if is_too_deep(text[:end]) else end
 
 
 def parse(text: str) -> Value:
     """The one value in the text, which is not too deep. Raises ValueError saying what is wrong."""
+    value: Value
     try:
         value, end = _DECODER.raw_decode(text, _after_blanks(text, 0))
     except StopIteration:  # what raw_decode lets through on an empty text

@@ -64,7 +64,7 @@ def _by_line(window: Window, strictly: bool) -> Iterator[_Text]:
         if end is None:
             yield _collect(_of_long_line(window))
             continue
-        stop = window.data.rfind(b"\n", window.at, window.at + CHUNK) + 1 or end + 1
+        stop = window.data.rfind(b"\n", window.at, window.at + CHUNK) + 1 or min(end + 1, len(window.data))
         if window.ended and len(window.data) <= window.at + CHUNK:
             stop = len(window.data)
         if strictly or _are_apart(window, stop):

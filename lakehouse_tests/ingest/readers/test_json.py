@@ -140,6 +140,10 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
         b'{"id":"a"}\n{"x":' + b"[" * 100_000 + b"\n" + b'{"id":"b"}',
         [A, ("!", "nested too deeply", '{"x":' + "[" * 100_000), B],
     ),
+    "nesting without end, and closed": (
+        b'{"id":"a"}\n' + b'{"x":' * 100_000 + b"1" + b"}" * 100_000 + b'\n{"id":"b"}',
+        [A, ("!", "nested too deeply", '{"x":' * 100_000 + "1" + "}" * 100_000), B],
+    ),
     "a comma too many": (
         b'{"id":"a",}\n{"tags":["x",]}\n',
         [
