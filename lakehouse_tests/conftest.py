@@ -1,8 +1,10 @@
 """One embedded server for a session; under pytest-xdist each worker has its own."""
 
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from lakehouse.settings import Settings
 from lakehouse.storage import server
@@ -24,3 +26,17 @@ def connection(settings: Settings) -> Iterator[Connection]:
 @pytest.fixture(scope="session")
 def objects(connection: Connection) -> Objects:
     return Objects.from_connection(connection)
+
+
+@pytest.fixture
+def aws() -> Iterator[str]:
+    """The URL of a server that acts as the AWS services that can't run here, with nothing in them."""
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    # What moto holds is the process's, not the server's.
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    with urllib.request.urlopen(reset):
+        pass
+    yield f"http://{host}:{port}"
+    moto.stop()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from itertools import islice
 
@@ -23,7 +24,13 @@ def print_query(sql: str, output: str) -> None:
         raise QueryError(f"--format {output!r} is none of {', '.join(printers)}.")
     settings = get_settings()
     with server.running(settings) as connection:
-        printers[output](run_query(Lake(settings, connection, metadata_only=True), sql))
+        found = run_query(Lake(settings, connection, metadata_only=True), sql)
+        try:
+            printers[output](found)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read our output has seen enough; what is left of it goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _table(found: Rows) -> None:

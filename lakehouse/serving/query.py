@@ -24,7 +24,7 @@ from lakehouse.settings import get_settings
 if TYPE_CHECKING:
     from sqlglot.tokenizer_core import Token
 
-READING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[^()]*\))?", re.IGNORECASE)
 BATCH = 10_000
 
 
@@ -114,15 +114,22 @@ def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
 
 
 def _refuse_writing(sql: str) -> None:
+    kind = _kind(sql)
+    if kind == duckdb.StatementType.EXPLAIN and (explain := EXPLAIN.match(sql)):
+        # EXPLAIN ANALYZE runs what it explains.
+        kind = _kind(sql[explain.end() :])
+    if kind != duckdb.StatementType.SELECT:
+        raise QueryError(f"Only reading is allowed: write a SELECT; this is {kind.name.lower()}.")
+
+
+def _kind(sql: str) -> duckdb.StatementType:
     try:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as problem:
         raise QueryError(str(problem)) from problem
     if len(statements) != 1:
         raise QueryError(f"One statement is run at a time; this is {len(statements)}.")
-    if statements[0].type not in READING:
-        kind = statements[0].type.name.lower()
-        raise QueryError(f"Only reading is allowed: write a SELECT; this is {kind}.")
+    return statements[0].type
 
 
 def _mentioned(sql: str) -> set[str]:
@@ -183,7 +190,7 @@ def _travel_at(tokens: "list[Token]", position: int) -> tuple[int, str, str, str
     if not arrow or len(rest) <= arrow + 1:
         return None
     after = tokens[position + 6 + arrow :]
-    if after[0].token_type.name == "TIMESTAMP":  # `timestamp '…'` as well as '…'
+    if after[0].token_type.name.startswith("TIMESTAMP"):  # `timestamp '…'` as well as '…'
         after, arrow = after[1:], arrow + 1
     if len(after) < 2 or after[1].text != ")":
         return None

@@ -49,7 +49,8 @@ def sound(field: Field, contract: Contract) -> str:
 
 def event(contract: Contract, **others: str | None) -> bytes:
     """A line whose fields are sound but for these, given as JSON by their source; None leaves one out."""
-    tokens: dict[str, str | None] = {field.source: sound(field, contract) for field in contract.fields} | others
+    tokens: dict[str, str | None] = {field.source: sound(field, contract) for field in contract.fields}
+    tokens |= others
     return ("{" + ",".join(f'"{name}":{token}' for name, token in tokens.items() if token is not None) + "}").encode()
 
 

@@ -16,9 +16,10 @@ import pytest
 import lakehouse.streams
 from lakehouse.contracts.streams import Stream, discover
 from lakehouse.engines.duckdb import scan_sql
-from lakehouse.ingest.landing import land
+from lakehouse.ingest.landing import land, list_days
 from lakehouse.layers import bronze, gold, realtime, serving, silver, views
 from lakehouse.layers.lake import Lake, table_specs
+from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.refreshing import days_to_refresh
 from lakehouse.layers.writing import Written, replace_days
 from lakehouse.settings import Settings
@@ -98,7 +99,7 @@ class Own:
 
     def arrived(self) -> list[date]:
         """Every day on which something has landed."""
-        found = bronze.list_days(self.lake.objects, self.name, EARLY, LATE)
+        found = list_days(self.lake.objects, self.name, EARLY, LATE)
         return [day for day, landings in found.items() if landings]
 
     def clean(self, *days: date) -> silver.Cleaned:
@@ -112,7 +113,7 @@ class Own:
     def gold(self, *days: date) -> Written:
         """Run the daily aggregates as their asset does."""
         table = self.lake.tables.load(f"silver.{self.name}")
-        sources = {f"silver.{self.name}": gold.sequence_of(table)}
+        sources = {f"silver.{self.name}": sequence_of(table)}
         source = f"select * from {scan_sql(table)} where {gold.among(days)}"
         select = gold_sql(self.stream, source)
         return replace_days(self.lake, f"gold.{self.name}_daily", select, days, sources=sources)

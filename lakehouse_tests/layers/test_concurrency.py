@@ -8,12 +8,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
+from functools import partial
 from threading import Barrier
 
 import pytest
 
 from lakehouse.layers import writing
 from lakehouse.layers.lake import Lake
+from lakehouse.storage import commit as committing
 from lakehouse_tests.layers.own import Own, assert_conserved, noon, payment, span
 
 DAY = date(2018, 7, 1)
@@ -84,7 +86,7 @@ def _lake_of(own: Own) -> Lake:
 def test_runs_of_bronze_on_one_day_land_each_object_once(own: Own) -> None:
     for number in range(4):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
-    _together([lambda other=_apart(own): other.bronze(DAY) for _ in range(WRITERS)])
+    _together([partial(_apart(own).bronze, DAY) for _ in range(WRITERS)])
     assert own.ask("select _object, count(*) from {bronze} group by all having count(*) > 1") == []
     assert own.counts("bronze") == {DAY: 4}
 
@@ -101,7 +103,7 @@ def test_an_append_and_a_replacement_of_one_day_land_each_object_once(own: Own) 
 def test_runs_of_silver_on_one_day_leave_it_right(own: Own) -> None:
     own.land([payment("a", noon(DAY)), *[payment(f"b{n}", noon(DAY)) for n in range(30)], "{"], noon(DAY))
     own.bronze(DAY)
-    _together([lambda other=_apart(own): other.clean(DAY) for _ in range(WRITERS)])
+    _together([partial(_apart(own).clean, DAY) for _ in range(WRITERS)])
     assert (own.counts("silver"), own.counts("quarantine")) == ({DAY: 31}, {DAY: 1})
 
 
@@ -109,7 +111,7 @@ def test_runs_of_silver_on_different_days_leave_both_right(own: Own) -> None:
     days = span(DAY, WRITERS)
     own.land([payment(f"e{day}", noon(day)) for day in days], noon(days[-1]))
     own.bronze(days[-1])
-    _together([lambda other=_apart(own), day=day: other.clean(day) for day in days])
+    _together([partial(_apart(own).clean, day) for day in days])
     assert own.counts("silver") == dict.fromkeys(days, 1)
     for day in days:
         assert_conserved(own, own.clean(day))
@@ -118,14 +120,14 @@ def test_runs_of_silver_on_different_days_leave_both_right(own: Own) -> None:
 def test_realtime_runs_of_one_hour_take_each_object_once(own: Own) -> None:
     for number in range(3):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
-    _together([lambda other=_apart(own): other.refresh_realtime(f"{DAY}-12:00") for _ in range(WRITERS)])
+    _together([partial(_apart(own).refresh_realtime, f"{DAY}-12:00") for _ in range(WRITERS)])
     assert own.ask("select count(*), count(distinct _object) from {realtime}") == [(3, 3)]
 
 
 def test_silver_computed_while_bronze_grows_is_asked_for_again(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     own.land([payment("a", noon(DAY))], noon(DAY))
     own.bronze(DAY)
-    commit = writing.commit
+    commit = committing.commit
 
     def late(table, *rest, **more):  # type: ignore[no-untyped-def]  # stands before pyiceberg's
         if table.name()[0] == "quarantine":

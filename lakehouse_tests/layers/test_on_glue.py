@@ -1,12 +1,10 @@
 """The same layers on S3 and Glue by settings alone, with moto in their place."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lakehouse.ingest.landing import land
 from lakehouse.layers.bronze import land_days
@@ -23,25 +21,20 @@ EVENT = (
 
 
 @pytest.fixture
-def glue_lake(tmp_path: Path) -> Iterator[Lake]:
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    url = f"http://{host}:{port}"
-    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+def glue_lake(aws: str, tmp_path: Path) -> Lake:
+    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     s3.create_bucket(Bucket="lake")
     settings = Settings(
         home=tmp_path,
         storage="external",
-        s3_endpoint=url,
+        s3_endpoint=aws,
         s3_access_key_id="a",
         s3_secret_access_key="b",
         catalog="glue",
-        catalog_uri=url,
+        catalog_uri=aws,
         catalog_warehouse="s3://lake/tables",
     )
-    yield Lake(settings)
-    moto.stop()
+    return Lake(settings)
 
 
 def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from lakehouse.layers import bronze, serving
-from lakehouse.layers.planning import changed, stale
+from lakehouse.layers.planning import changed, sequence_of, stale
 from lakehouse.layers.refreshing import new_files
 from lakehouse.storage import commit
 from lakehouse_tests.layers.own import Own, noon, payment, span
@@ -122,7 +122,7 @@ def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch:
 
 def test_changed_names_each_day_with_its_newest_commit(fresh: Own) -> None:
     table = fresh.lake.tables.load(f"bronze.{fresh.name}")
-    before = table.metadata.last_sequence_number
+    before = sequence_of(table)
     assert sorted(changed(table)) == DAYS
     fresh.land([payment("late", noon(DAYS[0]))], noon(DAYS[2]) + timedelta(minutes=1))
     fresh.bronze(DAYS[2])

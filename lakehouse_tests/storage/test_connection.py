@@ -1,26 +1,13 @@
 """External storage by settings alone: the same objects and catalogs on what stands in for AWS."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
-import pytest
-from moto.server import ThreadedMotoServer
 from pyiceberg.catalog import load_catalog
 
 from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.objects import Objects
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    """The URL of a server that acts as S3 and Glue."""
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
 
 
 def test_s3_and_glue_are_reached_by_settings_alone(aws: str, tmp_path: Path) -> None:

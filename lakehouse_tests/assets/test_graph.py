@@ -1,0 +1,57 @@
+"""The graph is the one that was reviewed, and each asset says what it is and whose."""
+
+import dagster as dg
+import pytest
+
+from lakehouse.contracts.streams import discover
+from lakehouse.layers.lake import table_specs
+from lakehouse_tests.assets.graph import FILE, as_text, checks, specs
+
+SPECS = specs()
+TABLES = {spec.name: spec for spec in table_specs(discover().values())}
+
+
+def test_the_graph_is_the_one_that_was_reviewed() -> None:
+    assert as_text() == FILE.read_text(), "run `python -m lakehouse_tests.assets.graph` and look at the difference"
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key.to_user_string())
+def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
+    layer, name = spec.key.path
+    assert spec.tags["layer"] == layer
+    assert spec.description
+    assert spec.owners
+    assert spec.group_name
+    assert spec.kinds
+    if table := TABLES.get(f"{layer}.{name}"):
+        schema = spec.metadata["dagster/column_schema"]
+        assert isinstance(schema, dg.TableSchema)
+        assert [column.name for column in schema.columns] == [column for column, _ in table.columns]
+        assert spec.metadata["dagster/table_name"] == table.name
+
+
+@pytest.mark.parametrize("stream", discover())
+def test_each_stream_has_every_layer_in_one_group(stream: str) -> None:
+    contract = discover()[stream].contract
+    mine = {spec.key.to_user_string(): spec for spec in SPECS if spec.group_name == stream}
+    assert sorted(mine) == sorted(
+        [
+            *(f"{layer}/{stream}" for layer in ("landing", "realtime", "bronze", "silver", "quarantine")),
+            f"gold/{stream}_daily",
+            f"serving/unified_{stream}",
+            *(f"serving/{stream}_{what}" for what in ("alerts", "dashboard", "features")),
+        ]
+    )
+    assert {tuple(spec.owners) for spec in mine.values()} == {(f"team:{contract.owner}",)}
+
+
+def test_every_table_is_an_asset() -> None:
+    assert {".".join(spec.key.path) for spec in SPECS} >= set(TABLES)
+
+
+@pytest.mark.parametrize("stream", discover())
+def test_conservation_keys_and_required_fields_hold_up_what_is_below(stream: str) -> None:
+    found = set(checks()[f"silver/{stream}"])
+    blocking = {f"{name} (blocking)" for name in ("conservation", "unique_key", "required")}
+    assert found & {name for name in found if "blocking" in name} == blocking
+    assert found - blocking <= {"range", "accepted_values", "quality_score", "volume", "freshness"}

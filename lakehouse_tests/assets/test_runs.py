@@ -1,0 +1,220 @@
+"""Runs of the graph in Dagster: each partition that was asked for is materialized, with its numbers, and no other."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse.assets import resources
+from lakehouse.assets.graph import build_assets
+from lakehouse.assets.io_manager import LakehouseIOManager
+from lakehouse.assets.partitions import exact_tags
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation.jobs import BATCH, REALTIME, SERVING, build_jobs
+from lakehouse_tests.layers.own import Own, noon, payment, span
+
+FIRST = date(2025, 3, 1)
+DAYS = [FIRST, span(FIRST, 3)[2]]
+"""With a day between them that nobody asks for."""
+
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own:
+    own = make_stream()
+    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+    return own
+
+
+@pytest.fixture
+def run(own: Own, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
+    """Runs a job of the graph of this stream alone."""
+    lake = LakeResource()
+    definitions = dg.Definitions(
+        assets=build_assets(own.lake.streams, date(2025, 1, 1)),
+        jobs=build_jobs(),
+        resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
+    )
+
+    def run(job: str, tags: Mapping[str, str] | None = None, **more: Any) -> dg.ExecuteInProcessResult:
+        return definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, tags=dict(tags or {}), raise_on_error=False, **more
+        )
+
+    return run
+
+
+def _materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """The metadata of each materialization by asset and partition; each partition once."""
+    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            made = event.step_materialization_data.materialization
+            asset, partition = made.asset_key.to_user_string(), str(made.partition)
+            assert partition not in found[asset], (asset, partition)
+            found[asset][partition] = {name: value.value for name, value in made.metadata.items()}
+    return dict(found)
+
+
+def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+
+
+def _land(own: Own) -> None:
+    for day in span(FIRST, 3):
+        good = [payment(f"e{day}-{n}", noon(day), amount="20000") for n in range(40)]
+        own.land([*good, good[0], "{"], noon(day))
+
+
+def _daily(name: str) -> set[str]:
+    return {
+        f"bronze/{name}", f"silver/{name}", f"quarantine/{name}", f"gold/{name}_daily", "gold/daily_metrics",
+        *(f"serving/{name}_{what}" for what in ("alerts", "dashboard", "features")), f"serving/unified_{name}",
+    }  # fmt: skip
+
+
+def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    _land(own)
+    result = run(BATCH, exact_tags(DAYS))
+    assert result.success
+    made = _materialized(result)
+    days = [str(day) for day in DAYS]
+    assert {asset: sorted(partitions) for asset, partitions in made.items()} == dict.fromkeys(_daily(own.name), days)
+    for asset, partitions in made.items():
+        for metadata in partitions.values():
+            numbers = {name: metadata[name] for name in ("rows", "bytes", "files", "seconds")}
+            assert all(type(value) in (int, float) for value in numbers.values()), (asset, numbers)
+            assert "snapshot_id" in metadata or asset.startswith("serving/")
+    silver = made[f"silver/{own.name}"][days[0]]
+    assert {name: silver[name] for name in ("rows", "landed", "valid", "quarantined", "duplicates")} == {
+        "rows": 40, "landed": 42, "valid": 41, "quarantined": 1, "duplicates": 1,
+    }  # fmt: skip
+    assert silver["quality_score"] == pytest.approx(41 / 42, abs=1e-6)
+    assert made[f"bronze/{own.name}"][days[0]]["objects"] == 1
+    assert "| event_id |" in made[f"silver/{own.name}"][days[1]]["preview"]
+    assert own.counts("silver") == dict.fromkeys(DAYS, 40)
+    assert own.stale() == []
+
+
+def test_all_checks_of_a_sound_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
+    _land(own)
+    checks = _checks(run(BATCH, exact_tags(DAYS)))
+    # What happened in March is no longer fresh; that is told and holds up nothing.
+    assert checks == {
+        "conservation": True, "unique_key": True, "required": True, "range": True, "accepted_values": True,
+        "quality_score": True, "volume": True, "freshness": False,
+    }  # fmt: skip
+
+
+def test_an_empty_day_is_materialized_with_zero_rows_and_passing_checks(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    result = run(BATCH, partition_key=str(FIRST))
+    assert result.success
+    made = _materialized(result)
+    assert {asset: list(partitions) for asset, partitions in made.items()} == {
+        asset: [str(FIRST)] for asset in _daily(own.name)
+    }
+    assert {partitions[str(FIRST)]["rows"] for asset, partitions in made.items() if "metrics" not in asset} == {0}
+    assert all(_checks(result).values())
+
+
+def test_a_range_as_dagster_knows_it_is_one_run_of_all_its_days(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    _land(own)
+    days = [str(day) for day in span(FIRST, 3)]
+    result = run(BATCH, dict(zip(RANGE, (days[0], days[-1]), strict=True)))
+    assert result.success
+    made = _materialized(result)
+    assert {asset: sorted(partitions) for asset, partitions in made.items()} == dict.fromkeys(_daily(own.name), days)
+    assert [made[f"silver/{own.name}"][day]["rows"] for day in days] == [40] * 3
+    assert [made[f"gold/{own.name}_daily"][day]["rows"] for day in days] == [1] * 3
+
+
+def test_silver_asked_for_alone_is_materialized_alone_with_its_checks(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    _land(own)
+    own.bronze(FIRST)
+    result = run(BATCH, partition_key=str(FIRST), asset_selection=[dg.AssetKey(["silver", own.name])])
+    assert result.success
+    assert _materialized(result)[f"silver/{own.name}"][str(FIRST)]["rows"] == 40
+    assert own.counts("quarantine") == {FIRST: 1}
+    assert _checks(result)["conservation"] is True
+
+
+def test_a_back_fill_of_bronze_replaces_and_a_run_appends(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    _land(own)
+    only = {"partition_key": str(FIRST), "asset_selection": [dg.AssetKey(["bronze", own.name])]}
+    rows = [
+        _materialized(run(BATCH, tags, **only))[f"bronze/{own.name}"][str(FIRST)]["rows"]
+        for tags in ({}, {}, {"dagster/backfill": "b"})
+    ]
+    assert rows == [42, 0, 42]
+    assert own.counts("bronze") == {FIRST: 42}
+
+
+def test_the_gate_fails_the_run_in_words_and_what_is_below_does_not_run(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
+) -> None:
+    own.land([payment("a", noon(FIRST)), payment("b", noon(FIRST), status="lost")], noon(FIRST))
+    result = run(BATCH, exact_tags([FIRST]))
+    assert not result.success
+    (failure,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
+    said = failure.step_failure_data.user_failure_data
+    assert said is not None
+    assert said.description == (
+        f"silver/{own.name} keeps its last good snapshot of {FIRST}: under 95% of the rows are valid "
+        f"(worst: 50.0% on {FIRST}). `select * from quarantine.{own.name}` says why."
+    )
+    checks = _checks(result)
+    assert (checks["conservation"], checks["quality_score"]) == (True, False)
+    assert f"gold/{own.name}_daily" not in _materialized(result)
+
+
+def test_realtime_and_serving_follow_what_just_landed(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
+    own.land([payment("now", noon(FIRST), amount="20000"), "{"], noon(FIRST))
+    hour = f"{FIRST}-12:00"
+    made = _materialized(run(REALTIME, partition_key=hour))
+    assert {asset: list(partitions) for asset, partitions in made.items()} == {f"realtime/{own.name}": [hour]}
+    assert made[f"realtime/{own.name}"][hour]["rows"] == 1
+    result = run(SERVING, exact_tags([FIRST]))
+    assert result.success
+    assert {a: list(p) for a, p in _materialized(result).items()} == {
+        asset: [str(FIRST)] for asset in (f"serving/unified_{own.name}", f"serving/{own.name}_alerts")
+    }
+    assert own.ask("select event_id from {unified}") == [("now",)]
+    assert own.lake.objects.head(f"serving/unified/{own.name}/dt={FIRST}/data.parquet") is not None
+    assert b"20000" in own.lake.objects.get(f"serving/alerts/high_value_transactions_{FIRST:%Y%m%d}.json")
+
+
+def test_bootstrap_says_what_it_made_and_can_be_repeated(own: Own, instance: dg.DagsterInstance) -> None:
+    from lakehouse.assets.infra import bootstrap
+
+    for _ in range(2):
+        result = dg.materialize([bootstrap], resources={"lake": LakeResource()}, instance=instance)
+        (made,) = result.asset_materializations_for_node("infra__bootstrap")
+        assert (made.metadata["tables_changed"].value, made.metadata["changes"].value) == (0, "nothing to do")
+
+
+def test_now_is_a_partition_of_both_cadences() -> None:
+    from lakehouse.assets.partitions import daily, hourly
+
+    now = datetime.now(UTC)
+    assert daily(date(2010, 1, 1)).get_last_partition_key() == f"{span(now.date(), 2)[1]}"
+    assert hourly(date(2025, 1, 1)).get_last_partition_key() == f"{now:%Y-%m-%d-%H}:00"

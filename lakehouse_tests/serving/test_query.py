@@ -1,0 +1,322 @@
+"""A query reads what is in the lake, now or in the past, and can do nothing else."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pytest
+
+from lakehouse.errors import LakehouseError, QueryError
+from lakehouse.layers.lake import Lake
+from lakehouse.serving import query
+from lakehouse.serving.query import connect, run_query, to_json
+from lakehouse_tests.layers.own import Own, noon, payment
+
+DAY = date(2021, 6, 1)
+
+
+@pytest.fixture(scope="module")
+def lake(shared_lake: Lake) -> Lake:
+    """A lake of what ships, as a command opens it."""
+    Lake(shared_lake.settings, shared_lake.connection).bootstrap()
+    return Lake(shared_lake.settings, shared_lake.connection, metadata_only=True)
+
+
+def _rows(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
+    return list(run_query(lake, sql).rows)
+
+
+def _reading(own: Own) -> Lake:
+    """The stream's lake as a command opens it."""
+    lake = Lake(own.lake.settings, own.lake.connection, metadata_only=True)
+    lake.streams = own.lake.streams
+    return lake
+
+
+WRITING = [
+    "insert into silver.iot values (1)",
+    "update silver.iot set value = 1",
+    "delete from silver.iot",
+    "truncate silver.iot",
+    "create table t as select 1",
+    "create view v as select 1",
+    "create or replace secret s (type s3)",
+    "create macro m() as 1",
+    "drop view silver.iot",
+    "drop table silver.iot",
+    "alter table silver.iot add column x int",
+    "copy (select 1) to '/tmp/x.csv'",
+    "copy (select 1) to 's3://lake/x.parquet'",
+    "export database '/tmp/x'",
+    "import database '/tmp/x'",
+    "attach '/tmp/x.db'",
+    "detach memory",
+    "use memory",
+    "pragma memory_limit = '1GB'",
+    "pragma enable_profiling",
+    "set memory_limit = '1GB'",
+    "set enable_external_access = true",
+    "reset lock_configuration",
+    "install spatial",
+    "load httpfs",
+    "force install httpfs from 'http://127.0.0.1/'",
+    "call pragma_version()",
+    "checkpoint",
+    "vacuum",
+    "begin transaction",
+    "prepare q as select 1",
+    "execute q",
+    "explain analyze copy (select 1) to 's3://lake/x.parquet'",
+    "explain analyze create table t as select 1",
+    "explain copy (select 1) to 's3://lake/x.parquet'",
+    "/* explain */ explain analyze copy (select 1) to 's3://lake/x.parquet'",
+    "explain (analyze, format json) copy (select 1) to 's3://lake/x.parquet'",
+    "explain (analyze) explain analyze copy (select 1) to 's3://lake/x.parquet'",
+    "with w as (delete from silver.iot returning *) select * from w",
+    "select 1; select 2",
+    "select 1; drop view silver.iot",
+    "",
+    ";",
+    "-- nothing",
+]
+
+ELSEWHERE = [
+    "select * from read_csv('/etc/passwd')",
+    "select * from read_text('/etc/passwd')",
+    "select * from read_blob('/proc/self/environ')",
+    "from '/etc/passwd'",
+    "select * from '/tmp/x.parquet'",
+    "select * from glob('/etc/*')",
+    "select * from sniff_csv('/etc/passwd')",
+    "select * from read_json('http://127.0.0.1:1/x.json')",
+    "select * from read_csv('https://example.com/x.csv')",
+    "select * from read_parquet('s3://elsewhere/x.parquet')",
+    "select * from read_text('s3://lake/../etc/passwd')",
+    "select * from read_duckdb('/tmp/x.db')",
+]
+
+
+@pytest.mark.parametrize("sql", WRITING)
+def test_what_does_more_than_read_is_refused(lake: Lake, sql: str) -> None:
+    with pytest.raises(QueryError):
+        _rows(lake, sql)
+    assert lake.objects.head("x.parquet") is None
+
+
+@pytest.mark.parametrize("sql", ELSEWHERE)
+def test_nothing_outside_the_lake_is_read(lake: Lake, sql: str) -> None:
+    with pytest.raises(QueryError):
+        _rows(lake, sql)
+
+
+def test_the_refusal_says_what_is_allowed(lake: Lake) -> None:
+    with pytest.raises(QueryError, match=r"^Only reading is allowed: write a SELECT; this is insert\.$"):
+        _rows(lake, "insert into silver.iot values (1)")
+    with pytest.raises(QueryError, match=r"^One statement is run at a time; this is 2\.$"):
+        _rows(lake, "select 1; select 2")
+
+
+@pytest.mark.parametrize(
+    "sql", ["select * from duckdb_secrets()", "select * from duckdb_settings()", "select * from duckdb_logs()"]
+)
+def test_credentials_are_not_shown(lake: Lake, sql: str) -> None:
+    secret = lake.connection.secret_access_key
+    assert secret
+    assert secret not in str(_rows(lake, sql))
+
+
+@pytest.mark.parametrize("table", ["silver.nothing", "silvr.iot", "nothing"])
+def test_an_unknown_table_is_said_with_those_there_are(lake: Lake, table: str) -> None:
+    with pytest.raises(QueryError, match=r"(?s)does not exist.*There are: .*gold\.daily_metrics.*serving\.unified_iot"):
+        _rows(lake, f"select * from {table}")
+
+
+def test_wrong_sql_is_explained(lake: Lake) -> None:
+    for sql, said in (("selec 1", "syntax error"), ("select nonsense from silver.iot", "nonsense")):
+        with pytest.raises(QueryError, match=said):
+            _rows(lake, sql)
+
+
+def test_a_failure_in_the_middle_of_the_rows_is_a_query_error(lake: Lake) -> None:
+    with pytest.raises(QueryError, match="boom"):
+        _rows(lake, "select case when range = 150000 then error('boom') else range end from range(200000)")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select count(*) from silver.iot",
+        'select count(*) from "silver"."iot"',
+        "select count(*) from SILVER.Iot",
+        "with iot as (from silver.iot) select count(*) from iot",
+        "select count(*) from silver . iot as s join gold.iot_daily g using (dt)",
+        "select (select count(*) from serving.unified_iot)",
+        "select count(*) from serving.orders_current",
+        "select count(*) from quarantine.iot -- where silver.nothing; insert",
+    ],
+)
+def test_every_table_and_view_is_read_by_its_name(lake: Lake, sql: str) -> None:
+    assert _rows(lake, sql) == [(0,)]
+
+
+def test_describe_and_explain_are_reading(lake: Lake) -> None:
+    assert ("event_id", "VARCHAR") in [row[:2] for row in _rows(lake, "describe silver.iot")]
+    for how in ("explain", "EXPLAIN ANALYZE", "explain (format json)", "explain (analyze, format json)"):
+        assert _rows(lake, f"{how} select count(*) from silver.iot"), how
+    assert _rows(lake, "explain (select 1)")
+
+
+def test_values_are_given_whole(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    own.land([payment("a", noon(DAY), amount="9007199254740993.01")], noon(DAY))
+    own.bronze()
+    own.clean(DAY)
+    found = run_query(_reading(own), f"select event_id, amount, event_time, dt, merchant from silver.{own.name}")
+    assert found.columns == ["event_id", "amount", "event_time", "dt", "merchant"]
+    assert [[to_json(value) for value in row] for row in found.rows] == [
+        ["a", "9007199254740993.01", "2021-06-01T12:00:00Z", "2021-06-01", None]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (Decimal("1E+3"), "1000"),
+        (Decimal("0.00"), "0.00"),
+        (float("nan"), None),
+        (float("inf"), None),
+        (1.5, 1.5),
+        (True, True),
+        (2**62, 2**62),
+        (datetime(2025, 1, 1, 2, 3, 4, 500), "2025-01-01T02:03:04.000500Z"),
+        (datetime(2025, 1, 1, 2, tzinfo=UTC), "2025-01-01T02:00:00Z"),
+        (date(2025, 1, 1), "2025-01-01"),
+        (time(1, 2), "01:02:00"),
+        (timedelta(days=1), "1 day, 0:00:00"),
+        (b"\x00\xff", "00ff"),
+        ([Decimal("1.0"), None], ["1.0", None]),
+        ({"a": {1: date(2025, 1, 1)}}, {"a": {"1": "2025-01-01"}}),
+        (None, None),
+    ],
+)
+def test_every_value_has_its_json(value: Any, plain: Any) -> None:
+    assert to_json(value) == plain
+    assert json.loads(json.dumps(to_json(value), allow_nan=False)) == plain
+
+
+@pytest.fixture
+def grown(make_stream: Callable[..., Own]) -> Own:
+    """A stream whose silver had one event, and then two."""
+    own = make_stream()
+    for minute, key in enumerate("ab"):
+        own.land([payment(key, noon(DAY))], noon(DAY) + timedelta(minutes=minute))
+        own.bronze()
+        own.clean(DAY)
+    return own
+
+
+def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
+    lake, table = _reading(grown), f"silver.{grown.name}"
+    first, second = sorted(grown.lake.tables.load(table).metadata.snapshots, key=lambda s: s.sequence_number or 0)
+    moment = datetime.fromtimestamp(first.timestamp_ms / 1000, UTC)
+    for at, rows in (
+        (f"version => {first.snapshot_id}", 1),
+        (f"version => {second.snapshot_id}", 2),
+        (f"timestamp => '{moment.isoformat()}'", 1),
+        (f"timestamp => timestamp '{moment:%Y-%m-%d %H:%M:%S.%f}'", 1),
+        ("timestamp => '2100-01-01'", 2),
+    ):
+        assert _rows(lake, f"select count(*) from {table} at ({at})") == [(rows,)], at
+    both = f"""
+        select now.event_id
+        from {table} as now
+        anti join {table} AT (VERSION => {first.snapshot_id}) as before using (event_id)
+    """
+    assert _rows(lake, both) == [("b",)]
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("version => 12", "has no snapshot 12"),
+        ("version => 'x'", "has no snapshot x"),
+        ("timestamp => '2001-01-01'", "has no snapshot as old as 2001-01-01"),
+        ("timestamp => 'yesterday'", "'yesterday' is no time; write one such as"),
+    ],
+)
+def test_a_past_that_never_was_is_said_to_be_so(grown: Own, at: str, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        _rows(_reading(grown), f"select * from silver.{grown.name} at ({at})")
+
+
+def test_a_view_and_an_unknown_table_have_no_past(grown: Own) -> None:
+    with pytest.raises(QueryError, match="is a view and has no past"):
+        _rows(_reading(grown), f"select * from serving.unified_{grown.name} at (version => 1)")
+    with pytest.raises(QueryError, match=r"There is no table silver\.nothing\. There are:"):
+        _rows(_reading(grown), "select * from silver.nothing at (version => 1)")
+
+
+def test_orders_current_is_the_latest_state_with_deletes_gone(make_stream: Callable[..., Own]) -> None:
+    own = make_stream("orders")
+    order = {"event_time": f"{DAY}T10:00:00Z", "customer_id": "c", "amount": "5"}
+
+    def change(key: str, version: int, op: str, **fields: Any) -> dict[str, Any]:
+        return order | {"order_id": key, "version": version, "op": op} | fields
+
+    own.land([change("a", 2, "update", status="paid"), change("a", 1, "insert", status="created")], noon(DAY))
+    own.land([change("b", 1, "insert"), change("c", 9, "insert", status="created")], noon(DAY))
+    own.bronze()
+    own.clean(DAY)
+    tomorrow = DAY + timedelta(days=1)
+    own.land(
+        [
+            change("a", 10, "update", status="shipped", event_time=f"{tomorrow}T01:00:00Z"),
+            change("b", 2, "delete", event_time=f"{tomorrow}T01:00:00Z"),
+        ],
+        noon(tomorrow),
+    )
+    own.refresh_realtime(f"{tomorrow}-12:00")
+    current = f"select order_id, version, status from serving.{own.name}_current order by order_id"
+    assert _rows(_reading(own), current) == [("a", 10, "shipped"), ("c", 9, "created")]
+
+
+@pytest.fixture
+def connected(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[duckdb.DuckDBPyConnection]:
+    monkeypatch.setattr(query, "get_settings", lambda: lake.settings)
+    with connect() as connection:
+        yield connection
+
+
+def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    views = connected.execute(
+        "select schema_name || '.' || view_name from duckdb_views() where not internal"
+    ).fetchall()
+    assert {name for (name,) in views} >= {"silver.iot", "gold.daily_metrics", "serving.unified_logs"}
+    assert connected.sql("select count(*) from silver.iot").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["select * from read_csv('/etc/passwd')", "set enable_external_access = true", "copy (select 1) to '/tmp/x.csv'"],
+)
+def test_connect_reaches_nothing_outside_the_lake(connected: duckdb.DuckDBPyConnection, sql: str) -> None:
+    with pytest.raises(duckdb.Error):
+        connected.execute(sql)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="DuckDB can allow a directory for reading and writing alike; read-only S3 keys would do"
+)
+def test_connect_writes_nothing_into_the_lake(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    with pytest.raises(duckdb.Error):
+        connected.execute("copy (select 1 as x) to 's3://lake/written.parquet'")
+    assert lake.objects.head("written.parquet") is None
+
+
+def test_a_lake_that_is_not_up_says_how_to_start_it(lake: Lake, tmp_path: Any) -> None:
+    away = Lake(lake.settings.model_copy(update={"home": tmp_path / "nowhere"}))
+    with pytest.raises(LakehouseError, match="lakehouse up"):
+        _rows(away, "select * from silver.iot")

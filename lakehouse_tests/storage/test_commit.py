@@ -1,0 +1,167 @@
+"""A commit is one snapshot: it replaces whole partitions, passes other partitions' commits, and conflicts with its own's."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.expressions import AlwaysFalse
+from pyiceberg.table import Table
+
+from lakehouse.errors import CommitConflictError
+from lakehouse.storage import commit as committing
+from lakehouse.storage.commit import commit, discard, expirable, expire, files_of, ledger, partitions_filter, upload
+from lakehouse.storage.connection import Connection
+from lakehouse.storage.files import NewFile
+from lakehouse.storage.objects import Objects
+from lakehouse.storage.tables import Tables, TableSpec, field_ids
+
+DAY = date(2022, 1, 1)
+_numbers = count()
+
+Replace = Callable[..., int | None]
+
+
+@pytest.fixture
+def name(connection: Connection) -> str:
+    name = f"gold.commit_{next(_numbers)}"
+    Tables(connection).ensure([TableSpec(name, (("dt", "DATE"), ("n", "BIGINT")), ("dt",))])
+    return name
+
+
+def _file(table: Table, folder: Path, day: date, numbers: Sequence[int]) -> NewFile:
+    ids = field_ids(table.schema())
+    fields: list[pa.Field[Any]] = [
+        pa.field(column, kind, metadata={"PARQUET:field_id": str(ids[column])})
+        for column, kind in (("dt", pa.date32()), ("n", pa.int64()))
+    ]
+    rows = [{"dt": day, "n": number} for number in numbers]
+    path = folder / f"{next(_numbers)}.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), path)
+    return NewFile(path, (day,))
+
+
+@pytest.fixture
+def write(connection: Connection, name: str, tmp_path: Path) -> Replace:
+    """Makes these numbers what some days hold, from the table as it was loaded."""
+
+    def write(
+        days: Mapping[date, Sequence[int]], table: Table | None = None, properties: Mapping[str, str] | None = None
+    ) -> int | None:
+        table = table or Tables(connection).load(name)
+        files = [_file(table, tmp_path, day, numbers) for day, numbers in days.items() if numbers]
+        touched = partitions_filter("dt", days)
+        added = upload(connection, table, files)
+        removed = files_of(table, touched)
+        return commit(table, added, touched=touched, removed=removed, properties=properties or {}).snapshot_id
+
+    return write
+
+
+def _held(connection: Connection, name: str) -> dict[date, list[int]]:
+    found: dict[date, list[int]] = {}
+    for row in Tables(connection).load(name).scan().to_arrow().to_pylist():
+        found.setdefault(row["dt"], []).append(row["n"])
+    return {day: sorted(numbers) for day, numbers in sorted(found.items())}
+
+
+def test_partitions_are_replaced_in_one_snapshot_and_others_stay(
+    connection: Connection, name: str, write: Replace
+) -> None:
+    second = DAY + timedelta(days=1)
+    write({DAY: [1, 2], second: [3]})
+    done = write({DAY: [4]}, properties={"lakehouse.ledger": '{"2022-01-01": {"rows": 1}}'})
+    assert _held(connection, name) == {DAY: [4], second: [3]}
+    table = Tables(connection).load(name)
+    assert len(table.metadata.snapshots) == 2
+    newest = table.current_snapshot()
+    assert newest is not None
+    assert (newest.snapshot_id, ledger(newest)) == (done, {"2022-01-01": {"rows": 1}})
+    write({DAY: []})
+    assert _held(connection, name) == {second: [3]}
+
+
+def test_the_statistics_let_readers_skip_files(connection: Connection, name: str, write: Replace) -> None:
+    write({DAY: [1, 7], DAY + timedelta(days=1): [100]})
+    table = Tables(connection).load(name)
+    assert [task.file.record_count for task in table.scan(row_filter="n > 50").plan_files()] == [1]
+    assert Counter(file.record_count for file in files_of(table, partitions_filter("dt", [DAY]))) == {2: 1}
+
+
+def test_a_commit_to_another_partition_is_passed(connection: Connection, name: str, write: Replace) -> None:
+    before = Tables(connection).load(name)
+    write({DAY: [1]})
+    write({DAY + timedelta(days=1): [2]}, table=before)
+    assert _held(connection, name) == {DAY: [1], DAY + timedelta(days=1): [2]}
+
+
+def test_a_commit_to_the_same_partition_conflicts(connection: Connection, name: str, write: Replace) -> None:
+    write({DAY: [0]})
+    before = Tables(connection).load(name)
+    write({DAY: [1]})
+    with pytest.raises(CommitConflictError, match=f"committed to the same partitions of {name} first; run it again"):
+        write({DAY: [2]}, table=before)
+    assert _held(connection, name) == {DAY: [1]}
+
+
+def test_many_writers_of_different_partitions_all_succeed(connection: Connection, name: str, write: Replace) -> None:
+    days = [DAY + timedelta(days=n) for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda day: write({day: [day.day]}), days))
+    assert _held(connection, name) == {day: [day.day] for day in days}
+
+
+def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: Path) -> None:
+    table = Tables(connection).load(name)
+    added = upload(connection, table, [_file(table, tmp_path, DAY, [1])])
+    url = urlparse(added[0].file_path)
+    objects = Objects.from_connection(replace(connection, bucket=url.netloc))
+    assert objects.head(url.path.lstrip("/")) is not None
+    discard(connection, added)
+    assert objects.head(url.path.lstrip("/")) is None
+
+
+def test_manifests_are_merged(connection: Connection, name: str, write: Replace) -> None:
+    with Tables(connection).load(name).transaction() as change:
+        change.set_properties({"commit.manifest.min-count-to-merge": "3"})
+    for n in range(8):
+        write({DAY + timedelta(days=n): [n]})
+    table = Tables(connection).load(name)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    assert len(snapshot.manifests(table.io)) <= 4
+    assert _held(connection, name) == {DAY + timedelta(days=n): [n] for n in range(8)}
+
+
+def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
+    connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "EXPIRE_AT_LEAST", 2)
+    for n in range(3):
+        write({DAY: [n]})
+    assert expirable(Tables(connection).load(name), 2) == []
+    write({DAY: [3]})
+    table = Tables(connection).load(name)
+    old = expirable(table, 2)
+    assert [s.sequence_number for s in old] == [1, 2]
+    expire(table, old)
+    left = Tables(connection).load(name)
+    assert sorted(s.sequence_number or 0 for s in left.metadata.snapshots) == [3, 4]
+    assert _held(connection, name) == {DAY: [3]}
+    assert len(expirable(left, 0)) == 0, "the current one is never among them"
+
+
+def test_a_filter_of_many_days_selects_each_of_them(connection: Connection, name: str, write: Replace) -> None:
+    write({DAY + timedelta(days=n): [n] for n in (0, 250, 499, 500)})
+    table = Tables(connection).load(name)
+    assert partitions_filter("dt", []) == AlwaysFalse()
+    assert len(files_of(table, partitions_filter("dt", [DAY + timedelta(days=n) for n in range(500)]))) == 3
+    assert files_of(table, partitions_filter("dt", [DAY + timedelta(days=600 + n) for n in range(500)])) == []
