@@ -208,17 +208,17 @@ def bench_load(
     keep: Annotated[Path | None, typer.Option(help="Leave the file and the lake in this empty folder.")] = None,
 ) -> None:
     """A large file through bronze and silver, beside DuckDB alone and pandas."""
-    from lakehouse.commands.bench import load
+    from lakehouse.commands.bench import load_figures
 
-    load(rows, keep)
+    load_figures(rows, keep)
 
 
 @bench.command("tick")
 def bench_tick() -> None:
     """Five minutes of all streams into realtime, on an empty lake and on one with a year of history."""
-    from lakehouse.commands.bench import tick
+    from lakehouse.commands.bench import tick_figures
 
-    tick()
+    tick_figures()
 
 
 @bench.command("backfill")
@@ -226,9 +226,9 @@ def bench_backfill(
     rows: Annotated[int, typer.Option(min=1000, help="Rows of the year.")] = 4_000_000,
 ) -> None:
     """A year of one stream in one run, beside the same rows as one partition."""
-    from lakehouse.commands.bench import backfill
+    from lakehouse.commands.bench import backfill_figures
 
-    backfill(rows)
+    backfill_figures(rows)
 
 
 def seconds(duration: str) -> float | None:
@@ -241,6 +241,6 @@ def seconds(duration: str) -> float | None:
     try:
         if unit is not None and float(number) > 0:
             return timedelta(**{unit: float(number)}).total_seconds()
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise typer.BadParameter(f"{duration!r} is no duration; write one such as 30s, 5m, 2h or infinite")

@@ -1,7 +1,7 @@
 """`bench load`: a large file through bronze and silver, beside DuckDB alone and pandas, which check nothing."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -40,12 +40,9 @@ class File:
 
     path: Path
     rows: int
+    days: Sequence[date]
+    """The event dates of its rows."""
     expected: Ledger
-
-    @property
-    def days(self) -> list[date]:
-        """The event dates of its rows."""
-        return [FIRST_DAY + timedelta(days=n) for n in range(DAYS)]
 
 
 def measure(rows: int, *, folder: Path | None = None, usual: bool = True) -> Iterator[Figure]:
@@ -65,12 +62,12 @@ def measure(rows: int, *, folder: Path | None = None, usual: bool = True) -> Ite
             yield figure("load", "pandas", spent.seconds, "s", of_ours=round(spent.seconds / ours, 2))
 
 
-def generate(path: Path, rows: int) -> File:
+def generate(path: Path, rows: int, first: date = FIRST_DAY, days: int = DAYS) -> File:
     """Write retail-shaped rows in the order of time, some 100 bytes each, and count what is in them."""
     with duckdb.connect() as database:
         database.execute(f"set threads = {THREADS}")
         database.execute("set memory_limit = '1GiB'")
-        database.execute(f"copy ({_rows_sql(rows)}) to '{path}' (format csv, header)")
+        database.execute(f"copy ({_rows_sql(rows, first, days)}) to '{path}' (format csv, header)")
         counted = database.execute(
             f"""select
               count(*) filter ({_BROKEN}),
@@ -80,14 +77,14 @@ def generate(path: Path, rows: int) -> File:
     assert counted is not None
     broken, repeated = counted
     expected = Ledger(rows, rows - broken, rows - broken - repeated, broken, repeated)
-    return File(path, rows, expected)
+    return File(path, rows, [first + timedelta(days=n) for n in range(days)], expected)
 
 
 _BROKEN = f"(i % {BROKEN_EVERY} = 1 and i % {REPEAT_EVERY} not in (0, {REPEAT_EVERY - 1}))"
 _REPEATED = f"(i > 0 and i % {REPEAT_EVERY} = 0)"
 
 
-def _rows_sql(rows: int) -> str:
+def _rows_sql(rows: int, first: date, days: int) -> str:
     """Invoices of 20 lines; an eighth of them are cancellations and a quarter have no customer.
 
     Each line is a function of its number alone, and no two numbers give the same line.
@@ -99,7 +96,7 @@ def _rows_sql(rows: int) -> str:
         'JUMBO BAG RED RETROSPOT', 'ALARM CLOCK BAKELIKE GREEN'])[(1 + hash(n + 1) % 5)::bigint]
         || ' VINTAGE ' || hash(n) % 1000 as "Description",
       case when invoice % 8 = 0 then -1 else 1 end * (1 + hash(n + 2) % 24)::bigint as "Quantity",
-      timestamp '{FIRST_DAY}' + to_seconds(invoice * 20 * {DAYS * 86400} // {rows}) as "InvoiceDate",
+      timestamp '{first}' + to_seconds(invoice * 20 * {days * 86400} // {rows}) as "InvoiceDate",
       case when broken then '-' else '' end || printf('%.2f', 0.25 + hash(n + 3) % 2000 / 100.0) as "UnitPrice",
       case when hash(invoice) % 4 > 0 then (12346 + hash(invoice + 1) % 6000)::bigint end as "CustomerID",
       (['United Kingdom', 'United Kingdom', 'United Kingdom', 'France', 'Germany', 'EIRE', 'Netherlands'])[

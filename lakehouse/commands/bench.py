@@ -8,19 +8,21 @@ from lakehouse.bench.measuring import Figure
 from lakehouse.commands.printing import print_json
 
 
-def load(rows: int, keep: Path | None) -> None:
+def load_figures(rows: int, keep: Path | None) -> None:
     """Measure loading a file of so many rows; the file and the lake stay in `keep`."""
     from lakehouse.bench import loading
 
     _print(loading.measure(rows, folder=keep))
 
 
-def tick() -> None:
+def tick_figures() -> None:
     """Measure a tick on an empty lake and on one with a year of history."""
+    from lakehouse.bench import tick
+
     _print(tick.measure())
 
 
-def backfill(rows: int) -> None:
+def backfill_figures(rows: int) -> None:
     """Measure a year of one stream as 365 partitions and as one."""
     from lakehouse.bench import backfill
 

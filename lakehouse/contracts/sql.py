@@ -83,15 +83,14 @@ def day_sql(contract: Contract, source: str = "bronze") -> str:
 def clean_sql(contract: Contract, source: str = "bronze") -> str:
     """A SELECT over `source` of all its rows: typed fields, dt, _arrived_at, _object, _row, and `_valid`."""
     fields = ",\n  ".join(quote(f.name) for f in contract.fields)
-    sound = "\n    and ".join(f"not coalesce({condition}, false)" for condition, _ in _breaches(contract))
+    broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in _breaches(contract))])
     return f"""select
   {fields},
   dt,
   _arrived_at,
   _object,
   _row,
-  _defect is null
-    and {sound} as _valid
+  case when {broken} then false else true end as _valid
 from {_typed(contract, source)}"""
 
 

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions.parser import parse
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import BRONZE_COLUMNS, day_sql, literal, quote
+from lakehouse.contracts.model import Contract
+from lakehouse.contracts.sql import day_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import scan_sql
-from lakehouse.engines.streaming import write_stream
+from lakehouse.engines.streaming import write_chunks, write_stream
 from lakehouse.ingest.landing import list_days
 from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.readers import Source, bronze_batches
@@ -64,7 +68,7 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
     touched = partitions_filter("arrival_dt", days)
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, todo, folder)
-        empty = sorted({one.key for one in todo} - _objects_in(lake, files))
+        empty = sorted({one.key for one in todo} - _objects_in(lake, [str(file.path) for file in files]))
         if replace and (gone := sorted(held - set(landings))):
             files += _keep(lake, table, days, gone, folder)
         added = upload(lake.connection, table, files)
@@ -89,10 +93,10 @@ def missed_days(lake: Lake, stream: Stream, first: date, last: date) -> list[dat
 
 
 def held_objects(lake: Lake, table: Table, where: str) -> set[str]:
-    """The landing objects that the table holds rows of, in the partitions that `where` selects."""
-    with lake.engine.cursor() as cursor:
-        rows = cursor.execute(f"select distinct _object from {scan_sql(table)} where {where}").fetchall()
-    return {key for (key,) in rows}
+    """The landing objects that the table holds rows of, in the partitions that `where` selects, such as `dt in ('…')`."""
+    # Iceberg finds the files by their partitions; DuckDB's scan would read what the table says of all of them.
+    paths = [data_file.file_path for data_file in files_of(table, parse(where))]
+    return _objects_in(lake, paths)
 
 
 def taken(lake: Lake, table: Table, days: Sequence[date]) -> set[str]:
@@ -105,13 +109,13 @@ def _empty(table: Table) -> set[str]:
     return {key for text in said for key in json.loads(text)}
 
 
-def _objects_in(lake: Lake, files: Sequence[NewFile]) -> set[str]:
-    if not files:
+def _objects_in(lake: Lake, paths: Sequence[str]) -> set[str]:
+    if not paths:
         return set()
-    paths = ", ".join(literal(str(file.path)) for file in files)
+    files = ", ".join(map(literal, paths))
     with lake.engine.cursor() as cursor:
         rows = cursor.execute(
-            f"select distinct _object from read_parquet([{paths}], hive_partitioning = false)"
+            f"select distinct _object from read_parquet([{files}], hive_partitioning = false)"
         ).fetchall()
     return {key for (key,) in rows}
 
@@ -121,7 +125,7 @@ def _held(lake: Lake, table: Table, days: Sequence[date]) -> set[str]:
 
 
 def _arrived_in(days: Sequence[date]) -> str:
-    return "arrival_dt in (" + ", ".join(f"date '{day}'" for day in days) + ")"
+    return "arrival_dt in (" + ", ".join(f"'{day}'" for day in days) + ")"
 
 
 def sources(lake: Lake, landings: Sequence[LandingObject]) -> list[Source]:
@@ -130,10 +134,29 @@ def sources(lake: Lake, landings: Sequence[LandingObject]) -> list[Source]:
 
 
 def _write(lake: Lake, stream: Stream, table: Table, todo: Sequence[LandingObject], folder: Path) -> list[NewFile]:
-    contract = stream.contract
-    columns = ", ".join([*(quote(f.name) for f in contract.fields), *BRONZE_COLUMNS])
-    select = f"select {columns}, cast(_arrived_at as date) as arrival_dt, {day_sql(contract, 'chunk')} as dt from chunk"
-    return write_stream(lake.engine, bronze_batches(contract, sources(lake, todo)), select, table, folder)
+    batches = bronze_batches(stream.contract, sources(lake, todo))
+    return write_chunks(lake.engine, batches, partial(_with_days, stream.contract), table, folder)
+
+
+def _with_days(contract: Contract, cursor: duckdb.DuckDBPyConnection, chunk: pa.Table) -> pa.Table:
+    """The chunk with `arrival_dt` and `dt`. Both are computed once for all rows that tell the same time."""
+    time = contract.event_time
+    if pc.count_distinct(chunk["_arrived_at"]).as_py() == 1:
+        told: Any = chunk[time].combine_chunks().dictionary_encode(null_encoding="encode")
+        times = pa.table(
+            {time: told.dictionary, "_arrived_at": pa.repeat(chunk["_arrived_at"][0], len(told.dictionary))}
+        )
+        days = _days(contract, cursor, times).take(told.indices)
+    else:
+        days = _days(contract, cursor, chunk.select([time, "_arrived_at"]))
+    return chunk.append_column("arrival_dt", days["arrival_dt"]).append_column("dt", days["dt"])
+
+
+def _days(contract: Contract, cursor: duckdb.DuckDBPyConnection, times: pa.Table) -> pa.Table:
+    """The days of each of these times, in their order, which DuckDB keeps unless it is told not to."""
+    cursor.register("times", times)
+    select = f"select cast(_arrived_at as date) as arrival_dt, {day_sql(contract, 'times')} as dt from times"
+    return cursor.execute(select).to_arrow_table()
 
 
 def _keep(lake: Lake, table: Table, days: Sequence[date], gone: Sequence[str], folder: Path) -> list[NewFile]:

@@ -19,17 +19,20 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import bind, copy_to_files, scan_sql
+from lakehouse.engines.partitions import write_partitions
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.writing import Written, commit_days, recomputing
 from lakehouse.storage.commit import EPOCH, files_of, partitions_filter
 from lakehouse.storage.files import NewFile
 
-ROWS_PER_GROUP = 1_000_000
-"""Partitions are computed together until their rows exceed this; a larger partition is a group of its own."""
+ROWS_PER_GROUP = 500_000
+BYTES_PER_GROUP = 32 << 20
+"""Partitions are computed together until their rows, or bronze's files, exceed this; a larger partition is a group of its
+own."""
 
-DAYS_PER_GROUP = 100
-"""DuckDB keeps a file open for each partition it writes."""
+PLACE = "hash(_arrived_at, _row)"
+"""Where a row came from, for little: it tells all rows of one object apart, and most of those of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,6 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> C
 def _compute(
     lake: Lake, stream: Stream, days: Sequence[date], bronze: Table, silver: Table, quarantine: Table, folder: Path
 ) -> _Files:
-    rows = _rows_by_day(bronze, days)
     numbers = count()
 
     def one(group: Sequence[date]) -> _Files:
@@ -116,38 +118,37 @@ def _compute(
 
     found = _Files()
     with ThreadPoolExecutor(min(2, lake.engine.threads), thread_name_prefix="silver") as pool:
-        for part in pool.map(one, _groups(rows)):
+        for part in pool.map(one, _groups(bronze, days)):
             found.silver += part.silver
             found.quarantine += part.quarantine
             found.ledgers |= part.ledgers
     return found
 
 
-def _rows_by_day(bronze: Table, days: Sequence[date]) -> dict[date, int]:
-    """Rows of bronze by event date, from its manifests."""
+def _groups(bronze: Table, days: Sequence[date]) -> Iterator[list[date]]:
+    """Those of the days that bronze has rows of, as its manifests say, some at a time."""
     rows: dict[date, int] = {}
+    size: dict[date, int] = {}
     position = [f.name for f in bronze.spec().fields].index("dt")
     for data_file in files_of(bronze, partitions_filter("dt", days)):
         day = EPOCH + timedelta(days=data_file.partition[position])
         rows[day] = rows.get(day, 0) + data_file.record_count
-    return dict(sorted(rows.items()))
-
-
-def _groups(rows: Mapping[date, int]) -> Iterator[list[date]]:
+        size[day] = size.get(day, 0) + data_file.file_size_in_bytes
     group: list[date] = []
-    size = 0
-    for day, number in rows.items():
-        if group and (size + number > ROWS_PER_GROUP or len(group) >= DAYS_PER_GROUP):
+    for day in sorted(rows):
+        more = [*group, day]
+        if group and (
+            sum(rows[one] for one in more) > ROWS_PER_GROUP or sum(size[one] for one in more) > BYTES_PER_GROUP
+        ):
             yield group
-            group, size = [], 0
-        group.append(day)
-        size += number
+            more = [day]
+        group = more
     if group:
         yield group
 
 
 class _Group:
-    """Some partitions on a cursor of their own: bronze is read and typed once, all else is asked of that."""
+    """Some partitions on a cursor of their own, in two passes over bronze: what is wrong with it, and all that is not."""
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, stream: Stream, days: Sequence[date]) -> None:
         self.cursor, self.stream, self.contract = cursor, stream, stream.contract
@@ -157,11 +158,7 @@ class _Group:
     def run(self, bronze: Table, silver: Table, quarantine: Table, folder: Path, name: str) -> _Files:
         """Write the group's files and count its ledgers."""
         self._make("view bronze", f"from {scan_sql(bronze)} where {_among(self.days)}")
-        self._make("table cleaned", clean_sql(self.contract))
-        landed = {
-            day: (rows, valid)
-            for day, rows, valid in self._ask("select dt, count(*), count(*) filter (_valid) from cleaned group by dt")
-        }
+        landed = self._make_checked()
         held = [day for day, (rows, valid) in landed.items() if 0 < valid < rows * self.contract.quality_threshold]
         repeats = self._make_survivors()
         broken = any(valid < rows for rows, valid in landed.values())
@@ -187,20 +184,45 @@ class _Group:
             )
         return files
 
+    def _make_checked(self) -> dict[date, tuple[int, int]]:
+        """Of each bronze row its place, the hash of its key, and whether it is valid; rows and valid rows by day."""
+        self._make(
+            "table checked",
+            f"select dt, {PLACE} as place, hash(dt, {self.keys}) as key_hash, _valid from ({clean_sql(self.contract)})",
+        )
+        counts = self._ask("select dt, count(*), count(*) filter (_valid) from checked group by dt")
+        return {day: (rows, valid) for day, rows, valid in counts}
+
     def _make_survivors(self) -> dict[date, int]:
         """Valid rows, each key once; the number of repeats by day, counted apart from what survives.
 
-        Only rows whose key's hash occurs twice go through the window, for that sorts them.
+        Only suspects are kept in memory and go through the window, for that sorts them: rows that break the contract or
+        whose key's hash occurs twice, and the few that share a place with one. All others are read and cleaned again,
+        which costs less than to keep them.
         """
         self._make(
-            "table repeated",
-            f"select hash(dt, {self.keys}) as h from cleaned where _valid group by h having count(*) > 1",
+            "table suspected",
+            """select distinct place
+            from checked
+            where not _valid or key_hash in (
+              select key_hash
+              from checked
+              where _valid
+              group by key_hash
+              having count(*) > 1
+            )""",
         )
-        twice = f"hash(dt, {self.keys}) in (from repeated)"
-        self._make("table candidates", f"from cleaned where _valid and {twice}")
+        self._make("table suspects", f"from bronze where {PLACE} in (from suspected)")
+        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
+        columns = ", ".join([*(quote(f.name) for f in self.contract.fields), "dt", "_arrived_at", "_object", "_row"])
+        # A join and no filter, for DuckDB would filter first and then match each text anew that it now matches once.
         self._make(
             "view survivors",
-            f"from cleaned where _valid and not {twice} union all ({latest_sql(self.contract.key, 'candidates')})",
+            f"""select {columns}
+            from (select *, {PLACE} as place from ({clean_sql(self.contract)}))
+            anti join suspected using (place)
+            union all
+            (select {columns} from ({latest_sql(self.contract.key, "candidates")}) order by dt)""",
         )
         return dict(self._ask(f"select dt, count(*) - count(distinct row({self.keys})) from candidates group by dt"))
 
@@ -209,7 +231,7 @@ class _Group:
 
         A row that could not be read has no key that could tell it from another: each such row stays.
         """
-        self._make("table refused", quarantine_sql(self.contract))
+        self._make("table refused", quarantine_sql(self.contract, "suspects"))
         self._make(
             "table broken",
             """select dt, raw, reasons, _object, _row, _arrived_at
@@ -240,15 +262,16 @@ class _Group:
 
     def _silver_sql(self, days: Sequence[date]) -> str:
         fields = ", ".join([*(quote(f.name) for f in self.contract.fields), "dt", "_arrived_at"])
-        return bind(self.stream.sql("silver"), {"valid": f"select {fields} from survivors where {_among(days)}"})
+        where = "true" if len(days) == len(self.days) else _among(days)
+        return bind(self.stream.sql("silver"), {"valid": f"select {fields} from survivors where {where}"})
 
     def _copy(self, select: str, table: Table, folder: Path, name: str, days: Sequence[date]) -> list[NewFile]:
         if not days:
             return []
         folder.mkdir(exist_ok=True)
-        return copy_to_files(
-            self.cursor, select, table, folder, name=name, partition=(days[0],) if len(days) == 1 else None
-        )
+        if len(days) == 1:  # of any size
+            return copy_to_files(self.cursor, select, table, folder, name=name, partition=(days[0],))
+        return write_partitions(self.cursor.execute(select).to_arrow_table(), table, folder, name)
 
     def _make(self, what: str, select: str) -> None:
         self.cursor.execute(f"create temp {what} as {select}")

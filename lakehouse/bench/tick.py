@@ -1,0 +1,166 @@
+"""`bench tick`: five minutes of all streams into realtime, on an empty lake and on one that has run for a year."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from pyiceberg.table import Table
+
+from lakehouse.automation.instance import environment
+from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import copy_to_files, scan_sql
+from lakehouse.ingest.landing import land
+from lakehouse.ingest.simulation import Simulator
+from lakehouse.layers.bronze import land_days
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.realtime import partition_of, refresh_hours
+from lakehouse.layers.silver import clean_days
+from lakehouse.layers.writing import commit_files
+from lakehouse.storage.commit import partitions_filter, upload
+from lakehouse.storage.files import NewFile
+
+REACH = 1.2
+TICKS = 12
+COLD_TICKS = 4
+EVENTS = 3_000
+"""Of each stream in five minutes, in one object a minute."""
+
+OBJECTS = 5
+
+RETAINED_HOURS = 7 * 24
+"""What realtime keeps."""
+
+TICKS_AN_HOUR = 12
+KEPT_SNAPSHOTS = 48
+DAYS = 365
+COMMITS_OF_A_YEAR = 12
+"""A commit a day would be truer and takes too long to make; realtime does not read these tables."""
+
+HISTORY_ROWS = 20
+"""In each file of the history."""
+
+
+def measure(ticks: int = TICKS, cold_ticks: int = COLD_TICKS, hours: int = RETAINED_HOURS) -> Iterator[Figure]:
+    """The figures, both lakes up at once and taking turns; `hours` is how far realtime's history goes back."""
+    with own_lake() as empty, own_lake() as old:
+        sources = [_Source(empty), _Source(old)]
+        for source in sources:
+            _tick(source)
+        started = time.monotonic()
+        for stream in old.streams.values():
+            _make_history(old, stream, hours)
+        yield figure("tick", "history made in", time.monotonic() - started, "s", files=_files(old))
+        for source in sources:
+            _tick(source)
+        warm = [[_tick(source) for source in sources] for _ in range(ticks)]
+        yield from _compared("warm", warm)
+        cold = [[_cold_tick(source) for source in sources] for _ in range(cold_ticks)]
+        yield from _compared("cold", cold)
+
+
+def _compared(name: str, taken: Sequence[Sequence[float]]) -> Iterator[Figure]:
+    empty, old = (statistics.median(one) for one in zip(*taken, strict=True))
+    yield figure("tick", f"{name}, empty lake", empty, "s", events=EVENTS * 7)
+    yield figure("tick", f"{name}, a year of history", old, "s", events=EVENTS * 7)
+    yield figure("tick", f"{name} ratio", old / empty, "x", REACH)
+
+
+class _Source:
+    """New events for all streams of a lake; both lakes get the same."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self._simulators = {name: Simulator(s.contract, s.simulate, 1) for name, s in lake.streams.items()}
+
+    def land(self) -> str:
+        """Land five minutes of events; the hour they landed in."""
+        now = datetime.now(UTC)
+        for name, simulator in self._simulators.items():
+            for _ in range(OBJECTS):
+                batch = simulator.batch(EVENTS // OBJECTS, now - timedelta(minutes=5), now)
+                land(self.lake.objects, name, batch.lines, now=now)
+        return f"{now:%Y-%m-%d-%H}:00"
+
+
+def _tick(source: _Source) -> float:
+    hour = source.land()
+    started = time.perf_counter()
+    rows = sum(
+        refresh_hours(source.lake, stream, [hour]).partitions[hour]["rows"] for stream in source.lake.streams.values()
+    )
+    seconds = time.perf_counter() - started
+    expected = EVENTS * len(source.lake.streams)
+    if rows != expected:
+        raise AssertionError(f"realtime took {rows} rows where {expected} landed")
+    return seconds
+
+
+_CHILD = """
+import sys
+from lakehouse.automation.jobs import REALTIME
+from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.layers.lake import Lake
+from lakehouse.settings import get_settings
+raise_for(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": sys.argv[1]}))
+"""
+
+
+def _cold_tick(source: _Source) -> float:
+    """The same by the job `realtime`, in a new process that imports all of it, as Dagster's daemon starts one."""
+    hour = source.land()
+    child = {**os.environ, **environment(source.lake.settings)}
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", _CHILD, hour], env=child, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def _make_history(lake: Lake, stream: Stream, hours: int) -> None:
+    """Commits as a year of ticks and nights leaves them: small files, and no more snapshots than are kept."""
+    today = datetime.now(UTC).date()
+    land_days(lake, stream, [today])
+    clean_days(lake, stream, [today])
+    now = datetime.now(UTC).replace(minute=0)
+    names = [partition_of(f"{now - timedelta(hours=back):%Y-%m-%d-%H}:00") for back in range(1, hours + 1)]
+    realtime = lake.tables.load(f"realtime.{stream.name}")
+    files = _spread(lake, realtime, "arrival_hour", names)
+    _commit(lake, realtime, [file for file in files for _ in range(TICKS_AN_HOUR)], KEPT_SNAPSHOTS, "arrival_hour")
+    days = [str(today - timedelta(days=back)) for back in range(2, 2 + DAYS)]
+    for layer, column in (("bronze", "arrival_dt"), ("silver", "dt")):
+        table = lake.tables.load(f"{layer}.{stream.name}")
+        _commit(lake, table, _spread(lake, table, column, days), COMMITS_OF_A_YEAR, column)
+
+
+def _spread(lake: Lake, table: Table, column: str, values: Sequence[str]) -> list[NewFile]:
+    """A few of the table's rows as they would be in each of these partitions, as one file each."""
+    folder = lake.settings.root / "history" / table.name()[0] / table.name()[1]
+    folder.mkdir(parents=True)
+    among = ", ".join(f"'{value}'" for value in values)
+    sql_type = "varchar" if column == "arrival_hour" else "date"
+    dates = ", filled as dt" if column == "arrival_dt" else ""
+    select = f"""select sample.* replace (filled as {column}{dates})
+        from (from {scan_sql(table)} limit {HISTORY_ROWS}) as sample
+        cross join (select unnest([{among}])::{sql_type} as filled) as partitions"""
+    with lake.engine.cursor() as cursor:
+        return copy_to_files(cursor, select, table, folder, name="history")
+
+
+def _commit(lake: Lake, table: Table, files: Sequence[NewFile], commits: int, column: str) -> None:
+    ordered = sorted(files, key=lambda file: file.partition)
+    size = -(-len(ordered) // commits)
+    for part in (ordered[i : i + size] for i in range(0, len(ordered), size)):
+        values = {file.partition[0] for file in part}
+        ledger = {str(value): {"rows": HISTORY_ROWS} for value in {file.partition[-1] for file in part}}
+        added = upload(lake.connection, table, part)
+        commit_files(lake, table, added, partitions_filter(column, values), ledger=ledger)
+
+
+def _files(lake: Lake) -> int:
+    names = [f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver") for stream in lake.streams]
+    snapshots = (lake.tables.load(name).current_snapshot() for name in names)
+    totals = (s.summary.additional_properties["total-data-files"] for s in snapshots if s and s.summary)
+    return sum(map(int, totals))
