@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.layers.silver import Ledger
@@ -128,6 +128,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 @settings(
     max_examples=10, deadline=None, derandomize=True, database=None,
+    phases=[Phase.generate],  # a failing example is small, and shrinking it against real storage takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data(), drawn=LANDINGS)
