@@ -17,14 +17,14 @@ REACH = 1.5
 ROUNDS = 3
 
 
-def measure(rows: int) -> Iterator[Figure]:
+def measure(rows: int, rounds: int = ROUNDS) -> Iterator[Figure]:
     """The figures for a year of so many rows; the two are taken in turns, and the best of each is compared."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder, own_lake(threads=THREADS) as lake:
         year = generate(Path(folder, "year.csv"), rows, date(2023, 1, 1), DAYS)
         day = generate(Path(folder, "day.csv"), rows, date(2024, 6, 1), 1)
         _land(lake, [year, day])
         taken: dict[str, list[Spent]] = {"year": [], "day": []}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             taken["year"].append(_clean(lake, year))
             taken["day"].append(_clean(lake, day))
     best = {name: min(spent, key=lambda one: one.seconds) for name, spent in taken.items()}

@@ -45,15 +45,17 @@ HISTORY_ROWS = 20
 """In each file of the history."""
 
 
-def measure(ticks: int = TICKS, cold_ticks: int = COLD_TICKS, hours: int = RETAINED_HOURS) -> Iterator[Figure]:
-    """The figures, both lakes up at once and taking turns; `hours` is how far realtime's history goes back."""
+def measure(
+    ticks: int = TICKS, cold_ticks: int = COLD_TICKS, hours: int = RETAINED_HOURS, days: int = DAYS
+) -> Iterator[Figure]:
+    """The figures, both lakes up at once and taking turns; `hours` is how far back realtime goes, `days` the others."""
     with own_lake() as empty, own_lake() as old:
         sources = [_Source(empty), _Source(old)]
         for source in sources:
             _tick(source)
         started = time.monotonic()
         for stream in old.streams.values():
-            _make_history(old, stream, hours)
+            _make_history(old, stream, hours, days)
         yield figure("tick", "history made in", time.monotonic() - started, "s", files=_files(old))
         for source in sources:
             _tick(source)
@@ -119,7 +121,7 @@ def _cold_tick(source: _Source) -> float:
     return time.perf_counter() - started
 
 
-def _make_history(lake: Lake, stream: Stream, hours: int) -> None:
+def _make_history(lake: Lake, stream: Stream, hours: int, days: int) -> None:
     """Commits as a year of ticks and nights leaves them: small files, and no more snapshots than are kept."""
     today = datetime.now(UTC).date()
     land_days(lake, stream, [today])
@@ -129,10 +131,10 @@ def _make_history(lake: Lake, stream: Stream, hours: int) -> None:
     realtime = lake.tables.load(f"realtime.{stream.name}")
     files = _spread(lake, realtime, "arrival_hour", names)
     _commit(lake, realtime, [file for file in files for _ in range(TICKS_AN_HOUR)], KEPT_SNAPSHOTS, "arrival_hour")
-    days = [str(today - timedelta(days=back)) for back in range(2, 2 + DAYS)]
+    dates = [str(today - timedelta(days=back)) for back in range(2, 2 + days)]
     for layer, column in (("bronze", "arrival_dt"), ("silver", "dt")):
         table = lake.tables.load(f"{layer}.{stream.name}")
-        _commit(lake, table, _spread(lake, table, column, days), COMMITS_OF_A_YEAR, column)
+        _commit(lake, table, _spread(lake, table, column, dates), COMMITS_OF_A_YEAR, column)
 
 
 def _spread(lake: Lake, table: Table, column: str, values: Sequence[str]) -> list[NewFile]:
@@ -141,8 +143,8 @@ def _spread(lake: Lake, table: Table, column: str, values: Sequence[str]) -> lis
     folder.mkdir(parents=True)
     among = ", ".join(f"'{value}'" for value in values)
     sql_type = "varchar" if column == "arrival_hour" else "date"
-    dates = ", filled as dt" if column == "arrival_dt" else ""
-    select = f"""select sample.* replace (filled as {column}{dates})
+    also = ", filled as dt" if column == "arrival_dt" else ""
+    select = f"""select sample.* replace (filled as {column}{also})
         from (from {scan_sql(table)} limit {HISTORY_ROWS}) as sample
         cross join (select unnest([{among}])::{sql_type} as filled) as partitions"""
     with lake.engine.cursor() as cursor:

@@ -1,0 +1,78 @@
+"""Each benchmark runs to its end at a tiny size, checks what it made, and says its figures as JSON, one a line."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+from typer.testing import CliRunner
+
+from lakehouse.bench import backfill, loading, tick
+from lakehouse.bench.measuring import Figure
+from lakehouse.cli import app
+
+
+def _by_name(figures: list[Figure]) -> dict[str, Figure]:
+    return {figure["figure"]: figure for figure in figures}
+
+
+def test_a_generated_file_holds_what_it_says(tmp_path: Path) -> None:
+    file = loading.generate(tmp_path / "made.csv", 60_000, date(2024, 1, 1), 10)
+    with duckdb.connect() as database:
+        found = database.execute(
+            f"""with lines as (
+              from read_csv('{file.path}', all_varchar = true)
+            )
+            select
+              (select count(*) from lines),
+              (select count(*) from (select distinct * from lines where not starts_with("UnitPrice", '-'))),
+              (select count(*) from lines where starts_with("UnitPrice", '-')),
+              (select count(distinct "InvoiceDate"[:10]) from lines)"""
+        ).fetchone()
+    ledger = file.expected
+    assert found == (60_000, ledger.silver, ledger.quarantined, 10)
+    assert ledger.conserved
+    assert min(ledger.silver, ledger.quarantined, ledger.duplicates) > 0
+
+
+def test_load_says_the_ratio_and_the_memory_of_a_file_whose_rows_all_arrived() -> None:
+    result = CliRunner().invoke(app, ["bench", "load", "--rows", "20000"])
+    assert result.exit_code == 0, result.output
+    figures = _by_name([json.loads(line) for line in result.stdout.splitlines()])
+    assert {figure["bench"] for figure in figures.values()} == {"load"}
+    assert list(figures) == [
+        "duckdb alone",
+        "upload",
+        "bronze",
+        "silver",
+        "ratio",
+        "ratio with upload",
+        "silver rows",
+        "peak memory",
+        "pandas",
+    ]
+    assert figures["silver rows"]["value"] == figures["silver rows"]["reach"]
+    assert all(figure["value"] > 0 for figure in figures.values())
+
+
+def test_backfill_compares_a_year_with_a_day_of_the_same_rows() -> None:
+    figures = _by_name(list(backfill.measure(20_000, rounds=1)))
+    assert list(figures) == ["365 partitions", "one partition", "ratio"]
+    assert figures["ratio"]["value"] == pytest.approx(
+        figures["365 partitions"]["value"] / figures["one partition"]["value"], rel=0.05
+    )
+
+
+def test_tick_takes_the_same_events_with_and_without_history() -> None:
+    figures = _by_name(list(tick.measure(ticks=1, cold_ticks=1, hours=2, days=3)))
+    assert list(figures) == [
+        "history made in",
+        "warm, empty lake",
+        "warm, a year of history",
+        "warm ratio",
+        "cold, empty lake",
+        "cold, a year of history",
+        "cold ratio",
+    ]
+    assert all(figure["value"] > 0 for figure in figures.values())
