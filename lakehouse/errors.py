@@ -47,3 +47,11 @@ class UnreadableSourceError(LakehouseError):
 
 class ObjectNotFoundError(LakehouseError):
     """No object has this key."""
+
+
+class QueryTimeoutError(QueryError):
+    """A query took longer than it may; ask for less at a time."""
+
+
+class BusyError(LakehouseError):
+    """Too many queries are waiting; ask again in a second."""

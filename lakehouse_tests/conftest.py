@@ -1,4 +1,4 @@
-"""One embedded server for a session; under pytest-xdist each worker has its own."""
+"""One embedded storage server and one HTTP server for a session; under pytest-xdist each worker has its own."""
 
 import urllib.request
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
+from lakehouse.ingest.http import server as http
+from lakehouse.ingest.http.server import Running
 from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.connection import Connection
@@ -26,6 +28,22 @@ def connection(settings: Settings) -> Iterator[Connection]:
 @pytest.fixture(scope="session")
 def objects(connection: Connection) -> Objects:
     return Objects.from_connection(connection)
+
+
+@pytest.fixture(scope="session")
+def http_settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"http_port": 18200, "http_max_body_mb": 4, "http_body_seconds": 1.5})
+
+
+@pytest.fixture(scope="session")
+def running(http_settings: Settings, connection: Connection) -> Iterator[Running]:
+    """The HTTP server beside the storage."""
+    explicit = Settings(
+        **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds"})
+    )
+    found = http.start(explicit)
+    yield found
+    assert http.stop(explicit)
 
 
 @pytest.fixture

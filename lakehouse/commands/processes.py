@@ -12,9 +12,10 @@ from lakehouse.automation.leftovers import fail_leftovers
 from lakehouse.automation.supervisor import Program, State, Supervisor
 from lakehouse.commands.printing import console, print_json, print_table
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.http import keys
+from lakehouse.ingest.http import keys, process
 from lakehouse.ingest.http import server as http
 from lakehouse.layers.lake import Lake
+from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
@@ -36,7 +37,7 @@ def start(*, detach: bool, page: bool) -> None:
         supervisor.stop(settings)  # what a killed `up` has left
         with instance(settings) as history:
             fail_leftovers(history)
-        programs = [_http(settings), *supervisor.dagster_programs(settings, page=page)]
+        programs = [_http(settings), _serving(settings), *supervisor.dagster_programs(settings, page=page)]
         Supervisor(settings, programs, _say_where).run()
     finally:
         server.stop(settings)
@@ -54,6 +55,15 @@ def _http(settings: Settings) -> Program:
         [sys.executable, "-m", "lakehouse.ingest.http"],
         answers=lambda: (one := found()) is not None and http.answers(one),
         url=lambda: one.url if (one := found()) else None,
+    )
+
+
+def _serving(settings: Settings) -> Program:
+    """What people and programs read; the HTTP server passes on to it."""
+    return Program(
+        "serving",
+        [sys.executable, "-m", "lakehouse.serving.api"],
+        answers=lambda: (one := serving.running(settings)) is not None and process.answers(one),
     )
 
 

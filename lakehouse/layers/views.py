@@ -3,16 +3,41 @@
 A unified view is silver, plus the realtime rows whose key is not in silver: each event once, at every moment.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import Protocol
 
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import latest_sql, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import columns_of, scan_sql
-from lakehouse.layers.lake import Lake
 from lakehouse.storage.tables import NAMESPACES
+
+
+class Catalog(Protocol):
+    """Tables by name, as of now or as of some moment."""
+
+    def load(self, name: str) -> Table:
+        """The table. Raises LakehouseError when there is none."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+
+    def names(self) -> list[str]:
+        """Every table as `layer.name`."""
+
+
+class Readable(Protocol):
+    """What has views: a lake, or one moment of it."""
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """All streams by name."""
+
+    @property
+    def tables(self) -> Catalog:
+        """All tables."""
 
 
 def unified_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date] | None = None) -> str:
@@ -54,14 +79,14 @@ from (
 where {quote(changes.operation)} <> '{changes.delete}'"""
 
 
-def view_names(lake: Lake) -> list[str]:
+def view_names(lake: Readable) -> list[str]:
     """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
     views = [f"serving.unified_{name}" for name in lake.streams]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
     return sorted([*lake.tables.names(), *views])
 
 
-def view_exists(lake: Lake, name: str) -> bool:
+def view_exists(lake: Readable, name: str) -> bool:
     """Whether a name can be read; asks for this one alone."""
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
@@ -69,7 +94,7 @@ def view_exists(lake: Lake, name: str) -> bool:
     return (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
 
 
-def view_sql(lake: Lake, name: str) -> str:
+def view_sql(lake: Readable, name: str) -> str:
     """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
@@ -79,14 +104,14 @@ def view_sql(lake: Lake, name: str) -> str:
     return f"from {scan_sql(lake.tables.load(name))}"
 
 
-def _stream_of(lake: Lake, short: str) -> Stream | None:
+def _stream_of(lake: Readable, short: str) -> Stream | None:
     if short.startswith("unified_"):
         return lake.streams.get(short.removeprefix("unified_"))
     stream = lake.streams.get(short.removesuffix("_current")) if short.endswith("_current") else None
     return stream if stream is not None and stream.contract.changes else None
 
 
-def create_views_sql(lake: Lake, names: Iterable[str]) -> list[str]:
+def create_views_sql(lake: Readable, names: Iterable[str]) -> list[str]:
     """The statements that make these views in an empty database."""
     names = list(names)
     schemas = sorted({name.partition(".")[0] for name in names})

@@ -49,7 +49,7 @@ def run_query(lake: Lake, sql: str) -> Rows:
     """Run one SELECT. Raises QueryError, with what is wrong and where, for anything but one statement that reads."""
     text, travels = _without_travel(sql)
     _refuse_writing(text)
-    wanted = [name for name in sorted(_mentioned(text)) if view_exists(lake, name)]
+    wanted = [name for name in sorted(mentioned(text)) if view_exists(lake, name)]
     travelled = [statement for travel in travels for statement in _travel_view(lake, travel)]
     connection = _reader(lake, [*create_views_sql(lake, wanted), *travelled])
     try:
@@ -132,7 +132,7 @@ def _kind(sql: str) -> duckdb.StatementType:
     return statements[0].type
 
 
-def _mentioned(sql: str) -> set[str]:
+def mentioned(sql: str) -> set[str]:
     """Every `a.b` in the statement, in lower case; what is no table does no harm."""
     return {f"{a}.{b}".lower() for a, b in re.findall(r'"?(\w+)"?\s*\.\s*"?(\w+)"?', sql)}
 

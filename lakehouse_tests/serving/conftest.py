@@ -1,3 +1,30 @@
+"""The serving process of the session's lake, behind the session's HTTP server."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from lakehouse.ingest.http.server import Running
+from lakehouse.layers.lake import Lake
+from lakehouse.serving.api import server
+from lakehouse.settings import Settings
 from lakehouse_tests.layers.own import make_stream, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]
+
+
+@pytest.fixture(scope="session")
+def serving(shared_lake: Lake, running: Running) -> Iterator[Running]:
+    """The serving process; it knows the streams that ship."""
+    settings = Settings(home=shared_lake.settings.home)
+    Lake(settings, shared_lake.connection).bootstrap()
+    yield server.start(settings)
+    assert server.stop(settings)
+
+
+@pytest.fixture
+def api(serving: Running, running: Running) -> Iterator[httpx.Client]:
+    """A client of the front door, with the serving process behind it."""
+    with httpx.Client(base_url=running.url, timeout=20) as client:
+        yield client

@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
+from litestar.types import ASGIApp
 
 from lakehouse.contracts.streams import discover
 from lakehouse.contracts.validator import Validator
@@ -20,6 +21,7 @@ from lakehouse.ingest.http.access_log import AccessLog, logged
 from lakehouse.ingest.http.body import Buffer, Reader
 from lakehouse.ingest.http.commit import GroupCommit
 from lakehouse.ingest.http.events import Ingest
+from lakehouse.ingest.http.forward import Forwarder, FrontDoor
 from lakehouse.ingest.http.health import Probe
 from lakehouse.ingest.http.idempotency import Answers, expire
 from lakehouse.ingest.http.keys import Keys, path_of
@@ -36,7 +38,12 @@ SWEEP_SECONDS = 3600.0
 T = TypeVar("T")
 
 
-def create_app(settings: Settings | None = None) -> Litestar:
+ROUTERS = (events.router, health.router)
+PATHS = ("/v1/streams", "/health", "/metrics")
+"""What this server answers itself; all else is the serving process's."""
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
     """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
     settings = settings or get_settings()
     connection = server.connection(settings)
@@ -64,6 +71,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     )
     log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
+    forwarder = Forwarder(settings.root / "serving" / "state.json")
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -77,25 +85,31 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            await forwarder.close()
             log.write()
 
-    return Litestar(
-        route_handlers=[events.router, health.router],
+    watched = logged(log, metrics)
+    app = Litestar(
+        route_handlers=ROUTERS,
         dependencies={
-            "ingest": _given(ingest),
-            "access": _given(access),
-            "metrics": _given(metrics),
-            "probe": _given(Probe(store, connection, commit)),
+            "ingest": given(ingest),
+            "access": given(access),
+            "metrics": given(metrics),
+            "probe": given(Probe(store, connection, commit)),
         },
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
-        middleware=[logged(log, metrics)],
+        middleware=[watched],
         lifespan=[lifespan],
-        openapi_config=OpenAPIConfig(
-            title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()]
-        ),
+        openapi_config=documentation(),
         request_max_body_size=None,  # the reader's affair
         logging_config=None,
     )
+    return FrontDoor(app, forwarder, watched(forwarder), PATHS)
+
+
+def documentation() -> OpenAPIConfig:
+    """The OpenAPI document's head and place."""
+    return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()])
 
 
 def needs_keys(settings: Settings) -> bool:
@@ -110,7 +124,9 @@ async def _sweep(objects: Objects) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-def _given(value: T) -> Provide:
+def given(value: T) -> Provide:
+    """A dependency that is always this value."""
+
     async def give() -> T:
         return value
 

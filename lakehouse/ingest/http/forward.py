@@ -1,0 +1,169 @@
+"""What this server does not answer itself goes to the serving process of its home, and its answer comes back as it is.
+
+All that is known of that process is the address in its state file: it is another program, started and stopped apart.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from lakehouse.ingest.http.problems import MEDIA_TYPE, ProblemDetails
+
+LOOK_SECONDS = 1.0
+"""Between looks at where the serving process is."""
+
+CONNECT_SECONDS = 2.0
+CONNECTIONS = 1024
+
+_OF_ONE_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+"""Headers that are about a connection and not the message, RFC 9110 section 7.6.1."""
+
+
+class Forwarder:
+    """Passes requests on, bodies and answers in pieces as they come, so that events and large results can stream."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._looked = float("-inf")
+        self._url: str | None = None
+        self._client: httpx.AsyncClient | None = None
+
+    def address(self) -> str | None:
+        """Where the serving process says it is; None when none runs."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            try:
+                self._url = str(json.loads(self._state.read_text())["url"])
+            except (OSError, ValueError, KeyError, TypeError):
+                self._url = None
+        return self._url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with what the serving process answers; 503 when it doesn't."""
+        assert scope["type"] == ScopeType.HTTP
+        url = self.address()
+        if url is None:
+            await _unavailable(send, "The serving process does not run; `lakehouse up` starts it.")
+            return
+        inbox = _Inbox(receive)
+        begun = False
+        try:
+            async with self._http().stream(
+                scope["method"], _target(url, scope), headers=_passed_on(scope["headers"]), content=inbox.body(scope)
+            ) as answer:
+                begun = True
+                await _relay(answer, inbox, send)
+        except httpx.TransportError:
+            if begun:
+                raise  # the client sees that its answer is cut off
+            self._looked = float("-inf")
+            await _unavailable(send, "The serving process does not answer; it may be starting. Ask again.")
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    def _http(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+                limits=httpx.Limits(max_connections=CONNECTIONS),
+                trust_env=False,
+            )
+        return self._client
+
+
+class FrontDoor:
+    """One address for both: these paths are this application's, all others the serving process's."""
+
+    def __init__(self, app: ASGIApp, forwarder: Forwarder, forwarding: ASGIApp, paths: Iterable[str]) -> None:
+        """`forwarding` is the forwarder, with what watches over it; `paths` are first segments such as `/health`."""
+        self._app = app
+        self._forwarder = forwarder
+        self._forwarding = forwarding
+        self._paths = frozenset(paths)
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer here or pass on."""
+        mine = scope["type"] != "http" or self._is_mine(scope["path"])
+        await (self._app if mine else self._forwarding)(scope, receive, send)
+
+    def _is_mine(self, path: str) -> bool:
+        if path == "/schema" or path.startswith("/schema/"):
+            return self._forwarder.address() is None  # its document has our paths as well
+        return any(path == mine or path.startswith(f"{mine}/") for mine in self._paths)
+
+
+class _Inbox:
+    """The client's messages: first the body, then its leaving."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
+
+    def body(self, scope: HTTPScope) -> AsyncIterator[bytes] | None:
+        names = {name for name, _ in scope["headers"]}
+        return self._pieces() if names & {b"content-length", b"transfer-encoding"} else None
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while self._more:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise httpx.WriteError("the client has left")
+            self._more = message.get("more_body", False)
+            if piece := message.get("body", b""):
+                yield piece
+
+    async def left(self) -> None:
+        """Returns when the client has gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+async def _relay(answer: httpx.Response, inbox: _Inbox, send: Send) -> None:
+    """Pass the answer on until it ends or the client leaves, which the serving process then sees."""
+    relaying = asyncio.ensure_future(_pass(answer, send))
+    leaving = asyncio.ensure_future(inbox.left())
+    try:
+        await asyncio.wait({relaying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if relaying.done():
+            relaying.result()
+    finally:
+        for task in (relaying, leaving):
+            task.cancel()
+        await asyncio.gather(relaying, leaving, return_exceptions=True)
+
+
+async def _pass(answer: httpx.Response, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": _passed_on(answer.headers.raw)})
+    async for piece in answer.aiter_raw():
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _target(url: str, scope: HTTPScope) -> httpx.URL:
+    query = scope["query_string"]
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return httpx.URL(url).copy_with(raw_path=raw.partition(b"?")[0] + (b"?" + query if query else b""))
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in headers if name.lower() not in _OF_ONE_HOP]
+
+
+async def _unavailable(send: Send, detail: str) -> None:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    content = msgspec.json.encode(ProblemDetails(status.phrase, status.value, detail))
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"2")]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})

@@ -1,0 +1,83 @@
+"""The application: routers put together with what they work with. What a route does is in its own module.
+
+A further router is one more in ROUTERS; it finds `serving` among its handlers' arguments.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, Router, get
+from litestar.datastructures import State
+from litestar.types import ASGIApp, Receive, Send
+
+from lakehouse.ingest.http.access import Access
+from lakehouse.ingest.http.app import ROUTERS as INGEST_ROUTERS
+from lakehouse.ingest.http.app import documentation, given, needs_keys
+from lakehouse.ingest.http.health import Health
+from lakehouse.ingest.http.keys import Keys, path_of
+from lakehouse.ingest.http.problems import HANDLERS
+from lakehouse.layers.lake import Lake
+from lakehouse.serving.api import tables
+from lakehouse.serving.api.problems import QUERY_HANDLERS
+from lakehouse.serving.api.serving import open_serving
+from lakehouse.settings import Settings, get_settings
+from lakehouse.storage import server
+
+ROUTERS: Sequence[Router] = (tables.router,)
+"""What this process answers, and the document tells of."""
+
+
+@get("/health/ready", include_in_schema=False)
+async def ready() -> Health:
+    """Answers as soon as the lake has been looked at; the front door's own asks more."""
+    return Health("ok")
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """The application of the serving process. Raises StorageUnavailableError when there is no storage to talk to."""
+    settings = settings or get_settings()
+    lake = Lake(settings, server.connection(settings), metadata_only=True)
+    serving = open_serving(settings, lake, Access(Keys(path_of(settings)), required=needs_keys(settings)))
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            serving.close()
+
+    app = Litestar(
+        route_handlers=[*ROUTERS, ready],
+        dependencies={"serving": given(serving)},
+        exception_handlers=HANDLERS | QUERY_HANDLERS,  # type: ignore[arg-type]
+        lifespan=[lifespan],
+        openapi_config=None,
+        state=State({"serving": serving}),
+        logging_config=None,
+    )
+    return _Documented(app, documented())
+
+
+def documented() -> Litestar:
+    """An application of all routes, the front door's too, that is asked for nothing but the document about them."""
+    names = ("ingest", "access", "metrics", "probe", "serving")
+    return Litestar(
+        route_handlers=[*INGEST_ROUTERS, *ROUTERS],
+        dependencies={name: given(None) for name in names},
+        exception_handlers=HANDLERS,  # type: ignore[arg-type]
+        openapi_config=documentation(),
+        logging_config=None,
+    )
+
+
+class _Documented:
+    """The application, with the document of another."""
+
+    def __init__(self, app: Litestar, document: Litestar) -> None:
+        self._app = app
+        self._document = document
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        asked = scope["type"] == "http" and (scope["path"] + "/").startswith("/schema/")
+        await (self._document if asked else self._app)(scope, receive, send)

@@ -1,0 +1,43 @@
+"""What the routers work with: the lake, its latest moment and its readers. One a process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lakehouse.ingest.http.access import Access
+from lakehouse.layers.lake import Lake
+from lakehouse.serving.moments import Moment, Moments
+from lakehouse.serving.readers import Readers
+from lakehouse.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a handler may use; nothing here blocks but what says so."""
+
+    settings: Settings
+    lake: Lake
+    """For work off the event loop: looking up tables and objects blocks."""
+    moments: Moments
+    readers: Readers
+    access: Access
+
+    @property
+    def moment(self) -> Moment:
+        """The lake as it is now, at most a second or two old."""
+        return self.moments.latest
+
+    def snapshots(self) -> Mapping[str, int | None]:
+        """The current snapshot id of every table; None for one that never had any. Costs nothing."""
+        return self.moments.latest.snapshots
+
+    def close(self) -> None:
+        """End what runs."""
+        self.moments.close()
+        self.readers.close()
+
+
+def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
+    """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
+    moments = Moments(lake)
+    moments.start()
+    return Serving(settings, lake, moments, Readers(moments), access)

@@ -1,0 +1,74 @@
+"""Readers give what one moment of the lake holds, end what takes too long, and say when they are full."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.layers.lake import Lake
+from lakehouse.serving.moments import Moments
+from lakehouse.serving.readers import Readers
+
+FOREVER = "select count(*) from range(1000000000) a, range(1000000000) b where a.range % 7 = b.range % 11"
+
+
+@pytest.fixture(scope="module")
+def lake(shared_lake: Lake) -> Lake:
+    Lake(shared_lake.settings, shared_lake.connection).bootstrap()
+    return Lake(shared_lake.settings, shared_lake.connection, metadata_only=True)
+
+
+@pytest.fixture
+def moments(lake: Lake) -> Iterator[Moments]:
+    moments = Moments(lake)
+    moments.start()
+    yield moments
+    moments.close()
+
+
+@pytest.fixture
+def readers(moments: Moments) -> Iterator[Readers]:
+    readers = Readers(moments, at_once=2, waiting=1)
+    yield readers
+    readers.close()
+
+
+def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: Readers) -> None:
+    by_place = asyncio.run(readers.run("select count(*) + ? as n from silver.iot", [1]))
+    by_name = asyncio.run(readers.run("select count(*) + $more as n from serving.unified_iot", {"more": 2}))
+    assert (by_place.table.to_pylist(), by_name.table.to_pylist()) == ([{"n": 1}], [{"n": 2}])
+    assert by_place.snapshots == {"silver.iot": None}
+    assert not by_place.truncated
+
+
+@pytest.mark.parametrize(("rows", "given", "truncated"), [(3, 3, True), (20_000, 20_000, False), (9_000, 9_000, True)])
+def test_no_more_rows_are_given_than_were_asked_for(readers: Readers, rows: int, given: int, truncated: bool) -> None:
+    answer = asyncio.run(readers.run("select * from range(20000)", rows=rows))
+    assert (answer.table.num_rows, answer.truncated) == (given, truncated)
+
+
+def test_a_wrong_query_says_what_is_wrong(readers: Readers) -> None:
+    with pytest.raises(QueryError, match=r"(?s)does not exist.*There are: .*silver\.iot"):
+        asyncio.run(readers.run("select * from silver.nothing"))
+
+
+def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: Readers) -> None:
+    async def slow() -> None:
+        with pytest.raises(QueryTimeoutError, match=r"ended after 0\.3 s"):
+            await readers.run(FOREVER, seconds=0.3)
+
+    async def all_of_it() -> None:
+        await asyncio.gather(slow(), slow())
+        assert (await readers.run("select 1 as x")).table.num_rows == 1
+
+    asyncio.run(all_of_it())
+
+
+def test_who_finds_no_room_is_told_at_once(readers: Readers) -> None:
+    async def flood() -> list[str]:
+        found = await asyncio.gather(*(readers.run(FOREVER, seconds=0.5) for _ in range(5)), return_exceptions=True)
+        return sorted(type(one).__name__ for one in found)
+
+    assert asyncio.run(flood()) == ["BusyError"] * 2 + ["QueryTimeoutError"] * 3
+    assert issubclass(BusyError, Exception)
