@@ -13,7 +13,7 @@ from obstore.store import S3Store
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.failures import AlreadyThereError, explained
-from lakehouse.storage.multipart import put_parts
+from lakehouse.storage.multipart import CONTENT_TYPE, put_parts
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, ReadableFile
@@ -24,6 +24,9 @@ PAGE = 1000
 READ = 1 << 20
 SINGLE_PUT = 32 << 20
 """Bytes from which an object is uploaded in parts."""
+
+PIECE = 4 << 20
+"""Bytes of an object that are at hand while it is read from its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class Objects:
                     self._store,
                     key,
                     data,
-                    attributes=dict(metadata or {}),
+                    attributes={"Content-Type": CONTENT_TYPE, **(metadata or {})},
                     mode="create" if if_absent else "overwrite",
                     use_multipart=False,
                 )
@@ -159,10 +162,9 @@ class Objects:
         with explained("read", key, self._connection):
             return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
 
-    def open(self, key: str) -> "ReadableFile":
+    def open(self, key: str) -> "OpenObject":
         """The object as a file to read and seek in. Raises ObjectNotFoundError."""
-        with explained("read", key, self._connection):
-            return obstore.open_reader(self._store, key)
+        return OpenObject(self._store, self._connection, key)
 
     def stream(self, key: str, chunk_size: int = 1 << 20) -> Iterator[bytes]:
         """The object in pieces of about `chunk_size` bytes, as they arrive. Raises ObjectNotFoundError."""
@@ -190,6 +192,48 @@ class Objects:
                 "delete", gone[0] if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more", self._connection
             ):
                 obstore.delete(self._store, gone)
+
+
+class OpenObject:
+    """An object as a file: its bytes from the start come in one request; from the first `seek` on, each read asks for its
+    own, which takes the embedded server twice the time.
+    """
+
+    def __init__(self, store: S3Store, connection: Connection, key: str) -> None:
+        self._store, self._connection, self._key = store, connection, key
+        with explained("read", key, connection):
+            self._pieces: Iterator[obstore.Bytes | bytes] = iter(obstore.get(store, key).stream(min_chunk_size=PIECE))
+        self._held = memoryview(b"")
+        self._file: ReadableFile | None = None
+
+    def read(self, size: int = -1, /) -> "bytes | memoryview | obstore.Bytes":
+        """At most `size` bytes from where the last read ended, all that are left if it is below 0; none at the end."""
+        with explained("read", self._key, self._connection):
+            if self._file is not None:
+                return self._file.read(None if size < 0 else size)
+            if size < 0:
+                return b"".join([self._held, *self._pieces])
+            if not self._held:
+                self._held = memoryview(next(self._pieces, b""))
+            piece, self._held = self._held[:size], self._held[size:]
+            return piece
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place, as with any file."""
+        with explained("read", self._key, self._connection):
+            if self._file is None:
+                self._file, self._pieces, self._held = (
+                    obstore.open_reader(self._store, self._key),
+                    iter(()),
+                    memoryview(b""),
+                )
+            return self._file.seek(offset, whence)
+
+    def close(self) -> None:
+        """Let go of the object."""
+        self._pieces, self._held = iter(()), memoryview(b"")
+        if self._file is not None:
+            self._file.close()
 
 
 def _take(pieces: Iterator[bytes], size: int) -> bytes:

@@ -38,6 +38,39 @@ def test_what_is_put_is_read_back(objects: Objects) -> None:
     assert list(objects.list("round")) == []
 
 
+def test_an_object_is_read_from_its_start_and_from_any_place(objects: Objects) -> None:
+    content = bytes(range(256)) * 40_000  # more than is held at once
+    objects.put("opened/object", content)
+    opened = objects.open("opened/object")
+    pieces = []
+    while piece := bytes(opened.read(1_000_003)):
+        pieces.append(piece)
+    assert b"".join(pieces) == content
+    assert opened.seek(-10, 2) == len(content) - 10
+    assert bytes(opened.read(4)) == content[-10:-6]
+    assert opened.seek(7) == 7
+    assert bytes(opened.read(3)) == content[7:10]
+    opened.close()
+    assert bytes(objects.open("opened/object").read()) == content
+    with pytest.raises(ObjectNotFoundError, match="missing/key"):
+        objects.open("missing/key")
+
+
+def test_the_embedded_server_keeps_text_as_it_is(objects: Objects, connection: Connection, tmp_path: Path) -> None:
+    assert connection.data_directory is not None
+    size = _size(connection.data_directory)
+    text = tmp_path / "text.csv"
+    text.write_bytes(b"a,b\n" * (10 * MIB))
+    objects.put("text/single.csv", text.read_bytes()[: 8 * MIB])
+    objects.put_file("text/parts.csv", text)
+    assert _size(connection.data_directory) - size >= 48 * MIB
+    objects.delete(["text/single.csv", "text/parts.csv"])
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def test_a_missing_object_is_named(objects: Objects) -> None:
     for read in (objects.get, lambda key: objects.read_range(key, 0, 1), lambda key: list(objects.stream(key))):
         with pytest.raises(ObjectNotFoundError, match="missing/key"):
