@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         None, ge=1, description="Threads DuckDB may use in one process; unset means one a core."
     )
 
+    time_travel_days: int = Field(
+        30, ge=0, description="Days for which bronze, silver and gold keep the last snapshot of each day."
+    )
     realtime_start: date = Field(default_factory=_start_of_last_year, description="First day with hourly partitions.")
     webhook_url: str | None = Field(None, description="Where the run-failure sensor posts a JSON message.")
     compute_logs: Literal["local", "s3"] = Field(

@@ -7,7 +7,7 @@ bounded whatever the range. A table that is not there yet is made from the first
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,8 +19,10 @@ from pydantic import PrivateAttr
 from lakehouse.assets.partitions import exact_days
 from lakehouse.assets.reporting import numbers, preview, snapshot_text
 from lakehouse.assets.resources import LakeResource
+from lakehouse.assets.specs import SOURCE_KEPT_DAYS
 from lakehouse.engines.duckdb import describe, scan_sql
 from lakehouse.errors import LakehouseError
+from lakehouse.layers.days import to_text
 from lakehouse.layers.gold import among
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
@@ -72,6 +74,10 @@ class LakehouseIOManager(dg.ConfigurableIOManager):
         name = _table_name(context.asset_key)
         column = str((context.definition_metadata or {}).get("partition_column", "dt"))
         _ensure(lake, name, cursor, select, column if days is not None else None)
+        if days is not None and (known := _still_known(context, days)) != days:
+            select, days = f"select * from ({select}) where {among(known, column)}", known
+            if not known:
+                return
         if days is None:
             written = replace_table(lake, name, select, cursor=cursor, sources=sources, run_id=context.run_id)
         else:
@@ -138,6 +144,15 @@ def _days(context: dg.OutputContext) -> list[date] | None:
         return None
     exact = exact_days(context.step_context.dagster_run.tags)
     return exact if exact is not None else [date.fromisoformat(key) for key in context.asset_partition_keys]
+
+
+def _still_known(context: dg.OutputContext, days: Sequence[date]) -> list[date]:
+    """Those of the days that the asset's source still keeps: of others, what was computed in time stays."""
+    kept = (context.definition_metadata or {}).get(SOURCE_KEPT_DAYS)
+    first = datetime.now(UTC).date() - timedelta(days=int(kept)) if kept is not None else date.min
+    if gone := [day for day in days if day < first]:
+        context.log.warning(f"Not computed, for the source keeps no day before {first}: {to_text(gone)}")
+    return [day for day in days if day >= first]
 
 
 def _ensure(lake: Lake, name: str, cursor: duckdb.DuckDBPyConnection, select: str, column: str | None) -> None:

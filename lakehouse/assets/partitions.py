@@ -7,6 +7,7 @@ import dagster as dg
 
 from lakehouse.contracts.model import Contract
 from lakehouse.layers import days as day_sets
+from lakehouse.layers.retention import first_kept
 
 EXACT_TAG = "lakehouse/partitions"
 """A run about days with gaps between them names them here; Dagster itself knows ranges only."""
@@ -50,11 +51,17 @@ def exact_days(tags: Mapping[str, str]) -> list[date] | None:
 
 
 def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None) -> list[date]:
-    """The days that this run is about; those before the stream's history starts are no partitions of it."""
+    """The days that this run is about; those before the stream's history starts are no partitions of it, and those
+    before the first that silver keeps are not computed again, for bronze may hold a part of them only.
+    """
     days = exact_days(context.run.tags)
+    kept = (first_kept(contract, "silver") if contract else None) or date.min
     if days is None:
-        return [date.fromisoformat(key) for key in context.partition_keys]
-    start = contract.history_start if contract else date.min
+        wanted = [date.fromisoformat(key) for key in context.partition_keys]
+        if gone := [day for day in wanted if day < kept]:
+            context.log.warning(f"Not computed, for silver keeps no day before {kept}: {day_sets.to_text(gone)}")
+        return [day for day in wanted if day >= kept]
+    start = max(contract.history_start if contract else date.min, kept)
     return [day for day in days if day >= start]
 
 

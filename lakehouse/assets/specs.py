@@ -13,6 +13,9 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL,
 BATCH_SLACK = timedelta(hours=26)
 """A daily layer is late when a day and two hours have passed without a run."""
 
+SOURCE_KEPT_DAYS = "lakehouse/source_kept_days"
+"""Metadata of an asset whose source is kept for so many days: what it made of older ones is not computed again."""
+
 Columns = Mapping[str, TableSpec]
 """The tables' specs by name."""
 
@@ -43,7 +46,9 @@ def attributes(
         "owners": [f"team:{stream.contract.owner}"],
         "tags": {"layer": layer, **dict.fromkeys(stream.contract.tags, ""), **tags},
         "kinds": set(kinds),
-        "metadata": columns_metadata(table) | {"contract": f"{stream.name} {stream.contract.version}"},
+        "metadata": columns_metadata(table)
+        | {"contract": f"{stream.name} {stream.contract.version}"}
+        | ({SOURCE_KEPT_DAYS: kept} if layer == "gold" and (kept := stream.contract.retention.silver) else {}),
     }
 
 

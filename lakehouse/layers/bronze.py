@@ -26,13 +26,10 @@ from lakehouse.ingest.landing import list_days
 from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.readers import Source, bronze_batches
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.provenance import WITHOUT_ROWS, objects_without_rows
 from lakehouse.layers.writing import commit_files, measure, recomputing
 from lakehouse.storage.commit import files_of, partitions_filter, upload
 from lakehouse.storage.files import NewFile
-
-EMPTY = "lakehouse.objects-without-rows"
-"""Snapshot property: landing objects that were read and had no rows, such as a file with a header alone. No row says
-that they were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
     listed = list_days(lake.objects, stream.name, days[0], days[-1]) if days else {}
     landings = {one.key: one for day, found in listed.items() if day in wanted for one in found}
     held = _held(lake, table, days)
-    known = held | _empty(table)
+    known = held | objects_without_rows(table)
     todo = [one for key, one in sorted(landings.items()) if replace or key not in known]
     found = {day: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for day in days}
     if not todo and not (replace and held):
@@ -80,7 +77,7 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
         removed = files_of(table, touched) if replace else []
         done = commit_files(
             lake, table, added, touched, removed=removed, ledger=by_event_day, run_id=run_id,
-            notes={EMPTY: json.dumps(empty)} if empty else None,
+            notes={WITHOUT_ROWS: json.dumps(empty)} if empty else None,
         )  # fmt: skip
     return Landed(f"bronze.{stream.name}", found, [date.fromisoformat(day) for day in by_event_day], done.snapshot_id)
 
@@ -101,12 +98,7 @@ def held_objects(lake: Lake, table: Table, where: str) -> set[str]:
 
 def taken(lake: Lake, table: Table, days: Sequence[date]) -> set[str]:
     """The landing objects of these days of arrival that bronze has read, those without rows too."""
-    return _held(lake, table, days) | _empty(table)
-
-
-def _empty(table: Table) -> set[str]:
-    said = (s.summary.additional_properties.get(EMPTY, "[]") for s in table.metadata.snapshots if s.summary)
-    return {key for text in said for key in json.loads(text)}
+    return _held(lake, table, days) | objects_without_rows(table)
 
 
 def _objects_in(lake: Lake, paths: Sequence[str]) -> set[str]:

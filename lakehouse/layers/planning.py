@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
-from lakehouse.layers.provenance import computed
+from lakehouse.layers.provenance import computed, emptied, is_day
 from lakehouse.storage.commit import EPOCH, ledger
 
 
@@ -36,11 +36,14 @@ def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]
             if sequence > since:
                 day = EPOCH + timedelta(days=entry.data_file.partition[position])
                 days[day] = max(days.get(day, 0), sequence)
-    # A partition that became empty has no file to say so; the commit that emptied it does.
+    # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.
+    for day, sequence in emptied(table).items():
+        if sequence > since:
+            days[day] = max(days.get(day, 0), sequence)
     for kept in table.metadata.snapshots:
         if (sequence := kept.sequence_number or 0) > since:
             for name in ledger(kept):
-                if _is_day(name):
+                if is_day(name):
                     day = date.fromisoformat(name)
                     days[day] = max(days.get(day, 0), sequence)
     return days
@@ -51,7 +54,3 @@ def stale(source: Table, derived: Table, column: str = "dt", since: int = 0) -> 
     touched: Mapping[date, int] = changed(source, column, since)
     read = computed(derived, ".".join(source.name()), touched)
     return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))
-
-
-def _is_day(name: str) -> bool:
-    return len(name) == 10 and name[4] == "-"

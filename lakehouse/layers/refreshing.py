@@ -9,33 +9,35 @@ from lakehouse.layers.bronze import taken
 from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import changed, stale
-from lakehouse.layers.provenance import computed
-from lakehouse.storage.commit import ledger
+from lakehouse.layers.provenance import computed, held_back
+from lakehouse.layers.retention import first_kept
+from lakehouse.layers.serving import computable_features
 
 SKEW = timedelta(minutes=15)
 """How far apart the clocks of those who store objects may be."""
 
 
 def days_to_refresh(lake: Lake, stream: Stream) -> list[date]:
-    """The days that have to be computed again from silver down, in order: late data, history, and runs that died."""
-    name = stream.name
+    """The days that have to be computed again from silver down, in order: late data, history, and runs that died.
+
+    Never a day before the first that silver keeps: what is left of it in bronze may be a part.
+    """
+    name, first = stream.name, first_kept(stream.contract, "silver")
     bronze, silver = lake.tables.load(f"bronze.{name}"), lake.tables.load(f"silver.{name}")
     days = set(stale(bronze, silver)) - _held_back(lake, stream)
     gold = lake.tables.load(f"gold.{name}_daily")
     days |= set(stale(silver, gold))
     days |= set(stale(gold, lake.tables.load(DAILY_METRICS)))
-    for kind in ("features", "alerts"):
-        days |= set(stale(silver, lake.tables.load(f"serving.{name}_{kind}")))
-    return sorted(days)
+    days |= set(stale(silver, lake.tables.load(f"serving.{name}_alerts")))
+    if features := stale(silver, lake.tables.load(f"serving.{name}_features")):
+        days |= set(computable_features(lake, stream, features))
+    return sorted(day for day in days if first is None or day >= first)
 
 
 def _held_back(lake: Lake, stream: Stream) -> set[date]:
     """Days that the quality gate refused and whose bronze has not changed since: trying again would refuse them again."""
     bronze, quarantine = lake.tables.load(f"bronze.{stream.name}"), lake.tables.load(f"quarantine.{stream.name}")
-    newest: dict[str, bool] = {}
-    for snapshot in sorted(quarantine.metadata.snapshots, key=lambda s: s.sequence_number or 0):
-        newest |= {day: bool(row.get("held_back")) for day, row in ledger(snapshot).items()}
-    held = {date.fromisoformat(day) for day, refused in newest.items() if refused}
+    held = held_back(quarantine)
     if not held:
         return held
     touched, read = changed(bronze), computed(quarantine, f"bronze.{stream.name}", held)

@@ -1,7 +1,7 @@
 """Serving: what people and programs read beside tables: unified days, alerts, dashboards and features as objects."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -15,6 +15,7 @@ from lakehouse.engines.duckdb import bind, scan_sql
 from lakehouse.layers.gold import among, metrics_sql
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
+from lakehouse.layers.retention import first_kept
 from lakehouse.layers.views import unified_sql
 from lakehouse.layers.writing import Written, replace_days
 
@@ -111,11 +112,25 @@ def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: 
 
 def feature_days(lake: Lake, stream: Stream, touched: Sequence[date]) -> list[date]:
     """The days whose features look at a touched day: these themselves, and later ones within 30 days that exist."""
+    later = {
+        day for day in _days_with_features(lake, stream) for moved in touched if 0 < (day - moved).days < WINDOW_DAYS
+    }
+    return computable_features(lake, stream, later | set(touched))
+
+
+def computable_features(lake: Lake, stream: Stream, days: Iterable[date]) -> list[date]:
+    """Those of the days whose features don't look back on days that silver has let go of, or that have none yet."""
+    first = first_kept(stream.contract, "silver")
+    if first is None:
+        return sorted(days)
+    known = _days_with_features(lake, stream)
+    return sorted(day for day in days if day - timedelta(days=WINDOW_DAYS - 1) >= first or day not in known)
+
+
+def _days_with_features(lake: Lake, stream: Stream) -> set[date]:
     scan = scan_sql(lake.tables.load(f"serving.{stream.name}_features"))
     with lake.engine.cursor() as cursor:
-        existing = [day for (day,) in cursor.execute(f"select distinct dt from {scan}").fetchall()]
-    later = {day for day in existing for moved in touched if 0 < (day - moved).days < WINDOW_DAYS}
-    return sorted(later | set(touched))
+        return {day for (day,) in cursor.execute(f"select distinct dt from {scan}").fetchall()}
 
 
 def _unified(lake: Lake, stream: Stream, days: Sequence[date]) -> str:

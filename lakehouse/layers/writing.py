@@ -15,24 +15,27 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from lakehouse.engines.duckdb import copy_to_files
 from lakehouse.errors import CommitConflictError
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.provenance import SOURCES, carry
+from lakehouse.layers.provenance import SOURCES, carried
 from lakehouse.storage.commit import (
     Committed,
     commit,
     discard,
-    expirable,
-    expire,
     files_of,
     partitions_filter,
     upload,
 )
 from lakehouse.storage.files import NewFile, Value
+from lakehouse.storage.snapshots import expirable, expire
 
 T = TypeVar("T")
 
 ATTEMPTS = 8
 """How often a partition that others also write is computed before its run fails."""
 
+KEPT = 48
+"""Snapshots that every table keeps, whatever their age."""
+
+SNAPSHOTS_KEPT = "lakehouse.snapshots-kept"
 LEDGER = "lakehouse.ledger"
 RUN_ID = "lakehouse.run-id"
 
@@ -171,11 +174,20 @@ def commit_files(
     except CommitConflictError:
         discard(lake.connection, added)
         raise
-    kept = table.properties.get("lakehouse.snapshots-kept")
-    if kept and (old := expirable(table, int(kept))):
-        carry(table, old)
-        expire(table, old)
+    expire_old(lake, table)
     return done
+
+
+def expire_old(lake: Lake, table: Table, *, at_least: int | None = None) -> int:
+    """Let old snapshots go, what they say being carried; how many went.
+
+    Little and often, for a commit reads and writes the whole list. Tables committed every few minutes say how many they
+    keep; the others also keep the last one of each day for time travel.
+    """
+    often = table.properties.get(SNAPSHOTS_KEPT)
+    days = 0 if often else lake.settings.time_travel_days
+    old = expirable(table, int(often or KEPT), days=days, at_least=at_least)
+    return len(old) if old and expire(table, old, carried(table, old)) else 0
 
 
 def measure(files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1) -> dict[Value, dict[str, int]]:

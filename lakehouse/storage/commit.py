@@ -34,7 +34,6 @@ from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
 
 UPLOADS_AT_ONCE = 8
-EXPIRE_AT_LEAST = 12
 EPOCH = date(1970, 1, 1)
 VALUES_PER_PREDICATE = 150
 """Iceberg's evaluators take a set of more than 200 values for "might match anything"."""
@@ -189,19 +188,3 @@ def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
         by_bucket.setdefault(url.netloc, []).append(url.path.lstrip("/"))
     for bucket, keys in by_bucket.items():
         Objects.from_connection(replace(connection, bucket=bucket)).delete(keys)
-
-
-def expirable(table: Table, kept: int) -> list[Snapshot]:
-    """The oldest snapshots beyond `kept` that nothing refers to, once there are enough of them to be worth a commit."""
-    snapshots = sorted(table.metadata.snapshots, key=lambda s: s.timestamp_ms)
-    protected = {ref.snapshot_id for ref in table.metadata.refs.values()}
-    old = [s for s in snapshots[: max(0, len(snapshots) - kept)] if s.snapshot_id not in protected]
-    return old if len(old) >= EXPIRE_AT_LEAST else []
-
-
-def expire(table: Table, old: Iterable[Snapshot]) -> None:
-    """Drop these snapshots; few at a time, each is cheap."""
-    try:
-        table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
-    except CommitFailedException:
-        return  # another commit was in between; the next one expires them

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import datetime
 from typing import Any
 
 from filelock import FileLock
@@ -129,3 +130,17 @@ def _explained(key: str, connection: Connection) -> Iterator[None]:
         raise failed(what, connection, str(problem)) from problem
     except BotoCoreError as problem:
         raise failed(what, connection, str(problem)) from problem
+
+
+def abort_uploads(connection: Connection, before: datetime, *, dry_run: bool = False) -> int:
+    """Abort uploads into the connection's bucket that were begun before then; how many there were.
+
+    Raises what Objects raises.
+    """
+    with _explained("unfinished uploads", connection):
+        client = _client(connection)
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=connection.bucket)
+        old = [one for page in pages for one in page.get("Uploads", ()) if one["Initiated"] < before]
+        for one in [] if dry_run else old:
+            client.abort_multipart_upload(Bucket=connection.bucket, Key=one["Key"], UploadId=one["UploadId"])
+    return len(old)

@@ -8,7 +8,7 @@ import pytest
 from lakehouse.layers import bronze, serving
 from lakehouse.layers.planning import changed, sequence_of, stale
 from lakehouse.layers.refreshing import new_files
-from lakehouse.storage import commit
+from lakehouse.storage import snapshots
 from lakehouse_tests.layers.own import Own, noon, payment, span
 
 FIRST = date(2017, 5, 1)
@@ -95,7 +95,7 @@ def test_a_day_of_quarantine_alone_is_computed_once(own: Own) -> None:
 def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
     fresh: Own, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "EXPIRE_AT_LEAST", 1)
+    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 1)
     table = f"serving.{fresh.name}_alerts"
     with fresh.lake.tables.load(table).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
@@ -108,7 +108,7 @@ def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
 
 
 def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commit, "EXPIRE_AT_LEAST", 2)
+    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 2)
     name = f"realtime.{own.name}"
     with own.lake.tables.load(name).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "3"})

@@ -1,0 +1,92 @@
+"""What nothing refers to goes, once it is old enough to be nobody's; what a snapshot names stays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlparse
+
+import pytest
+
+from lakehouse.layers.writing import expire_old
+from lakehouse.maintenance.budget import Budget
+from lakehouse.maintenance.compaction import compact
+from lakehouse.maintenance.orphans import reachable, remove_orphans, remove_uploads
+from lakehouse.storage.multipart import _client
+from lakehouse.storage.objects import Objects
+from lakehouse_tests.layers.own import Own, noon, payment
+
+DAY = date(2018, 6, 1)
+NOW = timedelta(0)
+SOON = timedelta(seconds=-5)
+"""An age that everything has: storage's clock has whole seconds."""
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    own = make_stream()
+    for minute in range(4):
+        own.land([payment(f"e{minute}", noon(DAY))], noon(DAY) + timedelta(minutes=minute))
+        own.bronze(DAY)
+    return own
+
+
+def _objects(own: Own) -> Objects:
+    bucket = urlparse(own.lake.tables.load(f"bronze.{own.name}").location()).netloc
+    return Objects.from_connection(replace(own.lake.connection, bucket=bucket))
+
+
+def _files(own: Own) -> set[str]:
+    folder = f"bronze/{own.name}"
+    found = {info.key for info in _objects(own).list(folder)}
+    return {key for key in found if key.endswith((".parquet", ".avro", ".json"))}
+
+
+def _keys(own: Own) -> set[str]:
+    return {urlparse(path).path.lstrip("/") for path in reachable(own.lake.tables.load(f"bronze.{own.name}"))}
+
+
+def test_what_a_dead_run_has_uploaded_goes_when_it_is_old_and_nothing_else(own: Own) -> None:
+    name = f"bronze.{own.name}"
+    left = f"bronze/{own.name}/data/arrival_dt={DAY}/dt={DAY}/left.parquet"
+    neighbour = f"bronze/{own.name}0/data/left.parquet"
+    for key in (left, neighbour):
+        _objects(own).put(key, b"rows")
+    before = _files(own)
+    assert remove_orphans(own.lake, name).files == 0, "a running write may commit it yet"
+    assert remove_orphans(own.lake, name, age=SOON, dry_run=True).files == 1
+    assert _files(own) == before
+    done = remove_orphans(own.lake, name, age=SOON)
+    assert (done.files, done.bytes) == (1, 4)
+    assert before - _files(own) == {left}
+    assert _objects(own).head(neighbour) is not None, "another table's folder may begin with the same letters"
+    assert own.ask("select count(*) from {bronze}") == [(4,)]
+
+
+def test_the_files_of_expired_snapshots_go_and_every_kept_version_can_be_read(own: Own) -> None:
+    name = f"bronze.{own.name}"
+    compact(own.lake, name, Budget(), quiet=NOW)
+    assert remove_orphans(own.lake, name, age=SOON).files == 0, "the past still needs the small files"
+    table = own.lake.tables.load(name)
+    with table.transaction() as change:
+        change.set_properties({"lakehouse.snapshots-kept": "2"})
+    assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 3
+    remove_orphans(own.lake, name, age=SOON)
+    assert _files(own) == _keys(own)
+    kept = own.lake.tables.load(name)
+    counts = [len(kept.scan(snapshot_id=snapshot.snapshot_id).to_arrow()) for snapshot in kept.metadata.snapshots]
+    assert counts == [4, 4]
+
+
+def test_uploads_that_nobody_finished_are_aborted(own: Own) -> None:
+    client: Any = _client(own.lake.connection)
+    bucket = own.lake.connection.bucket
+    client.create_multipart_upload(Bucket=bucket, Key=f"incoming/{own.name}/half.csv")
+
+    def unfinished() -> int:
+        return sum(own.name in one["Key"] for one in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))
+
+    remove_uploads(own.lake)
+    assert unfinished() == 1
+    remove_uploads(own.lake, now=datetime.now(UTC) + timedelta(days=2))
+    assert unfinished() == 0
