@@ -142,6 +142,17 @@ def send(
     send_files(stream, paths, rate, as_json=as_json)
 
 
+@app.command()
+def kinesis(
+    once: Annotated[bool, typer.Option("--once", help="End when everything there is has been read.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read the Kinesis streams of LAKEHOUSE_KINESIS into landing; `up` does so when it is set."""
+    from lakehouse.commands.kinesis import read_streams
+
+    read_streams(once=once, as_json=as_json)
+
+
 keys = typer.Typer(help="API keys of the HTTP server.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 

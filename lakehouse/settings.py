@@ -74,6 +74,17 @@ class Settings(BaseSettings):
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )
 
+    kinesis: dict[str, str] = Field(
+        {},
+        description="Kinesis data streams to read, as JSON: the name or ARN of each, by the stream that its events are of.",
+    )
+    kinesis_poll_ms: int = Field(
+        1000,
+        ge=200,
+        le=60_000,
+        description="Milliseconds between two looks at a Kinesis shard that is read to its newest.",
+    )
+
     http_host: str = Field(
         "127.0.0.1", description="Address the HTTP server listens on; off loopback every request needs an API key."
     )

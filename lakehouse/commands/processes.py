@@ -37,7 +37,12 @@ def start(*, detach: bool, page: bool) -> None:
         supervisor.stop(settings)  # what a killed `up` has left
         with instance(settings) as history:
             fail_leftovers(history)
-        programs = [_http(settings), _serving(settings), *supervisor.dagster_programs(settings, page=page)]
+        programs = [
+            _http(settings),
+            *_kinesis(settings),
+            _serving(settings),
+            *supervisor.dagster_programs(settings, page=page),
+        ]
         Supervisor(settings, programs, _say_where).run()
     finally:
         server.stop(settings)
@@ -65,6 +70,11 @@ def _serving(settings: Settings) -> Program:
         [sys.executable, "-m", "lakehouse.serving.api"],
         answers=lambda: (one := serving.running(settings)) is not None and process.answers(one),
     )
+
+
+def _kinesis(settings: Settings) -> list[Program]:
+    """What reads Kinesis, when there is something to read."""
+    return [Program("kinesis", [sys.executable, "-m", "lakehouse", "kinesis"])] if settings.kinesis else []
 
 
 def _detach(settings: Settings, page: bool) -> None:

@@ -33,11 +33,13 @@ __all__ = [
     "days_landed",
     "hours_landed",
     "land",
+    "land_under",
     "list_day",
     "list_days",
     "list_hour",
     "list_incoming",
     "list_realtime_day",
+    "packed_key",
     "upload",
 ]
 
@@ -66,6 +68,15 @@ def land(objects: Objects, stream: str, lines: bytes, *, now: datetime | None = 
     return LandingObject(key, stream, at, len(lines))
 
 
+def land_under(objects: Objects, key: str, content: bytes) -> bool:
+    """Store lines under a landing key that was settled beforehand; one that ends in `.zst` is compressed.
+
+    False when there is an object under it: then whoever settled the key has stored the same lines. Raises what
+    Objects.put raises, and then doing it again is safe.
+    """
+    return objects.put(key, _compressed(content) if key.endswith(".zst") else content, if_absent=True)
+
+
 class AsyncLanding:
     """`land` for an event loop: the same names, the same promises."""
 
@@ -81,8 +92,8 @@ class AsyncLanding:
         """
         key = realtime_key(stream, at, _writer(os.getpid()), next(_numbers))
         content = b"".join(lines)
-        if len(content) >= COMPRESSED_FROM:
-            key, content = f"{key}.zst", await asyncio.to_thread(_compressed, content)
+        if (packed := packed_key(key, len(content))) != key:
+            key, content = packed, await asyncio.to_thread(_compressed, content)
         try:
             with explained("write", key, self._connection):
                 await obstore.put_async(self._store, key, content, mode="create", use_multipart=False)
@@ -90,6 +101,11 @@ class AsyncLanding:
             if await asyncio.to_thread(self._objects.get, key) != content:
                 raise StorageUnavailableError(f"Another writer took the key {key}; land the events again.") from problem
         return LandingObject(key, stream, at.astimezone(UTC), len(content))
+
+
+def packed_key(key: str, size: int) -> str:
+    """The key under which so many bytes land: that of a compressed object when it is worth it."""
+    return f"{key}.zst" if size >= COMPRESSED_FROM else key
 
 
 def _compressed(content: bytes) -> bytes:

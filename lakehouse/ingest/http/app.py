@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from litestar import Litestar
@@ -27,6 +28,7 @@ from lakehouse.ingest.http.idempotency import Answers, expire
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.metrics import Metrics
 from lakehouse.ingest.http.problems import HANDLERS
+from lakehouse.ingest.kinesis import status as kinesis
 from lakehouse.ingest.landing import PATIENCE, AsyncLanding
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
@@ -49,7 +51,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     connection = server.connection(settings)
     streams = discover(settings.streams)
     store = open_store(connection, PATIENCE)
-    metrics = Metrics()
+    metrics = Metrics(partial(kinesis.metrics, settings))
     access = Access(Keys(path_of(settings)), required=needs_keys(settings))
     buffer = Buffer(settings.http_buffer_mb << 20, metrics)
     commit = GroupCommit(

@@ -1,6 +1,7 @@
 """What the server counts, as Prometheus reads it; of several processes, the sum."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,9 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 class Metrics:
     """The counters of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Callable[[], bytes] = bytes) -> None:
+        """`beside` gives what other programs of this lakehouse have counted, in Prometheus' format."""
+        self._beside = beside
         if FOLDER in os.environ:
             forget_dead(Path(os.environ[FOLDER]))
         registry = CollectorRegistry()
@@ -62,10 +65,10 @@ class Metrics:
     def text(self) -> bytes:
         """All processes' counters in Prometheus' text format, https://prometheus.io/docs/instrumenting/exposition_formats/."""
         if FOLDER not in os.environ:
-            return generate_latest(self._registry)
+            return generate_latest(self._registry) + self._beside()
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, os.environ[FOLDER])  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(registry) + self._beside()
 
 
 def forget_dead(folder: Path) -> None:
