@@ -242,6 +242,14 @@ def bench_backfill(
     backfill_figures(rows)
 
 
+@bench.command("launcher")
+def bench_launcher(runs: Annotated[int, typer.Option(min=1, help="So many each way.")] = 10) -> None:
+    """From asking for a run to its first step, warm and by Dagster's default."""
+    from lakehouse.commands.bench import launcher_figures
+
+    launcher_figures(runs)
+
+
 def seconds(duration: str) -> float | None:
     """A duration such as `30s` or `5m` in seconds; None for `infinite`. Raises typer.BadParameter."""
     if duration == "infinite":

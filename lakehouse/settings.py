@@ -84,6 +84,9 @@ class Settings(BaseSettings):
         le=60_000,
         description="Milliseconds between two looks at a Kinesis shard that is read to its newest.",
     )
+    warm_runs: bool = Field(
+        True, description="Keep a process from which Dagster's runs are forked, so that they start at once (Linux)."
+    )
 
     http_host: str = Field(
         "127.0.0.1", description="Address the HTTP server listens on; off loopback every request needs an API key."

@@ -40,6 +40,11 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
+def warm_state(settings: Settings) -> Path:
+    """Where the process that runs are forked from says how to reach it."""
+    return settings.root / "dagster" / "warm.json"
+
+
 def instance(settings: Settings) -> DagsterInstance:
     """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
     return DagsterInstance.from_config(str(dagster_home(settings)))
@@ -65,6 +70,7 @@ def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
             "config": {"base_dir": str(home / "history")},
         },
         "compute_logs": _compute_logs(settings, home),
+        **({"run_launcher": _warm_launcher(settings)} if settings.warm_runs else {}),
         "run_queue": {"dequeue_interval_seconds": 1},
         # No default pool limit: a pool holds nobody up until somebody gives it a limit.
         "concurrency": {"runs": _run_limits()},
@@ -92,6 +98,14 @@ def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
     return {"module": "dagster_aws.s3.compute_log_manager", "class": "S3ComputeLogManager", "config": config}
 
 
+def _warm_launcher(settings: Settings) -> dict[str, Any]:
+    return {
+        "module": "lakehouse.automation.launcher",
+        "class": "WarmRunLauncher",
+        "config": {"state": str(warm_state(settings))},
+    }
+
+
 def _run_limits() -> dict[str, Any]:
     return {
         # One for each cadence: realtime, batch, serving. More only share two cores and their memory.
@@ -110,7 +124,7 @@ def _run_monitoring() -> dict[str, Any]:
         "poll_interval_seconds": 30,
         "start_timeout_seconds": 180,
         "cancel_timeout_seconds": 60,
-        # Dagster's local launcher can't ask whether a worker lives, so this alone ends a run whose machine went away.
+        # Ends a run that hangs, or whose machine went away; one whose process is gone is seen at the next poll.
         "max_runtime_seconds": 6 * 3600,
         "free_slots_after_run_end_seconds": 60,
     }

@@ -11,9 +11,6 @@ if TYPE_CHECKING:
 
 STREAM_TAG = "lakehouse/stream"
 
-PROCESS_TAG = "lakehouse/process"
-"""Host and process of a run that a command executes itself, so that one whose process died can be told."""
-
 REALTIME, BRONZE, REFRESH, BATCH, SERVING = "realtime", "bronze", "refresh", "batch_daily", "serving"
 
 

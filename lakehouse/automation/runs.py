@@ -1,16 +1,17 @@
 """Runs that this process executes itself, recorded in the lakehouse's Dagster history like any other."""
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from uuid import uuid4
 
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.automation.instance import environment, instance, lane
-from lakehouse.automation.jobs import BRONZE, PROCESS_TAG, REFRESH, stream_keys
+from lakehouse.automation.jobs import BRONZE, REFRESH, stream_keys
+from lakehouse.automation.workers import process_tag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.lake import Lake
@@ -45,11 +46,13 @@ class Runner:
 
     def run(self, job: str, tags: Mapping[str, str], keys: Sequence[dg.AssetKey] | None = None) -> RunOutcome:
         """Execute a job for the partitions that its tags name; a failed step is told, not raised."""
+        run_id = str(uuid4())
         with instance(self._lake.settings) as history:
             done = self._definitions.resolve_job_def(job).execute_in_process(
                 instance=history,
                 asset_selection=list(keys) if keys is not None else None,
-                tags={**tags, PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"},
+                run_id=run_id,
+                tags={**tags, **process_tag(run_id)},
                 run_config=_QUIET,
                 raise_on_error=False,
             )

@@ -220,11 +220,8 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
     workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     python = [sys.executable, "-m"]
     programs = [
-        Program(
-            "code-server",
-            [*python, "dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(code_port)],
-            answers=lambda: listens(code_port),
-        ),
+        code_server_program(code_port),
+        *([warm_program()] if settings.warm_runs and sys.platform == "linux" else []),
         Program("daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)]),
     ]
     if page:
@@ -238,6 +235,20 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
             )
         )
     return programs
+
+
+def code_server_program(port: int) -> Program:
+    """The process that holds the definitions for the daemon and the page."""
+    words = ["dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    return Program("code-server", [sys.executable, "-m", *words], answers=lambda: listens(port))
+
+
+def warm_program() -> Program:
+    """The process that runs are forked from. Nobody waits for it: until it is there runs start without it.
+
+    Elsewhere than on Linux a fork may not use what its parent has loaded.
+    """
+    return Program("warm-runs", [sys.executable, "-m", "lakehouse.automation.warm"])
 
 
 def listens(port: int) -> bool:

@@ -29,6 +29,13 @@ def backfill_figures(rows: int) -> None:
     _print(backfill.measure(rows))
 
 
+def launcher_figures(runs: int) -> None:
+    """Measure how soon a run begins, forked from the warm process and by Dagster's default."""
+    from lakehouse.bench import launcher
+
+    _print(launcher.measure(runs))
+
+
 def _print(figures: Iterable[Figure]) -> None:
     for figure in figures:
         print_json(figure)
