@@ -1,33 +1,59 @@
 """Many texts of times checked at once. Only the plainest forms are known here; what else is a time, SQL says."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 SHAPE = "dddd-dd-ddTdd:dd:dd"
-MONTH, DAY, HOUR, MINUTE, SECOND = 5, 8, 11, 14, 17
-YEAR_DIGITS = 4
+PLACES = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))
+"""Of year, month, day, hour, minute and second in the text: the first digit, and how many."""
+LOWEST = np.array([1, 1, 1, 0, 0, 0])
+HIGHEST = np.array([9999, 12, 31, 23, 59, 59])
+YEAR, MONTH, DAY = range(3)
+IN_EVERY_MONTH = 28
 NINE = 9
 
-Digits = NDArray[np.uint8]
+ORDER = np.array([12 * 31 * 86_400, 31 * 86_400, 86_400, 3600, 60, 1], float)
+"""What makes one number of a time, the larger the later it is."""
 
 
-def are_times(texts: Sequence[str]) -> bool:
-    """Whether all of these are times `2025-11-20T14:15:00[.123456]Z`, all written in one of its forms.
+def range_of_times(texts: Sequence[str]) -> tuple[float, float] | None:
+    """When the first and the last of these times are, as `place_of` says it; None where not all are surely times.
 
-    A fraction has up to six digits, `Z` may be missing, a blank may stand for the `T`. False may mean yet another form.
+    They are times `2025-11-20T14:15:00[.123456]Z`, all written in one of its forms: a fraction has up to six digits, `Z`
+    may be missing, a blank may stand for the `T`. None may mean yet another form.
     """
     shape = _shape(texts[0])
-    joined = "\n".join(texts) + "\n"
-    if shape is None or not joined.isascii() or len(joined) != len(texts) * len(shape):
-        return False
-    characters = np.frombuffer(joined.encode(), np.uint8).reshape(len(texts), len(shape))
-    lowest = np.frombuffer(shape.replace("d", "0").encode(), np.uint8)
-    above: Digits = characters - lowest
-    span = np.array([NINE if sign == "d" else 0 for sign in shape], np.uint8)
-    return bool((above <= span).all()) and _on_the_calendar(above, texts) and _on_the_clock(above)
+    joined = ("\n".join(texts) + "\n").encode()
+    if shape is None or len(joined) != len(texts) * len(shape):
+        return None
+    characters = np.frombuffer(joined, np.uint8).reshape(len(texts), len(shape))
+    digits = characters - np.frombuffer(shape.replace("d", "0").encode(), np.uint8)
+    if (digits > np.array([NINE if sign == "d" else 0 for sign in shape], np.uint8)).any():
+        return None
+    numbers = digits[:, : len(SHAPE)].astype(float) @ _WEIGHTS
+    if (numbers < LOWEST).any() or (numbers > HIGHEST).any() or not _are_days(numbers[:, : DAY + 1]):
+        return None
+    places = numbers @ ORDER
+    return float(places.min()), float(places.max())
+
+
+def place_of(time: datetime) -> float:
+    """Where a time lies among others, whatever its fraction of a second."""
+    return float(np.array([time.year, time.month, time.day, time.hour, time.minute, time.second]) @ ORDER)
+
+
+def _weights() -> NDArray[np.float64]:
+    """What a time's digits are multiplied by to give its six numbers."""
+    found = np.zeros((len(SHAPE), len(PLACES)))
+    for column, (first, count) in enumerate(PLACES):
+        found[first : first + count, column] = 10.0 ** np.arange(count - 1, -1, -1)
+    return found
+
+
+_WEIGHTS = _weights()
 
 
 def _shape(text: str) -> str | None:
@@ -41,27 +67,14 @@ def _shape(text: str) -> str | None:
     return SHAPE.replace("T", between) + ("." + "d" * (len(fraction) - 1) if fraction else "") + zone + "\n"
 
 
-def _two(digits: Digits, first: int) -> Digits:
-    number: Digits = digits[:, first] * np.uint8(10) + digits[:, first + 1]
-    return number
+def _are_days(numbers: NDArray[np.float64]) -> bool:
+    late = numbers[numbers[:, DAY] > IN_EVERY_MONTH]
+    return not len(late) or all(_exists(*map(int, day)) for day in set(map(tuple, late.tolist())))
 
 
-def _on_the_calendar(digits: Digits, texts: Sequence[str]) -> bool:
-    month, day = _two(digits, MONTH), _two(digits, DAY)
-    if not digits[:, :YEAR_DIGITS].any(axis=1).all():
-        return False
-    if not ((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all():
-        return False
-    return all(_exists(text) for text in {texts[place][:10] for place in np.flatnonzero(day > 28).tolist()})
-
-
-def _exists(day: str) -> bool:
+def _exists(year: int, month: int, day: int) -> bool:
     try:
-        date.fromisoformat(day)
+        date(year, month, day)
     except ValueError:
         return False
     return True
-
-
-def _on_the_clock(digits: Digits) -> bool:
-    return bool(((_two(digits, HOUR) < 24) & (_two(digits, MINUTE) < 60) & (_two(digits, SECOND) < 60)).all())

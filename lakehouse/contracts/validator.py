@@ -6,8 +6,9 @@ asks judges the lines that are not sure with that SQL, whose reasons are then th
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
+from itertools import chain, filterfalse
 from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -19,15 +20,17 @@ from numpy.typing import NDArray
 
 from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field
 from lakehouse.contracts.sql import literal
-from lakehouse.contracts.times import are_times
+from lakehouse.contracts.times import place_of, range_of_times
 
-QUOTE, BACKSLASH, NEWLINE, OPENING, CLOSING = b'"\\\n{}'
+QUOTE, BLANK, NEWLINE, OPENING, CLOSING, BRACKET = b'" \n{}['
 SURE_CHARACTERS = MAX_TEXT_BYTES // 4
 """A text of so many characters is not too long, whatever they are."""
+SURE_DEPTH = 100
+"""So many brackets on a line are surely not nested too deeply."""
 TOGETHER = 32
 """How many lines are tried at once when not all can be proved: a bad one takes so many to the slow judge."""
 REMEMBERED = 10_000
-"""How many texts are remembered to match a pattern."""
+"""How many texts are remembered to be good."""
 
 Check: TypeAlias = "Callable[[list[Any], datetime], int | None]"
 """Of a column of decoded values and the arrival: how many quotes stand around and in the values; None when not sure."""
@@ -37,35 +40,22 @@ class Validator:
     """Judges the lines of one contract. For one thread at a time."""
 
     def __init__(self, contract: Contract) -> None:
-        self._contract = contract
-        self._columns = [_Column(contract, field) for field in contract.fields]
-        # A required field has a column that is always there, so those come first: msgspec wants no default before.
-        ordered = sorted(self._columns, key=lambda column: column.optional)
-        struct = msgspec.defstruct(
-            "Event",
-            [column.definition for column in ordered],
-            rename={column.attribute: column.source for column in ordered},
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        self._decoder = msgspec.json.Decoder(struct)
+        self._forms = [_Form(contract, "source")]
+        if any(field.source != field.name for field in contract.fields):
+            self._forms.append(_Form(contract, "name"))
 
     def proven(self, lines: bytes, arrived_at: datetime) -> int:
         """The number of lines, each ending in a newline, if every one is surely a valid event; else 0.
 
         `arrived_at` is when they arrive, aware.
         """
-        characters = np.frombuffer(lines, np.uint8)
-        count = _objects_a_line(characters)
-        if not count or (BACKSLASH in characters and b"\\u00" in lines):
+        count = _objects_a_line(np.frombuffer(lines, np.uint8))
+        if not count or (b"\\" in lines and b"\\u00" in lines):
             return 0  # such an escape is a NUL that no field may hold, or a quote that is not counted below
-        try:
-            events = self._decoder.decode_lines(lines)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return 0
-        if len(events) != count or self._quotes(events, arrived_at) != np.count_nonzero(characters == QUOTE):
-            return 0
-        return count
+        proved = any(form.proves(lines, count, arrived_at) for form in self._forms) or any(
+            form.proves_with_others(lines, count, arrived_at) for form in self._forms
+        )
+        return count if proved else 0
 
     def unproven(self, lines: Sequence[bytes], arrived_at: datetime) -> list[int]:
         """The places of the lines, without their line ends, that are not surely valid; some of them may well be."""
@@ -75,19 +65,6 @@ class Validator:
             if not self.proven(b"\n".join(part) + b"\n", arrived_at):
                 found += range(start, start + len(part))
         return found
-
-    def _quotes(self, events: list[Any], arrived_at: datetime) -> int | None:
-        """How many quotes these events are written with when no field is repeated; None when a value is not sure.
-
-        A repeated field shows by its quotes alone, for the last of them wins in decoding.
-        """
-        quotes = 0
-        for column in self._columns:
-            found = column.quotes(events, arrived_at)
-            if found is None:
-                return None
-            quotes += found
-        return quotes
 
 
 def _objects_a_line(characters: NDArray[np.uint8]) -> int:
@@ -103,11 +80,87 @@ def _objects_a_line(characters: NDArray[np.uint8]) -> int:
     return len(ends) if opened and (characters[ends - 1] == CLOSING).all() else 0
 
 
+def _count_quotes(text: bytes) -> int:
+    # Many times faster than bytes.count for a character that is everywhere.
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == QUOTE))
+
+
+class _Form:
+    """Events whose fields go by the names that the contract's own fields have, or those that they have at the source."""
+
+    def __init__(self, contract: Contract, naming: Literal["source", "name"]) -> None:
+        self._columns = [_Column(contract, field) for field in contract.fields]
+        # A required field has a column that is always there, so those come first: msgspec wants no default before.
+        ordered = sorted(self._columns, key=lambda column: column.optional)
+        fields = [column.definition for column in ordered]
+        names = {f"f_{field.name}": str(getattr(field, naming)) for field in contract.fields}
+        exact = msgspec.defstruct("Event", fields, rename=names, forbid_unknown_fields=True, gc=False)
+        open_to_others = msgspec.defstruct("Event", fields, rename=names, gc=False)
+        self._decoder = msgspec.json.Decoder(exact)
+        self._of_known = msgspec.json.Decoder(open_to_others)
+        self._of_all = msgspec.json.Decoder(dict[str, msgspec.Raw])
+        self._other_names = {name for field in contract.fields for name in (field.name, field.source)} - {
+            *names.values()
+        }
+
+    def proves(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
+        """Whether these are so many valid events without a field that the contract does not know."""
+        try:
+            events = self._decoder.decode_lines(lines)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+        # A repeated field shows by its quotes alone, for the last of them wins in decoding.
+        return len(events) == count and self._quotes(events, b"\\" in lines, arrived_at) == _count_quotes(lines)
+
+    def proves_with_others(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
+        """Whether these are so many valid events, whatever other fields they have."""
+        if not _is_plain(lines, count):
+            return False
+        try:
+            events = self._of_known.decode_lines(lines)
+            members = self._of_all.decode_lines(lines)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        if len(events) != count or self._quotes(events, True, arrived_at) is None:
+            return False
+        if not self._other_names.isdisjoint(chain.from_iterable(members)):
+            return False  # a field under either of its names
+        quotes = 2 * sum(map(len, members)) + _count_quotes(b"".join(chain.from_iterable(map(dict.values, members))))
+        return quotes == _count_quotes(lines)
+
+    def _quotes(self, events: list[Any], escapes: bool, arrived_at: datetime) -> int | None:
+        """How many quotes these events are written with when no field is repeated; None when a value is not sure.
+
+        `escapes` says whether there may be some within texts.
+        """
+        quotes = 0
+        for column in self._columns:
+            found = column.quotes(events, escapes, arrived_at)
+            if found is None:
+                return None
+            quotes += found
+        return quotes
+
+
+def _is_plain(lines: bytes, count: int) -> bool:
+    """Whether what msgspec passes over is sound too: UTF-8 without control characters and halves of pairs, not deep."""
+    characters = np.frombuffer(lines, np.uint8)
+    if b"\\u" in lines or np.count_nonzero(characters < BLANK) != count:
+        return False
+    opening = np.flatnonzero((characters == BRACKET) | (characters == OPENING))
+    up_to_line_end = np.searchsorted(opening, np.flatnonzero(characters == NEWLINE))
+    if np.diff(up_to_line_end, prepend=0).max() > SURE_DEPTH:
+        return False
+    try:
+        return lines.isascii() or bool(lines.decode())
+    except UnicodeDecodeError:
+        return False
+
+
 class _Column:
     """One field of many events at once."""
 
     def __init__(self, contract: Contract, field: Field) -> None:
-        self.source = field.source
         self.attribute = f"f_{field.name}"  # no field's name is a keyword or a method then
         self.optional = not field.required
         self._get = attrgetter(self.attribute)
@@ -123,20 +176,33 @@ class _Column:
             return (self.attribute, msgspec.Raw, msgspec.Raw())
         return (self.attribute, self._type | None | msgspec.UnsetType, msgspec.UNSET)
 
-    def quotes(self, events: list[Any], arrived_at: datetime) -> int | None:
+    def quotes(self, events: list[Any], escapes: bool, arrived_at: datetime) -> int | None:
         """How many quotes the field is written with in all of the events; None when a value is not surely valid."""
+        if self._check is _texts and not self.optional and not escapes:
+            return 4 * len(events)
         values = list(map(self._get, events))
         members = len(values)
         if self.optional:
-            absent, null = (b"", b"null") if self._is_raw else (msgspec.UNSET, None)
-            if self._is_raw:
-                values = list(map(bytes, values))
-            unset = values.count(absent)
-            members -= unset
-            if unset or null in values:
-                values = [value for value in values if value != absent and value != null]
-        quotes = self._check(values, arrived_at) if values else 0
+            values, members = self._present(values)
+        if not values:
+            return 2 * members
+        quotes = 2 * len(values) if self._check is _texts and not escapes else self._check(values, arrived_at)
         return None if quotes is None else 2 * members + quotes
+
+    def _present(self, values: list[Any]) -> tuple[list[Any], int]:
+        """The values that are none of absent and null, and how many are not absent."""
+        if self._is_raw:
+            values = list(map(bytes, values))
+            present = [value for value in values if value not in (b"", b"null")]
+            return present, len(values) - values.count(b"")
+        # Whatever is false is looked at: that is fast, and few values are empty texts.
+        nothing = list(filterfalse(None, values))
+        if not nothing:
+            return values, len(values)
+        absent = nothing.count(msgspec.UNSET)
+        if absent == len(nothing):
+            return list(filter(None, values)), len(values) - absent
+        return [value for value in values if value is not None and value is not msgspec.UNSET], len(values) - absent
 
 
 def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
@@ -185,12 +251,15 @@ def _lists(values: list[list[str]], arrived_at: datetime) -> int:
 
 
 def _times(history_start: date | None, values: list[str], arrived_at: datetime) -> int | None:
-    if not are_times(values):
+    found = range_of_times(values)
+    if found is None:
         return None
     if history_start is not None:
-        # All of one form, so that texts compare as times; within the last second SQL decides.
-        latest = (arrived_at.astimezone(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
-        if min(values)[:10] < history_start.isoformat() or max(values).replace(" ", "T")[:19] >= latest:
+        first, last = found
+        # Within the last second SQL decides.
+        if first < place_of(datetime.combine(history_start, time())) or last >= place_of(
+            arrived_at.astimezone(UTC) + timedelta(days=1)
+        ):
             return None
     return 2 * len(values)
 
@@ -230,8 +299,9 @@ class _Numbers:
     def __init__(self, field: Field) -> None:
         # Above zero is what most bounds say, and the text shows it at once.
         positive = field.minimum == 0 or field.exclusive_minimum == 0
-        sign = rb"(?!0++(?:\.0++)?+\"?+\n)" if field.exclusive_minimum == 0 else rb"" if positive else rb"-?+"
-        self._texts = re.compile(rb'(?:"?+%b%b"?+\n)*+' % (sign, _digits(field)))
+        self._is_good = re.compile(rb'"?%b%b"?' % (rb"" if positive else rb"-?", _digits(field))).fullmatch
+        self._may_be_zero = field.exclusive_minimum != 0
+        self._known: set[bytes] = {b""}
         self._bounds = [
             (float(bound), above)
             for bound, above in (
@@ -245,12 +315,22 @@ class _Numbers:
 
     def __call__(self, values: list[bytes], arrived_at: datetime) -> int | None:
         joined = b"\n".join(values) + b"\n"
-        if not self._texts.fullmatch(joined):
+        # Many numbers have few shapes.
+        if not self._are_good(set(joined.translate(_SHAPES).split(b"\n"))):
             return None
-        quotes = joined.count(b'"')
+        if not self._may_be_zero and b"\n\n" in b"\n" + joined.translate(None, b'0."'):
+            return None
         if self._bounds and not self._are_within(joined.replace(b'"', b"")):
             return None
-        return quotes
+        return joined.count(b'"')
+
+    def _are_good(self, shapes: set[bytes]) -> bool:
+        unknown = shapes - self._known
+        if not all(map(self._is_good, unknown)):
+            return False
+        if len(self._known) + len(unknown) <= REMEMBERED:
+            self._known |= unknown
+        return True
 
     def _are_within(self, joined: bytes) -> bool:
         # A text's nearest float beyond that of the bound is beyond the bound; where they are equal SQL decides.
@@ -259,11 +339,15 @@ class _Numbers:
         return all(lowest > bound if above else highest < bound for bound, above in self._bounds)
 
 
+_SHAPES = bytes(ord("0") if chr(character) in "123456789" else character for character in range(256))
+"""Makes all digits one."""
+
+
 def _digits(field: Field) -> bytes:
     """Of the texts that are surely such numbers: few enough for any rule."""
     if field.type.kind == "double":
-        return rb"[0-9]{1,30}+(?:\.[0-9]{1,30}+)?+"
+        return rb"0{1,30}+(?:\.0{1,30}+)?+"
     if field.type.kind == "integer":
-        return rb"[0-9]{1,18}+"
+        return rb"0{1,18}+"
     before, after = field.type.precision - field.type.scale, field.type.scale
-    return (rb"[0-9]{1,%d}+" % before if before else rb"0") + (rb"(?:\.[0-9]{1,%d}+)?+" % after if after else b"")
+    return (rb"0{1,%d}+" % before if before else rb"0") + (rb"(?:\.0{1,%d}+)?+" % after if after else b"")
