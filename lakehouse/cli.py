@@ -250,6 +250,29 @@ def bench_launcher(runs: Annotated[int, typer.Option(min=1, help="So many each w
     launcher_figures(runs)
 
 
+@bench.command("ingest")
+def bench_ingest(
+    duration: Annotated[
+        str, typer.Option(help="Of each figure; 10s when not given, 30s with --kill, 10m with --memory.")
+    ] = "",
+    kill: Annotated[bool, typer.Option("--kill", help="Kill -9 processes under load and count what is lost.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Whether memory stays as it is.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the kills.")] = 1,
+) -> None:
+    """Durable events over HTTP, beside FastAPI that appends them to a local file."""
+    from lakehouse.commands import bench
+
+    length = seconds(duration or ("30s" if kill else "10m" if memory else "10s"))
+    if length is None or (kill and memory):
+        raise typer.BadParameter("give --duration a length, and one of --kill and --memory")
+    if kill:
+        bench.ingest_kill_figures(length, seed)
+    elif memory:
+        bench.ingest_memory_figures(length)
+    else:
+        bench.ingest_figures(length)
+
+
 def seconds(duration: str) -> float | None:
     """A duration such as `30s` or `5m` in seconds; None for `infinite`. Raises typer.BadParameter."""
     if duration == "infinite":

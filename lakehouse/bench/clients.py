@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import urlsplit
 
+import uvloop
+
 END = b"\r\n\r\n"
+PATIENCE = 60.0
+"""Seconds for which a request is sent again and again where it has to be taken."""
 
 
 @dataclass(slots=True)
@@ -24,7 +28,7 @@ class Answers:
     """Requests whose connection broke off."""
     seconds: float = 0.0
     sent: list[int] = field(default_factory=list)
-    """The numbers of the requests that were answered 2xx, in any order."""
+    """The numbers of the requests that were answered 2xx, in any order, counted on where they were sent over and over."""
 
     @property
     def acknowledged(self) -> int:
@@ -51,19 +55,31 @@ def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
     return "\r\n".join(head).encode() + END + body
 
 
-async def send(
-    url: str, requests: Sequence[bytes], *, connections: int, seconds: float, rate: float | None = None
+def run(
+    url: str,
+    requests: Sequence[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    rate: float | None = None,
+    until_taken: bool = False,
 ) -> Answers:
     """Send the requests over and over, for so many seconds; with `rate`, so many a second, on time or late.
 
     Latency is counted from when a request was due, so that a server that stalls is not spared the requests it held up.
+    With `until_taken` each request is sent again until it is answered 2xx, for some time beyond the seconds too.
     """
+    return uvloop.run(_send(url, requests, connections, _Turns(seconds, rate), PATIENCE if until_taken else None))
+
+
+async def _send(
+    url: str, requests: Sequence[bytes], connections: int, turns: "_Turns", patience: float | None
+) -> Answers:
     answers = Answers()
     parts = urlsplit(url)
-    turns = _Turns(seconds, rate)
     begun = time.perf_counter()
-    clients = (_client(parts.hostname or "", parts.port or 80, requests, turns, answers) for _ in range(connections))
-    await asyncio.gather(*clients)
+    host, port = parts.hostname or "", parts.port or 80
+    await asyncio.gather(*(_client(host, port, requests, turns, answers, patience) for _ in range(connections)))
     answers.seconds = time.perf_counter() - begun
     return answers
 
@@ -83,27 +99,34 @@ class _Turns:
         return None if due >= self._end else (number, due)
 
 
-async def _client(host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: Answers) -> None:
+async def _client(
+    host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: Answers, patience: float | None
+) -> None:
     connection: _Connection | None = None
     while (turn := turns.take()) is not None:
         number, due = turn
         if (delay := due - time.perf_counter()) > 0:
             await asyncio.sleep(delay)
-        try:
-            if connection is None or connection.closed:
-                connection = await _connect(host, port)
-            status = await connection.exchange(requests[number % len(requests)])
-        except OSError:
-            answers.broken += 1
-            connection = None
-            await asyncio.sleep(0.05)
-            continue
-        answers.statuses[status] = answers.statuses.get(status, 0) + 1
-        if 200 <= status < 300:
-            answers.latencies.append(time.perf_counter() - due)
-            answers.sent.append(number)
-        elif status in (429, 503):
-            await asyncio.sleep(0.2)
+        while True:
+            try:
+                if connection is None or connection.closed:
+                    connection = await _connect(host, port)
+                status = await connection.exchange(requests[number % len(requests)])
+            except OSError:
+                answers.broken += 1
+                connection, status = None, 0
+                await asyncio.sleep(0.05)
+            else:
+                answers.statuses[status] = answers.statuses.get(status, 0) + 1
+            now = time.perf_counter()
+            if 200 <= status < 300:
+                answers.latencies.append(now - due)
+                answers.sent.append(number)
+                break
+            if status in (429, 503):
+                await asyncio.sleep(0.2)
+            if patience is None or now - due > patience:
+                break
     if connection is not None:
         connection.close()
 

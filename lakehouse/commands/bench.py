@@ -36,6 +36,27 @@ def launcher_figures(runs: int) -> None:
     _print(launcher.measure(runs))
 
 
+def ingest_figures(seconds: float) -> None:
+    """Measure durable ingest over HTTP."""
+    from lakehouse.bench import ingest
+
+    _print(ingest.measure(seconds))
+
+
+def ingest_memory_figures(seconds: float) -> None:
+    """Measure the HTTP server's memory over so many seconds."""
+    from lakehouse.bench import ingest
+
+    _print(ingest.memory(seconds))
+
+
+def ingest_kill_figures(seconds: float, seed: int) -> None:
+    """Count what is lost and what is there twice when processes are killed under load."""
+    from lakehouse.bench import killing
+
+    _print(killing.measure(seconds, seed))
+
+
 def _print(figures: Iterable[Figure]) -> None:
     for figure in figures:
         print_json(figure)

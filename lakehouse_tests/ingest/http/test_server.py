@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from lakehouse.bench.ingest import kill
+from lakehouse.bench import killing
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.ingest.http import server
 from lakehouse.ingest.http.server import Running
@@ -87,6 +87,7 @@ def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
 
 
 def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
-    figure = kill(seconds=10, port=18320)
-    assert figure.lost == 0
-    assert figure.acknowledged > 0
+    figures = {figure["figure"]: figure["value"] for figure in killing.measure(seconds=10)}
+    assert figures["kills"] > 0
+    assert figures["acknowledged between kills"] > 0
+    assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)
