@@ -1,14 +1,16 @@
 """Posting events to the HTTP server: at a rate, several requests at a time, tried again until they are stored."""
 
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http import keys, server
@@ -26,6 +28,8 @@ class Target:
 
     url: str
     key: str | None = None
+    certificate: Path | None = None
+    """PEM file of the one certificate that is trusted, whatever name it is for; None leaves that to the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,16 @@ def find_target(settings: Settings) -> Target:
     found = server.running(settings)
     if found is None:
         raise LakehouseError("No HTTP server runs; start it with `lakehouse up`, or name one with --url.")
-    return Target(found.url, keys.local(settings))
+    return Target(found.url, keys.local(settings), settings.http_tls_certificate)
+
+
+def _trust(target: Target) -> ssl.SSLContext | bool:
+    if target.certificate is None:
+        return True
+    context = ssl.create_default_context(cafile=target.certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # its issuer need not be known
+    return context
 
 
 def deliver(
@@ -94,7 +107,7 @@ def deliver(
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     limits = httpx.Limits(max_connections=AT_ONCE)
     with (
-        httpx.Client(base_url=target.url, headers=headers, timeout=60, limits=limits) as client,
+        httpx.Client(base_url=target.url, headers=headers, timeout=60, limits=limits, verify=_trust(target)) as client,
         ThreadPoolExecutor(AT_ONCE, thread_name_prefix="post") as pool,
     ):
         begun, events = time.monotonic(), 0
@@ -117,7 +130,7 @@ def deliver(
 def _post(client: httpx.Client, parcel: Parcel) -> Delivered:
     headers = {"content-type": "application/x-ndjson"} | ({"idempotency-key": parcel.name} if parcel.name else {})
     again = Retrying(
-        retry=retry_if_exception_type((_Refused, httpx.TransportError)),
+        retry=retry_if_exception(_may_pass),
         wait=_pause,
         stop=stop_after_delay(PATIENCE),
         reraise=True,
@@ -127,6 +140,12 @@ def _post(client: httpx.Client, parcel: Parcel) -> Delivered:
     except (_Refused, httpx.TransportError) as problem:
         raise LakehouseError(f"The server at {client.base_url} takes no events: {problem}") from problem
     return Delivered(1, answer["events"], answer["accepted"], answer["quarantined"])
+
+
+def _may_pass(problem: BaseException) -> bool:
+    """Whether it may be otherwise the next time; a certificate that can't be trusted will not be."""
+    untrusted = isinstance(problem, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(problem)
+    return isinstance(problem, _Refused | httpx.TransportError) and not untrusted
 
 
 def _try(client: httpx.Client, path: str, lines: bytes, headers: dict[str, str]) -> dict[str, Any]:

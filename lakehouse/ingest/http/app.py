@@ -1,6 +1,7 @@
 """The application: routers put together with what they work with. What a route does is in its own module."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -78,6 +79,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         commit.warm_up()
+        gc.freeze()  # what is there by now stays: going through it again and again takes time from every request
         tasks = [asyncio.create_task(log.run()), asyncio.create_task(_sweep(objects))]
         try:
             yield

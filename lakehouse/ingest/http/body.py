@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 from litestar import Request
-from litestar.exceptions import ClientException
+from litestar.exceptions import HTTPException
 
 from lakehouse.ingest.http.metrics import Metrics
 from lakehouse.ingest.http.problems import Problem
@@ -116,7 +116,7 @@ class Reader:
         except TimeoutError:
             detail = f"The body did not arrive within {self._seconds:g} s; send less at a time."
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"connection": "close"}) from None
-        except ClientException:
+        except HTTPException:  # the framework's word for a client that left, or sent chunks that are none
             raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body; send it again.") from None
 
     async def _decompressed(self, body: bytes, encoding: str) -> bytes:
@@ -148,7 +148,7 @@ def is_ndjson(request: Request[Any, Any, Any]) -> bool:
         (p.partition("=")[2].strip(' "') for p in parameters.split(";") if p.strip().startswith("charset")), ""
     )
     if media_type.strip() not in NDJSON | {JSON}:
-        detail = f"The events are {media_type.strip() or 'of no type'}; send {FORMS}."
+        detail = f"The events are {media_type.strip() or 'of no type'}; send {FORMS}. `lakehouse send` posts CSV and Parquet."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The events are in {charset}; send UTF-8.")

@@ -87,7 +87,10 @@ class Ingest:
     most_events: int
 
 
+@dataclass
 class _PostOperation(Operation):
+    """Litestar knows of no body that a handler reads by itself."""
+
     def __post_init__(self) -> None:
         event = Schema(type="object", description="One event; a JSON array of such, or one on each line, is taken too.")  # type: ignore[arg-type]
         content = {media: OpenAPIMediaType(schema=event) for media in ("application/x-ndjson", JSON)}

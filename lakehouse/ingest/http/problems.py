@@ -60,7 +60,7 @@ def framework_error(_: Request[Any, Any, Any], raised: HTTPException) -> Respons
     if status is HTTPStatus.NOT_FOUND:
         detail = "There is nothing here; /schema lists what there is."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = "This path takes other methods; /schema lists them."
+        detail = f"This path takes {(raised.headers or {}).get('allow', 'other methods')}; /schema says what for."
     elif isinstance(raised.extra, list):
         detail = "; ".join(
             [detail, *(f"{e.get('key')}: {e.get('message')}" for e in raised.extra if isinstance(e, dict))]

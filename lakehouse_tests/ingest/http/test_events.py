@@ -2,14 +2,17 @@
 
 import gzip
 import json
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -142,6 +145,7 @@ def test_of_one_idempotency_key_many_times_at_once_one_lands(running: Running, e
         (b"[1, 2", {"content-type": "application/json"}, 400, "NDJSON"),
         (b"[" * 5000, {"content-type": "application/json"}, 400, "nested"),
         (b"x", {"content-type": "text/csv"}, 415, "application/x-ndjson"),
+        (b"x", {"content-type": "text/csv"}, 415, "lakehouse send"),
         (b"x", NDJSON | {"content-encoding": "br"}, 415, "gzip"),
         (b"x", NDJSON | {"content-encoding": "gzip"}, 400, "no gzip"),
         (gzip.compress(b"{}\n" * 1000, mtime=0)[:-9], NDJSON | {"content-encoding": "gzip"}, 400, "breaks off"),
@@ -164,10 +168,73 @@ def test_refusals_say_what_to_do(
     assert (found, words in detail) == (status, True), detail
 
 
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"Content-Length: 99999999999999", b"{}", 413),
+        (b"Content-Length: ten", b"{}", 400),
+        (b"Content-Length: -1", b"{}", 400),
+        (b"Content-Length: 3\r\nContent-Length: 5", b"{}", 400),
+        (b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"0\r\n\r\n", 400),
+        (b"Transfer-Encoding: chunked", b"zz\r\n{}\r\n", 400),
+        (b"X-Long: " + b"x" * 2_000_000, b"", 431),
+    ],
+)
+def test_bodies_that_lie_about_their_length_are_refused(
+    running: Running, head: bytes, body: bytes, status: int
+) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    start = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with suppress(ConnectionError):  # it may have been refused before all of it is sent
+            connection.sendall(start + head + b"\r\n\r\n" + body)
+        assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
+
+
+def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, running: Running) -> None:
+    piece = b"x" * (1 << 20)
+    before = _memory(running)
+    status, detail = problem(client.post(PATH, content=(piece for _ in range(100)), headers=NDJSON))
+    assert (status, "in several" in detail) == (413, True)
+    assert _memory(running) - before < 50 << 20
+
+
+def _memory(running: Running) -> int:
+    process = psutil.Process(running.pid)
+    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested too deeply"),
+        (b'{"status":"settled","status":"declined"}', "status appears twice"),
+        (b"[{}]", "expected an object, got an array"),
+    ],
+)
+def test_what_is_no_event_lands_and_is_quarantined(client: httpx.Client, line: bytes, reason: str) -> None:
+    found = client.post(PATH, content=line, headers=NDJSON).json()
+    assert (found["accepted"], found["quarantined"], found["reasons"][0]["reason"]) == (0, 1, reason)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
+def test_other_methods_are_problems_too(client: httpx.Client, method: str) -> None:
+    answer = client.request(method, PATH)
+    assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert method == "HEAD" or "POST" in answer.json()["detail"]
+
+
+def test_pages_of_other_origins_are_not_let_in(client: httpx.Client) -> None:
+    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    assert not [name for name in client.options(PATH, headers=asked).headers if name.startswith("access-control")]
+
+
 def test_an_unknown_stream_is_answered_with_those_there_are(client: httpx.Client) -> None:
-    answer = client.post("/v1/streams/nothing/events", content=b"{}", headers=NDJSON)
-    assert problem(answer)[0] == 404
-    assert "financial" in answer.json()["streams"]
+    for name in ("nothing", "f%C3%BCn", "x" * 5000):
+        answer = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
+        assert problem(answer)[0] == 404
+        assert "financial" in answer.json()["streams"]
 
 
 def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
@@ -195,7 +262,9 @@ def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
 def test_slow_cut_off_and_silent_clients_do_no_harm(client: httpx.Client, running: Running, events: Events) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
-    silent = [socket.create_connection((host, int(port))) for _ in range(300)]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    silent = [socket.create_connection((host, int(port))) for _ in range(1000)]
     slow = socket.create_connection((host, int(port)), timeout=10)
     slow.sendall(head + b"Content-Length: 1000000\r\n\r\n{")
     cut = socket.create_connection((host, int(port)))
