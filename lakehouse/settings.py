@@ -74,6 +74,15 @@ class Settings(BaseSettings):
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )
 
+    incoming: Literal["list", "queue"] = Field(
+        "list",
+        description="How new files under `incoming/` are noticed: `list` looks, `queue` is told by S3 through SQS.",
+    )
+    queue_url: str | None = Field(None, description="URL of the SQS queue that S3's messages about new objects go to.")
+    queue_dead_letter_url: str | None = Field(
+        None,
+        description="URL of the SQS queue for messages that can't be understood; unset leaves them where they are.",
+    )
     kinesis: dict[str, str] = Field(
         {},
         description="Kinesis data streams to read, as JSON: the name or ARN of each, by the stream that its events are of.",
@@ -133,6 +142,12 @@ class Settings(BaseSettings):
     def _external_is_complete(self) -> "Settings":
         if self.storage == "external" and self.catalog == "rest" and not self.catalog_uri:
             raise ValueError("LAKEHOUSE_STORAGE=external with a REST catalog needs LAKEHOUSE_CATALOG_URI")
+        return self
+
+    @model_validator(mode="after")
+    def _queue_is_complete(self) -> "Settings":
+        if self.incoming == "queue" and not self.queue_url:
+            raise ValueError("LAKEHOUSE_INCOMING=queue needs LAKEHOUSE_QUEUE_URL")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,9 @@ from typing import Any
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
+from lakehouse.ingest.aws import client, region_of_queue
+from lakehouse.ingest.queue.inbox import Inbox
+from lakehouse.layers.arrivals import Arrivals
 from lakehouse.layers.lake import Lake
 from lakehouse.settings import get_settings
 
@@ -13,6 +16,14 @@ from lakehouse.settings import get_settings
 @lru_cache(maxsize=1)
 def _lake() -> Lake:
     return Lake(get_settings())
+
+
+@lru_cache(maxsize=1)
+def arrivals() -> Arrivals:
+    """What the queue of LAKEHOUSE_QUEUE_URL tells of; its messages are held by this process."""
+    settings = get_settings()
+    url, dead = settings.queue_url or "", settings.queue_dead_letter_url
+    return Arrivals(_lake(), Inbox(client(settings, "sqs", region=region_of_queue(url)), url, dead))
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its parameter is of use to subclasses only

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.assets.resources import LakeResource
+from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.automation.instance import lane
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_keys
 from lakehouse.automation.leftovers import is_under_way
 from lakehouse.contracts.streams import Stream
-from lakehouse.ingest.landing import list_incoming
+from lakehouse.errors import LakehouseError
+from lakehouse.ingest.landing import LandingObject, list_incoming
 from lakehouse.layers.days import to_text
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.refreshing import days_to_refresh, new_files
@@ -22,6 +23,9 @@ from lakehouse.settings import get_settings
 
 EVERY = 30
 """Seconds between two looks."""
+
+LISTED = "listed "
+"""Before a stream's name in the cursor: the day on which all its files were last listed."""
 
 BACK_OFF = timedelta(seconds=30)
 BACK_OFF_AT_MOST = timedelta(hours=1)
@@ -32,17 +36,20 @@ BACK_OFF_AT_MOST = timedelta(hours=1)
     job_name=BRONZE,
     minimum_interval_seconds=EVERY,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New objects under incoming/ go to bronze. The cursor is storage's clock, with room for skew.",
+    description="New objects under incoming/ go to bronze. They are listed, from a cursor that is storage's clock with room"
+    " for skew; with LAKEHOUSE_INCOMING=queue S3's own messages tell of them, and they are listed once a day.",
 )
 def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Ask for the bronze partitions of files that bronze does not hold."""
     cursor: dict[str, str] = json.loads(context.cursor or "{}")
-    asked = 0
+    asked, today = 0, datetime.now(UTC).date().isoformat()
+    told = _told(context, lake.lake)
     for stream in lake.lake.streams.values():
         if _waiting(context.instance, stream, (BRONZE, BATCH)):
             continue
         since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
-        files = new_files(lake.lake, stream, since)
+        is_listed = told is None or cursor.get(LISTED + stream.name) != today
+        files = new_files(lake.lake, stream, since) if is_listed else (told or {}).get(stream.name, [])
         if files:
             asked += 1
             days = sorted({one.day for one in files})
@@ -50,9 +57,9 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
                 asset_selection=[dg.AssetKey(["bronze", stream.name])],
                 tags={**exact_tags(days), **lane(BRONZE, stream.name), "lakehouse/files": str(len(files))},
             )
-        else:
+        elif is_listed:
             # Only what bronze holds is left behind; a run that fails or dies is asked for again.
-            cursor[stream.name] = _newest(lake.lake, stream, since)
+            cursor |= {stream.name: _newest(lake.lake, stream, since), LISTED + stream.name: today}
     context.update_cursor(json.dumps(cursor))
     _warn_of_unknown(context, lake.lake)
     if not asked:
@@ -104,6 +111,17 @@ def run_failures(context: dg.RunFailureSensorContext) -> None:
 
 
 SENSORS = [incoming_files, late_data, run_failures]
+
+
+def _told(context: dg.SensorEvaluationContext, lake: Lake) -> dict[str, list[LandingObject]] | None:
+    """The new files that the queue tells of, by stream; None when they are to be listed."""
+    if get_settings().incoming == "list":
+        return None
+    try:
+        return arrivals().new_files()
+    except LakehouseError as problem:
+        context.log.error(f"{problem} Files are listed meanwhile.")
+        return None
 
 
 def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:

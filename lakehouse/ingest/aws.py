@@ -1,5 +1,6 @@
 """Clients of the AWS services that events come from. What is asked of them belongs to the sources."""
 
+import re
 from typing import Any
 
 from lakehouse.settings import Settings
@@ -54,3 +55,9 @@ def region_of(arn: str) -> str | None:
     """The region that an ARN names; None of a plain name."""
     parts = arn.split(":")
     return parts[3] or None if len(parts) >= 6 and parts[0] == "arn" else None
+
+
+def region_of_queue(url: str) -> str | None:
+    """The region that the URL of an SQS queue names; None of another server's."""
+    found = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.", url)
+    return found[1] if found else None
