@@ -11,6 +11,9 @@ HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 
 _HOUR_FOLDER = re.compile(r"realtime/[^/]+/year=(\d{4})/month=(\d{1,2})/day=(\d{1,2})/hour=(\d{1,2})/")
 _OUR_NAME = re.compile(r"data_(\d{2})(\d{2})(\d{2})(\d{6})_[0-9a-z]+-\d+\.json(\.gz|\.zst)?", re.ASCII)
+_FIREHOSE_NAME = re.compile(r".+-\d+-(\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2})-[0-9a-f]{8}-[0-9a-f-]{27}(\.\w+)*", re.ASCII)
+"""https://docs.aws.amazon.com/firehose/latest/dev/s3-object-name.html"""
+
 _MINUTE_NAME = re.compile(r"data_(\d{2})(\d{2})", re.ASCII)
 
 
@@ -39,9 +42,10 @@ class LandingObject:
 def arrival(key: str, modified: datetime) -> datetime:
     """When the object of this key arrived, UTC; `modified` is what storage says.
 
-    Under `realtime/` the name decides as far as it can: the hour is its folder's; the minute that of `data_HHMM…`, and
-    the rest that of our own `data_HHMMSSffffff_<writer>-<seq>.json`. A name that says nothing arrived at the modified
-    time if that lies in its hour, else at the hour's start. Everywhere else it is the modified time.
+    Under `realtime/` the name decides as far as it can: the hour is its folder's; the minute that of `data_HHMM…`, the
+    second that of a name of Firehose's, and the rest that of our own `data_HHMMSSffffff_<writer>-<seq>.json`. A name that
+    says nothing arrived at the modified time if that lies in its hour, else at the hour's start. Everywhere else it is
+    the modified time.
     """
     modified = modified.astimezone(UTC)
     hour = hour_of(key)
@@ -67,6 +71,8 @@ def hour_of(key: str) -> datetime | None:
 def _named_time(hour: datetime, name: str) -> datetime | None:
     if ours := _OUR_NAME.fullmatch(name):
         clock, fraction = [int(part) for part in ours.groups()[:3]], int(ours[4])
+    elif fire := _FIREHOSE_NAME.fullmatch(name):
+        return _firehose_time(hour, fire[1])
     elif foreign := _MINUTE_NAME.match(name):
         clock, fraction = [int(foreign[1]), int(foreign[2]), 0], 0
     else:
@@ -74,6 +80,14 @@ def _named_time(hour: datetime, name: str) -> datetime | None:
     if clock[0] != hour.hour or clock[1] > 59 or clock[2] > 59:
         return None
     return hour.replace(minute=clock[1], second=clock[2], microsecond=fraction)
+
+
+def _firehose_time(hour: datetime, text: str) -> datetime | None:
+    try:
+        time = datetime.strptime(text, "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return time if hour <= time < hour + timedelta(hours=1) else None
 
 
 def realtime_key(stream: str, at: datetime, writer: str, number: int) -> str:
