@@ -37,6 +37,14 @@ class QueryError(LakehouseError):
     """A query is wrong or would do more than read."""
 
 
+class QueryFileError(LakehouseError):
+    """The file of a named query breaks the rules; the message names the file, the field and what is allowed."""
+
+
+class ParameterError(LakehouseError):
+    """A named query was given a parameter that is unknown, missing or wrong."""
+
+
 class SourceChangedError(LakehouseError):
     """A file changed while it was loaded; load it again when its writer has finished."""
 

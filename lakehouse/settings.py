@@ -122,6 +122,14 @@ class Settings(BaseSettings):
     http_tls_certificate: Path | None = Field(None, description="PEM file of the HTTP server's certificate chain.")
     http_tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
 
+    queries: tuple[Path, ...] = Field(
+        (), description="Folders of further named queries, as a JSON list; a name there replaces the package's."
+    )
+    dynamodb_table: str | None = Field(
+        None, description="A DynamoDB table that gets the look-ups as well; made when it is missing."
+    )
+    dynamodb_endpoint: str | None = Field(None, description="URL of DynamoDB when it is not AWS's own.")
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -11,7 +11,7 @@ from lakehouse.assets.infra import bootstrap
 from lakehouse.assets.landing import landing_asset
 from lakehouse.assets.partitions import daily, hourly
 from lakehouse.assets.realtime import realtime_asset
-from lakehouse.assets.serving import serving_assets
+from lakehouse.assets.serving import customers_asset, serving_assets
 from lakehouse.assets.silver import silver_assets
 from lakehouse.contracts.streams import Stream
 from lakehouse.layers.lake import table_specs
@@ -24,6 +24,8 @@ def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg
     days = daily(min(stream.contract.history_start for stream in streams.values()))
     hours = hourly(realtime_start)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [bootstrap, metrics_asset(streams.values(), tables, days)]
+    if customers := customers_asset(streams.values(), days):
+        assets.append(customers)
     for stream in streams.values():
         assets += [
             landing_asset(stream, hours),

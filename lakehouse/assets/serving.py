@@ -1,6 +1,7 @@
 """Serving assets: what people and programs read: unified days, features, alerts and dashboards."""
 
 import time
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -11,7 +12,7 @@ from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers import serving
+from lakehouse.layers import lookups, serving
 from lakehouse.layers.writing import Written
 
 
@@ -23,7 +24,32 @@ def serving_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefi
         _alerts(stream, tables, common),
         _features(stream, tables, common),
         _dashboard(stream, common),
+        _lookup(stream, common),
     ]
+
+
+def customers_asset(streams: Iterable[Stream], days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition | None:
+    """The look-up of customers, where there are the streams it is made of."""
+    known = {stream.name: stream for stream in streams}
+    if not lookups.has_customers([*known]):
+        return None
+    asset_key = key("serving", "customers_lookup")
+    common = _common(known["retail"], days) | attributes(
+        known["retail"],
+        "serving",
+        "What retail and orders together know of each customer over all time, for `GET /v1/customers/{id}`.",
+        ["duckdb", "parquet", "s3"],
+        cadence="daily",
+    )
+
+    @lake_asset(key=asset_key, deps=[key("silver", name) for name in lookups.CUSTOMER_STREAMS], **common)
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        done = lookups.refresh_customers(lake.lake)
+        _report_lookup(context, asset_key, run_days(context, known["retail"].contract), done, started)
+        return dg.MaterializeResult()
+
+    return asset
 
 
 def _common(stream: Stream, days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
@@ -157,6 +183,48 @@ def _dashboard(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
         return dg.MaterializeResult()
 
     return asset
+
+
+def _lookup(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
+    asset_key = key("serving", f"{stream.name}_lookup")
+
+    @lake_asset(
+        key=asset_key,
+        deps=[key("serving", f"{stream.name}_features")],
+        **common,
+        **attributes(
+            stream,
+            "serving",
+            "Each entity's newest features by its id, for `GET /v1/entities/{stream}/{id}`.",
+            ["duckdb", "parquet", "s3"],
+            cadence="daily",
+        ),
+    )
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        done = lookups.refresh_entities(lake.lake, stream)
+        _report_lookup(context, asset_key, run_days(context, stream.contract), done, started)
+        return dg.MaterializeResult()
+
+    return asset
+
+
+def _report_lookup(
+    context: dg.AssetExecutionContext,
+    asset_key: dg.AssetKey,
+    days: Sequence[date],
+    done: lookups.Refreshed,
+    started: float,
+) -> None:
+    said = {
+        "rows": done.entities,
+        "changed": done.changed,
+        "bytes": done.published.size,
+        "files": 1,
+        "object": done.published.key,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    report(context, asset_key, {str(day): said for day in days})
 
 
 def _report_written(

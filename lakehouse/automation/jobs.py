@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.layers.lookups import CUSTOMER_STREAMS
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -47,5 +48,8 @@ def stream_keys(stream: Stream) -> list[dg.AssetKey]:
         ("serving", f"{name}_alerts"),
         ("serving", f"{name}_features"),
         ("serving", f"{name}_dashboard"),
+        ("serving", f"{name}_lookup"),
     ]
+    if name in CUSTOMER_STREAMS:
+        pairs.append(("serving", "customers_lookup"))
     return [dg.AssetKey(list(pair)) for pair in pairs]

@@ -14,6 +14,9 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import columns_of, scan_sql
 from lakehouse.storage.tables import NAMESPACES
 
+HEALTH = "serving.stream_health"
+"""The view of how fresh and how good each stream is."""
+
 
 class Catalog(Protocol):
     """Tables by name, as of now or as of some moment."""
@@ -79,11 +82,34 @@ from (
 where {quote(changes.operation)} <> '{changes.delete}'"""
 
 
+def health_sql(lake: Readable) -> str:
+    """A SELECT of each stream's events, quarantined rows and newest moments by day, of silver merged with realtime."""
+    parts = []
+    for name, stream in lake.streams.items():
+        unified = view_sql(lake, f"serving.unified_{name}")
+        event_time = quote(stream.contract.event_time)
+        parts += [
+            f"select '{name}' as stream, dt, 1 as events, 0 as quarantined, {event_time} as event_time, _arrived_at"
+            f" from ({unified})",
+            f"select '{name}', dt, 0, 1, null, _arrived_at from ({view_sql(lake, f'quarantine.{name}')})",
+        ]
+    rows = "\nunion all\n".join(parts)
+    return f"""select
+  stream,
+  dt,
+  sum(events)::bigint as events,
+  sum(quarantined)::bigint as quarantined,
+  max(event_time) as newest_event,
+  max(_arrived_at) as newest_arrival
+from ({rows})
+group by stream, dt"""
+
+
 def view_names(lake: Readable) -> list[str]:
     """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
     views = [f"serving.unified_{name}" for name in lake.streams]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
-    return sorted([*lake.tables.names(), *views])
+    return sorted([*lake.tables.names(), *views, HEALTH])
 
 
 def view_exists(lake: Readable, name: str) -> bool:
@@ -91,11 +117,13 @@ def view_exists(lake: Readable, name: str) -> bool:
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False
-    return (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
+    return name == HEALTH or (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
 
 
 def view_sql(lake: Readable, name: str) -> str:
     """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
+    if name == HEALTH:
+        return health_sql(lake)
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
         silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")

@@ -1,0 +1,19 @@
+/*
+name: stream_health
+description: Freshness and quality of each stream over the last days of event time.
+parameters:
+  days: {type: integer, default: 7, minimum: 1, maximum: 3660, description: "Days that are looked at, the last one included."}
+  until: {type: date, default: today, description: "The last of these days, UTC."}
+*/
+select
+  stream,
+  cast(sum(events) as bigint) as events,
+  cast(sum(quarantined) as bigint) as quarantined,
+  cast(sum(events) as double) / nullif(sum(events + quarantined), 0) as quality_score,
+  max(newest_event) as newest_event,
+  max(newest_arrival) as newest_arrival,
+  date_diff('second', max(newest_arrival), cast(now() at time zone 'UTC' as timestamp)) as seconds_since_arrival
+from serving.stream_health
+where dt between cast($until as date) - cast($days as integer) + 1 and cast($until as date)
+group by stream
+order by stream
