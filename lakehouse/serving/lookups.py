@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,9 @@ from lakehouse.layers.lookups import PREFIX, Published, published
 from lakehouse.storage.objects import Objects
 
 log = logging.getLogger(__name__)
+
+EVERY = 2.0
+"""Seconds between looks at what has been published."""
 
 BATCH = 8192
 """Rows of an Arrow batch; the first id of each stays in memory."""
@@ -72,11 +75,32 @@ class LookUps:
         self._folder = folder
         self._indexes: dict[str, Index] = {}
         self._refreshing = Lock()
+        self._ended = Event()
+        self._thread = Thread(target=self._watch, name="lookups", daemon=True)
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str) -> Index | None:
         """The look-up of that name; None when nothing has been published yet."""
         return self._indexes.get(name)
+
+    def start(self) -> None:
+        """Refresh now and then, in a thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop refreshing."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                self.refresh()
+            except LakehouseError as problem:
+                log.warning("Look-ups stay as they were: %s", problem)
+            if self._ended.wait(EVERY):
+                return
 
     def refresh(self) -> None:
         """Take what has been published since; a look-up that can't be fetched now stays as it is."""

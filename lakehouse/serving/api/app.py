@@ -18,13 +18,13 @@ from lakehouse.ingest.http.health import Health
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.problems import HANDLERS
 from lakehouse.layers.lake import Lake
-from lakehouse.serving.api import tables
+from lakehouse.serving.api import lookups, tables
 from lakehouse.serving.api.problems import QUERY_HANDLERS
 from lakehouse.serving.api.serving import open_serving
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
-ROUTERS: Sequence[Router] = (tables.router,)
+ROUTERS: Sequence[Router] = (tables.router, lookups.router)
 """What this process answers, and the document tells of."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lakehouse.ingest.http.access import Access
 from lakehouse.layers.lake import Lake
+from lakehouse.serving.lookups import LookUps
 from lakehouse.serving.moments import Moment, Moments
 from lakehouse.serving.readers import Readers
 from lakehouse.settings import Settings
@@ -20,6 +21,7 @@ class Serving:
     moments: Moments
     readers: Readers
     access: Access
+    lookups: LookUps
 
     @property
     def moment(self) -> Moment:
@@ -33,6 +35,7 @@ class Serving:
     def close(self) -> None:
         """End what runs."""
         self.moments.close()
+        self.lookups.close()
         self.readers.close()
 
 
@@ -40,4 +43,6 @@ def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
     """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
     moments = Moments(lake)
     moments.start()
-    return Serving(settings, lake, moments, Readers(moments), access)
+    lookups = LookUps(lake.objects, settings.root / "serving" / "lookups")
+    lookups.start()
+    return Serving(settings, lake, moments, Readers(moments), access, lookups)

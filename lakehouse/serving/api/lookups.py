@@ -1,0 +1,143 @@
+"""`GET /v1/customers/{id}` and `GET /v1/entities/{stream}/{id}`: what is known of one entity, by its id."""
+
+from datetime import date
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Router, get
+from litestar.params import Parameter
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.ingest.http.documented import refusals
+from lakehouse.ingest.http.problems import Problem
+from lakehouse.layers.lookups import CUSTOMER_STREAMS, CUSTOMERS
+from lakehouse.serving.api.serving import Serving
+from lakehouse.serving.lookups import Index
+from lakehouse.serving.query import to_json
+
+Asked = Request[Any, Any, Any]
+Id = Annotated[str, Parameter(description="The entity's id, as the events have it; percent-encoded where need be.")]
+
+
+class Entity(msgspec.Struct):
+    """What is known of an entity at the end of a day."""
+
+    stream: str
+    id: str
+    as_of: date
+    """The last day on which its features were computed."""
+    features: dict[str, Any]
+    """The columns of the stream's features; decimals as strings."""
+
+
+class Customer(msgspec.Struct):
+    """What retail and orders together know of a customer."""
+
+    id: str
+    invoices: int
+    """Invoices in retail, cancellations among them."""
+    orders: int
+    """Orders in their latest state, deleted ones not among them."""
+    revenue: str
+    """The net revenue of all retail lines, a decimal."""
+    first_seen: str | None
+    """The first line or change of an order, UTC."""
+    last_seen: str | None
+    recent_lines: list[dict[str, Any]]
+    """The newest ten lines of retail, the newest first."""
+    recent_orders: list[dict[str, Any]]
+    """The newest ten orders, the newest first."""
+    retail: dict[str, Any] | None
+    """All that retail knows; null where it does not know the customer."""
+    order_history: dict[str, Any] | None
+    """All that orders knows; null where it does not know the customer."""
+    features: dict[str, Entity]
+    """The newest features in each stream that has them."""
+
+
+@get(
+    "/entities/{stream:str}/{entity:path}",
+    summary="Features of an entity",
+    responses=refusals(400, 401, 403, 404, 503),
+)
+async def entity(request: Asked, serving: Serving, stream: str, entity: Id) -> Entity:
+    """The newest features of an account, device, customer, …: what the stream's contract calls its entity."""
+    known = _stream(serving, stream)
+    serving.access.check(request, "query", stream)
+    found = _features(_index(serving, stream), known, _id(entity))
+    if found is None:
+        raise _nobody(known.contract.entity or "entity", _id(entity), stream)
+    return found
+
+
+@get("/customers/{customer:path}", summary="A customer", responses=refusals(400, 401, 403, 404, 503))
+async def customer(request: Asked, serving: Serving, customer: Id) -> Customer:
+    """Invoices, orders, revenue, first and last time seen, recent lines and features of a customer."""
+    for name in CUSTOMER_STREAMS:
+        serving.access.check(request, "query", name)
+    key = _id(customer)
+    row = _index(serving, CUSTOMERS).get(key)
+    if row is None:
+        raise _nobody("customer", key, "retail or orders")
+    retail, orders = to_json(row["retail"]), to_json(row["orders"])
+    halves = [half for half in (retail, orders) if half is not None]
+    features = {
+        name: found
+        for name in CUSTOMER_STREAMS
+        if (index := serving.lookups.get(name)) and (found := _features(index, _stream(serving, name), key))
+    }
+    return Customer(
+        id=key,
+        invoices=retail["invoices"] if retail else 0,
+        orders=orders["orders"] if orders else 0,
+        revenue=retail["revenue"] if retail else "0",
+        first_seen=min((half["first_seen"] for half in halves if half["first_seen"]), default=None),
+        last_seen=max((half["last_seen"] for half in halves if half["last_seen"]), default=None),
+        recent_lines=retail["recent_lines"] if retail else [],
+        recent_orders=orders["recent_orders"] if orders else [],
+        retail=retail,
+        order_history=orders,
+        features=features,
+    )
+
+
+def _id(path: str) -> str:
+    return path.removeprefix("/")
+
+
+def _stream(serving: Serving, name: str) -> Stream:
+    streams = serving.lake.streams
+    if name not in streams:
+        names = sorted(streams)
+        raise Problem(
+            HTTPStatus.NOT_FOUND, f"There is no stream {name!r}; there are {', '.join(names)}.", streams=names
+        )
+    return streams[name]
+
+
+def _index(serving: Serving, name: str) -> Index:
+    if (index := serving.lookups.get(name)) is None:
+        detail = (
+            f"The look-up {name} has not been made yet: a run of serving/{name}_lookup makes it, as the daily batch,"
+            " `lakehouse load` and the Dagster page do."
+        )
+        raise Problem(HTTPStatus.NOT_FOUND, detail)
+    return index
+
+
+def _features(index: Index, stream: Stream, key: str) -> Entity | None:
+    row = index.get(key)
+    if row is None:
+        return None
+    as_of = row.pop("dt")
+    del row["id"]
+    return Entity(stream.name, key, as_of, to_json(row))
+
+
+def _nobody(kind: str, key: str, where: str) -> Problem:
+    detail = f"There is no {kind} {key!r} in {where}, or nothing of it has reached the look-up yet."
+    return Problem(HTTPStatus.NOT_FOUND, detail)
+
+
+router = Router("/v1", route_handlers=[entity, customer], tags=["look-ups"])

@@ -1,0 +1,112 @@
+"""Look-ups over HTTP: what silver and features hold of an entity, by its id, and clear words where there is none."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from lakehouse.ingest.http.server import Running
+from lakehouse.ingest.landing import land
+from lakehouse.layers import lookups
+from lakehouse.layers.bronze import land_days
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.refreshing import days_to_refresh
+from lakehouse.layers.serving import write_features
+from lakehouse.layers.silver import clean_days
+from lakehouse.settings import Settings
+from lakehouse.storage.connection import Connection
+
+ODD = "a/b ü?#%"
+
+
+def _land(lake: Lake, name: str, lines: str) -> None:
+    stream = lake.stream(name)
+    now = datetime.now(UTC)
+    land(lake.objects, name, lines.encode(), now=now)
+    land_days(lake, stream, [now.date()])
+    days = days_to_refresh(lake, stream)
+    clean_days(lake, stream, days)
+    write_features(lake, stream, days)
+    lookups.refresh_entities(lake, stream)
+
+
+@pytest.fixture(scope="module")
+def today(settings: Settings, connection: Connection, serving: Running) -> Iterator[datetime]:
+    lake = Lake(settings, connection)
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)
+    at = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+    _land(
+        lake,
+        "retail",
+        '{"invoice_no": "1", "stock_code": "S", "description": "<b>", "quantity": 3, "unit_price": "1.105",'
+        f' "invoice_date": "{at}", "customer_id": 990017, "country": "France"}}\n',
+    )
+    _land(
+        lake,
+        "orders",
+        f'{{"order_id": "look-up", "version": 1, "event_time": "{at}", "op": "insert", "customer_id": "990017",'
+        ' "amount": "10.50", "currency": "EUR", "status": "created", "channel": "web"}\n',
+    )
+    _land(
+        lake,
+        "financial",
+        f'{{"event_id": "look-up", "event_time": "{at}", "account_id": "{ODD}", "amount": "12.50",'
+        ' "currency": "EUR", "type": "payment", "status": "settled"}\n',
+    )
+    lookups.refresh_customers(lake)
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{serving.url}/v1/customers/990017").status_code != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    yield now
+    lake.engine.close()
+
+
+def test_a_customer_is_what_retail_and_orders_hold(api: httpx.Client, today: datetime) -> None:
+    answer = api.get("/v1/customers/990017")
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    at = f"{today:%Y-%m-%dT%H:%M:%S}Z"
+    line = {"invoice_date": at, "invoice_no": "1", "stock_code": "S", "description": "<b>", "quantity": 3}
+    assert found.pop("recent_lines") == [line | {"unit_price": "1.105", "line_amount": "3.315"}]
+    assert [one["order_id"] for one in found.pop("recent_orders")] == ["look-up"]
+    assert found.pop("retail")["lines"] == 1
+    assert found.pop("order_history")["amount"] == "10.50"
+    features = found.pop("features")
+    assert {name: one["as_of"] for name, one in features.items()} == dict.fromkeys(
+        ["retail", "orders"], str(today.date())
+    )
+    assert features["retail"]["features"]["net_revenue_1d"] == "3.315"
+    assert found == {
+        "id": "990017",
+        "invoices": 1,
+        "orders": 1,
+        "revenue": "3.315",
+        "first_seen": at,
+        "last_seen": at,
+    }
+
+
+def test_an_entity_of_any_name_is_found_by_it(api: httpx.Client, today: datetime) -> None:
+    answer = api.get("/v1/entities/financial/a%2Fb%20%C3%BC%3F%23%25")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    features = found.pop("features")
+    assert found == {"stream": "financial", "id": ODD, "as_of": str(today.date())}
+    assert (features["account_id"], features["transactions_1d"], features["amount_30d"]) == (ODD, 1, "12.50")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/v1/customers/nobody", "There is no customer 'nobody' in retail or orders"),
+        ("/v1/entities/financial/nobody", "There is no account_id 'nobody' in financial"),
+        ("/v1/entities/nothing/nobody", "There is no stream 'nothing'; there are clickstream, financial"),
+    ],
+)
+def test_who_is_not_known_is_a_problem_that_says_so(api: httpx.Client, today: datetime, path: str, says: str) -> None:
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert says in answer.json()["detail"]
