@@ -85,11 +85,15 @@ def bootstrap(as_json: Json = False) -> None:
 
 
 @app.command()
-def environment() -> None:
+def environment(
+    tools: Annotated[
+        bool, typer.Option("--tools", help="Those by which other tools reach storage and catalog, keys among them.")
+    ] = False,
+) -> None:
     """Print, as export lines, the variables that Dagster's own commands need to work on this lakehouse."""
     from lakehouse.commands.tables import print_environment
 
-    print_environment()
+    print_environment(tools=tools)
 
 
 @app.command()
@@ -199,6 +203,23 @@ def query(
     from lakehouse.commands.query import print_query
 
     print_query(sys.stdin.read() if sql == "-" else sql, output)
+
+
+@app.command()
+def export(
+    duckdb: Annotated[Path, typer.Option("--duckdb", metavar="FILE", help="The DuckDB file to write or replace.")],
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Tables such as gold.iot_daily or 'gold.*'; all but bronze and realtime when none is named."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy tables, all as of one moment, into a DuckDB file for tools that read such files."""
+    from lakehouse.commands.export import export_file
+
+    export_file(duckdb, tables or [], as_json=as_json)
 
 
 @app.command()

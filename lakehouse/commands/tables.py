@@ -6,6 +6,7 @@ from lakehouse.commands.printing import console, print_json, print_table
 from lakehouse.layers.lake import Lake, table_specs
 from lakehouse.settings import get_settings
 from lakehouse.storage import server
+from lakehouse.storage.connection import tool_variables
 
 
 def make_tables(*, as_json: bool) -> None:
@@ -19,11 +20,16 @@ def make_tables(*, as_json: bool) -> None:
         console.print("\n".join(done) or "All tables are as their contracts say.")
 
 
-def print_environment() -> None:
-    """Export lines for a shell: `eval "$(lakehouse environment)"`."""
-    from lakehouse.automation.instance import environment  # Dagster takes seconds to import
+def print_environment(*, tools: bool) -> None:
+    """Export lines for a shell: `eval "$(lakehouse environment)"`. Raises StorageUnavailableError for those of tools."""
+    settings = get_settings()
+    if tools:
+        variables = tool_variables(server.connection(settings))
+    else:
+        from lakehouse.automation.instance import environment  # Dagster takes seconds to import
 
-    for name, value in environment(get_settings()).items():
+        variables = environment(settings)
+    for name, value in variables.items():
         console.print(f"export {name}={shlex.quote(value)}", soft_wrap=True, highlight=False)
 
 

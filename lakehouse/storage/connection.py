@@ -30,6 +30,24 @@ class Connection:
         return self.catalog.get("uri") or self.catalog.get("glue.endpoint")
 
 
+def tool_variables(connection: Connection) -> dict[str, str]:
+    """The variables by which AWS's own tools, and what is built on them, and pyiceberg reach this storage.
+
+    pyiceberg's names: https://py.iceberg.apache.org/configuration/; its catalog is called `lakehouse`.
+    """
+    aws = {
+        "AWS_REGION": connection.region,
+        "AWS_ENDPOINT_URL_S3": connection.endpoint,
+        "AWS_ACCESS_KEY_ID": connection.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": connection.secret_access_key,
+    }
+    iceberg = {
+        "PYICEBERG_CATALOG__LAKEHOUSE__" + name.upper().replace(".", "__").replace("-", "_"): value
+        for name, value in connection.catalog.items()
+    }
+    return _given(aws) | iceberg
+
+
 def external_connection(settings: Settings) -> Connection:
     """The S3 server and the catalog that the settings name."""
     s3_secret = settings.s3_secret_access_key

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from lakehouse.settings import Settings
@@ -158,3 +159,36 @@ def test_a_killed_server_and_its_stale_state_are_recovered_from(tmp_path: Path) 
         assert (done.returncode, json.loads(done.stdout)) == (0, [{"n": 0}])
     finally:
         server.stop(settings)
+
+
+def test_an_export_is_a_duckdb_file_of_one_moment(lakehouse: Command, tmp_path: Path) -> None:
+    assert lakehouse("bootstrap").returncode == 0
+    file = tmp_path / "lake.duckdb"
+    done = lakehouse("export", "--duckdb", str(file), "gold.*", "serving.unified_retail", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    with duckdb.connect(file, read_only=True) as database:
+        tables = {
+            f"{schema}.{name}": database.execute(f'select count(*) from {schema}."{name}"').fetchall()[0][0]
+            for schema, name in database.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+        }
+    assert said == {"file": str(file), "bytes": file.stat().st_size, "tables": tables}
+    assert tables.keys() >= {"gold.retail_daily", "gold.daily_metrics", "serving.unified_retail"}
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_an_export_replaces_no_file_of_another_kind(lakehouse: Command, tmp_path: Path) -> None:
+    file = tmp_path / "precious.txt"
+    file.write_text("precious")
+    assert "is no DuckDB file; remove it or name another." in _failed(lakehouse("export", "--duckdb", str(file)))
+    assert file.read_text() == "precious"
+    line = _failed(lakehouse("export", "--duckdb", str(tmp_path / "x.duckdb"), "gold.nothing"))
+    assert line.startswith("There is no table gold.nothing. There are: ")
+
+
+def test_the_variables_of_tools_are_those_of_storage(lakehouse: Command, home: Path) -> None:
+    connection = server.connection(Settings(home=home))
+    done = lakehouse("environment", "--tools")
+    assert f"export AWS_ENDPOINT_URL_S3={connection.endpoint}\n" in done.stdout
+    assert f"export PYICEBERG_CATALOG__LAKEHOUSE__URI={connection.catalog_uri}\n" in done.stdout
+    assert f"export PYICEBERG_CATALOG__LAKEHOUSE__S3__ENDPOINT={connection.endpoint}\n" in done.stdout
