@@ -39,7 +39,8 @@ def test_each_stream_has_every_layer_in_one_group(stream: str) -> None:
             *(f"{layer}/{stream}" for layer in ("landing", "realtime", "bronze", "silver", "quarantine")),
             f"gold/{stream}_daily",
             f"serving/unified_{stream}",
-            *(f"serving/{stream}_{what}" for what in ("alerts", "dashboard", "features")),
+            *(f"serving/{stream}_{what}" for what in ("alerts", "dashboard", "features", "lookup")),
+            *(["serving/customers_lookup"] if stream == "retail" else []),
         ]
     )
     assert {tuple(spec.owners) for spec in mine.values()} == {(f"team:{contract.owner}",)}

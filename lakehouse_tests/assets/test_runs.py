@@ -79,7 +79,7 @@ def _land(own: Own) -> None:
 def _daily(name: str) -> set[str]:
     return {
         f"bronze/{name}", f"silver/{name}", f"quarantine/{name}", f"gold/{name}_daily", "gold/daily_metrics",
-        *(f"serving/{name}_{what}" for what in ("alerts", "dashboard", "features")), f"serving/unified_{name}",
+        *(f"serving/{name}_{what}" for what in ("alerts", "dashboard", "features", "lookup")), f"serving/unified_{name}",
     }  # fmt: skip
 
 
