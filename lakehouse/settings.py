@@ -109,7 +109,11 @@ class Settings(BaseSettings):
         250, ge=1, le=60_000, description="Milliseconds after which the events of a stream are stored at the latest."
     )
     http_flush_kb: int = Field(
-        2048, ge=1, le=1 << 20, description="KiB of events of a stream that are stored without waiting any longer."
+        2048,
+        ge=1,
+        le=1 << 20,
+        description="KiB of events of a stream that are stored without waiting any longer; "
+        "a quarter of it after a quarter of the time.",
     )
     http_buffer_mb: int = Field(
         128, ge=8, description="MiB of events that one process of the HTTP server holds; beyond it answers 429."

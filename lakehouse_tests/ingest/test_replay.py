@@ -1,5 +1,9 @@
 """Sending files: every row arrives, once, however often it is asked for and wherever it broke off."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +15,8 @@ from lakehouse.errors import LakehouseError
 from lakehouse.ingest import replay
 from lakehouse.ingest.delivery import Delivered, Parcel, deliver, find_target
 from lakehouse.ingest.http.server import Running
+from lakehouse.ingest.readers.content import plain
+from lakehouse.ingest.readers.source import Source
 from lakehouse.ingest.replay import send
 from lakehouse.ingest.simulation import Faults
 from lakehouse.settings import Settings
@@ -21,6 +27,15 @@ Events = Callable[..., bytes]
 
 def landed(objects: Objects, stream: str) -> int:
     return sum(1 for _ in objects.list(f"realtime/{stream}"))
+
+
+def rows(objects: Objects, stream: str) -> int:
+    """Lines of all landing objects of a stream."""
+    sources = (
+        Source(info.key, info.modified, info.size, lambda key=info.key: objects.open(key))  # type: ignore[misc]
+        for info in objects.list(f"realtime/{stream}")
+    )
+    return sum(b"".join(plain(source)).count(b"\n") for source in sources)
 
 
 def test_a_file_is_sent_once(
@@ -58,6 +73,28 @@ def test_sending_goes_on_where_it_broke_off(
     seen = []
     (sent,) = send(settings, stream, [path], target, on_progress=lambda _, so_far: seen.append(so_far.requests))
     assert (sent.delivered.events, sent.delivered.accepted, seen) == (5000, 5000, [3, 4, 5])
+
+
+def test_killed_and_started_again_it_sends_each_event_once(
+    settings: Settings, running: Running, objects: Objects, tmp_path: Path, events: Events
+) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(events(6000, "social", 13))
+    before = rows(objects, "social")
+    command = [sys.executable, "-m", "lakehouse", "send", "social", str(path)]
+    variables = os.environ | {"LAKEHOUSE_HOME": str(settings.root)}
+    memory = settings.root / "http" / "sent"
+    with subprocess.Popen([*command, "--rate", "1500"], env=variables, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(memory.glob("social-*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    (interrupted,) = memory.glob("social-*")
+    assert json.loads(interrupted.read_text())["ended"] is False
+    subprocess.run(command, env=variables, check=True, stdout=subprocess.DEVNULL)
+    assert rows(objects, "social") - before == 6000
 
 
 def test_csv_rows_are_events(settings: Settings, running: Running, tmp_path: Path) -> None:

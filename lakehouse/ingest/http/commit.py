@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 MOST_AT_ONCE = 16
 """Objects that one process stores at a time."""
 
+SHARE = 4
+"""After this part of its age a group is stored when it has this part of its size."""
+
 LARGEST = 16 << 20
 """Bytes at which a group takes no more requests, while it waits for its turn."""
 
@@ -127,7 +130,9 @@ class GroupCommit:
         if group.timer is None:
             self._open[group.stream] = group
             group.timer = asyncio.get_running_loop().call_later(self._age, self._is_due, group)
-        if group.size >= self._size:
+        # Where events come so fast that a group is full at once, few objects matter; else the answers do.
+        enough = self._size / SHARE if time.monotonic() - group.members[0].taken > self._age / SHARE else self._size
+        if group.size >= enough:
             self._is_due(group)
         if group.size >= LARGEST:
             self._close_group(group)
