@@ -230,6 +230,94 @@ def streams(as_json: Json = False) -> None:
     list_streams(as_json=as_json)
 
 
+maintain = typer.Typer(
+    help="Keep the lake quick and small; all of it when no task is named.", invoke_without_command=True
+)
+app.add_typer(maintain, name="maintain")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+
+@maintain.callback()
+def maintain_all(context: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Every task in turn, as every night at 04:00. Each may run beside ingest, and be killed and run again."""
+    if context.invoked_subcommand is None:
+        _maintain("retention", "compact", "expire", "manifests", "orphans", "history", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("compact")
+def maintain_compact(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Put small files of a partition together, those first that save most."""
+    _maintain("compact", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("expire")
+def maintain_expire(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Let old snapshots go; tags and the last of each day within LAKEHOUSE_TIME_TRAVEL_DAYS stay."""
+    _maintain("expire", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("orphans")
+def maintain_orphans(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Delete files of tables, and halves of uploads, that nothing refers to and that are older than a day."""
+    _maintain("orphans", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("manifests")
+def maintain_manifests(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Merge the manifests of tables that have many."""
+    _maintain("manifests", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("retention")
+def maintain_retention(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Drop what the contracts no longer ask to keep."""
+    _maintain("retention", dry_run=dry_run, as_json=as_json)
+
+
+@maintain.command("history")
+def maintain_history(dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Drop old runs, their events and logs from Dagster's history; what is known of each partition stays."""
+    _maintain("history", dry_run=dry_run, as_json=as_json)
+
+
+def _maintain(*tasks: str, dry_run: bool, as_json: bool) -> None:
+    from lakehouse.commands.maintain import run_tasks
+
+    run_tasks(tasks, dry_run=dry_run, as_json=as_json)
+
+
+tag = typer.Typer(help="Names that pin a table's snapshot.", no_args_is_help=True)
+app.add_typer(tag, name="tag")
+TagName = Annotated[str, typer.Argument(metavar="NAME", help="Such as before-migration.")]
+TagTables = Annotated[
+    list[str] | None, typer.Option("--table", help="A table such as silver.retail; all when none is given.")
+]
+
+
+@tag.command("create")
+def tag_create(name: TagName, table: TagTables = None, as_json: Json = False) -> None:
+    """Pin what tables hold now, to be read as `layer.table at (version => 'NAME')` until the tag is deleted."""
+    from lakehouse.commands.maintain import create_tag
+
+    create_tag(name, table or [], as_json=as_json)
+
+
+@tag.command("list")
+def tag_list(as_json: Json = False) -> None:
+    """List the tags of all tables."""
+    from lakehouse.commands.maintain import list_tags
+
+    list_tags(as_json=as_json)
+
+
+@tag.command("delete")
+def tag_delete(name: TagName, table: TagTables = None) -> None:
+    """Take a tag off; what it alone kept goes with the next maintenance."""
+    from lakehouse.commands.maintain import delete_tag
+
+    delete_tag(name, table or [])
+
+
 bench = typer.Typer(help="The benchmarks, one JSON line a figure, each on a lake of its own.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
@@ -292,6 +380,24 @@ def bench_ingest(
         bench.ingest_memory_figures(length)
     else:
         bench.ingest_figures(length)
+
+
+@bench.command("maintenance")
+def bench_maintenance() -> None:
+    """A week of 5-minute files and a month of small ones: files, bytes and a query before and after."""
+    from lakehouse.commands.bench import maintenance_figures
+
+    maintenance_figures()
+
+
+@bench.command("year")
+def bench_year(
+    days: Annotated[int, typer.Option(min=1, help="Days of 5- and 10-minute runs to write.")] = 365,
+) -> None:
+    """A year of runs in Dagster's history: what pages, sensors and the next tick take, and what pruning leaves."""
+    from lakehouse.commands.bench import year_figures
+
+    year_figures(days)
 
 
 def seconds(duration: str) -> float | None:

@@ -6,6 +6,7 @@ from lakehouse.assets.graph import build_assets
 from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.resources import LakeResource, LakeS3Resource
 from lakehouse.automation.jobs import build_jobs
+from lakehouse.automation.maintenance import maintenance
 from lakehouse.automation.schedules import SCHEDULES
 from lakehouse.automation.sensors import SENSORS
 from lakehouse.contracts.streams import discover
@@ -17,7 +18,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     lake = LakeResource()
     return dg.Definitions(
         assets=build_assets(discover(settings.streams), settings.realtime_start),
-        jobs=build_jobs(),
+        jobs=[*build_jobs(), maintenance],
         schedules=SCHEDULES,
         sensors=SENSORS,
         # A process a step would cost two to three seconds each; a run is a process of its own already.

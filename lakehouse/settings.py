@@ -70,6 +70,14 @@ class Settings(BaseSettings):
         None,
         description="An AWS Secrets Manager secret: a JSON object of these variables, for those not set otherwise.",
     )
+    dagster_postgres_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://…` of a database for Dagster's history; unset keeps it in SQLite under the home.",
+    )
+    history_days: int = Field(7, ge=1, description="Days for which Dagster's history keeps runs that succeeded.")
+    failed_history_days: int = Field(
+        30, ge=1, description="Days for which Dagster's history keeps runs that failed or were canceled."
+    )
     dagster_port: int = Field(
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )

@@ -6,7 +6,7 @@ connections stay open, an event and all that follows from it is one transaction,
 only: a crash of the machine may cost the last moments of history, never its consistency; a crash of a process nothing.
 
 Dagster names this way of extension (`event_log_storage` in dagster.yaml) but its base classes are not public, hence
-`dagster._core`, here and nowhere else. Dagster is pinned below 1.14; the tests compare with its own storage.
+`dagster._core`, here and in `pruning`, and nowhere else. Dagster is pinned below 1.14; the tests compare with its own storage.
 """
 
 import inspect

@@ -3,12 +3,14 @@
 The format is https://docs.dagster.io/deployment/oss/dagster-yaml.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import yaml
 from dagster import DagsterInstance
 
+from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.storage.private import write_private
 
@@ -32,8 +34,8 @@ def dagster_home(settings: Settings) -> Path:
     home = settings.root / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     file = home / "dagster.yaml"
-    text = "# Written by lakehouse; changes are lost.\n" + yaml.safe_dump(
-        _configuration(settings, home), sort_keys=False
+    text = "# Written by lakehouse; changes are lost.\n" + yaml.dump(
+        _configuration(settings, home), Dumper=_Plain, sort_keys=False
     )
     if not file.exists() or file.read_text() != text:
         write_private(file, text)
@@ -64,11 +66,7 @@ def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
     return {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
-        "event_log_storage": {
-            "module": "lakehouse.automation.history",
-            "class": "EventHistory",
-            "config": {"base_dir": str(home / "history")},
-        },
+        **_history(settings, home),
         "compute_logs": _compute_logs(settings, home),
         **({"run_launcher": _warm_launcher(settings)} if settings.warm_runs else {}),
         "run_queue": {"dequeue_interval_seconds": 1},
@@ -77,12 +75,33 @@ def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
         "run_monitoring": _run_monitoring(),
         # Assets retry what they can retry; a run is repeated when its process died.
         "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
-        "retention": {
-            "schedule": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
-            "sensor": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
-            "auto_materialize": {"purge_after_days": {"skipped": 1, "started": 7, "success": 7, "failure": 30}},
-        },
+        "retention": dict.fromkeys(("schedule", "sensor", "auto_materialize"), _ticks(settings)),
     }
+
+
+def _history(settings: Settings, home: Path) -> dict[str, Any]:
+    if settings.dagster_postgres_url is not None:
+        if importlib.util.find_spec("dagster_postgres") is None:
+            raise LakehouseError(
+                "LAKEHOUSE_DAGSTER_POSTGRES_URL needs dagster-postgres: pip install 'lakehouse[postgres]'."
+            )
+        # SQLAlchemy 2.1 takes a URL without a driver for psycopg 3's; dagster-postgres brings psycopg2.
+        address = settings.dagster_postgres_url.get_secret_value().split("://", 1)[-1]
+        # The file is the owner's alone; Dagster's own processes have nowhere else to read it from.
+        return {"storage": {"postgres": {"postgres_url": f"postgresql+psycopg2://{address}"}}}
+    return {
+        "event_log_storage": {
+            "module": "lakehouse.automation.history",
+            "class": "EventHistory",
+            "config": {"base_dir": str(home / "history")},
+        }
+    }
+
+
+def _ticks(settings: Settings) -> dict[str, Any]:
+    """How long Dagster's daemon keeps what schedules and sensors did."""
+    days, failed = settings.history_days, settings.failed_history_days
+    return {"purge_after_days": {"skipped": 1, "started": days, "success": days, "failure": failed}}
 
 
 def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
@@ -128,3 +147,11 @@ def _run_monitoring() -> dict[str, Any]:
         "max_runtime_seconds": 6 * 3600,
         "free_slots_after_run_end_seconds": 60,
     }
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, for people to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """No aliases."""
+        return True

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 STREAM_TAG = "lakehouse/stream"
 
 REALTIME, BRONZE, REFRESH, BATCH, SERVING = "realtime", "bronze", "refresh", "batch_daily", "serving"
+MAINTENANCE = "maintenance"
 
 
 def build_jobs() -> "list[UnresolvedAssetJobDefinition]":

@@ -6,7 +6,7 @@ import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
-from lakehouse.automation.jobs import BATCH, REALTIME, SERVING
+from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
 from lakehouse.layers.bronze import missed_days
 from lakehouse.layers.realtime import days_of
 
@@ -60,7 +60,19 @@ def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeRe
     return dg.RunRequest(tags=exact_tags(sorted(days | {now.date()})))
 
 
-SCHEDULES = [realtime_every_5_minutes, batch_daily_0200, serving_every_10_minutes]
+@dg.schedule(
+    name="maintenance_daily_0400",
+    cron_schedule="0 4 * * *",
+    job_name=MAINTENANCE,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Retention, compaction, expiry, manifests, orphans, and Dagster's own history.",
+)
+def maintenance_daily_0400() -> dg.RunRequest:
+    """Ask for all of maintenance."""
+    return dg.RunRequest()
+
+
+SCHEDULES = [realtime_every_5_minutes, batch_daily_0200, serving_every_10_minutes, maintenance_daily_0400]
 
 
 def _now(context: dg.ScheduleEvaluationContext) -> datetime:

@@ -55,7 +55,7 @@ def measure(
             _tick(source)
         started = time.monotonic()
         for stream in old.streams.values():
-            _make_history(old, stream, hours, days)
+            make_history(old, stream, hours, days)
         yield figure("tick", "history made in", time.monotonic() - started, "s", files=_files(old))
         for source in sources:
             _tick(source)
@@ -121,8 +121,11 @@ def _cold_tick(source: _Source) -> float:
     return time.perf_counter() - started
 
 
-def _make_history(lake: Lake, stream: Stream, hours: int, days: int) -> None:
-    """Commits as a year of ticks and nights leaves them: small files, and no more snapshots than are kept."""
+def make_history(lake: Lake, stream: Stream, hours: int, days: int, *, files_a_day: int = 1) -> None:
+    """Commits as a year of ticks and nights leaves them: small files, and no more snapshots than are kept.
+
+    Rows of the current day must have landed; `files_a_day` is how often files arrived in bronze.
+    """
     today = datetime.now(UTC).date()
     land_days(lake, stream, [today])
     clean_days(lake, stream, [today])
@@ -134,7 +137,8 @@ def _make_history(lake: Lake, stream: Stream, hours: int, days: int) -> None:
     dates = [str(today - timedelta(days=back)) for back in range(2, 2 + days)]
     for layer, column in (("bronze", "arrival_dt"), ("silver", "dt")):
         table = lake.tables.load(f"{layer}.{stream.name}")
-        _commit(lake, table, _spread(lake, table, column, dates), COMMITS_OF_A_YEAR, column)
+        repeated = [file for file in _spread(lake, table, column, dates) for _ in range(files_a_day)]
+        _commit(lake, table, repeated, COMMITS_OF_A_YEAR, column)
 
 
 def _spread(lake: Lake, table: Table, column: str, values: Sequence[str]) -> list[NewFile]:

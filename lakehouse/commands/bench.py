@@ -57,6 +57,20 @@ def ingest_kill_figures(seconds: float, seed: int) -> None:
     _print(killing.measure(seconds, seed))
 
 
+def maintenance_figures() -> None:
+    """Measure what maintenance does to a week of ticks."""
+    from lakehouse.bench import maintenance
+
+    _print(maintenance.measure())
+
+
+def year_figures(days: int) -> None:
+    """Measure Dagster's history after so many days of runs."""
+    from lakehouse.bench import year
+
+    _print(year.measure(days))
+
+
 def _print(figures: Iterable[Figure]) -> None:
     for figure in figures:
         print_json(figure)

@@ -178,8 +178,8 @@ def commit_files(
     return done
 
 
-def expire_old(lake: Lake, table: Table, *, at_least: int | None = None) -> int:
-    """Let old snapshots go, what they say being carried; how many went.
+def expire_old(lake: Lake, table: Table, *, at_least: int | None = None, dry_run: bool = False) -> int:
+    """Let old snapshots go, at most 100, what they say being carried; how many went, or in a dry run would go.
 
     Little and often, for a commit reads and writes the whole list. Tables committed every few minutes say how many they
     keep; the others also keep the last one of each day for time travel.
@@ -187,7 +187,9 @@ def expire_old(lake: Lake, table: Table, *, at_least: int | None = None) -> int:
     often = table.properties.get(SNAPSHOTS_KEPT)
     days = 0 if often else lake.settings.time_travel_days
     old = expirable(table, int(often or KEPT), days=days, at_least=at_least)
-    return len(old) if old and expire(table, old, carried(table, old)) else 0
+    if not old or dry_run:
+        return len(old)
+    return len(old) if expire(table, old, carried(table, old)) else 0
 
 
 def measure(files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1) -> dict[Value, dict[str, int]]:

@@ -204,14 +204,20 @@ def _travel_view(lake: Lake, travel: _Travel) -> list[str]:
         table = lake.tables.load(travel.name)
     except LakehouseError as problem:
         raise QueryError(f"{travel.name} is a view and has no past; its tables do.") from problem
-    if travel.kind == "version":
-        if not travel.value.isdigit() or table.snapshot_by_id(int(travel.value)) is None:
-            raise QueryError(f"{travel.name} has no snapshot {travel.value}.")
-        snapshot_id = int(travel.value)
-    else:
-        snapshot_id = _snapshot_at(travel, table)
+    snapshot_id = _snapshot_named(travel, table) if travel.kind == "version" else _snapshot_at(travel, table)
     scan = scan_sql(table, snapshot_id)
     return ["create schema if not exists past", f"create view past.{quote(travel.view)} as from {scan}"]
+
+
+def _snapshot_named(travel: _Travel, table: Any) -> int:
+    """The snapshot of that number, or the one that a tag of that name pins."""
+    if travel.value.isdigit() and table.snapshot_by_id(int(travel.value)) is not None:
+        return int(travel.value)
+    tags = {name: ref.snapshot_id for name, ref in table.metadata.refs.items() if name != "main"}
+    if travel.value in tags:
+        return int(tags[travel.value])
+    known = f" Its tags are {', '.join(sorted(tags))}." if tags else ""
+    raise QueryError(f"{travel.name} has no snapshot or tag {travel.value}.{known}")
 
 
 def _snapshot_at(travel: _Travel, table: Any) -> int:

@@ -1,0 +1,99 @@
+"""`bench maintenance`: a week of ticks and a month of days in small files, before and after maintenance."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlparse
+
+from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
+from lakehouse.bench.tick import make_history
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import scan_sql
+from lakehouse.ingest.landing import land
+from lakehouse.ingest.simulation import Simulator
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.writing import expire_old
+from lakehouse.maintenance.budget import Budget
+from lakehouse.maintenance.compaction import compact
+from lakehouse.maintenance.manifests import tidy
+from lakehouse.maintenance.orphans import remove_orphans
+from lakehouse.storage.objects import Objects
+from lakehouse.storage.rewrite import live_entries
+
+STREAM = "financial"
+HOURS, DAYS = 7 * 24, 30
+EVENTS = 20_000
+QUERIES = 7
+AT_ONCE = timedelta(0)
+ALL_AGES = timedelta(seconds=-5)
+"""As if it were tomorrow: storage's clock has whole seconds."""
+
+
+def measure(hours: int = HOURS, days: int = DAYS, queries: int = QUERIES) -> Iterator[Figure]:
+    """The figures of one stream's realtime and bronze table: files, bytes, seconds, and one query before and after."""
+    with own_lake() as lake:
+        stream = lake.stream(STREAM)
+        _fill(lake, stream, hours, days)
+        names = [f"{layer}.{stream.name}" for layer in ("realtime", "bronze")]
+        before = {name: (_files(lake, name), _stored(lake, name), _query(lake, name, queries)) for name in names}
+        rows = {name: _rows(lake, name) for name in names}
+        spent: dict[str, Spent] = {}
+        for name in names:
+            spent[name] = timed(lambda name=name: _maintain(lake, name))[1]  # type: ignore[misc]
+        for name in names:
+            if _rows(lake, name) != rows[name]:
+                raise AssertionError(f"{name} held {rows[name]} rows and holds {_rows(lake, name)} now")
+            files, stored, seconds = before[name]
+            yield figure("maintenance", f"{name} files", _files(lake, name), "files", before=files)
+            yield figure("maintenance", f"{name} bytes stored", _stored(lake, name), "bytes", before=stored)
+            yield figure(
+                "maintenance", f"{name} maintained in", spent[name].seconds, "s", cpu=round(spent[name].cpu, 2)
+            )
+            now = _query(lake, name, queries)
+            yield figure("maintenance", f"{name} query", now, "s", before=round(seconds, 4))
+            yield figure("maintenance", f"{name} query ratio", seconds / now, "x")
+
+
+def _fill(lake: Lake, stream: Stream, hours: int, days: int) -> None:
+    now = datetime.now(UTC)
+    batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
+    land(lake.objects, stream.name, batch.lines, now=now)
+    make_history(lake, stream, hours, days, files_a_day=12)
+
+
+def _maintain(lake: Lake, name: str) -> None:
+    compact(lake, name, Budget(), quiet=AT_ONCE)
+    with lake.tables.load(name).transaction() as change:
+        change.set_properties({"lakehouse.snapshots-kept": "1"})
+    while expire_old(lake, lake.tables.load(name), at_least=1):
+        pass
+    tidy(lake, name)
+    remove_orphans(lake, name, age=ALL_AGES)
+
+
+def _files(lake: Lake, name: str) -> int:
+    return sum(1 for _ in live_entries(lake.tables.load(name)))
+
+
+def _rows(lake: Lake, name: str) -> int:
+    return sum(entry.data_file.record_count for entry in live_entries(lake.tables.load(name)))
+
+
+def _stored(lake: Lake, name: str) -> int:
+    location = urlparse(lake.tables.load(name).location())
+    objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
+    return sum(info.size for info in objects.list(location.path.strip("/")))
+
+
+def _query(lake: Lake, name: str, times: int) -> float:
+    """The median seconds of counting a column of the whole table, the metadata looked up anew."""
+    taken: list[float] = []
+    for _ in range(times):
+        started = time.perf_counter()
+        scan = scan_sql(lake.tables.load(name))
+        with lake.engine.cursor() as cursor:
+            cursor.execute(f"select count(distinct event_id), max(amount) from {scan}").fetchall()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)

@@ -1,0 +1,137 @@
+"""What the Dagster page asks when somebody opens it: the queries of its 1.13, with the fields that cost something."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import psutil
+
+START_SECONDS = 120.0
+
+RUNS = """query RunsFeedRootQuery {
+  runsFeedOrError(limit: 30, view: ROOTS) {
+    ... on RunsFeedConnection {
+      cursor
+      hasMore
+      results {
+        id runStatus creationTime startTime endTime jobName
+        tags { key value }
+        assetSelection { path }
+        ... on Run { hasReExecutePermission stepKeysToExecute updateTime }
+      }
+    }
+  }
+  queued: runsFeedCountOrError(view: ROOTS, filter: {statuses: [QUEUED]}) { ... on RunsFeedCount { count } }
+  running: runsFeedCountOrError(view: ROOTS, filter: {statuses: [STARTED]}) { ... on RunsFeedCount { count } }
+}"""
+
+TIMELINE = """query CompletedRunTimelineQuery {
+  runsOrError(filter: {statuses: [SUCCESS, FAILURE, CANCELED], updatedAfter: %f}, limit: 500) {
+    ... on Runs { results { id pipelineName status startTime endTime tags { key value } } }
+  }
+}"""
+
+ASSET = """query RecentAssetEventsQuery {
+  assetOrError(assetKey: {path: ["realtime", "financial"]}) {
+    ... on Asset {
+      assetEventHistory(limit: 100, eventTypeSelectors: [MATERIALIZATION, FAILED_TO_MATERIALIZE, OBSERVATION]) {
+        results {
+          ... on MaterializationEvent {
+            partition runId timestamp stepKey
+            metadataEntries { label ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue } }
+            runOrError { ... on Run { id status pipelineName } }
+          }
+        }
+        cursor
+      }
+    }
+  }
+  assetsLatestInfo(assetKeys: [{path: ["realtime", "financial"]}]) { id latestMaterialization { timestamp runId } }
+}"""
+
+PARTITIONS = """query PartitionHealthQuery {
+  assetNodeOrError(assetKey: {path: ["%s", "financial"]}) {
+    ... on AssetNode {
+      id
+      partitionKeysByDimension { name type partitionKeys }
+      assetPartitionStatuses {
+        ... on TimePartitionStatuses { ranges { status startTime endTime startKey endKey } }
+      }
+    }
+  }
+}"""
+
+
+def queries() -> dict[str, str]:
+    """Each page's query by what the page is called."""
+    return {
+        "runs page": RUNS,
+        "timeline page": TIMELINE % (time.time() - 6 * 3600),
+        "asset page": ASSET,
+        "hourly partitions page": PARTITIONS % "realtime",
+        "daily partitions page": PARTITIONS % "silver",
+    }
+
+
+@contextmanager
+def page(environment: dict[str, str]) -> Iterator[str]:
+    """The Dagster page of the lakehouse that the environment names, by its URL, while the block runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        sys.executable,
+        "-m",
+        "dagster_webserver",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-m",
+        "lakehouse.definitions",
+    ]
+    with running(words, environment):
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(url):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the Dagster page did not come up within {START_SECONDS:.0f} s")
+            time.sleep(0.2)
+        yield url
+
+
+@contextmanager
+def running(words: list[str], environment: dict[str, str]) -> Iterator[psutil.Popen]:
+    """A program and all it starts, ended with the block."""
+    process = psutil.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        family = [process, *process.children(recursive=True)] if process.is_running() else []
+        for one in family:
+            one.terminate()
+        _, left = psutil.wait_procs(family, timeout=20)
+        for one in left:
+            one.kill()
+
+
+def ask(url: str, query: str) -> tuple[float, Any]:
+    """Seconds that a query takes, and its answer. Raises AssertionError when it is refused."""
+    started = time.perf_counter()
+    answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=300).json()
+    taken = time.perf_counter() - started
+    if "errors" in answer:
+        raise AssertionError(f"the Dagster page refuses {query.split()[1]}: {answer['errors'][0]['message']}")
+    return taken, answer["data"]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/server_info", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,118 @@
+"""A Dagster history as so many days of schedules leave it, quickly: runs that were executed once, copied in SQL."""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from lakehouse.automation.instance import dagster_home
+from lakehouse.settings import Settings
+
+MINUTES = {"realtime": 5, "serving": 10}
+"""Between two runs of a job."""
+
+THIN = ("ASSET_MATERIALIZATION", "PIPELINE_START", "PIPELINE_SUCCESS")
+"""Events that runs older than `full_days` are copied with: all that is asked for of them later."""
+
+_MAP = "create temp table copies (run_id text, at text, seconds real, named text)"
+_INTO_MAP = "insert into copies values (?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A run that was executed: its job, its id, and the partition it was about."""
+
+    job: str
+    run_id: str
+    partition: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """How many runs and events were written."""
+
+    runs: int
+    events: int
+
+
+def write_history(settings: Settings, templates: list[Template], days: int, full_days: int) -> Copies:
+    """Copy each template for every time its job would have run in the past `days`, up to an hour ago."""
+    runs = events = 0
+    folder = dagster_home(settings) / "history"
+    for template in templates:
+        for full in (False, True):
+            copies = list(_copies(template, days, full_days, full))
+            runs += len(copies)
+            events += _copy_events(folder / "event_log.db", template, copies, full)
+            _copy_runs(folder / "runs.db", template, copies)
+    return Copies(runs, events)
+
+
+def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterator[tuple[str, str, float, str]]:
+    """Of each copy its id, its time as text and in seconds, and its partition."""
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    step = timedelta(minutes=MINUTES[template.job])
+    edge = end - timedelta(days=min(full_days, days))
+    first, last = (edge, end) if full else (end - timedelta(days=days), edge)
+    hourly = len(template.partition) > len("2025-01-01")
+    at = first
+    while at < last:
+        named = f"{at:%Y-%m-%d-%H:00}" if hourly else f"{at:%Y-%m-%d}"
+        yield str(uuid.uuid4()), f"{at:%Y-%m-%d %H:%M:%S.%f}", at.timestamp(), named
+        at += step
+
+
+def _copy_events(path: Path, template: Template, copies: list[tuple[str, str, float, str]], full: bool) -> int:
+    with closing(sqlite3.connect(path, timeout=60)) as database, database:
+        database.execute("pragma synchronous = off")
+        database.execute(_MAP)
+        database.executemany(_INTO_MAP, copies)
+        which = "" if full else f"and dagster_event_type in {THIN}"
+        done = database.execute(
+            f"""insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
+            select
+              copies.run_id,
+              replace(replace(event, ?, copies.run_id), ?, copies.named),
+              dagster_event_type, copies.at, step_key, asset_key,
+              case when partition is not null then copies.named end
+            from copies
+            cross join event_logs
+            where event_logs.run_id = ? {which}
+            order by copies.at, event_logs.id""",
+            (template.run_id, template.partition, template.run_id),
+        )
+        return done.rowcount
+
+
+def _copy_runs(path: Path, template: Template, copies: list[tuple[str, str, float, str]]) -> None:
+    with closing(sqlite3.connect(path, timeout=60)) as database, database:
+        database.execute("pragma synchronous = off")
+        database.execute(_MAP)
+        database.executemany(_INTO_MAP, copies)
+        database.execute(
+            """insert into runs (
+              run_id, snapshot_id, pipeline_name, mode, status, run_body, partition, partition_set,
+              create_timestamp, update_timestamp, start_time, end_time
+            )
+            select
+              copies.run_id, snapshot_id, pipeline_name, mode, status,
+              replace(replace(run_body, ?, copies.run_id), ?, copies.named),
+              case when partition is not null then copies.named end, partition_set,
+              copies.at, copies.at, copies.seconds, copies.seconds + 5
+            from copies
+            cross join runs
+            where runs.run_id = ?
+            order by copies.at""",
+            (template.run_id, template.partition, template.run_id),
+        )
+        database.execute(
+            """insert into run_tags (run_id, key, value)
+            select copies.run_id, key, replace(value, ?, copies.named)
+            from copies
+            cross join run_tags
+            where run_tags.run_id = ?""",
+            (template.partition, template.run_id),
+        )

@@ -1,0 +1,44 @@
+"""The job of maintenance runs every task in turn, and fails at its end when one met a problem."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lakehouse.assets import resources
+from lakehouse.automation.instance import instance
+from lakehouse.automation.maintenance import maintenance
+from lakehouse.layers.lake import Lake
+from lakehouse.maintenance import tasks
+from lakehouse.maintenance.tasks import TASKS, Outcome
+from lakehouse.settings import Settings
+from lakehouse_tests.layers.own import Own, make_stream, shared_lake
+
+__all__ = ["make_stream", "shared_lake"]
+
+
+def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
+    make_stream: Callable[..., Own], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, done = make_stream(tables=False), []
+    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+
+    def work(run: tasks.Run, name: str) -> Iterator[Outcome]:
+        done.append(name)
+        yield Outcome(name, "a table", problem="is broken; mend it" if name == "expire" else "")
+
+    def alone(name: str) -> Callable[[Lake], list[str]]:
+        return lambda _: [name]
+
+    for name in TASKS:
+        monkeypatch.setitem(TASKS, name, (alone(name), work))
+    with instance(Settings(home=tmp_path / "home")) as history:
+        ended = maintenance.execute_in_process(instance=history, raise_on_error=False)
+        assert done == list(TASKS)
+        assert not ended.success
+        (failed,) = [event for event in ended.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+        assert failed.step_key == "tell"
+        assert "expire of a table: is broken; mend it" in str(failed.event_specific_data)
+        monkeypatch.setitem(TASKS, "expire", (lambda _: [], work))
+        assert maintenance.execute_in_process(instance=history).success
