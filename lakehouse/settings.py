@@ -141,6 +141,16 @@ class Settings(BaseSettings):
         None, description="A DynamoDB table that gets the look-ups as well; made when it is missing."
     )
     dynamodb_endpoint: str | None = Field(None, description="URL of DynamoDB when it is not AWS's own.")
+    query_workers: int = Field(
+        2, ge=1, le=64, description="Processes that run the SQL people send, each one query at a time."
+    )
+    query_waiting: int = Field(
+        16, ge=0, description="Queries that may wait for one of them; beyond, the answer is 429."
+    )
+    query_seconds: float = Field(30.0, gt=0, description="Seconds after which a query is ended.")
+    query_memory_mb: int = Field(512, ge=64, description="MiB that one query may use.")
+    query_rows: int = Field(100_000, ge=1, description="Rows that one query gives at most.")
+    query_answer_mb: int = Field(64, ge=1, description="MiB that one query's answer may have.")
 
     @classmethod
     def settings_customise_sources(

@@ -1,17 +1,23 @@
 """One embedded storage server and one HTTP server for a session; under pytest-xdist each worker has its own."""
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from moto.server import ThreadedMotoServer
 
+from lakehouse.contracts.streams import discover
 from lakehouse.ingest.http import server as http
 from lakehouse.ingest.http.server import Running
+from lakehouse.ingest.simulation import Faults, Simulator
 from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.objects import Objects
+
+Events = Callable[..., bytes]
+NO_FAULTS = Faults()
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +50,18 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
     found = http.start(explicit)
     yield found
     assert http.stop(explicit)
+
+
+@pytest.fixture
+def events() -> Events:
+    """`events(count, stream, seed, faults)`: simulated lines."""
+
+    def events(count: int, stream: str = "financial", seed: int = 1, faults: Faults = NO_FAULTS) -> bytes:
+        found = discover()[stream]
+        now = datetime.now(UTC)
+        return Simulator(found.contract, found.simulate, seed, faults).batch(count, now - timedelta(hours=1), now).lines
+
+    return events
 
 
 @pytest.fixture

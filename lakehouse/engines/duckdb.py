@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
+from uuid import uuid4
 
 import duckdb
 from pyiceberg.table import Table
@@ -38,15 +39,9 @@ class DuckDB:
         self._scratch = scratch or Path(tempfile.gettempdir())
         self._scratch.mkdir(parents=True, exist_ok=True)
         self.database = duckdb.connect(":memory:")
-        self.database.execute(f"set memory_limit = '{memory_limit_mb}MiB'")
-        if threads is not None:
-            self.database.execute(f"set threads = {threads}")
-        self.database.execute(f"set temp_directory = {literal(str(self._scratch / 'spill'))}")
-        self.database.execute("set timezone = 'UTC'")
-        self.database.execute("set enable_progress_bar = false")
-        for extension in EXTENSIONS:
-            self.database.execute(f"load {literal(str(extension_path(extension)))}")
-        self.database.execute(secret_sql(connection))
+        # A folder of its own: DuckDB's names of spilled files are the same in every process.
+        for statement in setup_sql(connection, memory_limit_mb, threads, self._scratch / f"spill-{uuid4().hex}"):
+            self.database.execute(statement)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Another connection to the same database, for another thread."""
@@ -70,6 +65,19 @@ class DuckDB:
     def close(self) -> None:
         """Give the memory back."""
         self.database.close()
+
+
+def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path) -> list[str]:
+    """The statements that make an empty database one that reaches the lake, and spills to this folder."""
+    return [
+        f"set memory_limit = '{memory_limit_mb}MiB'",
+        *([] if threads is None else [f"set threads = {threads}"]),
+        f"set temp_directory = {literal(str(spill))}",
+        "set timezone = 'UTC'",
+        "set enable_progress_bar = false",
+        *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
+        secret_sql(connection),
+    ]
 
 
 def extension_path(name: str) -> Path:

@@ -132,6 +132,21 @@ def view_sql(lake: Readable, name: str) -> str:
     return f"from {scan_sql(lake.tables.load(name))}"
 
 
+def tables_of(lake: Readable, name: str) -> list[str]:
+    """The tables that a name of `view_names` reads."""
+    layer, _, short = name.partition(".")
+    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
+        return [f"silver.{stream.name}", f"realtime.{stream.name}"]
+    return [name]
+
+
+def names_of(stream: str) -> set[str]:
+    """Every name that can be read and has this stream's data alone."""
+    layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
+    below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
+    return layers | {name.format(stream) for name in below}
+
+
 def _stream_of(lake: Readable, short: str) -> Stream | None:
     if short.startswith("unified_"):
         return lake.streams.get(short.removeprefix("unified_"))

@@ -7,8 +7,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pyiceberg.table import Table
@@ -16,11 +16,16 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.views import tables_of, view_exists, view_sql
+from lakehouse.serving.query import mentioned
 
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between looks at the catalog."""
+
+CLOSE_SECONDS = 5.0
+"""To wait at the end for a look that a catalog keeps waiting."""
 
 
 class Pinned:
@@ -63,6 +68,20 @@ class Moment:
         """The current snapshot of each table; None for one that never had any."""
         return {name: self.tables.load(name).metadata.current_snapshot_id for name in self.tables.names()}
 
+    def snapshots_of(self, names: Iterable[str]) -> dict[str, int | None]:
+        """The snapshots of the tables behind these names."""
+        return {table: self.snapshots.get(table) for name in names for table in tables_of(self, name)}
+
+    def only(self, names: Collection[str]) -> "Moment":
+        """The same moment without all other tables; those behind its views stay out of sight too."""
+        return replace(
+            self, tables=Pinned({name: self.tables.load(name) for name in self.tables.names() if name in names})
+        )
+
+    def views(self, sql: str) -> dict[str, str]:
+        """The SELECT behind each table and view that a statement names."""
+        return {name: view_sql(self, name) for name in sorted(mentioned(sql)) if view_exists(self, name)}
+
 
 class Moments:
     """Keeps the latest moment; a thread looks at the catalog."""
@@ -83,7 +102,7 @@ class Moments:
         """Stop looking."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CLOSE_SECONDS)
 
     @property
     def latest(self) -> Moment:

@@ -3,6 +3,7 @@
 Time travel is `layer.table at (version => 123)` or `at (timestamp => '2025-11-20 12:00:00')`, as DuckDB writes it.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,18 +15,21 @@ from urllib.parse import urlparse
 
 import duckdb
 
-from lakehouse.contracts.sql import literal, quote
 from lakehouse.engines.duckdb import DuckDB, scan_sql
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.views import create_views_sql, view_exists, view_names
+from lakehouse.layers.views import Readable, create_views_sql, view_exists, view_names
+from lakehouse.serving.sandbox import closed_sql, refuse_writing
 from lakehouse.settings import get_settings
+from lakehouse.storage.connection import Connection
 
 if TYPE_CHECKING:
     from sqlglot.tokenizer_core import Token
 
-EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[^()]*\))?", re.IGNORECASE)
 BATCH = 10_000
+
+MENTIONED = re.compile(r'(?<!\w)(\w++)"?\s*+\.\s*+"?(\w++)')
+"""Possessive, for a text of one long word must not take a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,10 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 def run_query(lake: Lake, sql: str) -> Rows:
     """Run one SELECT. Raises QueryError, with what is wrong and where, for anything but one statement that reads."""
-    text, travels = _without_travel(sql)
-    _refuse_writing(text)
+    text, past = without_travel(lake, sql)
+    refuse_writing(text)
     wanted = [name for name in sorted(mentioned(text)) if view_exists(lake, name)]
-    travelled = [statement for travel in travels for statement in _travel_view(lake, travel)]
+    travelled = ["create schema past", *(f"create view {name} as {select}" for name, select in past.items())]
     connection = _reader(lake, [*create_views_sql(lake, wanted), *travelled])
     try:
         result = connection.execute(text)
@@ -103,38 +107,22 @@ def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
         scratch=lake.settings.root / "scratch",
     )
     database = engine.database
-    buckets = {lake.connection.bucket, urlparse(lake.connection.catalog.get("warehouse", "")).netloc} - {""}
-    places = ", ".join(literal(f"s3://{bucket}/") for bucket in sorted(buckets))
     for statement in statements:
         database.execute(statement)
-    database.execute(f"set allowed_directories = [{places}]")
-    database.execute("set enable_external_access = false")
-    database.execute("set lock_configuration = true")
+    for statement in closed_sql(places(lake.connection)):
+        database.execute(statement)
     return database
 
 
-def _refuse_writing(sql: str) -> None:
-    kind = _kind(sql)
-    if kind == duckdb.StatementType.EXPLAIN and (explain := EXPLAIN.match(sql)):
-        # EXPLAIN ANALYZE runs what it explains.
-        kind = _kind(sql[explain.end() :])
-    if kind != duckdb.StatementType.SELECT:
-        raise QueryError(f"Only reading is allowed: write a SELECT; this is {kind.name.lower()}.")
-
-
-def _kind(sql: str) -> duckdb.StatementType:
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as problem:
-        raise QueryError(str(problem)) from problem
-    if len(statements) != 1:
-        raise QueryError(f"One statement is run at a time; this is {len(statements)}.")
-    return statements[0].type
+def places(connection: Connection) -> list[str]:
+    """Where the lake's tables and objects lie."""
+    buckets = {connection.bucket, urlparse(connection.catalog.get("warehouse", "")).netloc} - {""}
+    return [f"s3://{bucket}/" for bucket in sorted(buckets)]
 
 
 def mentioned(sql: str) -> set[str]:
     """Every `a.b` in the statement, in lower case; what is no table does no harm."""
-    return {f"{a}.{b}".lower() for a, b in re.findall(r'"?(\w+)"?\s*\.\s*"?(\w+)"?', sql)}
+    return {f"{a}.{b}".lower() for a, b in MENTIONED.findall(sql)}
 
 
 def _explained(problem: str, lake: Lake) -> str:
@@ -153,8 +141,16 @@ class _Travel:
     view: str
 
 
-def _without_travel(sql: str) -> tuple[str, list[_Travel]]:
-    """The statement with each `a.b at (…)` as the name of a view, for DuckDB's own AT is for attached catalogs."""
+def without_travel(lake: Readable, sql: str) -> tuple[str, dict[str, str]]:
+    """The statement with each `a.b at (…)` as the name of a view, and these views' SELECTs by their names.
+
+    DuckDB's own AT is for attached catalogs. Raises QueryError for a past that never was.
+    """
+    text, travels = _travels(sql)
+    return text, {f"past.{travel.view}": _travel_sql(lake, travel) for travel in travels}
+
+
+def _travels(sql: str) -> tuple[str, list[_Travel]]:
     if not re.search(r"\bat\s*\(", sql, re.IGNORECASE):
         return sql, []
     from sqlglot import tokenize  # half a second, for the few that look back
@@ -172,7 +168,9 @@ def _without_travel(sql: str) -> tuple[str, list[_Travel]]:
         if found is None:
             continue
         end, name, kind, value = found
-        travel = _Travel(name, kind, value, f"at_{len(travels)}")
+        # One name for one past, whichever query looks at it.
+        view = "at_" + hashlib.sha256(f"{name} {kind} {value}".encode()).hexdigest()[:16]
+        travel = _Travel(name, kind, value, view)
         travels.append(travel)
         parts += [sql[copied : tokens[position].start], f"past.{travel.view}"]
         copied = tokens[end].end + 1
@@ -197,7 +195,7 @@ def _travel_at(tokens: "list[Token]", position: int) -> tuple[int, str, str, str
     return position + 6 + arrow + 1, f"{texts[0]}.{texts[2]}", texts[5], after[0].text
 
 
-def _travel_view(lake: Lake, travel: _Travel) -> list[str]:
+def _travel_sql(lake: Readable, travel: _Travel) -> str:
     if not view_exists(lake, travel.name):
         raise QueryError(f"There is no table {travel.name}. There are: {', '.join(view_names(lake))}")
     try:
@@ -205,8 +203,7 @@ def _travel_view(lake: Lake, travel: _Travel) -> list[str]:
     except LakehouseError as problem:
         raise QueryError(f"{travel.name} is a view and has no past; its tables do.") from problem
     snapshot_id = _snapshot_named(travel, table) if travel.kind == "version" else _snapshot_at(travel, table)
-    scan = scan_sql(table, snapshot_id)
-    return ["create schema if not exists past", f"create view past.{quote(travel.view)} as from {scan}"]
+    return f"from {scan_sql(table, snapshot_id)}"
 
 
 def _snapshot_named(travel: _Travel, table: Any) -> int:

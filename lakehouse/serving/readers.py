@@ -4,26 +4,19 @@ Their SQL is trusted; what people send is not run here.
 """
 
 import asyncio
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from lakehouse.contracts.sql import quote
 from lakehouse.engines.duckdb import DuckDB
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
-from lakehouse.layers.views import view_exists, view_names, view_sql
+from lakehouse.layers.views import view_names
 from lakehouse.serving.moments import Moment, Moments
-from lakehouse.serving.query import mentioned
-
-Parameters = Sequence[Any] | Mapping[str, Any]
+from lakehouse.serving.views import Parameters, Views, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +28,7 @@ class Answer:
     """Whether there were more rows than were asked for."""
     seconds: float
     snapshots: Mapping[str, int | None]
-    """The tables and views it named, and the snapshots of the tables; None for a view and for an empty table."""
+    """The tables it read and their snapshots; None for one that never held anything."""
 
 
 class Readers:
@@ -50,7 +43,7 @@ class Readers:
             scratch=lake.settings.root / "scratch",
         )
         self._moments = moments
-        self._views = Views(self._engine)
+        self._views = Views(self._engine.database)
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="reader")
         self._room = at_once + waiting
 
@@ -81,46 +74,6 @@ class Readers:
         self._engine.close()
 
 
-class Views:
-    """The views of moments in one DuckDB: each moment's in a catalog of its own, made when they are first named."""
-
-    def __init__(self, engine: DuckDB) -> None:
-        self._cursor = engine.cursor()
-        self._lock = threading.Lock()
-        self._made: dict[int, set[str]] = {}
-        self._users: Counter[int] = Counter()
-
-    @contextmanager
-    def of(self, moment: Moment, names: Sequence[str]) -> Iterator[str]:
-        """The catalog in which these names are views, kept as long as the block lasts."""
-        catalog = f"moment_{moment.number}"
-        with self._lock:
-            self._users[moment.number] += 1
-            made = self._made.get(moment.number)
-            if made is None:
-                self._cursor.execute(f"attach ':memory:' as {catalog}")
-                made = self._made[moment.number] = set()
-            for name in names:
-                if name not in made:
-                    schema, _, short = name.partition(".")
-                    self._cursor.execute(f"create schema if not exists {catalog}.{quote(schema)}")
-                    view = f"{catalog}.{quote(schema)}.{quote(short)}"
-                    self._cursor.execute(f"create view {view} as {view_sql(moment, name)}")
-                    made.add(name)
-        try:
-            yield catalog
-        finally:
-            with self._lock:
-                self._users[moment.number] -= 1
-                self._forget_older()
-
-    def _forget_older(self) -> None:
-        for number in sorted(self._made)[:-1]:
-            if not self._users[number]:
-                self._cursor.execute(f"detach moment_{number}")
-                del self._made[number], self._users[number]
-
-
 class _Reading:
     def __init__(
         self,
@@ -141,32 +94,17 @@ class _Reading:
 
     def run(self) -> Answer:
         begun = time.perf_counter()
-        names = [name for name in sorted(mentioned(self._sql)) if view_exists(self._moment, name)]
+        moment = self._moment
         try:
-            with self._views.of(self._moment, names) as catalog:
+            views = moment.views(self._sql)
+            with self._views.of(moment.number, views) as catalog:
                 if self._ended:
                     raise QueryError("The query was ended before it began.")
                 self._cursor.execute(f"use {catalog}")
-                table, truncated = self._fetch()
+                table, truncated = fetch(self._cursor, self._sql, self._parameters, self._rows)
         except duckdb.Error as problem:
-            raise QueryError(explained(str(problem), self._moment)) from problem
-        snapshots = {name: self._moment.snapshots.get(name) for name in names}
-        return Answer(table, truncated, time.perf_counter() - begun, snapshots)
-
-    def _fetch(self) -> tuple[pa.Table, bool]:
-        parameters: Any = dict(self._parameters) if isinstance(self._parameters, Mapping) else list(self._parameters)
-        result = self._cursor.execute(self._sql, parameters)
-        if self._rows is None:
-            return result.to_arrow_table(), False
-        taken: list[pa.RecordBatch] = []
-        reader = result.to_arrow_reader(8192)
-        left = self._rows
-        for batch in reader:
-            taken.append(batch[:left])
-            left -= taken[-1].num_rows
-            if taken[-1].num_rows < batch.num_rows:
-                return pa.Table.from_batches(taken, reader.schema), True
-        return pa.Table.from_batches(taken, reader.schema), False
+            raise QueryError(explained(str(problem), moment)) from problem
+        return Answer(table, truncated, time.perf_counter() - begun, moment.snapshots_of(views))
 
     def end(self) -> None:
         """Interrupt it if it still runs, and give up its cursor."""

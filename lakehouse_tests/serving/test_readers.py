@@ -10,7 +10,7 @@ from lakehouse.layers.lake import Lake
 from lakehouse.serving.moments import Moments
 from lakehouse.serving.readers import Readers
 
-FOREVER = "select count(*) from range(1000000000) a, range(1000000000) b where a.range % 7 = b.range % 11"
+FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,15 @@ class Access:
 
     def check(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> None:
         """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for this."""
+        self.check_for(request, scope, stream)
+
+    def check_for(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> Key | None:
+        """The request's key, good for this; None where none is needed. Raises Problem as `check` does."""
         key = self.check_any(request)
         if key is not None and not key.allows(scope, stream):
             what = f"{scope} on {stream}" if stream else scope
             raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}")
+        return key
 
     def check_any(self, request: Request[Any, Any, Any]) -> Key | None:
         """The request's key, good for whatever; None where none is needed. Raises Problem as `check` does."""

@@ -9,6 +9,7 @@ from lakehouse.settings import get_settings
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("pyiceberg").setLevel(logging.WARNING)  # it tells of every table it looks up
     try:
         run_server(get_settings())
     except LakehouseError as problem:

@@ -5,6 +5,7 @@ A further router is one more in ROUTERS; it finds `serving` among its handlers' 
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Litestar, Router, get
@@ -16,21 +17,25 @@ from lakehouse.ingest.http.app import ROUTERS as INGEST_ROUTERS
 from lakehouse.ingest.http.app import documentation, given, needs_keys
 from lakehouse.ingest.http.health import Health
 from lakehouse.ingest.http.keys import Keys, path_of
-from lakehouse.ingest.http.problems import HANDLERS
+from lakehouse.ingest.http.problems import HANDLERS, Problem
 from lakehouse.layers.lake import Lake
-from lakehouse.serving.api import lookups, tables
+from lakehouse.serving.api import lookups, query, tables
 from lakehouse.serving.api.problems import QUERY_HANDLERS
-from lakehouse.serving.api.serving import open_serving
+from lakehouse.serving.api.serving import Serving, open_serving
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
-ROUTERS: Sequence[Router] = (tables.router, lookups.router)
+ROUTERS: Sequence[Router] = (query.router, tables.router, lookups.router)
 """What this process answers, and the document tells of."""
+
+SOON = {"retry-after": "1"}
 
 
 @get("/health/ready", include_in_schema=False)
-async def ready() -> Health:
-    """Answers as soon as the lake has been looked at; the front door's own asks more."""
+async def ready(serving: Serving) -> Health:
+    """Whether queries are answered; whether events are stored is the front door's to say."""
+    if not serving.workers.started:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The workers are starting; ask again.", headers=SOON)
     return Health("ok")
 
 
@@ -42,10 +47,11 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        serving.workers.start()
         try:
             yield
         finally:
-            serving.close()
+            await serving.close()
 
     app = Litestar(
         route_handlers=[*ROUTERS, ready],

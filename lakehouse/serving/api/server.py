@@ -1,21 +1,25 @@
 """The life of the serving process of one home: run, start, find, stop. What it answers is the application's affair."""
 
-import multiprocessing
+import asyncio
 import os
+import signal
 import socket
-import sys
 
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.server import MPServer
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
 
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http.app import needs_keys
-from lakehouse.ingest.http.process import STOP_SECONDS, Running, Service, environment
+from lakehouse.ingest.http.process import Running, Service
+from lakehouse.serving.api.app import create_app
 from lakehouse.settings import Settings
 from lakehouse.storage import server as storage
 
 SERVICE = Service("serving", "lakehouse.serving.api", "The serving process")
 HOST = "127.0.0.1"
+CONNECTIONS = 1024
+"""At once; live feeds keep theirs open."""
 
 
 def run_server(settings: Settings) -> None:
@@ -30,32 +34,28 @@ def run_server(settings: Settings) -> None:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
-    os.environ |= environment(settings)
     SERVICE.announce(settings, f"http://{HOST}:{port}", needs_keys=needs_keys(settings))
-    # Not forked: threads of the libraries loaded here would be missing in the child.
-    multiprocessing.set_start_method("spawn", force=True)
     try:
-        _granian(port).serve()
+        uvloop.run(_serve(settings, port))
     finally:
         SERVICE.forget(settings)
 
 
-def _granian(port: int) -> MPServer:
-    return MPServer(
-        "lakehouse.serving.api.app:create_app",
-        factory=True,
+async def _serve(settings: Settings, port: int) -> None:
+    serving = Server(
+        create_app(settings),
         address=HOST,
         port=port,
         interface=Interfaces.ASGI,
-        workers=1,
-        loop=Loops.uvloop if sys.platform != "win32" else Loops.auto,
         http=HTTPModes.http1,
+        backlog=CONNECTIONS,
+        backpressure=CONNECTIONS,
         websockets=False,
-        respawn_failed_workers=True,
-        respawn_interval=0.2,
-        workers_kill_timeout=int(STOP_SECONDS),
         log_access=False,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, serving.stop)
+    await serving.serve()
 
 
 def start(settings: Settings) -> Running:

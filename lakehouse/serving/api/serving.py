@@ -8,6 +8,7 @@ from lakehouse.layers.lake import Lake
 from lakehouse.serving.lookups import LookUps
 from lakehouse.serving.moments import Moment, Moments
 from lakehouse.serving.readers import Readers
+from lakehouse.serving.workers import Workers
 from lakehouse.settings import Settings
 
 
@@ -20,6 +21,9 @@ class Serving:
     """For work off the event loop: looking up tables and objects blocks."""
     moments: Moments
     readers: Readers
+    """For the SQL that the package brings."""
+    workers: Workers
+    """For the SQL that people send."""
     access: Access
     lookups: LookUps
 
@@ -32,8 +36,9 @@ class Serving:
         """The current snapshot id of every table; None for one that never had any. Costs nothing."""
         return self.moments.latest.snapshots
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End what runs."""
+        await self.workers.close()
         self.moments.close()
         self.lookups.close()
         self.readers.close()
@@ -45,4 +50,4 @@ def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
     moments.start()
     lookups = LookUps(lake.objects, settings.root / "serving" / "lookups")
     lookups.start()
-    return Serving(settings, lake, moments, Readers(moments), access, lookups)
+    return Serving(settings, lake, moments, Readers(moments), Workers(settings, lake.connection), access, lookups)

@@ -1,0 +1,90 @@
+"""Views of moments in one DuckDB, and a query's rows through them.
+
+Imports next to nothing, for the processes that run queries start with it.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+
+BATCH = 8192
+
+
+class Views:
+    """Each moment's views in a catalog of its own, made when they are first named and gone with the moment's last use."""
+
+    def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = database.cursor()
+        self._lock = threading.Lock()
+        self._made: dict[int, set[str]] = {}
+        self._users: Counter[int] = Counter()
+
+    @contextmanager
+    def of(self, moment: int, views: Mapping[str, str]) -> Iterator[str]:
+        """The catalog in which these names are views of these SELECTs, kept as long as the block lasts.
+
+        A moment's name always stands for the same SELECT.
+        """
+        catalog = f"moment_{moment}"
+        with self._lock:
+            self._users[moment] += 1
+            try:
+                self._make(moment, catalog, views)
+            except BaseException:
+                self._users[moment] -= 1
+                raise
+        try:
+            yield catalog
+        finally:
+            with self._lock:
+                self._users[moment] -= 1
+                self._forget_older()
+
+    def _make(self, moment: int, catalog: str, views: Mapping[str, str]) -> None:
+        made = self._made.get(moment)
+        if made is None:
+            self._cursor.execute(f"attach ':memory:' as {catalog}")
+            made = self._made[moment] = set()
+        for name, select in views.items():
+            if name not in made:
+                schema, _, short = name.partition(".")
+                place = f"{catalog}.{_quoted(schema)}"
+                self._cursor.execute(f"create schema if not exists {place}")
+                self._cursor.execute(f"create view {place}.{_quoted(short)} as {select}")
+                made.add(name)
+
+    def _forget_older(self) -> None:
+        for number in sorted(self._made)[:-1]:
+            if not self._users[number]:
+                self._cursor.execute(f"detach moment_{number}")
+                del self._made[number], self._users[number]
+
+
+def fetch(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, rows: int | None
+) -> tuple[pa.Table, bool]:
+    """The first rows of a SELECT, and whether there are more. Raises duckdb.Error."""
+    bound: Any = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+    result = cursor.execute(sql, bound or None)
+    if rows is None:
+        return result.to_arrow_table(), False
+    reader = result.to_arrow_reader(BATCH)
+    taken: list[pa.RecordBatch] = []
+    left = rows
+    for batch in reader:
+        taken.append(batch[:left])
+        left -= taken[-1].num_rows
+        if taken[-1].num_rows < batch.num_rows:
+            return pa.Table.from_batches(taken, reader.schema), True
+    return pa.Table.from_batches(taken, reader.schema), False
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
