@@ -94,6 +94,27 @@ def clean_sql(contract: Contract, source: str = "bronze") -> str:
 from {_typed(contract, source)}"""
 
 
+def sound_sql(contract: Contract, field: Field, source: str) -> str:
+    """A SELECT over `source`, which holds a field's texts as `text` and a time as `_arrived_at`: the typed value, and
+    `sound`, whether no rule of this field is broken in any row that holds the text and arrived then or later.
+
+    A row without a defect that is sound in all fields is valid.
+    """
+    broken = "\n    or ".join(f"({condition})" for condition, _ in _field_breaches(contract, field))
+    name = quote(field.name)
+    return f"""select
+  {name} as value,
+  case when {broken} then false else true end as sound
+from (
+  select
+    {value_sql(field.type, f"{source}.text")} as {name},
+    {source}.text as {_text(field)},
+    {source}._arrived_at,
+    cast(null as varchar) as _defect
+  from {source}
+) as typed"""
+
+
 def quarantine_sql(contract: Contract, source: str = "bronze") -> str:
     """A SELECT over `source` of the rows that break the contract: dt, raw text, every reason, where it came from,
     and `_defect`.

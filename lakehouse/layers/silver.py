@@ -1,10 +1,11 @@
 """Silver and quarantine: all bronze rows of an event date, cleaned by the contract's SQL and once per key.
 
 A pure function of bronze, so late data and re-runs need no special case. Partitions are computed in groups, two at a
-time, so that memory stays bounded whatever the range.
+time, so that memory stays bounded whatever the range; what is too large to be held in memory is left to DuckDB, which
+spills.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -13,15 +14,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from lakehouse.contracts.columns import PLACE, handed_on
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import bind, copy_to_files, scan_sql
+from lakehouse.engines.duckdb import bind, copy_to_files, describe, scan_sql
 from lakehouse.engines.partitions import write_partitions
+from lakehouse.engines.reading import read_files
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
+from lakehouse.layers.sifting import Sifted, sift
 from lakehouse.layers.writing import Written, commit_days, recomputing
 from lakehouse.storage.commit import EPOCH, files_of, partitions_filter
 from lakehouse.storage.files import NewFile
@@ -31,7 +39,11 @@ BYTES_PER_GROUP = 32 << 20
 """Partitions are computed together until their rows, or bronze's files, exceed this; a larger partition is a group of its
 own."""
 
-PLACE = "hash(_arrived_at, _row)"
+ROWS_IN_MEMORY = 2_000_000
+BYTES_IN_MEMORY = 128 << 20
+"""A group whose rows, or bronze's files, exceed this is not read into memory; it is one partition, for others are smaller."""
+
+ORIGIN = "hash(_arrived_at, _row)"
 """Where a row came from, for little: it tells all rows of one object apart, and most of those of several."""
 
 
@@ -111,10 +123,10 @@ def _compute(
 ) -> _Files:
     numbers = count()
 
-    def one(group: Sequence[date]) -> _Files:
+    def one(group: Mapping[date, Sequence[DataFile]]) -> _Files:
         # Temporary tables live and die with the cursor.
         with lake.engine.cursor() as cursor:
-            return _Group(cursor, stream, group).run(bronze, silver, quarantine, folder, f"g{next(numbers)}")
+            return _Group(lake, cursor, stream, bronze, group).run(silver, quarantine, folder, f"g{next(numbers)}")
 
     found = _Files()
     with ThreadPoolExecutor(min(2, lake.engine.threads), thread_name_prefix="silver") as pool:
@@ -125,48 +137,67 @@ def _compute(
     return found
 
 
-def _groups(bronze: Table, days: Sequence[date]) -> Iterator[list[date]]:
-    """Those of the days that bronze has rows of, as its manifests say, some at a time."""
-    rows: dict[date, int] = {}
-    size: dict[date, int] = {}
+def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:
+    """The files of those of the days that bronze has rows of, as its manifests say, some days at a time."""
+    files: dict[date, list[DataFile]] = {}
     position = [f.name for f in bronze.spec().fields].index("dt")
     for data_file in files_of(bronze, partitions_filter("dt", days)):
         day = EPOCH + timedelta(days=data_file.partition[position])
-        rows[day] = rows.get(day, 0) + data_file.record_count
-        size[day] = size.get(day, 0) + data_file.file_size_in_bytes
-    group: list[date] = []
-    for day in sorted(rows):
-        more = [*group, day]
-        if group and (
-            sum(rows[one] for one in more) > ROWS_PER_GROUP or sum(size[one] for one in more) > BYTES_PER_GROUP
-        ):
+        files.setdefault(day, []).append(data_file)
+    group: dict[date, list[DataFile]] = {}
+    for day, found in sorted(files.items()):
+        if group and _exceed([*group.values(), found], ROWS_PER_GROUP, BYTES_PER_GROUP):
             yield group
-            more = [day]
-        group = more
+            group = {}
+        group[day] = found
     if group:
         yield group
 
 
+def _exceed(files: Iterable[Sequence[DataFile]], rows: int, size: int) -> bool:
+    every = [one for some in files for one in some]
+    return sum(one.record_count for one in every) > rows or sum(one.file_size_in_bytes for one in every) > size
+
+
 class _Group:
-    """Some partitions on a cursor of their own, in two passes over bronze: what is wrong with it, and all that is not."""
+    """Some partitions on a cursor of their own.
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, stream: Stream, days: Sequence[date]) -> None:
-        self.cursor, self.stream, self.contract = cursor, stream, stream.contract
-        self.days = days
+    `sure` are their rows that are valid and that no other has the key of, typed; `suspects` are all others, as they are in
+    bronze, and few. Only these are looked at one by one.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        cursor: duckdb.DuckDBPyConnection,
+        stream: Stream,
+        bronze: Table,
+        files: Mapping[date, Sequence[DataFile]],
+    ) -> None:
+        self.lake, self.cursor, self.stream, self.contract = lake, cursor, stream, stream.contract
+        self.bronze, self.files, self.days = bronze, files, list(files)
         self.keys = ", ".join(map(quote, self.contract.key))
+        fields = [f.name for f in self.contract.fields]
+        self.columns = [*fields, "dt", "_arrived_at", "_object", "_row"]
+        self.sifted: Sifted | None = None
+        self.survivors: pa.Table | None = None
 
-    def run(self, bronze: Table, silver: Table, quarantine: Table, folder: Path, name: str) -> _Files:
+    def run(self, silver: Table, quarantine: Table, folder: Path, name: str) -> _Files:
         """Write the group's files and count its ledgers."""
-        self._make("view bronze", f"from {scan_sql(bronze)} where {_among(self.days)}")
-        landed = self._make_checked()
-        held = [day for day, (rows, valid) in landed.items() if 0 < valid < rows * self.contract.quality_threshold]
+        self._make("view bronze", f"from {scan_sql(self.bronze)} where {_among(self.days)}")
+        if _exceed(self.files.values(), ROWS_IN_MEMORY, BYTES_IN_MEMORY):
+            self._sift_by_sql()
+        else:
+            self._sift_in_memory()
         repeats = self._make_survivors()
+        landed = self._landed()
+        held = [day for day, (rows, valid) in landed.items() if 0 < valid < rows * self.contract.quality_threshold]
         broken = any(valid < rows for rows, valid in landed.values())
         repeats_broken = self._make_broken() if broken else {}
         kept = self._make_held_back(held, silver) if held else {}
         good = [day for day in landed if day not in held]
         files = _Files(
-            silver=self._copy(self._silver_sql(good), silver, folder / "silver", name, good),
+            silver=self._write_silver(good, silver, folder / "silver", name),
             quarantine=self._copy("from broken", quarantine, folder / "quarantine", name, list(landed))
             if broken
             else [],
@@ -184,25 +215,38 @@ class _Group:
             )
         return files
 
-    def _make_checked(self) -> dict[date, tuple[int, int]]:
-        """Of each bronze row its place, the hash of its key, and whether it is valid; rows and valid rows by day."""
-        self._make(
-            "table checked",
-            f"select dt, {PLACE} as place, hash(dt, {self.keys}) as key_hash, _valid from ({clean_sql(self.contract)})",
-        )
-        counts = self._ask("select dt, count(*), count(*) filter (_valid) from checked group by dt")
-        return {day: (rows, valid) for day, rows, valid in counts}
+    def _landed(self) -> dict[date, tuple[int, int]]:
+        """Rows and valid rows by day."""
+        valid = dict(self._ask("select dt, count(*) from candidates group by dt"))
+        if self.sifted is None:
+            sure = dict(self._ask("select dt, count(*) from checked anti join suspected using (origin) group by dt"))
+        else:
+            counts: Any = pc.value_counts(self.sifted.sure.column("dt"))
+            sure = {one["values"].as_py(): one["counts"].as_py() for one in counts}
+        return {
+            day: (sum(file.record_count for file in files), sure.get(day, 0) + valid.get(day, 0))
+            for day, files in self.files.items()
+        }
 
-    def _make_survivors(self) -> dict[date, int]:
-        """Valid rows, each key once; the number of repeats by day, counted apart from what survives.
+    def _sift_in_memory(self) -> None:
+        files = [file for some in self.files.values() for file in some]
+        self.sifted = sift(self.cursor, self.contract, read_files(self.lake.connection, self.bronze, files))
+        self.cursor.register("suspects", self.sifted.suspects)
 
-        Only suspects are kept in memory and go through the window, for that sorts them: rows that break the contract or
-        whose key's hash occurs twice, and the few that share a place with one. All others are read and cleaned again,
-        which costs less than to keep them.
+    def _sift_by_sql(self) -> None:
+        """The same in passes over bronze that keep little, for rows that are kept would not fit into memory.
+
+        Of each row its origin and the hash of its key are kept; suspect is who breaks the contract, whose key's hash occurs
+        twice, and the few that share an origin with one. All others are read and cleaned again.
         """
         self._make(
+            "table checked",
+            f"""select dt, {ORIGIN} as origin, hash(dt, {self.keys}) as key_hash, _valid
+            from ({clean_sql(self.contract)})""",
+        )
+        self._make(
             "table suspected",
-            """select distinct place
+            """select distinct origin
             from checked
             where not _valid or key_hash in (
               select key_hash
@@ -212,18 +256,26 @@ class _Group:
               having count(*) > 1
             )""",
         )
-        self._make("table suspects", f"from bronze where {PLACE} in (from suspected)")
-        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
-        columns = ", ".join([*(quote(f.name) for f in self.contract.fields), "dt", "_arrived_at", "_object", "_row"])
+        self._make("table suspects", f"from bronze where {ORIGIN} in (from suspected)")
         # A join and no filter, for DuckDB would filter first and then match each text anew that it now matches once.
         self._make(
-            "view survivors",
-            f"""select {columns}
-            from (select *, {PLACE} as place from ({clean_sql(self.contract)}))
-            anti join suspected using (place)
-            union all
-            (select {columns} from ({latest_sql(self.contract.key, "candidates")}) order by dt)""",
+            "view sure",
+            f"""select {", ".join(map(quote, self.columns))}
+            from (select *, {ORIGIN} as origin from ({clean_sql(self.contract)}))
+            anti join suspected using (origin)""",
         )
+
+    def _make_survivors(self) -> dict[date, int]:
+        """Valid rows, each key once; the number of repeats by day."""
+        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
+        columns = ", ".join(map(quote, self.columns))
+        latest = f"select {columns} from ({latest_sql(self.contract.key, 'candidates')}) order by dt"
+        if self.sifted is None:
+            self._make("view survivors", f"from sure union all ({latest})")
+        else:
+            mended = self.cursor.execute(latest).to_arrow_table()
+            self.survivors = _appended(self.sifted.sure, mended)
+            self.cursor.register("survivors", self.survivors)
         return dict(self._ask(f"select dt, count(*) - count(distinct row({self.keys})) from candidates group by dt"))
 
     def _make_broken(self) -> dict[date, int]:
@@ -260,10 +312,38 @@ class _Group:
             ) as held using (dt, _object, _row)""")
         return dict(self._ask("select dt, count(*) from kept group by dt"))
 
-    def _silver_sql(self, days: Sequence[date]) -> str:
-        fields = ", ".join([*(quote(f.name) for f in self.contract.fields), "dt", "_arrived_at"])
+    def _write_silver(self, days: Sequence[date], silver: Table, folder: Path, name: str) -> list[NewFile]:
         where = "true" if len(days) == len(self.days) else _among(days)
-        return bind(self.stream.sql("silver"), {"valid": f"select {fields} from survivors where {where}"})
+        fields = ", ".join(map(quote, self.columns[:-2]))
+        sql = self.stream.sql("silver")
+        if self.survivors is None or not days:
+            select = bind(sql, {"valid": f"select {fields} from survivors where {where}"})
+            return self._copy(select, silver, folder, name, days)
+        survivors = self.survivors if where == "true" else self.survivors.filter(pc.field("dt").isin(list(days)))
+        folder.mkdir(exist_ok=True)
+        return write_partitions(self._enriched(survivors.select(self.columns[:-2])), silver, folder, name)
+
+    def _enriched(self, valid: pa.Table) -> pa.Table:
+        """What the stream's SQL makes of these rows. It is asked only for what it computes: the columns that it hands on
+        are here already, and to take them out of DuckDB again would cost more than all the rest.
+        """
+        sql = self.stream.sql("silver")
+        kept = handed_on(sql, "valid", tuple(valid.column_names))
+        if not kept:
+            self.cursor.register("valid", valid)
+            return self.cursor.execute(sql).to_arrow_table()
+        self.cursor.register("valid", valid.append_column(PLACE, pa.array(np.arange(len(valid)))))
+        names = [name for name, _ in describe(self.cursor, sql)]
+        computed = [name for name in names if name not in kept]
+        select = ", ".join(map(quote, computed))
+        found = self.cursor.execute(f"select {select} from ({sql.strip().rstrip(';')}\n)").to_arrow_table()
+        places = np.asarray(found.column(PLACE))
+        if len(places) != len(valid) or (places != np.arange(len(valid))).any():
+            valid = valid.take(pa.array(places))
+        columns: dict[str, Any] = {
+            name: (valid if name in kept else found).column(name) for name in names if name != PLACE
+        }
+        return pa.table(columns)
 
     def _copy(self, select: str, table: Table, folder: Path, name: str, days: Sequence[date]) -> list[NewFile]:
         if not days:
@@ -278,6 +358,11 @@ class _Group:
 
     def _ask(self, select: str) -> list[tuple[Any, ...]]:
         return self.cursor.execute(select).fetchall()
+
+
+def _appended(rows: pa.Table, more: pa.Table) -> pa.Table:
+    """Both, with the types of the first."""
+    return pa.concat_tables([rows, more.cast(rows.schema)]) if len(more) else rows
 
 
 def _among(days: Sequence[date]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from lakehouse.layers import silver
 from lakehouse.layers.silver import Ledger
 from lakehouse_tests.layers.own import Own, assert_conserved, noon, payment, threshold
 
@@ -146,8 +147,10 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
 
     own.bronze(*_arrivals(first))
     own.refresh_realtime(*_hours(first))
-    for _ in range(2):
-        cleaned = own.clean(*sorted(model.landed))
+    for rows_in_memory in (silver.ROWS_IN_MEMORY, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(silver, "ROWS_IN_MEMORY", rows_in_memory)
+            cleaned = own.clean(*sorted(model.landed))
         assert cleaned.ledgers == model.ledgers()
         assert_conserved(own, cleaned)
         assert _silver(own, first) == model.silver

@@ -93,6 +93,9 @@ def sound_end(data: bytes, start: int, stop: int, delimiter: bytes, final: bool)
     """
     if data.find(b"\0", start, stop) >= 0:
         return start
+    if data.find(b'"', start, stop) < 0:  # many times faster than to look for all of them
+        end = stop if final else data.rfind(b"\n", start, stop) + 1
+        return end if end and _returns_are_sound(data, start, end) else start
     block = np.frombuffer(data, np.uint8, stop - start, start)
     quotes = np.flatnonzero(block == delimited.QUOTE) + start
     end = stop if final else _last_line_end(data, start, stop, quotes)

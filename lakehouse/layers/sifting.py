@@ -1,0 +1,105 @@
+"""Bronze rows in memory parted into those that are surely valid and alone with their key, which are nearly all, and suspects.
+
+Each distinct text is cast and checked once, by the contract's own SQL. What becomes of suspects is decided in `silver`,
+row by row.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lakehouse.contracts.model import Contract, Field
+from lakehouse.contracts.sql import sound_sql
+
+LINEAGE = ("dt", "_arrived_at", "_object", "_row")
+
+Flags = NDArray[np.bool_]
+Hashes = NDArray[np.uint64]
+
+MIX = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number, so that to multiply by it loses nothing; the golden ratio in 64 bits, as Knuth has it (TAOCP 3, 6.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """Sure rows with typed fields and their lineage; suspects as they are in bronze."""
+
+    sure: pa.Table
+    suspects: pa.Table
+
+
+def sift(cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) -> Sifted:
+    """Part these rows; all of their days must be there whole."""
+    sound: Flags = _where_null(rows.column("_defect"))
+    earliest = pc.min(rows.column("_arrived_at"))
+    hashes: Hashes = np.asarray(rows.column("dt").cast(pa.int32()), np.uint64)
+    typed: dict[str, Any] = {name: rows.column(name) for name in LINEAGE}
+    for field in contract.fields:
+        values = _Values(cursor, contract, field, rows.column(field.name), earliest)
+        typed[field.name] = values.column()
+        if not values.sound.all():
+            sound &= values.sound[values.places]
+        if field.name in contract.key:
+            hashes = hashes * MIX + values.hashes[values.places]
+    sure = sound & _alone(hashes)
+    table = pa.table(typed).select([*(field.name for field in contract.fields), *LINEAGE])
+    if sure.all():
+        return Sifted(table, rows.slice(0, 0))
+    return Sifted(table.filter(pa.array(sure)), rows.filter(pa.array(~sure)))
+
+
+def _alone(hashes: Hashes) -> Flags:
+    """Whether no other row has this row's hash: keys that are equal have equal ones."""
+    order = np.argsort(hashes)
+    ordered = hashes[order]
+    same = ordered[1:] == ordered[:-1]
+    alone = np.ones(len(hashes), np.bool_)
+    alone[order[1:][same]] = False
+    alone[order[:-1][same]] = False
+    return alone
+
+
+class _Values:
+    """A field's distinct texts with what they are worth; row i has the one at `places[i]`."""
+
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, contract: Contract, field: Field, column: Any, earliest: Any
+    ) -> None:
+        self._field, self._column = field, column
+        numbered = pa.types.is_dictionary(column.type)
+        # The first is that of rows which have no text.
+        chunks = [c.dictionary for c in column.chunks] if numbered else column.chunks
+        texts: Any = pa.chunked_array([pa.nulls(1, pa.string()), *chunks])
+        self.places: Any = self._numbers() if numbered else np.arange(1, len(column) + 1)
+        cursor.register("texts", pa.table({"text": texts, "_arrived_at": pa.repeat(earliest, len(texts))}))
+        select = f"select *, hash(value) as hashed from ({sound_sql(contract, field, 'texts')})"
+        found = cursor.execute(select).to_arrow_table()
+        cursor.unregister("texts")
+        self._values: Any = found.column("value").combine_chunks()
+        self.sound: Flags = np.asarray(found.column("sound"))
+        self.hashes: Hashes = np.asarray(found.column("hashed"))
+
+    def _numbers(self) -> NDArray[np.int64]:
+        parts, start = [], 1
+        for chunk in self._column.chunks:
+            numbers = chunk.indices.cast(pa.int64())
+            parts.append(np.asarray(pc.fill_null(numbers, -start)) + start)
+            start += len(chunk.dictionary)
+        return np.concatenate(parts)
+
+    def column(self) -> Any:
+        """The typed value of each row; text stays as it is."""
+        if self._field.type.kind == "string":
+            return self._column
+        return self._values.take(pa.array(self.places))
+
+
+def _where_null(column: Any) -> Flags:
+    if column.null_count == len(column):
+        return np.ones(len(column), np.bool_)
+    return np.asarray(column.is_null())
