@@ -22,9 +22,11 @@ from pyiceberg.io.pyarrow import (
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
-from pyiceberg.table import Table
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestEntry, ManifestFile
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
 
@@ -35,6 +37,10 @@ from lakehouse.storage.objects import Objects
 
 UPLOADS_AT_ONCE = 8
 EPOCH = date(1970, 1, 1)
+MANIFEST_BYTES = 128 << 10
+"""Manifests are merged up to this size, some five hundred files: who asks for one partition reads all of the manifest that
+it is in, and every commit asks for its own. Iceberg's 8 MiB are for tables that are rarely committed to."""
+
 VALUES_PER_PREDICATE = 150
 """Iceberg's evaluators take a set of more than 200 values for "might match anything"."""
 
@@ -82,7 +88,7 @@ def commit(
     `touched` is the filter of the partitions that this writer has read and decided about: a concurrent commit there
     raises CommitConflictError. `properties` go into the snapshot's summary.
     """
-    transaction = table.transaction()
+    transaction = _Transaction(table)
     producer = _OverwriteMerging(
         operation=Operation.OVERWRITE, transaction=transaction, io=table.io, snapshot_properties=dict(properties)
     )
@@ -138,13 +144,43 @@ def ledger(snapshot: Snapshot) -> dict[str, Any]:
     return dict(json.loads(text)) if text else {}
 
 
+class _Transaction(Transaction):
+    """A transaction that makes its metadata once for what it is made of; pyiceberg 0.12 makes it and copies it, with every
+    snapshot in it, each of the twenty times that a commit looks at it. Nobody changes metadata in place.
+    """
+
+    _made: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table's metadata with what is staged."""
+        base, updates = self._table.metadata, self._updates
+        if not updates:
+            return base
+        if self._made is None or self._made[0] is not base or self._made[1] is not updates:
+            self._made = (base, updates, update_table_metadata(base, updates))
+        return self._made[2]
+
+
 class _OverwriteMerging(_OverwriteFiles):
-    """An overwrite that merges small manifests, as appends do; pyiceberg 0.12 leaves them, one a commit, for ever."""
+    """An overwrite that merges small manifests, as appends do; pyiceberg 0.12 leaves them, one a commit, for ever.
+
+    One that removes nothing does not read the manifests of the partitions it adds to.
+    """
+
+    def _existing_manifests(self) -> list[ManifestFile]:
+        if self._deleted_data_files:
+            return super()._existing_manifests()
+        snapshot = self._transaction.table_metadata.snapshot_by_name(name=self._target_branch)
+        return list(snapshot.manifests(io=self._io)) if snapshot else []
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        return super()._deleted_entries() if self._deleted_data_files else []
 
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
         properties = self._transaction.table_metadata.properties
         merging: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
-            target_size_bytes=8 << 20,
+            target_size_bytes=MANIFEST_BYTES,
             min_count_to_merge=int(properties.get("commit.manifest.min-count-to-merge", 100)),
             merge_enabled=properties.get("commit.manifest-merge.enabled") == "true",
             snapshot_producer=self,

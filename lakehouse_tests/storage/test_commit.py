@@ -14,9 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import AlwaysFalse
+from pyiceberg.manifest import ManifestEntry, ManifestFile
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import update_table_metadata
 
 from lakehouse.errors import CommitConflictError
+from lakehouse.storage import commit as committing
 from lakehouse.storage import snapshots
 from lakehouse.storage.commit import commit, discard, files_of, ledger, partitions_filter, upload
 from lakehouse.storage.connection import Connection
@@ -140,6 +144,62 @@ def test_manifests_are_merged(connection: Connection, name: str, write: Replace)
     assert snapshot is not None
     assert len(snapshot.manifests(table.io)) <= 4
     assert _held(connection, name) == {DAY + timedelta(days=n): [n] for n in range(8)}
+
+
+def test_manifests_are_not_merged_beyond_their_size(
+    connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Tables(connection).load(name).transaction() as change:
+        change.set_properties({"commit.manifest.min-count-to-merge": "2"})
+    write({DAY: [0]})
+    (first,) = _manifests(connection, name)
+    # Most of it is the schema; there is room for that of two and some files.
+    monkeypatch.setattr(committing, "MANIFEST_BYTES", first.manifest_length * 2 + 400)
+    for n in range(1, 12):
+        write({DAY + timedelta(days=n): [n]})
+    sizes = [manifest.manifest_length for manifest in _manifests(connection, name)]
+    assert 2 <= len(sizes) <= 6
+    assert max(sizes) < first.manifest_length * 2
+    assert _held(connection, name) == {DAY + timedelta(days=n): [n] for n in range(12)}
+
+
+def test_what_only_adds_reads_no_manifest(
+    connection: Connection, name: str, tmp_path: Path, write: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write({DAY: [1]})
+    table = Tables(connection).load(name)
+    added = upload(connection, table, [_file(table, tmp_path, DAY, [2])])
+
+    def read(*_: object, **__: object) -> list[ManifestEntry]:
+        raise AssertionError("a manifest was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ManifestFile, "fetch_manifest_entry", read)
+        commit(table, added, touched=partitions_filter("dt", [DAY]), properties={})
+    assert _held(connection, name) == {DAY: [1, 2]}
+
+
+def test_metadata_is_not_made_anew_for_every_look_at_it(
+    connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+
+    def counted(*given: Any, **named: Any) -> TableMetadata:
+        nonlocal made
+        made += 1
+        return update_table_metadata(*given, **named)
+
+    monkeypatch.setattr(committing, "update_table_metadata", counted)
+    write({DAY: [1]})
+    write({DAY: [2]})
+    assert made <= 4
+    assert _held(connection, name) == {DAY: [2]}
+
+
+def _manifests(connection: Connection, name: str) -> list[ManifestFile]:
+    table = Tables(connection).load(name)
+    snapshot = table.current_snapshot()
+    return snapshot.manifests(table.io) if snapshot else []
 
 
 def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
