@@ -12,6 +12,7 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.automation.instance import lane
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_keys
+from lakehouse.automation.landing import landing_lag
 from lakehouse.automation.leftovers import is_under_way
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
@@ -110,7 +111,7 @@ def run_failures(context: dg.RunFailureSensorContext) -> None:
         _post(url, message)
 
 
-SENSORS = [incoming_files, late_data, run_failures]
+SENSORS = [incoming_files, late_data, landing_lag, run_failures]
 
 
 def _told(context: dg.SensorEvaluationContext, lake: Lake) -> dict[str, list[LandingObject]] | None:

@@ -1,0 +1,118 @@
+"""What lands is seen in Dagster: how old it is, what waits, and which hours have got something."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse.assets import resources
+from lakehouse.assets.graph import build_assets
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation import landing
+from lakehouse.automation.landing import landing_lag
+from lakehouse.ingest.kinesis import status
+from lakehouse.ingest.kinesis.status import Status
+from lakehouse_tests.layers.own import Own, make_stream, payment, shared_lake
+
+__all__ = ["make_stream", "shared_lake"]  # fixtures
+
+Look = Callable[[], tuple[dict[str, float] | None, list[str]]]
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own:
+    own = make_stream()
+    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+    monkeypatch.setattr(landing, "get_settings", lambda: own.lake.settings)
+    return own
+
+
+@pytest.fixture
+def look(own: Own) -> Iterator[Look]:
+    """Has the sensor look once: the numbers it tells, None when it tells none, and the hours that it says have landed."""
+    cursor: str | None = None
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def look() -> tuple[dict[str, float] | None, list[str]]:
+            nonlocal cursor
+            context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
+            result: Any = landing_lag(context)
+            assert all(event.asset_key.path == ["landing", own.name] for event in result.asset_events)
+            cursor = result.cursor
+            told = [one for one in result.asset_events if isinstance(one, dg.AssetObservation)]
+            made = [one for one in result.asset_events if isinstance(one, dg.AssetMaterialization)]
+            numbers: Any = {name: value.value for name, value in told[0].metadata.items()} if told else None
+            return numbers, [str(one.partition) for one in made]
+
+        yield look
+
+
+def _land(own: Own, name: str, at: datetime | None = None) -> str:
+    own.land([payment(name, at or datetime.now(UTC))], at or datetime.now(UTC))
+    return f"{at or datetime.now(UTC):%Y-%m-%d-%H}:00"
+
+
+def test_the_lag_is_told_while_something_waits_and_once_when_nothing_does(own: Own, look: Look) -> None:
+    assert look() == ({"objects_waiting": 0, "files_waiting": 0, "bytes_waiting": 0, "seconds_waiting": 0.0}, [])
+    assert look() == (None, [])
+
+    early = datetime.now(UTC) - timedelta(minutes=20)
+    hours = sorted({_land(own, "a", early), _land(own, "b")})
+    numbers, landed = look()
+    assert numbers is not None
+    assert (numbers["objects_waiting"], numbers["files_waiting"], landed) == (2, 0, hours)
+    assert 1200 <= numbers["seconds_waiting"] < 1300
+    assert numbers["newest_object_age_seconds"] < 60
+    numbers, landed = look()
+    assert numbers is not None, "it waits still"
+    assert landed == []
+
+    own.refresh_realtime(*hours)
+    numbers, landed = look()
+    assert numbers is not None, "that nothing waits any longer is told"
+    assert (numbers["objects_waiting"], numbers["bytes_waiting"], landed) == (0, 0, [])
+    assert look() == (None, [])
+
+    time.sleep(0.01)
+    hour = _land(own, "c")
+    numbers, landed = look()
+    assert numbers is not None
+    assert (numbers["objects_waiting"], landed) == (1, [hour])
+
+
+def test_files_wait_until_bronze_has_them(own: Own, look: Look) -> None:
+    own.drop(json.dumps(payment("x", datetime.now(UTC))).encode(), "x.json")
+    numbers, landed = look()
+    assert numbers is not None
+    assert (numbers["files_waiting"], numbers["objects_waiting"], len(landed)) == (1, 0, 1)
+    own.bronze()
+    numbers, _ = look()
+    assert numbers is not None
+    assert (numbers["files_waiting"], numbers["bytes_waiting"]) == (0, 0)
+
+
+def test_what_kinesis_has_is_told_too(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = own.lake.settings.model_copy(update={"kinesis": {own.name: "s"}})
+    monkeypatch.setattr(landing, "get_settings", lambda: settings)
+    said = Status(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
+    status.write(settings, [said])
+    numbers, _ = look()
+    assert numbers is not None
+    assert (numbers["kinesis_behind_seconds"], numbers["kinesis_is_read"]) == (1.5, 1)
+
+
+def test_the_hours_are_partitions_of_the_landing_asset(own: Own, look: Look) -> None:
+    _land(own, "a")
+    _, [hour] = look()
+    [spec] = [
+        one
+        for one in build_assets(own.lake.streams, datetime.now(UTC).date() - timedelta(days=2))
+        if isinstance(one, dg.AssetSpec) and one.key.path[0] == "landing"
+    ]
+    assert spec.partitions_def is not None
+    assert spec.partitions_def.has_partition_key(hour)
+    assert spec.freshness_policy is not None
