@@ -134,6 +134,8 @@ def view_sql(lake: Readable, name: str) -> str:
 
 def tables_of(lake: Readable, name: str) -> list[str]:
     """The tables that a name of `view_names` reads."""
+    if name == HEALTH:
+        return [f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine")]
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
         return [f"silver.{stream.name}", f"realtime.{stream.name}"]

@@ -20,13 +20,15 @@ from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.problems import HANDLERS, Problem
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.api import lookups, query, tables
+from lakehouse.serving.api.named import named_router
 from lakehouse.serving.api.problems import QUERY_HANDLERS
 from lakehouse.serving.api.serving import Serving, open_serving
+from lakehouse.serving.named import read_queries
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
 ROUTERS: Sequence[Router] = (query.router, tables.router, lookups.router)
-"""What this process answers, and the document tells of."""
+"""What this process answers, and the document tells of; named queries are added when their files have been read."""
 
 SOON = {"retry-after": "1"}
 
@@ -42,6 +44,8 @@ async def ready(serving: Serving) -> Health:
 def create_app(settings: Settings | None = None) -> ASGIApp:
     """The application of the serving process. Raises StorageUnavailableError when there is no storage to talk to."""
     settings = settings or get_settings()
+    # A router belongs to one application, and the document is another.
+    queries = read_queries(settings.queries)
     lake = Lake(settings, server.connection(settings), metadata_only=True)
     serving = open_serving(settings, lake, Access(Keys(path_of(settings)), required=needs_keys(settings)))
 
@@ -54,7 +58,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             await serving.close()
 
     app = Litestar(
-        route_handlers=[*ROUTERS, ready],
+        route_handlers=[*ROUTERS, named_router(queries), ready],
         dependencies={"serving": given(serving)},
         exception_handlers=HANDLERS | QUERY_HANDLERS,  # type: ignore[arg-type]
         lifespan=[lifespan],
@@ -62,14 +66,14 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         state=State({"serving": serving}),
         logging_config=None,
     )
-    return _Documented(app, documented())
+    return _Documented(app, documented(named_router(queries)))
 
 
-def documented() -> Litestar:
+def documented(*more: Router) -> Litestar:
     """An application of all routes, the front door's too, that is asked for nothing but the document about them."""
     names = ("ingest", "access", "metrics", "probe", "serving")
     return Litestar(
-        route_handlers=[*INGEST_ROUTERS, *ROUTERS],
+        route_handlers=[*INGEST_ROUTERS, *ROUTERS, *more],
         dependencies={name: given(None) for name in names},
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=documentation(),

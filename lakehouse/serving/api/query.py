@@ -1,6 +1,7 @@
 """`POST /v1/query`: read-only SQL over every table and view."""
 
 import asyncio
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
 
+@dataclass
 class _QueryOperation(Operation):
     def __post_init__(self) -> None:
         limits = {"seconds": Schema(type="number"), "rows": Schema(type="integer")}  # type: ignore[arg-type]
