@@ -58,19 +58,19 @@ def landing_lag(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.S
 def _look(lake: Lake, stream: Stream, seen: _Seen, now: datetime, shared: dict[str, float]) -> Iterator[Event]:
     before = datetime.fromisoformat(seen.newest) if seen.newest else newest_landed(lake, stream, now)
     lag = lag_of(lake, stream, now, files_since=now - FILES, list_files=get_settings().incoming == "list")
-    newest = max([one.arrived_at for one in lag.landed] + ([before] if before else []), default=None)
+    newest = max([*(one.arrived_at for one in lag.landed), *filter(None, (before, lag.taken))], default=None)
     since = before if seen.newest else None
     numbers = lag.numbers(now) | _kinesis(stream) | shared
     if newest is not None:
         numbers["newest_object_age_seconds"] = round((now - newest).total_seconds(), 1)
     is_quiet = newest == since and not any(numbers[name] for name in ("objects_waiting", "files_waiting"))
+    # Freshness is judged by materializations; nothing else makes any of what is outside Dagster.
+    yield from _landed(stream, lag, newest, since)
     is_due = seen.told_at is None or now - datetime.fromisoformat(seen.told_at) >= QUIET
     if not is_quiet or not seen.was_quiet or is_due:
         yield dg.AssetObservation(key("landing", stream.name), metadata=numbers)
         seen.told_at = now.isoformat()
     seen.was_quiet = is_quiet
-    # Freshness is judged by materializations; nothing else makes any of what is outside Dagster.
-    yield from _landed(stream, lag, newest, since)
     seen.newest = newest.isoformat() if newest else None
 
 
@@ -80,6 +80,8 @@ def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime |
     for one in lag.landed:
         if since is None or one.arrived_at > since:
             fresh.setdefault(one.hour, []).append(one.size)
+    if lag.taken is not None and (since is None or lag.taken > since):
+        fresh.setdefault(f"{lag.taken:%Y-%m-%d-%H}:00", [])
     for hour, sizes in sorted(fresh.items()):
         yield dg.AssetMaterialization(
             key("landing", stream.name),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 from pyiceberg.types import TimestampType
 
@@ -29,6 +30,8 @@ class Lag:
     """Objects under `realtime/` that arrived after the newest row the realtime table holds."""
     files: Sequence[LandingObject]
     """Files under `incoming/` that bronze does not hold."""
+    taken: datetime | None
+    """When the newest of today's rows in bronze arrived: files that bronze took at once are seen by that alone."""
 
     def numbers(self, now: datetime) -> dict[str, float]:
         """The lag as numbers: objects and files that wait, their bytes, and the seconds the oldest has waited."""
@@ -49,10 +52,12 @@ def lag_of(lake: Lake, stream: Stream, now: datetime, *, files_since: datetime |
     """
     hours = sorted({(now - LOOK_BACK).strftime(HOUR), now.strftime(HOUR)})
     landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
-    held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), hours) if landed else None
+    among_hours = partitions_filter("arrival_hour", [partition_of(hour) for hour in hours])
+    held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), among_hours) if landed else None
     waiting = [one for one in landed if held is None or one.arrived_at > held]
     files = new_files(lake, stream, files_since) if list_files else []
-    return Lag([*landed, *files], waiting, files)
+    taken = _newest_held(lake.tables.load(f"bronze.{stream.name}"), partitions_filter("arrival_dt", [now.date()]))
+    return Lag([*landed, *files], waiting, files, taken)
 
 
 def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
@@ -63,10 +68,9 @@ def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
     return max((one.arrived_at for one in found), default=None)
 
 
-def _newest_held(table: Table, hours: Sequence[str]) -> datetime | None:
-    """When the newest row of these hours arrived, by the statistics that the table keeps of its files."""
+def _newest_held(table: Table, where: BooleanExpression) -> datetime | None:
+    """When the newest row of some partitions arrived, by the statistics that the table keeps of its files."""
     field = table.schema().find_field("_arrived_at")
-    where = partitions_filter("arrival_hour", [partition_of(hour) for hour in hours])
     bounds = (data_file.upper_bounds.get(field.field_id) for data_file in files_of(table, where))
     newest = max((int(from_bytes(TimestampType(), bound)) for bound in bounds if bound is not None), default=None)
     return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=newest) if newest is not None else None

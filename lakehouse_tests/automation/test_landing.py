@@ -95,6 +95,17 @@ def test_files_wait_until_bronze_has_them(own: Own, look: Look) -> None:
     assert (numbers["files_waiting"], numbers["bytes_waiting"]) == (0, 0)
 
 
+def test_files_that_bronze_took_at_once_have_landed_too(own: Own, look: Look) -> None:
+    look()
+    own.drop(json.dumps(payment("x", datetime.now(UTC))).encode(), "x.json")
+    own.bronze()
+    numbers, landed = look()
+    assert numbers is not None
+    assert (numbers["files_waiting"], len(landed)) == (0, 1)
+    assert numbers["newest_object_age_seconds"] < 60
+    assert look()[1] == []
+
+
 def test_what_kinesis_has_is_told_too(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = own.lake.settings.model_copy(update={"kinesis": {own.name: "s"}})
     monkeypatch.setattr(landing, "get_settings", lambda: settings)
