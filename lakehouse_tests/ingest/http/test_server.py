@@ -67,10 +67,10 @@ def test_without_storage_nothing_is_acknowledged_and_with_it_all_goes_on(own: Se
     assert httpx.get(f"{running.url}/health/ready", timeout=30).status_code == 503
     assert httpx.get(f"{running.url}/health/live").status_code == 200
     storage.start(own)
-    wait_for(lambda: post(running, events(5, "iot")).status_code == 202)
+    wait_for(lambda: post(running, events(5, "iot")).status_code == 202, 60)
 
 
-def test_a_killed_worker_is_replaced_and_its_idempotency_keys_are_remembered(own: Settings, events: Events) -> None:
+def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(own: Settings, events: Events) -> None:
     running = server.start(own)
     lines, headers = events(5, "iot"), NDJSON | {"idempotency-key": "k"}
     first = httpx.post(running.url + PATH, content=lines, headers=headers)
@@ -79,6 +79,9 @@ def test_a_killed_worker_is_replaced_and_its_idempotency_keys_are_remembered(own
     wait_for(lambda: server.answers(running), 40)
     again = httpx.post(running.url + PATH, content=lines, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
+    server.stop(own)
+    after = httpx.post(server.start(own).url + PATH, content=lines, headers=headers)
+    assert (after.status_code, after.content) == (202, first.content)
 
 
 def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
