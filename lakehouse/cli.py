@@ -27,10 +27,6 @@ def main() -> None:
     except LakehouseError as problem:
         print(f"lakehouse: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing is left to flush to.
-        sys.stderr.close()
-        raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

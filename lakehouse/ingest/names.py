@@ -10,7 +10,9 @@ HOUR_FORMAT = "%Y-%m-%d-%H:%M"
 """Of Dagster's hourly partition keys."""
 
 _HOUR_FOLDER = re.compile(r"realtime/[^/]+/year=(\d{4})/month=(\d{1,2})/day=(\d{1,2})/hour=(\d{1,2})/")
-_OUR_NAME = re.compile(r"data_(\d{2})(\d{2})(\d{2})(\d{6})_[0-9a-z]+-\d+\.json(\.gz|\.zst)?", re.ASCII)
+OUR_NAME = re.compile(r"data_(\d{2})(\d{2})(\d{2})(\d{6})_[0-9a-z]+-\d+\.json(\.gz|\.zst)?", re.ASCII)
+"""What `land` names its objects: when they arrived, and whose they are."""
+
 _FIREHOSE_NAME = re.compile(r".+-\d+-(\d{4}-\d{2}-\d{2}-\d{2}-\d{2}-\d{2})-[0-9a-f]{8}-[0-9a-f-]{27}(\.\w+)*", re.ASCII)
 """https://docs.aws.amazon.com/firehose/latest/dev/s3-object-name.html"""
 
@@ -69,7 +71,7 @@ def hour_of(key: str) -> datetime | None:
 
 
 def _named_time(hour: datetime, name: str) -> datetime | None:
-    if ours := _OUR_NAME.fullmatch(name):
+    if ours := OUR_NAME.fullmatch(name):
         clock, fraction = [int(part) for part in ours.groups()[:3]], int(ours[4])
     elif fire := _FIREHOSE_NAME.fullmatch(name):
         return _firehose_time(hour, fire[1])

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, quarantine_sql
-from lakehouse.ingest.readers.elements import side_by_side
 from lakehouse.ingest.readers.events import Batches
 from lakehouse.ingest.readers.rows import Columns, Defect, naive_utc, schema
 from lakehouse.ingest.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, unreadable
@@ -56,10 +55,3 @@ class Judge:
 
 def _defect(line: bytes) -> Defect | None:
     return too_long(line[:KEPT_OF_LONG_ROW]) if len(line) > MAX_ROW else unreadable(line)
-
-
-def rows_of_line(line: bytes) -> list[bytes]:
-    """The rows that a line is read as: a line may hold several objects, one beside the other."""
-    if len(line) > MAX_ROW or unreadable(line):
-        return [line]
-    return [row.encode() for row in side_by_side(line.decode())]

@@ -138,8 +138,3 @@ def _junk(window: Window) -> Defect:
 
 def _not_json(raw: bytes) -> Defect:
     return unreadable(raw.strip()) or Defect("not JSON: this is no object", escaped(raw.strip()))
-
-
-def side_by_side(line: str) -> list[str]:
-    """`pieces` of a text."""
-    return [piece.decode() for piece in pieces(line.encode())]

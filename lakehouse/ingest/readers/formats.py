@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from lakehouse.ingest.names import _OUR_NAME
+from lakehouse.ingest.names import OUR_NAME
 from lakehouse.ingest.readers.content import Damage, plain
 from lakehouse.ingest.readers.source import Source
 
@@ -39,7 +39,7 @@ def is_by_line(name: str) -> bool:
 
     Others may hold an array or objects over several lines.
     """
-    if _OUR_NAME.fullmatch(name.rsplit("/", 1)[-1]):
+    if OUR_NAME.fullmatch(name.rsplit("/", 1)[-1]):
         return True
     return name.startswith("realtime/") and _unpacked(name).endswith((".json", ".ndjson", ".jsonl"))
 
