@@ -82,12 +82,13 @@ def _gathered(files: Sequence[NewFile], schema: pa.Schema) -> Iterator[pa.Table]
         yield pa.concat_tables(held)
 
 
-def _measured(table: Table) -> list[str]:
-    """The columns whose bounds the table's metadata is to have."""
+def _measured(table: Table) -> list[str] | None:
+    """The columns whose bounds the table's metadata is to have; None for all, those within lists too."""
     how = "write.metadata.metrics."
     default = table.properties.get(f"{how}default")
-    names = (column.name for column in table.schema().fields)
-    return [name for name in names if table.properties.get(f"{how}column.{name}", default) != "none"]
+    names = [column.name for column in table.schema().fields]
+    measured = [name for name in names if table.properties.get(f"{how}column.{name}", default) != "none"]
+    return measured if len(measured) < len(names) else None
 
 
 def open_writer(path: Path, schema: pa.Schema, measured: Sequence[str] | None = None) -> pq.ParquetWriter:

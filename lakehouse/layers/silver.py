@@ -40,8 +40,11 @@ BYTES_PER_GROUP = 32 << 20
 own."""
 
 ROWS_IN_MEMORY = 2_000_000
-BYTES_IN_MEMORY = 128 << 20
+BYTES_IN_MEMORY = 64 << 20
 """A group whose rows, or bronze's files, exceed this is not read into memory; it is one partition, for others are smaller."""
+
+ROWS_WORTH_A_LOOK = 50_000
+"""Below this, to learn what a stream's SQL hands on takes longer than to take all of it from DuckDB."""
 
 ORIGIN = "hash(_arrived_at, _row)"
 """Where a row came from, for little: it tells all rows of one object apart, and most of those of several."""
@@ -328,7 +331,7 @@ class _Group:
         are here already, and to take them out of DuckDB again would cost more than all the rest.
         """
         sql = self.stream.sql("silver")
-        kept = handed_on(sql, "valid", tuple(valid.column_names))
+        kept = handed_on(sql, "valid", tuple(valid.column_names)) if len(valid) >= ROWS_WORTH_A_LOOK else ()
         if not kept:
             self.cursor.register("valid", valid)
             return self.cursor.execute(sql).to_arrow_table()
