@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
@@ -33,8 +33,10 @@ def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
 
     At the end every acknowledged event is in silver, and none is there twice, however often it has landed.
     """
-    with own_lake() as lake, serving(lake.settings) as running:
-        settings, url = lake.settings, running.url + PATH
+    with own_lake() as lake, ExitStack() as end:
+        settings = lake.settings
+        end.callback(storage.stop, settings)  # it stays where it was started again
+        url = end.enter_context(serving(settings)).url + PATH
         sent = bodies(int(seconds * RATE), EVENTS)
         killer = _Killer(settings, seed)
         killer.start()
