@@ -141,6 +141,9 @@ class Settings(BaseSettings):
         None, description="A DynamoDB table that gets the look-ups as well; made when it is missing."
     )
     dynamodb_endpoint: str | None = Field(None, description="URL of DynamoDB when it is not AWS's own.")
+    tail_mb: int = Field(
+        256, ge=1, description="MiB on disk of the newest events, from landing until the realtime tables hold them."
+    )
     query_workers: int = Field(
         2, ge=1, le=64, description="Processes that run the SQL people send, each one query at a time."
     )

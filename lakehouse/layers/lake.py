@@ -1,6 +1,6 @@
 """One lake, opened: its storage, tables, engine and streams, and the tables that its contracts and SQL call for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +70,11 @@ class Lake:
     def tables(self) -> Tables:
         """The catalog's tables."""
         return Tables(self.connection, metadata_only=self._metadata_only)
+
+    @property
+    def tail(self) -> Mapping[str, Sequence[str]]:
+        """What landed after what realtime holds is known to the serving process alone."""
+        return {}
 
     @cached_property
     def objects(self) -> Objects:

@@ -80,6 +80,12 @@ def _held(lake: Lake, table: Table, values: Sequence[str]) -> set[str]:
 def _write(lake: Lake, stream: Stream, table: Table, todo: Sequence[LandingObject], folder: Path) -> list[NewFile]:
     if not todo:
         return []
+    batches = bronze_batches(stream.contract, sources(lake, todo))
+    return write_stream(lake.engine, batches, rows_sql(stream), table, folder)
+
+
+def rows_sql(stream: Stream) -> str:
+    """A SELECT of the table's rows over landed ones, as the readers give them, in `chunk`."""
     contract = stream.contract
     columns = ", ".join([*(quote(f.name) for f in contract.fields), *BRONZE_COLUMNS])
     fields = ", ".join([*(quote(f.name) for f in contract.fields), "dt", "_arrived_at", "_object", "_row"])
@@ -90,8 +96,7 @@ def _write(lake: Lake, stream: Stream, table: Table, todo: Sequence[LandingObjec
             "valid": f"select {fields} from ({clean_sql(contract)}) where _valid",
         },
     )
-    select = f"select *, strftime(_arrived_at, '%Y-%m-%d-%H') as arrival_hour from ({enriched})"
-    return write_stream(lake.engine, bronze_batches(contract, sources(lake, todo)), select, table, folder)
+    return f"select *, strftime(_arrived_at, '%Y-%m-%d-%H') as arrival_hour from ({enriched})"
 
 
 def days_of(lake: Lake, stream: Stream, hours: Sequence[str]) -> list[date]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import latest_sql, quote
+from lakehouse.contracts.sql import latest_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import columns_of, scan_sql
 from lakehouse.storage.tables import NAMESPACES
@@ -42,24 +42,57 @@ class Readable(Protocol):
     def tables(self) -> Catalog:
         """All tables."""
 
+    @property
+    def tail(self) -> Mapping[str, Sequence[str]]:
+        """By stream, Parquet files of rows that landed after what realtime holds."""
 
-def unified_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date] | None = None) -> str:
-    """A SELECT of silver merged with realtime by key, with silver's columns; of these days or of all."""
+
+def unified_sql(
+    stream: Stream,
+    silver: Table,
+    realtime: Table,
+    days: Sequence[date] | None = None,
+    tail: Sequence[str] = (),
+) -> str:
+    """A SELECT of silver merged by key with realtime and what came after it, with silver's columns; of these days or all.
+
+    `tail` are Parquet files of rows as realtime has them, among them any that realtime has too.
+    """
     among = "true" if days is None else "dt in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
     every = f"select {columns} from {scan_sql(silver)} where {among}"
-    if realtime.current_snapshot() is None:
+    sources = [] if realtime.current_snapshot() is None else [scan_sql(realtime)]
+    sources += [f"read_parquet([{', '.join(map(literal, tail))}])"] if tail else []
+    if not sources:
         return every
     key = ("dt", *stream.contract.key)
     same = " and ".join(f"merged.{quote(name)} is not distinct from fresh.{quote(name)}" for name in key)
     keys = ", ".join(map(quote, key))
-    return f"""with fresh as (
-  {latest_sql(stream.contract.key, scan_sql(realtime), among)}
+    kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
+    arrived = "\n  union all\n  ".join(f"select {kept} from {source} where {among}" for source in sources)
+    again = " and ".join(f"again.{quote(name)} is not distinct from arrived.{quote(name)}" for name in key)
+    # Few keys arrive again. Finding them reads the keys alone, and only their rows are put in order.
+    return f"""with arrived as not materialized (
+  {arrived}
+),
+again as materialized (
+  select {keys}
+  from arrived
+  group by all
+  having count(*) > 1
+),
+fresh as not materialized (
+  from arrived
+  anti join again on {again}
+  union all
+  from (
+    {latest_sql(stream.contract.key, f"(from arrived semi join again on {again})")}
+  )
 ),
 merged as (
   select {keys}
   from {scan_sql(silver)}
-  where dt in (select distinct dt from fresh)
+  where dt in (select distinct dt from arrived)
 )
 {every}
 union all
@@ -127,7 +160,7 @@ def view_sql(lake: Readable, name: str) -> str:
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
         silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
-        unified = unified_sql(stream, silver, realtime)
+        unified = unified_sql(stream, silver, realtime, tail=lake.tail.get(stream.name, ()))
         return unified if short.startswith("unified_") else current_sql(stream, unified)
     return f"from {scan_sql(lake.tables.load(name))}"
 

@@ -5,24 +5,33 @@ Whoever reads reads one moment, so that what belongs together fits together howe
 
 import asyncio
 import logging
+import queue
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.ingest.names import LandingObject
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.views import tables_of, view_exists, view_sql
 from lakehouse.serving.query import mentioned
+from lakehouse.serving.tail import AT_ONCE, LOOK_BACK, Held, Tail
 
 log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between looks at the catalog."""
+
+LIST_SECONDS = 3.0
+"""Between listings of what has landed, which find what nobody told of."""
+
+TELL_SECONDS = 0.5
 
 CLOSE_SECONDS = 5.0
 """To wait at the end for a look that a catalog keeps waiting."""
@@ -62,6 +71,8 @@ class Moment:
     """Grows with every change."""
     streams: Mapping[str, Stream] = field(repr=False)
     tables: Pinned = field(repr=False)
+    tail: Mapping[str, tuple[str, ...]] = field(repr=False)
+    """Files of rows that landed after what the realtime tables hold, by stream."""
 
     @cached_property
     def snapshots(self) -> Mapping[str, int | None]:
@@ -84,51 +95,134 @@ class Moment:
 
 
 class Moments:
-    """Keeps the latest moment; a thread looks at the catalog."""
+    """Keeps the latest moment. One thread looks at the catalog, another takes what lands."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
+        self.tail = Tail(lake, most_bytes=lake.settings.tail_mb << 20)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="moments", daemon=True)
-        self._changed = threading.Lock()
-        self._latest = Moment(0, lake.streams, Pinned({}))
+        self._threads = [
+            threading.Thread(target=self._watch, name="moments", daemon=True),
+            threading.Thread(target=self._follow, name="tail", daemon=True),
+        ]
+        self._changing = threading.Lock()
+        self._looking = threading.Lock()
+        self._told: queue.SimpleQueue[LandingObject] = queue.SimpleQueue()
+        self._latest = Moment(0, lake.streams, Pinned({}), {})
+        self._held: Mapping[str, Held] = {}
 
     def start(self) -> None:
         """Take the first moment, then look again and again. Raises StorageUnavailableError."""
         self.refresh()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Stop looking."""
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(CLOSE_SECONDS)
+        self.tail.close()
 
     @property
     def latest(self) -> Moment:
         """The newest moment known; at most some seconds old."""
         return self._latest
 
+    @property
+    def held(self) -> Mapping[str, Held]:
+        """How much of each stream is in the tail."""
+        return self._held
+
+    def tell(self, landing: LandingObject) -> None:
+        """An object has landed; its rows are soon to be seen. What nobody tells of is found some seconds later."""
+        self._told.put(landing)
+
     def refresh(self) -> Moment:
         """Look at the catalog now. Raises StorageUnavailableError."""
-        with self._changed:
+        with self._looking:
             tables = Pinned({name: self.lake.tables.load(name) for name in self.lake.tables.names()})
-            if tables.locations() != self._latest.tables.locations():
-                self._latest = Moment(self._latest.number + 1, self.lake.streams, tables)
+            with self._changing:
+                if tables.locations() != self._latest.tables.locations():
+                    # First moments have the new tables, then the tail gives up what is in them: whatever fails in
+                    # between, a row is in one of both.
+                    self._publish(tables)
+                    self.tail.trim(_realtime(tables, self.lake))
+                    self._publish(tables)
+                return self._latest
+
+    def take(self, landings: Sequence[LandingObject]) -> Moment:
+        """Have the rows of these objects in the moment that follows."""
+        with self._changing:
+            if self.tail.take(landings):
+                self._publish(self._latest.tables)
+            return self._latest
+
+    def catch_up(self, back: timedelta = timedelta(hours=1)) -> Moment:
+        """Find what nobody told of, in this hour and in those before it, and take it."""
+        now = datetime.now(UTC)
+        hours = [now - timedelta(hours=n) for n in range(int(back / timedelta(hours=1)) + 1)]
+        listed = self.tail.listed(hours)
+        with self._changing:
+            found = self.tail.missing(listed, hours)
+            for name, table in _realtime(self._latest.tables, self.lake).items():
+                fresh = self.tail.unheld(table, [one for one in found if one.stream == name])
+                for start in range(0, len(fresh), AT_ONCE):
+                    self.tail.take(fresh[start : start + AT_ONCE])
+            self.tail.tidy()
+            if self.tail.files() != self._latest.tail:
+                self._publish(self._latest.tables)
             return self._latest
 
     async def refreshed(self) -> Moment:
         """As `refresh`, off the event loop."""
         return await asyncio.to_thread(self.refresh)
 
+    def _publish(self, tables: Pinned) -> None:
+        self._latest = Moment(self._latest.number + 1, self.lake.streams, tables, self.tail.files())
+        self._held = self.tail.held()
+
     def _watch(self) -> None:
         while not self._ended.wait(EVERY):
             begun = time.monotonic()
-            try:
-                self.refresh()
-            except LakehouseError as problem:
-                log.warning("the catalog can't be looked at: %s", problem)
-            except Exception:
-                log.exception("the catalog can't be looked at")
+            self._try(self.refresh, "the catalog can't be looked at")
             # A slow catalog is not asked all the time.
             self._ended.wait(time.monotonic() - begun)
+
+    def _follow(self) -> None:
+        back, listed = LOOK_BACK, float("-inf")
+        while not self._ended.is_set():
+            if time.monotonic() - listed >= LIST_SECONDS and self._try(
+                partial(self.catch_up, back), "landing can't be listed"
+            ):
+                back, listed = timedelta(hours=1), time.monotonic()
+            if told := self._heard():
+                self._try(partial(self.take, told), "what landed can't be read")
+
+    def _heard(self) -> list[LandingObject]:
+        """What has been told of, after waiting a moment for the first."""
+        found: list[LandingObject] = []
+        try:
+            found.append(self._told.get(timeout=TELL_SECONDS))
+            while len(found) < AT_ONCE:
+                found.append(self._told.get_nowait())
+        except queue.Empty:
+            pass
+        return found
+
+    def _try(self, work: Callable[[], object], failed: str) -> bool:
+        try:
+            work()
+        except LakehouseError as problem:
+            log.warning("%s: %s", failed, problem)
+        except Exception:
+            log.exception("%s", failed)
+        else:
+            return True
+        return self._ended.wait(EVERY)
+
+
+def _realtime(tables: Pinned, lake: Lake) -> dict[str, Table]:
+    names = {stream: f"realtime.{stream}" for stream in lake.streams}
+    return {stream: tables.load(name) for stream, name in names.items() if tables.exists(name)}

@@ -10,6 +10,7 @@ import sys
 from asyncio.subprocess import Process
 from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
 from uuid import uuid4
 
 from lakehouse.engines.duckdb import setup_sql
@@ -36,7 +37,9 @@ PAUSE_SECONDS = 1.0
 class Workers:
     """A pool of worker processes; lives in one event loop."""
 
-    def __init__(self, settings: Settings, connection: Connection) -> None:
+    def __init__(self, settings: Settings, connection: Connection, tail: Path) -> None:
+        """`tail` is the folder of the newest rows."""
+        self._tail = tail
         self._settings = settings
         self._connection = connection
         self._idle: asyncio.Queue[Process] = asyncio.Queue()
@@ -145,7 +148,7 @@ class Workers:
         spool.mkdir(parents=True, exist_ok=True)
         statements = [
             *setup_sql(self._connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
-            *closed_sql(places(self._connection)),
+            *closed_sql([*places(self._connection), f"{self._tail}/"]),
         ]
         return Setup(statements, settings.query_memory_mb, str(spool))
 

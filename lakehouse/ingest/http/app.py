@@ -25,6 +25,7 @@ from lakehouse.ingest.http.commit import GroupCommit
 from lakehouse.ingest.http.events import Ingest
 from lakehouse.ingest.http.forward import Forwarder, FrontDoor
 from lakehouse.ingest.http.health import Probe
+from lakehouse.ingest.http.hints import Hints
 from lakehouse.ingest.http.idempotency import Answers, expire
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.metrics import Metrics
@@ -55,12 +56,15 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     metrics = Metrics(partial(kinesis.metrics, settings))
     access = Access(Keys(path_of(settings)), required=needs_keys(settings))
     buffer = Buffer(settings.http_buffer_mb << 20, metrics)
+    forwarder = Forwarder(settings.root / "serving" / "state.json")
+    hints = Hints(forwarder)
     commit = GroupCommit(
         AsyncLanding(connection),
         {name: stream.contract for name, stream in streams.items()},
         metrics,
         age=timedelta(milliseconds=settings.http_flush_ms),
         size=settings.http_flush_kb << 10,
+        tell=hints.tell,
     )
     ingest = Ingest(
         streams=streams,
@@ -74,7 +78,6 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     )
     log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
-    forwarder = Forwarder(settings.root / "serving" / "state.json")
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -90,6 +93,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
                 with suppress(asyncio.CancelledError):
                     await task
             await forwarder.close()
+            hints.close()
             log.write()
 
     watched = logged(log, metrics)

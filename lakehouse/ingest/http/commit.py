@@ -71,13 +71,16 @@ class GroupCommit:
         age: timedelta,
         size: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tell: Callable[[LandingObject], None] = lambda _: None,
     ) -> None:
+        """`tell` hears of each object that is stored."""
         self._landing = landing
         self._contracts = contracts
         self._metrics = metrics
         self._age = age.total_seconds()
         self._size = size
         self._now = now
+        self._tell = tell
         self._open: dict[str, _Group] = {}
         self._waiting: deque[_Group] = deque()
         self._storing: set[asyncio.Task[None]] = set()
@@ -176,6 +179,7 @@ class GroupCommit:
             self._fail(group, members, problem)
             return
         self._failed_at = None
+        self._tell(landing)
         self._adapt(time.monotonic() - begun)
         self._metrics.stored(group.stream, group.size, time.monotonic() - begun)
         first = 1

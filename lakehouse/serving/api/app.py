@@ -20,6 +20,7 @@ from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.problems import HANDLERS, Problem
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.api import lookups, query, tables
+from lakehouse.serving.api.hints import listen
 from lakehouse.serving.api.named import named_router
 from lakehouse.serving.api.problems import QUERY_HANDLERS
 from lakehouse.serving.api.serving import Serving, open_serving
@@ -41,8 +42,11 @@ async def ready(serving: Serving) -> Health:
     return Health("ok")
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
-    """The application of the serving process. Raises StorageUnavailableError when there is no storage to talk to."""
+def create_app(settings: Settings | None = None, hints: tuple[str, int] | None = None) -> ASGIApp:
+    """The application of the serving process, hearing of what lands at the address of `hints`.
+
+    Raises StorageUnavailableError when there is no storage to talk to.
+    """
     settings = settings or get_settings()
     # A router belongs to one application, and the document is another.
     queries = read_queries(settings.queries)
@@ -52,9 +56,12 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
+        ear = await listen(serving.moments, *hints) if hints else None
         try:
             yield
         finally:
+            if ear is not None:
+                ear.close()
             await serving.close()
 
     app = Litestar(

@@ -43,7 +43,7 @@ def run_server(settings: Settings) -> None:
 
 async def _serve(settings: Settings, port: int) -> None:
     serving = Server(
-        create_app(settings),
+        create_app(settings, (HOST, port)),
         address=HOST,
         port=port,
         interface=Interfaces.ASGI,

@@ -48,6 +48,15 @@ def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
     """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
     moments = Moments(lake)
     moments.start()
+    workers = Workers(settings, lake.connection, moments.tail.folder)
     lookups = LookUps(lake.objects, settings.root / "serving" / "lookups")
     lookups.start()
-    return Serving(settings, lake, moments, Readers(moments), Workers(settings, lake.connection), access, lookups)
+    return Serving(
+        settings,
+        lake,
+        moments,
+        Readers(moments),
+        workers,
+        access,
+        lookups,
+    )

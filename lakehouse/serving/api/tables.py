@@ -20,7 +20,7 @@ class Readable(msgspec.Struct):
     and for a table that never held anything."""
 
 
-@get("/", summary="What can be read", responses=refusals(401, 403))
+@get("/v1/tables", summary="What can be read", responses=refusals(401, 403))
 async def tables(request: Request[Any, Any, Any], serving: Serving) -> list[Readable]:
     """Every table and view, with the snapshot that a query would read now."""
     serving.access.check(request, "query")
@@ -31,4 +31,23 @@ async def tables(request: Request[Any, Any, Any], serving: Serving) -> list[Read
     ]
 
 
-router = Router("/v1/tables", route_handlers=[tables], tags=["query"])
+class Newest(msgspec.Struct):
+    """The newest events of a stream, which no realtime table holds yet."""
+
+    rows: int
+    objects: int
+    bytes: int
+    left_out: int
+    """Landing objects whose rows are not to be seen until realtime takes them: there were too many, or they can't be read
+    here."""
+
+
+@get("/v1/tail", summary="What landed last", responses=refusals(401, 403))
+async def tail(request: Request[Any, Any, Any], serving: Serving) -> dict[str, Newest]:
+    """By stream, what the unified views have beyond the tables."""
+    serving.access.check(request, "query")
+    held = serving.moments.held
+    return {name: Newest(one.rows, one.objects, one.bytes, one.left_out) for name, one in held.items()}
+
+
+router = Router("/", route_handlers=[tables, tail], tags=["query"])

@@ -117,7 +117,7 @@ def test_limits_are_kept_and_said(api: httpx.Client, http_settings: Settings) ->
         (b'{"sql": "' + b"x" * (2 << 20) + b'"}', 413, "KiB"),
         (b'{"sql": "select \'' + b"x" * (300 << 10) + b"'\"}", 400, "characters"),
         (b'{"sql": "select error(\'boom\')"}', 400, "boom"),
-        (b'{"sql": "select 1 from silver.iot at (version => 5)"}', 400, "has no snapshot 5"),
+        (b'{"sql": "select 1 from silver.iot at (version => 5)"}', 400, "has no snapshot or tag 5"),
         (b'{"sql": "select \\u0000"}', 400, ""),
     ],
 )

@@ -1,0 +1,231 @@
+"""What has landed is to be seen at once, and each event once at every moment: in the tail, then in realtime, then in silver."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from lakehouse.ingest.names import LandingObject
+from lakehouse.layers.lake import Lake
+from lakehouse.serving.moments import Moment, Moments
+from lakehouse_tests.layers.own import Own, payment
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    return make_stream()
+
+
+@pytest.fixture
+def moments(own: Own, tmp_path: Any) -> Iterator[Moments]:
+    """Moments of the stream's lake, whose threads do not run: each step is the test's."""
+    moments = Moments(_lake(own, tmp_path))
+    moments.refresh()
+    yield moments
+    moments.close()
+
+
+def _lake(own: Own, home: Any) -> Lake:
+    lake = Lake(own.lake.settings.model_copy(update={"home": home}), own.lake.connection, metadata_only=True)
+    lake.streams = own.lake.streams
+    lake.tables.names = lambda: [f"silver.{own.name}", f"realtime.{own.name}"]  # type: ignore[method-assign]
+    return lake
+
+
+def _ask(own: Own, moment: Moment, select: str) -> list[tuple[Any, ...]]:
+    view = moment.views(f"serving.unified_{own.name}")[f"serving.unified_{own.name}"]
+    with own.lake.engine.cursor() as cursor:
+        return cursor.execute(select.format(unified=f"({view})")).fetchall()
+
+
+def _keys(own: Own, moment: Moment) -> list[str]:
+    return [key for (key,) in _ask(own, moment, "select event_id from {unified} order by event_id")]
+
+
+def _land(own: Own, *keys: str, at: datetime | None = None, **fields: Any) -> LandingObject:
+    at = at or datetime.now(UTC)
+    key = own.land([payment(key, at - timedelta(minutes=1), **fields) for key in keys], at)
+    info = own.lake.objects.head(key)
+    assert info is not None
+    return LandingObject(key, own.name, at, info.size)
+
+
+def _hour(at: datetime) -> str:
+    return f"{at:%Y-%m-%d-%H}:00"
+
+
+def test_what_landed_is_seen_when_told_of_and_when_it_is_found(own: Own, moments: Moments) -> None:
+    told = moments.take([_land(own, "a", "b")])
+    assert _keys(own, told) == ["a", "b"]
+    _land(own, "c")
+    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
+    assert moments.held[own.name].objects == 2
+    assert moments.catch_up() is moments.latest
+
+
+def test_rows_are_as_realtime_has_them_and_invalid_ones_are_not_seen(own: Own, moments: Moments) -> None:
+    at = datetime.now(UTC)
+    own.land([payment("a", at, amount="9007199254740993.01"), payment("b", at, amount="-1"), "garbage"], at)
+    everything = "select * exclude (_arrived_at) from {unified}"
+    before = _ask(own, moments.catch_up(), everything)
+    own.refresh_realtime(_hour(at))
+    assert _ask(own, moments.refresh(), everything) == before
+    assert len(before) == 1
+
+
+def test_the_tail_goes_when_the_table_has_it(own: Own, moments: Moments) -> None:
+    first = _land(own, "a", "b")
+    moments.take([first])
+    own.refresh_realtime(_hour(first.arrived_at))
+    second = _land(own, "c")
+    assert _keys(own, moments.take([second])) == ["a", "b", "c"]
+    after = moments.refresh()
+    assert _keys(own, after) == ["a", "b", "c"]
+    assert (moments.held[own.name].rows, moments.held[own.name].objects) == (1, 1)
+    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
+    assert moments.held[own.name].rows == 1
+
+
+def test_an_older_moment_stays_as_it_is(own: Own, moments: Moments) -> None:
+    landed = _land(own, "a")
+    before = moments.take([landed])
+    own.refresh_realtime(_hour(landed.arrived_at))
+    moments.refresh()
+    moments.take([_land(own, "b")])
+    assert _keys(own, before) == ["a"]
+
+
+def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, moments: Moments) -> None:
+    at = datetime.now(UTC)
+    _land(own, "a", at=at - timedelta(seconds=20), merchant="first")
+    own.bronze()
+    own.clean((at - timedelta(minutes=2)).date(), at.date())
+    _land(own, "a", "b", at=at - timedelta(seconds=10), merchant="second")
+    own.refresh_realtime(_hour(at), _hour(at - timedelta(seconds=20)))
+    _land(own, "a", "b", at=at, merchant="third")
+    moments.refresh()
+    now = moments.catch_up()
+    assert _ask(own, now, "select event_id, merchant from {unified} order by all") == [("a", "first"), ("b", "third")]
+
+
+def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own, moments: Moments) -> None:
+    keys = [f"k{number:03}" for number in range(20)]
+    for key in keys:
+        moments.take([_land(own, key)])
+    before = moments.latest
+    after = moments.catch_up()
+    assert len(after.tail[own.name]) < 8 <= len(before.tail[own.name])
+    assert _keys(own, after) == _keys(own, before) == keys
+
+
+def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path: Any) -> None:
+    lake = _lake(own, tmp_path)
+    moments = Moments(lake)
+    moments.refresh()
+    moments.tail._most = 12_000
+    landed = [_land(own, *(f"{number}-{key}" for key in range(100))) for number in range(6)]
+    for one in landed:
+        moments.take([one])
+    held = moments.held[own.name]
+    assert held.bytes <= 12_000
+    assert 0 < held.left_out < 6
+    seen = _keys(own, moments.catch_up())
+    assert "5-0" in seen
+    assert "0-0" not in seen
+    own.refresh_realtime(_hour(landed[0].arrived_at), _hour(landed[-1].arrived_at))
+    assert len(_keys(own, moments.refresh())) == 600
+    assert moments.held[own.name].left_out == 0
+    moments.close()
+
+
+def test_what_is_deleted_from_landing_is_given_up(own: Own, moments: Moments) -> None:
+    kept, gone = _land(own, "kept"), _land(own, "gone")
+    assert _keys(own, moments.take([kept, gone])) == ["gone", "kept"]
+    own.lake.objects.delete([gone.key])
+    assert _keys(own, moments.catch_up()) == ["kept"]
+
+
+def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any) -> None:
+    old = _land(own, "old", at=datetime.now(UTC) - timedelta(hours=2))
+    own.refresh_realtime(_hour(old.arrived_at))
+    _land(own, "older, not taken", at=datetime.now(UTC) - timedelta(hours=2, minutes=1))
+    _land(own, "new")
+    moments = Moments(_lake(own, tmp_path))
+    moments.refresh()
+    assert _keys(own, moments.catch_up(timedelta(hours=3))) == ["new", "old", "older, not taken"]
+    assert moments.held[own.name].rows == 2
+    moments.close()
+
+
+def test_what_can_not_be_read_harms_nothing(own: Own, moments: Moments) -> None:
+    at = datetime.now(UTC)
+    folder = f"realtime/{own.name}/year={at:%Y}/month={at:%m}/day={at:%d}/hour={at:%H}"
+    own.lake.objects.put(f"{folder}/broken.json.gz", b"\x1f\x8bnothing")
+    own.lake.objects.put(f"{folder}/broken.parquet", b"PAR1")
+    own.lake.objects.put(f"{folder}/empty.csv", b"event_id\n")
+    _land(own, "a")
+    moments.take([LandingObject(f"{folder}/not-there.json", own.name, at, 5)])
+    assert _keys(own, moments.catch_up()) == ["a"]
+    assert moments.catch_up() is moments.latest
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
+    own: Own, moments: Moments, seed: int
+) -> None:
+    chance, at = random.Random(seed), datetime.now(UTC)
+    landed: list[str] = []
+    told: list[LandingObject] = []
+    for step in range(25):
+        match chance.choice(["land", "land", "tell", "tell", "find", "realtime", "replace", "batch", "look"]):
+            case "land":
+                new = [f"{step}-{number}" for number in range(chance.randint(1, 4))]
+                again = chance.sample(landed, min(len(landed), chance.randint(0, 2)))
+                told.append(_land(own, *new, *again, at=at + timedelta(milliseconds=step)))
+                landed += new
+            case "tell":
+                moments.take([told.pop(chance.randrange(len(told)))] if told else [])
+            case "find":
+                moments.catch_up()
+            case "realtime":
+                own.refresh_realtime(_hour(at))
+            case "replace":
+                own.refresh_realtime(_hour(at), replace=True)
+            case "batch":
+                own.bronze()
+                own.clean((at - timedelta(minutes=1)).date())
+            case "look":
+                moments.refresh()
+        seen = _keys(own, moments.latest)
+        assert len(seen) == len(set(seen))
+        assert set(seen) <= set(landed)
+    moments.catch_up()
+    assert _keys(own, moments.latest) == sorted(landed)
+    own.refresh_realtime(_hour(at))
+    assert _keys(own, moments.refresh()) == sorted(landed)
+    assert moments.held[own.name].rows == 0
+
+
+def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, moments: Moments) -> None:
+    at, ended, seen_least = datetime.now(UTC), threading.Event(), 0
+
+    def look() -> None:
+        while not ended.is_set():
+            moments.refresh()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for step in range(12):
+            moments.take([_land(own, f"{step:02}", at=at + timedelta(milliseconds=step))])
+            if step % 3 == 0:
+                own.refresh_realtime(_hour(at))
+            seen = len(_keys(own, moments.latest))
+            assert seen == step + 1 > seen_least
+            seen_least = seen
+    finally:
+        ended.set()
+        looking.join()
