@@ -14,6 +14,7 @@ from lakehouse.engines.duckdb import scan_sql
 from lakehouse.ingest.landing import land
 from lakehouse.ingest.simulation import Simulator
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.realtime import refresh_hours
 from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
@@ -60,6 +61,7 @@ def _fill(lake: Lake, stream: Stream, hours: int, days: int) -> None:
     now = datetime.now(UTC)
     batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
     land(lake.objects, stream.name, batch.lines, now=now)
+    refresh_hours(lake, stream, [f"{now:%Y-%m-%d-%H}:00"])
     make_history(lake, stream, hours, days, files_a_day=12)
 
 

@@ -100,6 +100,7 @@ def _tick(lake: Lake, runner: Runner) -> tuple[float, str, str]:
 
 _LOOK = """
 import json, time
+import dagster as dg
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.instance import instance
 from lakehouse.automation.sensors import incoming_files, late_data

@@ -136,9 +136,14 @@ class _Retention:
         """The unified view's objects, which hold silver's rows."""
         first = first_kept(self.stream.contract, "silver", self.today)
         folder = f"serving/unified/{self.stream.name}"
-        yield from self._delete_objects(
-            folder, first, lambda key: date.fromisoformat(key.removeprefix(f"{folder}/dt=")[:10])
-        )
+        if first is None:
+            return
+        # Days as text sort as days do; an object of another name is nobody's of ours.
+        last = f"{folder}/dt={first}"
+        found = [one for one in self.lake.objects.list(folder) if f"{folder}/dt=0" < one.key < last]
+        self._delete(one.key for one in found)
+        if found:
+            yield Dropped(folder, len(found), len(found), sum(one.size for one in found))
 
     def gold(self) -> Iterator[Dropped]:
         """The stream's aggregates, and their numbers in long form, whose days all streams share."""
@@ -213,14 +218,6 @@ class _Retention:
                 sum(file.file_size_in_bytes for file in old),
                 sum(file.record_count for file in old),
             )
-
-    def _delete_objects(self, folder: str, first: date | None, day_of: Callable[[str], date]) -> Iterator[Dropped]:
-        if first is None:
-            return
-        found = [info for info in self.lake.objects.list(folder) if day_of(info.key) < first]
-        self._delete(info.key for info in found)
-        if found:
-            yield Dropped(folder, len(found), len(found), sum(info.size for info in found))
 
     def _delete(self, keys: Iterable[str]) -> None:
         for some in _some(keys, DELETED_AT_ONCE):

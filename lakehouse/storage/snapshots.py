@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId
@@ -53,6 +53,6 @@ def expire(table: Table, old: Sequence[Snapshot], properties: Mapping[str, str])
     try:
         expiring.commit()
         with_properties.commit_transaction()
-    except CommitFailedException:
-        return False
+    except (CommitFailedException, CommitStateUnknownException):
+        return False  # whichever happened, the table is whole; the next commit tries again
     return True

@@ -1,16 +1,21 @@
 """Each benchmark runs to its end at a tiny size, checks what it made, and says its figures as JSON, one a line."""
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, loading, tick
+from lakehouse.automation.instance import instance
+from lakehouse.automation.pruning import prune
+from lakehouse.bench import backfill, loading, maintenance, tick
 from lakehouse.bench.measuring import Figure
+from lakehouse.bench.runs import Template, write_history
 from lakehouse.cli import app
+from lakehouse.settings import Settings
 
 
 def _by_name(figures: list[Figure]) -> dict[str, Figure]:
@@ -76,3 +81,31 @@ def test_tick_takes_the_same_events_with_and_without_history() -> None:
         "cold ratio",
     ]
     assert all(figure["value"] > 0 for figure in figures.values())
+
+
+def test_maintenance_leaves_few_files_and_every_row() -> None:
+    figures = _by_name(list(maintenance.measure(hours=2, days=3, queries=1)))
+    for name in ("realtime.financial", "bronze.financial"):
+        files = figures[f"{name} files"]
+        assert files["value"] < files["before"] / 4
+        assert figures[f"{name} query"]["value"] > 0
+
+
+def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+    hour = "2024-01-01-10:00"
+
+    @dg.asset(partitions_def=dg.HourlyPartitionsDefinition("2024-01-01-00:00"))
+    def fresh() -> None:
+        pass
+
+    with instance(settings) as history:
+        run = dg.materialize([fresh], partition_key=hour, instance=history).run_id
+    copies = write_history(settings, [Template("realtime", run, hour)], days=2, full_days=1)
+    assert copies.runs == 2 * 288
+    with instance(settings) as history:
+        assert history.get_runs_count() == 1 + 2 * 288
+        assert len(history.get_materialized_partitions(fresh.key)) >= 48
+        newest = history.get_runs(limit=1, filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+        assert newest
+        assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=7)).runs > 250

@@ -63,6 +63,24 @@ def test_what_a_dead_run_has_uploaded_goes_when_it_is_old_and_nothing_else(own: 
     assert own.ask("select count(*) from {bronze}") == [(4,)]
 
 
+def test_a_compaction_that_was_killed_before_its_commit_leaves_files_that_go_and_rows_that_stay(
+    own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"bronze.{own.name}"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr("lakehouse.maintenance.compaction.replace_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compact(own.lake, name, Budget(), quiet=NOW)
+    assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
+    assert remove_orphans(own.lake, name, age=SOON).files == 1
+    assert compact(own.lake, name, Budget(), quiet=NOW).files_after == 1
+    assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
+
+
 def test_the_files_of_expired_snapshots_go_and_every_kept_version_can_be_read(own: Own) -> None:
     name = f"bronze.{own.name}"
     compact(own.lake, name, Budget(), quiet=NOW)
