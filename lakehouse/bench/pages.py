@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 RUNS = """query RunsFeedRootQuery {
   runsFeedOrError(limit: 30, view: ROOTS) {
