@@ -1,6 +1,7 @@
 """The `lakehouse` command. Each subcommand reads its words and prints what a module of `commands` gives back."""
 
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -394,6 +395,19 @@ def bench_year(
     from lakehouse.commands.bench import year_figures
 
     year_figures(days)
+
+
+@bench.command("faults")
+def bench_faults(
+    rounds: Annotated[int, typer.Option(min=1, help="Each draws its faults and kills anew.")] = 15,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first round; the next has the next. By default another each time.")
+    ] = None,
+) -> None:
+    """Kills and a failing network, round after round: events lost and counted twice."""
+    from lakehouse.commands.bench import faults_figures
+
+    faults_figures(rounds, seed if seed is not None else int(time.time()))
 
 
 def seconds(duration: str) -> float | None:

@@ -71,6 +71,13 @@ def year_figures(days: int) -> None:
     _print(year.measure(days))
 
 
+def faults_figures(rounds: int, seed: int) -> None:
+    """Kill and disturb a small lakehouse, then count what is left."""
+    from lakehouse.bench import faults
+
+    _print(faults.measure(rounds, seed))
+
+
 def _print(figures: Iterable[Figure]) -> None:
     for figure in figures:
         print_json(figure)

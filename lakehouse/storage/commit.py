@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlparse
 
 import pyarrow.parquet as pq
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -108,10 +108,13 @@ def commit(
         raise CommitConflictError(
             f"{'.'.join(table.name())} is committed to too often just now; run it again."
         ) from problem
-    except CommitStateUnknownException as problem:
-        raise StorageUnavailableError(
-            f"The catalog did not say whether the commit to {'.'.join(table.name())} succeeded; run it again."
-        ) from problem
+    except Exception as problem:
+        # What was uploaded stays: the commit may still arrive. What never does is an orphan, and goes with the others.
+        if not _has_landed(table, producer.snapshot_id):
+            raise StorageUnavailableError(
+                f"Storage did not say whether the commit to {'.'.join(table.name())} succeeded; run it again "
+                f"({str(problem)[:200]})."
+            ) from problem
     snapshot = table.metadata.snapshot_by_id(producer.snapshot_id)
     return Committed(
         snapshot_id=producer.snapshot_id,
@@ -119,6 +122,15 @@ def commit(
         files=len(added),
         bytes=sum(f.file_size_in_bytes for f in added),
     )
+
+
+def _has_landed(table: Table, snapshot_id: int) -> bool:
+    """Whether a commit whose answer was lost is in the table; False when that can't be seen either."""
+    try:
+        table.refresh()
+    except Exception:
+        return False
+    return table.metadata.snapshot_by_id(snapshot_id) is not None
 
 
 def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:

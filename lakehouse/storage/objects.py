@@ -1,14 +1,17 @@
 """Objects of one S3 bucket: put, get, list, delete, with errors in our words. What keys mean is not known here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import obstore
+from obstore.exceptions import GenericError
 from obstore.store import S3Store
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.storage.connection import Connection
@@ -18,7 +21,10 @@ from lakehouse.storage.multipart import CONTENT_TYPE, put_parts
 if TYPE_CHECKING:
     from obstore import ObjectMeta, ReadableFile
 
+T = TypeVar("T")
+
 RETRY_SECONDS = 8.0
+TRIES = 6
 SILENCE_SECONDS = 30.0
 PAGE = 1000
 READ = 1 << 20
@@ -175,14 +181,20 @@ class Objects:
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ObjectInfo]:
         """Objects under a folder, in the order of their keys, from the first key after `start_after`."""
         with explained("list", prefix, self._connection):
-            for page in obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE):
-                for meta in page:
-                    yield _info(meta)
+            full = True
+            while full:
+                page = _again(partial(self._page, prefix, start_after))
+                yield from map(_info, page)
+                full = len(page) == PAGE
+                start_after = page[-1]["path"] if page else None
+
+    def _page(self, prefix: str, start_after: str | None) -> "Sequence[ObjectMeta]":
+        return next(iter(obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE)), [])
 
     def folders(self, prefix: str) -> Sequence[str]:
         """The folders directly under a folder, by their whole prefix, without a trailing slash."""
         with explained("list", prefix, self._connection):
-            return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+            return _again(lambda: obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete these objects; one that does not exist is no error."""
@@ -234,6 +246,22 @@ class OpenObject:
         self._pieces, self._held = iter(()), memoryview(b"")
         if self._file is not None:
             self._file.close()
+
+
+def _is_cut(problem: BaseException) -> bool:
+    """Whether the answer to a list broke off: all else the client itself tries again."""
+    return isinstance(problem, GenericError) and "response body" in str(problem)
+
+
+def _again(ask: Callable[[], T]) -> T:
+    """Ask again when the answer breaks off."""
+    retrying = Retrying(
+        retry=retry_if_exception(_is_cut),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=0.05, max=1),
+        reraise=True,
+    )
+    return retrying(ask)
 
 
 def _take(pieces: Iterator[bytes], size: int) -> bytes:

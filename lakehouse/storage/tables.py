@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -83,7 +83,7 @@ class Tables:
         if self._catalog is None:
             try:
                 self._catalog = load_catalog("lakehouse", **self._properties())
-            except OSError as problem:
+            except (OSError, RESTError) as problem:
                 raise StorageUnavailableError(
                     f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
                 ) from problem
@@ -91,8 +91,11 @@ class Tables:
 
     def _properties(self) -> dict[str, str]:
         properties = dict(self.connection.catalog)
-        if self._metadata_only and properties.get("type") == "rest":  # Glue's tables are read from their files
-            properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
+        if properties.get("type") == "rest":
+            del properties["type"]
+            properties["py-catalog-impl"] = "lakehouse.storage.catalog.PatientCatalog"
+            if self._metadata_only:  # Glue's tables are read from their files
+                properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         return properties
 
     def load(self, name: str) -> Table:
@@ -101,7 +104,7 @@ class Tables:
             return self.catalog.load_table(name)
         except NoSuchTableError:
             raise LakehouseError(f"There is no table {name}; `lakehouse bootstrap` makes what is missing.") from None
-        except OSError as problem:
+        except (OSError, RESTError) as problem:
             raise StorageUnavailableError(
                 f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
             ) from problem

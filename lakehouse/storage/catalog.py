@@ -1,0 +1,56 @@
+"""The REST catalog, asked with patience: every request ends, and one that got no proper answer is sent again.
+
+Sending a commit again is safe: it names the snapshot it builds on, so it can't be taken twice. If the first did arrive
+the second is refused, and pyiceberg then finds its own snapshot in the table and knows that it is done.
+"""
+
+import random
+import time
+from typing import Any
+
+from pyiceberg.catalog.rest import RestCatalog
+from requests import PreparedRequest, Response, Session, exceptions
+from requests.adapters import HTTPAdapter
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+"""How long a catalog may be silent; pyiceberg itself would wait for ever."""
+
+RETRY_SECONDS = 15.0
+FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
+BUSY = frozenset({429, 500, 502, 503, 504})
+NO_ANSWER = (
+    exceptions.ConnectionError,
+    exceptions.Timeout,
+    exceptions.ChunkedEncodingError,
+    exceptions.ContentDecodingError,
+)
+
+
+class PatientCatalog(RestCatalog):
+    """pyiceberg's REST catalog over connections that are patient (it has no way to be given any)."""
+
+    def _config_headers(self, session: Session) -> None:
+        # The first thing that is done to a session, before it logs in.
+        super()._config_headers(session)
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, _Patient())
+
+
+class _Patient(HTTPAdapter):
+    """Sends a request again until it is answered whole, for a while."""
+
+    def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **more: Any) -> Response:  # type: ignore[override]
+        deadline, wait = time.monotonic() + RETRY_SECONDS, FIRST_WAIT
+        while True:
+            try:
+                response = super().send(request, stream, timeout or (CONNECT_SECONDS, ANSWER_SECONDS), **more)
+                if not stream:
+                    _ = response.content  # cut answers are seen here
+                if response.status_code not in BUSY or time.monotonic() > deadline:
+                    return response
+            except NO_ANSWER:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
+            wait = min(wait * 2, LONGEST_WAIT)

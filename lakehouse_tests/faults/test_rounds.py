@@ -1,0 +1,45 @@
+"""A lakehouse whose processes are killed and whose network fails, and one that eight processes write to at once."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lakehouse.bench.faults import WORKS, FaultyLake, days, faulty_lake, play
+
+ROUNDS = 15
+ROUNDS_BETWEEN_COUNTS = 5
+PROCESSES = 8
+
+
+@pytest.fixture(scope="module")
+def lake() -> Iterator[FaultyLake]:
+    with faulty_lake(int(time.time())) as lake:
+        yield lake
+
+
+def test_nothing_is_lost_or_there_twice_whatever_is_killed_and_however_the_network_fails(lake: FaultyLake) -> None:
+    seed = int(time.time())
+    print(f"seed {seed}")
+    for number in range(ROUNDS):
+        play(lake, random.Random(seed + number), workers=2)
+        if (number + 1) % ROUNDS_BETWEEN_COUNTS == 0:
+            lake.settle()
+            audit = lake.audit()
+            assert audit.passed, (seed + number, audit)
+    assert lake.killed
+    assert lake.weather.met.total() > lake.weather.met["none"]
+
+
+def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake) -> None:
+    lake.weather.share = 0.0
+    chance = random.Random(8)
+    lake.join([lake.send(chance)])
+    # On all days, and each on its own: the same partitions, and different ones of the same tables.
+    works = [lake.start(WORKS[n % len(WORKS)], days() if n % 2 else [days()[n % 3]]) for n in range(PROCESSES - 1)]
+    lake.join([lake.send(chance), *works])
+    assert all(work.exitcode == 0 for work in works)
+    lake.settle()
+    audit = lake.audit()
+    assert audit.passed, audit
