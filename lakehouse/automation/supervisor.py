@@ -96,10 +96,18 @@ def is_up(settings: Settings) -> bool:
 class Supervisor:
     """Keeps programs running until it is told to stop by SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, programs: Sequence[Program], on_ready: Callable[[State], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        programs: Sequence[Program],
+        on_ready: Callable[[State], None],
+        also: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`also` is done with every look at the programs, twice a second."""
         self._settings = settings
         self._programs = programs
         self._on_ready = on_ready
+        self._also = also
         self._stop = Event()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._restarts: dict[str, int] = {}
@@ -119,6 +127,7 @@ class Supervisor:
             self._on_ready(self._state(ready=True))
             while not self._stop.wait(0.5):
                 self._look()
+                self._also()
         finally:
             self._end()
             state_path(self._settings).unlink(missing_ok=True)

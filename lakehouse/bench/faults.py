@@ -31,7 +31,6 @@ from lakehouse.automation.instance import dagster_home, instance, lane
 from lakehouse.automation.jobs import REFRESH, stream_keys
 from lakehouse.automation.leftovers import UNDER_WAY, is_under_way
 from lakehouse.automation.runs import Runner, raise_for
-from lakehouse.automation.warm import ON_USE
 from lakehouse.bench.measuring import Figure, figure
 from lakehouse.bench.unreliable import Weather, unreliable
 from lakehouse.contracts.streams import Stream
@@ -117,12 +116,13 @@ class FaultyLake:
         self.killed: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["lakehouse.bench.faults", *ON_USE])
+        self._context.set_forkserver_preload(["lakehouse.bench.forking", "lakehouse.bench.faults"])
 
     def start(self, work: str, *what: Any) -> BaseProcess:
         """Do some work in a process of its own."""
         process = self._context.Process(target=_worker, args=(work, self.variables, *what), name=work)
-        process.start()
+        with _environment(self.variables):  # with the first one the fork server starts, which loads the definitions
+            process.start()
         return process
 
     def join(self, processes: Sequence[BaseProcess]) -> None:

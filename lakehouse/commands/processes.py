@@ -11,7 +11,7 @@ from lakehouse.automation.instance import environment, instance
 from lakehouse.automation.leftovers import fail_leftovers
 from lakehouse.automation.supervisor import Program, State, Supervisor
 from lakehouse.commands.printing import console, print_json, print_table
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.ingest.http import keys, process
 from lakehouse.ingest.http import server as http
 from lakehouse.layers.lake import Lake
@@ -43,9 +43,20 @@ def start(*, detach: bool, page: bool) -> None:
             _serving(settings),
             *supervisor.dagster_programs(settings, page=page),
         ]
-        Supervisor(settings, programs, _say_where).run()
+        Supervisor(settings, programs, _say_where, lambda: keep_storage(settings)).run()
     finally:
         server.stop(settings)
+
+
+def keep_storage(settings: Settings) -> None:
+    """Start the embedded server again when its process is gone."""
+    try:
+        server.connection(settings)
+    except StorageUnavailableError:
+        try:
+            server.start(settings)
+        except LakehouseError as problem:
+            console.print(str(problem))
 
 
 def _http(settings: Settings) -> Program:

@@ -4,9 +4,12 @@ import random
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from lakehouse.bench.faults import WORKS, FaultyLake, days, faulty_lake, play
+from lakehouse.commands.processes import keep_storage
+from lakehouse.storage import server
 
 ROUNDS = 15
 ROUNDS_BETWEEN_COUNTS = 5
@@ -30,6 +33,17 @@ def test_nothing_is_lost_or_there_twice_whatever_is_killed_and_however_the_netwo
             assert audit.passed, (seed + number, audit)
     assert lake.killed
     assert lake.weather.met.total() > lake.weather.met["none"]
+
+
+def test_storage_that_is_killed_is_started_again_by_those_who_keep_it(lake: FaultyLake) -> None:
+    pid = server.status(lake.embedded).pid
+    assert pid is not None
+    keep_storage(lake.embedded)
+    assert server.status(lake.embedded).pid == pid
+    psutil.Process(pid).kill()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    keep_storage(lake.embedded)
+    assert server.status(lake.embedded).running
 
 
 def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake) -> None:
