@@ -379,6 +379,17 @@ def bench_ingest(
         bench.ingest_figures(length)
 
 
+@bench.command("freshness")
+def bench_freshness(
+    length: Annotated[float, typer.Option("--seconds", min=1, help="How long events are sent.")] = 30.0,
+    rate: Annotated[int, typer.Option(min=1000, help="Events a second.")] = 10_000,
+) -> None:
+    """How long after its POST an event is in SQL over HTTP, while others arrive."""
+    from lakehouse.commands.bench import freshness_figures
+
+    freshness_figures(length, rate)
+
+
 @bench.command("maintenance")
 def bench_maintenance() -> None:
     """A week of 5-minute files and a month of small ones: files, bytes and a query before and after."""

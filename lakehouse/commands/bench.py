@@ -57,6 +57,13 @@ def ingest_kill_figures(seconds: float, seed: int) -> None:
     _print(killing.measure(seconds, seed))
 
 
+def freshness_figures(seconds: float, rate: int) -> None:
+    """Measure how soon events are in SQL."""
+    from lakehouse.bench import freshness
+
+    _print(freshness.measure(seconds, rate))
+
+
 def maintenance_figures() -> None:
     """Measure what maintenance does to a week of ticks."""
     from lakehouse.bench import maintenance

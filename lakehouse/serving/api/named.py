@@ -192,7 +192,7 @@ def _refuse_others(key: Key | None, names: list[str]) -> None:
 
 
 def _etag(query: NamedQuery, values: Mapping[str, Value | None], form: Format, moment: Moment, names: list[str]) -> str:
-    said = repr((query.sql, sorted(values.items()), form, sorted(moment.snapshots_of(names).items())))
+    said = repr((query.sql, sorted(values.items()), form, moment.state_of(names)))
     return f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'
 
 
