@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -69,6 +70,37 @@ class Metrics:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, os.environ[FOLDER])  # type: ignore[no-untyped-call]
         return generate_latest(registry) + self._beside()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Events of a stream that were stored, and those of them that break their contract."""
+
+    events: int = 0
+    broken: int = 0
+
+    def __add__(self, other: "Stored") -> "Stored":
+        return Stored(self.events + other.events, self.broken + other.broken)
+
+    def __sub__(self, other: "Stored") -> "Stored":
+        return Stored(self.events - other.events, self.broken - other.broken)
+
+
+def stored(folder: Path) -> dict[str, Stored]:
+    """What the processes that share this folder have stored, by stream; for other processes to look at."""
+    if not folder.is_dir():
+        return {}
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    found: dict[str, Stored] = {}
+    for metric in registry.collect():
+        for sample in metric.samples:
+            stream = sample.labels.get("stream", "")
+            if sample.name == "lakehouse_events_total":
+                found[stream] = found.get(stream, Stored()) + Stored(events=int(sample.value))
+            elif sample.name == "lakehouse_quarantined_total":
+                found[stream] = found.get(stream, Stored()) + Stored(broken=int(sample.value))
+    return found
 
 
 def forget_dead(folder: Path) -> None:

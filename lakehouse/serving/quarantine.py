@@ -1,0 +1,124 @@
+"""What was refused and why: the reasons of a stream's quarantine counted, and rows of it as they arrived."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import msgspec
+
+from lakehouse.errors import QueryError
+
+REASONS = 200
+"""Reasons that one answer lists; each row's own are all there."""
+
+KIND = r"regexp_replace(reason, '(,? at (character|byte)) [0-9]+', '\1 …')"
+"""Reasons are counted together that differ in the place alone at which reading a row failed."""
+
+RAW_LENGTH = 20_000
+"""Characters of a row's raw text that one answer holds."""
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One way in which rows broke the contract. A row with several reasons counts for each."""
+
+    reason: str
+    """In its words; `…` stands for the place in a row that could not be read."""
+    rows: int
+    first_day: date
+    last_day: date
+    last_arrived_at: datetime
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A row that was refused: what arrived, why it was refused, where it came from."""
+
+    dt: date
+    raw: str | None
+    """The text as it arrived, at most its first 20,000 characters."""
+    raw_length: int | None
+    """How many characters it has."""
+    reasons: list[str]
+    object: str | None
+    """The landing object it came in."""
+    row: int | None
+    """Its number there, from 1."""
+    arrived_at: datetime
+
+
+class Refusals(msgspec.Struct, frozen=True):
+    """A stream's quarantine: how many rows, every reason, and some of the rows, the newest first."""
+
+    stream: str
+    rows: int
+    """Rows in quarantine, of those asked for."""
+    reasons: list[Reason]
+    samples: list[Refused]
+
+
+def parse_moment(text: str) -> datetime:
+    """A time or day in UTC, without a zone. Raises QueryError."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError) as problem:
+        raise QueryError(f"since={text[:80]!r} is no time; write one such as 2025-11-20T14:00:00Z (UTC).") from problem
+
+
+def reasons_sql(stream: str) -> str:
+    """Rows by reason, the most frequent first; a first row without a reason counts all rows. Parameters: since, reason."""
+    return f"""with refused as (
+  {_refused(stream)}
+)
+select null as reason, count(*) as rows, null as first_day, null as last_day, null as last_arrived_at
+from refused
+union all
+(
+  select reason, count(*) as rows, min(dt) as first_day, max(dt) as last_day, max(_arrived_at) as last_arrived_at
+  from (
+    select dt, _arrived_at, unnest(kinds) as reason
+    from refused
+  )
+  group by reason
+  order by rows desc, reason
+  limit {REASONS}
+)"""
+
+
+def samples_sql(stream: str) -> str:
+    """Refused rows, those that arrived last first. Parameters: since, reason, limit."""
+    return f"""select
+  dt,
+  left(raw, {RAW_LENGTH}) as raw,
+  length(raw) as raw_length,
+  reasons,
+  _object as object,
+  _row as row,
+  _arrived_at as arrived_at
+from (
+  {_refused(stream)}
+)
+order by _arrived_at desc, _object desc, _row desc
+limit $limit"""
+
+
+def _refused(stream: str) -> str:
+    return f"""select *
+  from (
+    select *, list_distinct(list_transform(reasons, lambda reason: {KIND})) as kinds
+    from quarantine.{stream}
+    where $since::timestamp is null or _arrived_at >= $since::timestamp
+  )
+  where $reason::varchar is null or list_contains(kinds, $reason::varchar)"""
+
+
+def refusals_of(stream: str, reasons: Iterable[Mapping[str, Any]], samples: Iterable[Mapping[str, Any]]) -> Refusals:
+    """What the rows of `reasons_sql` and `samples_sql` say."""
+    rows = 0
+    found: list[Reason] = []
+    for row in reasons:
+        if row["reason"] is None:
+            rows = row["rows"]
+        else:
+            found.append(Reason(**{**row, "last_arrived_at": row["last_arrived_at"].replace(tzinfo=UTC)}))
+    shown = [Refused(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}) for row in samples]
+    return Refusals(stream, rows, found, shown)
