@@ -3,6 +3,7 @@
 A further router is one more in ROUTERS; it finds `serving` among its handlers' arguments.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from lakehouse.ingest.http.health import Health
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.problems import HANDLERS, Problem
 from lakehouse.layers.lake import Lake
-from lakehouse.serving.api import lookups, query, tables
+from lakehouse.serving.api import alerts, lookups, overview, page, quarantine, query, tables
 from lakehouse.serving.api.hints import listen
 from lakehouse.serving.api.named import named_router
 from lakehouse.serving.api.problems import QUERY_HANDLERS
@@ -28,7 +29,15 @@ from lakehouse.serving.named import read_queries
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 
-ROUTERS: Sequence[Router] = (query.router, tables.router, lookups.router)
+ROUTERS: Sequence[Router] = (
+    query.router,
+    tables.router,
+    lookups.router,
+    overview.router,
+    alerts.router,
+    quarantine.router,
+    page.router,
+)
 """What this process answers, and the document tells of; named queries are added when their files have been read."""
 
 SOON = {"retry-after": "1"}
@@ -57,11 +66,15 @@ def create_app(settings: Settings | None = None, hints: tuple[str, int] | None =
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
         ear = await listen(serving.moments, *hints) if hints else None
+        tasks = [asyncio.create_task(work) for work in serving.background()]
         try:
             yield
         finally:
             if ear is not None:
                 ear.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await serving.close()
 
     app = Litestar(

@@ -1,12 +1,16 @@
 """What the routers work with: the lake, its latest moment and its readers. One a process."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from lakehouse.ingest.http.access import Access
 from lakehouse.layers.lake import Lake
+from lakehouse.serving.alert_feed import AlertFeed
+from lakehouse.serving.api.live import Live
 from lakehouse.serving.lookups import LookUps
 from lakehouse.serving.moments import Moment, Moments
+from lakehouse.serving.overview import Overview
 from lakehouse.serving.readers import Readers
 from lakehouse.serving.workers import Workers
 from lakehouse.settings import Settings
@@ -26,6 +30,9 @@ class Serving:
     """For the SQL that people send."""
     access: Access
     lookups: LookUps
+    overview: Overview
+    alert_feed: AlertFeed
+    live: Live = field(default_factory=Live)
 
     @property
     def moment(self) -> Moment:
@@ -35,6 +42,10 @@ class Serving:
     def snapshots(self) -> Mapping[str, int | None]:
         """The current snapshot id of every table; None for one that never had any. Costs nothing."""
         return self.moments.latest.snapshots
+
+    def background(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside the answering of requests, until it is cancelled."""
+        return [self.overview.run(), self.alert_feed.run()]
 
     async def close(self) -> None:
         """End what runs."""
@@ -51,12 +62,6 @@ def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
     workers = Workers(settings, lake.connection, moments.tail.folder)
     lookups = LookUps(lake.objects, settings.root / "serving" / "lookups")
     lookups.start()
-    return Serving(
-        settings,
-        lake,
-        moments,
-        Readers(moments),
-        workers,
-        access,
-        lookups,
-    )
+    readers = Readers(moments)
+    overview, alert_feed = Overview(settings, moments), AlertFeed(moments, readers)
+    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, alert_feed)

@@ -1,0 +1,33 @@
+"""Days of simulated events in a real lake, from landing to alerts, without Dagster."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from lakehouse.ingest.landing import land
+from lakehouse.ingest.simulation import Faults, Simulator
+from lakehouse.layers import bronze, gold, serving, silver
+from lakehouse.layers.lake import Lake
+from lakehouse_tests.layers.own import Own
+
+FAULTS = Faults(late=0.005, repeated=0.01, invalid=0.01, malformed=0.005)
+
+
+def fill(lake: Lake, streams: Iterable[str], *, days: int, events: int, faults: Faults = FAULTS) -> None:
+    """So many days up to now of so many events each, of these streams, all computed."""
+    now = datetime.now(UTC)
+    start = now - timedelta(days=days)
+    touched = set()
+    for number, name in enumerate(streams):
+        own = Own(lake, lake.stream(name))
+        simulator = Simulator(own.stream.contract, own.stream.simulate, number, faults)
+        for day in range(days):
+            first = start + timedelta(days=day)
+            lines = simulator.batch(events, first, first + timedelta(days=1)).lines
+            land(lake.objects, name, lines, now=now)
+        landed = bronze.land_days(lake, own.stream, [now.date()], run_id="test")
+        touched |= set(landed.touched)
+        silver.clean_days(lake, own.stream, landed.touched, run_id="test")
+        own.gold(*landed.touched)
+        serving.write_features(lake, own.stream, landed.touched)
+        serving.write_alerts(lake, own.stream, landed.touched)
+    gold.write_metrics(lake, sorted(touched))
