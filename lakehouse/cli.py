@@ -227,6 +227,118 @@ def streams(as_json: Json = False) -> None:
     list_streams(as_json=as_json)
 
 
+@app.command()
+def audit(
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all when none is named.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="The first day, such as 2025-11-20.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="The last day.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare landing objects by name, without reading them.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for what is still to be computed, too.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Compute differing partitions again, then look again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Prove from the data itself that nothing is lost or counted twice; exit code 1 and the partitions where not."""
+    from lakehouse.commands.audit import audit_streams
+
+    code = audit_streams(
+        streams or [], first, last, read_landing=not quick, strict=strict, repair=repair, as_json=as_json
+    )
+    raise SystemExit(code)
+
+
+@app.command()
+def erase(
+    stream: Annotated[str, typer.Argument(help="The stream.")],
+    key: Annotated[list[str], typer.Option(help="Whose rows: COLUMN=VALUE; given twice, rows that have both.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is of them, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a subject's rows from every layer, old snapshots included, and look whether nothing is left."""
+    from lakehouse.commands.erase import erase_subject
+
+    erase_subject(stream, key, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+quarantine = typer.Typer(help="What was refused, and the way back in.", no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine")
+
+Since = Annotated[str | None, typer.Option("--from", help="The first day, such as 2025-11-20.")]
+Until = Annotated[str | None, typer.Option("--to", help="The last day.")]
+Reason = Annotated[str | None, typer.Option(help="Only rows with a reason that holds this text.")]
+OneStream = Annotated[str, typer.Argument(help="The stream.")]
+
+
+@quarantine.command("list")
+def quarantine_list(
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all when none is named.")] = None,
+    first: Since = None,
+    last: Until = None,
+    as_json: Json = False,
+) -> None:
+    """Count what is in quarantine by stream, day and reason."""
+    from lakehouse.commands.quarantine import list_reasons, selected
+
+    list_reasons(streams or [], selected(first, last), as_json=as_json)
+
+
+@quarantine.command("show")
+def quarantine_show(
+    stream: OneStream,
+    first: Since = None,
+    last: Until = None,
+    reason: Reason = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Print refused rows with their raw text, every reason and where they came from."""
+    from lakehouse.commands.quarantine import selected, show_rows
+
+    show_rows(stream, selected(first, last, reason), limit, as_json=as_json)
+
+
+@quarantine.command("export")
+def quarantine_export(
+    stream: OneStream,
+    first: Since = None,
+    last: Until = None,
+    reason: Reason = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; standard output when not given.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="ndjson or csv.")] = "ndjson",
+) -> None:
+    """Write refused rows to a file, to be mended by hand."""
+    from lakehouse.commands.quarantine import export_rows, selected
+
+    export_rows(stream, selected(first, last, reason), output, form)
+
+
+@quarantine.command("replay")
+def quarantine_replay(
+    stream: OneStream,
+    first: Since = None,
+    last: Until = None,
+    rows: Annotated[Path | None, typer.Option(help="A file of mended rows, as `export` wrote it.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would become of the rows, and do nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring refused rows in: by today's contract, or as the mended rows of a file."""
+    from lakehouse.commands.quarantine import replay_days, replay_rows, selected
+
+    if rows is not None:
+        raise SystemExit(replay_rows(stream, rows, dry_run=dry_run, as_json=as_json))
+    replay_days(stream, selected(first, last), dry_run=dry_run, as_json=as_json)
+
+
 maintain = typer.Typer(
     help="Keep the lake quick and small; all of it when no task is named.", invoke_without_command=True
 )

@@ -1,17 +1,28 @@
-"""How commands print: tables and progress for people, JSON for programs."""
+"""How commands print: tables and progress for people, JSON for programs; and how they read a day."""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lakehouse.errors import LakehouseError
+
 console = Console()
 notes = Console(stderr=True)
+
+
+def day_option(text: str | None, option: str) -> date | None:
+    """A day that was typed; None when none was. Raises LakehouseError."""
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise LakehouseError(f"{option} {text!r} is no day; write one such as 2025-11-20.") from None
 
 
 def print_json(value: Any) -> None:

@@ -1,8 +1,9 @@
 """Finding streams: each is a folder with a contract, its SQL and its simulator. Adding one is adding a folder."""
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,17 @@ class Stream:
             raise ContractError(
                 f"{path}: is not readable ({problem}); a stream needs {', '.join(QUERIES)} as .sql"
             ) from problem
+
+    @cached_property
+    def definition(self) -> dict[str, int]:
+        """What decides how bronze becomes silver, as a source beside bronze: a number that changes with the contract's
+        rules or `silver.sql`. Words about fields decide nothing.
+        """
+        contract = self.contract
+        fields = [replace(field, description="") for field in contract.fields]
+        rules = (fields, contract.event_time, contract.history_start, contract.quality_threshold)
+        digest = hashlib.sha256(f"{rules!r}\n{self.sql('silver')}".encode()).digest()
+        return {f"definition.{self.name}": int.from_bytes(digest[:6], "big")}
 
     @cached_property
     def simulate(self) -> Callable[..., Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import date
 
+from pyiceberg.table import Table
+
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import columns_of, scan_sql
@@ -25,7 +27,11 @@ def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> Writ
 
 def metrics_sql(lake: Lake, stream: Stream, days: Sequence[date] | None = None) -> str:
     """A SELECT of the numbers of a stream's daily aggregates in long form, of these days or of all."""
-    table = lake.tables.load(f"gold.{stream.name}_daily")
+    return metrics_of(stream, lake.tables.load(f"gold.{stream.name}_daily"), days)
+
+
+def metrics_of(stream: Stream, table: Table, days: Sequence[date] | None = None) -> str:
+    """`metrics_sql` of the stream's daily aggregates as loaded."""
     where = "true" if days is None else among(days)
     return "\nunion all\n".join(_long_form(stream, columns_of(table), f"{scan_sql(table)} where {where}"))
 

@@ -8,13 +8,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import literal
+from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import bind, scan_sql
 from lakehouse.layers.gold import among, metrics_sql
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
+from lakehouse.layers.provenance import SOURCES
 from lakehouse.layers.retention import first_kept
 from lakehouse.layers.views import unified_sql
 from lakehouse.layers.writing import Written, replace_days
@@ -34,17 +36,25 @@ class Exported:
 
 def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[date, Exported]:
     """Write each day of the unified view as `serving/unified/{stream}/dt=…/data.parquet`, replacing what was there."""
-    select = _unified(lake, stream, days)
+    tables = [lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime")]
+    select = unified_sql(stream, tables[0], tables[1], days)
+    sources = json.dumps({".".join(table.name()): sequence_of(table) for table in tables})
     found: dict[date, Exported] = {}
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
         cursor.execute(f"create temp table unified as {select}")
         for day in days:
             path = folder / f"{day}.parquet"
             cursor.execute(
-                f"copy (from unified where dt = date '{day}') to {literal(str(path))} (format parquet, compression zstd)"
+                f"copy (from unified where dt = date '{day}') to {literal(str(path))}"
+                f" (format parquet, compression zstd, kv_metadata {{{quote(SOURCES)}: {literal(sources)}}})"
             )
-            found[day] = _put(lake, f"serving/unified/{stream.name}/dt={day}/data.parquet", path)
+            found[day] = _put(lake, unified_key(stream, day), path)
     return found
+
+
+def unified_key(stream: Stream, day: date) -> str:
+    """The object that holds a day of the unified view; its Parquet metadata say what it was written from."""
+    return f"serving/unified/{stream.name}/dt={day}/data.parquet"
 
 
 def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Written:
@@ -54,12 +64,17 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     """
     tables = [lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime")]
     sources = {".".join(table.name()): sequence_of(table) for table in tables}
-    select = bind(stream.sql("alerts"), {"events": unified_sql(stream, tables[0], tables[1], days)})
+    select = alerts_sql(stream, tables[0], tables[1], days)
     name = f"serving.{stream.name}_alerts"
     before = _kinds(lake, name, days)
     written = replace_days(lake, name, select, days, sources=sources, run_id=run_id)
     _export_alerts(lake, name, days, before)
     return written
+
+
+def alerts_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date]) -> str:
+    """A SELECT of the alerts of these days."""
+    return bind(stream.sql("alerts"), {"events": unified_sql(stream, silver, realtime, days)})
 
 
 def _kinds(lake: Lake, name: str, days: Sequence[date]) -> set[tuple[date, str]]:
@@ -99,15 +114,20 @@ def export_features(lake: Lake, stream: Stream) -> Exported:
 def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Written:
     """The features of every entity as of these days, from silver of the 30 days up to each."""
     silver = lake.tables.load(f"silver.{stream.name}")
+    sources = {f"silver.{stream.name}": sequence_of(silver)}
+    select = features_sql(stream, silver, days)
+    return replace_days(lake, f"serving.{stream.name}_features", select, days, sources=sources, run_id=run_id)
+
+
+def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
+    """A SELECT of the features of every entity as of these days."""
     looked_at = {day - timedelta(days=back) for day in days for back in range(WINDOW_DAYS)}
     wanted = ", ".join(f"(date '{day}')" for day in days)
     inputs = {
         "events": f"select * from {scan_sql(silver)} where {among(sorted(looked_at))}",
         "days": f"select * from (values {wanted}) as days(dt)" if days else "select null::date as dt limit 0",
     }
-    sources = {f"silver.{stream.name}": sequence_of(silver)}
-    select = bind(stream.sql("features"), inputs)
-    return replace_days(lake, f"serving.{stream.name}_features", select, days, sources=sources, run_id=run_id)
+    return bind(stream.sql("features"), inputs)
 
 
 def feature_days(lake: Lake, stream: Stream, touched: Sequence[date]) -> list[date]:
@@ -131,11 +151,6 @@ def _days_with_features(lake: Lake, stream: Stream) -> set[date]:
     scan = scan_sql(lake.tables.load(f"serving.{stream.name}_features"))
     with lake.engine.cursor() as cursor:
         return {day for (day,) in cursor.execute(f"select distinct dt from {scan}").fetchall()}
-
-
-def _unified(lake: Lake, stream: Stream, days: Sequence[date]) -> str:
-    silver, realtime = (lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime"))
-    return unified_sql(stream, silver, realtime, days)
 
 
 def _export(lake: Lake, select: str, key: str) -> Exported:

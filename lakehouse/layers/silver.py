@@ -107,7 +107,7 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> C
     bronze, silver, quarantine = (
         lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "silver", "quarantine")
     )
-    sources = {f"bronze.{stream.name}": sequence_of(bronze)}
+    sources = {f"bronze.{stream.name}": sequence_of(bronze), **stream.definition}
     with lake.engine.scratch() as folder:
         files = _compute(lake, stream, days, bronze, silver, quarantine, folder)
         ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}

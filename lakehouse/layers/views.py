@@ -92,7 +92,7 @@ fresh as not materialized (
 merged as (
   select {keys}
   from {scan_sql(silver)}
-  where dt in (select distinct dt from arrived)
+  where {among} and dt in (select distinct dt from arrived)
 )
 {every}
 union all

@@ -71,7 +71,8 @@ def test_every_layer_keeps_what_its_contract_says_and_no_more(own: Own) -> None:
         assert _days(own, f"{layer}.{name}") == [ago(5), ago(3), ago(2), ago(0)], layer
     for table in (f"gold.{name}_daily", f"serving.{name}_features"):
         assert _days(own, table) == [ago(n) for n in (9, 6, 5, 3, 2, 0)], table
-    assert _days(own, DAILY_METRICS, "date_key")[:1] == [ago(9)]
+    # Other tests' streams have their numbers there too, of years ago.
+    assert next(day for day in _days(own, DAILY_METRICS, "date_key") if day > ago(60)) == ago(9)
     unified = [info.key.split("dt=")[1][:10] for info in own.lake.objects.list(f"serving/unified/{name}")]
     assert unified == [str(ago(n)) for n in (5, 3, 2, 0)]
     assert own.stale() == []

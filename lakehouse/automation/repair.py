@@ -1,0 +1,68 @@
+"""Computes again what an audit found to differ: bronze and realtime from landing, the rest from bronze."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from urllib.parse import urlparse
+
+from lakehouse.assets.partitions import exact_tags
+from lakehouse.audit.findings import Finding
+from lakehouse.automation.jobs import REFRESH, stream_keys
+from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.contracts.streams import Stream
+from lakehouse.ingest.landing import hours_landed
+from lakehouse.layers.bronze import land_days
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.realtime import refresh_hours
+from lakehouse.layers.refreshing import days_to_refresh, new_files
+from lakehouse.layers.writing import commit_files
+from lakehouse.storage.commit import files_of, partitions_filter
+from lakehouse.storage.objects import Objects
+
+RUN_ID = "repair"
+
+
+def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
+    """Compute the partitions again that these findings name. Raises LakehouseError for a run that fails."""
+    runner = Runner(lake)
+    for name in dict.fromkeys(one.stream for one in findings):
+        stream, mine = lake.stream(name), [one for one in findings if one.stream == name]
+        bronze = _days(mine, "bronze")
+        if bronze:
+            _forget_lost(lake, stream, bronze)
+            land_days(lake, stream, bronze, replace=True, run_id=RUN_ID)
+        for day in _days(mine, "realtime"):
+            hours = hours_landed(lake.objects, name, day, day)
+            refresh_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
+        days = {*_days(mine, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
+        if days:
+            raise_for(runner.run(REFRESH, exact_tags(sorted(days)), stream_keys(stream)))
+
+
+def compute_again(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
+    """Compute these event dates from silver down. Raises LakehouseError for a run that fails."""
+    if days:
+        raise_for(Runner(lake).run(REFRESH, exact_tags(sorted(days)), stream_keys(stream)))
+
+
+def bring_in(lake: Lake, stream: Stream) -> None:
+    """Take what waits under `incoming/`, and compute all below. Raises LakehouseError for a run that fails."""
+    runner = Runner(lake)
+    if waiting := new_files(lake, stream):
+        raise_for(runner.land(stream, sorted({one.day for one in waiting})))
+    _, outcome = runner.refresh(stream)
+    raise_for(outcome)
+
+
+def _days(findings: Sequence[Finding], *layers: str) -> list[date]:
+    return sorted({date.fromisoformat(one.partition) for one in findings if one.layer in layers})
+
+
+def _forget_lost(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
+    """Take files that are gone out of bronze, so that what is left can be read."""
+    table = lake.tables.load(f"bronze.{stream.name}")
+    objects = Objects.from_connection(replace(lake.connection, bucket=urlparse(table.location()).netloc))
+    touched = partitions_filter("arrival_dt", days)
+    lost = [one for one in files_of(table, touched) if objects.head(urlparse(one.file_path).path.lstrip("/")) is None]
+    if lost:
+        commit_files(lake, table, [], touched, removed=lost, ledger={}, run_id=RUN_ID)

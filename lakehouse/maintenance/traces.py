@@ -1,0 +1,132 @@
+"""Looks for a subject in everything that is stored: every object of the bucket and every file of the stream's tables."""
+
+import gzip
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import urlparse
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.conversions import to_bytes
+from pyiceberg.expressions.literals import literal as iceberg_literal
+from pyiceberg.schema import Schema
+from pyiceberg.types import PrimitiveType
+
+from lakehouse.contracts.sql import literal
+from lakehouse.layers.erasures import FOLDER
+from lakehouse.layers.lake import Lake
+from lakehouse.maintenance.erase import table_names
+from lakehouse.maintenance.subject import Subject
+from lakehouse.storage.objects import ObjectInfo, Objects
+
+
+def find_traces(lake: Lake, subject: Subject) -> list[str]:
+    """The URLs of what still holds the subject's values: rows of theirs, or text with all of them as words.
+
+    Objects of other streams are left out: their rows have subjects of their own.
+    """
+    name = subject.stream.name
+    bucket = lake.connection.bucket
+    others = set(lake.streams) - {name}
+    mine = (info for info in lake.objects.list("") if not _is_of(info.key, others) and not _is_record(info.key))
+    found = list(_among(lake, lake.objects, bucket, mine, subject))
+    for table_name in table_names(lake, subject):
+        table = lake.tables.load(table_name)
+        location = urlparse(table.location())
+        objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
+        files = objects.list(location.path.strip("/"))
+        found += _among(lake, objects, location.netloc, files, subject, table.schema())
+    return found
+
+
+def _is_of(key: str, streams: set[str]) -> bool:
+    parts = re.split(r"[/.]|_daily_metrics|_features|_lookup", key)
+    return bool(streams & set(parts))
+
+
+def _is_record(key: str) -> bool:
+    return key.startswith((f"{FOLDER}/", "dagster/"))
+
+
+def _among(
+    lake: Lake,
+    objects: Objects,
+    bucket: str,
+    infos: Iterator[ObjectInfo],
+    subject: Subject,
+    schema: Schema | None = None,
+) -> Iterator[str]:
+    for info in infos:
+        if not info.size:
+            continue
+        url = f"s3://{bucket}/{info.key}"
+        if info.key.endswith(".parquet"):
+            found = _matches(
+                lake, objects, info.key, f"read_parquet({literal(url)}, hive_partitioning = false)", subject
+            )
+        elif info.key.endswith(".avro"):
+            found = schema is not None and _in_bounds(
+                lake, objects, info.key, f"read_avro({literal(url)})", subject, schema
+            )
+        else:
+            found = _in_text(objects, info.key, subject)
+        if found:
+            yield url
+
+
+def _matches(lake: Lake, objects: Objects, key: str, source: str, subject: Subject) -> bool:
+    """Whose rows a file holds is told by its columns; where it has others, by their words."""
+    with lake.engine.cursor() as cursor:
+        try:
+            columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
+            where = subject.in_file(columns)
+            return where is not None and bool(
+                cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall()
+            )
+        except duckdb.IOException:
+            if objects.head(key) is not None:
+                raise
+            return False  # it went while we looked
+
+
+def _in_bounds(lake: Lake, objects: Objects, key: str, source: str, subject: Subject, schema: Schema) -> bool:
+    """Manifests say the least and the greatest value of each column of a file."""
+    names = {column.name for column in schema.fields}
+    if len(subject.values) > 1 or not subject.values.keys() <= names:
+        return False  # bounds of several columns are not of one row
+    ((name, value),) = subject.values.items()
+    column = schema.find_field(name)
+    if not isinstance(column.field_type, PrimitiveType):
+        return False
+    try:
+        bound = to_bytes(column.field_type, iceberg_literal(value).to(column.field_type).value)
+    except (ValueError, TypeError):
+        return False
+    same = " or ".join(
+        f"element_at(data_file.{which}, {column.field_id})[1] = from_hex('{bound.hex()}')"
+        for which in ("lower_bounds", "upper_bounds")
+    )
+    with lake.engine.cursor() as cursor:
+        try:
+            if "data_file" not in {name for name, *_ in cursor.execute(f"describe from {source}").fetchall()}:
+                return False
+            return bool(cursor.execute(f"select 1 from {source} where {same} limit 1").fetchall())
+        except duckdb.IOException:
+            if objects.head(key) is not None:
+                raise
+            return False
+
+
+def _in_text(objects: Objects, key: str, subject: Subject) -> bool:
+    text = _plain(objects.get(key))
+    return any(subject.in_text(line) for line in text.decode("utf-8", "replace").splitlines())
+
+
+def _plain(content: bytes) -> bytes:
+    if content.startswith(b"\x1f\x8b"):
+        return gzip.decompress(content)
+    if content.startswith(b"\x28\xb5\x2f\xfd"):
+        with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), "zstd") as opened:
+            return bytes(opened.read())
+    return content

@@ -1,0 +1,202 @@
+"""An audit finds what was changed behind the lakehouse's back, says where, and raises no false alarm."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from lakehouse.audit.auditing import audit
+from lakehouse.audit.findings import Report
+from lakehouse.engines.duckdb import copy_to_files, scan_sql
+from lakehouse.ingest.landing import list_day
+from lakehouse.layers.serving import export_unified, unified_key
+from lakehouse.layers.writing import LEDGER
+from lakehouse.storage.commit import commit, files_of, partitions_filter, upload
+from lakehouse_tests.layers.own import Own, noon, payment, span, threshold
+
+TODAY = datetime.now(UTC).date()
+SOUND = TODAY - timedelta(days=40)
+"""A day that nobody touches."""
+
+MADE_UP = """
+select *
+from (values (date '{day}', 'a', 'b', 'c', timestamp '{day}', 1::double, 1::double, 'm', 'k'))
+as made_up(dt, alert, severity, entity, event_time, value, threshold, message, event_key)
+"""
+
+
+def _audited(own: Own, first: date | None = None, last: date | None = None) -> Report:
+    return audit(own.lake, [own.stream], first, last)
+
+
+def _land(own: Own, day: date) -> str:
+    good = [payment(f"e{n}", noon(day), amount=f"{n + 1}.25") for n in range(8)]
+    return own.land([*good, good[0], {**good[1], "status": "lost"}, "{"], noon(day))
+
+
+def _compute(own: Own, *days: date) -> None:
+    own.bronze(*days)
+    own.refresh_realtime(*(f"{day}-12:00" for day in days))
+    own.clean(*days)
+    own.below(*days)
+    export_unified(own.lake, own.stream, days)
+
+
+def _change(own: Own, name: str, day: date, change: str) -> None:
+    """Replace a partition by what `change`, a SELECT over `{rows}`, makes of it, as somebody might by hand."""
+    table = own.lake.tables.load(name.format(own.name))
+    column = table.spec().fields[0].name
+    value = f"{day}-12" if column == "arrival_hour" else day
+    touched = partitions_filter(column, [value])
+    with own.lake.engine.scratch() as folder, own.lake.engine.cursor() as cursor:
+        select = change.replace("{day}", str(day)).replace(
+            "{rows}", f"(from {scan_sql(table)} where {column} = '{value}')"
+        )
+        added = upload(own.lake.connection, table, copy_to_files(cursor, select, table, folder, name="changed"))
+    commit(table, added, touched=touched, removed=files_of(table, touched), properties={})
+
+
+def _lose_file(own: Own, name: str, day: date) -> None:
+    """Delete a data file of a partition from storage."""
+    table = own.lake.tables.load(name.format(own.name))
+    (data_file, *_) = files_of(table, partitions_filter(table.spec().fields[0].name, [day]))
+    table.io.delete(data_file.file_path)
+
+
+def _edit_ledger(own: Own, day: date) -> None:
+    """A commit that changes nothing but what is said of a day."""
+    table = own.lake.tables.load(f"quarantine.{own.name}")
+    said = {"rows": 0, "landed": 12, "valid": 9, "silver": 8, "quarantined": 2, "duplicates": 2}
+    commit(table, [], touched=partitions_filter("dt", [day]), properties={LEDGER: json.dumps({str(day): said})})
+
+
+def _lose_landed(own: Own, day: date) -> None:
+    own.lake.objects.delete(one.key for one in list_day(own.lake.objects, own.name, day))
+
+
+def _lose_untaken(own: Own, day: date) -> None:
+    """An object that realtime has taken is deleted before bronze takes it."""
+    key = own.land([payment("untaken", noon(day))], noon(day) + timedelta(seconds=1))
+    own.refresh_realtime(f"{day}-12:00")
+    own.lake.objects.delete([key])
+
+
+def _change_landed(own: Own, day: date) -> None:
+    (one,) = list_day(own.lake.objects, own.name, day)
+    own.lake.objects.put(one.key, own.lake.objects.get(one.key).replace(b'"1.25"', b'"9.25"', 1))
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Something done by hand to one day, and where and how an audit should tell of it."""
+
+    plant: Callable[[Own, date], object]
+    layer: str
+    says: str
+
+
+def _by(name: str, change: str) -> Callable[[Own, date], object]:
+    return lambda own, day: _change(own, name, day, change)
+
+
+DEPTH = {"landing": 0, "bronze": 1, "realtime": 1, "silver": 2, "quarantine": 2, "gold": 3, "serving": 4}
+
+PLANTED = {
+    # Landing objects are kept for seven days, so those first.
+    "a landing object gone early": Planted(
+        _lose_landed, "landing", "is gone before its retention is over; bronze holds its 11 rows"
+    ),
+    "a landing object gone untaken": Planted(
+        _lose_untaken, "landing", "is gone, bronze does not hold it, and realtime holds rows of it"
+    ),
+    "a landing object changed": Planted(
+        _change_landed, "bronze", "as it is in landing: rows 1 changed (such as _row 1)"
+    ),
+    "a realtime row repeated": Planted(
+        _by("realtime.{}", "from {rows} union all from {rows} where event_id = 'e3'"), "realtime", "rows 1 repeated"
+    ),
+    "a realtime row too many": Planted(
+        _by(
+            "realtime.{}",
+            "from {rows} union all select * replace ('x' as event_id, 99 as _row) from {rows} where _row = 4",
+        ),
+        "realtime",
+        "rows 1 too many",
+    ),
+    "a row gone": Planted(
+        _by("silver.{}", "from {rows} where event_id <> 'e3'"), "silver", "rows 1 missing (such as event_id e3)"
+    ),
+    "a row repeated": Planted(
+        _by("silver.{}", "from {rows} union all from {rows} where event_id = 'e3'"),
+        "silver",
+        "rows 1 repeated (such as event_id e3)",
+    ),
+    "an amount changed": Planted(
+        _by("silver.{}", "select * replace (amount + (event_id = 'e3')::int as amount) from {rows}"),
+        "silver",
+        "rows 1 changed (such as event_id e3)",
+    ),
+    "a day gone": Planted(
+        _by("silver.{}", "from {rows} where false"), "silver", "rows 8 missing (such as event_id e0)"
+    ),
+    "a refused row gone": Planted(_by("quarantine.{}", "from {rows} where raw <> '{'"), "quarantine", "rows 1 missing"),
+    "a reason changed": Planted(
+        _by("quarantine.{}", "select * replace (['none'] as reasons) from {rows}"), "quarantine", "rows 2 changed"
+    ),
+    "gold changed": Planted(
+        _by("gold.{}_daily", "select * replace (amount + 1 as amount) from {rows}"),
+        "gold",
+        "rows 1 changed (such as currency EUR, type payment)",
+    ),
+    "a day of gold gone": Planted(_by("gold.{}_daily", "from {rows} where false"), "gold", "_daily: rows 1 missing"),
+    "a metric changed": Planted(
+        _by("gold.daily_metrics", "select * replace (metric_value + 1 as metric_value) from {rows}"),
+        "gold",
+        "daily_metrics: rows 4 changed",
+    ),
+    "a ledger edited": Planted(_edit_ledger, "silver", "the ledger says landed 12 where there are 11"),
+    "a data file of bronze gone": Planted(
+        lambda own, day: _lose_file(own, "bronze.{}", day), "bronze", "a data file of 11 rows is gone"
+    ),
+    "a data file of silver gone": Planted(
+        lambda own, day: _lose_file(own, "silver.{}", day), "silver", "a data file of 8 rows is gone"
+    ),
+    "a bronze row repeated": Planted(
+        _by("bronze.{}", "from {rows} union all from {rows} where _row = 3"), "bronze", " are there twice"
+    ),
+    "a bronze row gone": Planted(_by("bronze.{}", "from {rows} where _row <> 3"), "bronze", "1 rows of realtime/"),
+    "a bronze amount changed": Planted(
+        _by("bronze.{}", "select * replace (case when _row = 3 then '7' else amount end as amount) from {rows}"),
+        "bronze",
+        "as it is in landing: rows 1 changed (such as _row 3)",
+    ),
+    "a day of bronze gone": Planted(_by("bronze.{}", "from {rows} where false"), "silver", "rows 8 too many"),
+    "an alert made up": Planted(_by("serving.{}_alerts", MADE_UP), "serving", "_alerts: rows 1 too many"),
+    "a served object of another day": Planted(
+        lambda own, day: own.lake.objects.put(
+            unified_key(own.stream, day), own.lake.objects.get(unified_key(own.stream, SOUND))
+        ),
+        "serving",
+        "data.parquet: rows 8 missing",
+    ),
+}
+
+
+def test_whatever_is_planted_is_found_where_it_is_and_nowhere_else(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(edit=threshold(0.5))
+    days = dict(zip(PLANTED, reversed(span(TODAY - timedelta(days=len(PLANTED)), len(PLANTED))), strict=True))
+    every = [SOUND, *sorted(days.values())]
+    for day in every:
+        _land(own, day)
+    _compute(own, *every)
+    assert _audited(own).findings == []
+    for name, planted in PLANTED.items():
+        planted.plant(own, days[name])
+    report = _audited(own)
+    for name, planted in PLANTED.items():
+        found = [(one.layer, one.what) for one in report.wrong if one.partition == str(days[name])]
+        assert any(layer == planted.layer and planted.says in what for layer, what in found), (name, found)
+        # What is below a layer differs with it; what is above does not.
+        assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in found), (name, found)
+    assert {one.partition for one in report.wrong} <= {str(day) for day in days.values()}
+    assert str(SOUND) not in {one.partition for one in report.findings}

@@ -1,0 +1,116 @@
+"""Whatever has arrived and however far it has been computed, an audit finds nothing wrong."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.audit.auditing import audit
+from lakehouse.audit.findings import Finding
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.layers.serving import export_unified
+from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse_tests.layers.test_conservation import LANDINGS, Row
+
+STEPS = st.lists(
+    st.sampled_from(("bronze", "bronze again", "silver", "below", "realtime", "realtime again", "export")), max_size=5
+)
+ORIGIN, APART = date(2014, 1, 1), 60
+"""Examples share their tables, and lie so many days apart."""
+
+
+@pytest.fixture(scope="module")
+def examples() -> Callable[[], date]:
+    numbers = count()
+    return lambda: ORIGIN + timedelta(days=APART * next(numbers))
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    # With the usual threshold, so that the quality gate keeps many of these days back.
+    return make_stream()
+
+
+@settings(
+    max_examples=6, deadline=None, derandomize=True, database=None,
+    phases=[Phase.generate],  # as in test_conservation
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(data=st.data(), drawn=LANDINGS)
+def test_nothing_is_wrong_at_any_moment_and_nothing_stale_when_all_is_computed(
+    own: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]]
+) -> None:
+    first = examples()
+    arrivals = [first + timedelta(days=n) for n in range(3)]
+    days: set[date] = set()
+    for number, (after, rows) in enumerate(drawn):
+        at = datetime.combine(first + timedelta(days=after), datetime.min.time(), UTC) + timedelta(
+            hours=12, seconds=number
+        )
+        own.land([row.line(at.date()) for row in rows], at)
+        days |= {row.day(at.date()) for row in rows}
+        for step in data.draw(STEPS):
+            _run(own, step, arrivals, sorted(days))
+    assert [one for one in _findings(own, first) if one.state == "wrong"] == []
+    for step in ("bronze", "realtime", "silver", "below", "export"):
+        _run(own, step, arrivals, sorted(days))
+    assert [one for one in _findings(own, first) if not _of_features(one)] == []
+
+
+def _findings(own: Own, first: date) -> Sequence[Finding]:
+    return audit(own.lake, [own.stream], first - timedelta(days=45), first + timedelta(days=5)).findings
+
+
+def _of_features(one: Finding) -> bool:
+    """Features of a day look at thirty days, also at those of the example before."""
+    return "features was computed before" in one.what
+
+
+def _run(own: Own, step: str, arrivals: list[date], days: list[date]) -> None:
+    match step.split():
+        case ["bronze", *again]:
+            own.bronze(*arrivals, replace=bool(again))
+        case ["realtime", *again]:
+            own.refresh_realtime(*(f"{day}-12:00" for day in arrivals), replace=bool(again))
+        case ["silver"]:
+            own.clean(*days)
+        case ["below"]:
+            own.below(*days)
+        case _:
+            export_unified(own.lake, own.stream, days)
+
+
+def test_a_day_that_the_gate_keeps_back_is_sound(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    day = date(2016, 5, 1)
+    own.land([payment(f"e{n}", noon(day)) for n in range(3)], noon(day))
+    own.bronze()
+    own.clean(day)
+    own.land([payment("f", noon(day)), payment("e1", noon(day), status="lost"), "{"], noon(day) + timedelta(seconds=1))
+    own.bronze()
+    assert own.clean(day).held_back == [day]
+    own.below(day)
+    assert audit(own.lake, [own.stream]).findings == []
+
+
+def test_a_contract_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(edit=lambda text: text + "\n  - property: qualityThreshold\n    value: 0\n")
+    day = date(2016, 5, 1)
+    own.land([payment("a", noon(day)), payment("b", noon(day), status="lost")], noon(day))
+    own.bronze()
+    own.clean(day)
+    own.below(day)
+    contract = own.stream.folder / "contract.odcs.yaml"
+    contract.write_text(contract.read_text().replace("- value: declined", "- value: declined\n          - value: lost"))
+    own.lake.streams = {own.name: type(own.stream)(own.name, own.stream.folder, load_contract(own.stream.folder))}
+    changed = Own(own.lake, own.lake.streams[own.name])
+    found = audit(own.lake, [changed.stream]).findings
+    assert {(one.layer, one.state) for one in found} == {("silver", "stale"), ("quarantine", "stale")}
+    assert all(one.what.startswith("was computed by another contract than today's, by which ") for one in found)
+    changed.clean(day)
+    changed.below(day)
+    assert audit(own.lake, [changed.stream]).findings == []
+    assert changed.counts("silver") == {day: 2}
