@@ -26,6 +26,7 @@ from lakehouse.layers.bronze import land_days, sources, taken
 from lakehouse.layers.erasures import FOLDER, add_record
 from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.lookups import CUSTOMERS, published
 from lakehouse.layers.provenance import carried
 from lakehouse.layers.serving import export_dashboard, export_features
 from lakehouse.layers.writing import commit_files, recomputing
@@ -151,9 +152,11 @@ def _objects_of(lake: Lake, subject: Subject, days: Iterable[date]) -> list[str]
 
 
 def export_again(lake: Lake, stream: Stream) -> None:
-    """Write the objects anew that hold something of all days."""
+    """Write the objects anew that hold something of all days, and let the versions of look-ups before these go."""
     export_dashboard(lake, stream)
     export_features(lake, stream)
+    for name in (stream.name, CUSTOMERS):
+        lake.objects.delete(one.key for one in published(lake.objects, name)[:-1])
 
 
 def _rewrite(lake: Lake, table_name: str, whose: str) -> None:

@@ -1,24 +1,31 @@
 """Looks for a subject in everything that is stored: every object of the bucket and every file of the stream's tables."""
 
-import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlparse
 
 import duckdb
-import pyarrow as pa
 from pyiceberg.conversions import to_bytes
 from pyiceberg.expressions.literals import literal as iceberg_literal
 from pyiceberg.schema import Schema
 from pyiceberg.types import PrimitiveType
 
 from lakehouse.contracts.sql import literal
+from lakehouse.errors import ObjectNotFoundError, SourceChangedError
+from lakehouse.ingest.readers.content import Damage, plain
+from lakehouse.ingest.readers.source import Source
 from lakehouse.layers.erasures import FOLDER
 from lakehouse.layers.lake import Lake
 from lakehouse.maintenance.erase import table_names
 from lakehouse.maintenance.subject import Subject
 from lakehouse.storage.objects import ObjectInfo, Objects
+
+LONGEST = 16 << 20
+"""Bytes of a line that are looked at as one."""
+
+OVERLAP = 64 << 10
 
 
 def find_traces(lake: Lake, subject: Subject) -> list[str]:
@@ -70,7 +77,7 @@ def _among(
                 lake, objects, info.key, f"read_avro({literal(url)})", subject, schema
             )
         else:
-            found = _in_text(objects, info.key, subject)
+            found = _in_text(objects, info, subject)
         if found:
             yield url
 
@@ -118,15 +125,19 @@ def _in_bounds(lake: Lake, objects: Objects, key: str, source: str, subject: Sub
             return False
 
 
-def _in_text(objects: Objects, key: str, subject: Subject) -> bool:
-    text = _plain(objects.get(key))
-    return any(subject.in_text(line) for line in text.decode("utf-8", "replace").splitlines())
-
-
-def _plain(content: bytes) -> bytes:
-    if content.startswith(b"\x1f\x8b"):
-        return gzip.decompress(content)
-    if content.startswith(b"\x28\xb5\x2f\xfd"):
-        with pa.CompressedInputStream(pa.BufferReader(pa.py_buffer(content)), "zstd") as opened:
-            return bytes(opened.read())
-    return content
+def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
+    """Whether a line of a text, compressed or not, has the values; one that is cut short is read as far as it goes."""
+    rest = b""
+    source = Source(info.key, info.modified, info.size, partial(objects.open, info.key))
+    try:
+        for piece in plain(source):
+            *lines, rest = (rest + piece).split(b"\n")
+            if any(subject.in_text(line.decode("utf-8", "replace")) for line in lines):
+                return True
+            if len(rest) > LONGEST:
+                if subject.in_text(rest.decode("utf-8", "replace")):
+                    return True
+                rest = rest[-OVERLAP:]
+    except (Damage, SourceChangedError, ObjectNotFoundError):
+        pass  # what is broken off has been looked at; what changed or went meanwhile is others' work
+    return subject.in_text(rest.decode("utf-8", "replace"))
