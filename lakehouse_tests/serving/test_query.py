@@ -241,8 +241,8 @@ def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
 @pytest.mark.parametrize(
     ("at", "said"),
     [
-        ("version => 12", "has no snapshot 12"),
-        ("version => 'x'", "has no snapshot x"),
+        ("version => 12", "has no snapshot or tag 12"),
+        ("version => 'x'", "has no snapshot or tag x"),
         ("timestamp => '2001-01-01'", "has no snapshot as old as 2001-01-01"),
         ("timestamp => 'yesterday'", "'yesterday' is no time; write one such as"),
     ],

@@ -168,7 +168,7 @@ def test_many_broken_lines_do_not_hold_others_up(name: str, broken: bytes) -> No
     assert good(found) == [A] * 27_000
     assert len(found) >= 30_000
     rows_of(EVENT, source_of(broken * 30_000, name))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 @contextmanager
