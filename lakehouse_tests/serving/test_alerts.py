@@ -1,5 +1,6 @@
 """Alerts are listed in order, each once, a page at a time."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -101,8 +102,6 @@ def test_a_time_is_taken_in_utc(text: str) -> None:
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_silence_is_broken_and_an_end_is_an_end(ends: bool) -> None:
-    import asyncio
-
     closed: list[bool] = []
 
     async def source() -> AsyncGenerator[ServerSentEventMessage, None]:
@@ -115,7 +114,7 @@ def test_silence_is_broken_and_an_end_is_an_end(ends: bool) -> None:
 
     async def hear() -> list[object]:
         heard: list[object] = []
-        messages = kept_alive(source(), 0.03)
+        messages = kept_alive(source(), asyncio.Event(), 0.03)
         async for message in messages:
             heard.append(message.data or message.comment)
             if not ends and len(heard) == 4:

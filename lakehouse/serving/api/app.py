@@ -22,6 +22,7 @@ from lakehouse.ingest.http.problems import HANDLERS, Problem
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.api import alerts, lookups, overview, page, quarantine, query, tables
 from lakehouse.serving.api.hints import listen
+from lakehouse.serving.api.live import Live
 from lakehouse.serving.api.named import named_router
 from lakehouse.serving.api.problems import QUERY_HANDLERS
 from lakehouse.serving.api.serving import Serving, open_serving
@@ -51,8 +52,10 @@ async def ready(serving: Serving) -> Health:
     return Health("ok")
 
 
-def create_app(settings: Settings | None = None, hints: tuple[str, int] | None = None) -> ASGIApp:
-    """The application of the serving process, hearing of what lands at the address of `hints`.
+def create_app(
+    settings: Settings | None = None, hints: tuple[str, int] | None = None, live: Live | None = None
+) -> ASGIApp:
+    """The application of the serving process, hearing of what lands at the address of `hints`; `live` ends its feeds.
 
     Raises StorageUnavailableError when there is no storage to talk to.
     """
@@ -60,7 +63,8 @@ def create_app(settings: Settings | None = None, hints: tuple[str, int] | None =
     # A router belongs to one application, and the document is another.
     queries = read_queries(settings.queries)
     lake = Lake(settings, server.connection(settings), metadata_only=True)
-    serving = open_serving(settings, lake, Access(Keys(path_of(settings)), required=needs_keys(settings)))
+    access = Access(Keys(path_of(settings)), required=needs_keys(settings))
+    serving = open_serving(settings, lake, access, live or Live())
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:

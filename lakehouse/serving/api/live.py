@@ -23,6 +23,11 @@ class Live:
     def __init__(self, most: int = CLIENTS) -> None:
         self._most = most
         self._clients = 0
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """End all feeds, which never end by themselves, so that the server can stop."""
+        self._ended.set()
 
     def answer(
         self, source: AsyncGenerator[ServerSentEventMessage, None], allowed: Callable[[], object]
@@ -44,7 +49,7 @@ class Live:
     ) -> AsyncIterator[ServerSentEventMessage]:
         self._clients += 1
         try:
-            async for message in kept_alive(source):
+            async for message in kept_alive(source, self._ended):
                 allowed()
                 yield message
         except Problem:
@@ -54,13 +59,16 @@ class Live:
 
 
 async def kept_alive(
-    source: AsyncGenerator[ServerSentEventMessage, None], seconds: float = KEEP_ALIVE_SECONDS
+    source: AsyncGenerator[ServerSentEventMessage, None], ended: asyncio.Event, seconds: float = KEEP_ALIVE_SECONDS
 ) -> AsyncIterator[ServerSentEventMessage]:
-    """The messages of `source`, with a comment whenever there is none for so long."""
+    """The messages of `source` until `ended` is set, with a comment whenever there is none for so long."""
+    ending = asyncio.ensure_future(ended.wait())
     upcoming = asyncio.ensure_future(anext(source))
     try:
         while True:
-            done, _ = await asyncio.wait({upcoming}, timeout=seconds)
+            done, _ = await asyncio.wait({upcoming, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if ended.is_set():
+                return
             if not done:
                 yield ServerSentEventMessage(data=None, comment="still here")
                 continue
@@ -71,6 +79,7 @@ async def kept_alive(
             yield message
             upcoming = asyncio.ensure_future(anext(source))
     finally:
+        ending.cancel()
         upcoming.cancel()
         with suppress(asyncio.CancelledError, StopAsyncIteration):
             await upcoming

@@ -13,6 +13,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http.app import needs_keys
 from lakehouse.ingest.http.process import Running, Service
 from lakehouse.serving.api.app import create_app
+from lakehouse.serving.api.live import Live
 from lakehouse.settings import Settings
 from lakehouse.storage import server as storage
 
@@ -42,8 +43,9 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, port: int) -> None:
+    live = Live()
     serving = Server(
-        create_app(settings, (HOST, port)),
+        create_app(settings, (HOST, port), live),
         address=HOST,
         port=port,
         interface=Interfaces.ASGI,
@@ -53,8 +55,13 @@ async def _serve(settings: Settings, port: int) -> None:
         websockets=False,
         log_access=False,
     )
+
+    def stop() -> None:
+        live.end()
+        serving.stop()  # type: ignore[no-untyped-call]
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     await serving.serve()
 
 

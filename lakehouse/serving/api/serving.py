@@ -1,7 +1,7 @@
 """What the routers work with: the lake, its latest moment and its readers. One a process."""
 
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.ingest.http.access import Access
@@ -32,7 +32,7 @@ class Serving:
     lookups: LookUps
     overview: Overview
     alert_feed: AlertFeed
-    live: Live = field(default_factory=Live)
+    live: Live
 
     @property
     def moment(self) -> Moment:
@@ -55,7 +55,7 @@ class Serving:
         self.readers.close()
 
 
-def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
+def open_serving(settings: Settings, lake: Lake, access: Access, live: Live) -> Serving:
     """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
     moments = Moments(lake)
     moments.start()
@@ -64,4 +64,4 @@ def open_serving(settings: Settings, lake: Lake, access: Access) -> Serving:
     lookups.start()
     readers = Readers(moments)
     overview, alert_feed = Overview(settings, moments), AlertFeed(moments, readers)
-    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, alert_feed)
+    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, alert_feed, live)

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,14 +116,21 @@ def api(filled: Home) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser. As long as it is there, no other event loop can run in this thread."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium on the PATH; with Debian's `chromium` or Chrome installed this runs")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @dataclass
@@ -171,11 +179,10 @@ def open_page(browser: Browser, home: Home) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="session")
-def empty_sight(browser: Browser, home: Home) -> str:
+def empty_sight(home: Home) -> str:
     """What somebody sees of a lake with nothing in it."""
-    page = browser.new_page()
-    page.goto(home.url)
-    page.locator("#empty").wait_for()
-    text = page.inner_text("body")
-    page.close()
-    return text
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(home.url)
+        page.locator("#empty").wait_for()
+        return page.inner_text("body")

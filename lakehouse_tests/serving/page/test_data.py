@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from lakehouse.ingest.http import keys
+from lakehouse.serving.api import server as serving
 from lakehouse_tests.serving.page.conftest import STREAMS, Home, transaction
 
 
@@ -136,3 +137,17 @@ def test_a_revoked_key_hears_nothing_more(filled: Home, api: httpx.Client) -> No
         keys.revoke(filled.settings, key_id)
         for _ in lines:
             assert time.monotonic() < deadline
+
+
+def test_a_stop_does_not_wait_for_those_who_listen(filled: Home, api: httpx.Client) -> None:
+    with (
+        api.stream("GET", "/v1/overview/live", timeout=60) as answer,
+        api.stream("GET", "/v1/alerts/live", timeout=60) as silent,
+    ):
+        assert silent.status_code == 200
+        next(answer.iter_lines())
+        begun = time.monotonic()
+        assert serving.stop(filled.settings)
+        assert time.monotonic() - begun < 20
+    serving.start(filled.settings)
+    filled.wait_for("gold.daily_metrics")
