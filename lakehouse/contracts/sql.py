@@ -95,18 +95,22 @@ from {_typed(contract, source)}"""
 
 
 def sound_sql(contract: Contract, field: Field, source: str) -> str:
-    """A SELECT over `source`, which holds a field's texts as `text` and a time as `_arrived_at`: the typed value, and
-    `sound`, whether no rule of this field is broken in any row that holds the text and arrived then or later.
+    """A SELECT over `source`, which holds a field's texts as `text`, each with a `number` and a time as `_arrived_at`: the
+    number, the typed value, and `sound`, whether no rule of this field is broken in any row that holds the text and arrived
+    then or later.
 
-    A row without a defect that is sound in all fields is valid.
+    A row without a defect that is sound in all fields is valid. The order of `source` may be lost: DuckDB makes a join of a
+    long list of allowed values.
     """
     broken = "\n    or ".join(f"({condition})" for condition, _ in _field_breaches(contract, field))
     name = quote(field.name)
     return f"""select
+  _number as number,
   {name} as value,
   case when {broken} then false else true end as sound
 from (
   select
+    {source}.number as _number,
     {value_sql(field.type, f"{source}.text")} as {name},
     {source}.text as {_text(field)},
     {source}._arrived_at,

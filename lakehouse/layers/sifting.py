@@ -76,10 +76,14 @@ class _Values:
         chunks = [c.dictionary for c in column.chunks] if numbered else column.chunks
         texts: Any = pa.chunked_array([pa.nulls(1, pa.string()), *chunks])
         self.places: Any = self._numbers() if numbered else np.arange(1, len(column) + 1)
-        cursor.register("texts", pa.table({"text": texts, "_arrived_at": pa.repeat(earliest, len(texts))}))
+        numbers = pa.array(np.arange(len(texts)))
+        arrived = pa.repeat(earliest, len(texts))
+        cursor.register("texts", pa.table({"number": numbers, "text": texts, "_arrived_at": arrived}))
         select = f"select *, hash(value) as hashed from ({sound_sql(contract, field, 'texts')})"
         found = cursor.execute(select).to_arrow_table()
         cursor.unregister("texts")
+        if not found.column("number").equals(pa.chunked_array([numbers])):
+            found = found.sort_by("number")
         self._values: Any = found.column("value").combine_chunks()
         self.sound: Flags = np.asarray(found.column("sound"))
         self.hashes: Hashes = np.asarray(found.column("hashed"))

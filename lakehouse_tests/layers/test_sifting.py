@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -128,3 +129,22 @@ def test_sure_is_what_is_valid_and_alone_with_its_key(
     for n, row in cleaned.items():
         late = row["at"] is not None and row["at"] > ARRIVED + timedelta(days=1, minutes=soonest)
         assert n in by_row(found.sure) or not row["_valid"] or late or sharing[key_of[n]] > 1
+
+
+def test_each_row_gets_its_own_text_s_worth_though_a_long_list_of_values_loses_their_order() -> None:
+    kinds = ("day", "night", "dawn", "dusk", "noon", "late")
+    contract = replace(
+        CONTRACT, fields=(*CONTRACT.fields[:-1], replace(CONTRACT.fields[-1], required=True, enum=kinds))
+    )
+    whole = ("2025-11-20", "1", "0", "1.5", "true", '["x"]')
+    parts = [
+        bronze(
+            [((f"{part}{n}", *whole, None if n == part else kind), None, 0) for n, kind in enumerate(kinds)],
+            numbered=True,
+        )
+        for part in range(6)
+    ]
+    with duckdb.connect(config={"threads": 4}) as database:
+        for _ in range(100):
+            sifted = sift(database.cursor(), contract, pa.concat_tables(parts))
+            assert sifted.suspects.column("id").to_pylist() == [f"{n}{n}" for n in range(6)]
