@@ -5,7 +5,10 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
+from tempfile import gettempdir
 
+from filelock import BaseFileLock, FileLock, Timeout
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.server import MPServer
@@ -23,6 +26,8 @@ PORTS_TRIED = 50
 HEADER_SECONDS = 10
 """In which a client has to send a request's headers."""
 
+_locked: list[BaseFileLock] = []
+"""The lock of the port that this process serves; it goes with the process."""
 
 SERVICE = Service("http", "lakehouse.ingest.http", "The HTTP server")
 
@@ -91,12 +96,21 @@ def running(settings: Settings) -> Running | None:
 
 
 def _free_port(settings: Settings) -> int:
+    """A port that nobody has, kept for this process as long as it lives.
+
+    Workers bind it seconds later, and all of them at once (SO_REUSEPORT): a second server that looks meanwhile would get
+    it too, and each would take the other's events. So the port is locked as well.
+    """
     for port in range(settings.http_port, min(settings.http_port + PORTS_TRIED, 65536)):
         family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
         with socket.socket(family) as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((settings.http_host, port))
-            return port
+            lock = FileLock(Path(gettempdir()) / f"lakehouse-port-{port}.lock")
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                _locked.append(lock)
+                return port
     raise LakehouseError(
         f"No port from {settings.http_port} on is free on {settings.http_host}; set LAKEHOUSE_HTTP_PORT."
     )

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,3 +96,16 @@ def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> No
     assert figures["kills"] > 0
     assert figures["acknowledged between kills"] > 0
     assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)
+
+
+def test_two_servers_that_start_at_once_never_share_a_port(settings: Settings) -> None:
+    ask = (
+        "import sys, time; from lakehouse.ingest.http.server import _free_port; from lakehouse.settings import Settings;"
+        f" print(_free_port(Settings(home={str(settings.home)!r}, http_port=18350)), flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", ask]
+    asked = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ports = [process.stdout.readline() for process in asked if process.stdout]
+    for process in asked:
+        process.communicate()
+    assert len(set(ports)) == 2
