@@ -265,7 +265,7 @@ def test_slow_cut_off_and_silent_clients_do_no_harm(client: httpx.Client, runnin
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
     silent = [socket.create_connection((host, int(port))) for _ in range(1000)]
-    slow = socket.create_connection((host, int(port)), timeout=10)
+    slow = socket.create_connection((host, int(port)), timeout=60)
     slow.sendall(head + b"Content-Length: 1000000\r\n\r\n{")
     cut = socket.create_connection((host, int(port)))
     cut.sendall(head + b"Content-Length: 1000\r\n\r\n{}")
