@@ -1,13 +1,13 @@
 """The `lakehouse` command. Each subcommand reads its words and prints what a module of `commands` gives back."""
 
 import sys
-import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lakehouse.commands.bench import bench
+from lakehouse.commands.durations import seconds
 from lakehouse.errors import LakehouseError
 
 app = typer.Typer(
@@ -339,6 +339,8 @@ def quarantine_replay(
     replay_days(stream, selected(first, last), dry_run=dry_run, as_json=as_json)
 
 
+app.add_typer(bench, name="bench")
+
 maintain = typer.Typer(
     help="Keep the lake quick and small; all of it when no task is named.", invoke_without_command=True
 )
@@ -425,124 +427,3 @@ def tag_delete(name: TagName, table: TagTables = None) -> None:
     from lakehouse.commands.maintain import delete_tag
 
     delete_tag(name, table or [])
-
-
-bench = typer.Typer(help="The benchmarks, one JSON line a figure, each on a lake of its own.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
-
-
-@bench.command("load")
-def bench_load(
-    rows: Annotated[int, typer.Option(min=1000, help="Lines of the generated file, some 100 bytes each.")] = 16_000_000,
-    keep: Annotated[Path | None, typer.Option(help="Leave the file and the lake in this empty folder.")] = None,
-) -> None:
-    """A large file through bronze and silver, beside DuckDB alone and pandas."""
-    from lakehouse.commands.bench import load_figures
-
-    load_figures(rows, keep)
-
-
-@bench.command("tick")
-def bench_tick() -> None:
-    """Five minutes of all streams into realtime, on an empty lake and on one with a year of history."""
-    from lakehouse.commands.bench import tick_figures
-
-    tick_figures()
-
-
-@bench.command("backfill")
-def bench_backfill(
-    rows: Annotated[int, typer.Option(min=1000, help="Rows of the year.")] = 4_000_000,
-) -> None:
-    """A year of one stream in one run, beside the same rows as one partition."""
-    from lakehouse.commands.bench import backfill_figures
-
-    backfill_figures(rows)
-
-
-@bench.command("launcher")
-def bench_launcher(runs: Annotated[int, typer.Option(min=1, help="So many each way.")] = 10) -> None:
-    """From asking for a run to its first step, warm and by Dagster's default."""
-    from lakehouse.commands.bench import launcher_figures
-
-    launcher_figures(runs)
-
-
-@bench.command("ingest")
-def bench_ingest(
-    duration: Annotated[
-        str, typer.Option(help="Of each figure; 10s when not given, 30s with --kill, 10m with --memory.")
-    ] = "",
-    kill: Annotated[bool, typer.Option("--kill", help="Kill -9 processes under load and count what is lost.")] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Whether memory stays as it is.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the kills.")] = 1,
-) -> None:
-    """Durable events over HTTP, beside FastAPI that appends them to a local file."""
-    from lakehouse.commands import bench
-
-    length = seconds(duration or ("30s" if kill else "10m" if memory else "10s"))
-    if length is None or (kill and memory):
-        raise typer.BadParameter("give --duration a length, and one of --kill and --memory")
-    if kill:
-        bench.ingest_kill_figures(length, seed)
-    elif memory:
-        bench.ingest_memory_figures(length)
-    else:
-        bench.ingest_figures(length)
-
-
-@bench.command("freshness")
-def bench_freshness(
-    length: Annotated[float, typer.Option("--seconds", min=1, help="How long events are sent.")] = 30.0,
-    rate: Annotated[int, typer.Option(min=1000, help="Events a second.")] = 10_000,
-) -> None:
-    """How long after its POST an event is in SQL over HTTP, while others arrive."""
-    from lakehouse.commands.bench import freshness_figures
-
-    freshness_figures(length, rate)
-
-
-@bench.command("maintenance")
-def bench_maintenance() -> None:
-    """A week of 5-minute files and a month of small ones: files, bytes and a query before and after."""
-    from lakehouse.commands.bench import maintenance_figures
-
-    maintenance_figures()
-
-
-@bench.command("year")
-def bench_year(
-    days: Annotated[int, typer.Option(min=1, help="Days of 5- and 10-minute runs to write.")] = 365,
-) -> None:
-    """A year of runs in Dagster's history: what pages, sensors and the next tick take, and what pruning leaves."""
-    from lakehouse.commands.bench import year_figures
-
-    year_figures(days)
-
-
-@bench.command("faults")
-def bench_faults(
-    rounds: Annotated[int, typer.Option(min=1, help="Each draws its faults and kills anew.")] = 15,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the first round; the next has the next. By default another each time.")
-    ] = None,
-) -> None:
-    """Kills and a failing network, round after round: events lost and counted twice."""
-    from lakehouse.commands.bench import faults_figures
-
-    faults_figures(rounds, seed if seed is not None else int(time.time()))
-
-
-def seconds(duration: str) -> float | None:
-    """A duration such as `30s` or `5m` in seconds; None for `infinite`. Raises typer.BadParameter."""
-    if duration == "infinite":
-        return None
-    units = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    number = duration.rstrip("msdh")
-    unit = units.get(duration[len(number) :])
-    try:
-        if unit is not None and float(number) > 0:
-            return timedelta(**{unit: float(number)}).total_seconds()
-    except (ValueError, OverflowError):
-        pass
-    raise typer.BadParameter(f"{duration!r} is no duration; write one such as 30s, 5m, 2h or infinite")

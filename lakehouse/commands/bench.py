@@ -1,91 +1,123 @@
-"""`bench`: the benchmarks, one JSON line a figure as soon as it is known."""
+"""`bench`: the benchmarks, one JSON line a figure as soon as it is known. What is measured is each module's of `bench`."""
 
-import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from lakehouse.bench.measuring import Figure
+import typer
+
+from lakehouse.commands.durations import seconds
 from lakehouse.commands.printing import print_json
 
+if TYPE_CHECKING:
+    from lakehouse.bench.measuring import Figure
 
-def load_figures(rows: int, keep: Path | None) -> None:
-    """Measure loading a file of so many rows; the file and the lake stay in `keep`."""
+bench = typer.Typer(help="The benchmarks, one JSON line a figure, each on a lake of its own.", no_args_is_help=True)
+
+
+@bench.command("load")
+def bench_load(
+    rows: Annotated[int, typer.Option(min=1000, help="Lines of the generated file, some 100 bytes each.")] = 16_000_000,
+    keep: Annotated[Path | None, typer.Option(help="Leave the file and the lake in this empty folder.")] = None,
+) -> None:
+    """A large file through bronze and silver, beside DuckDB alone and pandas."""
     from lakehouse.bench import loading
 
     _print(loading.measure(rows, folder=keep))
 
 
-def tick_figures() -> None:
-    """Measure a tick on an empty lake and on one with a year of history."""
+@bench.command("tick")
+def bench_tick() -> None:
+    """Five minutes of all streams into realtime, on an empty lake and on one with a year of history."""
     from lakehouse.bench import tick
 
     _print(tick.measure())
 
 
-def backfill_figures(rows: int) -> None:
-    """Measure a year of one stream as 365 partitions and as one."""
+@bench.command("backfill")
+def bench_backfill(
+    rows: Annotated[int, typer.Option(min=1000, help="Rows of the year.")] = 4_000_000,
+) -> None:
+    """A year of one stream in one run, beside the same rows as one partition."""
     from lakehouse.bench import backfill
 
     _print(backfill.measure(rows))
 
 
-def launcher_figures(runs: int) -> None:
-    """Measure how soon a run begins, forked from the warm process and by Dagster's default."""
+@bench.command("launcher")
+def bench_launcher(runs: Annotated[int, typer.Option(min=1, help="So many each way.")] = 10) -> None:
+    """From asking for a run to its first step, warm and by Dagster's default."""
     from lakehouse.bench import launcher
 
     _print(launcher.measure(runs))
 
 
-def ingest_figures(seconds: float) -> None:
-    """Measure durable ingest over HTTP."""
-    from lakehouse.bench import ingest
+@bench.command("ingest")
+def bench_ingest(
+    duration: Annotated[
+        str, typer.Option(help="Of each figure; 10s when not given, 30s with --kill, 10m with --memory.")
+    ] = "",
+    kill: Annotated[bool, typer.Option("--kill", help="Kill -9 processes under load and count what is lost.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Whether memory stays as it is.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the kills.")] = 1,
+) -> None:
+    """Durable events over HTTP, beside FastAPI that appends them to a local file."""
+    from lakehouse.bench import ingest, killing
 
-    _print(ingest.measure(seconds))
+    length = seconds(duration or ("30s" if kill else "10m" if memory else "10s"))
+    if length is None or (kill and memory):
+        raise typer.BadParameter("give --duration a length, and one of --kill and --memory")
+    if kill:
+        _print(killing.measure(length, seed))
+    elif memory:
+        _print(ingest.memory(length))
+    else:
+        _print(ingest.measure(length))
 
 
-def ingest_memory_figures(seconds: float) -> None:
-    """Measure the HTTP server's memory over so many seconds."""
-    from lakehouse.bench import ingest
-
-    _print(ingest.memory(seconds))
-
-
-def ingest_kill_figures(seconds: float, seed: int) -> None:
-    """Count what is lost and what is there twice when processes are killed under load."""
-    from lakehouse.bench import killing
-
-    _print(killing.measure(seconds, seed))
-
-
-def freshness_figures(seconds: float, rate: int) -> None:
-    """Measure how soon events are in SQL."""
+@bench.command("freshness")
+def bench_freshness(
+    length: Annotated[float, typer.Option("--seconds", min=1, help="How long events are sent.")] = 30.0,
+    rate: Annotated[int, typer.Option(min=1000, help="Events a second.")] = 10_000,
+) -> None:
+    """How long after its POST an event is in SQL over HTTP, while others arrive."""
     from lakehouse.bench import freshness
 
-    _print(freshness.measure(seconds, rate))
+    _print(freshness.measure(length, rate))
 
 
-def maintenance_figures() -> None:
-    """Measure what maintenance does to a week of ticks."""
+@bench.command("maintenance")
+def bench_maintenance() -> None:
+    """A week of 5-minute files and a month of small ones: files, bytes and a query before and after."""
     from lakehouse.bench import maintenance
 
     _print(maintenance.measure())
 
 
-def year_figures(days: int) -> None:
-    """Measure Dagster's history after so many days of runs."""
+@bench.command("year")
+def bench_year(
+    days: Annotated[int, typer.Option(min=1, help="Days of 5- and 10-minute runs to write.")] = 365,
+) -> None:
+    """A year of runs in Dagster's history: what pages, sensors and the next tick take, and what pruning leaves."""
     from lakehouse.bench import year
 
     _print(year.measure(days))
 
 
-def faults_figures(rounds: int, seed: int) -> None:
-    """Kill and disturb a small lakehouse, then count what is left."""
+@bench.command("faults")
+def bench_faults(
+    rounds: Annotated[int, typer.Option(min=1, help="Each draws its faults and kills anew.")] = 15,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the first round; the next has the next. By default another each time.")
+    ] = None,
+) -> None:
+    """Kills and a failing network, round after round: events lost and counted twice."""
     from lakehouse.bench import faults
 
-    _print(faults.measure(rounds, seed))
+    _print(faults.measure(rounds, seed if seed is not None else int(time.time())))
 
 
-def _print(figures: Iterable[Figure]) -> None:
+def _print(figures: "Iterable[Figure]") -> None:
     for figure in figures:
         print_json(figure)
-        sys.stdout.flush()

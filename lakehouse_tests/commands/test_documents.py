@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from lakehouse.cli import app, seconds
+from lakehouse.cli import app
+from lakehouse.commands.durations import seconds
 from lakehouse.settings import Settings
 
 ROOT = Path(__file__).parents[2]
