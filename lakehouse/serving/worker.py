@@ -76,6 +76,8 @@ class Told(msgspec.Struct):
     body: bytes = b""
     path: str | None = None
     """The file that holds the body where it is long; whoever reads this deletes it."""
+    worn: bool = False
+    """Whether memory ran out: not all of it comes back, and the process is to be replaced."""
 
 
 REQUESTS = msgspec.msgpack.Decoder(Setup | Ask | Interrupt)
@@ -99,6 +101,8 @@ class Worker:
         for statement in setup.statements:
             database.execute(statement)
         self._cursor = database.cursor()
+        # Arrow's allocator reserves a gigabyte of address space when it is first used, which is no query's doing.
+        pa.allocate_buffer(1)
 
     def answer(self, ask: Ask) -> Told:
         """Run it; a query that is wrong is an answer too."""
@@ -108,11 +112,12 @@ class Worker:
             return Told(_with_names(str(problem), ask.names))
         except duckdb.InterruptException:
             return Told("The query was ended.")
-        except (duckdb.OutOfMemoryException, MemoryError) as problem:
+        except (duckdb.Error, pa.ArrowException, MemoryError, OSError) as problem:
+            if not _is_about_memory(problem):
+                return Told(_with_names(str(problem), ask.names))
             words = str(problem).partition("\n")[0]
-            return Told(f"The query needs more memory than it may use ({words}); ask for less at a time.")
-        except (duckdb.Error, pa.ArrowException) as problem:
-            return Told(_with_names(str(problem), ask.names))
+            detail = f"The query needs more memory than it may use ({words}); ask for less at a time."
+            return Told(detail, worn=True)
 
     def interrupt(self) -> None:
         """End what runs, as soon as it looks up."""
@@ -153,6 +158,11 @@ class Worker:
             return Told(statistics=statistics, body=b"".join(pieces))
         file.close()
         return Told(statistics=statistics, path=file.name)
+
+
+def _is_about_memory(problem: Exception) -> bool:
+    """DuckDB's error, Python's, or DuckDB's as Arrow hands it on."""
+    return isinstance(problem, duckdb.OutOfMemoryException | MemoryError) or "Out of Memory" in str(problem)
 
 
 def _with_names(problem: str, names: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ class Workers:
 
     async def _run(self, ask: Ask, seconds: float) -> Told:
         try:
-            process = await asyncio.wait_for(self._idle.get(), TURN_SECONDS)
+            process = await asyncio.wait_for(self._living(), TURN_SECONDS)
         except TimeoutError:
             raise BusyError(f"No query has ended within {TURN_SECONDS:g} s; ask again in a second.") from None
         running = asyncio.ensure_future(_told(process, ask))
@@ -102,16 +102,27 @@ class Workers:
             raise QueryError(told.problem)
         return told
 
+    async def _living(self) -> Process:
+        """An idle process; those that died while nobody asked are replaced."""
+        while (process := await self._idle.get()).returncode is not None:
+            self._processes.discard(process)
+            self._later(self._replace())
+        return process
+
     async def _give_back(self, process: Process, running: "asyncio.Future[Told]") -> None:
         """Have the process ready for the next query: as it is, after an interrupt, or as a new one."""
         try:
             if not running.done():
                 assert process.stdin is not None
-                process.stdin.write(framed(Interrupt()))
+                with suppress(RuntimeError):  # it is dead, which whoever reads its answer sees
+                    process.stdin.write(framed(Interrupt()))
                 forget(await asyncio.wait_for(running, GRACE_SECONDS))
             elif running.exception() is not None:
                 raise running.exception() or AssertionError
+            worn = running.result().worn
         except (TimeoutError, asyncio.IncompleteReadError, OSError):
+            worn = True
+        if worn:
             await self._kill(process)
             await self._replace()
         else:
@@ -167,7 +178,10 @@ class Workers:
 async def _told(process: Process, message: Setup | Ask) -> Told:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(framed(message))
+    try:
+        process.stdin.write(framed(message))
+    except RuntimeError as closed:  # uvloop's word for a pipe that asyncio calls broken
+        raise BrokenPipeError(str(closed)) from closed
     await process.stdin.drain()
     length = int.from_bytes(await process.stdout.readexactly(LENGTH), "big")
     return ANSWERS.decode(await process.stdout.readexactly(length))

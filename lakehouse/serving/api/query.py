@@ -25,6 +25,9 @@ from lakehouse.serving.worker import Ask
 MOST_BYTES = 4 * LONGEST
 """Of a request: a statement, and what belongs to it."""
 
+MOST_READ_BYTES = 64 << 20
+"""Of a request that is too long: one that is not read to its end is cut off, and its sender never sees the answer."""
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Less than the server allows."""
@@ -109,10 +112,13 @@ async def _body(request: Request[Any, Any, Any]) -> bytes:
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > MOST_BYTES:
-            detail = f"A query may have {MOST_BYTES >> 10} KiB; what is longer belongs in a table."
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-        pieces.append(piece)
+        if size <= MOST_BYTES:
+            pieces.append(piece)
+        elif size > MOST_READ_BYTES:
+            break
+    if size > MOST_BYTES:
+        detail = f"A query may have {MOST_BYTES >> 10} KiB; what is longer belongs in a table."
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
     return b"".join(pieces)
 
 
