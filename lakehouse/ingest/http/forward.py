@@ -54,14 +54,27 @@ class Forwarder:
         if url is None:
             await _unavailable(send, "The serving process does not run; `lakehouse up` starts it.")
             return
-        inbox = _Inbox(receive)
+        inbox = _Inbox(scope, receive)
+        passing = asyncio.ensure_future(self._pass_on(scope, url, inbox, send))
+        leaving = asyncio.ensure_future(inbox.left())
+        try:
+            # A client that leaves, be it before there is an answer, ends the request; the serving process sees that.
+            await asyncio.wait({passing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if passing.done():
+                passing.result()
+        finally:
+            for task in (passing, leaving):
+                task.cancel()
+            await asyncio.gather(passing, leaving, return_exceptions=True)
+
+    async def _pass_on(self, scope: HTTPScope, url: str, inbox: "_Inbox", send: Send) -> None:
         begun = False
         try:
             async with self._http().stream(
-                scope["method"], _target(url, scope), headers=_passed_on(scope["headers"]), content=inbox.body(scope)
+                scope["method"], _target(url, scope), headers=_passed_on(scope["headers"]), content=inbox.body()
             ) as answer:
                 begun = True
-                await _relay(answer, inbox, send)
+                await _relay(answer, send)
         except httpx.TransportError:
             if begun:
                 raise  # the client sees that its answer is cut off
@@ -107,44 +120,35 @@ class FrontDoor:
 class _Inbox:
     """The client's messages: first the body, then its leaving."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
         self._receive = receive
-        self._more = True
-
-    def body(self, scope: HTTPScope) -> AsyncIterator[bytes] | None:
+        self._read = asyncio.Event()
         names = {name for name, _ in scope["headers"]}
-        return self._pieces() if names & {b"content-length", b"transfer-encoding"} else None
+        if not names & {b"content-length", b"transfer-encoding"}:
+            self._read.set()
+
+    def body(self) -> AsyncIterator[bytes] | None:
+        """The body in pieces, once; None when there is none."""
+        return None if self._read.is_set() else self._pieces()
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        while self._more:
+        while not self._read.is_set():
             message = await self._receive()
             if message["type"] != "http.request":
                 raise httpx.WriteError("the client has left")
-            self._more = message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._read.set()
             if piece := message.get("body", b""):
                 yield piece
 
     async def left(self) -> None:
-        """Returns when the client has gone."""
+        """Returns when the client has gone after its body."""
+        await self._read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
-async def _relay(answer: httpx.Response, inbox: _Inbox, send: Send) -> None:
-    """Pass the answer on until it ends or the client leaves, which the serving process then sees."""
-    relaying = asyncio.ensure_future(_pass(answer, send))
-    leaving = asyncio.ensure_future(inbox.left())
-    try:
-        await asyncio.wait({relaying, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if relaying.done():
-            relaying.result()
-    finally:
-        for task in (relaying, leaving):
-            task.cancel()
-        await asyncio.gather(relaying, leaving, return_exceptions=True)
-
-
-async def _pass(answer: httpx.Response, send: Send) -> None:
+async def _relay(answer: httpx.Response, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status_code, "headers": _passed_on(answer.headers.raw)})
     async for piece in answer.aiter_raw():
         await send({"type": "http.response.body", "body": piece, "more_body": True})
