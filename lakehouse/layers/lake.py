@@ -12,6 +12,7 @@ from lakehouse.engines.duckdb import DuckDB, bind, describe
 from lakehouse.errors import ContractError
 from lakehouse.settings import Settings
 from lakehouse.storage import server
+from lakehouse.storage.changes import Changes
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.tables import Tables, TableSpec
@@ -69,7 +70,11 @@ class Lake:
     @cached_property
     def tables(self) -> Tables:
         """The catalog's tables."""
-        return Tables(self.connection, metadata_only=self._metadata_only)
+        return Tables(self.connection, metadata_only=self._metadata_only, changes=self.changes("tables"))
+
+    def changes(self, kind: str) -> Changes:
+        """Where this home's programs mark what they have changed: `tables` by name, or `lookups`."""
+        return Changes(self.settings.root / "changes" / kind)
 
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:

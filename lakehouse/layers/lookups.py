@@ -103,6 +103,7 @@ def _refresh(lake: Lake, name: str, version: tuple[int, ...], select: Select) ->
         )
         key = f"{PREFIX}/{name}/{'-'.join(f'{number:012d}' for number in version)}.parquet"
         lake.objects.put_file(key, path)
+        lake.changes("lookups").mark(name)
         done = Published(key, version, path.stat().st_size)
         moved = _changes(cursor, f"read_parquet({literal(str(path))})", _scan(lake, before) if before else None)
         _to_dynamodb(lake, cursor, name, done, before)

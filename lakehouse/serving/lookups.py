@@ -5,6 +5,7 @@ their own and swapped in at once; whoever reads the one before goes on reading i
 """
 
 import logging
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,12 +19,16 @@ import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.lookups import PREFIX, Published, published
+from lakehouse.storage.changes import Changes
 from lakehouse.storage.objects import Objects
 
 log = logging.getLogger(__name__)
 
-EVERY = 2.0
-"""Seconds between looks at what has been published."""
+EVERY = 15.0
+"""Seconds between looks at what has been published, by whomever."""
+
+LOOK_SECONDS = 0.5
+"""Between looks at whether a program of this home says that it has published something."""
 
 BATCH = 8192
 """Rows of an Arrow batch; the first id of each stays in memory."""
@@ -70,9 +75,10 @@ class Index:
 class LookUps:
     """All look-ups of the lake, by name, as of the last `refresh`."""
 
-    def __init__(self, objects: Objects, folder: Path) -> None:
+    def __init__(self, objects: Objects, folder: Path, changes: Changes) -> None:
         self._objects = objects
         self._folder = folder
+        self._changes = changes
         self._indexes: dict[str, Index] = {}
         self._refreshing = Lock()
         self._ended = Event()
@@ -94,12 +100,15 @@ class LookUps:
             self._thread.join()
 
     def _watch(self) -> None:
+        due = float("-inf")
         while True:
-            try:
-                self.refresh()
-            except LakehouseError as problem:
-                log.warning("Look-ups stay as they were: %s", problem)
-            if self._ended.wait(EVERY):
+            if self._changes.look() or time.monotonic() >= due:
+                try:
+                    self.refresh()
+                except LakehouseError as problem:
+                    log.warning("Look-ups stay as they were: %s", problem)
+                due = time.monotonic() + EVERY
+            if self._ended.wait(LOOK_SECONDS):
                 return
 
     def refresh(self) -> None:

@@ -1,6 +1,7 @@
-"""What the lake holds at a moment: every table at one snapshot, taken together and looked up again every second.
+"""What the lake holds at a moment: every table at one snapshot, and what landed since the newest was made.
 
-Whoever reads reads one moment, so that what belongs together fits together however long the reading takes.
+Whoever reads reads one moment, so that what belongs together fits together however long the reading takes. What programs
+of this home commit they mark, and those tables alone are looked up; all are now and then, for commits from elsewhere.
 """
 
 import asyncio
@@ -22,14 +23,27 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.views import tables_of, view_exists, view_sql
 from lakehouse.serving.query import mentioned
 from lakehouse.serving.tail import AT_ONCE, LOOK_BACK, Held, Tail
+from lakehouse.storage.tables import NAMESPACES
 
 log = logging.getLogger(__name__)
 
-EVERY = 1.0
-"""Seconds between looks at the catalog."""
+LOOK_SECONDS = 0.1
+"""Between looks at what programs of this home say they have changed."""
+
+ALL_SECONDS = 15.0
+"""Between looks at every table, for what nobody says."""
 
 LIST_SECONDS = 3.0
 """Between listings of what has landed, which find what nobody told of."""
+
+SHARE = 30
+"""Tables are looked at, and what has landed is listed, again after so many times as long as it took,"""
+
+LONGEST_SECONDS = 60.0
+"""but no later than this."""
+
+AGAIN_SECONDS = 1.0
+"""After which what failed is tried again."""
 
 TELL_SECONDS = 0.5
 
@@ -57,6 +71,10 @@ class Pinned:
     def names(self) -> list[str]:
         """Every table as `layer.name`."""
         return sorted(self._tables)
+
+    def with_tables(self, tables: Mapping[str, Table]) -> "Pinned":
+        """These, and all others as they are here."""
+        return Pinned({**self._tables, **tables})
 
     def locations(self) -> dict[str, str]:
         """Each table's metadata file, which tells whether it has changed."""
@@ -101,24 +119,28 @@ class Moment:
 
 
 class Moments:
-    """Keeps the latest moment. One thread looks at the catalog, another takes what lands."""
+    """Keeps the latest moment. One thread looks at the catalog, one takes what it is told has landed, one lists it."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.tail = Tail(lake, most_bytes=lake.settings.tail_mb << 20)
+        self._changes = lake.changes("tables")
         self._ended = threading.Event()
         self._threads = [
-            threading.Thread(target=self._watch, name="moments", daemon=True),
-            threading.Thread(target=self._follow, name="tail", daemon=True),
+            threading.Thread(target=work, name=f"moments {work.__name__.strip('_')}", daemon=True)
+            for work in (self._watch, self._follow, self._list)
         ]
-        self._changing = threading.Lock()
         self._looking = threading.Lock()
+        self._taking = threading.Lock()
+        self._changing = threading.Lock()
+        """Is held for no longer than it takes to say what has changed; the other two while storage is read."""
         self._told: queue.SimpleQueue[LandingObject] = queue.SimpleQueue()
         self._latest = Moment(0, lake.streams, Pinned({}), {})
         self._held: Mapping[str, Held] = {}
 
     def start(self) -> None:
         """Take the first moment, then look again and again. Raises StorageUnavailableError."""
+        self._changes.look()
         self.refresh()
         for thread in self._threads:
             thread.start()
@@ -145,64 +167,85 @@ class Moments:
         """An object has landed; its rows are soon to be seen. What nobody tells of is found some seconds later."""
         self._told.put(landing)
 
-    def refresh(self) -> Moment:
-        """Look at the catalog now. Raises StorageUnavailableError."""
+    def refresh(self, names: Collection[str] | None = None) -> Moment:
+        """Look up these tables, or all there are, now. Raises StorageUnavailableError."""
         with self._looking:
-            tables = Pinned({name: self.lake.tables.load(name) for name in self.lake.tables.names()})
-            with self._changing:
-                if tables.locations() != self._latest.tables.locations():
-                    # First moments have the new tables, then the tail gives up what is in them: whatever fails in
-                    # between, a row is in one of both.
-                    self._publish(tables)
-                    self.tail.trim(_realtime(tables, self.lake))
-                    self._publish(tables)
-                return self._latest
+            before = self._latest.tables
+            if names is None:
+                tables = Pinned({name: self.lake.tables.load(name) for name in self.lake.tables.names()})
+            else:
+                tables = before.with_tables({name: self.lake.tables.load(name) for name in names})
+            # First moments have the new tables, then the tail gives up what is in them: whatever fails in between, a row
+            # is in one of both.
+            if tables.locations() != before.locations():
+                self._publish(tables)
+            if held := self.tail.in_tables(_realtime(tables, self.lake)):
+                with self._changing:
+                    self.tail.trim(held)
+                self._publish()
+            return self._latest
 
     def take(self, landings: Sequence[LandingObject]) -> Moment:
         """Have the rows of these objects in the moment that follows."""
-        with self._changing:
-            if self.tail.take(landings):
-                self._publish(self._latest.tables)
-            return self._latest
+        with self._taking:
+            read = self.tail.read(landings)
+            with self._changing:
+                new = self.tail.hold(read)
+        return self._publish() if new else self._latest
 
     def catch_up(self, back: timedelta = timedelta(hours=1)) -> Moment:
         """Find what nobody told of, in this hour and in those before it, and take it."""
         now = datetime.now(UTC)
         hours = [now - timedelta(hours=n) for n in range(int(back / timedelta(hours=1)) + 1)]
+        before = self.tail.taken()
         listed = self.tail.listed(hours)
         with self._changing:
-            found = self.tail.missing(listed, hours)
-            for name, table in _realtime(self._latest.tables, self.lake).items():
-                fresh = self.tail.unheld(table, [one for one in found if one.stream == name])
-                for start in range(0, len(fresh), AT_ONCE):
-                    self.tail.take(fresh[start : start + AT_ONCE])
-            self.tail.tidy()
-            if self.tail.files() != self._latest.tail:
-                self._publish(self._latest.tables)
-            return self._latest
+            self.tail.forget(before - {one.key for one in listed}, hours)
+            found = self.tail.missing(listed)
+        for name, table in _realtime(self._latest.tables, self.lake).items():
+            fresh = self.tail.unheld(table, [one for one in found if one.stream == name])
+            for start in range(0, len(fresh), AT_ONCE):
+                self.take(fresh[start : start + AT_ONCE])
+        merged = self.tail.merged()
+        with self._changing:
+            self.tail.tidy(merged)
+        return self._publish() if self.tail.files() != self._latest.tail else self._latest
 
     async def refreshed(self) -> Moment:
         """As `refresh`, off the event loop."""
         return await asyncio.to_thread(self.refresh)
 
-    def _publish(self, tables: Pinned) -> None:
-        self._latest = Moment(self._latest.number + 1, self.lake.streams, tables, self.tail.files())
-        self._held = self.tail.held()
+    def _publish(self, tables: Pinned | None = None) -> Moment:
+        """Have a moment of these tables, or of the same as before, and the tail as it is."""
+        with self._changing:
+            pinned = self._latest.tables if tables is None else tables
+            self._latest = Moment(self._latest.number + 1, self.lake.streams, pinned, self.tail.files())
+            self._held = self.tail.held()
+            return self._latest
 
     def _watch(self) -> None:
-        while not self._ended.wait(EVERY):
+        due = time.monotonic() + ALL_SECONDS
+        while not self._ended.wait(LOOK_SECONDS):
+            changed = {name for name in self._changes.look() if name.partition(".")[0] in NAMESPACES}
             begun = time.monotonic()
-            self._try(self.refresh, "the catalog can't be looked at")
-            # A slow catalog is not asked all the time.
-            self._ended.wait(time.monotonic() - begun)
+            every = begun >= due
+            if not every and not changed:
+                continue
+            if not self._try(partial(self.refresh, None if every else changed), "the catalog can't be looked at"):
+                due = begun
+            elif every:
+                due = time.monotonic() + _pause(begun, ALL_SECONDS)
+
+    def _list(self) -> None:
+        back = LOOK_BACK
+        while not self._ended.is_set():
+            begun = time.monotonic()
+            if self._try(partial(self.catch_up, back), "landing can't be listed"):
+                back = timedelta(hours=1)
+                self._ended.wait(_pause(begun, LIST_SECONDS))
 
     def _follow(self) -> None:
-        back, listed = LOOK_BACK, float("-inf")
         while not self._ended.is_set():
-            if time.monotonic() - listed >= LIST_SECONDS and self._try(
-                partial(self.catch_up, back), "landing can't be listed"
-            ):
-                back, listed = timedelta(hours=1), time.monotonic()
             if told := self._heard():
                 self._try(partial(self.take, told), "what landed can't be read")
 
@@ -226,7 +269,13 @@ class Moments:
             log.exception("%s", failed)
         else:
             return True
-        return self._ended.wait(EVERY)
+        self._ended.wait(AGAIN_SECONDS)
+        return False
+
+
+def _pause(begun: float, least: float) -> float:
+    """How long to leave storage alone after work that began then."""
+    return max(least, min(LONGEST_SECONDS, (time.monotonic() - begun) * SHARE))
 
 
 def _realtime(tables: Pinned, lake: Lake) -> dict[str, Table]:

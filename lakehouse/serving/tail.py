@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import log as log_of
 from pathlib import Path
 from uuid import uuid4
 
@@ -42,9 +43,10 @@ AT_ONCE = 32
 """Objects that are read before their rows can be seen."""
 
 MERGE_FROM = 8
-"""Files of a stream from which the small ones become one."""
+"""So many files of about one size become one, so that a row is written again a few times at most."""
 
-SMALL_ROWS = 400_000
+SMALL_ROWS = 2_000
+"""Up to which files are of one size; from there on each size is MERGE_FROM times the one before."""
 
 KEEP_SECONDS = 120.0
 """For which a file that has been replaced stays, for queries that read an older moment."""
@@ -68,9 +70,27 @@ class Fresh:
     taken: set[str] = field(default_factory=set)
     """The objects that were read, those without a valid row too, and those that the table was seen to hold."""
     left_out: set[str] = field(default_factory=set)
-    """Objects that went before a table had them, for there were too many."""
+    """Objects that went before a table had them, for there were too many, or that can't be read."""
     location: str = ""
     """The realtime table's metadata that was looked at last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Objects of a stream that were read, and their rows; no segment when they have no valid row."""
+
+    stream: str
+    objects: frozenset[str]
+    segment: Segment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Files of a stream, and the one that holds what they hold."""
+
+    stream: str
+    old: tuple[Segment, ...]
+    new: Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,10 @@ class Held:
 
 
 class Tail:
-    """Used by one thread at a time; the files it names stay as they are."""
+    """What takes its time (`listed`, `read`, `in_tables`, `unheld`, `merged`) changes nothing and may be done by any thread;
+    what changes what is held (`hold`, `trim`, `forget`, `missing`, `tidy`) is quick, and one thread's at a time. The files
+    that are named stay as they are.
+    """
 
     def __init__(self, lake: Lake, *, most_bytes: int) -> None:
         self._lake = lake
@@ -127,43 +150,62 @@ class Tail:
         keys = [f"{hour:%Y-%m-%d-%H}:00" for hour in hours]
         return [one for name in self._fresh for key in keys for one in list_hour(self._lake.objects, name, key)]
 
-    def missing(self, listed: Sequence[LandingObject], hours: Sequence[datetime]) -> list[LandingObject]:
-        """Those of the listed objects that are not held; what is held of these hours and not listed is given up.
+    def taken(self) -> set[str]:
+        """The objects that are held."""
+        return {key for fresh in self._fresh.values() for key in fresh.taken.copy()}
 
-        Nothing may have been taken since the listing began.
-        """
-        keys, starts = {one.key for one in listed}, {f"{hour:%Y-%m-%d-%H}" for hour in hours}
+    def forget(self, gone: Collection[str], hours: Sequence[datetime]) -> None:
+        """Give up those of these objects that are in these hours: they are there no longer."""
+        starts = {f"{hour:%Y-%m-%d-%H}" for hour in hours}
         for name, fresh in self._fresh.items():
-            if gone := {key for key in fresh.taken if key not in keys and _hour(key) in starts}:
-                self._give_up(name, gone)
+            if keys := {key for key in fresh.taken & {*gone} if _hour(key) in starts}:
+                self._give_up(name, keys)
+
+    def missing(self, listed: Sequence[LandingObject]) -> list[LandingObject]:
+        """Those of the listed objects that are not held."""
         return [one for one in listed if not self._knows(self._fresh[one.stream], one)]
 
-    def take(self, landings: Iterable[LandingObject]) -> bool:
-        """Read and clean these objects, at most some at a time; whether there are rows that were not there before.
+    def read(self, landings: Iterable[LandingObject]) -> list[Read]:
+        """Read and clean those of these objects that are not held, at most some at a time.
 
-        Those that can't be read are left to realtime, which says why.
+        Those that can't be read have no rows here and are left to realtime, which says why.
         """
-        new = False
         by_stream: defaultdict[str, list[LandingObject]] = defaultdict(list)
         for one in landings:
             if one.stream in self._fresh and not self._knows(self._fresh[one.stream], one):
                 by_stream[one.stream].append(one)
-        for name, found in by_stream.items():
-            new |= self._take(self._lake.streams[name], found)
+        return [read for name, found in by_stream.items() for read in self._read(self._lake.streams[name], found)]
+
+    def hold(self, found: Iterable[Read]) -> bool:
+        """Hold what was read; whether there are rows that were not there before."""
+        new = False
+        for read in found:
+            fresh = self._fresh[read.stream]
+            fresh.taken |= read.objects
+            if read.segment is not None:
+                fresh.segments.append(read.segment)
+                new = True
         if new:
             self._bound()
         return new
 
-    def trim(self, tables: Mapping[str, Table]) -> None:
-        """Give up what these realtime tables, by stream, hold; older ones must not be read any longer."""
+    def in_tables(self, tables: Mapping[str, Table]) -> dict[str, tuple[Table, set[str]]]:
+        """By stream, those realtime tables that have changed since they were looked at, and which of what is held they
+        hold.
+        """
+        found = {}
         for name, table in tables.items():
             fresh = self._fresh[name]
-            if fresh.location == table.metadata_location or table.current_snapshot() is None:
-                continue
-            if fresh.taken or fresh.left_out:
-                held = self._objects_in(table, [*fresh.taken, *fresh.left_out])
-                fresh.left_out -= held
-                self._give_up(name, held & fresh.taken)
+            if fresh.location != table.metadata_location and table.current_snapshot() is not None:
+                found[name] = (table, self._objects_in(table, [*fresh.taken.copy(), *fresh.left_out.copy()]))
+        return found
+
+    def trim(self, held: Mapping[str, tuple[Table, set[str]]]) -> None:
+        """Give up what these tables hold; older ones must not be read any longer."""
+        for name, (table, keys) in held.items():
+            fresh = self._fresh[name]
+            fresh.left_out -= keys
+            self._give_up(name, keys & fresh.taken)
             fresh.location = table.metadata_location
 
     def unheld(self, table: Table, landings: Sequence[LandingObject]) -> list[LandingObject]:
@@ -174,13 +216,28 @@ class Tail:
                 self._fresh[one.stream].taken.add(one.key)
         return [one for one in landings if one.key not in held]
 
-    def tidy(self) -> None:
-        """Make few files of many, and remove those that nobody reads any longer."""
+    def merged(self) -> list[Merged]:
+        """One file in place of many, where there are many of about one size."""
+        found = []
         for name, fresh in self._fresh.items():
-            small = [segment for segment in fresh.segments if segment.rows < SMALL_ROWS]
-            if len(small) >= MERGE_FROM:
-                merged = self._write(name, _scan(small), frozenset().union(*(s.objects for s in small)))
-                self._replace(fresh, small, merged)
+            by_size: defaultdict[int, list[Segment]] = defaultdict(list)
+            for segment in fresh.segments.copy():
+                by_size[_size(segment)].append(segment)
+            for alike in by_size.values():
+                if len(alike) >= MERGE_FROM:
+                    new = self._write(name, _scan(alike), frozenset().union(*(one.objects for one in alike)))
+                    assert new is not None, "a file has rows"
+                    found.append(Merged(name, tuple(alike), new))
+        return found
+
+    def tidy(self, merged: Iterable[Merged] = ()) -> None:
+        """Put merged files in the place of those they hold, and remove what nobody reads any longer."""
+        for one in merged:
+            fresh = self._fresh[one.stream]
+            if all(segment in fresh.segments for segment in one.old):
+                self._replace(fresh, one.old, one.new)
+            else:  # some of it was given up meanwhile
+                one.new.path.unlink()
         now = time.monotonic()
         while self._retired and now - self._retired[0][0] > KEEP_SECONDS:
             self._retired.pop(0)[1].unlink(missing_ok=True)
@@ -193,27 +250,22 @@ class Tail:
     def _knows(self, fresh: Fresh, one: LandingObject) -> bool:
         return one.key in fresh.taken or one.key in fresh.left_out or one.size > LARGEST
 
-    def _take(self, stream: Stream, found: Sequence[LandingObject]) -> bool:
-        fresh = self._fresh[stream.name]
+    def _read(self, stream: Stream, found: Sequence[LandingObject]) -> list[Read]:
+        keys = frozenset(one.key for one in found)
         try:
             batches = list(bronze_batches(stream.contract, sources(self._lake, found)))
         except LakehouseError as problem:
             if len(found) > 1:
-                one_by_one = [self._take(stream, [one]) for one in found]
-                return any(one_by_one)
+                return [read for one in found for read in self._read(stream, [one])]
             log.info("%s is left to realtime: %s", found[0].key, problem)
-            fresh.left_out.add(found[0].key)
-            return False
-        keys = frozenset(one.key for one in found)
+            self._fresh[stream.name].left_out |= keys
+            return []
         segment = None
         if batches:
             with self._engine.cursor() as cursor:
                 cursor.register("chunk", pa.Table.from_batches(batches))
                 segment = self._write(stream.name, rows_sql(stream), keys, cursor)
-        fresh.taken |= keys
-        if segment is not None:
-            fresh.segments.append(segment)
-        return segment is not None
+        return [Read(stream.name, keys, segment)]
 
     def _write(
         self, stream: str, select: str, objects: frozenset[str], cursor: duckdb.DuckDBPyConnection | None = None
@@ -221,7 +273,7 @@ class Tail:
         """A file of a SELECT's rows; None when there are none."""
         path = self._folder / f"{stream}-{uuid4().hex}.parquet"
         options = "format parquet, compression lz4"
-        copied = (cursor or self._engine.database).execute(f"copy ({select}) to {literal(str(path))} ({options})")
+        copied = (cursor or self._engine.cursor()).execute(f"copy ({select}) to {literal(str(path))} ({options})")
         rows = int((copied.fetchone() or (0,))[0])
         if not rows:
             path.unlink()
@@ -268,6 +320,11 @@ class Tail:
                 f"select distinct _object from {scan_sql(table)} where arrival_hour in ({hours})"
             ).fetchall()
         return {key for (key,) in rows} & set(keys)
+
+
+def _size(segment: Segment) -> int:
+    """How often MERGE_FROM small files had to be merged to get one of about this size."""
+    return int(log_of(max(segment.rows / SMALL_ROWS, 1), MERGE_FROM))
 
 
 def _scan(segments: Sequence[Segment]) -> str:

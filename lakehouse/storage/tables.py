@@ -9,7 +9,7 @@ from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import (
     BooleanType,
@@ -26,6 +26,7 @@ from pyiceberg.types import (
 )
 
 from lakehouse.errors import LakehouseError, SchemaChangeError, StorageUnavailableError
+from lakehouse.storage.changes import Changes
 from lakehouse.storage.connection import Connection
 
 NAMESPACES = ("realtime", "bronze", "silver", "quarantine", "gold", "serving")
@@ -69,12 +70,13 @@ class TableSpec:
 class Tables:
     """The tables of one catalog."""
 
-    def __init__(self, connection: Connection, *, metadata_only: bool = False) -> None:
+    def __init__(self, connection: Connection, *, metadata_only: bool = False, changes: Changes | None = None) -> None:
         """With `metadata_only`, tables are good for their names, snapshots and locations, and are there two seconds
-        sooner: the library that reads and writes their files is not imported.
+        sooner: the library that reads and writes their files is not imported. `changes` is where commits are marked.
         """
         self.connection = connection
         self._metadata_only = metadata_only
+        self._changes = changes
         self._catalog: Catalog | None = None
 
     @property
@@ -82,12 +84,30 @@ class Tables:
         """The catalog, logged in. Raises StorageUnavailableError when it does not answer."""
         if self._catalog is None:
             try:
-                self._catalog = load_catalog("lakehouse", **self._properties())
+                self._catalog = self._marking(load_catalog("lakehouse", **self._properties()))
             except (OSError, RESTError) as problem:
                 raise StorageUnavailableError(
                     f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
                 ) from problem
         return self._catalog
+
+    def _marking(self, catalog: Catalog) -> Catalog:
+        """The catalog, with a mark for each commit to a table: all go through this one method, and no other hook is there.
+
+        One whose answer is lost may have come through.
+        """
+        commit, changes = catalog.commit_table, self._changes
+        if changes is None:
+            return catalog
+
+        def marked(table: Table, *arguments: Any) -> CommitTableResponse:
+            try:
+                return commit(table, *arguments)
+            finally:
+                changes.mark(".".join(table.name()))
+
+        catalog.commit_table = marked  # type: ignore[method-assign, assignment]
+        return catalog
 
     def _properties(self) -> dict[str, str]:
         properties = dict(self.connection.catalog)
@@ -145,6 +165,8 @@ class Tables:
             except TableAlreadyExistsError:
                 pass  # another process was first; what it made is looked at as any table is
             else:
+                if self._changes is not None:
+                    self._changes.mark(spec.name)
                 return f"{spec.name}: made"
         return _evolve(self.load(spec.name), spec, wanted)
 

@@ -39,7 +39,7 @@ def _features(own: Own, day: date, **transactions: int) -> None:
 
 
 def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
-    served = LookUps(own.lake.objects, folder)
+    served = LookUps(own.lake.objects, folder, own.lake.changes("lookups"))
     served.refresh()
     index = served.get(own.name)
     assert index is not None
@@ -77,7 +77,7 @@ def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stre
 
 def test_few_versions_are_kept_and_a_serving_process_takes_the_newest(make_stream: MakeStream, tmp_path: Path) -> None:
     own = make_stream()
-    served = LookUps(own.lake.objects, tmp_path)
+    served = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
     served.refresh()
     assert served.get(own.name) is None
     for number in range(4):
@@ -200,7 +200,7 @@ def _customers(retail: Own, orders: Own, folder: Path) -> dict[str, dict[str, An
     names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
     lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
     lookups.refresh_customers(lake)
-    served = LookUps(lake.objects, folder)
+    served = LookUps(lake.objects, folder, lake.changes("lookups"))
     served.refresh()
     index = served.get(lookups.CUSTOMERS)
     assert index is not None

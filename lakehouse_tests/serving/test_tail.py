@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -232,3 +233,28 @@ def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, momen
     finally:
         ended.set()
         looking.join()
+
+
+def test_a_commit_of_this_home_is_seen_at_once_and_an_idle_lake_is_left_alone(own: Own, tmp_path: Any) -> None:
+    lake = _lake(own, tmp_path)
+    writer = Lake(lake.settings, own.lake.connection)
+    moments = Moments(lake)
+    moments.start()
+    try:
+        asked = []
+        load = lake.tables.load
+        lake.tables.load = lambda name: asked.append(name) or load(name)  # type: ignore[func-returns-value, method-assign]
+        before = moments.latest
+        time.sleep(0.5)
+        assert asked == []
+        with writer.tables.load(f"silver.{own.name}").transaction() as change:
+            change.set_properties(said="something")
+        deadline = time.monotonic() + 5
+        while moments.latest is before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert asked == [f"silver.{own.name}"]
+        assert moments.latest.tables.load(f"silver.{own.name}").properties["said"] == "something"
+        assert moments.latest.tables.names() == before.tables.names()
+    finally:
+        moments.close()

@@ -60,7 +60,7 @@ def open_serving(settings: Settings, lake: Lake, access: Access, live: Live) -> 
     moments = Moments(lake)
     moments.start()
     workers = Workers(settings, lake.connection, moments.tail.folder)
-    lookups = LookUps(lake.objects, settings.root / "serving" / "lookups")
+    lookups = LookUps(lake.objects, settings.root / "serving" / "lookups", lake.changes("lookups"))
     lookups.start()
     readers = Readers(moments)
     overview, alert_feed = Overview(settings, moments), AlertFeed(moments, readers)
