@@ -36,7 +36,7 @@ class Serving:
 
     @property
     def moment(self) -> Moment:
-        """The lake as it is now, at most a second or two old."""
+        """The lake as it is now, but for what others than this home's programs have committed in the last seconds."""
         return self.moments.latest
 
     def snapshots(self) -> Mapping[str, int | None]:
