@@ -8,6 +8,8 @@ import typer
 
 from lakehouse.commands.bench import bench
 from lakehouse.commands.durations import seconds
+from lakehouse.commands.options import Json
+from lakehouse.commands.upkeep import maintain, tag
 from lakehouse.errors import LakehouseError
 
 app = typer.Typer(
@@ -17,8 +19,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def main() -> None:
@@ -340,90 +340,5 @@ def quarantine_replay(
 
 
 app.add_typer(bench, name="bench")
-
-maintain = typer.Typer(
-    help="Keep the lake quick and small; all of it when no task is named.", invoke_without_command=True
-)
 app.add_typer(maintain, name="maintain")
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-
-
-@maintain.callback()
-def maintain_all(context: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Every task in turn, as every night at 04:00. Each may run beside ingest, and be killed and run again."""
-    if context.invoked_subcommand is None:
-        _maintain("retention", "compact", "expire", "manifests", "orphans", "history", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("compact")
-def maintain_compact(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Put small files of a partition together, those first that save most."""
-    _maintain("compact", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("expire")
-def maintain_expire(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Let old snapshots go; tags and the last of each day within LAKEHOUSE_TIME_TRAVEL_DAYS stay."""
-    _maintain("expire", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("orphans")
-def maintain_orphans(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Delete files of tables, and halves of uploads, that nothing refers to and that are older than a day."""
-    _maintain("orphans", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("manifests")
-def maintain_manifests(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Merge the manifests of tables that have many."""
-    _maintain("manifests", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("retention")
-def maintain_retention(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Drop what the contracts no longer ask to keep."""
-    _maintain("retention", dry_run=dry_run, as_json=as_json)
-
-
-@maintain.command("history")
-def maintain_history(dry_run: DryRun = False, as_json: Json = False) -> None:
-    """Drop old runs, their events and logs from Dagster's history; what is known of each partition stays."""
-    _maintain("history", dry_run=dry_run, as_json=as_json)
-
-
-def _maintain(*tasks: str, dry_run: bool, as_json: bool) -> None:
-    from lakehouse.commands.maintain import run_tasks
-
-    run_tasks(tasks, dry_run=dry_run, as_json=as_json)
-
-
-tag = typer.Typer(help="Names that pin a table's snapshot.", no_args_is_help=True)
 app.add_typer(tag, name="tag")
-TagName = Annotated[str, typer.Argument(metavar="NAME", help="Such as before-migration.")]
-TagTables = Annotated[
-    list[str] | None, typer.Option("--table", help="A table such as silver.retail; all when none is given.")
-]
-
-
-@tag.command("create")
-def tag_create(name: TagName, table: TagTables = None, as_json: Json = False) -> None:
-    """Pin what tables hold now, to be read as `layer.table at (version => 'NAME')` until the tag is deleted."""
-    from lakehouse.commands.maintain import create_tag
-
-    create_tag(name, table or [], as_json=as_json)
-
-
-@tag.command("list")
-def tag_list(as_json: Json = False) -> None:
-    """List the tags of all tables."""
-    from lakehouse.commands.maintain import list_tags
-
-    list_tags(as_json=as_json)
-
-
-@tag.command("delete")
-def tag_delete(name: TagName, table: TagTables = None) -> None:
-    """Take a tag off; what it alone kept goes with the next maintenance."""
-    from lakehouse.commands.maintain import delete_tag
-
-    delete_tag(name, table or [])
