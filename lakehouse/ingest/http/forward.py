@@ -11,10 +11,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from multidict import CIMultiDict
+from yarl import URL
 
 from lakehouse.ingest.http.problems import MEDIA_TYPE, ProblemDetails
 
@@ -23,9 +25,19 @@ LOOK_SECONDS = 1.0
 
 CONNECT_SECONDS = 2.0
 CONNECTIONS = 1024
+IDLE_SECONDS = 30.0
+"""For which a connection is kept for the next request."""
+
+PIECE = 256 << 10
+"""Bytes of an answer that are at hand."""
+
+LONGEST_HEADER = 64 << 10
 
 _OF_ONE_HOP = {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 """Headers that are about a connection and not the message, RFC 9110 section 7.6.1."""
+
+_NOT_OURS = ("accept", "accept-encoding", "content-type", "user-agent")
+"""Headers that are the client's to send or not."""
 
 
 class Forwarder:
@@ -35,7 +47,7 @@ class Forwarder:
         self._state = state
         self._looked = float("-inf")
         self._url: str | None = None
-        self._client: httpx.AsyncClient | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     def address(self) -> str | None:
         """Where the serving process says it is; None when none runs."""
@@ -70,12 +82,17 @@ class Forwarder:
     async def _pass_on(self, scope: HTTPScope, url: str, inbox: "_Inbox", send: Send) -> None:
         begun = False
         try:
-            async with self._http().stream(
-                scope["method"], _target(url, scope), headers=_passed_on(scope["headers"]), content=inbox.body()
+            async with self._http().request(
+                scope["method"],
+                _target(url, scope),
+                headers=_as_text(_passed_on(scope["headers"])),
+                skip_auto_headers=_NOT_OURS,
+                data=inbox.body(),
+                allow_redirects=False,
             ) as answer:
                 begun = True
                 await _relay(answer, send)
-        except httpx.TransportError:
+        except aiohttp.ClientError:
             if begun:
                 raise  # the client sees that its answer is cut off
             self._looked = float("-inf")
@@ -84,14 +101,18 @@ class Forwarder:
     async def close(self) -> None:
         """End all connections."""
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
 
-    def _http(self) -> httpx.AsyncClient:
+    def _http(self) -> aiohttp.ClientSession:
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-                limits=httpx.Limits(max_connections=CONNECTIONS),
-                trust_env=False,
+            self._client = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=IDLE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                read_bufsize=PIECE,
+                max_line_size=LONGEST_HEADER,
+                max_field_size=LONGEST_HEADER,
             )
         return self._client
 
@@ -135,7 +156,7 @@ class _Inbox:
         while not self._read.is_set():
             message = await self._receive()
             if message["type"] != "http.request":
-                raise httpx.WriteError("the client has left")
+                raise aiohttp.ClientConnectionError("the client has left")
             if not message.get("more_body", False):
                 self._read.set()
             if piece := message.get("body", b""):
@@ -148,21 +169,26 @@ class _Inbox:
             pass
 
 
-async def _relay(answer: httpx.Response, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": _passed_on(answer.headers.raw)})
-    async for piece in answer.aiter_raw():
+async def _relay(answer: aiohttp.ClientResponse, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": _passed_on(answer.raw_headers)})
+    async for piece in answer.content.iter_any():
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _target(url: str, scope: HTTPScope) -> httpx.URL:
+def _target(url: str, scope: HTTPScope) -> URL:
     query = scope["query_string"]
     raw = scope.get("raw_path") or scope["path"].encode()
-    return httpx.URL(url).copy_with(raw_path=raw.partition(b"?")[0] + (b"?" + query if query else b""))
+    path = raw.partition(b"?")[0] + (b"?" + query if query else b"")
+    return URL(url + path.decode("utf-8", "replace"), encoded=True)
 
 
 def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in headers if name.lower() not in _OF_ONE_HOP]
+
+
+def _as_text(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
+    return CIMultiDict((name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in headers)
 
 
 async def _unavailable(send: Send, detail: str) -> None:
