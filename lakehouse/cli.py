@@ -1,5 +1,7 @@
 """The `lakehouse` command. Each subcommand reads its words and prints what a module of `commands` gives back."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -22,12 +24,20 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line and exit code 1."""
+    """Run the command; an error of ours, or a full disk, is one line and exit code 1."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except LakehouseError as problem:
         print(f"lakehouse: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"lakehouse: {problem}; make room and run it again.", file=sys.stderr, flush=True)
+        os._exit(1)  # what could not be printed would fail again
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -146,6 +146,20 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_answer_that_does_not_fit_on_the_disk_is_said_in_one_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lakehouse", "streams"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LAKEHOUSE_HOME": str(home)},
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["lakehouse: [Errno 28] No space left on device; make room and run it again."]
+
+
 def test_a_killed_server_and_its_stale_state_are_recovered_from(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     server.start(settings)
