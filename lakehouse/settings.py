@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     s3_region: str = Field("us-east-1", description="Region of the buckets.")
     s3_access_key_id: str | None = Field(None, description="S3 key; unset means the AWS credential chain.")
     s3_secret_access_key: SecretStr | None = Field(None, description="S3 secret.")
+    s3_reader_access_key_id: str | None = Field(
+        None, description="S3 key that only reads, for queries; unset means the other key."
+    )
+    s3_reader_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
     catalog: Literal["rest", "glue"] = Field(
         "rest", description="Kind of the Iceberg catalog when storage is external."
     )

@@ -101,7 +101,7 @@ def to_json(value: Any) -> Any:
 def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
     """A database of its own that can read the lake's buckets and nothing else."""
     engine = DuckDB(
-        lake.connection,
+        lake.connection.for_reading(),
         memory_limit_mb=lake.settings.memory_limit_mb,
         threads=lake.settings.threads,
         scratch=lake.settings.root / "scratch",

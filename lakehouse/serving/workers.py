@@ -156,9 +156,10 @@ class Workers:
 
     def _setup(self) -> Setup:
         settings, spool = self._settings, self._settings.root / "scratch"
+        connection = self._connection.for_reading()
         spool.mkdir(parents=True, exist_ok=True)
         statements = [
-            *setup_sql(self._connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
+            *setup_sql(connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
             *closed_sql([*places(self._connection), f"{self._tail}/"]),
         ]
         return Setup(statements, settings.query_memory_mb, str(spool))

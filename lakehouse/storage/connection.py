@@ -1,7 +1,7 @@
 """How to reach one lakehouse's storage, as plain data. Starting a server and talking to one belong elsewhere."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lakehouse.settings import Settings
@@ -23,6 +23,15 @@ class Connection:
     """Properties for `pyiceberg.catalog.load_catalog("lakehouse", **properties)`."""
     data_directory: Path | None = None
     """Where an embedded server keeps its data on this machine: tells a full disk from other failures."""
+    reader_access_key_id: str | None = None
+    """None, as the secret, means that there are no keys that only read."""
+    reader_secret_access_key: str | None = field(default=None, repr=False)
+
+    def for_reading(self) -> "Connection":
+        """The same storage by keys that only read, where there are such; for what others may send SQL to."""
+        if self.reader_access_key_id is None:
+            return self
+        return replace(self, access_key_id=self.reader_access_key_id, secret_access_key=self.reader_secret_access_key)
 
     @property
     def catalog_uri(self) -> str | None:
@@ -50,8 +59,10 @@ def tool_variables(connection: Connection) -> dict[str, str]:
 
 def external_connection(settings: Settings) -> Connection:
     """The S3 server and the catalog that the settings name."""
-    s3_secret = settings.s3_secret_access_key
-    secret = s3_secret.get_secret_value() if s3_secret else None
+    secret, reader_secret = (
+        one.get_secret_value() if one else None
+        for one in (settings.s3_secret_access_key, settings.s3_reader_secret_access_key)
+    )
     catalog = _glue(settings, secret) if settings.catalog == "glue" else _rest(settings)
     return Connection(
         bucket=settings.bucket,
@@ -60,6 +71,8 @@ def external_connection(settings: Settings) -> Connection:
         access_key_id=settings.s3_access_key_id,
         secret_access_key=secret,
         catalog=catalog | file_properties(settings.s3_endpoint, settings.s3_region, settings.s3_access_key_id, secret),
+        reader_access_key_id=settings.s3_reader_access_key_id,
+        reader_secret_access_key=reader_secret,
     )
 
 

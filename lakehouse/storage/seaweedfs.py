@@ -1,5 +1,6 @@
 """SeaweedFS as a process: its ports, its command line, whether it answers. When it starts and stops is server.py's."""
 
+import hmac
 import json
 import os
 import random
@@ -36,6 +37,7 @@ TABLE_BUCKET = "tables"
 GRPC_OFFSET = 10_000
 PROBE_SECONDS = 2.0
 PROBE_KEY = "health/probe"
+IDENTITIES = "identities.json"
 LOG_FILE_MB, LOG_FILES = 16, 3
 
 _WITHOUT_GRPC = frozenset({"catalog"})
@@ -72,6 +74,12 @@ class Credentials:
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
+
+    @property
+    def reader(self) -> "Credentials":
+        """Keys of the same server that read and list, and no more; they follow from these, which they don't tell."""
+        made = hmac.digest(self.secret_access_key.encode(), b"reader", "sha256").hex()
+        return Credentials(made[:20].upper(), made[20:])
 
 
 @contextmanager
@@ -117,11 +125,12 @@ def launch(folder: Path, data: Path, ports: Ports, bucket: str, credentials: Cre
     (folder / "logs").mkdir(exist_ok=True)
     _lock_internal_ports(folder)
     (folder / "server.log").unlink(missing_ok=True)
+    write_private(folder / IDENTITIES, _identities(bucket, credentials))
     with (folder / "server.log").open("ab") as output:
         process = subprocess.Popen(
             _command(folder, data, ports, bucket),
             cwd=folder,
-            env=_environment(folder, credentials),
+            env=_environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -163,6 +172,7 @@ def _command(folder: Path, data: Path, ports: Ports, bucket: str) -> list[str]:
         "-volume.max=10000",
         "-volume.preStopSeconds=0",
         "-s3.iam=false",
+        f"-s3.config={folder / IDENTITIES}",
         # Relative, for the path of a Unix socket may not be longer than some 100 bytes.
         "-filer.localSocket=filer.sock",
         "-s3.localSocket=s3.sock",
@@ -186,11 +196,25 @@ def _binary() -> str:
     return found
 
 
-def _environment(folder: Path, credentials: Credentials) -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     # Nothing is passed on that could change the server: its flags can be set by WEED_*, AWS_* and S3_* variables too.
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "SYSTEMROOT") if name in os.environ}
-    keys = {"AWS_ACCESS_KEY_ID": credentials.access_key_id, "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key}
-    return kept | keys | {"HOME": str(folder)}
+    return kept | {"HOME": str(folder)}
+
+
+def _identities(bucket: str, credentials: Credentials) -> str:
+    """Who may do what, as https://github.com/seaweedfs/seaweedfs/wiki/Amazon-S3-API has it."""
+    reading = [f"{action}:{name}" for name in (bucket, TABLE_BUCKET) for action in ("Read", "List")]
+    who = {"lakehouse": (credentials, ["Admin"]), "reader": (credentials.reader, reading)}
+    identities = [
+        {
+            "name": name,
+            "credentials": [{"accessKey": keys.access_key_id, "secretKey": keys.secret_access_key}],
+            "actions": actions,
+        }
+        for name, (keys, actions) in who.items()
+    ]
+    return json.dumps({"identities": identities})
 
 
 def find(data: Path, pid: int | None = None) -> psutil.Process | None:
@@ -240,6 +264,8 @@ def connect(data: Path, ports: Ports, bucket: str, credentials: Credentials) -> 
         secret_access_key=secret,
         data_directory=data,
         catalog=catalog | file_properties(endpoint, REGION, key_id, secret),
+        reader_access_key_id=credentials.reader.access_key_id,
+        reader_secret_access_key=credentials.reader.secret_access_key,
     )
 
 

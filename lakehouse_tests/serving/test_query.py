@@ -307,9 +307,6 @@ def test_connect_reaches_nothing_outside_the_lake(connected: duckdb.DuckDBPyConn
         connected.execute(sql)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="DuckDB can allow a directory for reading and writing alike; read-only S3 keys would do"
-)
 def test_connect_writes_nothing_into_the_lake(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     with pytest.raises(duckdb.Error):
         connected.execute("copy (select 1 as x) to 's3://lake/written.parquet'")

@@ -265,6 +265,18 @@ def test_every_port_is_on_loopback_and_none_lets_a_stranger_at_the_data(own: Set
         assert refusal.value.code in {401, 403, 404}, url
 
 
+def test_keys_that_read_read_everything_and_write_nothing(own: Settings) -> None:
+    connection = server.start(own)
+    objects, reading = Objects.from_connection(connection), Objects.from_connection(connection.for_reading())
+    objects.put("a/b", b"c")
+    assert reading.get("a/b") == b"c"
+    assert [found.key for found in reading.list("a/")] == ["a/b"]
+    for write in (lambda: reading.put("a/d", b"e"), lambda: reading.delete(["a/b"])):
+        with pytest.raises(LakehouseError):
+            write()
+    assert objects.get("a/b") == b"c"
+
+
 def test_a_proxy_in_the_environment_is_not_asked_for_what_is_on_this_machine(own: Settings) -> None:
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
     use = "from lakehouse.storage.objects import Objects\nobjects = Objects.from_connection(server.start(settings))\n"
