@@ -68,36 +68,39 @@ def _among(
         if not info.size:
             continue
         url = f"s3://{bucket}/{info.key}"
-        if info.key.endswith(".parquet"):
-            found = _matches(
-                lake, objects, info.key, f"read_parquet({literal(url)}, hive_partitioning = false)", subject
-            )
-        elif info.key.endswith(".avro"):
-            found = schema is not None and _in_bounds(
-                lake, objects, info.key, f"read_avro({literal(url)})", subject, schema
-            )
-        else:
+        try:
+            if info.key.endswith(".parquet"):
+                found = _matches(lake, f"read_parquet({literal(url)}, hive_partitioning = false)", subject)
+            elif info.key.endswith(".avro"):
+                found = schema is not None and _in_bounds(lake, f"read_avro({literal(url)})", subject, schema)
+            else:
+                found = _in_text(objects, info, subject)
+        except duckdb.IOException:
+            if objects.head(info.key) is not None:
+                raise
+            continue  # it went while we looked
+        except duckdb.Error as problem:
+            if not _is_of_the_file(problem):
+                raise
             found = _in_text(objects, info, subject)
         if found:
             yield url
 
 
-def _matches(lake: Lake, objects: Objects, key: str, source: str, subject: Subject) -> bool:
+def _is_of_the_file(problem: duckdb.Error) -> bool:
+    """Whether a file is cut short or broken, such as one that somebody dropped; some of those errors have no name."""
+    return isinstance(problem, duckdb.InvalidInputException) or type(problem) is duckdb.Error
+
+
+def _matches(lake: Lake, source: str, subject: Subject) -> bool:
     """Whose rows a file holds is told by its columns; where it has others, by their words."""
     with lake.engine.cursor() as cursor:
-        try:
-            columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
-            where = subject.in_file(columns)
-            return where is not None and bool(
-                cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall()
-            )
-        except duckdb.IOException:
-            if objects.head(key) is not None:
-                raise
-            return False  # it went while we looked
+        columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
+        where = subject.in_file(columns)
+        return where is not None and bool(cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall())
 
 
-def _in_bounds(lake: Lake, objects: Objects, key: str, source: str, subject: Subject, schema: Schema) -> bool:
+def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> bool:
     """Manifests say the least and the greatest value of each column of a file."""
     names = {column.name for column in schema.fields}
     if len(subject.values) > 1 or not subject.values.keys() <= names:
@@ -115,14 +118,9 @@ def _in_bounds(lake: Lake, objects: Objects, key: str, source: str, subject: Sub
         for which in ("lower_bounds", "upper_bounds")
     )
     with lake.engine.cursor() as cursor:
-        try:
-            if "data_file" not in {name for name, *_ in cursor.execute(f"describe from {source}").fetchall()}:
-                return False
-            return bool(cursor.execute(f"select 1 from {source} where {same} limit 1").fetchall())
-        except duckdb.IOException:
-            if objects.head(key) is not None:
-                raise
+        if "data_file" not in {name for name, *_ in cursor.execute(f"describe from {source}").fetchall()}:
             return False
+        return bool(cursor.execute(f"select 1 from {source} where {same} limit 1").fetchall())
 
 
 def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:

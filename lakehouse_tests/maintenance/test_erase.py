@@ -114,6 +114,18 @@ def test_broken_off_anywhere_it_can_be_run_again_and_newcomers_stay(own: Own, mo
     assert own.ask(f"select event_id from {{silver}} where account_id = '{WHO}'") == [("again",)]
 
 
+def test_files_that_are_broken_are_searched_as_far_as_they_are_text(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    subject = Subject.parse(own.stream, ["account_id=customer-7"])
+    own.drop(b"PAR1", "short.parquet")
+    own.drop(b"PAR1 without customer-70 and a footer", "cut.parquet")
+    own.drop(b"PAR1" + b"\xff" * 300 + b"\x2c\x01\x00\x00PAR1", "footer.parquet")
+    theirs = own.drop(b"PAR1 with customer-7 and no footer", "theirs.parquet")
+    own.drop(b"Obj", "short.avro")
+    mine = [url for url in find_traces(own.lake, subject) if own.name in url]
+    assert mine == [f"s3://{own.lake.connection.bucket}/{theirs}"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
