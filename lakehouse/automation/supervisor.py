@@ -224,14 +224,12 @@ def end(pid: int) -> None:
 def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
     """The code server that holds the definitions, the daemon, and the page; all on loopback."""
     code_port = free_port()
-    workspace = dagster_home(settings) / "workspace.yaml"
-    server = {"host": "127.0.0.1", "port": code_port, "location_name": "lakehouse"}
-    workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    workspace = workspace_file(settings, code_port)
     python = [sys.executable, "-m"]
     programs = [
         code_server_program(code_port),
         *([warm_program()] if settings.warm_runs and sys.platform == "linux" else []),
-        Program("daemon", [*python, "dagster._daemon", "run", "-w", str(workspace)]),
+        daemon_program(workspace),
     ]
     if page:
         port = free_port(settings.dagster_port)
@@ -250,6 +248,19 @@ def code_server_program(port: int) -> Program:
     """The process that holds the definitions for the daemon and the page."""
     words = ["dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
     return Program("code-server", [sys.executable, "-m", *words], answers=lambda: listens(port))
+
+
+def daemon_program(workspace: Path) -> Program:
+    """The process that looks at schedules and sensors and starts the runs of the queue."""
+    return Program("daemon", [sys.executable, "-m", "lakehouse.automation.daemon", str(workspace)])
+
+
+def workspace_file(settings: Settings, code_port: int) -> Path:
+    """Write where the code server is, for the daemon and the page."""
+    file = dagster_home(settings) / "workspace.yaml"
+    server = {"host": "127.0.0.1", "port": code_port, "location_name": "lakehouse"}
+    file.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+    return file
 
 
 def warm_program() -> Program:

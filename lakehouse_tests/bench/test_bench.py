@@ -69,7 +69,14 @@ def test_backfill_compares_a_year_with_a_day_of_the_same_rows() -> None:
     )
 
 
-def test_tick_takes_the_same_events_with_and_without_history() -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few events in one object, and a history of few commits."""
+    for name, value in {"EVENTS": 50, "OBJECTS": 1, "KEPT_SNAPSHOTS": 2, "COMMITS_OF_A_YEAR": 1}.items():
+        monkeypatch.setattr(tick, name, value)
+
+
+def test_tick_takes_the_same_events_with_and_without_history(small: None) -> None:
     figures = _by_name(list(tick.measure(ticks=1, cold_ticks=1, hours=1, days=1)))
     assert list(figures) == [
         "history made in",
@@ -83,7 +90,7 @@ def test_tick_takes_the_same_events_with_and_without_history() -> None:
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
-def test_maintenance_leaves_few_files_and_every_row() -> None:
+def test_maintenance_leaves_few_files_and_every_row(small: None) -> None:
     figures = _by_name(list(maintenance.measure(hours=2, days=3, queries=1)))
     for name in ("realtime.financial", "bronze.financial"):
         files = figures[f"{name} files"]
