@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote, urlparse
 
 import pyarrow.parquet as pq
-from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -30,10 +29,10 @@ from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
 
-from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
+from lakehouse.storage.outcome import Producer, make
 
 UPLOADS_AT_ONCE = 8
 EPOCH = date(1970, 1, 1)
@@ -86,7 +85,7 @@ def commit(
     """Add and remove data files in one snapshot of `table`.
 
     `touched` is the filter of the partitions that this writer has read and decided about: a concurrent commit there
-    raises CommitConflictError. `properties` go into the snapshot's summary.
+    raises CommitConflictError. `properties` go into the snapshot's summary. Raises StorageUnavailableError, as `make` does.
     """
     transaction = _Transaction(table)
     producer = _OverwriteMerging(
@@ -97,24 +96,12 @@ def commit(
         producer.delete_data_file(data_file)
     for data_file in added:
         producer.append_data_file(data_file)
-    try:
-        producer.commit()
-        transaction.commit_transaction()
-    except ValidationException as problem:
-        raise CommitConflictError(
-            f"Another writer committed to the same partitions of {'.'.join(table.name())} first; run it again."
-        ) from problem
-    except CommitFailedException as problem:
-        raise CommitConflictError(
-            f"{'.'.join(table.name())} is committed to too often just now; run it again."
-        ) from problem
-    except Exception as problem:
-        # What was uploaded stays: the commit may still arrive. What never does is an orphan, and goes with the others.
-        if not _has_landed(table, producer.snapshot_id):
-            raise StorageUnavailableError(
-                f"Storage did not say whether the commit to {'.'.join(table.name())} succeeded; run it again "
-                f"({str(problem)[:200]})."
-            ) from problem
+    make(
+        table,
+        transaction,
+        producer,
+        beaten=f"Another writer committed to the same partitions of {'.'.join(table.name())} first; run it again.",
+    )
     snapshot = table.metadata.snapshot_by_id(producer.snapshot_id)
     return Committed(
         snapshot_id=producer.snapshot_id,
@@ -122,15 +109,6 @@ def commit(
         files=len(added),
         bytes=sum(f.file_size_in_bytes for f in added),
     )
-
-
-def _has_landed(table: Table, snapshot_id: int) -> bool:
-    """Whether a commit whose answer was lost is in the table; False when that can't be seen either."""
-    try:
-        table.refresh()
-    except Exception:
-        return False
-    return table.metadata.snapshot_by_id(snapshot_id) is not None
 
 
 def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:
@@ -174,7 +152,7 @@ class _Transaction(Transaction):
         return self._made[2]
 
 
-class _OverwriteMerging(_OverwriteFiles):
+class _OverwriteMerging(Producer):
     """An overwrite that merges small manifests, as appends do; pyiceberg 0.12 leaves them, one a commit, for ever.
 
     One that removes nothing does not read the manifests of the partitions it adds to.

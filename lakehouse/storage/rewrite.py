@@ -6,14 +6,13 @@ change, and writers who append to the same partitions meanwhile are not in its w
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import EMPTY_DICT
 
-from lakehouse.errors import CommitConflictError, StorageUnavailableError
+from lakehouse.storage.outcome import Producer, make
 
 MANIFEST_BYTES = 8 << 20
 
@@ -49,21 +48,11 @@ def merge_manifests(table: Table) -> None:
 
 
 def _commit(table: Table, producer: "_Rewriting") -> None:
-    name = ".".join(table.name())
-    try:
-        producer.commit()
-        producer._transaction.commit_transaction()
-    except (ValidationException, CommitFailedException) as problem:
-        raise CommitConflictError(
-            f"Another writer changed what was rewritten of {name}; it gets its turn."
-        ) from problem
-    except CommitStateUnknownException as problem:
-        raise StorageUnavailableError(
-            f"The catalog did not say whether the commit to {name} succeeded; run it again."
-        ) from problem
+    beaten = f"Another writer changed what was rewritten of {'.'.join(table.name())}; it gets its turn."
+    make(table, producer._transaction, producer, beaten=beaten)
 
 
-class _Rewriting(_OverwriteFiles):
+class _Rewriting(Producer):
     """pyiceberg 0.12 has no REPLACE; this goes when it has."""
 
     sequences: Mapping[str, int] = {}

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId
 from pyiceberg.table.update.snapshot import ExpireSnapshots
+
+from lakehouse.storage.outcome import UNANSWERED
 
 EXPIRE_AT_LEAST = 12
 """Fewer are not worth a commit of their own."""
@@ -53,6 +55,6 @@ def expire(table: Table, old: Sequence[Snapshot], properties: Mapping[str, str])
     try:
         expiring.commit()
         with_properties.commit_transaction()
-    except (CommitFailedException, CommitStateUnknownException):
+    except (CommitFailedException, *UNANSWERED):
         return False  # whichever happened, the table is whole; the next commit tries again
     return True
