@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     catalog_prefix: str | None = Field(None, description="Path prefix of the REST catalog.")
     catalog_credential: SecretStr | None = Field(None, description="OAuth `id:secret` of the REST catalog.")
     catalog_token: SecretStr | None = Field(None, description="Bearer token of the REST catalog.")
+    storage_seconds: int = Field(
+        30, ge=1, description="Seconds for which external storage may be silent before a request counts as lost."
+    )
 
     memory_limit_mb: int = Field(
         1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it spills."

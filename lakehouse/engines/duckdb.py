@@ -76,6 +76,7 @@ def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None,
         "set timezone = 'UTC'",
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
+        f"set http_timeout = {connection.silence_seconds}",
         secret_sql(connection),
     ]
 

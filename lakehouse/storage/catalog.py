@@ -13,9 +13,6 @@ from requests import PreparedRequest, Response, Session, exceptions
 from requests.adapters import HTTPAdapter
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 60.0
-"""How long a catalog may be silent; pyiceberg itself would wait for ever."""
-
 RETRY_SECONDS = 15.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 BUSY = frozenset({429, 500, 502, 503, 504})
@@ -34,17 +31,21 @@ class PatientCatalog(RestCatalog):
         # The first thing that is done to a session, before it logs in.
         super()._config_headers(session)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Patient())
+            session.mount(scheme, _Patient(float(self.properties["answer-seconds"])))
 
 
 class _Patient(HTTPAdapter):
-    """Sends a request again until it is answered whole, for a while."""
+    """Sends a request again until it is answered whole, for a while; pyiceberg itself would wait for ever."""
+
+    def __init__(self, answer_seconds: float) -> None:
+        super().__init__()
+        self._timeout = CONNECT_SECONDS, answer_seconds
 
     def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **more: Any) -> Response:  # type: ignore[override]
         deadline, wait = time.monotonic() + RETRY_SECONDS, FIRST_WAIT
         while True:
             try:
-                response = super().send(request, stream, timeout or (CONNECT_SECONDS, ANSWER_SECONDS), **more)
+                response = super().send(request, stream, timeout or self._timeout, **more)
                 if not stream:
                     _ = response.content  # cut answers are seen here
                 if response.status_code not in BUSY or time.monotonic() > deadline:

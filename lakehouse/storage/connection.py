@@ -21,6 +21,8 @@ class Connection:
     secret_access_key: str | None = field(repr=False)
     catalog: Mapping[str, str] = field(repr=False)
     """Properties for `pyiceberg.catalog.load_catalog("lakehouse", **properties)`."""
+    silence_seconds: int = 30
+    """For which a server may be silent before a request counts as lost."""
     data_directory: Path | None = None
     """Where an embedded server keeps its data on this machine: tells a full disk from other failures."""
     reader_access_key_id: str | None = None
@@ -70,6 +72,7 @@ def external_connection(settings: Settings) -> Connection:
         endpoint=settings.s3_endpoint,
         access_key_id=settings.s3_access_key_id,
         secret_access_key=secret,
+        silence_seconds=settings.storage_seconds,
         catalog=catalog | file_properties(settings.s3_endpoint, settings.s3_region, settings.s3_access_key_id, secret),
         reader_access_key_id=settings.s3_reader_access_key_id,
         reader_secret_access_key=reader_secret,

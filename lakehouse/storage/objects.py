@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 8.0
 TRIES = 6
-SILENCE_SECONDS = 30.0
 PAGE = 1000
 READ = 1 << 20
 SINGLE_PUT = 32 << 20
@@ -52,7 +51,7 @@ def open_store(connection: Connection, seconds: float = RETRY_SECONDS, retries: 
     options: dict[str, Any] = {"region": connection.region, "retry_config": _retry_config(seconds, retries)}
     options["client_options"] = {
         "connect_timeout": timedelta(seconds=min(seconds, 5)),
-        "read_timeout": timedelta(seconds=max(seconds, SILENCE_SECONDS) if retries else seconds),
+        "read_timeout": timedelta(seconds=connection.silence_seconds if retries else seconds),
         # A large object may take any time as long as it moves; the read timeout above ends what does not.
         "timeout": timedelta(days=1),
     }

@@ -29,6 +29,9 @@ from lakehouse.errors import LakehouseError, SchemaChangeError, StorageUnavailab
 from lakehouse.storage.changes import Changes
 from lakehouse.storage.connection import Connection
 
+ANSWER = 2
+"""Of the time that storage may be silent: a commit takes longer than an object."""
+
 NAMESPACES = ("realtime", "bronze", "silver", "quarantine", "gold", "serving")
 
 PROPERTIES = {
@@ -114,6 +117,7 @@ class Tables:
         if properties.get("type") == "rest":
             del properties["type"]
             properties["py-catalog-impl"] = "lakehouse.storage.catalog.PatientCatalog"
+            properties["answer-seconds"] = str(ANSWER * self.connection.silence_seconds)
             if self._metadata_only:  # Glue's tables are read from their files
                 properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         return properties
