@@ -16,7 +16,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage import seaweedfs
 from lakehouse.storage.connection import Connection, external_connection
 from lakehouse.storage.failures import disk_shortage
-from lakehouse.storage.seaweedfs import Credentials
+from lakehouse.storage.seaweedfs import Credentials, Ports
 from lakehouse.storage.state import Home, ServerState
 
 LOCK_SECONDS = 120.0
@@ -28,6 +28,8 @@ SeaweedFS 4.48 stops in one second, but in one of ten times waits five minutes f
 """
 HANG_SECONDS = 15.0
 """After which a server that runs and does not answer is replaced."""
+PORTS_SECONDS = 5.0
+"""After which another program is taken to have the ports of a server that died."""
 TRIES = 3
 
 
@@ -145,6 +147,8 @@ def _ensure(home: Home, bucket: str) -> Connection:
         if _wait(home, reached, process.pid, HANG_SECONDS):
             return reached
     _stop(home)  # one that hangs, or one whose state file was lost
+    if state and state.pid:
+        _await_free(state.ports)
     return _start(home, bucket, credentials or home.new_credentials())
 
 
@@ -165,6 +169,13 @@ def _start(home: Home, bucket: str, credentials: Credentials) -> Connection:
             if _stop(home):
                 break
     raise _did_not_start(home, words)
+
+
+def _await_free(ports: Ports) -> None:
+    """Wait until the kernel has closed the sockets of a server that died: who reached it there looks for it there."""
+    deadline = time.monotonic() + PORTS_SECONDS
+    while not ports.are_free() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _did_not_start(home: Home, words: str) -> Exception:

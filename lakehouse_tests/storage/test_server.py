@@ -180,6 +180,16 @@ def test_ports_that_are_taken_are_left_for_others_and_those_are_kept(own: Settin
         assert Ports(**json.loads(_state(own).read_text())["ports"]) == second
 
 
+def test_a_server_that_died_comes_back_where_it_was_though_its_sockets_close_a_moment_later(own: Settings) -> None:
+    endpoint = server.start(own).endpoint
+    process = psutil.Process(_pid(own))
+    process.kill()
+    psutil.wait_procs([process], timeout=10)
+    with socket.create_server(("127.0.0.1", Ports(**json.loads(_state(own).read_text())["ports"]).s3)) as dying:
+        threading.Timer(0.5, dying.close).start()
+        assert server.start(own).endpoint == endpoint
+
+
 def test_a_port_taken_while_starting_only_costs_another_try(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = seaweedfs.other_ports()
     monkeypatch.setattr(seaweedfs, "free_ports", lambda preferred: wrong)
