@@ -17,9 +17,13 @@ from threading import Event, Thread
 HEAD_BYTES = 1 << 16
 PIECE = 1 << 16
 
-FAULTS = ("error", "slow down", "too many", "reset", "lost answer", "cut answer", "slow answer")
-"""A 500; a 503 and a 429 that ask for patience; a reset instead of sending it on; an answer that is lost whole after the
-server has done what was asked; one that is cut; one that takes its time."""
+FAULTS = ("error", "slow down", "too many", "reset", "silence", "lost answer", "cut answer", "slow answer", "no answer")
+"""A 500; a 503 and a 429 that ask for patience; a reset, or nothing at all, instead of sending it on; and after the server
+has done what was asked, an answer that is lost whole, one that is cut, one that takes its time, and one that never comes."""
+
+SILENT = ("silence", "no answer")
+SILENCE_SECONDS = 300.0
+"""After which who still waits for an answer is let go."""
 
 _ANSWERS = {
     "error": b"HTTP/1.1 500 Internal Server Error",
@@ -93,6 +97,8 @@ class _Proxy:
                 self._weather.met[fault] += 1
                 if fault == "reset":
                     _reset(writer)
+                elif fault == "silence":
+                    await _be_silent(reader)
                 elif fault in _ANSWERS:
                     await _refuse(reader, writer, head, _ANSWERS[fault])
                 else:
@@ -121,6 +127,8 @@ class _Proxy:
         body = asyncio.create_task(_copy(reader, asking))
         try:
             await self._answer(answers, writer, fault)
+            if fault == "no answer":
+                await asyncio.wait({body}, timeout=SILENCE_SECONDS)
         finally:
             body.cancel()
             await asyncio.gather(body, return_exceptions=True)
@@ -136,6 +144,8 @@ class _Proxy:
         if fault == "lost answer":
             _reset(writer)
             return
+        if fault == "no answer":
+            return
         if fault == "slow answer":
             await asyncio.sleep(self._chance.uniform(0.1, 1.0))
         first = await answers.read(PIECE)
@@ -148,6 +158,14 @@ class _Proxy:
             writer.write(piece)
             await writer.drain()
         await writer.drain()
+
+
+async def _be_silent(reader: asyncio.StreamReader) -> None:
+    """Take what comes and say nothing, until the other side has had enough."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SILENCE_SECONDS):
+            while await reader.read(PIECE):
+                pass
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lakehouse.bench.unreliable import FAULTS, Weather, unreliable
+from lakehouse.bench.unreliable import FAULTS, SILENT, Weather, unreliable
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.layers.lake import Lake
 from lakehouse.storage import catalog
@@ -31,7 +31,7 @@ def own(make_stream: Callable[..., Own], weather: Weather) -> Iterator[Own]:
     with unreliable(ports[0], weather, 1) as s3, unreliable(ports[1], weather, 2) as tables:
         endpoint, uri = f"http://127.0.0.1:{s3}", f"http://127.0.0.1:{tables}"
         far = {**reached.catalog, "uri": uri, "oauth2-server-uri": f"{uri}/v1/oauth/tokens", "s3.endpoint": endpoint}
-        lake = Lake(near.lake.settings, replace(reached, endpoint=endpoint, catalog=far))
+        lake = Lake(near.lake.settings, replace(reached, endpoint=endpoint, catalog=far, silence_seconds=1))
         lake.streams = near.lake.streams
         yield Own(lake, near.stream)
         lake.engine.close()
@@ -48,9 +48,21 @@ def test_a_commit_whose_request_or_answer_fails_is_made_once(own: Own, weather: 
     assert own.counts("bronze") == {DAY: 10}
 
 
+def test_a_commit_that_is_there_is_made_though_it_was_refused_when_it_was_sent_again(
+    own: Own, weather: Weather
+) -> None:
+    with own.lake.tables.load(f"bronze.{own.name}").transaction() as change:  # logs in, too
+        change.set_properties({"commit.retry.num-retries": "0"})
+    weather.share, weather.faults, weather.only, weather.left = 1.0, ["lost answer"], b"POST /v1/tables/namespaces/", 1
+    own.bronze(DAY)
+    assert (own.snapshots("bronze"), own.counts("bronze")) == (1, {DAY: 10})
+    assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files were not cleaned up"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_layer_is_right_when_one_request_in_five_fails(own: Own, weather: Weather, fault: str) -> None:
     weather.share, weather.faults = 0.2, [fault]
+    weather.left = 3 if fault in SILENT else None  # each costs a second
     own.bronze(DAY)
     own.refresh_realtime(f"{DAY}-12:00")
     cleaned = own.clean(DAY)
