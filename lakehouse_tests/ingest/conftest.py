@@ -10,5 +10,5 @@ from lakehouse.ingest.http.server import Running
 
 @pytest.fixture
 def client(running: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=running.url, timeout=20) as client:
+    with httpx.Client(base_url=running.url, timeout=60) as client:
         yield client

@@ -26,5 +26,5 @@ def serving(shared_lake: Lake, running: Running) -> Iterator[Running]:
 @pytest.fixture
 def api(serving: Running, running: Running) -> Iterator[httpx.Client]:
     """A client of the front door, with the serving process behind it."""
-    with httpx.Client(base_url=running.url, timeout=20) as client:
+    with httpx.Client(base_url=running.url, timeout=60) as client:
         yield client

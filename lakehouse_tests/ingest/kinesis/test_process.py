@@ -71,7 +71,8 @@ def _landed(objects: Objects) -> Counter[int]:
         content = objects.get(one.key)
         if one.key.endswith(".zst"):
             content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
-        found.update(json.loads(line)["number"] for line in content.splitlines())
+        events = map(json.loads, content.splitlines())
+        found.update(event["number"] for event in events if "number" in event)  # other tests land in this stream too
     return found
 
 

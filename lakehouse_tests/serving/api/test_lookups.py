@@ -57,7 +57,7 @@ def today(settings: Settings, connection: Connection, serving: Running) -> Itera
         ' "currency": "EUR", "type": "payment", "status": "settled"}\n',
     )
     lookups.refresh_customers(lake)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while httpx.get(f"{serving.url}/v1/customers/990017").status_code != 200 and time.monotonic() < deadline:
         time.sleep(0.1)
     yield now
