@@ -55,6 +55,13 @@ def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
     return "\r\n".join(head).encode() + END + body
 
 
+def get(url: str) -> bytes:
+    """The bytes of a GET."""
+    parts = urlsplit(url)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    return f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode() + b"\r\n"
+
+
 def run(
     url: str,
     requests: Sequence[bytes],

@@ -87,6 +87,19 @@ def bench_freshness(
     _print(freshness.measure(length, rate))
 
 
+@bench.command("query")
+def bench_query(
+    length: Annotated[float, typer.Option("--seconds", min=0.5, help="Of each figure.")] = 4.0,
+    rows: Annotated[int, typer.Option(min=1000, help="Of each stream, in a week.")] = 200_000,
+    entities: Annotated[int, typer.Option(min=1, help="In the look-up of devices.")] = 1_000_000,
+    rate: Annotated[int, typer.Option(min=1000, help="Events a second that arrive meanwhile.")] = 10_000,
+) -> None:
+    """Named queries and look-ups over HTTP while events arrive, beside the same SQL straight in DuckDB."""
+    from lakehouse.bench import query
+
+    _print(query.measure(length, rows, entities, rate))
+
+
 @bench.command("maintenance")
 def bench_maintenance() -> None:
     """A week of 5-minute files and a month of small ones: files, bytes and a query before and after."""

@@ -1,6 +1,7 @@
 """Each benchmark runs to its end at a tiny size, checks what it made, and says its figures as JSON, one a line."""
 
 import json
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 
 from lakehouse.automation.instance import instance
 from lakehouse.automation.pruning import prune
-from lakehouse.bench import backfill, loading, maintenance, tick
+from lakehouse.bench import backfill, loading, maintenance, query, tick
 from lakehouse.bench.measuring import Figure
 from lakehouse.bench.runs import Template, write_history
 from lakehouse.cli import app
+from lakehouse.serving.named import read_queries
 from lakehouse.settings import Settings
 
 
@@ -116,3 +118,13 @@ def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) ->
         newest = history.get_runs(limit=1, filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
         assert newest
         assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=7)).runs > 250
+
+
+@pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="seven streams in every layer, and three servers: 20 s")
+def test_query_asks_every_query_and_look_up_while_events_arrive() -> None:
+    figures = _by_name(list(query.measure(seconds=0.2, rows=300, entities=1000, rate=1000)))
+    asked = [*read_queries(), "one of 1,000 entities", "one customer"]
+    for name in asked:
+        assert figures[f"{name}, 1 client, p99"]["requests_per_second"] > 0
+        assert figures[f"{name}, 16 clients, p99"]["value"] > 0
+    assert figures["events that arrived meanwhile"]["value"] > 0

@@ -1,0 +1,214 @@
+"""`bench query`: named queries and look-ups over HTTP while events arrive, beside the same SQL straight in DuckDB.
+
+The lake holds a week of every stream and a million devices. Load generators are processes of their own.
+"""
+
+import multiprocessing
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from lakehouse.bench import clients
+from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.contracts.sql import literal
+from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import DuckDB, bind, scan_sql
+from lakehouse.ingest.http import server as http
+from lakehouse.ingest.landing import land
+from lakehouse.ingest.simulation import Simulator
+from lakehouse.layers import gold, lookups
+from lakehouse.layers.bronze import land_days
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.realtime import refresh_hours
+from lakehouse.layers.serving import write_features
+from lakehouse.layers.silver import clean_days
+from lakehouse.layers.views import create_views_sql, view_names
+from lakehouse.layers.writing import replace_days
+from lakehouse.serving.api import server as serving
+from lakehouse.serving.named import NamedQuery, read_queries
+
+ROWS = 200_000
+"""Of each stream in the week."""
+
+DAYS = 7
+BATCH = 25_000
+ENTITIES = 1_000_000
+LOOKED_UP = 4_000
+"""Different ids that are asked for, over and over."""
+
+AT_ONCE = (1, 16)
+EVENTS_A_SECOND = 10_000
+EVENTS = 1_000
+"""Of a request that brings new ones."""
+
+BODIES = 20
+"""Different requests for each stream, sent over and over."""
+
+CONNECTIONS = 16
+WARM_SECONDS = 1.0
+"""At most, before each figure: the first answer is waited for."""
+QUERY_MS, LOOKUP_MS = 100, 20
+DIRECTLY = 5
+"""Times that a query is run straight in DuckDB."""
+
+GIVEN = {"daily_metrics": {"stream": "retail"}}
+"""What queries must be given."""
+
+
+def measure(
+    seconds: float = 4.0, rows: int = ROWS, entities: int = ENTITIES, rate: int = EVENTS_A_SECOND
+) -> Iterator[Figure]:
+    """The figures, each of so many seconds, on a lake of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with own_lake() as lake, ProcessPoolExecutor(1, spawn) as generator:
+        began = time.perf_counter()
+        days = fill(lake, rows)
+        customers = _customers(lake, entities, days[-1])
+        yield figure("query", "lake made in", time.perf_counter() - began, "s", rows_of_a_stream=rows)
+        queries = read_queries().values()
+        directly = {query.name: _directly(lake, query) for query in queries}
+        with _served(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
+            for query in queries:
+                given = "&".join(f"{name}={value}" for name, value in GIVEN.get(query.name, {}).items())
+                paths = [f"/v1/queries/{query.name}" + (f"?{given}" if given else "")]
+                alone = {"duckdb_ms": round(directly[query.name] * 1e3, 1)}
+                yield from _asked(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
+            ids = random.Random(1).choices(range(entities), k=LOOKED_UP)  # noqa: S311
+            devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
+            yield from _asked(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
+            known = [f"/v1/customers/{one}" for one in customers]
+            yield from _asked(generator, url, "one customer", known, seconds, LOOKUP_MS)
+            yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
+
+
+def fill(lake: Lake, rows: int, days: int = DAYS) -> list[date]:
+    """So many events of every stream over the days up to today, in every layer, today's in realtime as well."""
+    now = datetime.now(UTC)
+    dates = [(now - timedelta(days=back)).date() for back in range(days - 1, -1, -1)]
+    for stream in lake.streams.values():
+        simulator = Simulator(stream.contract, stream.simulate, 1)
+        for start in range(0, rows, BATCH):
+            batch = simulator.batch(min(BATCH, rows - start), now - timedelta(days=days - 1), now)
+            land(lake.objects, stream.name, batch.lines, now=now)
+        land_days(lake, stream, [now.date()])
+        clean_days(lake, stream, dates)
+        refresh_hours(lake, stream, [f"{now:%Y-%m-%d-%H}:00"])
+        silver = f"from {scan_sql(lake.tables.load(f'silver.{stream.name}'))}"
+        replace_days(lake, f"gold.{stream.name}_daily", bind(stream.sql("gold"), {"silver": silver}), dates)
+        write_features(lake, stream, dates[-1:])
+    gold.write_metrics(lake, dates)
+    return dates
+
+
+def _customers(lake: Lake, entities: int, day: date) -> list[str]:
+    """Publish the look-ups, that of devices with so many of them; some customers there are."""
+    devices = lake.stream("iot")
+    known = scan_sql(lake.tables.load("serving.iot_features"))
+    select = (
+        f"select * replace ('device-' || lpad(number::varchar, 8, '0') as device_id, date {literal(str(day))} as dt)"
+        f" from (select * from {known} limit 1), range({entities}) as numbers(number)"
+    )
+    replace_days(lake, "serving.iot_features", select, [day])
+    lookups.refresh_entities(lake, devices)
+    lookups.refresh_customers(lake)
+    with lake.engine.cursor() as cursor:
+        silver = scan_sql(lake.tables.load("silver.retail"))
+        found = cursor.execute(
+            f"select distinct customer_id from {silver} where customer_id is not null order by 1 limit {LOOKED_UP}"
+        ).fetchall()
+    return [str(number) for (number,) in found]
+
+
+def _device(number: int) -> str:
+    return f"device-{number:08}"
+
+
+def _directly(lake: Lake, query: NamedQuery) -> float:
+    """The median seconds of the query in a DuckDB that has all views already, on the same files."""
+    engine = DuckDB(lake.connection, threads=lake.settings.threads, scratch=lake.settings.root / "scratch")
+    try:
+        for statement in create_views_sql(lake, view_names(lake)):
+            engine.database.execute(statement)
+        values = query.bind(GIVEN.get(query.name, {}))
+        taken = []
+        for _ in range(DIRECTLY):
+            began = time.perf_counter()
+            engine.database.execute(query.sql, values).fetchall()
+            taken.append(time.perf_counter() - began)
+        return statistics.median(taken)
+    finally:
+        engine.close()
+
+
+@contextmanager
+def _served(lake: Lake) -> Iterator[str]:
+    try:
+        url = http.start(lake.settings).url
+        serving.start(lake.settings)
+        yield url
+    finally:
+        serving.stop(lake.settings)
+        http.stop(lake.settings)
+
+
+@contextmanager
+def _arriving(streams: Iterable[Stream], url: str, rate: int) -> Iterator[Callable[[], float]]:
+    """Events of all streams arrive as long as the block lasts; gives what tells how many a second did."""
+    requests = [
+        request for both in zip(*(_requests(stream, url) for stream in streams), strict=True) for request in both
+    ]
+    spawn = multiprocessing.get_context("spawn")
+    sent, ended = spawn.Value("q", 0), spawn.Event()
+    process = spawn.Process(target=_arrive, args=(url, requests, rate, sent, ended))
+    process.start()
+    began = time.perf_counter()
+    try:
+        yield lambda: sent.value / (time.perf_counter() - began)
+    finally:
+        ended.set()
+        process.join()
+
+
+def _requests(stream: Stream, url: str) -> list[bytes]:
+    simulator, now = Simulator(stream.contract, stream.simulate, 2), datetime.now(UTC)
+    bodies = (simulator.batch(EVENTS, now - timedelta(minutes=1), now).lines for _ in range(BODIES))
+    return [clients.request(f"{url}/v1/streams/{stream.name}/events", body) for body in bodies]
+
+
+def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: Any) -> None:
+    first = 0
+    while not ended.is_set():
+        turned = [*requests[first:], *requests[:first]]
+        answers = clients.run(url, turned, connections=CONNECTIONS, seconds=1.0, rate=rate / EVENTS)
+        first = (first + len(answers.sent)) % len(requests)
+        sent.value += answers.acknowledged * EVENTS
+
+
+def _asked(
+    generator: ProcessPoolExecutor,
+    url: str,
+    name: str,
+    paths: Sequence[str],
+    seconds: float,
+    reach: float,
+    **more: float,
+) -> Iterator[Figure]:
+    requests = [clients.get(url + path) for path in paths]
+    for at_once in AT_ONCE:
+        work = partial(clients.run, url, requests, connections=at_once)
+        generator.submit(work, seconds=min(WARM_SECONDS, seconds)).result()
+        answers = generator.submit(work, seconds=seconds).result()
+        if answers.statuses.keys() != {HTTPStatus.OK}:
+            raise AssertionError(f"{name} was answered {answers.statuses}")
+        times = {f"p{share}_ms": round(answers.percentile(share / 100) * 1e3, 1) for share in (50, 95)}
+        rate = round(answers.acknowledged / answers.seconds, 1)
+        p99 = answers.percentile(0.99) * 1e3
+        label = f"{name}, {at_once} client{'s' * (at_once > 1)}, p99"
+        yield figure("query", label, p99, "ms", reach, **times, requests_per_second=rate, **more)
