@@ -15,8 +15,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
+from lakehouse.contracts.sql import latest_sql, literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import bind
+from lakehouse.engines.duckdb import bind, columns_of, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.serving.alerts import Alert
 from lakehouse.serving.moments import Moment, Moments
@@ -32,7 +33,9 @@ AT_ONCE = 2_000
 
 EVERY = 1.0
 SHARE = 10
-"""A stream is looked at again after so many times as long as it took."""
+"""All streams are looked at again after so many times as long as it took."""
+
+LONGEST_SECONDS = 20.0
 
 BACK = timedelta(minutes=20)
 """How long ago a row arrived at most that alerts are looked for in; the tables have those of older ones."""
@@ -52,7 +55,6 @@ class _Seen:
     stored: dict[tuple[object, ...], Alert] = field(default_factory=dict)
     fresh: dict[tuple[object, ...], Alert] = field(default_factory=dict)
     versions: tuple[object, ...] = ()
-    due: float = 0.0
 
 
 class AlertFeed:
@@ -70,12 +72,14 @@ class AlertFeed:
     async def run(self) -> None:
         """Look for alerts until cancelled."""
         while True:
+            begun = time.monotonic()
             for stream in self._moments.latest.streams.values():
                 try:
                     await self._look(stream)
                 except LakehouseError as problem:
                     log.warning("alerts of %s can't be looked for: %s", stream.name, problem)
-            await asyncio.sleep(EVERY)
+            took = time.monotonic() - begun
+            await asyncio.sleep(max(EVERY, min(took * SHARE, LONGEST_SECONDS)))
 
     def fresh(self, streams: Iterable[str]) -> list[Alert]:
         """Alerts of these streams that no table holds yet."""
@@ -103,16 +107,14 @@ class AlertFeed:
         moment = self._moments.latest
         seen = self._seen.setdefault(stream.name, _Seen())
         versions = _versions(moment, stream)
-        if versions == seen.versions or time.monotonic() < seen.due:
+        if versions == seen.versions:
             return
-        begun = time.monotonic()
         first_day = datetime.now(UTC).date() - timedelta(days=1)
-        stored = await self._stored(stream, first_day)
-        fresh = await self._fresh(stream, first_day)
+        stored = await self._stored(moment, stream, first_day)
+        fresh = await self._fresh(moment, stream, first_day)
         kept = {key: alert for key, alert in seen.fresh.items() if alert.dt >= first_day}
         self._feed(seen, stored, kept | fresh)
         seen.versions = versions
-        seen.due = time.monotonic() + (time.monotonic() - begun) * SHARE
 
     def _feed(
         self, seen: _Seen, stored: dict[tuple[object, ...], Alert], fresh: dict[tuple[object, ...], Alert]
@@ -129,24 +131,39 @@ class AlertFeed:
             self._more.set()
             self._more = asyncio.Event()
 
-    async def _stored(self, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
+    async def _stored(self, moment: Moment, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
         sql = f"select * from serving.{stream.name}_alerts where dt >= ?::date order by event_time desc limit {AT_ONCE}"
-        return await self._ask(stream, sql, [first_day.isoformat()])
+        return await self._ask(moment, stream, sql, [first_day.isoformat()])
 
-    async def _fresh(self, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
+    async def _fresh(self, moment: Moment, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
         """Alerts in the rows that arrived last: a lower bound of what the whole day gives, minutes earlier."""
-        since = datetime.now(UTC).replace(tzinfo=None) - BACK
-        events = f"""select *
-from serving.unified_{stream.name}
-where dt >= date '{first_day}'
-  and _arrived_at >= timestamp '{since}'"""
-        sql = bind(stream.sql("alerts"), {"events": events}) + f"\norder by event_time desc\nlimit {AT_ONCE}"
-        return await self._ask(stream, sql, [])
+        since = datetime.now(UTC) - BACK
+        events = newest_sql(moment, stream, since)
+        sql = bind(stream.sql("alerts"), {"events": f"select * from ({events}) where dt >= date '{first_day}'"})
+        return await self._ask(moment, stream, f"{sql}\norder by event_time desc\nlimit {AT_ONCE}", [])
 
-    async def _ask(self, stream: Stream, sql: str, parameters: Sequence[str]) -> dict[tuple[object, ...], Alert]:
-        answer = await self._readers.run(sql, parameters)
+    async def _ask(
+        self, moment: Moment, stream: Stream, sql: str, parameters: Sequence[str]
+    ) -> dict[tuple[object, ...], Alert]:
+        answer = await self._readers.run(sql, parameters, moment=moment)
         alerts = (Alert.of({**row, "stream": stream.name}) for row in answer.table.to_pylist())
         return {alert.identity: alert for alert in alerts}
+
+
+def newest_sql(moment: Moment, stream: Stream, since: datetime) -> str:
+    """A SELECT of the rows that have arrived since then, each key once, as the unified view has them.
+
+    Silver is not asked: it would be read whole for the few events that were sent before and are sent again.
+    """
+    realtime, silver = (moment.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
+    columns = ", ".join(quote(name) for name, _ in columns_of(silver))
+    kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
+    sources = [f"select {kept} from {scan_sql(realtime)} where arrival_hour >= '{since:%Y-%m-%d-%H}'"]
+    if tail := moment.tail.get(stream.name):
+        sources.append(f"select {kept} from read_parquet([{', '.join(map(literal, tail))}])")
+    arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"
+    newest = latest_sql(stream.contract.key, f"({' union all '.join(sources)})", arrived)
+    return f"select {columns} from ({newest})"
 
 
 def _versions(moment: Moment, stream: Stream) -> tuple[object, ...]:
