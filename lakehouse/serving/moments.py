@@ -101,11 +101,15 @@ class Moment:
         """The snapshots of the tables behind these names."""
         return {table: self.snapshots.get(table) for name in names for table in tables_of(self, name)}
 
-    def state_of(self, names: Iterable[str]) -> str:
-        """What tells whether these names give what they gave: the snapshots behind them, and the tail's files."""
-        tables = self.snapshots_of(names)
-        streams = {name.partition(".")[2] for name in tables if name.startswith("realtime.")}
-        return repr((sorted(tables.items()), [self.tail.get(stream, ()) for stream in sorted(streams)]))
+    def committed(self, names: Iterable[str]) -> str:
+        """What tells whether the tables behind these names are as they were."""
+        return repr(sorted(self.snapshots_of(names).items()))
+
+    def landed(self, names: Iterable[str]) -> str:
+        """What tells whether anything else has landed that these names give and no table holds."""
+        tables = {table for name in names for table in tables_of(self, name)}
+        streams = sorted(name.partition(".")[2] for name in tables if name.startswith("realtime."))
+        return repr([self.tail.get(stream, ()) for stream in streams])
 
     def only(self, names: Collection[str]) -> "Moment":
         """The same moment without all other tables; those behind its views stay out of sight too."""

@@ -16,7 +16,7 @@ from lakehouse.engines.duckdb import DuckDB
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.layers.views import view_names
 from lakehouse.serving.moments import Moment, Moments
-from lakehouse.serving.views import Parameters, Views, fetch
+from lakehouse.serving.views import KEPT_SQL, Parameters, Views, fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,23 @@ class Readers:
             threads=lake.settings.threads,
             scratch=lake.settings.root / "scratch",
         )
+        for statement in KEPT_SQL:
+            self._engine.database.execute(statement)
         self._moments = moments
         self._views = Views(self._engine.database)
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="reader")
         self._room = at_once + waiting
 
     async def run(
-        self, sql: str, parameters: Parameters = (), *, rows: int | None = None, seconds: float = 10.0
+        self,
+        sql: str,
+        parameters: Parameters = (),
+        *,
+        rows: int | None = None,
+        seconds: float = 10.0,
+        moment: Moment | None = None,
     ) -> Answer:
-        """Run one SELECT over the latest moment; at most `rows` rows of it.
+        """Run one SELECT over this moment, or over the latest; at most `rows` rows of it.
 
         Ends it when the caller is cancelled. Raises QueryError, QueryTimeoutError after so many seconds, and BusyError
         when more wait than ever get a turn.
@@ -58,7 +66,8 @@ class Readers:
         if self._room <= 0:
             raise BusyError("Too many queries wait for their turn; ask again in a second.")
         self._room -= 1
-        reading = _Reading(self._engine.cursor(), self._views, self._moments.latest, sql, parameters, rows)
+        moment = moment or self._moments.latest
+        reading = _Reading(self._engine.cursor(), self._views, moment, sql, parameters, rows)
         try:
             work = asyncio.get_running_loop().run_in_executor(self._pool, reading.run)
             return await asyncio.wait_for(work, seconds)

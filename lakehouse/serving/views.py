@@ -16,6 +16,11 @@ Parameters = Sequence[Any] | Mapping[str, Any]
 
 BATCH = 8192
 
+KEPT_SQL = ("set enable_http_metadata_cache = true", "set validate_external_file_cache = 'NO_VALIDATION'")
+"""What is read here stays as it is under its name, so that it need not be asked about again: each scan would ask S3 of
+every file of its table, and of those that describe it.
+"""
+
 
 class Views:
     """Each moment's views in a catalog of its own, made when they are first named and gone with the moment's last use."""

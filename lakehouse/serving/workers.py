@@ -17,6 +17,7 @@ from lakehouse.engines.duckdb import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.serving.query import places
 from lakehouse.serving.sandbox import closed_sql
+from lakehouse.serving.views import KEPT_SQL
 from lakehouse.serving.worker import ANSWERS, LENGTH, Ask, Interrupt, Setup, Told, framed
 from lakehouse.settings import Settings
 from lakehouse.storage.connection import Connection
@@ -160,6 +161,7 @@ class Workers:
         spool.mkdir(parents=True, exist_ok=True)
         statements = [
             *setup_sql(connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
+            *KEPT_SQL,
             *closed_sql([*places(self._connection), f"{self._tail}/"]),
         ]
         return Setup(statements, settings.query_memory_mb, str(spool))

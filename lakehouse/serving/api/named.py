@@ -1,13 +1,14 @@
 """`GET /v1/queries/{name}`: each named query is an endpoint of its own, with its parameters' types in the document.
 
-An answer is kept as long as what it was read from stays as it is, and its ETag says so.
+An answer is kept as long as what it was read from stays as it is, and its ETag says so; see `answers`.
 """
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -23,6 +24,7 @@ from lakehouse.ingest.http.documented import refusals
 from lakehouse.ingest.http.keys import Key
 from lakehouse.ingest.http.problems import Problem
 from lakehouse.layers.views import names_of, view_exists
+from lakehouse.serving.api.answers import Answers, Kept
 from lakehouse.serving.api.formats import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
 from lakehouse.serving.api.serving import Serving
 from lakehouse.serving.moments import Moment
@@ -33,7 +35,6 @@ from lakehouse.serving.rendering import Column, Format, Statistics, render, sql_
 Asked = Request[Any, Any, Any]
 
 SECONDS = 10.0
-CACHE_BYTES = 64 << 20
 
 TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
     "text": (OpenAPIType.STRING, None),
@@ -46,45 +47,23 @@ TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
 """OpenAPI's type and format of a parameter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An answer as it was sent."""
+class Reads:
+    """What a query reads of the latest moment, worked out once a moment."""
 
-    etag: str
-    body: bytes
-    statistics: str
+    def __init__(self, query: NamedQuery) -> None:
+        self._mentioned = sorted(mentioned(query.sql))
+        self._number = -1
+        self.names: list[str] = []
+        """Of the tables and views."""
+        self.committed = ""
+        self.landed = ""
 
-
-class Cache:
-    """The newest answers, the least recently asked for forgotten first; the same question is worked on once at a time."""
-
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most = most
-        self._held = 0
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._asked: dict[str, asyncio.Task[Kept]] = {}
-
-    async def get(self, etag: str, compute: Any) -> Kept:
-        """The answer of that ETag: kept, being worked on, or computed now."""
-        if (kept := self._kept.get(etag)) is not None:
-            self._kept.move_to_end(etag)
-            return kept
-        if (task := self._asked.get(etag)) is None:
-            task = self._asked[etag] = asyncio.create_task(compute())
-            task.add_done_callback(lambda done: self._finished(etag, done))
-        # Who gives up does not take the answer from the others.
-        return await asyncio.shield(task)
-
-    def _finished(self, etag: str, done: "asyncio.Task[Kept]") -> None:
-        del self._asked[etag]
-        if done.cancelled() or done.exception() is not None:
-            return
-        kept = done.result()
-        self._kept[etag] = kept
-        self._held += len(kept.body)
-        while self._held > self._most:
-            _, oldest = self._kept.popitem(last=False)
-            self._held -= len(oldest.body)
+    def look(self, moment: Moment) -> None:
+        """Be about this moment."""
+        if moment.number != self._number:
+            self.names = [name for name in self._mentioned if view_exists(moment, name)]
+            self.committed, self.landed = moment.committed(self.names), moment.landed(self.names)
+            self._number = moment.number
 
 
 class About(msgspec.Struct):
@@ -120,8 +99,8 @@ def named_router(queries: Mapping[str, NamedQuery]) -> Router:
         serving.access.check_any(request)
         return listed
 
-    cache = Cache()
-    handlers = [_handler(query, cache) for query in queries.values()]
+    answers = Answers()
+    handlers = [_handler(query, answers) for query in queries.values()]
     return Router("/v1/queries", route_handlers=[list_queries, _unknown(sorted(queries)), *handlers], tags=["queries"])
 
 
@@ -133,7 +112,8 @@ def _unknown(names: list[str]) -> HTTPRouteHandler:
     return unknown_query
 
 
-def _handler(query: NamedQuery, cache: Cache) -> HTTPRouteHandler:
+def _handler(query: NamedQuery, answers: Answers) -> HTTPRouteHandler:
+    reads = Reads(query)
     parameters = [_documented(name, one) for name, one in query.parameters.items()]
 
     @dataclass
@@ -154,17 +134,20 @@ def _handler(query: NamedQuery, cache: Cache) -> HTTPRouteHandler:
         form = chosen(request)
         values = _values(query, request)
         moment = serving.moment
-        names = [name for name in sorted(mentioned(query.sql)) if view_exists(moment, name)]
-        _refuse_others(key, names)
-        etag = _etag(query, values, form, moment, names)
-        if etag in request.headers.get("if-none-match", ""):
+        reads.look(moment)
+        _refuse_others(key, reads.names)
+        question = repr((query.sql, sorted(values.items()), form, reads.committed))
+        wanted = request.headers.get("if-none-match", "")
+        if (etag := _etag(question, reads.landed)) in wanted:
             return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": etag})
-
-        async def compute() -> Kept:
-            return await _computed(serving, query, values, form, etag)
-
-        kept = await cache.get(etag, compute)
+        kept = await answers.get(
+            question, reads.landed, partial(_computed, serving, moment, query, values, form, question, reads.landed)
+        )
+        if kept.etag in wanted:
+            return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": kept.etag})
         headers = {"etag": kept.etag, "cache-control": "private, no-cache", STATISTICS: kept.statistics}
+        if kept.landed != reads.landed:
+            headers["age"] = str(round(kept.age))
         return Response(kept.body, media_type=MEDIA_TYPES[form], headers=headers)
 
     return answer
@@ -191,20 +174,28 @@ def _refuse_others(key: Key | None, names: list[str]) -> None:
         raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {', '.join(others)}.")
 
 
-def _etag(query: NamedQuery, values: Mapping[str, Value | None], form: Format, moment: Moment, names: list[str]) -> str:
-    said = repr((query.sql, sorted(values.items()), form, moment.state_of(names)))
-    return f'"{hashlib.sha256(said.encode()).hexdigest()[:32]}"'
+def _etag(question: str, landed: str) -> str:
+    return f'"{hashlib.sha256((question + landed).encode()).hexdigest()[:32]}"'
 
 
 async def _computed(
-    serving: Serving, query: NamedQuery, values: Mapping[str, Value | None], form: Format, etag: str
+    serving: Serving,
+    moment: Moment,
+    query: NamedQuery,
+    values: Mapping[str, Value | None],
+    form: Format,
+    question: str,
+    landed: str,
 ) -> Kept:
-    answer = await serving.readers.run(query.sql, values, rows=serving.settings.query_rows, seconds=SECONDS)
+    began = time.monotonic()
+    rows = serving.settings.query_rows
+    answer = await serving.readers.run(query.sql, values, rows=rows, seconds=SECONDS, moment=moment)
     snapshots = {name: None if one is None else str(one) for name, one in answer.snapshots.items()}
     statistics = Statistics(answer.table.num_rows, answer.truncated, answer.seconds, answer.table.nbytes, snapshots)
     columns = [Column(field.name, sql_type(field.type)) for field in answer.table.schema]
     body = await asyncio.to_thread(lambda: b"".join(render(answer.table, columns, form, statistics)))
-    return Kept(etag, body, msgspec.json.encode(statistics).decode())
+    said = msgspec.json.encode(statistics).decode()
+    return Kept(_etag(question, landed), body, said, landed, time.monotonic() - began)
 
 
 def _documented(name: str, parameter: Parameter) -> Documented:
