@@ -31,7 +31,7 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.sifting import Sifted, sift
 from lakehouse.layers.writing import Written, commit_days, recomputing
-from lakehouse.storage.commit import EPOCH, files_of, partitions_filter
+from lakehouse.storage.commit import EPOCH, Uploads, files_of, partitions_filter
 from lakehouse.storage.files import NewFile
 
 ROWS_PER_GROUP = 500_000
@@ -92,6 +92,11 @@ class _Files:
     quarantine: list[NewFile] = field(default_factory=list)
     ledgers: dict[date, Ledger] = field(default_factory=dict)
 
+    def add(self, part: "_Files") -> None:
+        self.silver += part.silver
+        self.quarantine += part.quarantine
+        self.ledgers |= part.ledgers
+
 
 def clean_days(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Cleaned:
     """Compute silver and quarantine of these event dates from bronze and commit both.
@@ -109,21 +114,28 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> C
     )
     sources = {f"bronze.{stream.name}": sequence_of(bronze), **stream.definition}
     with lake.engine.scratch() as folder:
-        files = _compute(lake, stream, days, bronze, silver, quarantine, folder)
-        ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
-        counts = {day: _ledger_counts(ledger) for day, ledger in ledgers.items()}
-        # Quarantine first: if the process dies between the two commits, no row is missing from both.
-        quarantined = commit_days(
-            lake, quarantine, files.quarantine, days, sources=sources, run_id=run_id, counts=counts
-        )
-        replaced = [day for day in days if not ledgers[day].held_back]
-        written = commit_days(lake, silver, files.silver, replaced, sources=sources, run_id=run_id, counts=counts)
+        files = _Files()
+        with Uploads(lake.connection, quarantine) as to_quarantine, Uploads(lake.connection, silver) as to_silver:
+            for part in _compute(lake, stream, days, bronze, silver, quarantine, folder):
+                to_quarantine.add(part.quarantine)
+                to_silver.add(part.silver)
+                files.add(part)
+            refused, kept = to_quarantine.result(), to_silver.result()
+    ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
+    counts = {day: _ledger_counts(ledger) for day, ledger in ledgers.items()}
+    # Quarantine first: if the process dies between the two commits, no row is missing from both.
+    quarantined = commit_days(
+        lake, quarantine, files.quarantine, refused, days, sources=sources, run_id=run_id, counts=counts
+    )
+    replaced = [day for day in days if not ledgers[day].held_back]
+    written = commit_days(lake, silver, files.silver, kept, replaced, sources=sources, run_id=run_id, counts=counts)
     return Cleaned(ledgers, written, quarantined)
 
 
 def _compute(
     lake: Lake, stream: Stream, days: Sequence[date], bronze: Table, silver: Table, quarantine: Table, folder: Path
-) -> _Files:
+) -> Iterator[_Files]:
+    """Some days at a time, in order."""
     numbers = count()
 
     def one(group: Mapping[date, Sequence[DataFile]]) -> _Files:
@@ -131,13 +143,8 @@ def _compute(
         with lake.engine.cursor() as cursor:
             return _Group(lake, cursor, stream, bronze, group).run(silver, quarantine, folder, f"g{next(numbers)}")
 
-    found = _Files()
     with ThreadPoolExecutor(min(2, lake.engine.threads), thread_name_prefix="silver") as pool:
-        for part in pool.map(one, _groups(bronze, days)):
-            found.silver += part.silver
-            found.quarantine += part.quarantine
-            found.ledgers |= part.ledgers
-    return found
+        yield from pool.map(one, _groups(bronze, days))
 
 
 def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:

@@ -85,7 +85,8 @@ def replace_days(
         one = (days[0],) if len(days) == 1 else None
         with lake.engine.scratch() as folder:
             files = copy_to_files(cursor or lake.engine.cursor(), select, table, folder, name="part", partition=one)
-            return commit_days(lake, table, files, days, column=column, sources=sources, run_id=run_id)
+            added = upload(lake.connection, table, files)
+            return commit_days(lake, table, files, added, days, column=column, sources=sources, run_id=run_id)
 
     return recomputing(attempt)
 
@@ -130,6 +131,7 @@ def commit_days(
     lake: Lake,
     table: Table,
     files: Sequence[NewFile],
+    added: Sequence[DataFile],
     days: Sequence[date],
     *,
     column: str = "dt",
@@ -137,9 +139,8 @@ def commit_days(
     run_id: str = "",
     counts: Mapping[date, Mapping[str, int]] | None = None,
 ) -> Written:
-    """Upload the files and commit them as all that these days hold; `counts` go to the ledger beside rows."""
+    """Commit the files, which are uploaded, as all that these days hold; `counts` go to the ledger beside rows."""
     touched = partitions_filter(column, days)
-    added = upload(lake.connection, table, files)
     sizes = measure(files, added)
     partitions = {str(day): {**sizes.get(day, _EMPTY), **(counts or {}).get(day, {})} for day in days}
     done = commit_files(

@@ -8,10 +8,11 @@ import functools
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlparse
 
 import pyarrow.parquet as pq
@@ -29,6 +30,7 @@ from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
 
+from lakehouse.errors import LakehouseError
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
@@ -54,24 +56,56 @@ class Committed:
     bytes: int
 
 
-def upload(connection: Connection, table: Table, files: Sequence[NewFile]) -> list[DataFile]:
-    """Put the files under the table's location and describe them as Iceberg data files."""
-    location = urlparse(table.location())
-    objects = Objects.from_connection(replace(connection, bucket=location.netloc))
-    describe = _describer(table)
+class Uploads:
+    """Files on their way under the table's location, while others are still being made; use it in a `with` block.
 
-    def one(file: NewFile) -> DataFile:
+    What has been put is deleted again when the block fails, so commit after it.
+    """
+
+    def __init__(self, connection: Connection, table: Table) -> None:
+        self._connection, self._table = connection, table
+        self._location = urlparse(table.location())
+        self._objects = Objects.from_connection(replace(connection, bucket=self._location.netloc))
+        self._describe = _describer(table)
+        self._pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload")
+        self._begun: list[Future[DataFile]] = []
+
+    def add(self, files: Iterable[NewFile]) -> None:
+        """Begin to put these; they must stay until the block's end."""
+        self._begun += [self._pool.submit(self._put, file) for file in files]
+
+    def result(self) -> list[DataFile]:
+        """The files as Iceberg data files in the order in which they were added, once all are put."""
+        return [one.result() for one in self._begun]
+
+    def __enter__(self) -> Self:
+        """Nothing is begun yet."""
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Wait for what has begun."""
+        self._pool.shutdown(cancel_futures=failed is not None)
+        if failed is not None:
+            put = [one.result() for one in self._begun if not one.cancelled() and one.exception() is None]
+            with suppress(LakehouseError):  # storage that is away keeps them, until orphans are removed
+                discard(self._connection, put)
+
+    def _put(self, file: NewFile) -> DataFile:
         folders = [
             f"{field.name}={quote(str(value))}"
-            for field, value in zip(table.spec().fields, file.partition, strict=True)
+            for field, value in zip(self._table.spec().fields, file.partition, strict=True)
         ]
-        key = "/".join([location.path.strip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
-        data_file = describe(file, f"{location.scheme}://{location.netloc}/{key}")
-        objects.put_file(key, file.path)
+        key = "/".join([self._location.path.strip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
+        data_file = self._describe(file, f"{self._location.scheme}://{self._location.netloc}/{key}")
+        self._objects.put_file(key, file.path)
         return data_file
 
-    with ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
-        return list(pool.map(one, files))
+
+def upload(connection: Connection, table: Table, files: Iterable[NewFile]) -> list[DataFile]:
+    """Put the files under the table's location and describe them as Iceberg data files."""
+    with Uploads(connection, table) as uploads:
+        uploads.add(files)
+        return uploads.result()
 
 
 def commit(

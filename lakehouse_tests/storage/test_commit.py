@@ -22,7 +22,7 @@ from pyiceberg.table.update import update_table_metadata
 from lakehouse.errors import CommitConflictError
 from lakehouse.storage import commit as committing
 from lakehouse.storage import snapshots
-from lakehouse.storage.commit import commit, discard, files_of, ledger, partitions_filter, upload
+from lakehouse.storage.commit import Uploads, commit, discard, files_of, ledger, partitions_filter, upload
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile
 from lakehouse.storage.objects import Objects
@@ -132,6 +132,16 @@ def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: P
     assert objects.head(url.path.lstrip("/")) is not None
     discard(connection, added)
     assert objects.head(url.path.lstrip("/")) is None
+
+
+def test_what_was_uploaded_for_work_that_fails_is_gone(connection: Connection, name: str, tmp_path: Path) -> None:
+    table = Tables(connection).load(name)
+    with pytest.raises(ZeroDivisionError), Uploads(connection, table) as uploads:
+        uploads.add([_file(table, tmp_path, DAY, [1])])
+        (added,) = uploads.result()
+        raise ZeroDivisionError
+    url = urlparse(added.file_path)
+    assert Objects.from_connection(replace(connection, bucket=url.netloc)).head(url.path.lstrip("/")) is None
 
 
 def test_manifests_are_merged(connection: Connection, name: str, write: Replace) -> None:
