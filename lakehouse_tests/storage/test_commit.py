@@ -136,9 +136,10 @@ def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: P
 
 def test_what_was_uploaded_for_work_that_fails_is_gone(connection: Connection, name: str, tmp_path: Path) -> None:
     table = Tables(connection).load(name)
-    with pytest.raises(ZeroDivisionError), Uploads(connection, table) as uploads:
-        uploads.add([_file(table, tmp_path, DAY, [1])])
-        (added,) = uploads.result()
+    uploads = Uploads(connection, table)
+    uploads.add([_file(table, tmp_path, DAY, [1])])
+    (added,) = uploads.result()
+    with pytest.raises(ZeroDivisionError), uploads:
         raise ZeroDivisionError
     url = urlparse(added.file_path)
     assert Objects.from_connection(replace(connection, bucket=url.netloc)).head(url.path.lstrip("/")) is None
