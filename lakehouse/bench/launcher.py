@@ -6,18 +6,14 @@ launcher alone, without a queue.
 
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import dagster as dg
-import psutil
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator.base import SubmitRunContext
@@ -28,19 +24,16 @@ from lakehouse.automation.jobs import REALTIME
 from lakehouse.automation.supervisor import (
     code_server_program,
     daemon_program,
-    end,
     free_port,
-    listens,
     warm_program,
     workspace_file,
 )
 from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
-from lakehouse.settings import Settings
 
 REACH = 0.5
 RUNS = 10
-START_SECONDS = 300.0
 RUN_SECONDS = 300.0
 
 QUEUE = "QUEUED_RUN_COORDINATOR"
@@ -56,12 +49,12 @@ def measure(runs: int = RUNS) -> Iterator[Figure]:
         os.environ.update(environment(lake.settings))  # the definitions are loaded here too
         port = free_port()
         with (
-            _running(lake.settings, code_server_program(port).words, lambda: listens(port)),
-            _running(lake.settings, warm_program().words, warm_state(lake.settings).exists) as warm,
+            running(lake.settings, code_server_program(port)),
+            running(lake.settings, warm_program(), warm_state(lake.settings).exists) as warm,
             instance(lake.settings) as history,
-            _running(
+            running(
                 lake.settings,
-                daemon_program(workspace_file(lake.settings, port)).words,
+                daemon_program(workspace_file(lake.settings, port)),
                 lambda: QUEUE in history.get_daemon_heartbeats(),
             ),
         ):
@@ -72,7 +65,7 @@ def measure(runs: int = RUNS) -> Iterator[Figure]:
                 (_run(history, port, _through_the_queue), _run(history, port, partial(_by_default, client)))
                 for _ in range(runs)
             ]
-            idle = psutil.Process(warm.pid).memory_full_info()
+            idle = warm.memory_full_info()
     warm_runs, default_runs = zip(*taken, strict=True)
     yield _figure("warm, asked to first step", [one.to_first_step for one in warm_runs], REACH)
     yield _figure("warm, of that in the queue", [one.in_queue for one in warm_runs])
@@ -130,29 +123,3 @@ def _through_the_queue(history: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def _by_default(client: DagsterGrpcClient, history: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     dg.DefaultRunLauncher.launch_run_from_grpc_client(history, run, client)
-
-
-@contextmanager
-def _running(
-    settings: Settings, words: Sequence[str], answers: Callable[[], bool]
-) -> "Iterator[subprocess.Popen[bytes]]":
-    log = settings.root / "bench.log"
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            words,
-            env={**os.environ, **environment(settings)},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                print(log.read_text(errors="replace"), file=sys.stderr)
-                raise LakehouseError(f"`{' '.join(words)}` did not start.")
-            time.sleep(0.1)
-        yield process
-    finally:
-        end(process.pid)
-        process.wait()

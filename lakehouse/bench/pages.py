@@ -1,17 +1,9 @@
 """What the Dagster page asks when somebody opens it: the queries of its 1.13, with the fields that cost something."""
 
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import psutil
-
-START_SECONDS = 300.0
 
 RUNS = """query RunsFeedRootQuery {
   runsFeedOrError(limit: 30, view: ROOTS) {
@@ -78,48 +70,6 @@ def queries() -> dict[str, str]:
     }
 
 
-@contextmanager
-def page(environment: dict[str, str]) -> Iterator[str]:
-    """The Dagster page of the lakehouse that the environment names, by its URL, while the block runs."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [
-        sys.executable,
-        "-m",
-        "dagster_webserver",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-        "-m",
-        "lakehouse.definitions",
-    ]
-    with running(words, environment):
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(url):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the Dagster page did not come up within {START_SECONDS:.0f} s")
-            time.sleep(0.2)
-        yield url
-
-
-@contextmanager
-def running(words: list[str], environment: dict[str, str]) -> Iterator[psutil.Popen]:
-    """A program and all it starts, ended with the block."""
-    process = psutil.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        family = [process, *process.children(recursive=True)] if process.is_running() else []
-        for one in family:
-            one.terminate()
-        _, left = psutil.wait_procs(family, timeout=20)
-        for one in left:
-            one.kill()
-
-
 def ask(url: str, query: str) -> tuple[float, Any]:
     """Seconds that a query takes, and its answer. Raises AssertionError when it is refused."""
     started = time.perf_counter()
@@ -128,10 +78,3 @@ def ask(url: str, query: str) -> tuple[float, Any]:
     if "errors" in answer:
         raise AssertionError(f"the Dagster page refuses {query.split()[1]}: {answer['errors'][0]['message']}")
     return taken, answer["data"]
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/server_info", timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -3,9 +3,10 @@
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 from lakehouse.automation.instance import dagster_home
@@ -17,8 +18,11 @@ MINUTES = {"realtime": 5, "serving": 10}
 THIN = ("ASSET_MATERIALIZATION", "PIPELINE_START", "PIPELINE_SUCCESS")
 """Events that runs older than `full_days` are copied with: all that is asked for of them later."""
 
-_MAP = "create temp table copies (run_id text, at text, seconds real, named text)"
-_INTO_MAP = "insert into copies values (?, ?, ?, ?)"
+COPIES_AT_ONCE = 10_000
+"""In one transaction, so that SQLite's log stays smaller than the database."""
+
+Copy = tuple[str, str, float, str]
+"""A copy's id, its time as text and in seconds, and its partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,15 @@ def write_history(settings: Settings, templates: list[Template], days: int, full
     folder = dagster_home(settings) / "history"
     for template in templates:
         for full in (False, True):
-            copies = list(_copies(template, days, full_days, full))
-            runs += len(copies)
-            events += _copy_events(folder / "event_log.db", template, copies, full)
-            _copy_runs(folder / "runs.db", template, copies)
+            copies = _copies(template, days, full_days, full)
+            while some := list(islice(copies, COPIES_AT_ONCE)):
+                runs += len(some)
+                events += _copy_events(folder / "event_log.db", template, some, full)
+                _copy_runs(folder / "runs.db", template, some)
     return Copies(runs, events)
 
 
-def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterator[tuple[str, str, float, str]]:
-    """Of each copy its id, its time as text and in seconds, and its partition."""
+def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterator[Copy]:
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     step = timedelta(minutes=MINUTES[template.job])
     edge = end - timedelta(days=min(full_days, days))
@@ -65,33 +69,46 @@ def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterat
         at += step
 
 
-def _copy_events(path: Path, template: Template, copies: list[tuple[str, str, float, str]], full: bool) -> int:
+@contextmanager
+def _opened(path: Path, copies: list[Copy]) -> Iterator[sqlite3.Connection]:
+    """A transaction on the database, with the copies as a table."""
     with closing(sqlite3.connect(path, timeout=60)) as database, database:
         database.execute("pragma synchronous = off")
-        database.execute(_MAP)
-        database.executemany(_INTO_MAP, copies)
+        database.execute("pragma cache_size = -400000")
+        database.execute("create temp table copies (run_id text, at text, seconds real, named text)")
+        database.executemany("insert into copies values (?, ?, ?, ?)", copies)
+        yield database
+
+
+def _copy_events(path: Path, template: Template, copies: list[Copy], full: bool) -> int:
+    with _opened(path, copies) as database:
         which = "" if full else f"and dagster_event_type in {THIN}"
+        database.execute(
+            f"""create temp table template as
+            select event, dagster_event_type, step_key, asset_key, partition
+            from event_logs
+            where run_id = ? {which}
+            order by id""",
+            (template.run_id,),
+        )
+        # A cross join goes through the first table in its order, and for each row through the second in its own:
+        # the copies come out in the order of time without being sorted.
         done = database.execute(
-            f"""insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
+            """insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
             select
               copies.run_id,
               replace(replace(event, ?, copies.run_id), ?, copies.named),
               dagster_event_type, copies.at, step_key, asset_key,
               case when partition is not null then copies.named end
             from copies
-            cross join event_logs
-            where event_logs.run_id = ? {which}
-            order by copies.at, event_logs.id""",
-            (template.run_id, template.partition, template.run_id),
+            cross join template""",
+            (template.run_id, template.partition),
         )
         return done.rowcount
 
 
-def _copy_runs(path: Path, template: Template, copies: list[tuple[str, str, float, str]]) -> None:
-    with closing(sqlite3.connect(path, timeout=60)) as database, database:
-        database.execute("pragma synchronous = off")
-        database.execute(_MAP)
-        database.executemany(_INTO_MAP, copies)
+def _copy_runs(path: Path, template: Template, copies: list[Copy]) -> None:
+    with _opened(path, copies) as database:
         database.execute(
             """insert into runs (
               run_id, snapshot_id, pipeline_name, mode, status, run_body, partition, partition_set,
@@ -104,8 +121,7 @@ def _copy_runs(path: Path, template: Template, copies: list[tuple[str, str, floa
               copies.at, copies.at, copies.seconds, copies.seconds + 5
             from copies
             cross join runs
-            where runs.run_id = ?
-            order by copies.at""",
+            where runs.run_id = ?""",
             (template.run_id, template.partition, template.run_id),
         )
         database.execute(

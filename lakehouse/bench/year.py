@@ -1,12 +1,17 @@
-"""`bench year`: Dagster's history after a year of 5- and 10-minute runs, as it would be unpruned, and pruned."""
+"""`bench year`: Dagster's history after a year of 5- and 10-minute runs, as it would be if nothing were pruned.
+
+Runs older than the history keeps have of their events those that are asked for later: a year of all events is ten million.
+"""
 
 import json
 import os
+import sqlite3
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,63 +22,85 @@ from lakehouse.automation.instance import dagster_home, environment, instance
 from lakehouse.automation.jobs import REALTIME, SERVING
 from lakehouse.automation.pruning import prune
 from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.supervisor import dagster_programs
 from lakehouse.bench.measuring import Figure, figure, own_lake
-from lakehouse.bench.pages import ask, page, queries, running
+from lakehouse.bench.pages import ask, queries
+from lakehouse.bench.programs import running
 from lakehouse.bench.runs import Template, write_history
 from lakehouse.ingest.landing import land
 from lakehouse.ingest.simulation import Simulator
 from lakehouse.layers.lake import Lake
+from lakehouse.settings import Settings
 
 EVENTS = 200
 PAGE_SECONDS = 2.0
 TICKS = 3
-DAEMON_SECONDS = 45.0
-PRUNED_DAYS = 30
-"""Days of runs that are pruned at most: the nightly task has one day's to prune."""
+WATCHED_SECONDS = 10.0
+PRUNED_DAYS = 5
+"""Days of runs that are pruned: the nightly task has one day's."""
 
 
-def measure(days: int, daemon_seconds: float = DAEMON_SECONDS) -> Iterator[Figure]:
-    """The figures: each is taken on an empty history, on one of so many days, and on that pruned."""
+def measure(days: int, watched_seconds: float = WATCHED_SECONDS) -> Iterator[Figure]:
+    """The figures, each taken on a new history and on one of so many days."""
     with own_lake(realtime_start=(datetime.now(UTC) - timedelta(days=days + 1)).date()) as lake:
         settings = lake.settings
-        own = {**os.environ, **environment(settings), "LAKEHOUSE_REALTIME_START": str(settings.realtime_start)}
+        # The definitions are loaded here, too.
+        os.environ.update(environment(settings) | {"LAKEHOUSE_REALTIME_START": str(settings.realtime_start)})
         runner = Runner(lake)
         templates = _execute(lake, runner)
-        yield from _states(lake, runner, own, "new history", daemon_seconds)
+        yield from _state(lake, runner, "new history", watched_seconds)
 
         started = time.monotonic()
         copies = write_history(settings, templates, days, settings.history_days)
         written = time.monotonic() - started
         yield figure("year", "written in", written, "s", days=days, runs=copies.runs, events=copies.events)
-        yield from _states(lake, runner, own, f"{days} days", daemon_seconds)
-
-        started = time.monotonic()
-        # As many as there are at most, from the oldest on, would take long: the nightly task has a day's.
-        with instance(settings) as history:
-            nightly = settings.model_copy(update={"history_days": max(settings.history_days, days - PRUNED_DAYS)})
-            done = prune(history, nightly)
-        taken = time.monotonic() - started
-        if done.runs:
-            a_day = 24 * 18 * taken / done.runs
-            yield figure("year", "pruned in", taken, "s", runs=done.runs, events=done.events, a_day=round(a_day, 2))
-            yield from _states(lake, runner, own, "pruned", daemon_seconds)
+        yield from _state(lake, runner, f"{days} days", watched_seconds)
+        yield from _prune(settings, days)
 
 
-def _states(lake: Lake, runner: Runner, own: dict[str, str], state: str, daemon_seconds: float) -> Iterator[Figure]:
-    size = sum(file.stat().st_size for file in _databases(lake))
-    yield figure("year", f"{state}: storage", size / 1e6, "MB")
+def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> Iterator[Figure]:
+    yield figure("year", f"{state}: storage", sum(file.stat().st_size for file in _databases(lake)) / 1e6, "MB")
     ticks = [_tick(lake, runner)[0] for _ in range(TICKS)]
     yield figure("year", f"{state}: realtime tick", statistics.median(ticks), "s")
-    looked = json.loads(subprocess.run([sys.executable, "-c", _LOOK], env=own, check=True, capture_output=True).stdout)
+    looked = json.loads(subprocess.run([sys.executable, "-c", _LOOK], check=True, capture_output=True).stdout)
     for sensor, seconds in looked.items():
         yield figure("year", f"{state}: sensor {sensor}", seconds, "s")
-    with page(own) as url:
+    programs = dagster_programs(lake.settings, page=True)
+    with ExitStack() as stack:
+        processes = {one.name: stack.enter_context(running(lake.settings, one)) for one in programs}
+        url = programs[-1].url()
+        assert url is not None
         for name, query in queries().items():
             ask(url, query)  # the first also loads what the page keeps in memory
             taken = [ask(url, query)[0] for _ in range(3)]
             yield figure("year", f"{state}: {name}", statistics.median(taken), "s", PAGE_SECONDS)
-    if daemon_seconds:
-        yield figure("year", f"{state}: daemon memory", _daemon(own, daemon_seconds), "MiB")
+        for name, most in _memory(processes, watched_seconds).items():
+            yield figure("year", f"{state}: memory of {name}", most, "MiB")
+
+
+def _prune(settings: Settings, days: int) -> Iterator[Figure]:
+    """The oldest days of runs, as the nightly task takes one's; what they held is used again by what comes."""
+    started = time.monotonic()
+    with instance(settings) as history:
+        oldest = settings.model_copy(update={"history_days": max(settings.history_days, days - PRUNED_DAYS)})
+        done = prune(history, oldest)
+    taken = time.monotonic() - started
+    if done.runs:
+        a_day = 24 * 18 * taken / done.runs
+        yield figure("year", "pruned in", taken, "s", runs=done.runs, events=done.events, a_day=round(a_day, 2))
+        yield figure("year", "free after pruning", _free(settings) / 1e6, "MB")
+
+
+def _free(settings: Settings) -> int:
+    """Bytes of the databases that are used again before they grow."""
+    found = 0
+    for name in ("runs.db", "event_log.db"):
+        with closing(sqlite3.connect(dagster_home(settings) / "history" / name)) as database:
+            (pages,), (size,) = (
+                database.execute(f"pragma {what}").fetchone() for what in ("freelist_count", "page_size")
+            )
+            found += pages * size
+    return found
 
 
 def _execute(lake: Lake, runner: Runner) -> list[Template]:
@@ -117,19 +144,18 @@ print(json.dumps(found))
 """
 
 
-def _daemon(own: dict[str, str], seconds: float) -> float:
-    """The most memory that the daemon and what it starts have had after so long, in MiB."""
-    words = [sys.executable, "-m", "dagster._daemon", "run", "-m", "lakehouse.definitions"]
-    most = 0.0
-    with running(words, own) as process:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            most = max(most, _memory(process))
-            time.sleep(0.5)
+def _memory(processes: dict[str, psutil.Process], seconds: float) -> dict[str, float]:
+    """The most memory that each and what it starts have had after so long, in MiB; a page that is shared counts for each."""
+    most = dict.fromkeys(processes, 0.0)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for name, process in processes.items():
+            most[name] = max(most[name], _resident(process))
+        time.sleep(0.5)
     return most
 
 
-def _memory(process: psutil.Process) -> float:
+def _resident(process: psutil.Process) -> float:
     total = 0
     for one in [process, *process.children(recursive=True)]:
         try:
