@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from lakehouse.assets.partitions import exact_days
 from lakehouse.assets.reporting import numbers, preview, snapshot_text
 from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import SOURCE_KEPT_DAYS
+from lakehouse.assets.specs import DEFINITION, SOURCE_KEPT_DAYS
 from lakehouse.engines.duckdb import describe, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.days import to_text
@@ -69,7 +69,7 @@ class LakehouseIOManager(dg.ConfigurableIOManager):
         lake = self.lake.lake
         started = time.monotonic()
         step = self._steps.pop(_step_key(context), None) or _Step(lake.engine.cursor())
-        cursor, sources = step.cursor, step.sources
+        cursor, sources = step.cursor, step.sources | (context.definition_metadata or {}).get(DEFINITION, {})
         select, days = _opened(cursor, obj, context)
         name = _table_name(context.asset_key)
         column = str((context.definition_metadata or {}).get("partition_column", "dt"))

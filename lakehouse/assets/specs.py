@@ -16,6 +16,9 @@ BATCH_SLACK = timedelta(hours=26)
 SOURCE_KEPT_DAYS = "lakehouse/source_kept_days"
 """Metadata of an asset whose source is kept for so many days: what it made of older ones is not computed again."""
 
+DEFINITION = "lakehouse/definition"
+"""Metadata of an asset that says by which version of its SQL it is computed, noted with what it makes as a source is."""
+
 Columns = Mapping[str, TableSpec]
 """The tables' specs by name."""
 
@@ -48,6 +51,7 @@ def attributes(
         "kinds": set(kinds),
         "metadata": columns_metadata(table)
         | {"contract": f"{stream.name} {stream.contract.version}"}
+        | ({DEFINITION: stream.definition_of("gold")} if layer == "gold" else {})
         | ({SOURCE_KEPT_DAYS: kept} if layer == "gold" and (kept := stream.contract.retention.silver) else {}),
     }
 

@@ -37,7 +37,7 @@ def check(sight: Sight) -> None:
         rows = sight.days(table)
         sight.report.compared(".".join(table.name()), len(compared), sum(rows.get(day, 0) for day in compared))
     behind = sight.stale(bronze, silver, compared)
-    redefined = sight.redefined(quarantine, compared) | sight.redefined(silver, compared)
+    redefined = sight.redefined(quarantine, "silver", compared) | sight.redefined(silver, "silver", compared)
     ledgers = _newest(sight)
     for group in groups({day: landed.get(day, 0) for day in compared}):
         with sight.lake.engine.cursor() as cursor:

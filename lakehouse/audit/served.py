@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
+from typing import Literal
 
 from lakehouse.audit.comparing import differences
 from lakehouse.audit.sight import Sight, groups
@@ -130,7 +131,7 @@ def _url(sight: Sight, key: str) -> str:
 
 def _compare(
     sight: Sight,
-    what: str,
+    what: Literal["alerts", "features"],
     check: str,
     days: Sequence[date],
     rows: Mapping[date, int],
@@ -141,6 +142,7 @@ def _compare(
     columns = columns_of(table)
     names = ", ".join(quote(name) for name, _ in columns)
     close = [name for name, kind in columns if kind == "double"]
+    redefined = sight.redefined(table, what, days)
     sight.report.compared(".".join(table.name()), len(days), sum(rows.get(day, 0) for day in days))
     for group in groups({day: rows.get(day, 0) for day in days}):
         with sight.lake.engine.cursor() as cursor:
@@ -148,7 +150,7 @@ def _compare(
             expected = f"select {names} from ({select(group)})"
             found = differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
         for day, difference in found.items():
-            sight.say("serving", day, check, f"{table.name()[1]}: {difference}", sight.repair(day))
+            sight.say_unlike("serving", day, check, f"{table.name()[1]}: {difference}", what, day in redefined)
 
 
 def _say_late(sight: Sight, days: set[date], check: str, what: str) -> None:

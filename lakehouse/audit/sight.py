@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 
 from lakehouse.audit.findings import Finding, Report, State
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.streams import Stream
+from lakehouse.contracts.streams import Query, Stream
 from lakehouse.ingest.landing import list_days
 from lakehouse.layers.erasures import erased_rows
 from lakehouse.layers.gold import DAILY_METRICS
@@ -109,14 +109,19 @@ class Sight:
         read = computed(derived, ".".join(source.name()), among)
         return {day for day in among if touched[day] > read.get(day, -1)}
 
-    def redefined(self, derived: Table, days: Iterable[date]) -> set[date]:
-        """Those of the days that were computed by another contract than today's."""
-        ((source, today),) = self.stream.definition.items()
+    def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
+        """Those of the days that were computed by another contract or SQL than today's."""
+        ((source, today),) = self.stream.definition_of(query).items()
         return {day for day, read in computed(derived, source, days).items() if read != today}
 
     def say(self, layer: str, partition: object, check: str, what: str, do: str, *, state: State = "wrong") -> None:
         """Note that a partition differs."""
         self.report.findings.append(Finding(self.stream.name, layer, str(partition), check, state, what, do))
+
+    def say_unlike(self, layer: str, day: date, check: str, what: str, query: Query, redefined: bool) -> None:
+        """Note that a day differs from what its SQL gives: it is still to be computed where that SQL has changed since."""
+        said = f"was computed by another {query}.sql than today's, by which {what}" if redefined else what
+        self.say(layer, day, check, said, self.repair(day), state="stale" if redefined else "wrong")
 
     def repair(self, day: object) -> str:
         """The command that computes a partition again."""

@@ -25,6 +25,7 @@ def _check_gold(sight: Sight) -> None:
     silver, gold = sight.table("silver"), sight.table("gold", "_daily")
     rows = sight.days(silver)
     days = _fresh(sight, silver, gold, GOLD, rows.keys() | sight.days(gold).keys())
+    redefined = sight.redefined(gold, "gold", days)
     columns = columns_of(gold)
     close = [name for name, kind in columns if kind == "double"]
     key = [name for name, kind in columns if kind in ("varchar", "boolean") and name != "dt"]
@@ -36,7 +37,7 @@ def _check_gold(sight: Sight) -> None:
             actual = f"select {names} from {scan_sql(gold)} where {among(group)}"
             found = differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
         for day, difference in found.items():
-            sight.say("gold", day, GOLD, f"{gold.name()[1]}: {difference}", sight.repair(day))
+            sight.say_unlike("gold", day, GOLD, f"{gold.name()[1]}: {difference}", "gold", day in redefined)
 
 
 def _check_metrics(sight: Sight) -> None:

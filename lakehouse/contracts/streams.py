@@ -43,8 +43,11 @@ class Stream:
         contract = self.contract
         fields = [replace(field, description="") for field in contract.fields]
         rules = (fields, contract.event_time, contract.history_start, contract.quality_threshold)
-        digest = hashlib.sha256(f"{rules!r}\n{self.sql('silver')}".encode()).digest()
-        return {f"definition.{self.name}": int.from_bytes(digest[:6], "big")}
+        return {f"definition.{self.name}": _number(f"{rules!r}\n{self.sql('silver')}")}
+
+    def definition_of(self, query: Query) -> dict[str, int]:
+        """The same of what one of the SQL files makes."""
+        return self.definition if query == "silver" else {f"definition.{self.name}": _number(self.sql(query))}
 
     @cached_property
     def simulate(self) -> Callable[..., Any]:
@@ -57,6 +60,10 @@ class Stream:
         spec.loader.exec_module(module)
         simulate: Callable[..., Any] = module.simulate
         return simulate
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
 def discover(further: Iterable[Path] = ()) -> dict[str, Stream]:

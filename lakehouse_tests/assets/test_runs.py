@@ -14,6 +14,7 @@ from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, REALTIME, SERVING, build_jobs
+from lakehouse.layers.provenance import computed
 from lakehouse_tests.layers.own import Own, noon, payment, span
 
 FIRST = date(2025, 3, 1)
@@ -106,6 +107,9 @@ def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
     assert "| event_id |" in made[f"silver/{own.name}"][days[1]]["preview"]
     assert own.counts("silver") == dict.fromkeys(DAYS, 40)
     assert own.stale() == []
+    ((definition, number),) = own.stream.definition_of("gold").items()
+    gold = own.lake.tables.load(f"gold.{own.name}_daily")
+    assert computed(gold, definition, DAYS) == dict.fromkeys(DAYS, number), "an audit tells edited SQL from wrong rows"
 
 
 def test_all_checks_of_a_sound_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:

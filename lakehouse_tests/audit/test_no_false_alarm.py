@@ -96,6 +96,26 @@ def test_a_day_that_the_gate_keeps_back_is_sound(make_stream: Callable[..., Own]
     assert audit(own.lake, [own.stream]).findings == []
 
 
+def test_sql_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    day = date(2016, 5, 1)
+    own.land([payment("a", noon(day), amount="20000")], noon(day))
+    own.bronze()
+    own.clean(day)
+    own.below(day)
+    for query in ("gold", "features", "alerts"):
+        file = own.stream.folder / f"{query}.sql"
+        file.write_text(f"select * from ({own.stream.sql(query)}) where false")
+    found = audit(own.lake, [own.stream]).findings
+    assert {one.state for one in found} == {"stale"}
+    said = {
+        query for one in found for query in ("gold", "features", "alerts") if f"another {query}.sql than" in one.what
+    }
+    assert said == {"gold", "features", "alerts"}
+    own.below(day)
+    assert audit(own.lake, [own.stream]).findings == []
+
+
 def test_a_contract_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=lambda text: text + "\n  - property: qualityThreshold\n    value: 0\n")
     day = date(2016, 5, 1)
