@@ -4,7 +4,7 @@ An object is `serving/lookup/{name}/{version}.parquet`; its first column is the 
 made of the sequence numbers of the tables it was computed from, so a slower run never replaces what a later one knows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from lakehouse.engines.duckdb import bind, columns_of, describe, scan_sql
 from lakehouse.layers.gold import among
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import changed, sequence_of
+from lakehouse.settings import Settings
 from lakehouse.storage import dynamodb
 from lakehouse.storage.objects import Objects
 
@@ -79,6 +80,30 @@ def refresh_customers(lake: Lake) -> Refreshed:
         {name: f"from {scan_sql(table)}" for name, table in tables.items()},
     )
     return _refresh(lake, CUSTOMERS, tuple(map(sequence_of, tables.values())), lambda *_: sql)
+
+
+def copies(settings: Settings) -> Path:
+    """The folder of a serving process's copies on this machine, `{look-up}-{version}.arrow`."""
+    return settings.root / "serving" / "lookups"
+
+
+def forget_versions(lake: Lake, name: str) -> None:
+    """Delete the versions of a look-up before the newest, and the copies of them on this machine, whoever has them open."""
+    versions = published(lake.objects, name)
+    lake.objects.delete(one.key for one in versions[:-1])
+    newest = {f"{name}-{Path(one.key).stem}" for one in versions[-1:]}
+    for path in copies(lake.settings).glob(f"{name}-*.arrow"):
+        if path.stem not in newest:
+            path.unlink(missing_ok=True)
+
+
+def keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The look-ups, each with the id, that tell of the entity whom these values of the stream's fields name."""
+    entity = _entity(stream, lake.tables.load(f"serving.{stream.name}_features"))
+    found = [(stream.name, values[entity])] if entity in values else []
+    if stream.name in CUSTOMER_STREAMS and "customer_id" in values:
+        found.append((CUSTOMERS, values["customer_id"]))
+    return found
 
 
 def has_customers(streams: Sequence[str]) -> bool:

@@ -6,8 +6,11 @@ moment ago are left alone, and where a writer was first its work stands and ours
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -35,6 +38,9 @@ OPENING = 1 << 20
 
 GROUPS_A_COMMIT = 64
 BYTES_A_COMMIT = 1 << 30
+MERGED_AT_ONCE = 4
+"""Small files take longer to ask for than to read. The engine's memory is one for all."""
+
 ATTEMPTS = 3
 
 
@@ -137,7 +143,9 @@ def _rewrite(lake: Lake, name: str, batch: Sequence[Group]) -> bool:
     """Whether the batch was committed; False when one of its partitions was replaced meanwhile."""
     table = lake.tables.load(name)
     with lake.engine.scratch() as folder:
-        files = [_merged(lake, table, group, folder, f"g{number}") for number, group in enumerate(batch)]
+        with ThreadPoolExecutor(MERGED_AT_ONCE, thread_name_prefix="compact") as pool:
+            names = (f"g{number}" for number in count())
+            files = list(pool.map(partial(_merged, lake, table, folder), batch, names))
         added = upload(lake.connection, table, files)
         sequences = {data_file: group.sequence for data_file, group in zip(added, batch, strict=True)}
         try:
@@ -148,7 +156,7 @@ def _rewrite(lake: Lake, name: str, batch: Sequence[Group]) -> bool:
     return True
 
 
-def _merged(lake: Lake, table: Table, group: Group, folder: Path, name: str) -> NewFile:
+def _merged(lake: Lake, table: Table, folder: Path, group: Group, name: str) -> NewFile:
     paths = ", ".join(literal(file.file_path) for file in group.files)
     scan = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
     with lake.engine.cursor() as cursor:

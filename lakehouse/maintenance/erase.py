@@ -26,7 +26,7 @@ from lakehouse.layers.bronze import land_days, sources, taken
 from lakehouse.layers.erasures import FOLDER, add_record
 from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import CUSTOMERS, published
+from lakehouse.layers.lookups import CUSTOMERS, forget_versions
 from lakehouse.layers.provenance import carried
 from lakehouse.layers.serving import export_dashboard, export_features
 from lakehouse.layers.writing import commit_files, recomputing
@@ -156,7 +156,7 @@ def export_again(lake: Lake, stream: Stream) -> None:
     export_dashboard(lake, stream)
     export_features(lake, stream)
     for name in (stream.name, CUSTOMERS):
-        lake.objects.delete(one.key for one in published(lake.objects, name)[:-1])
+        forget_versions(lake, name)
 
 
 def _rewrite(lake: Lake, table_name: str, whose: str) -> None:

@@ -1,4 +1,6 @@
-"""Looks for a subject in everything that is stored: every object of the bucket and every file of the stream's tables."""
+"""Looks for a subject in everything that is stored: every object of the bucket, every file of the stream's tables, and
+look-ups wherever they are copied to.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +9,8 @@ from functools import partial
 from urllib.parse import urlparse
 
 import duckdb
+import pyarrow as pa
+import pyarrow.ipc as ipc
 from pyiceberg.conversions import to_bytes
 from pyiceberg.expressions.literals import literal as iceberg_literal
 from pyiceberg.schema import Schema
@@ -18,8 +22,10 @@ from lakehouse.ingest.readers.content import Damage, plain
 from lakehouse.ingest.readers.source import Source
 from lakehouse.layers.erasures import FOLDER
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.lookups import CUSTOMERS, copies, keys
 from lakehouse.maintenance.erase import table_names
 from lakehouse.maintenance.subject import Subject
+from lakehouse.storage import dynamodb
 from lakehouse.storage.objects import ObjectInfo, Objects
 
 LONGEST = 16 << 20
@@ -44,7 +50,21 @@ def find_traces(lake: Lake, subject: Subject) -> list[str]:
         objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
         files = objects.list(location.path.strip("/"))
         found += _among(lake, objects, location.netloc, files, subject, table.schema())
-    return found
+    return [*found, *_in_look_ups(lake, subject)]
+
+
+def _in_look_ups(lake: Lake, subject: Subject) -> Iterator[str]:
+    """The copies of look-ups on this machine, and the items in DynamoDB, that tell of the subject."""
+    for name in (subject.stream.name, CUSTOMERS):
+        for path in copies(lake.settings).glob(f"{name}-*.arrow"):
+            with lake.engine.cursor() as cursor:
+                cursor.register("copied", ipc.open_file(pa.memory_map(str(path))).read_all())
+                if _matches(cursor, "copied", subject):
+                    yield str(path)
+    if table := dynamodb.open_table(lake.settings):
+        for name, id_ in keys(lake, subject.stream, subject.values):
+            if table.holds(name, id_):
+                yield f"an item of {name} in DynamoDB's table {lake.settings.dynamodb_table}"
 
 
 def _is_of(key: str, streams: set[str]) -> bool:
@@ -70,7 +90,8 @@ def _among(
         url = f"s3://{bucket}/{info.key}"
         try:
             if info.key.endswith(".parquet"):
-                found = _matches(lake, f"read_parquet({literal(url)}, hive_partitioning = false)", subject)
+                with lake.engine.cursor() as cursor:
+                    found = _matches(cursor, f"read_parquet({literal(url)}, hive_partitioning = false)", subject)
             elif info.key.endswith(".avro"):
                 found = schema is not None and _in_bounds(lake, f"read_avro({literal(url)})", subject, schema)
             else:
@@ -92,12 +113,11 @@ def _is_of_the_file(problem: duckdb.Error) -> bool:
     return isinstance(problem, duckdb.InvalidInputException) or type(problem) is duckdb.Error
 
 
-def _matches(lake: Lake, source: str, subject: Subject) -> bool:
+def _matches(cursor: duckdb.DuckDBPyConnection, source: str, subject: Subject) -> bool:
     """Whose rows a file holds is told by its columns; where it has others, by their words."""
-    with lake.engine.cursor() as cursor:
-        columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
-        where = subject.in_file(columns)
-        return where is not None and bool(cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall())
+    columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
+    where = subject.in_file(columns)
+    return where is not None and bool(cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall())
 
 
 def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> bool:

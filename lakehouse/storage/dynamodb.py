@@ -37,6 +37,10 @@ class LookUpTable:
         """Write down that the table holds this version, whole."""
         self._table.put_item(Item={KEY: MARK + name, "version": version})
 
+    def holds(self, name: str, id_: str) -> bool:
+        """Whether there is an item of this entity."""
+        return "Item" in self._table.get_item(Key={KEY: f"{name}#{id_}"}, ConsistentRead=True)
+
     def put(self, name: str, rows: pa.RecordBatchReader) -> None:
         """Write a batch's rows as items, 25 a request; what DynamoDB leaves undone is sent again."""
         with self._table.batch_writer(overwrite_by_pkeys=[KEY]) as batch:

@@ -1,18 +1,25 @@
 """A subject's rows leave every layer, and nobody else's do."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import boto3
 import pytest
 
 from lakehouse.audit.auditing import audit
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.erasures import records, subject_hash
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.lookups import copies, refresh_entities
 from lakehouse.layers.serving import export_unified
 from lakehouse.maintenance.erase import erase_rows, export_again, find, forget_history
 from lakehouse.maintenance.subject import Subject
 from lakehouse.maintenance.traces import find_traces
-from lakehouse_tests.layers.own import Own, noon, payment, threshold
+from lakehouse.serving.lookups import LookUps
+from lakehouse.settings import Settings
+from lakehouse_tests.layers.own import Own, copy_stream, noon, payment, threshold
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=2), TODAY - timedelta(days=1)]
@@ -43,13 +50,19 @@ def own(make_stream: Callable[..., Own]) -> Own:
     return own
 
 
-def _compute(own: Own) -> None:
-    own.bronze(*DAYS)
-    own.refresh_realtime(*(f"{day}-12:00" for day in DAYS))
-    own.clean(*DAYS)
-    own.below(*DAYS)
-    export_unified(own.lake, own.stream, DAYS)
+def _compute(own: Own, days: Sequence[date] = DAYS) -> None:
+    own.bronze(*days)
+    own.refresh_realtime(*(f"{day}-12:00" for day in days))
+    own.clean(*days)
+    own.below(*days)
+    export_unified(own.lake, own.stream, days)
     export_again(own.lake, own.stream)
+
+
+def _traces(own: Own, subject: Subject) -> list[str]:
+    """What is found, but of other tests' streams: no lake knows them any more."""
+    of_tests = ((one, re.search(r"/financial_\d+/", one)) for one in find_traces(own.lake, subject))
+    return [one for one, name in of_tests if name is None or name[0] == f"/{own.name}/"]
 
 
 def test_nothing_of_them_is_left_and_all_of_the_others(own: Own) -> None:
@@ -58,13 +71,13 @@ def test_nothing_of_them_is_left_and_all_of_the_others(own: Own) -> None:
     assert found.rows[f"bronze.{own.name}"] == 8
     assert found.rows[f"silver.{own.name}"] == found.rows[f"realtime.{own.name}"] // 2 == 2
     assert len(found.landing_objects) == 3
-    assert find_traces(own.lake, subject) != []
+    assert _traces(own, subject) != []
 
     erased = erase_rows(own.lake, subject)
     assert sum(erased.landing_objects.values()) == 9, "the object that nobody had taken is bronze's first"
     _compute(own)
     forget_history(own.lake, subject)
-    assert find_traces(own.lake, subject) == []
+    assert _traces(own, subject) == []
     assert sum(find(own.lake, subject).rows.values()) == 0
 
     assert own.counts("silver") == {DAYS[0]: 7, DAYS[1]: 8}
@@ -107,11 +120,77 @@ def test_broken_off_anywhere_it_can_be_run_again_and_newcomers_stay(own: Own, mo
     erase_rows(own.lake, subject)
     _compute(own)
     forget_history(own.lake, subject)
-    assert find_traces(own.lake, subject) == []
+    assert _traces(own, subject) == []
     assert audit(own.lake, [own.stream]).findings == []
     own.land([_theirs("again", DAYS[1])], noon(DAYS[1]) + timedelta(seconds=9))
     _compute(own)
     assert own.ask(f"select event_id from {{silver}} where account_id = '{WHO}'") == [("again",)]
+
+
+def test_look_ups_forget_them_on_this_machine_and_in_dynamodb(
+    own: Own, aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    more = {"home": tmp_path, "dynamodb_table": "lookups", "dynamodb_endpoint": aws, "s3_region": "us-east-1"}
+    own.lake.settings = own.lake.settings.model_copy(update=more)
+    refresh_entities(own.lake, own.stream)
+    served = LookUps(own.lake.objects, copies(own.lake.settings), own.lake.changes("lookups"))
+    served.refresh()
+    subject = Subject.parse(own.stream, [f"account_id={WHO}"])
+    held = [one for one in _traces(own, subject) if not one.startswith("s3://")]
+    (copy,) = copies(own.lake.settings).iterdir()
+    assert held == [str(copy), f"an item of {own.name} in DynamoDB's table lookups"]
+
+    erase_rows(own.lake, subject)
+    _compute(own)
+    refresh_entities(own.lake, own.stream)
+    export_again(own.lake, own.stream)
+    forget_history(own.lake, subject)
+    assert _traces(own, subject) == []
+    served.refresh()
+    index = served.get(own.name)
+    assert index is not None
+    assert index.get(WHO) is None
+    assert index.get(f"{WHO}0") is not None
+
+
+def test_it_does_the_same_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
+    own = _on_glue(aws, tmp_path)
+    day = DAYS[1]
+    own.land([_theirs("t", day, amount="20000"), payment("e", noon(day)), payment("f", noon(day))], noon(day))
+    _compute(own, [day])
+    subject = Subject.parse(own.stream, [f"account_id={WHO}"])
+    erased = erase_rows(own.lake, subject)
+    assert erased.rows[f"bronze.{own.name}"] == 1
+    _compute(own, [day])
+    forget_history(own.lake, subject)
+    assert _traces(own, subject) == []
+    assert own.ask("select event_id from {silver} order by 1") == [("e",), ("f",)]
+    assert audit(own.lake, [own.stream]).findings == []
+
+
+def _on_glue(aws: str, folder: Path) -> Own:
+    """A stream of its own on S3 and Glue, with moto in their place."""
+    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+    s3.create_bucket(Bucket="lake")
+    copy_stream(folder / "streams", "financial_on_glue", edit=threshold(0.1))
+    settings = Settings(
+        home=folder,
+        streams=(folder / "streams",),
+        storage="external",
+        s3_endpoint=aws,
+        s3_access_key_id="a",
+        s3_secret_access_key="b",
+        catalog="glue",
+        catalog_uri=aws,
+        catalog_warehouse="s3://lake/tables",
+    )
+    lake = Lake(settings)
+    stream = lake.stream("financial_on_glue")
+    lake.streams = {stream.name: stream}
+    lake.bootstrap()
+    return Own(lake, stream)
 
 
 def test_files_that_are_broken_are_searched_as_far_as_they_are_text(make_stream: Callable[..., Own]) -> None:
@@ -122,8 +201,7 @@ def test_files_that_are_broken_are_searched_as_far_as_they_are_text(make_stream:
     own.drop(b"PAR1" + b"\xff" * 300 + b"\x2c\x01\x00\x00PAR1", "footer.parquet")
     theirs = own.drop(b"PAR1 with customer-7 and no footer", "theirs.parquet")
     own.drop(b"Obj", "short.avro")
-    mine = [url for url in find_traces(own.lake, subject) if own.name in url]
-    assert mine == [f"s3://{own.lake.connection.bucket}/{theirs}"]
+    assert _traces(own, subject) == [f"s3://{own.lake.connection.bucket}/{theirs}"]
 
 
 @pytest.mark.parametrize(

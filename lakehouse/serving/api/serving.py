@@ -6,6 +6,7 @@ from typing import Any
 
 from lakehouse.ingest.http.access import Access
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.lookups import copies
 from lakehouse.serving.alert_feed import AlertFeed
 from lakehouse.serving.api.live import Live
 from lakehouse.serving.lookups import LookUps
@@ -60,7 +61,7 @@ def open_serving(settings: Settings, lake: Lake, access: Access, live: Live) -> 
     moments = Moments(lake)
     moments.start()
     workers = Workers(settings, lake.connection, moments.tail.folder)
-    lookups = LookUps(lake.objects, settings.root / "serving" / "lookups", lake.changes("lookups"))
+    lookups = LookUps(lake.objects, copies(settings), lake.changes("lookups"))
     lookups.start()
     readers = Readers(moments)
     overview, alert_feed = Overview(settings, moments), AlertFeed(moments, readers)
