@@ -1,5 +1,6 @@
 """Whatever has arrived and however far it has been computed, an audit finds nothing wrong."""
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
@@ -18,6 +19,9 @@ from lakehouse_tests.layers.test_conservation import LANDINGS, Row
 STEPS = st.lists(
     st.sampled_from(("bronze", "bronze again", "silver", "below", "realtime", "realtime again", "export")), max_size=5
 )
+EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
+"""Each takes seconds: it computes and compares every layer, again and again."""
+
 ORIGIN, APART = date(2014, 1, 1), 60
 """Examples share their tables, and lie so many days apart."""
 
@@ -35,7 +39,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @settings(
-    max_examples=6, deadline=None, derandomize=True, database=None,
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate],  # as in test_conservation
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
