@@ -61,8 +61,8 @@ def _compute(own: Own, days: Sequence[date] = DAYS) -> None:
 
 def _traces(own: Own, subject: Subject) -> list[str]:
     """What is found, but of other tests' streams: no lake knows them any more."""
-    of_tests = ((one, re.search(r"/financial_\d+/", one)) for one in find_traces(own.lake, subject))
-    return [one for one, name in of_tests if name is None or name[0] == f"/{own.name}/"]
+    of_tests = ((one, re.search(r"financial_\d+", one)) for one in find_traces(own.lake, subject))
+    return [one for one, name in of_tests if name is None or name[0] == own.name]
 
 
 def test_nothing_of_them_is_left_and_all_of_the_others(own: Own) -> None:
