@@ -158,16 +158,16 @@ def test_look_ups_forget_them_on_this_machine_and_in_dynamodb(
 def test_it_does_the_same_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
     own = _on_glue(aws, tmp_path)
     day = DAYS[1]
-    own.land([_theirs("t", day, amount="20000"), payment("e", noon(day)), payment("f", noon(day))], noon(day))
-    _compute(own, [day])
+    own.land([_theirs("t", day), payment("e", noon(day)), payment("f", noon(day))], noon(day))
+    own.bronze(day)
+    own.clean(day)
     subject = Subject.parse(own.stream, [f"account_id={WHO}"])
-    erased = erase_rows(own.lake, subject)
-    assert erased.rows[f"bronze.{own.name}"] == 1
-    _compute(own, [day])
+    assert erase_rows(own.lake, subject).rows[f"bronze.{own.name}"] == 1
+    own.clean(day)
     forget_history(own.lake, subject)
-    assert _traces(own, subject) == []
+    assert find_traces(own.lake, subject) == []
     assert own.ask("select event_id from {silver} order by 1") == [("e",), ("f",)]
-    assert audit(own.lake, [own.stream]).findings == []
+    assert audit(own.lake, [own.stream]).wrong == []
 
 
 def _on_glue(aws: str, folder: Path) -> Own:
