@@ -29,6 +29,7 @@ from lakehouse.ingest.http.hints import Hints
 from lakehouse.ingest.http.idempotency import Answers, expire
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.metrics import Metrics
+from lakehouse.ingest.http.parent import end_with_parent
 from lakehouse.ingest.http.problems import HANDLERS
 from lakehouse.ingest.kinesis import status as kinesis
 from lakehouse.ingest.landing import PATIENCE, AsyncLanding
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        end_with_parent()
         commit.warm_up()
         gc.freeze()  # what is there by now stays: going through it again and again takes time from every request
         tasks = [asyncio.create_task(log.run()), asyncio.create_task(_sweep(objects))]

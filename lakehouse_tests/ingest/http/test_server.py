@@ -86,6 +86,18 @@ def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(
     assert (after.status_code, after.content) == (202, first.content)
 
 
+def test_workers_end_with_a_server_that_was_killed_and_store_what_they_hold(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert post(running, events(7, "iot"), wait=False).status_code == 202
+    os.kill(running.pid, signal.SIGKILL)
+    _, left = psutil.wait_procs(workers, timeout=20)
+    assert left == [], "they would serve on under a port that the next server finds taken"
+    objects = Objects.from_connection(storage.connection(own))
+    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+    assert server.start(own).url == running.url
+
+
 def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError, match="lakehouse up"):
         server.run_server(Settings(home=tmp_path))
