@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -28,6 +30,7 @@ from lakehouse.automation.jobs import REFRESH, stream_keys
 from lakehouse.automation.leftovers import UNDER_WAY, is_under_way
 from lakehouse.automation.runs import Runner, raise_for
 from lakehouse.automation.supervisor import free_port
+from lakehouse.bench.maintaining import maintain
 from lakehouse.bench.sending import STREAM, Events, Sender
 from lakehouse.bench.unreliable import Weather, unreliable
 from lakehouse.contracts.streams import Stream
@@ -174,30 +177,28 @@ class FaultyLake:
 
     def count(self) -> Count:
         """Compare what was sent with what there is, and each layer with what it is made of."""
-        kept = Counter(key for (key,) in self.ask("select event_id from {silver}"))
-        refused = Counter(key for (key,) in self.ask("select json_extract_string(raw, '$.event_id') from {quarantine}"))
-        report = audit(self.calm, [self.stream])
-        found = Count(
-            lost=sorted(self.events.acknowledged - set(kept) - set(refused)),
-            twice=sorted(key for key, times in (kept + refused).items() if times > 1),
-            wrong=[str(one) for one in report.findings if not one.check.startswith("daily_metrics")],
-        )
-        valid = {key for key, good in self.events.sent.items() if good}
-        if set(kept) - valid or set(refused) - (set(self.events.sent) - valid):
-            found.wrong.append("silver or quarantine holds what it should not")
-        return found
+        return count(self.calm, self.stream, self.events, leaving_out="daily_metrics")
 
-    def ask(self, select: str) -> list[tuple[Any, ...]]:
-        """Rows of a SELECT in which {silver} and the like stand for tables."""
-        scans = {
-            layer: scan_sql(self.calm.tables.load(f"{layer}.{STREAM}"))
-            for layer in ("bronze", "silver", "quarantine")
-            if f"{{{layer}}}" in select
-        }
-        for layer, scan in scans.items():
-            select = select.replace(f"{{{layer}}}", scan)
-        with self.calm.engine.cursor() as cursor:
-            return cursor.execute(select).fetchall()
+
+def count(lake: Lake, stream: Stream, events: Events, *, leaving_out: str = " ") -> Count:
+    """Compare the events with what the lake holds, and each layer with what it is made of, but what is left out."""
+
+    def ask(select: str, table: str) -> Counter[str]:
+        with lake.engine.cursor() as cursor:
+            found = cursor.execute(f"{select} from {scan_sql(lake.tables.load(f'{table}.{stream.name}'))}").fetchall()
+        return Counter(key for (key,) in found)
+
+    kept = ask("select event_id", "silver")
+    refused = ask("select json_extract_string(raw, '$.event_id')", "quarantine")
+    found = Count(
+        lost=sorted(events.acknowledged - set(kept) - set(refused)),
+        twice=sorted(key for key, times in (kept + refused).items() if times > 1),
+        wrong=[str(one) for one in audit(lake, [stream]).findings if not one.check.startswith(leaving_out)],
+    )
+    valid = {key for key, good in events.sent.items() if good}
+    if set(kept) - valid or set(refused) - (set(events.sent) - valid):
+        found.wrong.append("silver or quarantine holds what it should not")
+    return found
 
 
 @contextmanager
@@ -272,8 +273,10 @@ def _worker(work: str, variables: Mapping[str, str], *what: Any) -> None:
     os._exit(0)
 
 
-def do(lake: Lake, stream: Stream, work: str, wanted: Sequence[date]) -> None:
-    """Bring a layer up to date, or by a Dagster run all that is below bronze."""
+def do(
+    lake: Lake, stream: Stream, work: str, wanted: Sequence[date], whose: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Bring a layer up to date, or by a Dagster run all that is below bronze; or do a task of maintenance."""
     match work:
         case "realtime":
             realtime.refresh_hours(lake, stream, _hours())
@@ -282,10 +285,14 @@ def do(lake: Lake, stream: Stream, work: str, wanted: Sequence[date]) -> None:
         case "silver":
             silver.clean_days(lake, stream, wanted)
         case "run":
-            keys = [key for key in stream_keys(stream) if key not in NOT_ALONE]
-            raise_for(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane(REFRESH, stream.name)}, keys))
+            _refresh(lake, stream, wanted)
         case _:
-            raise ValueError(work)
+            maintain(lake, stream, work, partial(_refresh, lake, stream, wanted), whose)
+
+
+def _refresh(lake: Lake, stream: Stream, wanted: Sequence[date]) -> None:
+    keys = [key for key in stream_keys(stream) if key not in NOT_ALONE]
+    raise_for(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane(REFRESH, stream.name)}, keys))
 
 
 def _alone(lake: Lake) -> Lake:

@@ -124,11 +124,16 @@ def bench_faults(
     seed: Annotated[
         int | None, typer.Option(help="Of the first round; the next has the next. By default another each time.")
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Of all that `lakehouse up` runs, and of itself; half a minute a round.")
+    ] = False,
 ) -> None:
     """Kills and a failing network, round after round: events lost and counted twice."""
     from lakehouse.bench import faults
+    from lakehouse.bench import whole as whole_lakehouse
 
-    _print(faults.measure(rounds, seed if seed is not None else int(time.time())))
+    harness = whole_lakehouse if whole else faults
+    _print(harness.measure(rounds, seed if seed is not None else int(time.time())))
 
 
 def _print(figures: "Iterable[Figure]") -> None:

@@ -1,17 +1,27 @@
 """A lakehouse whose processes are killed and whose network fails, and one that eight processes write to at once."""
 
+import json
 import os
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlparse
 
 import psutil
 import pytest
 
 from lakehouse.bench.faults import BETWEEN_COUNTS, play_and_count
 from lakehouse.bench.faulty import WORKS, FaultyLake, days, faulty_lake
+from lakehouse.bench.maintaining import TASKS
+from lakehouse.bench.sending import event
 from lakehouse.commands.processes import keep_storage
+from lakehouse.ingest.landing import land
+from lakehouse.layers import bronze
+from lakehouse.maintenance.orphans import FILES, reachable
 from lakehouse.storage import server
+from lakehouse.storage.objects import Objects
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("NIGHTLY"),
@@ -65,3 +75,47 @@ def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake
     lake.settle()
     count = lake.count()
     assert count.passed, count
+
+
+def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_again(lake: FaultyLake) -> None:
+    lake.weather.share = 0.0
+    chance = random.Random(int(time.time()))
+    old, before = datetime.now(UTC) - timedelta(days=10), set(lake.events.sent)
+    for number in range(4):  # objects to let go of, files to put together, snapshots to expire
+        keys = [key for key in lake.events.draw(chance) if key not in before]
+        lines = [json.dumps(event(key, lake.events.sent[key]) | {"event_time": old.isoformat()}) for key in keys]
+        land(lake.calm.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
+        bronze.land_days(lake.calm, lake.stream, [old.date()])
+        lake.events.acknowledged.update(keys)
+    lake.join([lake.start("settling", wanted := [old.date(), *days()])])
+    for name in lake.calm.tables.names():
+        with lake.calm.tables.load(name).transaction() as change:
+            change.set_properties({"lakehouse.snapshots-kept": "1"})
+    whose = event(keys[0], True)["account_id"]
+    theirs = {key for key in lake.events.sent if event(key, True)["account_id"] == whose}
+    for task in TASKS:
+        for again in (False, True):
+            work = lake.start(task, wanted, {"account_id": whose})
+            if not again:
+                work.join(chance.uniform(0.3, 2.0))
+                lake.kill(work)
+            lake.join([work])
+        assert work.exitcode == 0, task
+    lake.events.acknowledged -= theirs
+    lake.join([lake.start("settling", wanted)])
+    count = lake.count()
+    assert count.passed, count
+    lake.join([lake.start("orphans", wanted)])
+    assert _unnamed(lake) == set()
+
+
+def _unnamed(lake: FaultyLake) -> set[str]:
+    """Files under the tables' locations that nothing names."""
+    left = set()
+    for name in lake.calm.tables.names():
+        table = lake.calm.tables.load(name)
+        location = urlparse(table.location())
+        objects = Objects.from_connection(replace(lake.calm.connection, bucket=location.netloc))
+        there = {one.key for one in objects.list(location.path.strip("/")) if one.key.endswith(FILES)}
+        left |= there - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
+    return left

@@ -1,0 +1,45 @@
+"""Maintenance of a small lakehouse with nothing spared for its age, so that there is something to do and to break off."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.layers.lake import Lake
+from lakehouse.layers.writing import expire_old
+from lakehouse.maintenance.budget import Budget
+from lakehouse.maintenance.compaction import compact
+from lakehouse.maintenance.erase import erase_rows, export_again, forget_history
+from lakehouse.maintenance.orphans import remove_orphans
+from lakehouse.maintenance.retention import apply_retention
+from lakehouse.maintenance.subject import Subject
+
+AT_ONCE = timedelta(seconds=-5)
+"""An age that everything has: storage's clock has whole seconds."""
+
+TASKS = ("retention", "compact", "expire", "orphans", "erase")
+
+
+def maintain(lake: Lake, stream: Stream, task: str, refresh: Callable[[], None], whose: Mapping[str, str]) -> None:
+    """Do a task on every table of the stream; `whose` rows are to be erased is said by columns and their values."""
+    tables = [name for name in lake.tables.names() if stream.name in name]
+    match task:
+        case "retention":
+            list(apply_retention(lake, stream))
+        case "compact":
+            for name in tables:
+                compact(lake, name, Budget(), quiet=timedelta(0))
+        case "expire":
+            for name in tables:
+                while expire_old(lake, lake.tables.load(name), at_least=1):
+                    pass
+        case "orphans":
+            for name in tables:
+                remove_orphans(lake, name, age=AT_ONCE)
+        case "erase":
+            subject = Subject.parse(stream, [f"{column}={value}" for column, value in whose.items()])
+            erase_rows(lake, subject)
+            refresh()
+            export_again(lake, stream)
+            forget_history(lake, subject)
+        case _:
+            raise ValueError(task)
