@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,12 +112,31 @@ class Service:
             process = psutil.Process(found.pid)
             family = [process, *process.children(recursive=True)]
             process.terminate()
-            _, left = psutil.wait_procs(family, timeout=STOP_SECONDS + 5)
-            for survivor in left:
+            for survivor in survivors(family, STOP_SECONDS + 5):
                 with suppress(psutil.NoSuchProcess):
                     survivor.kill()
         self.forget(settings)
         return True
+
+
+def survivors(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until these have ended, for so long at most; those that have not. One that is dead and that nobody has buried
+    yet has ended, which psutil's own waiting sees differently.
+    """
+    deadline = time.monotonic() + seconds
+    left = [*processes]
+    while (left := [process for process in left if not _has_ended(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        process.wait(0)  # which buries a child of ours
+    except psutil.TimeoutExpired:
+        with suppress(psutil.NoSuchProcess):
+            return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
 
 
 _UNVERIFIED = ssl.create_default_context()
