@@ -55,7 +55,7 @@ async def alerts(
     return Alerts(found, since if newest is None else cursor_of(newest))
 
 
-@get("/live", summary="Alerts as they come", responses=refusals(401, 403, 404, 429))
+@get("/live", summary="Alerts as they come", media_type="text/event-stream", responses=refusals(401, 403, 404, 429))
 async def live(
     request: Request[Any, Any, Any],
     serving: Serving,

@@ -29,7 +29,7 @@ async def overview(request: Request[Any, Any, Any], serving: Serving) -> Overvie
     return (await serving.overview.latest()).only(names)
 
 
-@get("/live", summary="What flows, from now on", responses=refusals(401, 403, 429))
+@get("/live", summary="What flows, from now on", media_type="text/event-stream", responses=refusals(401, 403, 429))
 async def live(request: Request[Any, Any, Any], serving: Serving) -> ServerSentEvent:
     """Server-sent events: an `overview` every second."""
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from litestar import Request, Response, Router, get
+from litestar import HttpMethod, Request, Response, Router, route
 from litestar.datastructures import CacheControlHeader
 
 import lakehouse.serving
@@ -64,13 +64,17 @@ FILES = {path.relative_to(FOLDER).as_posix(): File.read(path) for path in sorted
 """All of them, by their path under `/static/`; nothing else can be asked for."""
 
 
-@get("/", include_in_schema=False)
+METHODS = (HttpMethod.GET, HttpMethod.HEAD)
+"""What looks whether a page is there asks for its head alone; the server leaves the body out."""
+
+
+@route("/", http_method=METHODS, include_in_schema=False)
 async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The page."""
     return FILES["index.html"].answer(request)
 
 
-@get("/static/{path:path}", include_in_schema=False)
+@route("/static/{path:path}", http_method=METHODS, include_in_schema=False)
 async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
     """A file of the page."""
     found = FILES.get(path.removeprefix("/"))

@@ -224,6 +224,8 @@ def test_what_a_browser_may_do_with_the_page_is_said_strictly(home: Home) -> Non
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    head = httpx.head(home.url)
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", answer.headers["etag"])
     script = httpx.get(f"{home.url}/static/js/app.js")
     assert script.headers["content-type"] == "text/javascript; charset=utf-8"
     again = httpx.get(f"{home.url}/static/js/app.js", headers={"if-none-match": script.headers["etag"]})

@@ -1,0 +1,69 @@
+"""What is generated from the document of the serving routes meets no failure, and no answer that is not in it.
+
+Feeds never end and are followed by hand elsewhere: they are what the document says answers with a stream of events.
+"""
+
+import os
+import warnings
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+from lakehouse.contracts.streams import discover
+from lakehouse.ingest.http.server import Running
+from lakehouse.serving.api.app import documented
+from lakehouse.serving.api.named import named_router
+from lakehouse.serving.named import read_queries
+from lakehouse_tests.ingest.http.test_schema import CHECKS
+
+EXAMPLES = 60 if os.environ.get("NIGHTLY") else 4
+STREAMS = sorted(discover())
+INGEST = ("/v1/streams", "/health", "/metrics")
+SENT_BY_HAND = {"/v1/query"}
+"""What is generated is hardly ever SQL."""
+
+
+def _operations() -> list[tuple[str, str]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Litestar, about what its next version changes
+        paths: Any = documented(named_router(read_queries())).openapi_schema.to_schema()["paths"]
+    return [
+        (method.upper(), path)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "text/event-stream" not in operation["responses"].get("200", {}).get("content", {})
+        and not path.startswith(INGEST)
+        and path not in SENT_BY_HAND
+    ]
+
+
+@pytest.fixture(scope="module")
+def document(serving: Running, running: Running) -> Any:
+    return schemathesis.openapi.from_url(f"{running.url}/schema/openapi.json")
+
+
+@pytest.mark.parametrize(("method", "path"), _operations())
+def test_every_answer_is_in_the_document(document: Any, method: str, path: str) -> None:
+    operation, answered = document[path][method], Counter[int]()
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def ask(case: Any) -> None:
+        stream = (case.path_parameters or {}).get("stream")
+        if stream and sum(map(ord, stream)) % 4:  # else hardly any would meet a stream that there is
+            case.path_parameters["stream"] = STREAMS[len(stream) % len(STREAMS)]
+        answer = case.call()
+        answered[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+
+    ask()
+    assert answered
