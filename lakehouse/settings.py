@@ -24,7 +24,7 @@ def _start_of_last_year() -> date:
 class Settings(BaseSettings):
     """The settings of one lakehouse, read from the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
         Path(".lakehouse"), description="Where state lives: storage, credentials, Dagster's history, logs."

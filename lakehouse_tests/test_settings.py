@@ -41,3 +41,10 @@ def test_external_storage_with_a_rest_catalog_needs_its_address(monkeypatch: pyt
     with pytest.raises(LakehouseError, match="LAKEHOUSE_CATALOG_URI"):
         get_settings()
     get_settings.cache_clear()
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_HOME", "")
+    monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT_MB", "")
+    assert Settings().home == Settings.model_fields["home"].default
+    assert Settings().memory_limit_mb == Settings.model_fields["memory_limit_mb"].default

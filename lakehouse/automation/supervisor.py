@@ -28,6 +28,9 @@ from lakehouse.storage.private import write_private
 STOP_SECONDS = 20.0
 RESTART_SECONDS = 2.0
 RESTART_AT_MOST = 60.0
+STEADY_SECONDS = 300.0
+"""Who ran for so long did not fail at its start: its next failure is the first again."""
+
 READY_SECONDS = 120.0
 LOG_BYTES = 32 << 20
 
@@ -111,6 +114,8 @@ class Supervisor:
         self._stop = Event()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._restarts: dict[str, int] = {}
+        self._in_a_row: dict[str, int] = {}
+        self._started_at: dict[str, float] = {}
         self._restart_at: dict[str, float] = {}
 
     def run(self) -> None:
@@ -133,6 +138,7 @@ class Supervisor:
             state_path(self._settings).unlink(missing_ok=True)
 
     def _start(self, program: Program) -> None:
+        self._started_at[program.name] = time.monotonic()
         with _log(self._settings, program.name) as log:
             self._running[program.name] = subprocess.Popen(
                 list(program.words),
@@ -160,13 +166,18 @@ class Supervisor:
                 continue
             due = self._restart_at.get(program.name)
             if due is None:
-                number = self._restarts[program.name] = self._restarts.get(program.name, 0) + 1
-                wait = min(RESTART_SECONDS * 2 ** (number - 1), RESTART_AT_MOST)
-                self._restart_at[program.name] = time.monotonic() + wait
+                self._restarts[program.name] = self._restarts.get(program.name, 0) + 1
+                self._restart_at[program.name] = time.monotonic() + self._pause(program.name)
             elif time.monotonic() >= due:
                 del self._restart_at[program.name]
                 self._start(program)
                 self._write(ready=True)
+
+    def _pause(self, name: str) -> float:
+        """How long to wait before a program that has ended starts again: the longer, the more often it ended at once."""
+        lasted = time.monotonic() - self._started_at[name]
+        in_a_row = self._in_a_row[name] = 1 if lasted > STEADY_SECONDS else self._in_a_row.get(name, 0) + 1
+        return min(RESTART_SECONDS * 2.0 ** (in_a_row - 1), RESTART_AT_MOST)
 
     def _end(self) -> None:
         # In reverse: whoever asks for work goes before whoever does it.

@@ -98,13 +98,15 @@ def _say(found: list[dict[str, Any]], seconds: float, home: str, as_json: bool) 
     if as_json:
         print_json({"seconds": round(seconds, 3), "home": home, "streams": found})
         return
-    columns = [name for name in found[0] if name != "conserved"]
-    print_table(
-        "What each layer holds, in rows", columns, [[row[name] for name in columns] for row in found], columns[1:]
+    # A column a stream, for a terminal of 80 columns has no room for all that is counted.
+    streams = [row["stream"] for row in found]
+    counted = [name for name in found[0] if name not in ("stream", "conserved")]
+    print_table("Rows", ["", *streams], [[name, *(row[name] for row in found)] for name in counted], streams)
+    console.print(
+        "bronze = silver + quarantine + duplicates: every landed line is accounted for, once.", soft_wrap=True
     )
-    console.print("bronze = silver + quarantine + duplicates: every landed line is accounted for, once.")
     console.print(f"Done in {seconds:.1f} s; all of it is under {home}. Next:")
-    console.print('  lakehouse query "select * from gold.financial_daily order by amount desc limit 5"')
+    console.print('  lakehouse query "select * from gold.financial_daily order by amount desc limit 5"', soft_wrap=True)
     console.print('  lakehouse query "select reasons, raw from quarantine.iot limit 5"')
     console.print("  lakehouse up         the Dagster page, schedules and sensors")
     console.print("  lakehouse load retail FILE.csv        your own files")
