@@ -6,6 +6,7 @@ hand-over, only on its order: first a table is read that holds the object, then 
 """
 
 import logging
+import os
 import shutil
 import time
 from collections import defaultdict
@@ -17,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import duckdb
+import psutil
 import pyarrow as pa
 from pyiceberg.table import Table
 
@@ -113,9 +115,7 @@ class Tail:
     def __init__(self, lake: Lake, *, most_bytes: int) -> None:
         self._lake = lake
         self._most = most_bytes
-        self._folder = lake.settings.root / "serving" / "tail"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        self._folder = _own_folder(lake.settings.root / "serving" / "tail")
         self._engine = DuckDB(lake.connection, memory_limit_mb=256, threads=1, scratch=lake.settings.root / "scratch")
         self._fresh = {name: Fresh() for name in lake.streams}
         self._retired: list[tuple[float, Path]] = []
@@ -325,6 +325,17 @@ class Tail:
 def _size(segment: Segment) -> int:
     """How often MERGE_FROM small files had to be merged to get one of about this size."""
     return int(log_of(max(segment.rows / SMALL_ROWS, 1), MERGE_FROM))
+
+
+def _own_folder(among: Path) -> Path:
+    """A new folder of this process, `{pid}-…`; those of dead processes go."""
+    for folder in among.glob("*"):
+        pid = folder.name.partition("-")[0]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            shutil.rmtree(folder, ignore_errors=True)
+    own = among / f"{os.getpid()}-{uuid4().hex[:8]}"
+    own.mkdir(parents=True)
+    return own
 
 
 def _scan(segments: Sequence[Segment]) -> str:
