@@ -139,7 +139,7 @@ def test_look_ups_forget_them_on_this_machine_and_in_dynamodb(
     served.refresh()
     subject = Subject.parse(own.stream, [f"account_id={WHO}"])
     held = [one for one in _traces(own, subject) if not one.startswith("s3://")]
-    (copy,) = copies(own.lake.settings).iterdir()
+    (copy,) = copies(own.lake.settings).glob(f"{own.name}-*")
     assert held == [str(copy), f"an item of {own.name} in DynamoDB's table lookups"]
 
     erase_rows(own.lake, subject)

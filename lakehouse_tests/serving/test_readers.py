@@ -35,8 +35,10 @@ def readers(moments: Moments) -> Iterator[Readers]:
 
 
 def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: Readers) -> None:
-    by_place = asyncio.run(readers.run("select count(*) + ? as n from silver.iot", [1]))
-    by_name = asyncio.run(readers.run("select count(*) + $more as n from serving.unified_iot", {"more": 2}))
+    by_place = asyncio.run(readers.run("select count(*) + ? as n from silver.iot where dt < date '2000-01-01'", [1]))
+    by_name = asyncio.run(
+        readers.run("select count(*) + $more as n from serving.unified_iot where dt < date '2000-01-01'", {"more": 2})
+    )
     assert (by_place.table.to_pylist(), by_name.table.to_pylist()) == ([{"n": 1}], [{"n": 2}])
     assert by_place.snapshots == {"silver.iot": None}
     assert not by_place.truncated

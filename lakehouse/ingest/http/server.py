@@ -23,6 +23,9 @@ from lakehouse.storage import server as storage
 __all__ = ["Running", "answers", "environment", "run_server", "running", "start", "stop"]
 
 PORTS_TRIED = 50
+CONNECTIONS = 16_384
+"""That a worker keeps open at once; what they send is bounded apart."""
+
 HEADER_SECONDS = 10
 """In which a client has to send a request's headers."""
 
@@ -66,6 +69,8 @@ def _granian(settings: Settings, port: int) -> MPServer:
         loop=Loops.uvloop if sys.platform != "win32" else Loops.auto,
         http=HTTPModes.auto,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
+        # By default a worker with 512 connections takes no more, be they silent, and whoever comes to it waits for them.
+        backpressure=CONNECTIONS,
         websockets=False,
         respawn_failed_workers=True,
         respawn_interval=0.2,
