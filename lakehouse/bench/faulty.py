@@ -76,13 +76,14 @@ class Count:
 class FaultyLake:
     """A lakehouse of one stream whose processes reach storage through an unreliable network."""
 
-    def __init__(self, home: Path, weather: Weather, connection: Connection, faulty: Mapping[str, str]) -> None:
-        self.home, self.weather = home, weather
-        self.embedded = Settings(home=home, storage="embedded")
-        self.variables = {**faulty, "LAKEHOUSE_HOME": str(home), "DAGSTER_HOME": str(dagster_home(self.embedded))}
+    def __init__(self, place: "Place") -> None:
+        self.home, self.weather = place.home, place.weather
+        self.embedded = Settings(home=self.home, storage="embedded")
+        homes = {"LAKEHOUSE_HOME": str(self.home), "DAGSTER_HOME": str(dagster_home(self.embedded))}
+        self.variables = {**place.variables, **homes}
         with environment(self.variables):
             self.settings = Settings()
-        self.calm = _alone(Lake(self.embedded, connection))
+        self.calm = _alone(Lake(self.embedded, place.connection))
         self.stream = self.calm.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
@@ -204,15 +205,8 @@ def count(lake: Lake, stream: Stream, events: Events, *, leaving_out: str = " ")
 @contextmanager
 def faulty_lake(seed: int) -> Iterator[FaultyLake]:
     """A lakehouse in a temporary folder, its storage behind an unreliable network that is good to begin with."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="lakehouse-faults-", ignore_cleanup_errors=True)
-        )
-        embedded = Settings(home=Path(folder), storage="embedded")
-        reached = storage.start(embedded)
-        stack.callback(storage.stop, embedded)
-        weather = Weather()
-        lake = FaultyLake(Path(folder), weather, reached, stack.enter_context(reachable(reached, weather, seed)))
+    with faulty_storage(seed) as place, ExitStack() as stack:
+        lake = FaultyLake(place)
         lake.calm.tables.ensure(table_specs([lake.stream]))
         stack.callback(lake.calm.engine.close)
         stack.callback(http.stop, lake.settings)
@@ -220,8 +214,33 @@ def faulty_lake(seed: int) -> Iterator[FaultyLake]:
         yield lake
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A home whose storage runs, behind an unreliable network."""
+
+    home: Path
+    connection: Connection
+    """Past the network."""
+    weather: Weather
+    variables: Mapping[str, str]
+    """Of a process that reaches this storage through the network."""
+
+
 @contextmanager
-def reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dict[str, str]]:
+def faulty_storage(seed: int) -> Iterator[Place]:
+    """Storage in a temporary folder, behind a network that is good to begin with."""
+    with tempfile.TemporaryDirectory(prefix="lakehouse-faults-", ignore_cleanup_errors=True) as folder:
+        embedded, weather = Settings(home=Path(folder), storage="embedded"), Weather()
+        reached = storage.start(embedded)
+        try:
+            with _reachable(reached, weather, seed) as variables:
+                yield Place(Path(folder), reached, weather, variables)
+        finally:
+            storage.stop(embedded)
+
+
+@contextmanager
+def _reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dict[str, str]]:
     """The variables of a process that reaches this storage through such weather."""
     endpoint, catalog = urlparse(str(reached.endpoint)), urlparse(reached.catalog["uri"])
     with (

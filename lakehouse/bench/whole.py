@@ -9,28 +9,24 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
 import psutil
 
 from lakehouse.automation import supervisor
 from lakehouse.automation.runs import Runner, raise_for
 from lakehouse.bench.faults import MIXED
-from lakehouse.bench.faulty import PATIENCE, Count, count, days, environment, http_workers, reachable
+from lakehouse.bench.faulty import PATIENCE, Count, Place, count, days, environment, faulty_storage, http_workers
 from lakehouse.bench.measuring import Figure, figure
 from lakehouse.bench.sending import STREAM, Events, Sender, event
-from lakehouse.bench.unreliable import Weather
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http import server as http
 from lakehouse.layers.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.storage import server as storage
-from lakehouse.storage.connection import Connection
 
 KINDS = (
     "http worker", "http", "serving", "code-server", "warm-runs", "daemon", "run", "storage", "supervisor", "everything",
@@ -52,17 +48,17 @@ LOOK_SECONDS = 3.0
 class Whole:
     """A lakehouse that `lakehouse up` runs, its storage started apart and reached through the weather."""
 
-    def __init__(self, home: Path, connection: Connection, weather: Weather, faulty: Mapping[str, str]) -> None:
-        self.weather = weather
-        self.embedded = Settings(home=home, storage="embedded")
-        self.variables = {**faulty, "LAKEHOUSE_HOME": str(home), "LAKEHOUSE_QUERY_WORKERS": "1"}
+    def __init__(self, place: Place) -> None:
+        self.weather = place.weather
+        self.embedded = Settings(home=place.home, storage="embedded")
+        self.variables = {**place.variables, "LAKEHOUSE_HOME": str(place.home), "LAKEHOUSE_QUERY_WORKERS": "1"}
         with environment(self.variables):
             self.settings = Settings()
-        self.calm = Lake(self.embedded, connection)
+        self.calm = Lake(self.embedded, place.connection)
         self.stream = self.calm.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
-        self._log = home / "logs" / "up.log"
+        self._log = place.home / "logs" / "up.log"
 
     def up(self) -> None:
         """`lakehouse up`, until it says that all runs. Raises AssertionError when it never does."""
@@ -188,15 +184,8 @@ class Whole:
 @contextmanager
 def whole_lake(seed: int) -> Iterator[Whole]:
     """A whole lakehouse in a temporary folder, up, with a good network."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="lakehouse-faults-", ignore_cleanup_errors=True)
-        )
-        embedded = Settings(home=Path(folder), storage="embedded")
-        reached = storage.start(embedded)
-        stack.callback(storage.stop, embedded)
-        weather = Weather()
-        whole = Whole(Path(folder), reached, weather, stack.enter_context(reachable(reached, weather, seed)))
+    with faulty_storage(seed) as place, ExitStack() as stack:
+        whole = Whole(place)
         stack.callback(whole.calm.engine.close)
         stack.callback(supervisor.stop, whole.settings)
         whole.up()

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import pytest
 
 from lakehouse.ingest.landing import land
@@ -12,7 +11,7 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.refreshing import days_to_refresh
 from lakehouse.layers.silver import clean_days
 from lakehouse.serving.query import run_query
-from lakehouse.settings import Settings
+from lakehouse_tests.storage.amazon import s3_and_glue
 
 EVENT = (
     '{{"event_id": "{id}", "event_time": "2026-01-02T03:04:05Z", "account_id": "a", "amount": {amount},'
@@ -22,19 +21,7 @@ EVENT = (
 
 @pytest.fixture
 def glue_lake(aws: str, tmp_path: Path) -> Lake:
-    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    s3.create_bucket(Bucket="lake")
-    settings = Settings(
-        home=tmp_path,
-        storage="external",
-        s3_endpoint=aws,
-        s3_access_key_id="a",
-        s3_secret_access_key="b",
-        catalog="glue",
-        catalog_uri=aws,
-        catalog_warehouse="s3://lake/tables",
-    )
-    return Lake(settings)
+    return Lake(s3_and_glue(aws, tmp_path))
 
 
 def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:

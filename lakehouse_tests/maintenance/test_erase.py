@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 
 from lakehouse.audit.auditing import audit
@@ -18,8 +17,8 @@ from lakehouse.maintenance.erase import erase_rows, export_again, find, forget_h
 from lakehouse.maintenance.subject import Subject
 from lakehouse.maintenance.traces import find_traces
 from lakehouse.serving.lookups import LookUps
-from lakehouse.settings import Settings
 from lakehouse_tests.layers.own import Own, copy_stream, noon, payment, threshold
+from lakehouse_tests.storage.amazon import s3_and_glue
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=2), TODAY - timedelta(days=1)]
@@ -172,21 +171,8 @@ def test_it_does_the_same_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
 
 def _on_glue(aws: str, folder: Path) -> Own:
     """A stream of its own on S3 and Glue, with moto in their place."""
-    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    s3.create_bucket(Bucket="lake")
     copy_stream(folder / "streams", "financial_on_glue", edit=threshold(0.1))
-    settings = Settings(
-        home=folder,
-        streams=(folder / "streams",),
-        storage="external",
-        s3_endpoint=aws,
-        s3_access_key_id="a",
-        s3_secret_access_key="b",
-        catalog="glue",
-        catalog_uri=aws,
-        catalog_warehouse="s3://lake/tables",
-    )
-    lake = Lake(settings)
+    lake = Lake(s3_and_glue(aws, folder, streams=(folder / "streams",)))
     stream = lake.stream("financial_on_glue")
     lake.streams = {stream.name: stream}
     lake.bootstrap()

@@ -2,27 +2,15 @@
 
 from pathlib import Path
 
-import boto3
 from pyiceberg.catalog import load_catalog
 
-from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.objects import Objects
+from lakehouse_tests.storage.amazon import s3_and_glue
 
 
 def test_s3_and_glue_are_reached_by_settings_alone(aws: str, tmp_path: Path) -> None:
-    s3 = boto3.client("s3", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
-    s3.create_bucket(Bucket="lake")
-    settings = Settings(
-        home=tmp_path,
-        storage="external",
-        s3_endpoint=aws,
-        s3_access_key_id="a",
-        s3_secret_access_key="b",
-        catalog="glue",
-        catalog_uri=aws,
-        catalog_warehouse="s3://lake/tables",
-    )
+    settings = s3_and_glue(aws, tmp_path)
     connection = server.connection(settings)
     assert connection.catalog_uri == aws
     objects = Objects.from_connection(connection)
