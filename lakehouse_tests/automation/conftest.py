@@ -1,4 +1,4 @@
-"""A PostgreSQL server of Debian's own, for as long as a test of it runs."""
+"""An event history of a test's own, and a PostgreSQL server of Debian's for as long as a test of it runs."""
 
 import os
 import pwd
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lakehouse.automation.history import EventHistory
 
 
 def _program(name: str) -> str | None:
@@ -63,3 +65,10 @@ def _await(port: int) -> None:
                 return
         time.sleep(0.1)
     raise TimeoutError("PostgreSQL did not come up within 30 s")
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[EventHistory]:
+    history = EventHistory(str(tmp_path / "history"))
+    yield history
+    history.dispose()

@@ -1,12 +1,6 @@
 """The event history answers as Dagster's own storage does, whoever writes to it and however they end."""
 
-import multiprocessing
-import signal
 import sqlite3
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +14,6 @@ from dagster import (
     AssetMaterialization,
     AssetObservation,
     AssetRecordsFilter,
-    DagsterEvent,
     DagsterEventType,
     DagsterInstance,
     DailyPartitionsDefinition,
@@ -35,7 +28,6 @@ from dagster import (
     run_status_sensor,
 )
 from dagster import DagsterRunStatus as Status
-from dagster._core.events import StepMaterializationData
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, SqlEventLogStorage, SqliteEventLogStorage
 
 from lakehouse.automation.history import EventHistory
@@ -87,16 +79,6 @@ def events_of_some_runs(opened: DagsterInstance) -> list[EventLogEntry]:
     return [record.event_log_entry for record in sorted(records, key=lambda record: record.storage_id)]
 
 
-def materialization(run_id: str, number: int) -> EventLogEntry:
-    data = StepMaterializationData(AssetMaterialization(["silver", run_id], partition=str(number)))
-    event = DagsterEvent(DagsterEventType.ASSET_MATERIALIZATION.value, "job", event_specific_data=data)
-    return EventLogEntry(None, "debug", "", run_id, time.time(), dagster_event=event)  # type: ignore[no-untyped-call]
-
-
-def partition(event: EventLogEntry) -> str | None:
-    return event.get_dagster_event().partition
-
-
 def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Everything in a database but the times at which rows were made, and the ids nothing refers to."""
     connection = sqlite3.connect(base_dir / "event_log.db")
@@ -117,13 +99,6 @@ def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
 def lake(tmp_path: Path) -> Iterator[DagsterInstance]:
     with instance(Settings(home=tmp_path / "lake")) as opened:
         yield opened
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[EventHistory]:
-    history = EventHistory(str(tmp_path / "history"))
-    yield history
-    history.dispose()
 
 
 def test_the_instance_keeps_its_history_here(lake: DagsterInstance) -> None:
@@ -276,81 +251,6 @@ def test_a_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
     assert seen == expected
 
 
-def test_nothing_of_a_batch_is_stored_when_a_part_of_it_fails(history: EventHistory) -> None:
-    history.store_event(materialization("run", 0))
-    wrong = materialization("run", 2)._replace(timestamp="yesterday")  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        history.store_event_batch([materialization("run", 1), wrong])
-    assert history.get_materialized_partitions(AssetKey(["silver", "run"])) == {"0"}
-    history.store_event(materialization("run", 3))
-    assert history.get_materialized_partitions(AssetKey(["silver", "run"])) == {"0", "3"}
-
-
-def writer(base_dir: Path, *works: tuple[str, int, int]) -> "subprocess.Popen[str]":
-    """A process that for each work (run, size, batches) stores so many batches of events, and says after each how many it
-    has stored; several works are done at once, each by a child.
-    """
-    words = [f"{run_id} {size} {batches}" for run_id, size, batches in works]
-    return subprocess.Popen([sys.executable, __file__, str(base_dir), *words], stdout=subprocess.PIPE, text=True)
-
-
-def test_four_processes_make_the_database_and_write_to_it_at_once(tmp_path: Path) -> None:
-    process = writer(tmp_path, *((f"run{number}", 1 + 9 * (number % 2), 100) for number in range(4)))
-    assert process.communicate(timeout=120)
-    assert process.returncode == 0, "each of the four ended well"
-
-    history = EventHistory(str(tmp_path))
-    ids = []
-    for number in range(4):
-        run = f"run{number}"
-        expected = [str(n) for n in range(100 * (1 + 9 * (number % 2)))]
-        records = history.get_records_for_run(run).records
-        key = AssetKey(["silver", run])
-        latest = history.get_latest_materialization_events([key])[key]
-        assert [partition(record.event_log_entry) for record in records] == expected
-        assert history.get_materialized_partitions(key) == set(expected)
-        assert latest is not None
-        assert partition(latest) == expected[-1]
-        ids += [record.storage_id for record in records]
-    assert sorted(ids) == list(range(1, 2201))
-    history.dispose()
-
-
-def test_a_killed_writer_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> None:
-    process = writer(tmp_path, ("run", 10, 100_000))
-    assert process.stdout is not None
-    told = 0
-    for line in process.stdout:
-        told = int(line)
-        if told >= 300:
-            process.send_signal(signal.SIGKILL)
-            break
-    told = max([told, *(int(line) for line in process.stdout if line.endswith("\n"))])
-    process.stdout.close()
-    assert process.wait(timeout=30) == -signal.SIGKILL
-
-    history = EventHistory(str(tmp_path))
-    kept = len(history.get_records_for_run("run").records)
-    assert kept % 10 == 0
-    assert told <= kept <= told + 10
-    assert len(history.get_materialized_partitions(AssetKey(["silver", "run"]))) == kept
-    history.store_event(materialization("after", 0))
-    assert len(history.get_records_for_run("after").records) == 1
-    with history.index_connection() as connection:  # type: ignore[no-untyped-call]
-        assert connection.exec_driver_sql("pragma integrity_check").scalar() == "ok"
-    history.dispose()
-
-
-def test_a_creator_killed_half_way_leaves_nothing_in_the_way(tmp_path: Path) -> None:
-    (tmp_path / "event_log.draft").write_bytes(b"half of a database")
-    (tmp_path / "event_log.draft-wal").write_bytes(b"half of a log")
-    history = EventHistory(str(tmp_path))
-    history.store_event(materialization("run", 0))
-    assert len(history.get_records_for_run("run").records) == 1
-    history.dispose()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["event_log.db", "event_log.db.lock"]
-
-
 def test_its_schema_is_the_one_this_dagster_wants(history: EventHistory, tmp_path: Path) -> None:
     found, wanted = history.alembic_version()
     assert found == wanted is not None
@@ -358,65 +258,3 @@ def test_its_schema_is_the_one_this_dagster_wants(history: EventHistory, tmp_pat
     default = SqliteEventLogStorage(str(tmp_path / "default"))
     assert default.alembic_version() == (found, wanted)
     default.dispose()
-
-
-def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(history: EventHistory, tmp_path: Path) -> None:
-    history.store_event(materialization("run", -1))
-    cursor = history.get_records_for_run("run").cursor
-    history.store_event(materialization("run", -2))
-    seen: list[str | None] = []
-    complete = threading.Event()
-
-    def see(event: EventLogEntry, _cursor: str) -> None:
-        seen.append(partition(event))
-        if len(seen) == 31:
-            complete.set()
-
-    history.watch("run", cursor, see)
-    assert writer(tmp_path / "history", ("run", 1, 30)).communicate(timeout=60)
-    assert complete.wait(10)
-    history.end_watch("run", see)
-    history.store_event(materialization("run", -3))
-    assert seen == ["-2", *(str(number) for number in range(30))]
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the danger is what is tested
-def test_a_forked_process_writes_beside_its_parent(history: EventHistory) -> None:
-    history.store_event(materialization("parent", 0))
-    child = multiprocessing.get_context("fork").Process(
-        target=lambda: history.store_event_batch([materialization("child", number) for number in range(20)])
-    )
-    child.start()
-    history.store_event(materialization("parent", 1))
-    child.join(30)
-    history.store_event(materialization("parent", 2))
-    assert child.exitcode == 0
-    assert [len(history.get_records_for_run(run).records) for run in ("parent", "child")] == [3, 20]
-
-
-def write(base_dir: str, run_id: str, size: int, batches: int) -> None:
-    history = EventHistory(base_dir)
-    for start in range(0, batches * size, size):
-        history.store_event_batch([materialization(run_id, n) for n in range(start, start + size)])
-        sys.stdout.write(f"{start + size}\n")
-        sys.stdout.flush()
-    history.dispose()
-
-
-def main(base_dir: str, *works: str) -> None:
-    """What `writer` starts. Its children are forked before anything is opened: importing all of it four times takes long."""
-    parsed = [(run_id, int(size), int(batches)) for run_id, size, batches in map(str.split, works)]
-    if len(parsed) == 1:
-        write(base_dir, *parsed[0])
-        return
-    forked = multiprocessing.get_context("fork")
-    children = [forked.Process(target=write, args=(base_dir, *work)) for work in parsed]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-    sys.exit(sum(child.exitcode != 0 for child in children))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

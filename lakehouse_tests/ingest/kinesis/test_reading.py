@@ -4,81 +4,24 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Event, Thread
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
-from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.errors import LakehouseError
 from lakehouse.ingest.kinesis import reading as module
 from lakehouse.ingest.kinesis import shards as shards_module
 from lakehouse.ingest.kinesis.claims import Claim, Claims
 from lakehouse.ingest.kinesis.reading import Reading, refuse_unknown
 from lakehouse.ingest.kinesis.shards import StreamReader
 from lakehouse.ingest.landing import list_day
-from lakehouse.ingest.names import hour_of
-from lakehouse.ingest.readers.formats import is_by_line
 from lakehouse.storage.objects import Objects
+from lakehouse_tests.ingest.kinesis.dying import Crash, Dying, turns
 from lakehouse_tests.ingest.kinesis.fake import FakeKinesis
-
-_names = count()
-
-
-class Crash(BaseException):
-    """The end of the process, wherever it is."""
-
-
-@pytest.fixture
-def stream() -> str:
-    return f"kinesis{next(_names)}"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
-    monkeypatch.setattr(module, "BACK_OFF", 0.002)
-
-
-def read(objects: Objects, stream: str, kinesis: FakeKinesis) -> list[StreamReader]:
-    """Read all there is, as a new process does."""
-    readers = [StreamReader(kinesis, objects, stream, "s")]
-    Reading(readers, 0.005).run(Event(), once=True)
-    return readers
-
-
-def landed(objects: Objects, stream: str) -> list[bytes]:
-    """Every line that has landed, by arrival."""
-    today = datetime.now(UTC).date()
-    found = [*list_day(objects, stream, today - timedelta(days=1)), *list_day(objects, stream, today)]
-    lines = []
-    for one in sorted(found, key=lambda one: one.arrived_at):
-        assert is_by_line(one.key)
-        assert hour_of(one.key) == one.arrived_at.replace(minute=0, second=0, microsecond=0)
-        content = objects.get(one.key)
-        if one.key.endswith(".zst"):
-            content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
-        lines += content.splitlines()
-    return lines
-
-
-def event(key: str, number: int, size: int = 0) -> bytes:
-    return json.dumps({"key": key, "number": number, "pad": "x" * size}).encode()
-
-
-def numbers(lines: Iterable[bytes]) -> dict[str, list[int]]:
-    """The numbers of each partition key's events, in their order."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for line in lines:
-        one = json.loads(line)
-        found[one["key"]].append(one["number"])
-    return dict(found)
+from lakehouse_tests.ingest.kinesis.landings import event, landed, numbers, read
 
 
 def test_all_shards_are_read_from_their_oldest_record_and_then_go_on(objects: Objects, stream: str) -> None:
@@ -204,135 +147,6 @@ def test_a_shard_that_has_expired_is_let_go(objects: Objects, stream: str) -> No
     assert numbers(landed(objects, stream)) == {"k": [0]}
 
 
-class Dying(Objects):
-    """A bucket whose client dies at the call that it is told, before the server has it or after."""
-
-    at = -1
-    after = False
-    ends: type[BaseException] = Crash
-    calls = 0
-
-    def _maybe(self, action: Callable[[], Any]) -> Any:
-        self.calls += 1
-        if self.calls == self.at:
-            if self.after:
-                action()
-            raise self.ends("the line is cut")
-        return action()
-
-    def put(self, *words: Any, **more: Any) -> bool:
-        return bool(self._maybe(lambda: Objects.put(self, *words, **more)))
-
-    def get(self, key: str) -> bytes:
-        return bytes(self._maybe(lambda: Objects.get(self, key)))
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 7))
-def test_a_crash_at_any_write_loses_and_repeats_nothing(objects: Objects, stream: str, at: int, after: bool) -> None:
-    kinesis = FakeKinesis(2, limit=3)
-    for i in range(12):
-        kinesis.put(f"k{i}", event("k", i))
-    dying = Dying(objects._store, objects._connection)
-    dying.at, dying.after = at, after
-    reader = StreamReader(kinesis, dying, stream, "s")
-    with pytest.raises(Crash):
-        _turns(reader, 20)
-    [found] = read(objects, stream, kinesis)
-    assert sorted(json.loads(line)["number"] for line in landed(objects, stream)) == list(range(12))
-    assert all(shard.claim is None or shard.marked for shard in found.shards.values())
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, 5))
-def test_storage_that_fails_for_a_moment_loses_and_repeats_nothing(
-    objects: Objects, stream: str, at: int, after: bool
-) -> None:
-    kinesis = FakeKinesis(1, limit=3)
-    for i in range(12):
-        kinesis.put("k", event("k", i))
-    dying = Dying(objects._store, objects._connection)
-    dying.at, dying.after, dying.ends = at, after, StorageUnavailableError
-    read(dying, stream, kinesis)
-    assert dying.calls > at
-    assert numbers(landed(objects, stream)) == {"k": list(range(12))}
-
-
-def _turns(reader: StreamReader, rounds: int) -> None:
-    if not reader.is_open:
-        reader.open()
-    for _ in range(rounds):
-        for shard in list(reader.readable()):
-            reader.turn(shard)
-        if reader.is_stale:
-            reader.list_shards()
-
-
-ACTIONS = st.one_of(
-    st.tuples(st.just("put"), st.integers(1, 12)),
-    st.tuples(st.just("turns"), st.integers(1, 3)),
-    st.tuples(st.just("crash"), st.integers(1, 9)),
-    st.tuples(st.sampled_from(["split", "merge", "expire", "restart"]), st.integers(0, 5)),
-)
-
-
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-)
-@given(
-    actions=st.lists(st.tuples(st.integers(0, 1), ACTIONS), max_size=25),
-    shards=st.integers(1, 3),
-)
-def test_two_readers_that_crash_and_start_again_land_every_record_once(
-    objects: Objects, actions: list[tuple[int, tuple[str, int]]], shards: int
-) -> None:
-    stream = f"kinesis{next(_names)}"
-    kinesis = FakeKinesis(shards, limit=4)
-    written: dict[str, int] = defaultdict(int)
-    buckets = [Dying(objects._store, objects._connection) for _ in range(2)]
-    readers = [StreamReader(kinesis, bucket, stream, "s") for bucket in buckets]
-    for who, (action, number) in actions:
-        if action == "put":
-            for i in range(number):
-                key = f"k{i % 5}"
-                kinesis.put(key, event(key, written[key]))
-                written[key] += 1
-        elif action == "split" and len(kinesis.open_shards()) < 5:
-            kinesis.split(kinesis.open_shards()[number % len(kinesis.open_shards())].id)
-        elif action == "merge" and len(kinesis.open_shards()) > 1:
-            place = number % (len(kinesis.open_shards()) - 1)
-            kinesis.merge(*(shard.id for shard in kinesis.open_shards()[place : place + 2]))
-        elif action == "expire":
-            kinesis.expire_iterators()
-        elif action == "turns":
-            _turns(readers[who], number)
-        elif action in ("crash", "restart"):
-            if action == "crash":
-                buckets[who].at, buckets[who].after = buckets[who].calls + 1 + number // 2, bool(number % 2)
-                with suppress(Crash):
-                    _turns(readers[who], 4)
-                buckets[who].at = -1
-            readers[who] = StreamReader(kinesis, buckets[who], stream, "s")
-    read(objects, stream, kinesis)
-    found = numbers(landed(objects, stream))
-    assert {key: sorted(found[key]) for key in found} == {key: list(range(n)) for key, n in written.items()}
-
-
-def test_two_readers_at_once_land_every_record_once(objects: Objects, stream: str) -> None:
-    kinesis = FakeKinesis(2, limit=3)
-    for i in range(60):
-        kinesis.put(f"k{i}", event("k", i))
-    threads = [Thread(target=read, args=(objects, stream, kinesis)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sorted(json.loads(line)["number"] for line in landed(objects, stream)) == list(range(60))
-
-
 def test_records_that_expired_before_they_landed_are_said_to_be_lost(
     objects: Objects, stream: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -342,7 +156,7 @@ def test_records_that_expired_before_they_landed_are_said_to_be_lost(
     dying = Dying(objects._store, objects._connection)
     dying.at, dying.after = 1, True  # the claim is made, and no more
     with pytest.raises(Crash):
-        _turns(StreamReader(kinesis, dying, stream, "s"), 5)
+        turns(StreamReader(kinesis, dying, stream, "s"), 5)
     del kinesis.shards["shardId-000000000000"].records[:2]
     with caplog.at_level(logging.ERROR):
         read(objects, stream, kinesis)
