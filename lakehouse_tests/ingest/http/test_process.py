@@ -8,7 +8,8 @@ import psutil
 
 from lakehouse.ingest.http.process import survivors
 
-PARENT = "import subprocess, time; print(subprocess.Popen(['true']).pid, flush=True); time.sleep(60)"
+PARENT = "import subprocess, time; child = subprocess.Popen(['true']); print(child.pid, flush=True); time.sleep(60)"
+"""It holds on to its child: what is let go of may be buried by `Popen`."""
 
 
 def test_a_dead_process_that_nobody_has_buried_is_not_waited_for() -> None:
