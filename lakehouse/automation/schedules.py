@@ -10,8 +10,16 @@ from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
 from lakehouse.layers.bronze import missed_days
 from lakehouse.layers.realtime import days_of
 
-SETTLING = timedelta(minutes=10)
-"""So long after an hour has ended its last objects may still be landing."""
+SETTLING = timedelta(minutes=20)
+"""So long after an hour has ended its last objects may still be landing: Amazon Data Firehose holds them for up to 15
+minutes, under a name of when it began."""
+
+LOOK_BACK = timedelta(hours=3)
+"""Each hour at LOOK_BACK_AT, what was named so long ago is looked for: storage may have been away meanwhile. That is as
+far back as the serving process keeps what realtime does not hold."""
+
+LOOK_BACK_AT = 30
+"""Minute of the hour."""
 
 HOUR = "%Y-%m-%d-%H:00"
 
@@ -21,12 +29,14 @@ HOUR = "%Y-%m-%d-%H:00"
     cron_schedule="*/5 * * * *",
     job_name=REALTIME,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="What landed in the current hour, and in the one before while its last objects settle.",
+    description="What landed in the current hour, in the one before while its last objects settle, and each hour at half"
+    " past in the last three.",
 )
 def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Ask for the realtime partitions of now."""
     now = _now(context)
-    first, last = (now - SETTLING).strftime(HOUR), now.strftime(HOUR)
+    back = LOOK_BACK if now.minute == LOOK_BACK_AT else SETTLING
+    first, last = (now - back).strftime(HOUR), now.strftime(HOUR)
     if first == last:
         return dg.RunRequest(partition_key=last)
     return dg.RunRequest(tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last})
