@@ -52,7 +52,7 @@ class Events:
         row = Record(values, json_text.dump(extra) if extra else None)
         if "\\ud" in text.lower() and not _is_utf8(row):
             reasons.append("holds half of a surrogate pair")
-        return Defect("; ".join(reasons), _shown(text)) if reasons else row
+        return Defect("; ".join(dict.fromkeys(reasons)), _shown(text)) if reasons else row
 
 
 class _Unexpected(Exception):  # noqa: N818 (caught where it is raised from)

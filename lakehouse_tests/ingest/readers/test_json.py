@@ -90,8 +90,8 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
         ],
     ),
     "a repeated field": (
-        b'{"id":"a","id":"b","x":1,"x":2}',
-        [("!", "id appears twice; x appears twice", '{"id":"a","id":"b","x":1,"x":2}')],
+        b'{"id":"a","id":"b","x":1,"x":2,"id":"c"}',
+        [("!", "id appears twice; x appears twice", '{"id":"a","id":"b","x":1,"x":2,"id":"c"}')],
     ),
     "other kinds in a field of text": (
         b'{"id":1}\n{"id":true}\n{"id":{"k":"a"}}\n{"id":["a"]}',
