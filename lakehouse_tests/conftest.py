@@ -1,8 +1,11 @@
 """One embedded storage server and one HTTP server for a session; under pytest-xdist each worker has its own."""
 
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -76,3 +79,13 @@ def aws() -> Iterator[str]:
         pass
     yield f"http://{host}:{port}"
     moto.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own of 200 MB."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(tmp_path)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root on Linux can mount a small disk")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)

@@ -1,7 +1,5 @@
 """S3 objects: what is stored is read back, conditions hold under races, and failures say what to do."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -182,16 +180,6 @@ def test_a_stopped_server_is_an_error_within_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - began < 15
     assert [type(failure) for failure in failures] == [StorageUnavailableError] * len(uses)
     assert all("a/b" in str(failure) and "lakehouse up" in str(failure) for failure in failures)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of 200 MB."""
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(tmp_path)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root on Linux can mount a small disk")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_a_full_disk_is_said_to_be_full_and_everything_goes_on_when_there_is_space(small_disk: Path) -> None:

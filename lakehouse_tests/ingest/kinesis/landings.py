@@ -3,17 +3,11 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Event
 
-import pyarrow as pa
-
 from lakehouse.ingest.kinesis.reading import Reading
 from lakehouse.ingest.kinesis.shards import StreamReader
-from lakehouse.ingest.landing import list_day
-from lakehouse.ingest.names import hour_of
-from lakehouse.ingest.readers.formats import is_by_line
 from lakehouse.storage.objects import Objects
 from lakehouse_tests.ingest.kinesis.fake import FakeKinesis
 
@@ -30,21 +24,6 @@ def read(objects: Objects, stream: str, kinesis: FakeKinesis) -> list[StreamRead
     readers = [StreamReader(kinesis, objects, stream, "s")]
     Reading(readers, 0.005).run(Event(), once=True)
     return readers
-
-
-def landed(objects: Objects, stream: str) -> list[bytes]:
-    """Every line that has landed, by arrival."""
-    today = datetime.now(UTC).date()
-    found = [*list_day(objects, stream, today - timedelta(days=1)), *list_day(objects, stream, today)]
-    lines = []
-    for one in sorted(found, key=lambda one: one.arrived_at):
-        assert is_by_line(one.key)
-        assert hour_of(one.key) == one.arrived_at.replace(minute=0, second=0, microsecond=0)
-        content = objects.get(one.key)
-        if one.key.endswith(".zst"):
-            content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
-        lines += content.splitlines()
-    return lines
 
 
 def event(key: str, number: int, size: int = 0) -> bytes:

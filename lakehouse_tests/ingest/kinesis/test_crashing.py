@@ -14,7 +14,8 @@ from lakehouse.ingest.kinesis.shards import StreamReader
 from lakehouse.storage.objects import Objects
 from lakehouse_tests.ingest.kinesis.dying import Crash, Dying, turns
 from lakehouse_tests.ingest.kinesis.fake import FakeKinesis
-from lakehouse_tests.ingest.kinesis.landings import event, landed, new_stream, numbers, read
+from lakehouse_tests.ingest.kinesis.landings import event, new_stream, numbers, read
+from lakehouse_tests.ingest.landed import landed
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])

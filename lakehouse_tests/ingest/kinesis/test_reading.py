@@ -21,7 +21,8 @@ from lakehouse.ingest.landing import list_day
 from lakehouse.storage.objects import Objects
 from lakehouse_tests.ingest.kinesis.dying import Crash, Dying, turns
 from lakehouse_tests.ingest.kinesis.fake import FakeKinesis
-from lakehouse_tests.ingest.kinesis.landings import event, landed, numbers, read
+from lakehouse_tests.ingest.kinesis.landings import event, numbers, read
+from lakehouse_tests.ingest.landed import landed
 
 
 def test_all_shards_are_read_from_their_oldest_record_and_then_go_on(objects: Objects, stream: str) -> None:
