@@ -11,9 +11,13 @@ from typing import Any
 from pyiceberg.catalog.rest import RestCatalog
 from requests import PreparedRequest, Response, Session, exceptions
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 15.0
+FIRST_SECONDS = 3.0
+"""For which who has not heard from the server yet waits for somebody to listen at its address: most likely nobody will."""
+
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 BUSY = frozenset({429, 500, 502, 503, 504})
 NO_ANSWER = (
@@ -40,18 +44,27 @@ class _Patient(HTTPAdapter):
     def __init__(self, answer_seconds: float) -> None:
         super().__init__()
         self._timeout = CONNECT_SECONDS, answer_seconds
+        self._heard = False
 
     def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **more: Any) -> Response:  # type: ignore[override]
-        deadline, wait = time.monotonic() + RETRY_SECONDS, FIRST_WAIT
+        begun, wait = time.monotonic(), FIRST_WAIT
         while True:
             try:
                 response = super().send(request, stream, timeout or self._timeout, **more)
+                self._heard = True
                 if not stream:
                     _ = response.content  # cut answers are seen here
-                if response.status_code not in BUSY or time.monotonic() > deadline:
+                if response.status_code not in BUSY or time.monotonic() > begun + RETRY_SECONDS:
                     return response
-            except NO_ANSWER:
-                if time.monotonic() > deadline:
+            except NO_ANSWER as problem:
+                patience = RETRY_SECONDS if self._heard or not _is_refused(problem) else FIRST_SECONDS
+                if time.monotonic() > begun + patience:
                     raise
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
             wait = min(wait * 2, LONGEST_WAIT)
+
+
+def _is_refused(problem: Exception) -> bool:
+    """Whether nobody listens there."""
+    cause = problem.args[0] if problem.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)

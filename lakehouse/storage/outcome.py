@@ -1,16 +1,11 @@
 """Making a commit and knowing what became of it, whatever the network does. What it changes is its caller's affair."""
 
-from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import ValidationError
-from pyiceberg.exceptions import CommitFailedException, RESTError, ValidationException
+from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
-
-UNANSWERED = (OSError, RESTError, ValidationError, BotoCoreError, ClientError)
-"""What is raised when storage or a catalog gives no proper answer: OSError by file systems and requests, ValidationError
-for an answer that makes no sense, the last two by Glue."""
+from lakehouse.storage.answers import UNANSWERED, said
 
 
 class Producer(_OverwriteFiles):
@@ -42,7 +37,7 @@ def make(table: Table, transaction: Transaction, producer: Producer, *, beaten: 
         raise CommitConflictError(beaten) from problem
     except UNANSWERED as problem:
         raise StorageUnavailableError(
-            f"Storage failed while a commit to {name} was prepared, and nothing was committed; run it again ({_said(problem)})."
+            f"Storage failed while a commit to {name} was prepared, and nothing was committed; run it again ({said(problem)})."
         ) from problem
     try:
         transaction.commit_transaction()
@@ -67,9 +62,5 @@ def _has_landed(table: Table, snapshot_id: int, problem: Exception) -> bool:
 
 def _unknown(name: str, problem: Exception) -> StorageUnavailableError:
     return StorageUnavailableError(
-        f"Storage did not say whether the commit to {name} succeeded; run it again ({_said(problem)})."
+        f"Storage did not say whether the commit to {name} succeeded; run it again ({said(problem)})."
     )
-
-
-def _said(problem: Exception) -> str:
-    return str(problem).split("\n", 1)[0][:200]

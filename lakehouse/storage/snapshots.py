@@ -9,7 +9,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.table.update import AssertRefSnapshotId
 from pyiceberg.table.update.snapshot import ExpireSnapshots
 
-from lakehouse.storage.outcome import UNANSWERED
+from lakehouse.storage.answers import UNANSWERED
 
 EXPIRE_AT_LEAST = 12
 """Fewer are not worth a commit of their own."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, RESTError, TableAlreadyExistsError
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableResponse, Table
@@ -25,7 +25,8 @@ from pyiceberg.types import (
     TimestampType,
 )
 
-from lakehouse.errors import LakehouseError, SchemaChangeError, StorageUnavailableError
+from lakehouse.errors import LakehouseError, SchemaChangeError
+from lakehouse.storage.answers import answering, explained
 from lakehouse.storage.changes import Changes
 from lakehouse.storage.connection import Connection
 
@@ -71,7 +72,9 @@ class TableSpec:
 
 
 class Tables:
-    """The tables of one catalog."""
+    """The tables of one catalog. Whatever is asked of it, and of tables it gave, raises StorageUnavailableError when it does
+    not answer.
+    """
 
     def __init__(self, connection: Connection, *, metadata_only: bool = False, changes: Changes | None = None) -> None:
         """With `metadata_only`, tables are good for their names, snapshots and locations, and are there two seconds
@@ -84,14 +87,11 @@ class Tables:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog, logged in. Raises StorageUnavailableError when it does not answer."""
+        """The catalog, logged in."""
         if self._catalog is None:
-            try:
-                self._catalog = self._marking(load_catalog("lakehouse", **self._properties()))
-            except (OSError, RESTError) as problem:
-                raise StorageUnavailableError(
-                    f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
-                ) from problem
+            with answering(self.connection):
+                found = load_catalog("lakehouse", **self._properties())
+            self._catalog = self._marking(explained(found, self.connection))
         return self._catalog
 
     def _marking(self, catalog: Catalog) -> Catalog:
@@ -123,15 +123,11 @@ class Tables:
         return properties
 
     def load(self, name: str) -> Table:
-        """The table as it is now. Raises LakehouseError when there is none, StorageUnavailableError."""
+        """The table as it is now. Raises LakehouseError when there is none."""
         try:
             return self.catalog.load_table(name)
         except NoSuchTableError:
             raise LakehouseError(f"There is no table {name}; `lakehouse bootstrap` makes what is missing.") from None
-        except (OSError, RESTError) as problem:
-            raise StorageUnavailableError(
-                f"The catalog at {self.connection.catalog_uri} does not answer; start it with `lakehouse up`."
-            ) from problem
 
     def exists(self, name: str) -> bool:
         """Whether there is a table of this name."""

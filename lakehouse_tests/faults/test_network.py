@@ -9,7 +9,8 @@ import pytest
 
 from lakehouse.bench.unreliable import FAULTS, SILENT, Weather, unreliable
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.layers.lake import Lake
+from lakehouse.layers.lake import Lake, table_specs
+from lakehouse.maintenance import tags
 from lakehouse.storage import catalog
 from lakehouse_tests.layers.own import Own, assert_conserved, noon, payment
 
@@ -85,3 +86,26 @@ def test_a_commit_that_nobody_answers_for_says_so_and_can_be_repeated(
     assert own.counts("bronze") == {DAY: 10}
     # What the unanswered commit names is still there, whether it arrived or not.
     assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)]
+
+
+ASK: dict[str, Callable[[Own], object]] = {
+    "is it there": lambda own: own.lake.tables.exists(f"bronze.{own.name}"),
+    "what is there": lambda own: own.lake.tables.names(),
+    "as it is now": lambda own: own.lake.tables.load(f"bronze.{own.name}"),
+    "make them": lambda own: own.lake.tables.ensure(table_specs([own.stream])),
+    "pin it": lambda own: tags.create(own.lake, "pinned", [f"bronze.{own.name}"]),
+}
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "cut answer"])
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_whatever_a_catalog_that_gives_no_answer_was_asked_says_so(
+    own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Own], object], fault: str
+) -> None:
+    monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.1)
+    own.bronze(DAY)
+    weather.share, weather.faults, weather.only = 1.0, [fault], b"/v1/tables/"
+    if ask is ASK["pin it"]:
+        weather.only = b"POST /v1/tables/"
+    with pytest.raises(StorageUnavailableError, match=r"^The catalog at http://127\.0\.0\.1:\d+ does not answer"):
+        ask(own)
