@@ -31,6 +31,7 @@ def gold_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefiniti
             f"What a day of {stream.name} adds up to.",
             ["iceberg", "duckdb"],
             tables[f"gold.{name}"],
+            query="gold",
         ),
     )
     def asset(silver: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import PrivateAttr
 
 from lakehouse.assets.partitions import exact_days
-from lakehouse.assets.reporting import numbers, preview, snapshot_text
+from lakehouse.assets.reporting import DATA_VERSION, numbers, preview, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import DEFINITION, SOURCE_KEPT_DAYS
 from lakehouse.engines.duckdb import describe, scan_sql
@@ -177,9 +177,15 @@ def _report(
     if days:
         scan = scan_sql(lake.tables.load(written.table))
         rows[str(max(days))]["preview"] = preview(lake, f"from {scan} where {among([max(days)], column)}")
+    run = context.step_context.run_id
     if exact_days(context.step_context.dagster_run.tags) is None:
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(run))
         for partition, metadata in rows.items():
             context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=partition)
     else:
         for partition, metadata in rows.items():
-            context.log_event(dg.AssetMaterialization(context.asset_key, partition=partition, metadata=metadata))
+            context.log_event(
+                dg.AssetMaterialization(
+                    context.asset_key, partition=partition, metadata=metadata, tags={DATA_VERSION: run}
+                )
+            )

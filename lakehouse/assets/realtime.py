@@ -27,6 +27,7 @@ def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDe
             "Valid rows of the landing micro-batches, minutes after they landed; by hour of arrival.",
             ["iceberg", "duckdb"],
             tables[f"realtime.{stream.name}"],
+            query="silver",
         ),
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:

@@ -8,6 +8,10 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_days
 from lakehouse.layers.lake import Lake
 
+DATA_VERSION = "dagster/data_version"
+"""The tag by which a materialization that is reported says which data it made. Each run makes data of its own: what is made of
+it is then out of date, for Dagster can't see from code and versions alone that something has landed."""
+
 PREVIEW_ROWS = 5
 PREVIEW_CELL = 40
 
@@ -16,12 +20,16 @@ def report(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Mapp
     """Give each partition's materialization its metadata; report the materialization too where Dagster does not:
     in a run about exact days, and of an asset that was made along with the one asked for.
     """
+    run = context.run.run_id
     if exact_days(context.run.tags) is None and key in context.selected_asset_keys:
+        context.set_data_version(key, dg.DataVersion(run))
         for partition, metadata in partitions.items():
             context.add_asset_metadata(dict(metadata), asset_key=key, partition_key=partition)
         return
     for partition, metadata in partitions.items():
-        context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=dict(metadata)))
+        context.log_event(
+            dg.AssetMaterialization(key, partition=partition, metadata=dict(metadata), tags={DATA_VERSION: run})
+        )
 
 
 def numbers(row: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Asset
             "What somebody should look at: the stream's `alerts.sql` over the unified view; a table, and a JSON object a day.",
             ["iceberg", "duckdb", "s3"],
             tables[f"serving.{name}"],
+            query="alerts",
         ),
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
@@ -137,6 +138,7 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
             "What is known of each entity at the end of a day, over that day, 7 and 30 days, for machine learning.",
             ["iceberg", "duckdb"],
             tables[f"serving.{name}"],
+            query="features",
             cadence="daily",
         ),
     )

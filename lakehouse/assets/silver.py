@@ -34,7 +34,7 @@ def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefin
             deps=[on_bronze],
             partitions_def=days,
             freshness_policy=freshness(stream, layer),
-            **attributes(stream, layer, description, ["iceberg", "duckdb"], table),
+            **attributes(stream, layer, description, ["iceberg", "duckdb"], table, query="silver"),
         )
 
     @dg.multi_asset(

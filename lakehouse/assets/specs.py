@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from lakehouse.contracts.streams import Stream
+from lakehouse.contracts.streams import Query, Stream
 from lakehouse.storage.tables import TableSpec
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -40,10 +40,13 @@ def attributes(
     description: str,
     kinds: Iterable[str],
     table: TableSpec | None = None,
+    *,
+    query: Query | None = None,
     **tags: str,
 ) -> dict[str, Any]:
-    """The arguments that every asset of a stream has, whatever makes it."""
+    """The arguments that every asset of a stream has, whatever makes it; `query` is the SQL of the stream that does."""
     return {
+        "code_version": stream.version_of(query) if query else None,
         "description": description,
         "group_name": stream.name,
         "owners": [f"team:{stream.contract.owner}"],

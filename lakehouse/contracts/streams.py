@@ -49,6 +49,11 @@ class Stream:
         """The same of what one of the SQL files makes."""
         return self.definition if query == "silver" else {f"definition.{self.name}": _number(self.sql(query))}
 
+    def version_of(self, query: Query) -> str:
+        """That number alone, as text: a version of what the stream's folder says."""
+        (number,) = self.definition_of(query).values()
+        return str(number)
+
     @cached_property
     def simulate(self) -> Callable[..., Any]:
         """The stream's `simulate` function. Raises ContractError when the folder has none."""

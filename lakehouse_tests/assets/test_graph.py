@@ -46,6 +46,17 @@ def test_each_stream_has_every_layer_in_one_group(stream: str) -> None:
     assert {tuple(spec.owners) for spec in mine.values()} == {(f"team:{contract.owner}",)}
 
 
+def test_what_a_stream_s_sql_makes_has_the_version_of_that_sql() -> None:
+    stream = discover()["iot"]
+    versions = {spec.key.to_user_string(): spec.code_version for spec in SPECS if spec.group_name == "iot"}
+    assert {asset: version for asset, version in versions.items() if version} == {
+        **dict.fromkeys(("silver/iot", "quarantine/iot", "realtime/iot"), stream.version_of("silver")),
+        "gold/iot_daily": stream.version_of("gold"),
+        "serving/iot_features": stream.version_of("features"),
+        "serving/iot_alerts": stream.version_of("alerts"),
+    }
+
+
 def test_every_table_is_an_asset() -> None:
     assert {".".join(spec.key.path) for spec in SPECS} >= set(TABLES)
 

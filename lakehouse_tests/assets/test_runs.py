@@ -7,6 +7,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from lakehouse.assets import resources
 from lakehouse.assets.graph import build_assets
@@ -40,12 +42,7 @@ def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own
 @pytest.fixture
 def run(own: Own, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
     """Runs a job of the graph of this stream alone."""
-    lake = LakeResource()
-    definitions = dg.Definitions(
-        assets=build_assets(own.lake.streams, date(2025, 1, 1)),
-        jobs=build_jobs(),
-        resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
-    )
+    definitions = _definitions(own)
 
     def run(job: str, tags: Mapping[str, str] | None = None, **more: Any) -> dg.ExecuteInProcessResult:
         return definitions.resolve_job_def(job).execute_in_process(
@@ -53,6 +50,15 @@ def run(own: Own, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInPro
         )
 
     return run
+
+
+def _definitions(own: Own) -> dg.Definitions:
+    lake = LakeResource()
+    return dg.Definitions(
+        assets=build_assets(own.lake.streams, date(2025, 1, 1)),
+        jobs=build_jobs(),
+        resources={"lake": lake, "io_manager": LakehouseIOManager(lake=lake)},
+    )
 
 
 def _materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -146,6 +152,32 @@ def test_a_range_as_dagster_knows_it_is_one_run_of_all_its_days(
     assert {asset: sorted(partitions) for asset, partitions in made.items()} == dict.fromkeys(_daily(own.name), days)
     assert [made[f"silver/{own.name}"][day]["rows"] for day in days] == [40] * 3
     assert [made[f"gold/{own.name}_daily"][day]["rows"] for day in days] == [1] * 3
+
+
+def test_dagster_says_that_code_has_changed_where_the_sql_that_made_it_has_and_nowhere_else(
+    own: Own, run: Callable[..., dg.ExecuteInProcessResult], instance: dg.DagsterInstance
+) -> None:
+    day = str(FIRST)
+    _land(own)
+
+    def out_of_date() -> dict[str, set[str]]:
+        """Why each asset's day is, by the definitions of now."""
+        graph = _definitions(own).get_repository_def().asset_graph
+        stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
+        causes = {one: stale.get_stale_causes(dg.AssetKey(one.split("/")), day) for one in _daily(own.name)}
+        return {one: {cause.reason for cause in found} for one, found in causes.items() if found}
+
+    assert run(BATCH, partition_key=day).success
+    assert run(BATCH, partition_key=day).success
+    assert out_of_date() == {}
+    file = own.stream.folder / "gold.sql"
+    file.write_text(f"{file.read_text()}\n-- Somebody thought of it anew.\n")
+    assert out_of_date() == {f"gold/{own.name}_daily": {"has a new code version"}}
+    only = {"partition_key": day, "asset_selection": [dg.AssetKey(["gold", f"{own.name}_daily"])]}
+    assert run(BATCH, **only).success
+    assert {asset for asset, why in out_of_date().items() if why != {"has a new code version"}} == {
+        "gold/daily_metrics", f"serving/{own.name}_dashboard",
+    }  # fmt: skip
 
 
 def test_silver_asked_for_alone_is_materialized_alone_with_its_checks(
