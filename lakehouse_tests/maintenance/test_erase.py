@@ -157,16 +157,21 @@ def test_look_ups_forget_them_on_this_machine_and_in_dynamodb(
 def test_it_does_the_same_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
     own = _on_glue(aws, tmp_path)
     day = DAYS[1]
-    own.land([_theirs("t", day), payment("e", noon(day)), payment("f", noon(day))], noon(day))
-    own.bronze(day)
-    own.clean(day)
+    theirs = [_theirs("t", day, amount="20000"), _theirs("r", day, amount="-1")]
+    own.land([*theirs, payment("e", noon(day)), payment("f", noon(day), amount="20000")], noon(day))
+    _compute(own, [day])
     subject = Subject.parse(own.stream, [f"account_id={WHO}"])
-    assert erase_rows(own.lake, subject).rows[f"bronze.{own.name}"] == 1
-    own.clean(day)
+    found = find(own.lake, subject)
+    of_layers = {name.replace(own.name, "{}"): rows for name, rows in found.rows.items() if rows}
+    assert of_layers == {"bronze.{}": 2, "realtime.{}": 1, "silver.{}": 1, "serving.{}_features": 1}
+    assert erase_rows(own.lake, subject).rows == found.rows
+    _compute(own, [day])
     forget_history(own.lake, subject)
     assert find_traces(own.lake, subject) == []
     assert own.ask("select event_id from {silver} order by 1") == [("e",), ("f",)]
-    assert audit(own.lake, [own.stream]).wrong == []
+    assert own.ask("select event_id from {unified} order by 1") == [("e",), ("f",)]
+    assert own.ask("select entity from {alerts}", alerts=f"serving.{own.name}_alerts") == [("a",)]
+    assert audit(own.lake, [own.stream]).findings == []
 
 
 def _on_glue(aws: str, folder: Path) -> Own:
