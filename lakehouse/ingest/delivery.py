@@ -16,7 +16,8 @@ from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http import keys, server
 from lakehouse.settings import Settings
 
-AT_ONCE = 16
+AT_ONCE = 32
+"""Requests. Each waits for its events to be stored, which takes a good quarter of a second."""
 PATIENCE = 300.0
 """Seconds after which a request that is refused again and again ends it all."""
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
