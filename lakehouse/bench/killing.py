@@ -29,9 +29,10 @@ RATE = 40
 
 
 def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
-    """Kill -9 a worker, the server or the storage every second or so; clients send again what is not acknowledged.
+    """Kill -9 a worker, the server with or without its workers, or the storage every second or so, under load.
 
-    At the end every acknowledged event is in silver, and none is there twice, however often it has landed.
+    Clients send again what is not acknowledged. At the end every acknowledged event is in silver, and none is there
+    twice, however often it has landed.
     """
     with own_lake() as lake, ExitStack() as end:
         settings = lake.settings
@@ -78,7 +79,7 @@ class _Killer(Thread):
 
     def __init__(self, settings: Settings, seed: int) -> None:
         super().__init__(name="killer", daemon=True)
-        self.by_kind = {"worker": 0, "server": 0, "storage": 0}
+        self.by_kind = {"worker": 0, "server": 0, "parent": 0, "storage": 0}
         self._settings = settings
         self._chance = random.Random(seed)  # noqa: S311
         self._ended = Event()
@@ -91,7 +92,7 @@ class _Killer(Thread):
     def run(self) -> None:
         """Until it is ended."""
         while not self._ended.wait(self._chance.uniform(0.5, 2.0)):
-            which = self._chance.choice(["worker", "worker", "server", "storage"])
+            which = self._chance.choice(["worker", "worker", "server", "parent", "storage"])
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 self.by_kind[which] += self._kill(which)
             storage.start(self._settings)
@@ -110,6 +111,8 @@ class _Killer(Thread):
             processes = family(storage.status(self._settings).pid)
         elif which == "worker":
             processes = [self._chance.choice(processes[1:])] if processes[1:] else []
+        elif which == "parent":
+            processes = processes[:1]  # its workers end by themselves, when what they hold is stored
         for process in reversed(processes):
             os.kill(process.pid, signal.SIGKILL)
         return bool(processes)
