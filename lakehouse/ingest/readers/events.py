@@ -1,6 +1,8 @@
 """Many JSON lines as rows at once: DuckDB reads those that are as they should be, `event` the others one by one."""
 
+import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import duckdb
 import pyarrow as pa
@@ -19,11 +21,10 @@ class Batches:
         self._events = Events(contract)
         self._fields = contract.fields
         self._sql = _sql(contract.fields)
-        self._database = duckdb.connect(config={"threads": 1, "memory_limit": "512MB"})
 
     def columns(self, lines: Array, defects: Mapping[int, Defect]) -> Columns:
         """The rows of lines that are not blank, with their line ends or without, save those known to be defects."""
-        with self._database.cursor() as cursor:
+        with _database(os.getpid()).cursor() as cursor:
             cursor.register("lines", pa.table({"line": lines}))
             table = cursor.execute(self._sql).to_arrow_table().combine_chunks()
         arrays = [whole(column) for column in table.columns]
@@ -39,6 +40,12 @@ class Batches:
 
     def _row(self, i: int, lines: Array, defects: Mapping[int, Defect]) -> Row:
         return defects.get(i) or self._events.row(lines[i].as_py().rstrip("\r\n"))
+
+
+@cache
+def _database(_process: int) -> duckdb.DuckDBPyConnection:
+    """One for all readers of a process: to open one takes longer than to read a small object."""
+    return duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
 
 
 def _sql(fields: Sequence[Field]) -> str:
