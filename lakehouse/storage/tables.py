@@ -113,7 +113,7 @@ class Tables:
         return catalog
 
     def _properties(self) -> dict[str, str]:
-        properties = dict(self.connection.catalog)
+        properties = {"py-io-impl": "lakehouse.storage.patient.PatientFileIO", **self.connection.catalog}
         if properties.get("type") == "rest":
             del properties["type"]
             properties["py-catalog-impl"] = "lakehouse.storage.catalog.PatientCatalog"
