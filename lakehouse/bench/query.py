@@ -63,14 +63,14 @@ GIVEN = {"daily_metrics": {"stream": "retail"}}
 
 
 def measure(
-    seconds: float = 4.0, rows: int = ROWS, entities: int = ENTITIES, rate: int = EVENTS_A_SECOND
+    seconds: float = 4.0, rows: int = ROWS, entities: int = ENTITIES, rate: int = EVENTS_A_SECOND, days: int = DAYS
 ) -> Iterator[Figure]:
-    """The figures, each of so many seconds, on a lake of its own."""
+    """The figures, each of so many seconds, on a lake of its own that holds so many days."""
     spawn = multiprocessing.get_context("spawn")
     with own_lake() as lake, ProcessPoolExecutor(1, spawn) as generator:
         began = time.perf_counter()
-        days = fill(lake, rows)
-        customers = _customers(lake, entities, days[-1])
+        dates = fill(lake, rows, days)
+        customers = _customers(lake, entities, dates[-1])
         yield figure("query", "lake made in", time.perf_counter() - began, "s", rows_of_a_stream=rows)
         queries = read_queries().values()
         directly = {query.name: _directly(lake, query) for query in queries}
@@ -88,7 +88,7 @@ def measure(
             yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
 
 
-def fill(lake: Lake, rows: int, days: int = DAYS) -> list[date]:
+def fill(lake: Lake, rows: int, days: int) -> list[date]:
     """So many events of every stream over the days up to today, in every layer, today's in realtime as well."""
     now = datetime.now(UTC)
     dates = [(now - timedelta(days=back)).date() for back in range(days - 1, -1, -1)]

@@ -1,7 +1,6 @@
 """Each benchmark runs to its end at a tiny size, checks what it made, and says its figures as JSON, one a line."""
 
 import json
-import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -120,9 +119,11 @@ def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) ->
         assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=7)).runs > 250
 
 
-@pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="seven streams in every layer, and three servers: 20 s")
-def test_query_asks_every_query_and_look_up_while_events_arrive() -> None:
-    figures = _by_name(list(query.measure(seconds=0.2, rows=300, entities=1000, rate=1000)))
+def test_query_asks_every_query_and_look_up_while_events_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "BODIES", 1)
+    for workers in ("HTTP", "QUERY"):
+        monkeypatch.setenv(f"LAKEHOUSE_{workers}_WORKERS", "1")
+    figures = _by_name(list(query.measure(seconds=0.05, rows=100, entities=1000, rate=1000, days=2)))
     asked = [*read_queries(), "one of 1,000 entities", "one customer"]
     for name in asked:
         assert figures[f"{name}, 1 client, p99"]["requests_per_second"] > 0
