@@ -1,5 +1,6 @@
 """Whatever arrives, in whatever order, and however often a layer is run: no row is lost and none is counted twice."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from lakehouse.layers.silver import Ledger
 from lakehouse_tests.layers.own import Own, assert_conserved, noon, payment, threshold
 
 ORIGIN = date(2015, 1, 1)
+EXAMPLES = 40 if os.environ.get("NIGHTLY") else 7
+"""Each takes seconds."""
+
 MANY_DAYS = 60
 """Between the days of two examples, for they share their tables."""
 
@@ -128,7 +132,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @settings(
-    max_examples=10, deadline=None, derandomize=True, database=None,
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate],  # a failing example is small, and shrinking it against real storage takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
@@ -147,20 +151,23 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
 
     own.bronze(*_arrivals(first))
     own.refresh_realtime(*_hours(first))
-    for rows_in_memory in (silver.ROWS_IN_MEMORY, 0):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(silver, "ROWS_IN_MEMORY", rows_in_memory)
-            patch.setattr(silver, "ROWS_WORTH_A_LOOK", 0)
-            cleaned = own.clean(*sorted(model.landed))
-        assert cleaned.ledgers == model.ledgers()
-        assert_conserved(own, cleaned)
-        assert _silver(own, first) == model.silver
-        assert all(reasons for _, reasons in own.quarantined())
-        _assert_unified_is_a_merge_by_key(own, first)
-        assert _unified(own, first) == model.silver
-        # Once more from the beginning, replacing everything, and nothing is different.
-        own.bronze(*_arrivals(first), replace=True)
-        own.refresh_realtime(*_hours(first), replace=True)
+    _assert_all_is_right(own, first, model, silver.ROWS_IN_MEMORY)
+    # Once more from the beginning, replacing everything, and nothing is different.
+    own.bronze(*_arrivals(first), replace=True)
+    own.refresh_realtime(*_hours(first), replace=True)
+    _assert_all_is_right(own, first, model, 0)
+
+
+def _assert_all_is_right(own: Own, first: date, model: Model, rows_in_memory: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(silver, "ROWS_IN_MEMORY", rows_in_memory)
+        patch.setattr(silver, "ROWS_WORTH_A_LOOK", 0)
+        cleaned = own.clean(*sorted(model.landed))
+    assert cleaned.ledgers == model.ledgers()
+    assert_conserved(own, cleaned)
+    assert all(reasons for _, reasons in own.quarantined())
+    held = _assert_unified_is_a_merge_by_key(own, first)
+    assert held["silver"] == held["unified"] == model.silver
 
 
 def _moment(day: date, number: int) -> datetime:
@@ -189,17 +196,19 @@ def _between(first: date) -> str:
     return f"dt between date '{first}' - interval 45 days and date '{first}' + interval 5 days"
 
 
-def _silver(own: Own, first: date) -> list[tuple[Any, ...]]:
-    return sorted(own.ask(f"select dt, event_id, amount from {{silver}} where {_between(first)}"))
-
-
-def _unified(own: Own, first: date) -> list[tuple[Any, ...]]:
-    return sorted(own.ask(f"select dt, event_id, amount from {{unified}} where {_between(first)}"))
-
-
-def _assert_unified_is_a_merge_by_key(own: Own, first: date) -> None:
-    fresh = own.ask(
-        f"select dt, event_id, amount from {{realtime}} where {_between(first)} order by _arrived_at, _object, _row"
+def _assert_unified_is_a_merge_by_key(own: Own, first: date) -> dict[str, list[tuple[Any, ...]]]:
+    """What silver and the unified view hold, too."""
+    columns = "dt, event_id, amount"
+    rows = own.ask(
+        f"""select 'realtime', {columns}, _arrived_at, _object, _row from {{realtime}} where {_between(first)}
+        union all select 'silver', {columns}, null, null, null from {{silver}} where {_between(first)}
+        union all select 'unified', {columns}, null, null, null from {{unified}} where {_between(first)}
+        order by 5, 6, 7"""
     )
-    merged = {row[:2]: row for row in fresh} | {row[:2]: row for row in _silver(own, first)}
-    assert _unified(own, first) == sorted(merged.values())
+    held: dict[str, list[tuple[Any, ...]]] = {
+        table: [row[1:4] for row in rows if row[0] == table] for table in ("realtime", "silver", "unified")
+    }
+    merged = {row[:2]: row for row in [*held["realtime"], *held["silver"]]}
+    held = {table: sorted(found) for table, found in held.items()}
+    assert held["unified"] == sorted(merged.values())
+    return held
