@@ -13,9 +13,10 @@ from pyiceberg.table import Table
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from lakehouse.engines.duckdb import copy_to_files
-from lakehouse.errors import CommitConflictError
+from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.provenance import SOURCES, carried
+from lakehouse.storage.answers import said
 from lakehouse.storage.commit import (
     Committed,
     commit,
@@ -53,7 +54,7 @@ class Written:
 def recomputing(compute: Callable[[], T]) -> T:
     """Run `compute`, again when a concurrent commit to the same partitions was first.
 
-    Raises CommitConflictError after eight tries.
+    Raises CommitConflictError after eight tries, and StorageUnavailableError when what DuckDB reads can't be read.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(CommitConflictError),
@@ -61,7 +62,12 @@ def recomputing(compute: Callable[[], T]) -> T:
         wait=wait_random_exponential(multiplier=0.1, max=5),
         reraise=True,
     )
-    return retrying(compute)
+    try:
+        return retrying(compute)
+    except duckdb.HTTPException as problem:
+        raise StorageUnavailableError(
+            f"Storage does not answer as it should; run it again ({said(problem)})."
+        ) from problem
 
 
 def replace_days(
