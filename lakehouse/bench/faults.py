@@ -14,16 +14,21 @@ from lakehouse.bench.faulty import PATIENCE, WORKS, FaultyLake, days, faulty_lak
 from lakehouse.bench.measuring import Figure, figure
 from lakehouse.bench.unreliable import FAULTS, SILENT
 
-WORKERS = 2
-"""Works at a time, beside the HTTP server and its client."""
-BETWEEN_COUNTS = 8
+AT_ONCE = (WORKS, WORKS[:-1])
+"""Of which works one is drawn each, to run beside the HTTP server and its client: a Dagster run takes as long as the others
+together, so there is one at most.
+"""
+BETWEEN_COUNTS = 15
 """Rounds after which everything is brought up to date and counted."""
 
 FIRST_TIME = 3.0
 """Seconds that a work is taken to take before one has."""
 
 WEATHER = (0.0, 0.05, 0.1, 0.2)
-MIXED = (*[fault for fault in FAULTS if fault not in SILENT] * 4, *SILENT)
+"""Of a round's requests, how many meet a fault."""
+MOST_FAULTS = 15
+"""Of a round. Who meets one tries again after a moment, and a Dagster run would meet hundreds."""
+MIXED = (*[fault for fault in FAULTS if fault not in SILENT] * 12, *SILENT)
 """Faults as often as they come: who meets silence waits for seconds."""
 
 
@@ -61,9 +66,10 @@ def play_and_count(lake: FaultyLake, seeds: range) -> None:
 
 def play(lake: FaultyLake, chance: random.Random) -> None:
     """One round of load, faults and kills. Raises AssertionError for who waits for ever or fails without a word."""
-    lake.weather.share, lake.weather.faults = chance.choice(WEATHER), MIXED
+    lake.serve()  # as `up` does: a server whose worker dies twice within seconds gives up
+    lake.weather.share, lake.weather.faults, lake.weather.left = chance.choice(WEATHER), MIXED, MOST_FAULTS
     sender = lake.send(chance)
-    works = [lake.start(chance.choice(WORKS), days()) for _ in range(WORKERS)]
+    works = [lake.start(chance.choice(some), days()) for some in AT_ONCE]
     plan: list[tuple[float, Callable[[], None]]] = []
     for work in works:
         at = chance.uniform(0.0, lake.took.get(work.name, FIRST_TIME))
@@ -75,7 +81,7 @@ def play(lake: FaultyLake, chance: random.Random) -> None:
             plan.append((at, kill))
     begun = time.monotonic()
     for at, kill in sorted(plan, key=lambda one: one[0]):
-        time.sleep(max(0.0, begun + at - time.monotonic()))
+        lake.wait(works, begun + at - time.monotonic())  # nothing is under way any more when they have ended
         kill()
     lake.join(works)
     sender.join(PATIENCE)

@@ -14,11 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlparse
+from weakref import WeakKeyDictionary
 
 import dagster as dg
 import psutil
@@ -52,7 +54,7 @@ TELLING = 3
 PATIENCE = 180.0
 """Seconds after which somebody waits for ever."""
 
-SILENCE_SECONDS = 2
+SILENCE_SECONDS = 1
 """For which the lakehouse waits for storage that says nothing."""
 
 NOT_ALONE = {dg.AssetKey(["gold", "daily_metrics"]), dg.AssetKey(["serving", f"{STREAM}_dashboard"])}
@@ -90,31 +92,41 @@ class FaultyLake:
         self.told: Counter[str] = Counter()
         self.took: dict[str, float] = {}
         """Seconds that a work took which was not killed, the last time."""
-        self._begun: dict[BaseProcess, float] = {}
+        self._begun: WeakKeyDictionary[BaseProcess, float] = WeakKeyDictionary()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["lakehouse.bench.forking", "lakehouse.bench.faulty"])
+        with environment(self.variables):  # it loads the definitions while the HTTP server starts
+            forkserver.ensure_running()
 
     def start(self, work: str, *what: Any) -> BaseProcess:
         """Do some work in a process of its own."""
         process = self._context.Process(target=_worker, args=(work, self.variables, *what), name=work)
-        with environment(self.variables):  # with the first one the fork server starts, which loads the definitions
-            process.start()
+        process.start()
         self._begun[process] = time.monotonic()
         return process
 
     def join(self, processes: Sequence[BaseProcess]) -> None:
         """Wait for their ends. Raises AssertionError for one that takes for ever or fails without a word."""
-        deadline = time.monotonic() + PATIENCE
+        self.wait(processes, PATIENCE)
         for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
                 process.kill()
                 raise AssertionError(f"{process.name} did not end within {PATIENCE:.0f} s")
             if process.exitcode not in (0, TELLING, -signal.SIGKILL):
                 raise AssertionError(f"{process.name} ended with {process.exitcode}")
-            if process.exitcode == 0:
-                self.took[process.name] = time.monotonic() - self._begun.pop(process)
             self.told[{0: "done", TELLING: "said why not"}.get(process.exitcode, "killed")] += 1
+
+    def wait(self, processes: Sequence[BaseProcess], seconds: float) -> None:
+        """Wait for their ends, so long at most, and note how long each took."""
+        deadline = time.monotonic() + seconds
+        while under_way := [process for process in processes if process.exitcode is None]:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            connection.wait([process.sentinel for process in under_way], left)
+            for process in under_way:
+                if process.exitcode == 0:
+                    self.took[process.name] = time.monotonic() - self._begun[process]
 
     def send(self, chance: random.Random) -> Sender:
         """Post events to the HTTP server, beside all else."""

@@ -147,7 +147,7 @@ class _Proxy:
         if fault == "no answer":
             return
         if fault == "slow answer":
-            await asyncio.sleep(self._chance.uniform(0.1, 1.0))
+            await asyncio.sleep(self._chance.uniform(0.1, 0.5))
         first = await answers.read(PIECE)
         if fault == "cut answer":
             writer.write((head + first)[: len(head) + len(first) // 2] if first else head[: len(head) // 2])
