@@ -78,6 +78,8 @@ class AlertFeed:
                     await self._look(stream)
                 except LakehouseError as problem:
                     log.warning("alerts of %s can't be looked for: %s", stream.name, problem)
+                except Exception:  # a task that ends would feed nobody any longer
+                    log.exception("alerts of %s can't be looked for", stream.name)
             took = time.monotonic() - begun
             await asyncio.sleep(max(EVERY, min(took * SHARE, LONGEST_SECONDS)))
 

@@ -202,12 +202,14 @@ def run() -> None:
 
 
 def _listen(worker: Worker, asked: "queue.SimpleQueue[Ask]") -> None:
-    while message := _read():
-        if isinstance(message, Ask):
-            asked.put(message)
-        else:
-            worker.interrupt()
-    os._exit(0)
+    try:
+        while message := _read():
+            if isinstance(message, Ask):
+                asked.put(message)
+            else:
+                worker.interrupt()
+    finally:
+        os._exit(0)  # nobody talks any longer, or can be understood; the serving process starts another if it lives
 
 
 def _read() -> Setup | Ask | Interrupt | None:

@@ -121,7 +121,7 @@ class Workers:
             elif running.exception() is not None:
                 raise running.exception() or AssertionError
             worn = running.result().worn
-        except (TimeoutError, asyncio.IncompleteReadError, OSError):
+        except Exception:  # whatever became of it, another takes its place
             worn = True
         if worn:
             await self._kill(process)
@@ -133,8 +133,8 @@ class Workers:
         while not self._closed:
             try:
                 self._idle.put_nowait(await self._launch())
-            except (OSError, asyncio.IncompleteReadError, TimeoutError) as problem:
-                log.error("a worker did not start: %r", problem)
+            except Exception:
+                log.exception("a worker did not start")
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return

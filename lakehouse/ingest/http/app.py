@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -36,6 +37,8 @@ from lakehouse.ingest.landing import PATIENCE, AsyncLanding
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
 from lakehouse.storage.objects import Objects, open_store
+
+log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3600.0
 """Between deletions of answers that need not be remembered any longer."""
@@ -77,7 +80,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         access=access,
         most_events=settings.http_max_events,
     )
-    log = AccessLog(settings.root / "logs" / "access.jsonl")
+    access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
 
     @asynccontextmanager
@@ -85,7 +88,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         end_with_parent()
         commit.warm_up()
         gc.freeze()  # what is there by now stays: going through it again and again takes time from every request
-        tasks = [asyncio.create_task(log.run()), asyncio.create_task(_sweep(objects))]
+        tasks = [asyncio.create_task(access_log.run()), asyncio.create_task(_sweep(objects))]
         try:
             yield
         finally:
@@ -96,9 +99,9 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
                     await task
             await forwarder.close()
             hints.close()
-            log.write()
+            access_log.write()
 
-    watched = logged(log, metrics)
+    watched = logged(access_log, metrics)
     app = Litestar(
         route_handlers=ROUTERS,
         dependencies={
@@ -129,8 +132,12 @@ def needs_keys(settings: Settings) -> bool:
 
 async def _sweep(objects: Objects) -> None:
     while True:
-        with suppress(LakehouseError):
+        try:
             await asyncio.to_thread(expire, objects)
+        except LakehouseError as problem:
+            log.warning("Answers stay remembered for another hour: %s", problem)
+        except Exception:  # a task that ends would keep them for ever
+            log.exception("Answers stay remembered for another hour")
         await asyncio.sleep(SWEEP_SECONDS)
 
 
