@@ -13,6 +13,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.layers import lookups, serving
+from lakehouse.layers.copies import CUSTOMER_STREAMS
 from lakehouse.layers.writing import Written
 
 
@@ -42,7 +43,7 @@ def customers_asset(streams: Iterable[Stream], days: dg.DailyPartitionsDefinitio
         cadence="daily",
     )
 
-    @lake_asset(key=asset_key, deps=[key("silver", name) for name in lookups.CUSTOMER_STREAMS], **common)
+    @lake_asset(key=asset_key, deps=[key("silver", name) for name in CUSTOMER_STREAMS], **common)
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
         done = lookups.refresh_customers(lake.lake)

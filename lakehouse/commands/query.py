@@ -9,7 +9,8 @@ from itertools import islice
 from lakehouse.commands.printing import console, print_table
 from lakehouse.errors import QueryError
 from lakehouse.layers.lake import Lake
-from lakehouse.serving.query import Rows, run_query, to_json
+from lakehouse.serving.query import Rows, run_query
+from lakehouse.serving.values import to_json
 from lakehouse.settings import get_settings
 from lakehouse.storage import server
 

@@ -15,18 +15,14 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import bind, columns_of, describe, scan_sql
+from lakehouse.layers.copies import CUSTOMER_STREAMS, CUSTOMERS, copies, copies_of, copy_of
 from lakehouse.layers.gold import among
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import changed, sequence_of
-from lakehouse.settings import Settings
 from lakehouse.storage import dynamodb
 from lakehouse.storage.objects import Objects
 
 PREFIX = "serving/lookup"
-CUSTOMERS = "customers"
-CUSTOMER_STREAMS = ("retail", "orders")
-"""What the look-up of customers is made of."""
-
 KEPT = 2
 """Versions that stay: a reader may just be fetching the one before."""
 
@@ -41,6 +37,11 @@ class Published:
     version: tuple[int, ...]
     size: int
     """Bytes."""
+
+    @property
+    def stem(self) -> str:
+        """The version as the object's name has it."""
+        return Path(self.key).stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +83,14 @@ def refresh_customers(lake: Lake) -> Refreshed:
     return _refresh(lake, CUSTOMERS, tuple(map(sequence_of, tables.values())), lambda *_: sql)
 
 
-def copies(settings: Settings) -> Path:
-    """The folder of a serving process's copies on this machine, `{look-up}-{version}.arrow`."""
-    return settings.root / "serving" / "lookups"
-
-
 def forget_versions(lake: Lake, name: str) -> None:
     """Delete the versions of a look-up before the newest, and the copies of them on this machine, whoever has them open."""
     versions = published(lake.objects, name)
     lake.objects.delete(one.key for one in versions[:-1])
-    newest = {f"{name}-{Path(one.key).stem}" for one in versions[-1:]}
-    for path in copies(lake.settings).glob(f"{name}-*.arrow"):
-        if path.stem not in newest:
+    folder = copies(lake.settings)
+    newest = {copy_of(folder, name, one.stem) for one in versions[-1:]}
+    for path in copies_of(folder, name):
+        if path not in newest:
             path.unlink(missing_ok=True)
 
 

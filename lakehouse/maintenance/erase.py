@@ -23,10 +23,11 @@ from lakehouse.ingest.landing import list_days
 from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.readers import bronze_rows
 from lakehouse.layers.bronze import land_days, sources, taken
+from lakehouse.layers.copies import CUSTOMERS
 from lakehouse.layers.erasures import FOLDER, add_record
 from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import CUSTOMERS, forget_versions
+from lakehouse.layers.lookups import forget_versions
 from lakehouse.layers.provenance import carried
 from lakehouse.layers.serving import export_dashboard, export_features
 from lakehouse.layers.writing import commit_files, recomputing

@@ -20,9 +20,10 @@ from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
 from lakehouse.ingest.readers.content import Damage, plain
 from lakehouse.ingest.readers.source import Source
+from lakehouse.layers.copies import CUSTOMERS, copies, copies_of
 from lakehouse.layers.erasures import FOLDER
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import CUSTOMERS, copies, keys
+from lakehouse.layers.lookups import keys
 from lakehouse.maintenance.erase import table_names
 from lakehouse.maintenance.subject import Subject
 from lakehouse.storage import dynamodb
@@ -56,7 +57,7 @@ def find_traces(lake: Lake, subject: Subject) -> list[str]:
 def _in_look_ups(lake: Lake, subject: Subject) -> Iterator[str]:
     """The copies of look-ups on this machine, and the items in DynamoDB, that tell of the subject."""
     for name in (subject.stream.name, CUSTOMERS):
-        for path in copies(lake.settings).glob(f"{name}-*.arrow"):
+        for path in copies_of(copies(lake.settings), name):
             with lake.engine.cursor() as cursor:
                 cursor.register("copied", ipc.open_file(pa.memory_map(str(path))).read_all())
                 if _matches(cursor, "copied", subject):

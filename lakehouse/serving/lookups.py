@@ -1,24 +1,22 @@
-"""Look-ups as a serving process answers them: the published objects as memory-mapped, sorted Arrow files beside it.
+"""Copies of the published look-ups on this machine, kept up to date: sorted Arrow files that `indexes` reads.
 
-A look-up is a binary search; nothing but the rows it touches is read. New versions are fetched, indexed in a file of
-their own and swapped in at once; whoever reads the one before goes on reading it.
+New versions are fetched, put into a file of their own and there at once; whoever reads the one before goes on reading it.
 """
 
 import logging
 import time
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
+from lakehouse.layers.copies import copies_of, copy_of
 from lakehouse.layers.lookups import PREFIX, Published, published
+from lakehouse.serving.indexes import Index
 from lakehouse.storage.changes import Changes
 from lakehouse.storage.objects import Objects
 
@@ -31,59 +29,22 @@ LOOK_SECONDS = 0.5
 """Between looks at whether a program of this home says that it has published something."""
 
 BATCH = 8192
-"""Rows of an Arrow batch; the first id of each stays in memory."""
-
-
-class Index:
-    """One look-up's version: rows by id, from a file that holds them in the order of their ids."""
-
-    def __init__(self, path: Path, version: str) -> None:
-        self.version = version
-        self._file = ipc.open_file(pa.memory_map(str(path)))
-        self._batches = [self._file.get_batch(number) for number in range(self._file.num_record_batches)]
-        self._batches = [batch for batch in self._batches if batch.num_rows]
-        self._columns = [batch.columns for batch in self._batches]  # asked for each time they take a third of a look-up
-        self._names = self._file.schema.names
-        self._first = [columns[0][0].as_py() for columns in self._columns]
-
-    def __len__(self) -> int:
-        return sum(batch.num_rows for batch in self._batches)
-
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The row of that id; None when there is none."""
-        position = bisect_right(self._first, key) - 1
-        if position < 0:
-            return None
-        columns = self._columns[position]
-        ids = columns[0]
-        place = bisect_left(range(len(ids)), key, key=lambda number: ids[number].as_py())
-        if place == len(ids) or ids[place].as_py() != key:
-            return None
-        # Value by value, which takes a quarter of the time that a slice of one row does.
-        return {name: column[place].as_py() for name, column in zip(self._names, columns, strict=True)}
-
-    def ids(self) -> Iterator[str]:
-        """Every id, in order."""
-        for batch in self._batches:
-            yield from map(str, batch.column(0).to_pylist())
+"""Rows of an Arrow batch; readers keep the first id of each in memory."""
 
 
 class LookUps:
-    """All look-ups of the lake, by name, as of the last `refresh`."""
+    """The copies of all look-ups of the lake, as of the last `refresh`."""
 
     def __init__(self, objects: Objects, folder: Path, changes: Changes) -> None:
         self._objects = objects
         self._folder = folder
         self._changes = changes
-        self._indexes: dict[str, Index] = {}
+        self._good: set[Path] = set()
+        """Copies that have been opened; one that a crash of the machine has left may be damaged."""
         self._refreshing = Lock()
         self._ended = Event()
         self._thread = Thread(target=self._watch, name="lookups", daemon=True)
         folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, name: str) -> Index | None:
-        """The look-up of that name; None when nothing has been published yet."""
-        return self._indexes.get(name)
 
     def start(self) -> None:
         """Refresh now and then, in a thread."""
@@ -98,12 +59,14 @@ class LookUps:
     def _watch(self) -> None:
         due = float("-inf")
         while True:
-            if self._changes.look() or time.monotonic() >= due:
-                try:
+            try:
+                if self._changes.look() or time.monotonic() >= due:
+                    due = time.monotonic() + EVERY
                     self.refresh()
-                except LakehouseError as problem:
-                    log.warning("Look-ups stay as they were: %s", problem)
-                due = time.monotonic() + EVERY
+            except LakehouseError as problem:
+                log.warning("Look-ups stay as they were: %s", problem)
+            except Exception:  # whatever it is: a thread that ends would leave them as they are for ever
+                log.exception("Look-ups stay as they were")
             if self._ended.wait(LOOK_SECONDS):
                 return
 
@@ -119,19 +82,25 @@ class LookUps:
 
     def _take(self, name: str) -> None:
         versions = published(self._objects, name)
-        held = self._indexes.get(name)
-        if not versions or (held is not None and held.version == versions[-1].key):
+        if not versions:
             return
-        newest = versions[-1]
-        path = self._folder / f"{name}-{Path(newest.key).stem}.arrow"
-        if not path.exists():
-            self._fetch(newest, path)
-        self._indexes[name] = Index(path, newest.key)
-        for old in self._folder.glob(f"{name}-*.arrow"):
+        path = copy_of(self._folder, name, versions[-1].stem)
+        if not self._is_good(path):
+            self._fetch(versions[-1], path)
+        for old in copies_of(self._folder, name):
             if old != path:
                 # Open files of it stay readable; where the system forbids it, the next refresh tries again.
                 with suppress(OSError):
                     old.unlink()
+
+    def _is_good(self, path: Path) -> bool:
+        if path not in self._good:
+            try:
+                Index(path)
+            except (OSError, pa.ArrowException):
+                return False
+            self._good.add(path)
+        return path.exists()
 
     def _fetch(self, one: Published, path: Path) -> None:
         fetched, indexed = path.with_suffix(".parquet"), path.with_suffix(".new")

@@ -7,9 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
-from math import isfinite
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -72,30 +70,6 @@ def _fetched(connection: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyConne
         raise QueryError(str(problem)) from problem
     finally:
         connection.close()
-
-
-def to_json(value: Any) -> Any:
-    """A value as JSON holds it: decimals and times as text, times in UTC with a Z, no NaN."""
-    match value:
-        case bool() | int() | str() | None:
-            return value
-        case float():
-            return value if isfinite(value) else None
-        case Decimal():
-            return f"{value:f}"
-        case datetime():
-            moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-            return moment.isoformat() + "Z"
-        case date() | time():
-            return value.isoformat()
-        case dict():
-            return {str(key): to_json(item) for key, item in value.items()}
-        case list() | tuple():
-            return [to_json(item) for item in value]
-        case bytes():
-            return value.hex()
-        case _:
-            return str(value)
 
 
 def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import boto3
@@ -14,10 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.engines.duckdb import columns_of
+from lakehouse.errors import LakehouseError
 from lakehouse.layers import lookups
+from lakehouse.layers.copies import copies_of, copy_of
 from lakehouse.layers.lake import Lake, empty_sql
 from lakehouse.layers.writing import replace_days
-from lakehouse.serving.lookups import Index, LookUps
+from lakehouse.serving import indexes
+from lakehouse.serving import lookups as serving_lookups
+from lakehouse.serving.indexes import Index, Indexes
+from lakehouse.serving.lookups import LookUps
 from lakehouse.storage.dynamodb import LookUpTable, open_table
 from lakehouse_tests.layers.own import Own, noon, span
 
@@ -39,9 +45,8 @@ def _features(own: Own, day: date, **transactions: int) -> None:
 
 
 def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
-    served = LookUps(own.lake.objects, folder, own.lake.changes("lookups"))
-    served.refresh()
-    index = served.get(own.name)
+    LookUps(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
+    index = Indexes(folder).get(own.name)
     assert index is not None
     found = {key: index.get(key) for key in index.ids()}
     return {key: (row["dt"], row["transactions_1d"]) for key, row in found.items() if row is not None}
@@ -75,23 +80,76 @@ def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stre
     assert _held(own, tmp_path / "two") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
 
 
-def test_few_versions_are_kept_and_a_serving_process_takes_the_newest(make_stream: MakeStream, tmp_path: Path) -> None:
+def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = make_stream()
-    served = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
-    served.refresh()
-    assert served.get(own.name) is None
+    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
+    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    read = Indexes(tmp_path)
+    copied.refresh()
+    assert read.get(own.name) is None
     for number in range(4):
         _features(own, FIRST, a=number)
         lookups.refresh_entities(own.lake, own.stream)
-        before = served.get(own.name)
-        served.refresh()
-        index = served.get(own.name)
+        before = read.get(own.name)
+        copied.refresh()
+        index = read.get(own.name)
         assert index is not None
         assert (row := index.get("a")) is not None
         assert row["transactions_1d"] == number
         assert before is None or (before.get("a") or {})["transactions_1d"] == number - 1
     assert len(lookups.published(own.lake.objects, own.name)) == lookups.KEPT
     assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
+
+
+def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
+    read = Indexes(tmp_path)
+    _features(own, FIRST, a=1)
+    lookups.refresh_entities(own.lake, own.stream)
+    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    before = _transactions(read, own)
+    (older,) = copies_of(tmp_path, own.name)
+
+    _features(own, FIRST, a=2)
+    newest = copy_of(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
+    newest.write_bytes(older.read_bytes()[:100])
+    assert (before, _transactions(read, own)) == (1, 1)
+    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    assert _transactions(read, own) == 2
+    assert [*copies_of(tmp_path, own.name)] == [newest]
+
+
+def _transactions(read: Indexes, own: Own) -> Any:
+    index = read.get(own.name)
+    return None if index is None else (index.get("a") or {})["transactions_1d"]
+
+
+def test_whatever_fails_look_ups_are_refreshed_again(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    failures = iter([RuntimeError("a bug"), LakehouseError("storage is away")])
+    done = Event()
+
+    def refresh(_: LookUps) -> None:
+        for failure in failures:
+            raise failure
+        done.set()
+
+    monkeypatch.setattr(LookUps, "refresh", refresh)
+    monkeypatch.setattr(serving_lookups, "EVERY", 0.0)
+    monkeypatch.setattr(serving_lookups, "LOOK_SECONDS", 0.01)
+    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    copied.start()
+    try:
+        assert done.wait(10)
+    finally:
+        copied.close()
 
 
 ITEM = {"id": "a", "day": date(2025, 1, 1), "at": datetime(2025, 1, 1, 2), "exact": Decimal("0.10"), "share": 0.1}
@@ -109,7 +167,7 @@ def test_an_index_finds_exactly_what_it_holds(
         for start in range(0, len(ordered), 7):
             rows = [{"id": key, "n": start + n} for n, key in enumerate(ordered[start : start + 7])]
             file.write_batch(pa.RecordBatch.from_pylist(rows, schema))
-    index = Index(path, "1")
+    index = Index(path)
     assert len(index) == len(ordered)
     for number, key in enumerate(ordered):
         assert index.get(key) == {"id": key, "n": number}
@@ -199,13 +257,13 @@ def _customers(retail: Own, orders: Own, folder: Path) -> dict[str, dict[str, An
     lake.objects, lake.engine = retail.lake.objects, retail.lake.engine
     names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
     lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
-    served = LookUps(lake.objects, folder, lake.changes("lookups"))
+    copied = LookUps(lake.objects, folder, lake.changes("lookups"))
     with pytest.MonkeyPatch.context() as patch:
         # The versions of one name count the commits of the same tables, and these are others.
         patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
         lookups.refresh_customers(lake)
-        served.refresh()
-        index = served.get(lookups.CUSTOMERS)
+        copied.refresh()
+        index = Indexes(folder).get(f"customers_{retail.name}")
     assert index is not None
     return {key: row for key in index.ids() if (row := index.get(key)) is not None}
 

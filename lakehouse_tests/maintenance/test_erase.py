@@ -9,13 +9,15 @@ import pytest
 
 from lakehouse.audit.auditing import audit
 from lakehouse.errors import LakehouseError
+from lakehouse.layers.copies import copies
 from lakehouse.layers.erasures import records, subject_hash
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import copies, refresh_entities
+from lakehouse.layers.lookups import refresh_entities
 from lakehouse.layers.serving import export_unified
 from lakehouse.maintenance.erase import erase_rows, export_again, find, forget_history
 from lakehouse.maintenance.subject import Subject
 from lakehouse.maintenance.traces import find_traces
+from lakehouse.serving.indexes import Indexes
 from lakehouse.serving.lookups import LookUps
 from lakehouse_tests.layers.own import Own, copy_stream, noon, payment, threshold
 from lakehouse_tests.storage.amazon import s3_and_glue
@@ -148,7 +150,7 @@ def test_look_ups_forget_them_on_this_machine_and_in_dynamodb(
     forget_history(own.lake, subject)
     assert _traces(own, subject) == []
     served.refresh()
-    index = served.get(own.name)
+    index = Indexes(copies(own.lake.settings)).get(own.name)
     assert index is not None
     assert index.get(WHO) is None
     assert index.get(f"{WHO}0") is not None

@@ -12,7 +12,8 @@ import pytest
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.layers.lake import Lake
 from lakehouse.serving import query
-from lakehouse.serving.query import connect, run_query, to_json
+from lakehouse.serving.query import connect, run_query
+from lakehouse.serving.values import to_json
 from lakehouse_tests.layers.own import Own, noon, payment
 
 DAY = date(2021, 6, 1)
@@ -154,7 +155,7 @@ def test_a_failure_in_the_middle_of_the_rows_is_a_query_error(lake: Lake) -> Non
         "with iot as (from silver.iot) select count(*) from iot",
         "select count(*) from silver . iot as s join gold.iot_daily g using (dt)",
         "select (select count(*) from serving.unified_iot)",
-        "select count(*) from serving.orders_current",
+        "select count(*) from serving.orders_current where order_id is null",
         "select count(*) from quarantine.iot -- where silver.nothing; insert",
     ],
 )

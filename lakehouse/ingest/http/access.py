@@ -1,5 +1,6 @@
 """Who may do what: a request's key, or its coming from this very machine. How keys are kept is in `keys`."""
 
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
@@ -73,6 +74,7 @@ def _host(url: str) -> str:
         return ""
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether this name or address is this machine and nothing else can reach it."""
     try:

@@ -64,7 +64,7 @@ def logged(log: AccessLog, metrics: Metrics) -> Callable[[ASGIApp], ASGIApp]:
 
     def wrap(app: ASGIApp) -> ASGIApp:
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == ScopeType.WEBSOCKET:
+            if scope["type"] != ScopeType.HTTP:
                 await app(scope, receive, send)
                 return
             begun = time.perf_counter()

@@ -3,19 +3,20 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import ScalarRenderPlugin
 from litestar.types import ASGIApp
 
-from lakehouse.contracts.streams import discover
+from lakehouse.contracts.streams import Stream, discover
 from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http import events, health
@@ -24,7 +25,7 @@ from lakehouse.ingest.http.access_log import AccessLog, logged
 from lakehouse.ingest.http.body import Buffer, Reader
 from lakehouse.ingest.http.commit import GroupCommit
 from lakehouse.ingest.http.events import Ingest
-from lakehouse.ingest.http.forward import Forwarder, FrontDoor
+from lakehouse.ingest.http.forward import AtOnce, Forwarder, FrontDoor
 from lakehouse.ingest.http.health import Probe
 from lakehouse.ingest.http.hints import Hints
 from lakehouse.ingest.http.idempotency import Answers, expire
@@ -48,10 +49,22 @@ T = TypeVar("T")
 
 ROUTERS = (events.router, health.router)
 PATHS = ("/v1/streams", "/health", "/metrics")
-"""What this server answers itself; all else is the serving process's."""
+"""What this server answers itself; all but that, and what is put beside it, is the serving process's."""
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What else a process answers: routers, what their handlers work with, and the first segments of their paths."""
+
+    routers: Sequence[Router] = ()
+    dependencies: Mapping[str, object] = field(default_factory=dict)
+    paths: Sequence[str] = ()
+    at_once: AtOnce = lambda _: None
+
+
+def create_app(
+    settings: Settings | None = None, beside: Callable[[Mapping[str, Stream], Access], Beside] | None = None
+) -> ASGIApp:
     """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
     settings = settings or get_settings()
     connection = server.connection(settings)
@@ -82,6 +95,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     )
     access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
+    more = beside(streams, access) if beside else Beside()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -101,23 +115,22 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
             hints.close()
             access_log.write()
 
-    watched = logged(access_log, metrics)
     app = Litestar(
-        route_handlers=ROUTERS,
+        route_handlers=[*ROUTERS, *more.routers],
         dependencies={
             "ingest": given(ingest),
             "access": given(access),
             "metrics": given(metrics),
             "probe": given(Probe(store, connection, commit)),
+            **{name: given(value) for name, value in more.dependencies.items()},
         },
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
-        middleware=[watched],
         lifespan=[lifespan],
         openapi_config=documentation(),
         request_max_body_size=None,  # the reader's affair
         logging_config=None,
     )
-    return FrontDoor(app, forwarder, watched(forwarder), PATHS)
+    return logged(access_log, metrics)(FrontDoor(app, forwarder, [*PATHS, *more.paths], more.at_once))
 
 
 def documentation() -> OpenAPIConfig:

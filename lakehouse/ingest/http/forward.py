@@ -6,7 +6,7 @@ All that is known of that process is the address in its state file: it is anothe
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -117,20 +117,32 @@ class Forwarder:
         return self._client
 
 
+AtOnce = Callable[[HTTPScope], bytes | None]
+"""The JSON that answers a request for which nothing has to be waited for; None where the application has to look at it."""
+
+
 class FrontDoor:
     """One address for both: these paths are this application's, all others the serving process's."""
 
-    def __init__(self, app: ASGIApp, forwarder: Forwarder, forwarding: ASGIApp, paths: Iterable[str]) -> None:
-        """`forwarding` is the forwarder, with what watches over it; `paths` are first segments such as `/health`."""
+    def __init__(self, app: ASGIApp, forwarder: Forwarder, paths: Iterable[str], at_once: AtOnce) -> None:
+        """`paths` are first segments such as `/health`; `at_once` is asked first, and spares what it answers all the rest."""
         self._app = app
         self._forwarder = forwarder
-        self._forwarding = forwarding
         self._paths = frozenset(paths)
+        self._at_once = at_once
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer here or pass on."""
-        mine = scope["type"] != "http" or self._is_mine(scope["path"])
-        await (self._app if mine else self._forwarding)(scope, receive, send)
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+        elif not self._is_mine(scope["path"]):
+            await self._forwarder(scope, receive, send)
+        elif (body := self._at_once(scope)) is not None:
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": HTTPStatus.OK.value, "headers": headers})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
+        else:
+            await self._app(scope, receive, send)
 
     def _is_mine(self, path: str) -> bool:
         if path == "/schema" or path.startswith("/schema/"):

@@ -22,6 +22,9 @@ from lakehouse.storage import server as storage
 
 __all__ = ["Running", "answers", "environment", "run_server", "running", "start", "stop"]
 
+APPLICATION = "lakehouse.serving.front:create_app"
+"""What each process answers, by name, for it is put together above this layer: `app`, and what belongs beside it."""
+
 PORTS_TRIED = 50
 CONNECTIONS = 16_384
 """That a worker keeps open at once; what they send is bounded apart."""
@@ -60,7 +63,7 @@ def run_server(settings: Settings) -> None:
 
 def _granian(settings: Settings, port: int) -> MPServer:
     return MPServer(
-        "lakehouse.ingest.http.app:create_app",
+        APPLICATION,
         factory=True,
         address=settings.http_host,
         port=port,

@@ -33,7 +33,6 @@ from lakehouse.storage import server
 ROUTERS: Sequence[Router] = (
     query.router,
     tables.router,
-    lookups.router,
     overview.router,
     alerts.router,
     quarantine.router,
@@ -95,9 +94,9 @@ def create_app(
 
 def documented(*more: Router) -> Litestar:
     """An application of all routes, the front door's too, that is asked for nothing but the document about them."""
-    names = ("ingest", "access", "metrics", "probe", "serving")
+    names = ("ingest", "access", "metrics", "probe", "known", "serving")
     return Litestar(
-        route_handlers=[*INGEST_ROUTERS, *ROUTERS, *more],
+        route_handlers=[*INGEST_ROUTERS, lookups.router, *ROUTERS, *more],
         dependencies={name: given(None) for name in names},
         exception_handlers=HANDLERS,  # type: ignore[arg-type]
         openapi_config=documentation(),

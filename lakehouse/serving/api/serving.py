@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse.ingest.http.access import Access
+from lakehouse.layers.copies import copies
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import copies
 from lakehouse.serving.alert_feed import AlertFeed
 from lakehouse.serving.api.live import Live
 from lakehouse.serving.lookups import LookUps
@@ -31,6 +31,7 @@ class Serving:
     """For the SQL that people send."""
     access: Access
     lookups: LookUps
+    """For the HTTP server's processes, which answer from them."""
     overview: Overview
     alert_feed: AlertFeed
     live: Live

@@ -42,7 +42,9 @@ def test_a_wrong_key_is_refused_on_either_side(api: httpx.Client, serving: Runni
     assert httpx.get(f"{serving.url}/v1/tables", headers=headers).status_code == 401
 
 
-def test_without_a_serving_process_the_answer_says_so_and_ingest_goes_on(api: httpx.Client, settings: Settings) -> None:
+def test_without_a_serving_process_the_answer_says_so_and_ingest_and_look_ups_go_on(
+    api: httpx.Client, settings: Settings
+) -> None:
     path = server.SERVICE.state(settings)
     state = path.read_text()
     try:
@@ -57,6 +59,7 @@ def test_without_a_serving_process_the_answer_says_so_and_ingest_goes_on(api: ht
             assert answer.headers["retry-after"]
         assert "lakehouse up" in gone.json()["detail"]
         assert api.get("/health/ready").status_code == 200
+        assert api.get("/v1/entities/iot/nobody").status_code == 404
         assert "/v1/streams/{stream}/events" in api.get("/schema/openapi.json").json()["paths"]
     finally:
         path.write_text(state)

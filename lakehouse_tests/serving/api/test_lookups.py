@@ -1,21 +1,34 @@
 """Look-ups over HTTP: what silver and features hold of an entity, by its id, and clear words where there is none."""
 
+import asyncio
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from litestar import Litestar
 
+from lakehouse.contracts.streams import discover
+from lakehouse.ingest.http import keys
+from lakehouse.ingest.http.access import Access
+from lakehouse.ingest.http.app import given
+from lakehouse.ingest.http.keys import Keys, path_of
+from lakehouse.ingest.http.problems import HANDLERS
 from lakehouse.ingest.http.server import Running
 from lakehouse.ingest.landing import land
 from lakehouse.layers import lookups
 from lakehouse.layers.bronze import land_days
+from lakehouse.layers.copies import copies
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.refreshing import days_to_refresh
 from lakehouse.layers.serving import write_features
 from lakehouse.layers.silver import clean_days
+from lakehouse.serving.api.lookups import Known, at_once, router
+from lakehouse.serving.indexes import LOOK_SECONDS, Indexes
 from lakehouse.settings import Settings
 from lakehouse.storage.connection import Connection
 
@@ -38,7 +51,7 @@ def _land(lake: Lake, name: str, lines: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(settings: Settings, connection: Connection, serving: Running) -> Iterator[None]:
+def filled(settings: Settings, connection: Connection, serving: Running, running: Running) -> Iterator[None]:
     lake = Lake(settings, connection)
     at = f"{HAPPENED:%Y-%m-%dT%H:%M:%SZ}"
     _land(
@@ -61,9 +74,10 @@ def filled(settings: Settings, connection: Connection, serving: Running) -> Iter
     )
     lookups.refresh_customers(lake)
     deadline = time.monotonic() + 60
-    while (answer := httpx.get(f"{serving.url}/v1/customers/990017")).status_code != 200:
+    while (answer := httpx.get(f"{running.url}/v1/customers/990017")).status_code != 200:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.1)
+    time.sleep(LOOK_SECONDS)  # each of the HTTP server's processes looks for itself
     yield
     lake.engine.close()
 
@@ -114,3 +128,46 @@ def test_who_is_not_known_is_a_problem_that_says_so(api: httpx.Client, filled: N
     answer = api.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert says in answer.json()["detail"]
+
+
+PATHS = [
+    "/v1/customers/990017",
+    f"/v1/entities/financial/{ODD}",
+    "/v1/entities/retail/990017",
+    "/v1/customers/nobody",
+    "/v1/customers/990017/",
+    "/v1/customers//990017",
+    "/v1/customers",
+    "/v1/entities/financial",
+    "/v1/entities/nothing/nobody",
+]
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_what_is_answered_at_once_is_what_the_application_answers(
+    settings: Settings, filled: None, keyed: bool
+) -> None:
+    known = Known(discover(), Indexes(copies(settings)), Access(Keys(path_of(settings)), required=keyed))
+    handlers: Any = HANDLERS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Litestar, about what its next version changes
+        app: Any = Litestar([router], dependencies={"known": given(known)}, exception_handlers=handlers)
+    _, key = keys.create(settings, "some", ("query",), ("retail", "orders"))
+    headers = {"authorization": f"Bearer {key}"} if keyed else {}
+
+    async def ask(path: str) -> tuple[int, bytes]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
+            answer = await client.get(quote(path))
+            return answer.status_code, answer.content
+
+    at_once_answered = 0
+    for path in PATHS:
+        status, body = asyncio.run(ask(path))
+        raw = [(b"host", b"127.0.0.1"), *((name.encode(), value.encode()) for name, value in headers.items())]
+        scope: Any = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": raw, "state": {}}
+        found = at_once(known, scope)
+        assert found is None or (status, body) == (200, found), path
+        assert at_once(known, scope | {"method": "HEAD"}) is None
+        at_once_answered += found is not None
+    assert at_once_answered == (2 if keyed else 3)
