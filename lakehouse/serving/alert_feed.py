@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -46,6 +46,8 @@ class Fed(msgspec.Struct, frozen=True):
 
     number: int
     alert: Alert
+    stored: bool
+    """Whether a table held it then."""
 
 
 @dataclass(slots=True)
@@ -83,13 +85,28 @@ class AlertFeed:
             took = time.monotonic() - begun
             await asyncio.sleep(max(EVERY, min(took * SHARE, LONGEST_SECONDS)))
 
-    def fresh(self, streams: Iterable[str]) -> list[Alert]:
-        """Alerts of these streams that no table holds yet."""
-        return [alert for name in streams if name in self._seen for alert in self._seen[name].fresh.values()]
+    @property
+    def position(self) -> str:
+        """The id of the newest one that was fed."""
+        return f"{self._id}-{self._number}"
 
     def event_id(self, fed: Fed) -> str:
         """How a reader says that it has seen this one."""
         return f"{self._id}-{fed.number}"
+
+    def unstored(self, streams: Collection[str], after: str | None, until: str) -> list[Alert]:
+        """Alerts of these streams that were fed after one id and until another, and that no table held then.
+
+        Ids of another process are none of its own: after such a one is from the first, and until it is nothing.
+        """
+        first, last = self._after(after or ""), self._after(until)
+        newest = {fed.alert.identity: fed for fed in self._kept if first < fed.number <= last}
+        return [fed.alert for fed in newest.values() if not fed.stored and fed.alert.stream in streams]
+
+    def known(self, until: str | None) -> set[Alert]:
+        """Alerts that were fed until that id, before a table held them."""
+        last = self._after(until or "")
+        return {fed.alert for fed in self._kept if fed.number <= last and not fed.stored}
 
     async def follow(self, last_id: str | None) -> AsyncIterator[Fed]:
         """What comes up from now on; after `last_id` when that is given."""
@@ -103,7 +120,7 @@ class AlertFeed:
 
     def _after(self, last_id: str) -> int:
         mine, _, number = last_id.partition("-")
-        return int(number) if mine == self._id and number.isdigit() else 0
+        return int(number) if mine == self._id and number.isdecimal() else 0
 
     async def _look(self, stream: Stream) -> None:
         moment = self._moments.latest
@@ -128,7 +145,7 @@ class AlertFeed:
         seen.stored, seen.fresh = stored, fresh
         for alert in sorted(new, key=lambda alert: alert.place):
             self._number += 1
-            self._kept.append(Fed(self._number, alert))
+            self._kept.append(Fed(self._number, alert, alert.identity in stored))
         if new:
             self._more.set()
             self._more = asyncio.Event()

@@ -1,6 +1,7 @@
-"""Alerts as people and programs read them: those of the tables, in order of their event time, a page at a time.
+"""Alerts as people and programs read them, a page at a time: those from a time on, and those that have come up since.
 
-The newest ones, which no table holds yet, are the affair of `alert_feed`.
+What has come up is what the tables hold now and did not at an earlier commit, so an alert is given whenever its event
+happened and arrived. The newest ones, which no table holds yet, are the affair of `alert_feed`.
 """
 
 import base64
@@ -10,9 +11,13 @@ from datetime import UTC, date, datetime
 from typing import Any, Self
 
 import msgspec
+from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal
+from lakehouse.engines.duckdb import scan_sql
 from lakehouse.errors import QueryError
+from lakehouse.layers.gold import among
+from lakehouse.layers.planning import changed
 
 ORDER = ("event_time", "stream", "alert", "dt", "entity", "event_key")
 """What tells one alert from another, in the order in which they are listed."""
@@ -61,20 +66,29 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Since(msgspec.Struct, frozen=True):
-    """From where on alerts are asked for: a moment, or the place of the last one seen."""
+class Seen(msgspec.Struct, frozen=True):
+    """Up to where alerts are known: the commits of the tables, and a number of the feed's."""
 
-    place: tuple[str, ...]
-
-    @property
-    def day(self) -> date:
-        """No earlier day is looked at: an event's `dt` is its date."""
-        return date.fromisoformat(self.place[0][:10])
+    commits: dict[str, int]
+    """The sequence number of each stream's table."""
+    feed: str
+    """An id of `AlertFeed`'s."""
 
 
-def cursor_of(alert: Alert) -> str:
-    """A text that stands for this alert's place; `parse_since` reads it."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(alert.place)).decode().rstrip("=")
+class Since(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is asked for: alerts from a place on, or those that were not among what has been seen."""
+
+    place: tuple[str, ...] = ()
+    """A moment, or the place of the last alert of the page before; empty for the first page of what has come up."""
+    seen: Seen | None = None
+    """What has been seen before; None where alerts are asked for from a time on."""
+    until: Seen | None = None
+    """What the pages of one answer are made of; None for the first, which is made of what there is."""
+
+
+def cursor_of(since: Since) -> str:
+    """A text that `parse_since` reads."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(since)).decode().rstrip("=")
 
 
 def parse_since(text: str) -> Since:
@@ -87,9 +101,8 @@ def parse_since(text: str) -> Since:
         pass
     try:
         padded = text + "=" * (-len(text) % 4)
-        place = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[str, ...])
-        since = Since(place)
-        if len(place) == len(ORDER) and datetime.fromisoformat(place[0]) and date.fromisoformat(place[3]):
+        since = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=Since)
+        if _is_whole(since):
             return since
     except (binascii.Error, ValueError, msgspec.DecodeError):
         pass
@@ -98,30 +111,74 @@ def parse_since(text: str) -> Since:
     )
 
 
-def alerts_sql(streams: Iterable[str], since: Since | None, limit: int) -> tuple[str, list[str | int]]:
-    """The query over the alert tables and its parameters: the newest first, or with `since` the oldest from there on."""
-    tables = "\nunion all by name\n".join(
-        f"select {literal(name)} as stream, * from serving.{name}_alerts" for name in streams
-    )
-    if since is None:
-        return f"select * from (\n{tables}\n)\norder by {', '.join(f'{column} desc' for column in KEYS)}\nlimit ?", [
-            limit
-        ]
-    compared = "event_time >= ?::timestamp" if len(since.place) == 1 else f"({', '.join(KEYS)}) > ({', '.join(PLACE)})"
-    sql = f"select * from (\n{tables}\n)\nwhere dt >= ?::date and {compared}\norder by {', '.join(KEYS)}\nlimit ?"
-    return sql, [since.day.isoformat(), *since.place, limit]
+def _is_whole(since: Since) -> bool:
+    """Whether it may be what an answer gave. Raises ValueError for a place without a time."""
+    if not since.place:
+        return since.seen is not None and since.until is None
+    if len(since.place) != len(ORDER) or since.until is None:
+        return False
+    moment, day = since.place[0], since.place[3]
+    written = datetime.fromisoformat(moment).isoformat(" ", "microseconds"), date.fromisoformat(day).isoformat()
+    return written == (moment, day)
+
+
+def newest_sql(streams: Iterable[str], limit: int) -> tuple[str, list[str | int]]:
+    """The query for the newest alerts, the newest first, and its parameters."""
+    tables = {name: f"from serving.{name}_alerts" for name in streams}
+    return f"{_all(tables)}\norder by {', '.join(f'{column} desc' for column in KEYS)}\nlimit ?", [limit]
+
+
+def page_sql(sources: Mapping[str, str], place: tuple[str, ...], limit: int) -> tuple[str, list[str | int]]:
+    """The query for the oldest alerts that these SELECTs give by stream, from a place on, and its parameters."""
+    compared = "true"
+    if place:
+        compared = "event_time >= ?::timestamp" if len(place) == 1 else f"({', '.join(KEYS)}) > ({', '.join(PLACE)})"
+    return f"{_all(sources)}\nwhere {compared}\norder by {', '.join(KEYS)}\nlimit ?", [*place, limit]
 
 
 KEYS = ("event_time", "stream", "alert", "dt", "coalesce(entity, '')", "coalesce(event_key, '')")
 PLACE = ("?::timestamp", "?", "?", "?::date", "?", "?")
 
 
-def merged(stored: Sequence[Alert], fresh: Iterable[Alert], since: Since | None, limit: int) -> list[Alert]:
-    """Alerts of the tables and those that no table holds yet, each once, in the order that `alerts_sql` gives."""
+def _all(sources: Mapping[str, str]) -> str:
+    tables = (f"select {literal(name)} as stream, * from ({select})" for name, select in sources.items())
+    return "select * from (\n" + "\nunion all by name\n".join(tables) + "\n)"
+
+
+def from_sql(table: Table, day: str, commit: int) -> str:
+    """A SELECT of what the table held from that day on at a commit, or holds now where that is forgotten.
+
+    No earlier day is looked at: an event's `dt` is its date.
+    """
+    return f"select * from {scan_sql(table, _snapshot(table, commit))} where dt >= date {literal(day)}"
+
+
+def since_sql(table: Table, seen: int, commit: int) -> str | None:
+    """A SELECT of what the table held at a commit and did not at an earlier one; None when that is nothing.
+
+    Where the earlier one is forgotten, the days that have changed since are given whole. Metadata is read.
+    """
+    if commit == seen:
+        return None
+    seen = seen if seen < commit else 0  # another table of that name
+    days = sorted(changed(table, since=seen))
+    if not days:
+        return None
+    now = f"select * from {scan_sql(table, _snapshot(table, commit))} where {among(days)}"
+    before = _snapshot(table, seen)
+    return now if before is None else f"{now} except select * from {scan_sql(table, before)} where {among(days)}"
+
+
+def _snapshot(table: Table, commit: int) -> int | None:
+    return next((one.snapshot_id for one in table.metadata.snapshots if one.sequence_number == commit), None)
+
+
+def merged(stored: Sequence[Alert], fresh: Iterable[Alert], place: tuple[str, ...]) -> list[Alert]:
+    """Alerts of the tables and those from a place on that no table holds yet, each once, in order."""
     held = {alert.identity for alert in stored}
-    found = [alert for alert in fresh if alert.identity not in held and (since is None or _after(alert, since))]
-    return sorted([*stored, *found], key=lambda alert: alert.place, reverse=since is None)[:limit]
+    found = [alert for alert in fresh if alert.identity not in held and _is_after(alert, place)]
+    return sorted([*stored, *found], key=lambda alert: alert.place)
 
 
-def _after(alert: Alert, since: Since) -> bool:
-    return alert.place >= since.place if len(since.place) == 1 else alert.place > since.place
+def _is_after(alert: Alert, place: tuple[str, ...]) -> bool:
+    return alert.place >= place if len(place) == 1 else alert.place > place

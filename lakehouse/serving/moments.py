@@ -97,6 +97,19 @@ class Moment:
         """The current snapshot of each table; None for one that never had any."""
         return {name: self.tables.load(name).metadata.current_snapshot_id for name in self.tables.names()}
 
+    def with_files(self, name: str) -> Table:
+        """The table with files that can be read: that of `tables` is good for what its metadata says alone.
+
+        Reading them blocks. Raises LakehouseError when there is no such table.
+        """
+        from pyiceberg.io.pyarrow import PyArrowFileIO  # a second, which the first requests need not wait for
+
+        table = self.tables.load(name)
+        if isinstance(table.io, PyArrowFileIO):
+            return table
+        files = PyArrowFileIO(table.io.properties)
+        return Table(table.name(), table.metadata, table.metadata_location, files, table.catalog)
+
     def snapshots_of(self, names: Iterable[str]) -> dict[str, int | None]:
         """The snapshots of the tables behind these names."""
         return {table: self.snapshots.get(table) for name in names for table in tables_of(self, name)}

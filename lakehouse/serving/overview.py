@@ -184,9 +184,9 @@ class Overview:
         if versions == known.versions or time.monotonic() < known.due:
             return
         begun = time.monotonic()
-        tables = {name: _readable(moment.tables.load(name)) for name in names}
+        tables = {name: moment.with_files(name) for name in names}
         known.partitions = partitions_of(stream, tables.__getitem__)
-        fresh = [tables[f"realtime.{stream.name}"], _readable(moment.tables.load(f"silver.{stream.name}"))]
+        fresh = [tables[f"realtime.{stream.name}"], moment.with_files(f"silver.{stream.name}")]
         known.newest_at = _newest(fresh, stream.contract.event_time)
         known.versions = versions
         known.due = time.monotonic() + (time.monotonic() - begun) * SHARE
@@ -241,17 +241,6 @@ def _newest(tables: Sequence[Table], column: str) -> datetime | None:
         if (happened := newest(table, column)) is not None and (arrived := newest(table, "_arrived_at")) is not None
     ]
     return max(found, default=None)
-
-
-def _readable(table: Table) -> Table:
-    """The table with files that can be read: those of moments are good for their names alone."""
-    from pyiceberg.io.pyarrow import PyArrowFileIO  # a second, which the first requests need not wait for
-
-    if isinstance(table.io, PyArrowFileIO):
-        return table
-    return Table(
-        table.name(), table.metadata, table.metadata_location, PyArrowFileIO(table.io.properties), table.catalog
-    )
 
 
 def _dagster(settings: Settings) -> str | None:

@@ -13,7 +13,7 @@ from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.errors import QueryError
 from lakehouse.layers.lake import ALERT_COLUMNS
-from lakehouse.serving.alerts import Alert, alerts_sql, cursor_of, merged, parse_since
+from lakehouse.serving.alerts import Alert, Seen, Since, cursor_of, merged, newest_sql, page_sql, parse_since
 from lakehouse.serving.api.live import kept_alive
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
@@ -49,11 +49,11 @@ def stored(found: list[Alert]) -> duckdb.DuckDBPyConnection:
     return database
 
 
-def ask(database: duckdb.DuckDBPyConnection, since: str | None, limit: int) -> list[Alert]:
-    place = None if since is None else parse_since(since)
-    sql, parameters = alerts_sql(["iot", "logs"], place, limit)
+def ask(database: duckdb.DuckDBPyConnection, place: tuple[str, ...] | None, limit: int) -> list[Alert]:
+    tables = {name: f"from serving.{name}_alerts" for name in ("iot", "logs")}
+    sql, parameters = newest_sql(tables, limit) if place is None else page_sql(tables, place, limit)
     rows: list[dict[str, Any]] = database.execute(sql, parameters).to_arrow_table().to_pylist()
-    return merged([Alert.of(row) for row in rows], [], place, limit)
+    return [Alert.of(row) for row in rows]
 
 
 def identity(alert: Alert) -> tuple[object, ...]:
@@ -62,13 +62,15 @@ def identity(alert: Alert) -> tuple[object, ...]:
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(alerts, unique_by=identity, max_size=12), st.integers(1, 4))
-def test_a_reader_who_follows_the_cursor_sees_each_alert_once_and_in_order(found: list[Alert], limit: int) -> None:
+def test_a_reader_who_goes_from_place_to_place_sees_each_alert_once_and_in_order(
+    found: list[Alert], limit: int
+) -> None:
     database = stored(found)
-    since, seen = "2025-11-20", list[Alert]()
-    while page := ask(database, since, limit):
+    place, seen = parse_since("2025-11-20").place, list[Alert]()
+    while page := ask(database, place, limit):
         assert len(page) <= limit
         seen += page
-        since = cursor_of(page[-1])
+        place = page[-1].place
     assert [identity(alert) for alert in seen] == sorted(map(identity, found))
     newest = ask(database, None, limit)
     assert [identity(alert) for alert in newest] == sorted(map(identity, found), reverse=True)[:limit]
@@ -85,14 +87,34 @@ def alert(**fields: Any) -> Alert:
 def test_what_a_table_holds_stands_for_what_was_known_earlier() -> None:
     early, late = alert(value=20.0), alert(value=35.0, event_time=NOON - timedelta(minutes=1))
     other = alert(event_key="other", event_time=NOON + timedelta(minutes=1))
-    assert merged([late], [early, other], None, 10) == [other, late]
-    assert merged([], [early, other], parse_since("2025-11-20T12:00:30Z"), 10) == [other]
+    assert merged([late], [other, early], ()) == [late, other]
+    assert merged([], [early, other], parse_since("2025-11-20T12:00:30Z").place) == [other]
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2025-13-01", "WyJhIl0", "AAAA", "é", "W10", "0", "99999-01-01"])
+SEEN = Seen({"iot": 1}, "a-1")
+PLACE = alert().place
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "yesterday", "2025-13-01", "WyJhIl0", "AAAA", "é", "W10", "0", "99999-01-01"),
+        cursor_of(Since()),
+        cursor_of(Since(until=SEEN)),
+        cursor_of(Since(PLACE)),
+        cursor_of(Since(PLACE[:1], until=SEEN)),
+        cursor_of(Since(("2025-11-20T12:00:00", *PLACE[1:]), until=SEEN)),
+        cursor_of(Since((*PLACE[:3], "20251120", *PLACE[4:]), until=SEEN)),
+    ],
+)
 def test_what_is_neither_a_time_nor_a_cursor_is_refused(text: str) -> None:
     with pytest.raises(QueryError, match="is neither a time"):
         parse_since(text)
+
+
+@pytest.mark.parametrize("since", [Since(seen=SEEN), Since(PLACE, SEEN, SEEN), Since(PLACE, until=SEEN)])
+def test_a_cursor_is_what_it_was_made_of(since: Since) -> None:
+    assert parse_since(cursor_of(since)) == since
 
 
 @pytest.mark.parametrize("text", ["2025-11-20T14:00:00+02:00", "2025-11-20T12:00:00Z", "2025-11-20T12:00:00"])

@@ -13,6 +13,7 @@ from lakehouse.ingest.names import LandingObject
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.moments import Moment, Moments
 from lakehouse_tests.layers.own import Own, payment
+from lakehouse_tests.serving.own_moments import lake_of
 
 
 @pytest.fixture
@@ -23,17 +24,10 @@ def own(make_stream: Callable[..., Own]) -> Own:
 @pytest.fixture
 def moments(own: Own, tmp_path: Any) -> Iterator[Moments]:
     """Moments of the stream's lake, whose threads do not run: each step is the test's."""
-    moments = Moments(_lake(own, tmp_path))
+    moments = Moments(lake_of(own, tmp_path, "silver", "realtime"))
     moments.refresh()
     yield moments
     moments.close()
-
-
-def _lake(own: Own, home: Any) -> Lake:
-    lake = Lake(own.lake.settings.model_copy(update={"home": home}), own.lake.connection, metadata_only=True)
-    lake.streams = own.lake.streams
-    lake.tables.names = lambda: [f"silver.{own.name}", f"realtime.{own.name}"]  # type: ignore[method-assign]
-    return lake
 
 
 def _ask(own: Own, moment: Moment, select: str) -> list[tuple[Any, ...]]:
@@ -127,7 +121,7 @@ def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own,
 
 
 def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path: Any) -> None:
-    lake = _lake(own, tmp_path)
+    lake = lake_of(own, tmp_path, "silver", "realtime")
     moments = Moments(lake)
     moments.refresh()
     moments.tail._most = 12_000
@@ -158,7 +152,7 @@ def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any
     own.refresh_realtime(_hour(old.arrived_at))
     _land(own, "older, not taken", at=datetime.now(UTC) - timedelta(hours=2, minutes=1))
     _land(own, "new")
-    moments = Moments(_lake(own, tmp_path))
+    moments = Moments(lake_of(own, tmp_path, "silver", "realtime"))
     moments.refresh()
     assert _keys(own, moments.catch_up(timedelta(hours=3))) == ["new", "old", "older, not taken"]
     assert moments.held[own.name].rows == 2
@@ -237,7 +231,7 @@ def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, momen
 
 
 def test_a_commit_of_this_home_is_seen_at_once_and_an_idle_lake_is_left_alone(own: Own, tmp_path: Any) -> None:
-    lake = _lake(own, tmp_path)
+    lake = lake_of(own, tmp_path, "silver", "realtime")
     writer = Lake(lake.settings, own.lake.connection)
     moments = Moments(lake)
     moments.start()

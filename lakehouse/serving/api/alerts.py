@@ -11,7 +11,7 @@ from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.ingest.http.documented import refusals
 from lakehouse.serving.alert_feed import AlertFeed
-from lakehouse.serving.alerts import Alert, alerts_sql, cursor_of, merged, parse_since
+from lakehouse.serving.alerts import Alert, parse_since
 from lakehouse.serving.api.serving import Serving
 from lakehouse.serving.api.streams import named, readable
 
@@ -20,14 +20,15 @@ class Alerts(msgspec.Struct, frozen=True):
     """Some alerts."""
 
     alerts: list[Alert]
-    next: str | None
-    """Give it as `since` for those that come after the newest one here; null when there is none."""
+    next: str
+    """Give it as `since`, with the same `stream`, for those that follow: the rest of this answer, then what has come up
+    since, whenever it happened."""
 
 
 SinceParameter = Annotated[
     str | None,
     QueryParameter(
-        max_length=2000,
+        max_length=8000,
         description="From when on: a time such as 2025-11-20T14:00:00Z (the oldest come first then), or `next` of an earlier"
         " answer. Without it, the newest, which come first.",
     ),
@@ -44,15 +45,13 @@ async def alerts(
     stream: StreamParameter = None,
     limit: LimitParameter = 100,
 ) -> Alerts:
-    """Alerts of all streams by the time of their event, those of the last moments among them."""
+    """Alerts by the time of their event, those of the last moments among them. Who follows `next` misses none."""
     names = readable(serving, request) if stream is None else [named(serving, request, stream).name]
-    place = None if since is None else parse_since(since)
-    sql, parameters = alerts_sql(names, place, limit)
-    answer = await serving.readers.run(sql, parameters)
-    stored = [Alert.of(row) for row in answer.table.to_pylist()]
-    found = merged(stored, serving.alert_feed.fresh(names), place, limit)
-    newest = max(found, key=lambda alert: alert.place, default=None)
-    return Alerts(found, since if newest is None else cursor_of(newest))
+    if since is None:
+        page = await serving.alert_pages.newest(names, limit)
+    else:
+        page = await serving.alert_pages.since(names, parse_since(since), limit)
+    return Alerts(page.alerts, page.next)
 
 
 @get("/live", summary="Alerts as they come", media_type="text/event-stream", responses=refusals(401, 403, 404, 429))

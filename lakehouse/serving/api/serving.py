@@ -8,6 +8,7 @@ from lakehouse.ingest.http.access import Access
 from lakehouse.layers.copies import copies
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.alert_feed import AlertFeed
+from lakehouse.serving.alert_pages import AlertPages
 from lakehouse.serving.api.live import Live
 from lakehouse.serving.lookups import LookUps
 from lakehouse.serving.moments import Moment, Moments
@@ -34,6 +35,7 @@ class Serving:
     """For the HTTP server's processes, which answer from them."""
     overview: Overview
     alert_feed: AlertFeed
+    alert_pages: AlertPages
     live: Live
 
     @property
@@ -65,5 +67,6 @@ def open_serving(settings: Settings, lake: Lake, access: Access, live: Live) -> 
     lookups = LookUps(lake.objects, copies(settings), lake.changes("lookups"))
     lookups.start()
     readers = Readers(moments)
-    overview, alert_feed = Overview(settings, moments), AlertFeed(moments, readers)
-    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, alert_feed, live)
+    overview, feed = Overview(settings, moments), AlertFeed(moments, readers)
+    pages = AlertPages(moments, readers, feed)
+    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, feed, pages, live)
