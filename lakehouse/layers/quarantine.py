@@ -23,6 +23,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.ingest.readers import Source, bronze_rows
 from lakehouse.layers.gold import among
 from lakehouse.layers.lake import Lake
+from lakehouse.layers.views import Readable
 from lakehouse.layers.writing import commit_files, measure, recomputing
 from lakehouse.storage.commit import EPOCH, files_of, partitions_filter, upload
 
@@ -62,7 +63,7 @@ class Outcome:
     """Those that the quality gate would keep back even so."""
 
 
-def open_sql(lake: Lake, stream: Stream, where: str = "true") -> str:
+def open_sql(lake: Readable, stream: Stream, where: str = "true") -> str:
     """A SELECT of the rows in quarantine that no corrected row has replaced."""
     return f"""select quarantine.*
         from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
@@ -70,13 +71,16 @@ def open_sql(lake: Lake, stream: Stream, where: str = "true") -> str:
           on quarantine._object = replaced.object and quarantine._row = replaced.row"""
 
 
-def _replaced_sql(lake: Lake, stream: Stream) -> str:
+def _replaced_sql(lake: Readable, stream: Stream) -> str:
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+    first = _folder(stream)
+    # As a range it is seen from a file's own bounds that it holds none of them.
+    beyond = first[:-1] + chr(ord(first[-1]) + 1)
     return f"""select
           json_extract_string(_extra, '$.{ORIGIN}.object') as object,
           try_cast(json_extract_string(_extra, '$.{ORIGIN}.row') as bigint) as row
         from {scan}
-        where starts_with(_object, {literal(_folder(stream))}) and _extra is not null"""
+        where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
 
 
 def _folder(stream: Stream) -> str:

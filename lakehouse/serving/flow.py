@@ -70,13 +70,16 @@ class Flow:
         seen = min(NOW_SECONDS, now - self._looks[0][0])
         return Rate((end - begin) / seen if seen > 0 else 0.0, recent)
 
+    def counted(self, stream: str) -> Stored:
+        """What arrived in these minutes."""
+        if not self._looks:
+            return Stored()
+        return self._looks[-1][1].get(stream, Stored()) - self._looks[0][1].get(stream, Stored())
+
     def broken_share(self, stream: str) -> float | None:
         """The share of what arrived in these minutes that breaks its contract; None when nothing did."""
-        if not self._looks:
-            return None
-        first = self._looks[0][1].get(stream, Stored())
-        more = self._looks[-1][1].get(stream, Stored()) - first
-        return more.broken / more.events if more.events else None
+        counted = self.counted(stream)
+        return counted.broken / counted.events if counted.events else None
 
     def _counts_at(self, stream: str, moments: list[float]) -> list[int]:
         """Events counted up to each of these moments, which are in order."""

@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.ingest.http.metrics import Stored
 from lakehouse.serving.flow import Flow
 from lakehouse.serving.freshness import newest
 from lakehouse.serving.moments import Moment, Moments
@@ -168,6 +169,10 @@ class Overview:
         """The next overview."""
         await self._more.wait()
         return await self.latest()
+
+    def counted(self, stream: str) -> Stored:
+        """What the HTTP server has stored of a stream in the last five minutes."""
+        return self._flow.counted(stream)
 
     def grid(self, names: Collection[str], last: date, days: int) -> Grid:
         """The partitions of these streams and of so many days up to `last`."""

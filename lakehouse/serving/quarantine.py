@@ -1,4 +1,7 @@
-"""What was refused and why: the reasons of a stream's quarantine counted, and rows of it as they arrived."""
+"""What was refused and why: the reasons of a stream's quarantine counted, and rows of it as they arrived.
+
+Rows that a corrected one has replaced are passed over, as everywhere.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
@@ -6,7 +9,10 @@ from typing import Any
 
 import msgspec
 
+from lakehouse.contracts.streams import Stream
 from lakehouse.errors import QueryError
+from lakehouse.layers.quarantine import open_sql
+from lakehouse.layers.views import Readable
 
 REASONS = 200
 """Reasons that one answer lists; each row's own are all there."""
@@ -45,12 +51,21 @@ class Refused(msgspec.Struct, frozen=True):
     arrived_at: datetime
 
 
+class Arrived(msgspec.Struct, frozen=True):
+    """What came over HTTP in the last five minutes. Those that are broken come to quarantine when their day is computed."""
+
+    events: int
+    broken: int
+    """Events that break their contract."""
+
+
 class Refusals(msgspec.Struct, frozen=True):
     """A stream's quarantine: how many rows, every reason, and some of the rows, the newest first."""
 
     stream: str
     rows: int
     """Rows in quarantine, of those asked for."""
+    arrived: Arrived
     reasons: list[Reason]
     samples: list[Refused]
 
@@ -64,10 +79,10 @@ def parse_moment(text: str) -> datetime:
         raise QueryError(f"since={text[:80]!r} is no time; write one such as 2025-11-20T14:00:00Z (UTC).") from problem
 
 
-def reasons_sql(stream: str) -> str:
+def reasons_sql(lake: Readable, stream: Stream) -> str:
     """Rows by reason, the most frequent first; a first row without a reason counts all rows. Parameters: since, reason."""
     return f"""with refused as (
-  {_refused(stream)}
+  {_refused(lake, stream)}
 )
 select null as reason, count(*) as rows, null as first_day, null as last_day, null as last_arrived_at
 from refused
@@ -84,7 +99,7 @@ union all
 )"""
 
 
-def samples_sql(stream: str) -> str:
+def samples_sql(lake: Readable, stream: Stream) -> str:
     """Refused rows, those that arrived last first. Parameters: since, reason, limit."""
     return f"""select
   dt,
@@ -95,23 +110,25 @@ def samples_sql(stream: str) -> str:
   _row as row,
   _arrived_at as arrived_at
 from (
-  {_refused(stream)}
+  {_refused(lake, stream)}
 )
 order by _arrived_at desc, _object desc, _row desc
 limit $limit"""
 
 
-def _refused(stream: str) -> str:
+def _refused(lake: Readable, stream: Stream) -> str:
+    arrived = "$since::timestamp is null or _arrived_at >= $since::timestamp"
     return f"""select *
   from (
     select *, list_distinct(list_transform(reasons, lambda reason: {KIND})) as kinds
-    from quarantine.{stream}
-    where $since::timestamp is null or _arrived_at >= $since::timestamp
+    from ({open_sql(lake, stream, arrived)})
   )
   where $reason::varchar is null or list_contains(kinds, $reason::varchar)"""
 
 
-def refusals_of(stream: str, reasons: Iterable[Mapping[str, Any]], samples: Iterable[Mapping[str, Any]]) -> Refusals:
+def refusals_of(
+    stream: str, arrived: Arrived, reasons: Iterable[Mapping[str, Any]], samples: Iterable[Mapping[str, Any]]
+) -> Refusals:
     """What the rows of `reasons_sql` and `samples_sql` say."""
     rows = 0
     found: list[Reason] = []
@@ -121,4 +138,4 @@ def refusals_of(stream: str, reasons: Iterable[Mapping[str, Any]], samples: Iter
         else:
             found.append(Reason(**{**row, "last_arrived_at": row["last_arrived_at"].replace(tzinfo=UTC)}))
     shown = [Refused(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}) for row in samples]
-    return Refusals(stream, rows, found, shown)
+    return Refusals(stream, rows, arrived, found, shown)

@@ -10,7 +10,7 @@ from lakehouse.layers.views import create_views_sql, view_names
 from lakehouse.serving.freshness import newest
 from lakehouse.serving.metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
 from lakehouse.serving.partitions import Day, State, partitions_of
-from lakehouse.serving.quarantine import parse_moment, reasons_sql, refusals_of, samples_sql
+from lakehouse.serving.quarantine import Arrived, parse_moment, reasons_sql, refusals_of, samples_sql
 from lakehouse_tests.layers.own import Own, noon, payment, threshold
 
 DAY = date(2024, 3, 5)
@@ -81,17 +81,17 @@ def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callabl
     own.bronze()
     own.clean(DAY)
     with own.lake.engine.cursor() as cursor:
-        cursor.execute(f"attach ':memory:' as {own.name}; use {own.name}")
-        for statement in create_views_sql(own.lake, [f"quarantine.{own.name}"]):
-            cursor.execute(statement)
 
         def ask(
             since: str | None = None, reason: str | None = None, limit: int = 10
         ) -> tuple[int, dict[str, int], list[str]]:
             asked = {"since": since and parse_moment(since), "reason": reason}
-            counted = cursor.execute(reasons_sql(own.name), asked).to_arrow_table().to_pylist()
-            samples = cursor.execute(samples_sql(own.name), {**asked, "limit": limit}).to_arrow_table().to_pylist()
-            found = refusals_of(own.name, counted, samples)
+            asking = {
+                reasons_sql(own.lake, own.stream): asked,
+                samples_sql(own.lake, own.stream): {**asked, "limit": limit},
+            }
+            counted, samples = (cursor.execute(*one).to_arrow_table().to_pylist() for one in asking.items())
+            found = refusals_of(own.name, Arrived(5, 4), counted, samples)
             return found.rows, {one.reason: one.rows for one in found.reasons}, [one.raw or "" for one in found.samples]
 
         rows, reasons, raw = ask()

@@ -105,6 +105,11 @@ def test_quarantine_shows_reasons_and_what_arrived_as_it_is(filled: Home, open_p
     expect(page.locator("#samples pre")).to_have_count(min(20, first["rows"]))
     for reasons in page.locator("#samples li ul").all_inner_texts():
         assert first["reason"].rstrip("…") in reasons
+    expect(page.locator("#quarantine-arrives")).to_be_empty()
+    filled.post("iot", {"event_id": "broken"})
+    expect(page.locator("#quarantine-arrives")).to_contain_text("breaks its contract")
+    arrived = httpx.get(f"{filled.url}/v1/quarantine/iot").json()["arrived"]
+    assert arrived["broken"] == 1 <= arrived["events"]
 
 
 def test_partitions_are_walked_with_the_keyboard(filled: Home, open_page: Open) -> None:

@@ -2,17 +2,18 @@
 
 import { get } from "./api.js";
 import { byId, choices, firstWithData, h, say } from "./dom.js";
-import { count, moment, plural } from "./format.js";
+import { count, moment, plural, share } from "./format.js";
 
 const SAMPLES = 20;
 
-let form, asked = 0, shown = null, reason = null;
+let form, asked = 0, shown = null, reason = null, flowing = [];
 
 export function startQuarantine() {
   form = byId("quarantine-form");
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("change", () => {
     reason = null;
+    sayWhatArrives();
     refresh();
   });
 }
@@ -20,10 +21,19 @@ export function startQuarantine() {
 /** These streams can be chosen; `version` says whether what is in quarantine has changed. */
 export function offerQuarantine(streams, version) {
   choices(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
+  flowing = streams;
+  sayWhatArrives();
   if (version !== shown) {
     shown = version;
     refresh();
   }
+}
+
+function sayWhatArrives() {
+  const broken = flowing.find((stream) => stream.stream === form.stream.value)?.broken_share;
+  say(byId("quarantine-arrives"), broken
+    ? `${share(broken)} of what arrived in the last 5 minutes breaks its contract; those rows are here when their day has been computed.`
+    : "");
 }
 
 async function refresh() {
