@@ -50,15 +50,23 @@ def _with_one_dictionary(rows: pa.Table) -> pa.Table:
     """The rows as Arrow writes them best: it puts a column's dictionary into each row group as it is, and writes out the
     texts that come with another one. Where few rows share a text, Arrow makes dictionaries as it sees fit.
     """
-    rows = rows.unify_dictionaries()
     for i, column in enumerate(rows.columns):
         kind: Any = column.type
         if not pa.types.is_dictionary(kind):
             continue
-        chunks: Any = column.chunks
-        if chunks and len(chunks[0].dictionary) * ROWS_PER_TEXT > min(len(column), ROW_GROUP):
-            rows = rows.set_column(i, rows.schema.field(i).with_type(kind.value_type), column.cast(kind.value_type))
+        field = rows.schema.field(i)
+        one: Any = pa.chunked_array([_needed(chunk) for chunk in column.chunks]).unify_dictionaries()
+        if len(one) and len(one.chunks[0].dictionary) * ROWS_PER_TEXT > min(len(one), ROW_GROUP):
+            field, one = field.with_type(kind.value_type), one.cast(kind.value_type)
+        rows = rows.set_column(i, field, one)
     return rows
+
+
+def _needed(chunk: Any) -> Any:
+    """The chunk without most of the texts that only other partitions' rows have: a slice keeps the whole dictionary."""
+    if len(chunk) >= len(chunk.dictionary):
+        return chunk
+    return chunk.cast(chunk.type.value_type).dictionary_encode()
 
 
 def merge_files(files: Sequence[NewFile], path: Path) -> NewFile:

@@ -71,11 +71,12 @@ class _Values:
         self, cursor: duckdb.DuckDBPyConnection, contract: Contract, field: Field, column: Any, earliest: Any
     ) -> None:
         self._field, self._column = field, column
-        numbered = pa.types.is_dictionary(column.type)
+        if pa.types.is_dictionary(column.type):
+            chunks, self.places = _numbered(column, shared=field.type.kind != "string")
+        else:
+            chunks, self.places = column.chunks, np.arange(1, len(column) + 1)
         # The first is that of rows which have no text.
-        chunks = [c.dictionary for c in column.chunks] if numbered else column.chunks
         texts: Any = pa.chunked_array([pa.nulls(1, pa.string()), *chunks])
-        self.places: Any = self._numbers() if numbered else np.arange(1, len(column) + 1)
         numbers = pa.array(np.arange(len(texts)))
         arrived = pa.repeat(earliest, len(texts))
         cursor.register("texts", pa.table({"number": numbers, "text": texts, "_arrived_at": arrived}))
@@ -88,19 +89,30 @@ class _Values:
         self.sound: Flags = np.asarray(found.column("sound"))
         self.hashes: Hashes = np.asarray(found.column("hashed"))
 
-    def _numbers(self) -> NDArray[np.int64]:
-        parts, start = [], 1
-        for chunk in self._column.chunks:
-            numbers = chunk.indices.cast(pa.int64())
-            parts.append(np.asarray(pc.fill_null(numbers, -start)) + start)
-            start += len(chunk.dictionary)
-        return np.concatenate(parts)
-
     def column(self) -> Any:
         """The typed value of each row; text stays as it is."""
         if self._field.type.kind == "string":
             return self._column
         return self._values.take(pa.array(self.places))
+
+
+def _numbered(column: Any, *, shared: bool) -> tuple[list[Any], NDArray[np.int64]]:
+    """The texts of a column's chunks and, of each row, which it has; 0 for none.
+
+    Files have many texts in common. With `shared` each of them is there once, for who has to cast them.
+    """
+    if shared:
+        column = column.unify_dictionaries()
+    texts: list[Any] = []
+    places, start = [np.zeros(0, np.int64)], 1
+    for chunk in column.chunks:
+        numbers = chunk.indices.cast(pa.int64())
+        places.append(np.asarray(pc.fill_null(numbers, -start)) + start)
+        if not shared:
+            start += len(chunk.dictionary)
+        if not (shared and texts):
+            texts.append(chunk.dictionary)
+    return texts, np.concatenate(places)
 
 
 def _where_null(column: Any) -> Flags:

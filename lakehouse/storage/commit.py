@@ -12,29 +12,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import chain
 from typing import Any, Self
 from urllib.parse import quote, urlparse
 
 import pyarrow.parquet as pq
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
+from pyiceberg.expressions.visitors import expression_evaluator, inclusive_projection, manifest_evaluator
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestEntry, ManifestFile
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
+from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakehouse.errors import LakehouseError
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
-from lakehouse.storage.outcome import Producer, make
+from lakehouse.storage.outcome import Producer, holds_files, make
 
 UPLOADS_AT_ONCE = 8
 EPOCH = date(1970, 1, 1)
@@ -71,7 +75,7 @@ class Uploads:
         self._begun: list[Future[DataFile]] = []
 
     def add(self, files: Iterable[NewFile]) -> None:
-        """Begin to put these; they must stay until the block's end."""
+        """Begin to put these; each is deleted here once it is put."""
         self._begun += [self._pool.submit(self._put, file) for file in files]
 
     def result(self) -> list[DataFile]:
@@ -98,11 +102,12 @@ class Uploads:
         key = "/".join([self._location.path.strip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
         data_file = self._describe(file, f"{self._location.scheme}://{self._location.netloc}/{key}")
         self._objects.put_file(key, file.path)
+        file.path.unlink()  # beside the others' way there, and not all at the end
         return data_file
 
 
 def upload(connection: Connection, table: Table, files: Iterable[NewFile]) -> list[DataFile]:
-    """Put the files under the table's location and describe them as Iceberg data files."""
+    """Put the files under the table's location, where they are deleted here, and describe them as Iceberg data files."""
     with Uploads(connection, table) as uploads:
         uploads.add(files)
         return uploads.result()
@@ -118,8 +123,9 @@ def commit(
 ) -> Committed:
     """Add and remove data files in one snapshot of `table`.
 
-    `touched` is the filter of the partitions that this writer has read and decided about: a concurrent commit there
-    raises CommitConflictError. `properties` go into the snapshot's summary. Raises StorageUnavailableError, as `make` does.
+    `touched` is the filter of the partitions that this writer has read and decided about, those of all `removed` among
+    them: a concurrent commit there raises CommitConflictError. `properties` go into the snapshot's summary. Raises
+    StorageUnavailableError, as `make` does.
     """
     transaction = _Transaction(table)
     producer = _OverwriteMerging(
@@ -146,8 +152,40 @@ def commit(
 
 
 def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:
-    """The data files of the table that hold rows of the partitions `where` selects."""
-    return [task.file for task in table.scan(row_filter=where).plan_files()]
+    """The data files of the table's partitions that `where`, a filter over the columns it is partitioned by, selects.
+
+    A scan would say the same, but looks at each file's bounds and works out what is left of the filter for its rows: some
+    milliseconds a file for the days of a year.
+    """
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return []
+    selects = {number: _Selects(table, number, where) for number in table.specs()}
+
+    def selected(manifest: ManifestFile) -> list[DataFile]:
+        data_files = (entry.data_file for entry in manifest.fetch_manifest_entry(table.io))
+        return [one for one in data_files if selects[manifest.partition_spec_id].partition(one.partition)]
+
+    manifests = [
+        manifest
+        for manifest in snapshot.manifests(table.io)
+        if manifest.content == ManifestContent.DATA
+        and holds_files(manifest)
+        and selects[manifest.partition_spec_id].manifest(manifest)
+    ]
+    return [*chain.from_iterable(ExecutorFactory.get_or_create().map(selected, manifests))]
+
+
+class _Selects:
+    """Whether a filter may select rows of a manifest, and of a partition, under one of the table's partitionings."""
+
+    def __init__(self, table: Table, spec_id: int, where: BooleanExpression) -> None:
+        schema, spec = table.schema(), table.specs()[spec_id]
+        projected = inclusive_projection(schema, spec)(where)
+        self.manifest = manifest_evaluator(spec, schema, projected)
+        self.partition = expression_evaluator(
+            Schema(*spec.partition_type(schema).fields), projected, case_sensitive=True
+        )
 
 
 def partitions_filter(column: str, values: Iterable[Value]) -> BooleanExpression:
@@ -192,11 +230,16 @@ class _OverwriteMerging(Producer):
     One that removes nothing does not read the manifests of the partitions it adds to.
     """
 
+    def _build_delete_files_partition_predicate(self) -> None:
+        # What is removed is of partitions that the commit's own filter selects. pyiceberg would ask each manifest for every
+        # one of them, by a filter with as many terms.
+        return
+
     def _existing_manifests(self) -> list[ManifestFile]:
         if self._deleted_data_files:
             return super()._existing_manifests()
         snapshot = self._transaction.table_metadata.snapshot_by_name(name=self._target_branch)
-        return list(snapshot.manifests(io=self._io)) if snapshot else []
+        return [one for one in snapshot.manifests(io=self._io) if holds_files(one)] if snapshot else []
 
     def _deleted_entries(self) -> list[ManifestEntry]:
         return super()._deleted_entries() if self._deleted_data_files else []

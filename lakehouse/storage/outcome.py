@@ -1,6 +1,7 @@
 """Making a commit and knowing what became of it, whatever the network does. What it changes is its caller's affair."""
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
@@ -18,9 +19,20 @@ class Producer(_OverwriteFiles):
     def _clean_all_uncommitted(self) -> None:
         return
 
+    def _existing_manifests(self) -> list[ManifestFile]:
+        """Those that hold files. pyiceberg keeps what only lists files removed by earlier commits, and reads it each time;
+        it is of use in the snapshot alone that removed them.
+        """
+        return [one for one in super()._existing_manifests() if holds_files(one)]
+
     def discard(self) -> None:
         """Delete the manifests of a commit that was not made."""
         super()._clean_all_uncommitted()
+
+
+def holds_files(manifest: ManifestFile) -> bool:
+    """Whether a manifest says of any file that it is there."""
+    return manifest.has_added_files() or manifest.has_existing_files()
 
 
 def make(table: Table, transaction: Transaction, producer: Producer, *, beaten: str) -> None:

@@ -12,7 +12,7 @@ from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import EMPTY_DICT
 
-from lakehouse.storage.outcome import Producer, make
+from lakehouse.storage.outcome import Producer, holds_files, make
 
 MANIFEST_BYTES = 8 << 20
 
@@ -95,7 +95,7 @@ class _Rewriting(Producer):
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
         if self.merge_from is None:
             return manifests
-        data = [one for one in manifests if one.content == ManifestContent.DATA and _has_files(one)]
+        data = [one for one in manifests if one.content == ManifestContent.DATA and holds_files(one)]
         merging: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
             target_size_bytes=MANIFEST_BYTES,
             min_count_to_merge=self.merge_from,
@@ -112,7 +112,3 @@ class _Rewriting(Producer):
         # That the files removed are still there is seen when their entries are looked for; rows added beside them by
         # others meanwhile are no conflict.
         return
-
-
-def _has_files(manifest: ManifestFile) -> bool:
-    return manifest.has_added_files() or manifest.has_existing_files()

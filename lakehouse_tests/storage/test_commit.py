@@ -13,7 +13,8 @@ from urllib.parse import urlparse
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.expressions import AlwaysFalse
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue
+from pyiceberg.expressions.parser import parse
 from pyiceberg.manifest import ManifestEntry, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
@@ -234,9 +235,42 @@ def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
     assert len(expirable(left, 0)) == 0, "the current one is never among them"
 
 
+def test_the_files_of_partitions_are_those_that_a_scan_of_them_reads(
+    connection: Connection, name: str, write: Replace
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(6)]
+    write({day: [n, n + 1] for n, day in enumerate(days)})
+    write({days[1]: [], days[2]: [7]})
+    table = Tables(connection).load(name)
+    for where in (
+        partitions_filter("dt", days[1:4]),
+        partitions_filter("dt", days[1:2]),
+        parse(f"dt >= '{days[2]}' and dt < '{days[4]}'"),
+        AlwaysTrue(),
+        AlwaysFalse(),
+    ):
+        scanned = [task.file.file_path for task in table.scan(row_filter=where).plan_files()]
+        assert sorted(one.file_path for one in files_of(table, where)) == sorted(scanned), where
+
+
 def test_a_filter_of_many_days_selects_each_of_them(connection: Connection, name: str, write: Replace) -> None:
     write({DAY + timedelta(days=n): [n] for n in (0, 250, 499, 500)})
     table = Tables(connection).load(name)
     assert partitions_filter("dt", []) == AlwaysFalse()
     assert len(files_of(table, partitions_filter("dt", [DAY + timedelta(days=n) for n in range(500)]))) == 3
     assert files_of(table, partitions_filter("dt", [DAY + timedelta(days=600 + n) for n in range(500)])) == []
+
+
+def test_files_that_were_removed_are_listed_by_the_snapshot_that_removed_them_alone(
+    connection: Connection, name: str, write: Replace
+) -> None:
+    days = [DAY + timedelta(days=n) for n in range(5)]
+    for number in range(4):
+        write({day: [number] for day in days})
+    table = Tables(connection).load(name)
+    newest = table.current_snapshot()
+    assert newest is not None
+    manifests = newest.manifests(table.io)
+    without_files = [one for one in manifests if not one.has_added_files() and not one.has_existing_files()]
+    assert [one.added_snapshot_id for one in without_files] == [newest.snapshot_id]
+    assert _held(connection, name) == {day: [3] for day in days}
