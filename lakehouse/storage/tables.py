@@ -145,19 +145,23 @@ class Tables:
     def ensure(self, specs: Iterable[TableSpec]) -> list[str]:
         """Make the tables that are missing, evolve those that changed; returns what was done, a line each.
 
-        Raises SchemaChangeError for a change that is not additive.
+        Each table is made or evolved whole; who is killed between two leaves the others to the next. Raises
+        SchemaChangeError for a change that is not additive; then no table is changed.
         """
+        wanted = {spec.name: (spec, iceberg_schema(spec)) for spec in specs}
         for namespace in NAMESPACES:
             try:
                 self.catalog.create_namespace(namespace)
             except NamespaceAlreadyExistsError:
                 continue
-        existing = set(self.names())
-        return [done for spec in specs if (done := self._ensure(spec, spec.name in existing))]
+        there = {name: self.load(name) for name in self.names() if name in wanted}
+        for name, table in there.items():
+            _growth(table, *wanted[name])
+        done = (self._ensure(spec, schema, there.get(name)) for name, (spec, schema) in wanted.items())
+        return [line for line in done if line]
 
-    def _ensure(self, spec: TableSpec, exists: bool) -> str | None:
-        wanted = iceberg_schema(spec)
-        if not exists:
+    def _ensure(self, spec: TableSpec, wanted: Schema, table: Table | None) -> str | None:
+        if table is None:
             try:
                 self.catalog.create_table(
                     spec.name, wanted, self._location(spec), _partitioning(spec, wanted), properties=_properties(spec)
@@ -168,7 +172,7 @@ class Tables:
                 if self._changes is not None:
                     self._changes.mark(spec.name)
                 return f"{spec.name}: made"
-        return _evolve(self.load(spec.name), spec, wanted)
+        return _evolve(table or self.load(spec.name), spec, wanted)
 
     def _location(self, spec: TableSpec) -> str | None:
         # Glue derives locations from a database's; a warehouse prefix is all that ours has.
@@ -241,8 +245,8 @@ def _partitioning(spec: TableSpec, schema: Schema) -> PartitionSpec:
     )
 
 
-def _evolve(table: Table, spec: TableSpec, wanted: Schema) -> str | None:
-    """Add new columns and widen types in place; refuse everything else."""
+def _growth(table: Table, spec: TableSpec, wanted: Schema) -> tuple[list[NestedField], list[NestedField]]:
+    """The columns to add and those to widen. Raises SchemaChangeError where that does not make the table what is wanted."""
     current = table.schema()
     partitioned_by = tuple(f.name for f in table.spec().fields)
     if partitioned_by != spec.partition_by:
@@ -268,6 +272,12 @@ def _evolve(table: Table, spec: TableSpec, wanted: Schema) -> str | None:
                     "before the point; for anything else add a field with a new name."
                 )
             widened.append(column)
+    return added, widened
+
+
+def _evolve(table: Table, spec: TableSpec, wanted: Schema) -> str | None:
+    """Add new columns and widen types in place."""
+    added, widened = _growth(table, spec, wanted)
     if not added and not widened:
         return None
     with table.update_schema() as update:

@@ -2,11 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from typing import Any
 
 import pytest
 from pyiceberg.types import DateType, DecimalType, DoubleType, IcebergType, ListType, LongType, MapType, StringType
 
 from lakehouse.errors import LakehouseError, SchemaChangeError
+from lakehouse.storage import tables as tables_module
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.tables import NAMESPACES, Tables, TableSpec, field_ids, iceberg_schema, iceberg_type
 
@@ -75,6 +77,50 @@ def test_columns_are_added_at_the_end_and_keep_their_ids(tables: Tables, name: s
         ("word", 3),
         ("x", 4),
     ]
+
+
+class Killed(BaseException):
+    """As a signal ends a process: nothing of ours catches it."""
+
+
+def test_what_was_broken_off_between_two_tables_is_finished_by_the_next(
+    connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{name}_{letter}" for letter in "abc"]
+    narrow = [_spec(one, ("n", "BIGINT")) for one in names]
+    wide = [_spec(one, ("n", "BIGINT"), ("x", "DOUBLE")) for one in names]
+    tables = Tables(connection)
+    make, evolve = tables.catalog.create_table, tables_module._evolve
+
+    def make_but_the_second(identifier: str, *arguments: Any, **more: Any) -> Any:
+        if identifier == names[1]:
+            raise Killed
+        return make(identifier, *arguments, **more)
+
+    def evolve_but_the_second(table: Any, spec: TableSpec, wanted: Any) -> Any:
+        if spec.name == names[1]:
+            raise Killed
+        return evolve(table, spec, wanted)
+
+    monkeypatch.setattr(tables.catalog, "create_table", make_but_the_second)
+    with pytest.raises(Killed):
+        tables.ensure(narrow)
+    assert Tables(connection).ensure(narrow) == [f"{one}: made" for one in names[1:]]
+    monkeypatch.setattr(tables_module, "_evolve", evolve_but_the_second)
+    with pytest.raises(Killed):
+        Tables(connection).ensure(wide)
+    monkeypatch.undo()
+    assert Tables(connection).ensure(wide) == [f"{one}: added x" for one in names[1:]]
+    assert Tables(connection).ensure(wide) == []
+
+
+def test_a_change_that_one_table_refuses_changes_none(tables: Tables, name: str) -> None:
+    other = f"{name}_other"
+    before = [_spec(name, ("n", "BIGINT")), _spec(other, ("n", "BIGINT"))]
+    tables.ensure(before)
+    with pytest.raises(SchemaChangeError, match=other):
+        tables.ensure([_spec(name, ("n", "BIGINT"), ("x", "DOUBLE")), _spec(other, ("n", "VARCHAR"))])
+    assert tables.ensure(before) == [], "who takes the change back has what was there"
 
 
 def test_a_decimal_gains_digits_in_place(tables: Tables, name: str) -> None:
