@@ -121,7 +121,8 @@ def stop() -> None:
     """Stop everything."""
     settings = get_settings()
     stopped = supervisor.stop(settings)
-    stopped = server.stop(settings) or stopped
+    for one in (http, serving, server):  # a server that was started by itself too, and storage last
+        stopped = one.stop(settings) or stopped
     console.print("The lakehouse is down." if stopped else "The lakehouse was not up.")
 
 
