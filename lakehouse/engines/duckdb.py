@@ -77,6 +77,9 @@ def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None,
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
         f"set http_timeout = {connection.silence_seconds}",
+        # Five more tries within three seconds, where DuckDB makes three, each after four times as long.
+        "set http_retries = 5",
+        "set http_retry_backoff = 2",
         secret_sql(connection),
     ]
 
