@@ -64,7 +64,9 @@ def recomputing(compute: Callable[[], T]) -> T:
     )
     try:
         return retrying(compute)
-    except duckdb.HTTPException as problem:
+    except duckdb.IOException as problem:
+        if not (isinstance(problem, duckdb.HTTPException) or " HTTP " in str(problem)):
+            raise  # of a file on this machine
         raise StorageUnavailableError(
             f"Storage does not answer as it should; run it again ({said(problem)})."
         ) from problem

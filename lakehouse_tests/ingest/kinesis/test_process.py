@@ -71,8 +71,9 @@ def _landed(objects: Objects) -> Counter[int]:
         content = objects.get(one.key)
         if one.key.endswith(".zst"):
             content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
-        events = map(json.loads, content.splitlines())
-        found.update(event["number"] for event in events if "number" in event)  # other tests land in this stream too
+        # Other tests land in this stream too, whatever they like.
+        events = [json.loads(line) for line in content.splitlines() if line.startswith(b'{"number"')]
+        found.update(event["number"] for event in events)
     return found
 
 
