@@ -12,12 +12,11 @@ from lakehouse.layers.refreshing import new_files
 from lakehouse.maintenance.retention import Dropped, apply_retention
 from lakehouse_tests.layers.own import Own, noon, payment, threshold
 
-TODAY = datetime.now(UTC).date()
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}
 
 
 def ago(days: int) -> date:
-    return TODAY - timedelta(days=days)
+    return datetime.now(UTC).date() - timedelta(days=days)
 
 
 def _kept(text: str) -> str:
@@ -76,7 +75,7 @@ def test_every_layer_keeps_what_its_contract_says_and_no_more(own: Own) -> None:
     unified = [info.key.split("dt=")[1][:10] for info in own.lake.objects.list(f"serving/unified/{name}")]
     assert unified == [str(ago(n)) for n in (5, 3, 2, 0)]
     assert own.stale() == []
-    assert missed_days(own.lake, own.stream, ago(12), TODAY) == []
+    assert missed_days(own.lake, own.stream, ago(12), ago(0)) == []
     assert new_files(own.lake, own.stream) == []
     assert _drop(own) == {}, "once is enough"
 
@@ -85,7 +84,7 @@ def test_landing_lets_go_of_nothing_that_bronze_does_not_hold(own: Own) -> None:
     own.land([payment("late", noon(ago(9)))], noon(ago(8)))
     own.drop(b"event_id\n", "held.csv")
     assert _drop(own) == {}
-    assert own.arrived() == [ago(8), TODAY]
+    assert own.arrived() == [ago(8), ago(0)]
     land_days(own.lake, own.stream, [ago(8)])
     assert _drop(own)[f"landing/{own.name}"].files == 1
 
@@ -95,7 +94,7 @@ def test_rows_that_landing_still_has_stay_in_bronze_or_they_would_land_again(own
     assert _days(own, f"bronze.{own.name}") == [ago(20)]
     assert _drop(own) == {}
     assert _days(own, f"bronze.{own.name}") == [ago(20)]
-    assert missed_days(own.lake, own.stream, ago(3), TODAY) == []
+    assert missed_days(own.lake, own.stream, ago(3), ago(0)) == []
     assert own.stale() == [], "silver keeps no day as old"
 
 
