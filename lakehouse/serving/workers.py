@@ -133,7 +133,7 @@ class Workers:
         while not self._closed:
             try:
                 self._idle.put_nowait(await self._launch())
-            except Exception:
+            except Exception:  # one query worker less, for good, would be worse than trying again
                 log.exception("a worker did not start")
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
