@@ -34,7 +34,8 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
         lake = Lake(settings, connection)
         lake.bootstrap()
         bars.update(task, advance=1, description="simulated events")
-        now = datetime.now(UTC)
+        # The whole of yesterday: of a day that has just begun, what is broken may be more than what is valid.
+        now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(seconds=1)
         truths = _simulate(lake, events, seed, now)
         bars.update(task, advance=1, description="realtime")
         runner = Runner(lake)
@@ -56,7 +57,7 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
 
 
 def _simulate(lake: Lake, events: int, seed: int, now: datetime) -> dict[str, Truth]:
-    """A day of events up to now, landed in a few objects a stream."""
+    """A day of events up to then, landed in a few objects a stream."""
     truths: dict[str, Truth] = {}
     step = timedelta(days=1) / BATCHES
     for number, stream in enumerate(lake.streams.values()):
