@@ -283,7 +283,7 @@ def http_workers(settings: Settings) -> list[psutil.Process]:
     found = http.running(settings)
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(found.pid).children(recursive=True) if found else []
-        return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+        return [child for child in children if not any("resource_tracker" in word for word in child.cmdline())]
     return []
 
 

@@ -4,7 +4,7 @@ import logging
 import sys
 
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.http.server import run_server
+from lakehouse.ingest.http.run import run_server
 from lakehouse.settings import get_settings
 
 if __name__ == "__main__":

@@ -10,9 +10,15 @@ from litestar import Request
 
 from lakehouse.ingest.http.keys import Key, Keys, Scope
 from lakehouse.ingest.http.problems import Problem
+from lakehouse.settings import Settings
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
 MAKE_ONE = "`lakehouse keys create` makes one; send it as `Authorization: Bearer <key>`."
+
+
+def needs_keys(settings: Settings) -> bool:
+    """Whether every request needs an API key."""
+    return settings.http_keys == "always" or not is_loopback(settings.http_host)
 
 
 class Access:

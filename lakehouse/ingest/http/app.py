@@ -20,7 +20,7 @@ from lakehouse.contracts.streams import Stream, discover
 from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.http import events, health
-from lakehouse.ingest.http.access import Access, is_loopback
+from lakehouse.ingest.http.access import Access, needs_keys
 from lakehouse.ingest.http.access_log import AccessLog, logged
 from lakehouse.ingest.http.body import Buffer, Reader
 from lakehouse.ingest.http.commit import GroupCommit
@@ -136,11 +136,6 @@ def create_app(
 def documentation() -> OpenAPIConfig:
     """The OpenAPI document's head and place."""
     return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()])
-
-
-def needs_keys(settings: Settings) -> bool:
-    """Whether every request needs an API key."""
-    return settings.http_keys == "always" or not is_loopback(settings.http_host)
 
 
 async def _sweep(objects: Objects) -> None:

@@ -1,87 +1,12 @@
-"""The life of the HTTP server of one home: run, start, find, stop. What it answers is the application's affair."""
+"""The life of the HTTP server of one home, seen from outside: start, find, stop. Quick to import; serving is `run`'s."""
 
-import multiprocessing
-import os
-import socket
-import sys
-from contextlib import suppress
-from pathlib import Path
-from tempfile import gettempdir
-
-from filelock import BaseFileLock, FileLock, Timeout
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
-from granian.server import MPServer
-
-from lakehouse.errors import LakehouseError
-from lakehouse.ingest.http import keys, metrics
-from lakehouse.ingest.http.app import needs_keys
-from lakehouse.ingest.http.process import STOP_SECONDS, Running, Service, answers, environment
+from lakehouse.ingest.http import keys
+from lakehouse.ingest.http.process import Running, Service, answers, environment
 from lakehouse.settings import Settings
-from lakehouse.storage import server as storage
 
-__all__ = ["Running", "answers", "environment", "run_server", "running", "start", "stop"]
-
-APPLICATION = "lakehouse.serving.front:create_app"
-"""What each process answers, by name, for it is put together above this layer: `app`, and what belongs beside it."""
-
-PORTS_TRIED = 50
-CONNECTIONS = 16_384
-"""That a worker keeps open at once; what they send is bounded apart."""
-
-HEADER_SECONDS = 10
-"""In which a client has to send a request's headers."""
-
-_locked: list[BaseFileLock] = []
-"""The lock of the port that this process serves; it goes with the process."""
+__all__ = ["Running", "answers", "environment", "running", "start", "stop"]
 
 SERVICE = Service("http", "lakehouse.ingest.http", "The HTTP server")
-
-
-def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then store what is held and return. Storage must run.
-
-    Takes this process over, signals and environment; `start` gives it one of its own. Raises LakehouseError when a
-    server runs for this home or no port is free, StorageUnavailableError when storage does not run.
-    """
-    storage.connection(settings)
-    if (found := running(settings)) and found.pid != os.getpid():
-        raise LakehouseError(f"A server runs already at {found.url}; stop it with `lakehouse down`.")
-    port = _free_port(settings)
-    folder = settings.root / "http" / "metrics"
-    metrics.clear(folder)
-    os.environ |= environment(settings) | {metrics.FOLDER: str(folder)}
-    scheme = "https" if settings.http_tls_certificate else "http"
-    SERVICE.announce(settings, f"{scheme}://{_in_url(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
-    # Not forked: threads of the libraries loaded here would be missing in the child.
-    multiprocessing.set_start_method("spawn", force=True)
-    try:
-        _granian(settings, port).serve()
-    finally:
-        SERVICE.forget(settings)
-
-
-def _granian(settings: Settings, port: int) -> MPServer:
-    return MPServer(
-        APPLICATION,
-        factory=True,
-        address=settings.http_host,
-        port=port,
-        interface=Interfaces.ASGI,
-        workers=settings.http_workers,
-        loop=Loops.uvloop if sys.platform != "win32" else Loops.auto,
-        http=HTTPModes.auto,
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
-        # By default a worker with 512 connections takes no more, be they silent, and whoever comes to it waits for them.
-        backpressure=CONNECTIONS,
-        websockets=False,
-        respawn_failed_workers=True,
-        respawn_interval=0.2,
-        workers_kill_timeout=int(STOP_SECONDS),
-        ssl_cert=settings.http_tls_certificate,
-        ssl_key=settings.http_tls_key,
-        log_access=False,
-    )
 
 
 def start(settings: Settings) -> Running:
@@ -101,30 +26,3 @@ def stop(settings: Settings) -> bool:
 def running(settings: Settings) -> Running | None:
     """The server of this home; None when its process is gone."""
     return SERVICE.running(settings)
-
-
-def _free_port(settings: Settings) -> int:
-    """A port that nobody has, kept for this process as long as it lives.
-
-    Workers bind it seconds later, and all of them at once (SO_REUSEPORT): a second server that looks meanwhile would get
-    it too, and each would take the other's events. So the port is locked as well.
-    """
-    for port in range(settings.http_port, min(settings.http_port + PORTS_TRIED, 65536)):
-        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
-        with socket.socket(family) as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.http_host, port))
-            lock = FileLock(Path(gettempdir()) / f"lakehouse-port-{port}.lock")
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                _locked.append(lock)
-                return port
-    raise LakehouseError(
-        f"No port from {settings.http_port} on is free on {settings.http_host}; set LAKEHOUSE_HTTP_PORT."
-    )
-
-
-def _in_url(host: str) -> str:
-    """Where a program on this machine reaches a server that listens there."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
-    return local.get(host, f"[{host}]" if ":" in host else host)

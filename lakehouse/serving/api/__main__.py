@@ -4,7 +4,7 @@ import logging
 import sys
 
 from lakehouse.errors import LakehouseError
-from lakehouse.serving.api.server import run_server
+from lakehouse.serving.api.run import run_server
 from lakehouse.settings import get_settings
 
 if __name__ == "__main__":

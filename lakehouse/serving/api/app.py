@@ -13,9 +13,9 @@ from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Receive, Send
 
-from lakehouse.ingest.http.access import Access
+from lakehouse.ingest.http.access import Access, needs_keys
 from lakehouse.ingest.http.app import ROUTERS as INGEST_ROUTERS
-from lakehouse.ingest.http.app import documentation, given, needs_keys
+from lakehouse.ingest.http.app import documentation, given
 from lakehouse.ingest.http.health import Health
 from lakehouse.ingest.http.keys import Keys, path_of
 from lakehouse.ingest.http.problems import HANDLERS, Problem

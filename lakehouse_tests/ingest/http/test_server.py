@@ -15,6 +15,7 @@ import pytest
 from lakehouse.bench import killing
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.ingest.http import server
+from lakehouse.ingest.http.run import run_server
 from lakehouse.ingest.http.server import Running
 from lakehouse.settings import Settings
 from lakehouse.storage import server as storage
@@ -52,7 +53,7 @@ def test_one_server_a_home_and_a_stop_stores_what_is_held(own: Settings, events:
     running = server.start(own)
     assert server.start(own) == running == server.running(own)
     with pytest.raises(LakehouseError, match="lakehouse down"):
-        server.run_server(own)
+        run_server(own)
     assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
     assert server.stop(own) is True
     assert server.stop(own) is False
@@ -100,7 +101,7 @@ def test_workers_end_with_a_server_that_was_killed_and_store_what_they_hold(own:
 
 def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError, match="lakehouse up"):
-        server.run_server(Settings(home=tmp_path))
+        run_server(Settings(home=tmp_path))
 
 
 def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
@@ -112,7 +113,7 @@ def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> No
 
 def test_two_servers_that_start_at_once_never_share_a_port(settings: Settings) -> None:
     ask = (
-        "import sys, time; from lakehouse.ingest.http.server import _free_port; from lakehouse.settings import Settings;"
+        "import sys, time; from lakehouse.ingest.http.run import _free_port; from lakehouse.settings import Settings;"
         f" print(_free_port(Settings(home={str(settings.home)!r}, http_port=18350)), flush=True); sys.stdin.read()"
     )
     words = [sys.executable, "-c", ask]
