@@ -62,7 +62,7 @@ def up(
     no_ui: Annotated[bool, typer.Option("--no-ui", help="Without the Dagster page.")] = False,
 ) -> None:
     """Start storage, the HTTP server, schedules, sensors and the Dagster page, and keep them running."""
-    from lakehouse.commands.processes import start
+    from lakehouse.commands.up import start
 
     start(detach=detach, page=not no_ui)
 

@@ -5,14 +5,16 @@ The format is https://docs.dagster.io/deployment/oss/dagster-yaml.
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from dagster import DagsterInstance
 
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.storage.private import write_private
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 LANE_TAG = "lakehouse/lane"
 """Of the runs with one value of this tag, the queue starts one at a time."""
@@ -47,8 +49,10 @@ def warm_state(settings: Settings) -> Path:
     return settings.root / "dagster" / "warm.json"
 
 
-def instance(settings: Settings) -> DagsterInstance:
+def instance(settings: Settings) -> "DagsterInstance":
     """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
+    from dagster import DagsterInstance  # a second, and those who want to know what runs do without
+
     return DagsterInstance.from_config(str(dagster_home(settings)))
 
 

@@ -1,120 +1,13 @@
-"""`up`, `down` and `status`."""
+"""`down` and `status`, which import no more than they need to find processes."""
 
-import os
-import subprocess
-import sys
-import time
 from typing import Any
 
 from lakehouse.automation import supervisor
-from lakehouse.automation.instance import environment, instance
-from lakehouse.automation.leftovers import fail_leftovers
-from lakehouse.automation.supervisor import Program, State, Supervisor
 from lakehouse.commands.printing import console, print_json, print_table
-from lakehouse.errors import LakehouseError, StorageUnavailableError
-from lakehouse.ingest.http import keys, process
 from lakehouse.ingest.http import server as http
-from lakehouse.layers.lake import Lake
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage import server
-
-START_SECONDS = 180.0
-
-
-def start(*, detach: bool, page: bool) -> None:
-    """Start everything; with `detach`, return once it is up."""
-    settings = get_settings()
-    if supervisor.is_up(settings):
-        console.print("The lakehouse is up already; `lakehouse status` shows where.")
-        return
-    if detach:
-        _detach(settings, page)
-        return
-    connection = server.start(settings)
-    try:
-        Lake(settings, connection).bootstrap()
-        supervisor.stop(settings)  # what a killed `up` has left
-        with instance(settings) as history:
-            fail_leftovers(history)
-        programs = [
-            _http(settings),
-            *_kinesis(settings),
-            _serving(settings),
-            *supervisor.dagster_programs(settings, page=page),
-        ]
-        Supervisor(settings, programs, _say_where, lambda: keep_storage(settings)).run()
-    finally:
-        server.stop(settings)
-
-
-def keep_storage(settings: Settings) -> None:
-    """Start the embedded server again when its process is gone."""
-    try:
-        server.connection(settings)
-    except StorageUnavailableError:
-        try:
-            server.start(settings)
-        except LakehouseError as problem:
-            console.print(str(problem))
-
-
-def _http(settings: Settings) -> Program:
-    """The HTTP server; it stores what it holds before it ends."""
-    keys.local(settings)
-
-    def found() -> http.Running | None:
-        return http.running(settings)
-
-    return Program(
-        "http",
-        [sys.executable, "-m", "lakehouse.ingest.http"],
-        answers=lambda: (one := found()) is not None and http.answers(one),
-        url=lambda: one.url if (one := found()) else None,
-    )
-
-
-def _serving(settings: Settings) -> Program:
-    """What people and programs read; the HTTP server passes on to it."""
-    return Program(
-        "serving",
-        [sys.executable, "-m", "lakehouse.serving.api"],
-        answers=lambda: (one := serving.running(settings)) is not None and process.answers(one),
-    )
-
-
-def _kinesis(settings: Settings) -> list[Program]:
-    """What reads Kinesis, when there is something to read."""
-    return [Program("kinesis", [sys.executable, "-m", "lakehouse", "kinesis"])] if settings.kinesis else []
-
-
-def _detach(settings: Settings, page: bool) -> None:
-    words = [sys.executable, "-m", "lakehouse", "up", *([] if page else ["--no-ui"])]
-    log = settings.root / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            words,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment(settings)},
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        state = supervisor.read_state(settings)
-        if state is not None and state.ready and state.supervisor.pid == process.pid:
-            _say_where(state)
-            return
-        if process.poll() is not None:
-            last = log.read_text(errors="replace").strip().splitlines()
-            raise LakehouseError(
-                f"{last[-1].removeprefix('lakehouse: ') if last else 'it ended at once'} ({log} has it all)"
-            )
-        time.sleep(0.1)
-    supervisor.end(process.pid)
-    raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; {log} says how far it got.")
 
 
 def stop() -> None:
@@ -124,14 +17,6 @@ def stop() -> None:
     for one in (http, serving, server):  # a server that was started by itself too, and storage last
         stopped = one.stop(settings) or stopped
     console.print("The lakehouse is down." if stopped else "The lakehouse was not up.")
-
-
-def _say_where(state: State) -> None:
-    console.print("The lakehouse is up.")
-    for child in state.children:
-        if child.url:
-            console.print(f"  {child.name:12} {child.url}")
-    console.print("  `lakehouse status` shows what runs, `lakehouse down` stops it.")
 
 
 def show_status(*, as_json: bool) -> int:

@@ -16,7 +16,7 @@ from lakehouse.bench.faults import BETWEEN_COUNTS, play_and_count
 from lakehouse.bench.faulty import WORKS, FaultyLake, days, faulty_lake
 from lakehouse.bench.maintaining import TASKS
 from lakehouse.bench.sending import event
-from lakehouse.commands.processes import keep_storage
+from lakehouse.commands.up import keep_storage
 from lakehouse.ingest.landing import land
 from lakehouse.layers import bronze
 from lakehouse.maintenance.orphans import FILES, reachable
