@@ -86,12 +86,12 @@ def test_killed_and_started_again_it_sends_each_event_once(
     memory = settings.root / "http" / "sent"
     with subprocess.Popen([*command, "--rate", "1500"], env=variables, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not list(memory.glob("social-*")):
+        while not list(memory.glob("social-*.json")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()
-    (interrupted,) = memory.glob("social-*")
+    (interrupted,) = memory.glob("social-*.json")
     assert json.loads(interrupted.read_text())["ended"] is False
     subprocess.run(command, env=variables, check=True, stdout=subprocess.DEVNULL)
     assert rows(objects, "social") - before == 6000
