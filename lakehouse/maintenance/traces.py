@@ -3,14 +3,12 @@ look-ups wherever they are copied to.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlparse
 
 import duckdb
-import pyarrow as pa
-import pyarrow.ipc as ipc
 from pyiceberg.conversions import to_bytes
 from pyiceberg.expressions.literals import literal as iceberg_literal
 from pyiceberg.schema import Schema
@@ -20,10 +18,10 @@ from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
 from lakehouse.ingest.readers.content import Damage, plain
 from lakehouse.ingest.readers.source import Source
-from lakehouse.layers.copies import CUSTOMERS, copies, copies_of
+from lakehouse.layers.copies import CUSTOMERS, copies, copies_of, version_of
 from lakehouse.layers.erasures import FOLDER
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import keys
+from lakehouse.layers.lookups import keys, published
 from lakehouse.maintenance.erase import table_names
 from lakehouse.maintenance.subject import Subject
 from lakehouse.storage import dynamodb
@@ -51,17 +49,20 @@ def find_traces(lake: Lake, subject: Subject) -> list[str]:
         objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
         files = objects.list(location.path.strip("/"))
         found += _among(lake, objects, location.netloc, files, subject, table.schema())
-    return [*found, *_in_look_ups(lake, subject)]
+    return [*found, *_in_look_ups(lake, subject, found)]
 
 
-def _in_look_ups(lake: Lake, subject: Subject) -> Iterator[str]:
-    """The copies of look-ups on this machine, and the items in DynamoDB, that tell of the subject."""
+def _in_look_ups(lake: Lake, subject: Subject, found: Collection[str]) -> Iterator[str]:
+    """The copies of look-ups on this machine, and the items in DynamoDB, that tell of the subject.
+
+    A copy holds what the object of its version does; one whose object is gone may hold anybody.
+    """
     for name in (subject.stream.name, CUSTOMERS):
+        objects = {one.stem: f"s3://{lake.connection.bucket}/{one.key}" for one in published(lake.objects, name)}
         for path in copies_of(copies(lake.settings), name):
-            with lake.engine.cursor() as cursor:
-                cursor.register("copied", ipc.open_file(pa.memory_map(str(path))).read_all())
-                if _matches(cursor, "copied", subject):
-                    yield str(path)
+            url = objects.get(version_of(path))
+            if url is None or url in found:
+                yield str(path)
     if table := dynamodb.open_table(lake.settings):
         for name, id_ in keys(lake, subject.stream, subject.values):
             if table.holds(name, id_):

@@ -1,14 +1,15 @@
-"""Copies of the published look-ups on this machine, kept up to date: sorted Arrow files that `indexes` reads.
+"""Copies of the published look-ups on this machine, kept up to date: sorted files of what answers, which `indexes` reads.
 
 New versions are fetched, put into a file of their own and there at once; whoever reads the one before goes on reading it.
 """
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+import duckdb
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
@@ -16,7 +17,8 @@ import pyarrow.parquet as pq
 from lakehouse.errors import LakehouseError
 from lakehouse.layers.copies import copies_of, copy_of
 from lakehouse.layers.lookups import PREFIX, Published, published
-from lakehouse.serving.indexes import Index
+from lakehouse.serving.documents import Documents
+from lakehouse.serving.indexes import SCHEMA, Index
 from lakehouse.storage.changes import Changes
 from lakehouse.storage.objects import Objects
 
@@ -29,7 +31,7 @@ LOOK_SECONDS = 0.5
 """Between looks at whether a program of this home says that it has published something."""
 
 BATCH = 8192
-"""Rows of an Arrow batch; readers keep the first id of each in memory."""
+"""Rows that are made JSON of at a time; readers keep the first id of each batch in memory."""
 
 
 class LookUps:
@@ -77,7 +79,7 @@ class LookUps:
                 name = folder.rstrip("/").rpartition("/")[2]
                 try:
                     self._take(name)
-                except (LakehouseError, pa.ArrowException, OSError) as problem:
+                except (LakehouseError, pa.ArrowException, duckdb.Error, OSError) as problem:
                     log.warning("The look-up %s stays as it was: %s", name, problem)
 
     def _take(self, name: str) -> None:
@@ -86,7 +88,7 @@ class LookUps:
             return
         path = copy_of(self._folder, name, versions[-1].stem)
         if not self._is_good(path):
-            self._fetch(versions[-1], path)
+            self._fetch(name, versions[-1], path)
         for old in copies_of(self._folder, name):
             if old != path:
                 # Open files of it stay readable; where the system forbids it, the next refresh tries again.
@@ -102,15 +104,19 @@ class LookUps:
             self._good.add(path)
         return path.exists()
 
-    def _fetch(self, one: Published, path: Path) -> None:
+    def _fetch(self, name: str, one: Published, path: Path) -> None:
         fetched, indexed = path.with_suffix(".parquet"), path.with_suffix(".new")
         try:
             with fetched.open("wb") as file:
                 for piece in self._objects.stream(one.key):
                     file.write(piece)
-            with pq.ParquetFile(fetched) as source, ipc.new_file(str(indexed), source.schema_arrow) as target:
-                for batch in source.iter_batches(BATCH):
-                    target.write_batch(batch)
+            with (
+                pq.ParquetFile(fetched) as rows,
+                closing(Documents(name)) as documents,
+                ipc.new_file(str(indexed), SCHEMA) as target,
+            ):
+                for batch in rows.iter_batches(BATCH):
+                    target.write_batch(documents.of(batch))
             indexed.replace(path)
         finally:
             fetched.unlink(missing_ok=True)

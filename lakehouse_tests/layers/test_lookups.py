@@ -1,5 +1,6 @@
 """Look-ups hold each entity's newest, however often and in whatever order they are refreshed."""
 
+import json
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 import boto3
 import pyarrow as pa
 import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from lakehouse.layers.lake import Lake, empty_sql
 from lakehouse.layers.writing import replace_days
 from lakehouse.serving import indexes
 from lakehouse.serving import lookups as serving_lookups
-from lakehouse.serving.indexes import Index, Indexes
+from lakehouse.serving.indexes import SCHEMA, Index, Indexes
 from lakehouse.serving.lookups import LookUps
 from lakehouse.storage.dynamodb import LookUpTable, open_table
 from lakehouse_tests.layers.own import Own, noon, span
@@ -48,8 +50,8 @@ def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
     LookUps(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
     index = Indexes(folder).get(own.name)
     assert index is not None
-    found = {key: index.get(key) for key in index.ids()}
-    return {key: (row["dt"], row["transactions_1d"]) for key, row in found.items() if row is not None}
+    found = {key: json.loads(index.get(key) or b"") for key in index.ids()}
+    return {key: (date.fromisoformat(one["as_of"]), one["features"]["transactions_1d"]) for key, one in found.items()}
 
 
 def test_each_entity_is_there_as_it_was_last_seen(make_stream: MakeStream, tmp_path: Path) -> None:
@@ -94,11 +96,8 @@ def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
         lookups.refresh_entities(own.lake, own.stream)
         before = read.get(own.name)
         copied.refresh()
-        index = read.get(own.name)
-        assert index is not None
-        assert (row := index.get("a")) is not None
-        assert row["transactions_1d"] == number
-        assert before is None or (before.get("a") or {})["transactions_1d"] == number - 1
+        assert _transactions(read.get(own.name)) == number
+        assert before is None or _transactions(before) == number - 1
     assert len(lookups.published(own.lake.objects, own.name)) == lookups.KEPT
     assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
 
@@ -112,21 +111,21 @@ def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
     _features(own, FIRST, a=1)
     lookups.refresh_entities(own.lake, own.stream)
     LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
-    before = _transactions(read, own)
+    before = _transactions(read.get(own.name))
     (older,) = copies_of(tmp_path, own.name)
 
     _features(own, FIRST, a=2)
     newest = copy_of(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
     newest.write_bytes(older.read_bytes()[:100])
-    assert (before, _transactions(read, own)) == (1, 1)
+    assert (before, _transactions(read.get(own.name))) == (1, 1)
     LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
-    assert _transactions(read, own) == 2
+    assert _transactions(read.get(own.name)) == 2
     assert [*copies_of(tmp_path, own.name)] == [newest]
 
 
-def _transactions(read: Indexes, own: Own) -> Any:
-    index = read.get(own.name)
-    return None if index is None else (index.get("a") or {})["transactions_1d"]
+def _transactions(index: Index | None) -> Any:
+    assert index is not None
+    return json.loads(index.get("a") or b"")["features"]["transactions_1d"]
 
 
 def test_whatever_fails_look_ups_are_refreshed_again(
@@ -162,15 +161,14 @@ def test_an_index_finds_exactly_what_it_holds(
     # In the order of UTF-8's bytes, which is DuckDB's, and Python's too.
     ordered = sorted(key for key in ids if _encodes(key))
     path = tmp_path_factory.mktemp("index") / "x.arrow"
-    schema: Any = pa.schema([("id", pa.string()), ("n", pa.int64())])  # type: ignore[arg-type]
-    with ipc.new_file(str(path), schema) as file:
+    with ipc.new_file(str(path), SCHEMA) as file:
         for start in range(0, len(ordered), 7):
-            rows = [{"id": key, "n": start + n} for n, key in enumerate(ordered[start : start + 7])]
-            file.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+            rows = [{"id": key, "json": json.dumps(key)} for key in ordered[start : start + 7]]
+            file.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
     index = Index(path)
-    assert len(index) == len(ordered)
-    for number, key in enumerate(ordered):
-        assert index.get(key) == {"id": key, "n": number}
+    assert (len(index), [*index.ids()]) == (len(ordered), ordered)
+    for key in ordered:
+        assert index.get(key) == json.dumps(key).encode()
     assert (index.get(other) is None) == (other not in ordered)
 
 
@@ -182,7 +180,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStream, tmp_path: Path) -> None:
+def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStream) -> None:
     retail, orders = make_stream("retail"), make_stream("orders")
     lines = [
         {"invoice_no": number, "stock_code": "S", "description": "d", "quantity": quantity, "unit_price": price}
@@ -210,7 +208,7 @@ def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStre
     for own in (retail, orders):
         own.bronze()
         own.clean(FIRST, SECOND)
-    found = _customers(retail, orders, tmp_path)
+    found = _customers(retail, orders)
     assert found.keys() == {"7", "customer-9"}
     seven = found["7"]
     assert {name: value for name, value in seven["retail"].items() if name != "recent_lines"} == {
@@ -251,21 +249,18 @@ def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStre
     assert found["customer-9"]["orders"]["amount"] == Decimal("0.00")
 
 
-def _customers(retail: Own, orders: Own, folder: Path) -> dict[str, dict[str, Any]]:
+def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
     """The look-up of customers as these two streams' own silver tables give it."""
     lake = Lake(retail.lake.settings, retail.lake.connection)
     lake.objects, lake.engine = retail.lake.objects, retail.lake.engine
     names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
     lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
-    copied = LookUps(lake.objects, folder, lake.changes("lookups"))
     with pytest.MonkeyPatch.context() as patch:
         # The versions of one name count the commits of the same tables, and these are others.
         patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
-        lookups.refresh_customers(lake)
-        copied.refresh()
-        index = Indexes(folder).get(f"customers_{retail.name}")
-    assert index is not None
-    return {key: row for key in index.ids() if (row := index.get(key)) is not None}
+        done = lookups.refresh_customers(lake)
+    rows = pq.read_table(pa.BufferReader(lake.objects.get(done.published.key))).to_pylist()
+    return {row["id"]: row for row in rows}
 
 
 class _Renamed:

@@ -20,11 +20,8 @@ from lakehouse.ingest.http.documented import refusals
 from lakehouse.ingest.http.problems import Problem
 from lakehouse.layers.copies import CUSTOMER_STREAMS, CUSTOMERS
 from lakehouse.serving.indexes import Index, Indexes
-from lakehouse.serving.values import to_json
 
 PATHS = ("/v1/customers", "/v1/entities")
-
-ENCODER = msgspec.json.Encoder()
 
 Asked = Request[Any, Any, Any]
 Id = Annotated[str, Parameter(description="The entity's id, as the events have it; percent-encoded where need be.")]
@@ -82,14 +79,13 @@ class Customer(msgspec.Struct):
 )
 async def entity(request: Asked, known: Known, stream: str, entity: Id) -> Entity:
     """The newest features of an account, device, customer, …: what the stream's contract calls its entity."""
-    return _entity(request, known, stream, _id(entity))
+    return msgspec.json.decode(_entity(request, known, stream, _id(entity)), type=Entity)
 
 
-def _entity(request: Asked, known: Known, stream: str, key: str) -> Entity:
+def _entity(request: Asked, known: Known, stream: str, key: str) -> bytes:
     known.access.check(request, "query", stream)
     asked = _stream(known, stream)
-    found = _features(_index(known, stream), asked, key)
-    if found is None:
+    if (found := _index(known, stream).get(key)) is None:
         raise _nobody(asked.contract.entity or "entity", key, stream)
     return found
 
@@ -97,35 +93,20 @@ def _entity(request: Asked, known: Known, stream: str, key: str) -> Entity:
 @get("/customers/{customer:path}", summary="A customer", responses=refusals(400, 401, 403, 404))
 async def customer(request: Asked, known: Known, customer: Id) -> Customer:
     """Invoices, orders, revenue, first and last time seen, recent lines and features of a customer."""
-    return _customer(request, known, _id(customer))
+    return msgspec.json.decode(_customer(request, known, _id(customer)), type=Customer)
 
 
-def _customer(request: Asked, known: Known, key: str) -> Customer:
+def _customer(request: Asked, known: Known, key: str) -> bytes:
     for name in CUSTOMER_STREAMS:
         known.access.check(request, "query", name)
-    row = _index(known, CUSTOMERS).get(key)
-    if row is None:
+    if (found := _index(known, CUSTOMERS).get(key)) is None:
         raise _nobody("customer", key, "retail or orders")
-    retail, orders = to_json(row["retail"]), to_json(row["orders"])
-    halves = [half for half in (retail, orders) if half is not None]
-    features = {
-        name: found
+    features = [
+        b'"%s":%s' % (name.encode(), of_stream)
         for name in CUSTOMER_STREAMS
-        if (index := known.indexes.get(name)) and (found := _features(index, _stream(known, name), key))
-    }
-    return Customer(
-        id=key,
-        invoices=retail["invoices"] if retail else 0,
-        orders=orders["orders"] if orders else 0,
-        revenue=retail["revenue"] if retail else "0",
-        first_seen=min((half["first_seen"] for half in halves if half["first_seen"]), default=None),
-        last_seen=max((half["last_seen"] for half in halves if half["last_seen"]), default=None),
-        recent_lines=retail["recent_lines"] if retail else [],
-        recent_orders=orders["recent_orders"] if orders else [],
-        retail=retail,
-        order_history=orders,
-        features=features,
-    )
+        if (index := known.indexes.get(name)) and (of_stream := index.get(key))
+    ]
+    return b'%s,"features":{%s}}' % (found.removesuffix(b"}"), b",".join(features))
 
 
 def _id(path: str) -> str:
@@ -152,15 +133,6 @@ def _index(known: Known, name: str) -> Index:
     return index
 
 
-def _features(index: Index, stream: Stream, key: str) -> Entity | None:
-    row = index.get(key)
-    if row is None:
-        return None
-    as_of = row.pop("dt")
-    del row["id"]
-    return Entity(stream.name, key, as_of, to_json(row))
-
-
 def _nobody(kind: str, key: str, where: str) -> Problem:
     detail = f"There is no {kind} {key!r} in {where}, or nothing of it has reached the look-up yet."
     return Problem(HTTPStatus.NOT_FOUND, detail)
@@ -178,9 +150,9 @@ def at_once(known: Known, scope: HTTPScope) -> bytes | None:
     try:
         match path.split("/", 4):
             case ["", "v1", "entities", stream, key]:
-                return ENCODER.encode(_entity(request, known, stream, key))
+                return _entity(request, known, stream, key)
             case ["", "v1", "customers", *rest]:
-                return ENCODER.encode(_customer(request, known, "/".join(rest)))
+                return _customer(request, known, "/".join(rest))
     except Exception:  # the handler will meet it as well, and has an answer for it
         return None
     return None
