@@ -28,16 +28,19 @@ class Access:
         self._keys = keys
         self._required = required
 
-    def check(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> None:
-        """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for this."""
-        self.check_for(request, scope, stream)
+    def check(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> None:
+        """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for all of this."""
+        self.check_for(request, scope, *streams)
 
-    def check_for(self, request: Request[Any, Any, Any], scope: Scope, stream: str | None = None) -> Key | None:
+    def check_for(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> Key | None:
         """The request's key, good for this; None where none is needed. Raises Problem as `check` does."""
         key = self.check_any(request)
-        if key is not None and not key.allows(scope, stream):
-            what = f"{scope} on {stream}" if stream else scope
-            raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}")
+        if key is not None:
+            for stream in streams or (None,):
+                if not key.allows(scope, stream):
+                    what = f"{scope} on {stream}" if stream else scope
+                    detail = f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}"
+                    raise Problem(HTTPStatus.FORBIDDEN, detail)
         return key
 
     def check_any(self, request: Request[Any, Any, Any]) -> Key | None:
@@ -60,27 +63,29 @@ class Access:
 
 
 def _presented(request: Request[Any, Any, Any]) -> str | None:
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    headers = request.headers  # made anew each time they are asked for
+    scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()
-    return request.headers.get("x-api-key") or None
+    return headers.get("x-api-key") or None
 
 
 def _refuse_web_pages(request: Request[Any, Any, Any]) -> None:
     """Any page that the user's browser shows could send to a loopback port, were it not for this."""
-    origin = request.headers.get("origin")
-    if not is_loopback(_host(f"//{request.headers.get('host', '')}")) or (origin and not is_loopback(_host(origin))):
+    headers = request.headers
+    origin = headers.get("origin")
+    if not _is_of_loopback(f"//{headers.get('host', '')}") or (origin and not _is_of_loopback(origin)):
         raise Problem(HTTPStatus.FORBIDDEN, f"Without an API key only programs on this machine may do this. {MAKE_ONE}")
 
 
-def _host(url: str) -> str:
+@lru_cache(256)
+def _is_of_loopback(url: str) -> bool:
     try:
-        return urlsplit(url).hostname or ""
+        return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
-        return ""
+        return False
 
 
-@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether this name or address is this machine and nothing else can reach it."""
     try:

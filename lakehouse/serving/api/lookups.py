@@ -97,8 +97,7 @@ async def customer(request: Asked, known: Known, customer: Id) -> Customer:
 
 
 def _customer(request: Asked, known: Known, key: str) -> bytes:
-    for name in CUSTOMER_STREAMS:
-        known.access.check(request, "query", name)
+    known.access.check(request, "query", *CUSTOMER_STREAMS)
     if (found := _index(known, CUSTOMERS).get(key)) is None:
         raise _nobody("customer", key, "retail or orders")
     features = [
