@@ -55,13 +55,9 @@ def sift(cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) 
 
 def _alone(hashes: Hashes) -> Flags:
     """Whether no other row has this row's hash: keys that are equal have equal ones."""
-    order = np.argsort(hashes)
-    ordered = hashes[order]
-    same = ordered[1:] == ordered[:-1]
-    alone = np.ones(len(hashes), np.bool_)
-    alone[order[1:][same]] = False
-    alone[order[:-1][same]] = False
-    return alone
+    ordered = np.sort(hashes)
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    return ~np.asarray(pc.is_in(pa.array(hashes), value_set=pa.array(shared)))
 
 
 class _Values:

@@ -279,21 +279,22 @@ class _Group:
         """Valid rows, each key once; the number of repeats by day."""
         self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
         columns = ", ".join(map(quote, self.columns))
-        latest = f"select {columns} from ({latest_sql(self.contract.key, 'candidates')}) order by dt"
+        self._make("table latest", f"select {columns} from ({latest_sql(self.contract.key, 'candidates')})")
         if self.sifted is None:
-            self._make("view survivors", f"from sure union all ({latest})")
+            self._make("view survivors", "from sure union all (from latest order by dt)")
         else:
-            mended = self.cursor.execute(latest).to_arrow_table()
+            mended = self.cursor.execute("from latest order by dt").to_arrow_table()
             self.survivors = _appended(self.sifted.sure, mended)
             self.cursor.register("survivors", self.survivors)
-        return dict(self._ask(f"select dt, count(*) - count(distinct row({self.keys})) from candidates group by dt"))
+        return self._fewer("candidates", "latest")
 
     def _make_broken(self) -> dict[date, int]:
         """Rows that break the contract, equal ones once; the number of repeats by day.
 
         A row that could not be read has no key that could tell it from another: each such row stays.
         """
-        self._make("table refused", quarantine_sql(self.contract, "suspects"))
+        self._make("view wanting", "from suspects anti join candidates using (_object, _row)")
+        self._make("table refused", quarantine_sql(self.contract, "wanting"))
         self._make(
             "table broken",
             """select dt, raw, reasons, _object, _row, _arrived_at
@@ -303,9 +304,7 @@ class _Group:
               order by _arrived_at desc, _object desc, _row desc
             ) = 1""",
         )
-        return dict(
-            self._ask("select dt, count(*) - count(distinct raw) from refused where _defect is null group by dt")
-        )
+        return self._fewer("refused", "broken")
 
     def _make_held_back(self, held: Sequence[date], silver: Table) -> dict[date, int]:
         """What the gate keeps out of silver joins the broken rows; the number of rows that silver keeps, by day."""
@@ -362,6 +361,14 @@ class _Group:
         if len(days) == 1:  # of any size
             return copy_to_files(self.cursor, select, table, folder, name=name, partition=(days[0],))
         return write_partitions(self.cursor.execute(select).to_arrow_table(), table, folder, name)
+
+    def _fewer(self, table: str, kept: str) -> dict[date, int]:
+        """How many rows of a table, by day, are not in the one that was made of it."""
+        return dict(
+            self._ask(f"""select dt, sum(rows)::bigint
+                from (select dt, 1 as rows from {table} union all select dt, -1 from {kept})
+                group by dt""")
+        )
 
     def _make(self, what: str, select: str) -> None:
         self.cursor.execute(f"create temp {what} as {select}")
