@@ -18,6 +18,7 @@ from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.views import Readable, create_views_sql, view_exists, view_names
 from lakehouse.serving.sandbox import closed_sql, refuse_writing
+from lakehouse.serving.views import explain_interruption
 from lakehouse.settings import get_settings
 from lakehouse.storage.connection import Connection
 
@@ -59,15 +60,22 @@ def run_query(lake: Lake, sql: str) -> Rows:
     except duckdb.Error as problem:
         raise QueryError(_explained(str(problem), lake)) from problem
     columns = [column[0] for column in result.description or []]
-    return Rows(columns, _fetched(connection, result))
+    return Rows(columns, _fetched(connection, result, text))
 
 
-def _fetched(connection: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+def _fetched(
+    connection: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyConnection, sql: str
+) -> Iterator[tuple[Any, ...]]:
     try:
-        while rows := result.fetchmany(BATCH):
-            yield from rows
+        try:
+            while rows := result.fetchmany(BATCH):
+                yield from rows
+        except duckdb.InterruptException as problem:
+            explain_interruption(connection, sql, (), problem)
+            raise
     except duckdb.Error as problem:
-        raise QueryError(str(problem)) from problem
+        # What comes before says that some rows were given already.
+        raise QueryError(str(problem).rpartition("pending query result\nError: ")[2]) from problem
     finally:
         connection.close()
 

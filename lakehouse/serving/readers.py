@@ -110,7 +110,7 @@ class _Reading:
                 if self._ended:
                     raise QueryError("The query was ended before it began.")
                 self._cursor.execute(f"use {catalog}")
-                table, truncated = fetch(self._cursor, self._sql, self._parameters, self._rows)
+                table, truncated = fetch(self._cursor, self._sql, self._parameters, self._rows, lambda: self._ended)
         except duckdb.Error as problem:
             raise QueryError(explained(str(problem), moment)) from problem
         return Answer(table, truncated, time.perf_counter() - begun, moment.snapshots_of(views))

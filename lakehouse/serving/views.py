@@ -5,8 +5,8 @@ Imports next to nothing, for the processes that run queries start with it.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
@@ -73,11 +73,28 @@ class Views:
 
 
 def fetch(
+    cursor: duckdb.DuckDBPyConnection,
+    sql: str,
+    parameters: Parameters,
+    rows: int | None,
+    ended: Callable[[], bool] = lambda: False,
+) -> tuple[pa.Table, bool]:
+    """The first rows of a SELECT, and whether there are more. `ended` tells whether somebody interrupted it.
+
+    Raises duckdb.Error and what Arrow makes of it.
+    """
+    try:
+        return _fetch(cursor, sql, parameters, rows)
+    except (duckdb.InterruptException, OSError) as problem:
+        if not ended():
+            explain_interruption(cursor, sql, parameters, problem)
+        raise
+
+
+def _fetch(
     cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, rows: int | None
 ) -> tuple[pa.Table, bool]:
-    """The first rows of a SELECT, and whether there are more. Raises duckdb.Error."""
-    bound: Any = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
-    result = cursor.execute(sql, bound or None)
+    result = cursor.execute(sql, _bound(parameters))
     if rows is None:
         return result.to_arrow_table(), False
     reader = result.to_arrow_reader(BATCH)
@@ -89,6 +106,22 @@ def fetch(
         if taken[-1].num_rows < batch.num_rows:
             return pa.Table.from_batches(taken, reader.schema), True
     return pa.Table.from_batches(taken, reader.schema), False
+
+
+def explain_interruption(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, problem: Exception
+) -> None:
+    """Raise what a query that nobody interrupted failed of: where one thread fails DuckDB interrupts the others, and now
+    and then tells of that alone. Run for its figures, a query tells the first failure.
+    """
+    if not isinstance(problem, duckdb.InterruptException) and "INTERRUPT Error" not in str(problem):
+        return
+    with suppress(duckdb.ParserException):  # of what is no SELECT
+        cursor.execute(f"explain analyze {sql}", _bound(parameters)).fetchall()
+
+
+def _bound(parameters: Parameters) -> Any:
+    return (dict(parameters) if isinstance(parameters, Mapping) else list(parameters)) or None
 
 
 def _quoted(name: str) -> str:

@@ -101,6 +101,7 @@ class Worker:
         for statement in setup.statements:
             database.execute(statement)
         self._cursor = database.cursor()
+        self._ended = False
         # Arrow's allocator reserves a gigabyte of address space when it is first used, which is no query's doing.
         pa.allocate_buffer(1)
 
@@ -121,14 +122,16 @@ class Worker:
 
     def interrupt(self) -> None:
         """End what runs, as soon as it looks up."""
+        self._ended = True
         self._cursor.interrupt()
 
     def _answer(self, ask: Ask) -> Told:
         begun = time.perf_counter()
+        self._ended = False
         check(self._cursor, ask.sql, ask.views.keys())
         with self._views.of(ask.moment, ask.views) as catalog:
             self._cursor.execute(f"use {catalog}")
-            table, truncated = fetch(self._cursor, ask.sql, ask.parameters, ask.rows)
+            table, truncated = fetch(self._cursor, ask.sql, ask.parameters, ask.rows, lambda: self._ended)
         columns = [Column(field.name, sql_type(field.type)) for field in table.schema]
         seconds = time.perf_counter() - begun
         statistics = Statistics(table.num_rows, truncated, round(seconds, 6), table.nbytes, ask.snapshots)
