@@ -226,6 +226,7 @@ class Overview:
 
     def _versions(self, moment: Moment) -> Versions:
         held = [moment.snapshots.get(f"quarantine.{name}") for name in moment.streams]
+        held.append(self._moments.tail.refused.changes)
         return Versions(
             metrics=str(moment.snapshots.get("gold.daily_metrics")),
             quarantine=format(hash(tuple(held)) & 0xFFFFFFFF, "x"),

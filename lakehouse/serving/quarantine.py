@@ -3,13 +3,16 @@
 Rows that a corrected one has replaced are passed over, as everywhere.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 import msgspec
 
+from lakehouse.contracts.sql import BRONZE_COLUMNS, day_sql, literal, quarantine_sql, quote
 from lakehouse.contracts.streams import Stream
+from lakehouse.engines.duckdb import bind, scan_sql
 from lakehouse.errors import QueryError
 from lakehouse.layers.quarantine import open_sql
 from lakehouse.layers.views import Readable
@@ -17,11 +20,22 @@ from lakehouse.layers.views import Readable
 REASONS = 200
 """Reasons that one answer lists; each row's own are all there."""
 
-KIND = r"regexp_replace(reason, '(,? at (character|byte)) [0-9]+', '\1 …')"
+_PLACE = (r"(,? at (character|byte)) [0-9]+", r"\1 …")
+KIND = f"regexp_replace(reason, {literal(_PLACE[0])}, {literal(_PLACE[1])})"
 """Reasons are counted together that differ in the place alone at which reading a row failed."""
 
 RAW_LENGTH = 20_000
 """Characters of a row's raw text that one answer holds."""
+
+
+_SHOWN = f"""select
+  dt,
+  left(raw, {RAW_LENGTH}) as raw,
+  length(raw) as raw_length,
+  reasons,
+  _object as object,
+  _row as row,
+  _arrived_at as arrived_at"""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -49,10 +63,12 @@ class Refused(msgspec.Struct, frozen=True):
     row: int | None
     """Its number there, from 1."""
     arrived_at: datetime
+    just_arrived: bool = False
+    """Whether it is not in the table yet, nor counted: that comes when its day is computed."""
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """What came over HTTP in the last five minutes. Those that are broken come to quarantine when their day is computed."""
+    """What came over HTTP in the last five minutes. Those that are broken are counted below when their day is computed."""
 
     events: int
     broken: int
@@ -68,6 +84,7 @@ class Refusals(msgspec.Struct, frozen=True):
     arrived: Arrived
     reasons: list[Reason]
     samples: list[Refused]
+    """Those that have just arrived come first."""
 
 
 def parse_moment(text: str) -> datetime:
@@ -101,19 +118,36 @@ union all
 
 def samples_sql(lake: Readable, stream: Stream) -> str:
     """Refused rows, those that arrived last first. Parameters: since, reason, limit."""
-    return f"""select
-  dt,
-  left(raw, {RAW_LENGTH}) as raw,
-  length(raw) as raw_length,
-  reasons,
-  _object as object,
-  _row as row,
-  _arrived_at as arrived_at
+    return f"""{_SHOWN}
 from (
   {_refused(lake, stream)}
 )
 order by _arrived_at desc, _object desc, _row desc
 limit $limit"""
+
+
+def arrived_sql(stream: Stream, rows: str, valid: str | None) -> str:
+    """The refused ones among the rows of a relation, which are as the readers give them, those that arrived last first.
+
+    `valid` is a FROM item of those rows that are known to be valid. Parameter: limit.
+    """
+    contract = stream.contract
+    columns = ", ".join([*(quote(field.name) for field in contract.fields), *BRONZE_COLUMNS])
+    rest = f"from {rows} anti join {valid} as valid using (_object, _row)" if valid else f"from {rows}"
+    bronze = f"select {columns}, {day_sql(contract, 'landed')} as dt from ({rest}) as landed"
+    return f"""{_SHOWN}
+from ({bind(quarantine_sql(contract), {"bronze": bronze})})
+order by _arrived_at desc, _object desc, _row desc
+limit $limit"""
+
+
+def held_sql(lake: Readable, stream: Stream, rows: Iterable[Refused]) -> str:
+    """The landing objects of these rows that bronze holds."""
+    scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+    objects = {row.object: row.arrived_at.date() for row in rows if row.object is not None}
+    days = ", ".join(f"date '{day}'" for day in sorted({*objects.values()}))
+    keys = ", ".join(map(literal, sorted(objects)))
+    return f"select distinct _object as object from {scan} where arrival_dt in ({days}) and _object in ({keys})"
 
 
 def _refused(lake: Readable, stream: Stream) -> str:
@@ -126,10 +160,24 @@ def _refused(lake: Readable, stream: Stream) -> str:
   where $reason::varchar is null or list_contains(kinds, $reason::varchar)"""
 
 
+def is_asked_for(row: Refused, since: datetime | None, reason: str | None) -> bool:
+    """Whether a row arrived then or later, and has that reason in the words in which it is counted."""
+    kinds = {re.sub(*_PLACE, one) for one in row.reasons}
+    return (since is None or row.arrived_at.replace(tzinfo=None) >= since) and (reason is None or reason in kinds)
+
+
+def refused_of(rows: Iterable[Mapping[str, Any]], *, just_arrived: bool = False) -> list[Refused]:
+    """What the rows of `samples_sql` or `arrived_sql` say."""
+    return [
+        Refused(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}, just_arrived=just_arrived)
+        for row in rows
+    ]
+
+
 def refusals_of(
-    stream: str, arrived: Arrived, reasons: Iterable[Mapping[str, Any]], samples: Iterable[Mapping[str, Any]]
+    stream: str, arrived: Arrived, reasons: Iterable[Mapping[str, Any]], samples: Sequence[Refused]
 ) -> Refusals:
-    """What the rows of `reasons_sql` and `samples_sql` say."""
+    """What the rows of `reasons_sql` say, and samples."""
     rows = 0
     found: list[Reason] = []
     for row in reasons:
@@ -137,5 +185,4 @@ def refusals_of(
             rows = row["rows"]
         else:
             found.append(Reason(**{**row, "last_arrived_at": row["last_arrived_at"].replace(tzinfo=UTC)}))
-    shown = [Refused(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}) for row in samples]
-    return Refusals(stream, rows, arrived, found, shown)
+    return Refusals(stream, rows, arrived, found, list(samples))

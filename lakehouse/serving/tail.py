@@ -32,6 +32,8 @@ from lakehouse.ingest.readers import bronze_batches
 from lakehouse.layers.bronze import sources
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.realtime import rows_sql
+from lakehouse.serving.quarantine import Refused, arrived_sql, refused_of
+from lakehouse.serving.refused import KEPT, JustRefused
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ class Read:
     stream: str
     objects: frozenset[str]
     segment: Segment | None
+    refused: Sequence[Refused] = ()
+    """The newest rows that break the contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ class Tail:
         self._folder = _own_folder(lake.settings.root / "serving" / "tail")
         self._engine = DuckDB(lake.connection, memory_limit_mb=256, threads=1, scratch=lake.settings.root / "scratch")
         self._fresh = {name: Fresh() for name in lake.streams}
+        self.refused = JustRefused()
+        """The rows of what was read that break their contract, whoever holds their objects by now."""
         self._retired: list[tuple[float, Path]] = []
 
     @property
@@ -160,6 +166,7 @@ class Tail:
         for name, fresh in self._fresh.items():
             if keys := {key for key in fresh.taken & {*gone} if _hour(key) in starts}:
                 self._give_up(name, keys)
+                self.refused.forget(name, keys)
 
     def missing(self, listed: Sequence[LandingObject]) -> list[LandingObject]:
         """Those of the listed objects that are not held."""
@@ -182,6 +189,8 @@ class Tail:
         for read in found:
             fresh = self._fresh[read.stream]
             fresh.taken |= read.objects
+            if read.refused:
+                self.refused.add(read.stream, read.refused)
             if read.segment is not None:
                 fresh.segments.append(read.segment)
                 new = True
@@ -260,12 +269,15 @@ class Tail:
             log.info("%s is left to realtime: %s", found[0].key, problem)
             self._fresh[stream.name].left_out |= keys
             return []
-        segment = None
+        segment, refused = None, []
         if batches:
             with self._engine.cursor() as cursor:
-                cursor.register("chunk", pa.Table.from_batches(batches))
+                chunk = pa.Table.from_batches(batches)
+                cursor.register("chunk", chunk)
                 segment = self._write(stream.name, rows_sql(stream), keys, cursor)
-        return [Read(stream.name, keys, segment)]
+                if chunk.num_rows > (segment.rows if segment else 0):
+                    refused = _refused(cursor, stream, segment)
+        return [Read(stream.name, keys, segment, refused)]
 
     def _write(
         self, stream: str, select: str, objects: frozenset[str], cursor: duckdb.DuckDBPyConnection | None = None
@@ -325,6 +337,17 @@ class Tail:
 def _size(segment: Segment) -> int:
     """How often MERGE_FROM small files had to be merged to get one of about this size."""
     return int(log_of(max(segment.rows / SMALL_ROWS, 1), MERGE_FROM))
+
+
+def _refused(cursor: duckdb.DuckDBPyConnection, stream: Stream, valid: Segment | None) -> list[Refused]:
+    """The newest refused rows of `chunk`, of which all others are in this file."""
+    known = f"read_parquet({literal(str(valid.path))})" if valid else None
+    try:
+        found = cursor.execute(arrived_sql(stream, "chunk", known), {"limit": KEPT}).to_arrow_table()
+    except duckdb.Error as problem:  # nobody waits longer for valid rows because of that
+        log.warning("%s: what was refused is not to be seen until its day is computed: %s", stream.name, problem)
+        return []
+    return refused_of(found.to_pylist(), just_arrived=True)
 
 
 def _own_folder(among: Path) -> Path:

@@ -10,7 +10,7 @@ from lakehouse.layers.views import create_views_sql, view_names
 from lakehouse.serving.freshness import newest
 from lakehouse.serving.metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
 from lakehouse.serving.partitions import Day, State, partitions_of
-from lakehouse.serving.quarantine import Arrived, parse_moment, reasons_sql, refusals_of, samples_sql
+from lakehouse.serving.quarantine import Arrived, parse_moment, reasons_sql, refusals_of, refused_of, samples_sql
 from lakehouse_tests.layers.own import Own, noon, payment, threshold
 
 DAY = date(2024, 3, 5)
@@ -91,7 +91,7 @@ def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callabl
                 samples_sql(own.lake, own.stream): {**asked, "limit": limit},
             }
             counted, samples = (cursor.execute(*one).to_arrow_table().to_pylist() for one in asking.items())
-            found = refusals_of(own.name, Arrived(5, 4), counted, samples)
+            found = refusals_of(own.name, Arrived(5, 4), counted, refused_of(samples))
             return found.rows, {one.reason: one.rows for one in found.reasons}, [one.raw or "" for one in found.samples]
 
         rows, reasons, raw = ask()

@@ -2,17 +2,33 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from lakehouse.layers.quarantine import land_corrected
+from lakehouse.serving.api.quarantine import just_arrived
 from lakehouse.serving.moments import Moments
-from lakehouse.serving.quarantine import Arrived, Refusals, reasons_sql, refusals_of, samples_sql
+from lakehouse.serving.quarantine import (
+    Arrived,
+    Refusals,
+    Refused,
+    is_asked_for,
+    reasons_sql,
+    refusals_of,
+    refused_of,
+    samples_sql,
+)
 from lakehouse.serving.readers import Readers
+from lakehouse.serving.refused import JustRefused
 from lakehouse_tests.layers.own import Own, noon, payment
 from lakehouse_tests.serving.own_moments import reading
 
 DAY = date(2021, 6, 1)
+
+
+LAYERS = ("silver", "realtime", "bronze", "quarantine")
 
 
 async def _asked(own: Own, moments: Moments, readers: Readers) -> Refusals:
@@ -20,7 +36,7 @@ async def _asked(own: Own, moments: Moments, readers: Readers) -> Refusals:
     asked = {"since": None, "reason": None}
     counted = await readers.run(reasons_sql(moment, own.stream), asked, moment=moment)
     samples = await readers.run(samples_sql(moment, own.stream), {**asked, "limit": 10}, moment=moment)
-    return refusals_of(own.name, Arrived(0, 0), counted.table.to_pylist(), samples.table.to_pylist())
+    return refusals_of(own.name, Arrived(0, 0), counted.table.to_pylist(), refused_of(samples.table.to_pylist()))
 
 
 def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
@@ -31,7 +47,7 @@ def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
     own.land([*broken, *(payment(str(n), noon(DAY)) for n in range(40))], noon(DAY))
     own.bronze()
     own.clean(DAY)
-    with reading(own, tmp_path, "silver", "realtime", "bronze", "quarantine") as (moments, readers):
+    with reading(own, tmp_path, *LAYERS) as (moments, readers):
         before = asyncio.run(_asked(own, moments, readers))
         assert (before.rows, len(before.reasons), len(before.samples)) == (2, 2, 2)
         first = next(one for one in before.samples if one.row == 1)
@@ -43,3 +59,68 @@ def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
     assert own.counts("quarantine")[DAY] == 2
     assert (after.rows, [one.row for one in after.samples]) == (1, [2])
     assert [one.rows for one in after.reasons] == [1]
+
+
+def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
+    make_stream: Callable[..., Own], tmp_path: Path
+) -> None:
+    own = make_stream()
+    at = datetime.now(UTC)
+    valid = [payment(str(n), at) for n in range(100)]
+    landed = own.land(
+        [payment("b", at, amount="-1"), payment("c", at, currency="euro", amount="x"), '{"event_id": "d", ', *valid], at
+    )
+    alone = own.land(["garbage"], at + timedelta(milliseconds=1))
+    with reading(own, tmp_path, *LAYERS) as (moments, readers):
+        refused = moments.tail.refused
+
+        def shown() -> list[Refused]:
+            return asyncio.run(just_arrived(refused, readers, own.stream, moments.refresh()))
+
+        moments.catch_up()
+        found = shown()
+        assert [(one.object, one.row) for one in found] == [(alone, 1), (landed, 3), (landed, 2), (landed, 1)]
+        assert [one.raw for one in found[:2]] == ["garbage", '{"event_id": "d", ']
+        assert found[-1].reasons == ["amount is not above 0"]
+        assert len(found[2].reasons) == 2
+        assert all(one.just_arrived for one in found)
+        changes = refused.changes
+        own.refresh_realtime(f"{at:%Y-%m-%d-%H}:00")
+        assert shown() == found
+        assert refused.changes == changes
+        own.bronze()
+        own.clean(at.date())
+        assert (shown(), refused.of(own.name)) == ([], [])
+        in_table = asyncio.run(_asked(own, moments, readers)).samples
+    assert {(one.object, one.row, one.raw, *one.reasons) for one in in_table} == {
+        (one.object, one.row, one.raw, *one.reasons) for one in found
+    }
+    assert not any(one.just_arrived for one in in_table)
+
+
+def test_few_refused_rows_are_kept_and_those_the_newest() -> None:
+    refused = JustRefused(kept=3)
+    at = datetime(2025, 3, 1, tzinfo=UTC)
+    rows = [Refused(at.date(), "x", 1, ["no"], "o", number, at + timedelta(seconds=number)) for number in range(5)]
+    refused.add("iot", rows[3:])
+    refused.add("iot", rows[:3])
+    refused.add("iot", rows[4:])
+    assert refused.of("iot") == [rows[4], rows[3], rows[2]]
+    assert refused.of("logs") == []
+
+
+@pytest.mark.parametrize(
+    ("since", "reason", "shown"),
+    [
+        (None, None, True),
+        (datetime(2025, 3, 1), None, True),
+        (datetime(2025, 3, 1, 0, 0, 1), None, False),
+        (None, "a character, at byte …", True),
+        (None, "a character, at byte 7", False),
+    ],
+)
+def test_what_has_just_arrived_is_shown_to_who_asks_for_it(
+    since: datetime | None, reason: str | None, shown: bool
+) -> None:
+    row = Refused(DAY, "x", 1, ["a character, at byte 7"], "o", 1, datetime(2025, 3, 1, tzinfo=UTC))
+    assert is_asked_for(row, since, reason) == shown

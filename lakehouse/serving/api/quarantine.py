@@ -6,10 +6,25 @@ from typing import Annotated, Any
 from litestar import Request, Router, get
 from litestar.params import QueryParameter
 
+from lakehouse.contracts.streams import Stream
 from lakehouse.ingest.http.documented import refusals
 from lakehouse.serving.api.serving import Serving
 from lakehouse.serving.api.streams import named
-from lakehouse.serving.quarantine import Arrived, Refusals, parse_moment, reasons_sql, refusals_of, samples_sql
+from lakehouse.serving.moments import Moment
+from lakehouse.serving.quarantine import (
+    Arrived,
+    Refusals,
+    Refused,
+    held_sql,
+    is_asked_for,
+    parse_moment,
+    reasons_sql,
+    refusals_of,
+    refused_of,
+    samples_sql,
+)
+from lakehouse.serving.readers import Readers
+from lakehouse.serving.refused import JustRefused
 
 
 @get("/{stream:str}", summary="What was refused, and why", responses=refusals(400, 401, 403, 404, 408, 429, 503))
@@ -29,14 +44,28 @@ async def quarantine(
 ) -> Refusals:
     """A stream's quarantine: its rows counted by reason, and those that arrived last with their raw text."""
     known, moment = named(serving, request, stream), serving.moment
-    asked = {"since": None if since is None else parse_moment(since), "reason": reason}
-    counted, samples = await asyncio.gather(
+    first = None if since is None else parse_moment(since)
+    asked = {"since": first, "reason": reason}
+    counted, samples, fresh = await asyncio.gather(
         serving.readers.run(reasons_sql(moment, known), asked, moment=moment),
         serving.readers.run(samples_sql(moment, known), {**asked, "limit": limit}, moment=moment),
+        just_arrived(serving.moments.tail.refused, serving.readers, known, moment),
     )
     counted_now = serving.overview.counted(stream)
     arrived = Arrived(counted_now.events, counted_now.broken)
-    return refusals_of(stream, arrived, counted.table.to_pylist(), samples.table.to_pylist())
+    shown = [row for row in fresh if is_asked_for(row, first, reason)]
+    shown += refused_of(samples.table.to_pylist())
+    return refusals_of(stream, arrived, counted.table.to_pylist(), shown[:limit])
+
+
+async def just_arrived(refused: JustRefused, readers: Readers, stream: Stream, moment: Moment) -> list[Refused]:
+    """The rows refused just now that bronze does not hold, those that arrived last first; the others are forgotten."""
+    if not (rows := refused.of(stream.name)):
+        return []
+    found = await readers.run(held_sql(moment, stream, rows), moment=moment)
+    held = {str(one) for one in found.table.column("object").to_pylist()}
+    refused.forget(stream.name, held)
+    return [row for row in rows if row.object not in held]
 
 
 router = Router("/v1/quarantine", route_handlers=[quarantine], tags=["alerts and quarantine"])

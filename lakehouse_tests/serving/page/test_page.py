@@ -110,6 +110,10 @@ def test_quarantine_shows_reasons_and_what_arrived_as_it_is(filled: Home, open_p
     expect(page.locator("#quarantine-arrives")).to_contain_text("breaks its contract")
     arrived = httpx.get(f"{filled.url}/v1/quarantine/iot").json()["arrived"]
     assert arrived["broken"] == 1 <= arrived["events"]
+    button.click()
+    newest = page.locator("#samples > li").first
+    expect(newest).to_contain_text('"event_id":"broken"')
+    expect(newest).to_contain_text("just arrived")
 
 
 def test_partitions_are_walked_with_the_keyboard(filled: Home, open_page: Open) -> None:

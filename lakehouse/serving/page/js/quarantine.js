@@ -5,8 +5,9 @@ import { byId, choices, firstWithData, h, say } from "./dom.js";
 import { count, moment, plural, share } from "./format.js";
 
 const SAMPLES = 20;
+const PAUSE = 3000; // milliseconds between looks while broken rows keep coming
 
-let form, asked = 0, shown = null, reason = null, flowing = [];
+let form, asked = 0, shown = null, looked = 0, reason = null, flowing = [];
 
 export function startQuarantine() {
   form = byId("quarantine-form");
@@ -23,8 +24,9 @@ export function offerQuarantine(streams, version) {
   choices(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
   flowing = streams;
   sayWhatArrives();
-  if (version !== shown) {
+  if (version !== shown && Date.now() - looked >= PAUSE) {
     shown = version;
+    looked = Date.now();
     refresh();
   }
 }
@@ -32,7 +34,7 @@ export function offerQuarantine(streams, version) {
 function sayWhatArrives() {
   const broken = flowing.find((stream) => stream.stream === form.stream.value)?.broken_share;
   say(byId("quarantine-arrives"), broken
-    ? `${share(broken)} of what arrived in the last 5 minutes breaks its contract; those rows are here when their day has been computed.`
+    ? `${share(broken)} of what arrived in the last 5 minutes breaks its contract; those rows are counted when their day has been computed.`
     : "");
 }
 
@@ -68,7 +70,7 @@ function show(stream, all, some) {
   const samples = byId("samples");
   samples.replaceChildren(...some.samples.map(sample));
   if (!some.samples.length) samples.append(h("li", { class: "none" }, "Rows that break their contract are shown here as they arrived."));
-  else if (some.rows > some.samples.length) {
+  else if (some.rows > some.samples.length && !some.samples.some((row) => row.just_arrived)) {
     samples.append(h("li", { class: "none" }, `The ${count(some.samples.length)} that arrived last, of ${count(some.rows)}.`));
   }
 }
@@ -95,5 +97,9 @@ function sample(row) {
     h("pre", { tabindex: "0", role: "group", "aria-label": "Raw text" }, row.raw ?? ""),
     cut && h("p", { class: "aside" }, `The first characters of ${count(row.raw_length)}.`),
     h("ul", {}, ...row.reasons.map((text) => h("li", {}, text))),
-    h("p", { class: "aside" }, `${row.object ?? "no object"}${row.row === null ? "" : `, row ${count(row.row)}`} · arrived ${moment(row.arrived_at)} UTC`));
+    h("p", { class: "aside" }, [
+      `${row.object ?? "no object"}${row.row === null ? "" : `, row ${count(row.row)}`}`,
+      `arrived ${moment(row.arrived_at)} UTC`,
+      row.just_arrived && "just arrived, not counted yet",
+    ].filter(Boolean).join(" · ")));
 }
