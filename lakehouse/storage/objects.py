@@ -1,9 +1,10 @@
 """Objects of one S3 bucket: put, get, list, delete, with errors in our words. What keys mean is not known here."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -63,6 +64,29 @@ def open_store(connection: Connection, seconds: float = RETRY_SECONDS, retries: 
     return S3Store(connection.bucket, credential_provider=_credentials(connection), **options)
 
 
+class _Known:
+    """A connection, the same as another by all that a client is made of."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._key = (
+            *(connection.bucket, connection.region, connection.endpoint, connection.silence_seconds),
+            *(connection.access_key_id, connection.secret_access_key),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Known) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@lru_cache(maxsize=32)
+def _kept_store(known: _Known, _process: int) -> S3Store:
+    """One client of a process for all who ask the same: making one reads the system's certificates, ten milliseconds."""
+    return open_store(known.connection)
+
+
 def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
     backoff = {"init_backoff": timedelta(milliseconds=50), "max_backoff": timedelta(seconds=2), "base": 2}
     return {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
@@ -97,7 +121,7 @@ class Objects:
     @classmethod
     def from_connection(cls, connection: Connection) -> Self:
         """The objects of the connection's bucket; nothing is asked of the server yet."""
-        return cls(open_store(connection), connection)
+        return cls(_kept_store(_Known(connection), os.getpid()), connection)
 
     def put(
         self,
