@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -18,9 +19,19 @@ from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.objects import Objects
+from lakehouse_tests.order import LongestFirst, in_order
 
 Events = Callable[..., bytes]
 NO_FAULTS = Faults()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+    return LongestFirst(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,53 @@
+"""How tests are handed to workers: by file, those that take longest first, so that none is left alone with them at the end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+LONGEST = (
+    "faults/test_rounds.py",
+    "bench/test_bench.py",
+    "serving/page/",
+    "commands/test_commands.py",
+    "maintenance/test_erase.py",
+    "ingest/http/test_server.py",
+    "storage/test_server.py",
+    "faults/test_network.py",
+    "audit/",
+    "layers/test_bad_input.py",
+    "layers/test_concurrency.py",
+    "layers/test_planning.py",
+    "serving/api/",
+    "layers/test_conservation.py",
+    "layers/test_sifting.py",
+    "ingest/readers/test_broken_lines.py",
+    "ingest/kinesis/test_process.py",
+    "automation/test_launcher.py",
+    "ingest/http/test_full_disk.py",
+)
+"""Files of half a minute and more, and folders."""
+
+TOGETHER = ("serving/page/", "serving/api/")
+"""Folders whose files share servers that take seconds to start."""
+
+HERE = Path(__file__).parent.name
+
+
+class LongestFirst(LoadFileScheduling):  # type: ignore[misc]
+    """Hands out files in the order of collection, and some folders as if they were one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return next((one for one in TOGETHER if f"{HERE}/{one}" in file), file)
+
+
+def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The tests, those of the longest files first."""
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.as_posix()
+        return next((number for number, one in enumerate(LONGEST) if f"/{HERE}/{one}" in file), len(LONGEST))
+
+    return sorted(items, key=rank)
