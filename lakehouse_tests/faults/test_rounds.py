@@ -26,8 +26,8 @@ from lakehouse.storage.objects import Objects
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
 ROUNDS = 200 if NIGHTLY else 15
 PROCESSES = 8
-
-nightly = pytest.mark.skipif(not NIGHTLY, reason="takes half a minute; NIGHTLY=1 runs it")
+TIMES = 10 if NIGHTLY else 1
+"""That eight processes run at once."""
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def test_storage_that_is_killed_is_started_again_by_those_who_keep_it(lake: Faul
     assert (again.running, again.endpoint) == (True, running.endpoint), "others look for it where it was"
 
 
-@nightly
-def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake) -> None:
+@pytest.mark.parametrize("seed", range(8, 8 + TIMES))
+def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake, seed: int) -> None:
     lake.weather.share = 0.0
-    chance = random.Random(8)
+    chance = random.Random(seed)
     senders = [lake.send(chance)]
     senders[0].join()
     # On all days, and each on its own: the same partitions, and different ones of the same tables.
@@ -76,7 +76,6 @@ def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake
     assert count.passed, count
 
 
-@nightly
 def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_again(lake: FaultyLake) -> None:
     lake.weather.share = 0.0
     chance = random.Random(int(time.time()))
