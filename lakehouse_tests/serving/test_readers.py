@@ -19,7 +19,7 @@ def lake(shared_lake: Lake) -> Lake:
     return Lake(shared_lake.settings, shared_lake.connection, metadata_only=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def moments(lake: Lake) -> Iterator[Moments]:
     moments = Moments(lake)
     moments.start()

@@ -162,13 +162,13 @@ def test_objects_back_to_back_before_the_end_of_a_truncated_stream_are_kept(name
 @pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
 @pytest.mark.parametrize("broken", [b'{"a": \n', b'[{"a":\n', b'{"a":{"b":[\n', b'{\n"a":1\n'])
 def test_many_broken_lines_do_not_hold_others_up(name: str, broken: bytes) -> None:
-    data = (broken + b'{"id":"a"}\n' * 9) * 3000
-    began = time.monotonic()
+    data = (broken + b'{"id":"a"}\n' * 9) * 1000
+    began = time.process_time()
     found = rows_of(EVENT, source_of(data, name))
-    assert good(found) == [A] * 27_000
-    assert len(found) >= 30_000
-    rows_of(EVENT, source_of(broken * 30_000, name))
-    assert time.monotonic() - began < 60
+    assert good(found) == [A] * 9_000
+    assert len(found) >= 10_000
+    rows_of(EVENT, source_of(broken * 10_000, name))
+    assert time.process_time() - began < 20
 
 
 @contextmanager
