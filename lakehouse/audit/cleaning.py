@@ -16,7 +16,7 @@ from lakehouse.audit.sight import Sight, groups
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engines.duckdb import bind, columns_of, scan_sql
 from lakehouse.layers.gold import among
-from lakehouse.storage.commit import ledger
+from lakehouse.storage.snapshots import ledger
 
 CHECK = "landed = silver + quarantined + duplicates"
 

@@ -3,7 +3,7 @@
 from datetime import date
 
 from lakehouse.audit.sight import Sight, layer_of
-from lakehouse.storage.commit import ledger
+from lakehouse.storage.snapshots import ledger
 
 CHECK = "ledger"
 REPLACED = ("silver", "quarantine", "gold", "serving")

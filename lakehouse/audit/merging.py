@@ -90,8 +90,8 @@ def _compare_unified(sight: Sight, cursor: duckdb.DuckDBPyConnection, days: Sequ
     columns = columns_of(silver)
     names = ", ".join(quote(name) for name, _ in columns)
     key = ", ".join(map(quote, ("dt", *contract.key)))
-    actual = unified_sql(sight.stream, silver, realtime, days)
-    # The same in other words: of all rows of a key the first in this order.
+    actual = unified_sql(sight.stream, silver, realtime, days, uncovered=sight.uncovered)
+    # The same in other words, and of all of realtime: of the rows of a key the first in this order.
     expected = f"""select {names}
         from (
           select {names}, 0 as _rank, null as _object, null as _row from {scan_sql(silver)} where {among(days)}

@@ -38,7 +38,8 @@ def _check_alerts(sight: Sight) -> None:
     read, fresh = computed(alerts, ".".join(realtime.name()), days), _with_fresh_rows(sight)
     days = [day for day in days if day not in late and (day not in fresh or read.get(day) == sequence_of(realtime))]
     key = ["alert", "entity", "event_key"]
-    _compare(sight, "alerts", ALERTS, days, rows, key, partial(alerts_sql, sight.stream, silver, realtime))
+    select = partial(alerts_sql, sight.stream, silver, realtime, uncovered=sight.uncovered)
+    _compare(sight, "alerts", ALERTS, days, rows, key, select)
 
 
 def _check_features(sight: Sight) -> None:
@@ -84,7 +85,7 @@ def _check_objects(sight: Sight) -> None:
         with sight.lake.engine.cursor() as cursor:
             found = differences(
                 cursor,
-                unified_sql(sight.stream, silver, realtime, group),
+                unified_sql(sight.stream, silver, realtime, group, uncovered=sight.uncovered),
                 f"select {names} from read_parquet([{objects}], hive_partitioning = false)",
                 columns,
                 day="dt",

@@ -14,13 +14,15 @@ from lakehouse.audit.findings import Finding, Report, State
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.streams import Query, Stream
 from lakehouse.ingest.landing import list_days
+from lakehouse.layers.coverage import uncovered_hours
 from lakehouse.layers.erasures import erased_rows
 from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import changed
 from lakehouse.layers.provenance import computed
 from lakehouse.layers.retention import Layer, first_kept
-from lakehouse.storage.commit import EPOCH, files_of
+from lakehouse.storage.commit import files_of
+from lakehouse.storage.snapshots import EPOCH
 
 ROWS_AT_ONCE = 500_000
 """Days are compared together until they hold more rows than that; a larger day alone."""
@@ -73,6 +75,11 @@ class Sight:
     def table(self, layer: str, suffix: str = "") -> Table:
         """One of the stream's tables."""
         return self.tables[f"{layer}.{self.stream.name}{suffix}"]
+
+    @cached_property
+    def uncovered(self) -> Sequence[str] | None:
+        """The hours of realtime that the unified view reads."""
+        return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
 
     def days(self, table: Table, column: str = "dt") -> dict[date, int]:
         """The days of the range that the table has files of, with their rows as its manifests say."""

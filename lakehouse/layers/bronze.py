@@ -4,6 +4,7 @@ Nothing is remembered but the table itself, so a run can be repeated or killed a
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,14 +23,18 @@ from lakehouse.contracts.sql import day_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import scan_sql
 from lakehouse.engines.streaming import write_chunks, write_stream
+from lakehouse.errors import LakehouseError
 from lakehouse.ingest.landing import list_days
-from lakehouse.ingest.names import LandingObject
+from lakehouse.ingest.names import LandingObject, hour_of
 from lakehouse.ingest.readers import Source, bronze_batches
+from lakehouse.layers.coverage import note_definition, note_seen, unseen_days
 from lakehouse.layers.lake import Lake
-from lakehouse.layers.provenance import WITHOUT_ROWS, objects_without_rows
+from lakehouse.layers.provenance import WITHOUT_ROWS, objects_without_rows, seen_note
 from lakehouse.layers.writing import commit_files, measure, recomputing
 from lakehouse.storage.commit import files_of, partitions_filter, upload
 from lakehouse.storage.files import NewFile
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,9 @@ def land_days(lake: Lake, stream: Stream, days: Sequence[date], *, replace: bool
 
 
 def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run_id: str) -> Landed:
+    realtime = lake.tables.load(f"realtime.{stream.name}")  # before landing is listed, which then has what this has
     table = lake.tables.load(f"bronze.{stream.name}")
+    note_definition(table, stream)
     wanted = set(days)
     listed = list_days(lake.objects, stream.name, days[0], days[-1]) if days else {}
     landings = {one.key: one for day, found in listed.items() if day in wanted for one in found}
@@ -61,7 +68,9 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
     todo = [one for key, one in sorted(landings.items()) if replace or key not in known]
     found = {day: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for day in days}
     if not todo and not (replace and held):
+        note_seen(table, realtime, _seen_days(lake, table, realtime, days, known))
         return Landed(f"bronze.{stream.name}", found)
+    seen = _seen_days(lake, table, realtime, days, known | {one.key for one in todo})
     touched = partitions_filter("arrival_dt", days)
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, todo, folder)
@@ -77,9 +86,26 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, ru
         removed = files_of(table, touched) if replace else []
         done = commit_files(
             lake, table, added, touched, removed=removed, ledger=by_event_day, run_id=run_id,
-            notes={WITHOUT_ROWS: json.dumps(empty)} if empty else None,
+            notes=seen_note(realtime, seen) | ({WITHOUT_ROWS: json.dumps(empty)} if empty else {}),
         )  # fmt: skip
     return Landed(f"bronze.{stream.name}", found, [date.fromisoformat(day) for day in by_event_day], done.snapshot_id)
+
+
+def _seen_days(lake: Lake, table: Table, realtime: Table, days: Sequence[date], taken: set[str]) -> list[date]:
+    """Those of the days of arrival, as far as it is not said of them yet, of which realtime has no other landing object.
+
+    What keeps realtime from being read keeps nobody from landing: it is not said then.
+    """
+    try:
+        unseen = unseen_days(table, realtime, days)
+        hours = [f"{day}-{hour:02}" for day in unseen for hour in range(24)]
+        files = files_of(realtime, partitions_filter("arrival_hour", hours)) if hours else []
+        missing = _objects_in(lake, [file.file_path for file in files]) - taken
+    except (LakehouseError, OSError, duckdb.Error) as problem:
+        log.info("what bronze.%s has of realtime is not noted: %s", table.name()[1], problem)
+        return []
+    not_here = {hour.date() for key in missing if (hour := hour_of(key)) is not None}
+    return [day for day in unseen if day not in not_here]
 
 
 def missed_days(lake: Lake, stream: Stream, first: date, last: date) -> list[date]:

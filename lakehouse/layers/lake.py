@@ -5,11 +5,14 @@ from functools import cached_property
 from pathlib import Path
 
 import duckdb
+from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
 from lakehouse.contracts.streams import Query, Stream, discover, known
 from lakehouse.engines.duckdb import DuckDB, bind, describe
 from lakehouse.errors import ContractError
+from lakehouse.layers.coverage import is_worth_it, uncovered_hours
+from lakehouse.layers.provenance import defined_by
 from lakehouse.settings import Settings
 from lakehouse.storage import server
 from lakehouse.storage.changes import Changes
@@ -56,6 +59,7 @@ class Lake:
         self.settings = settings
         self._connection = connection
         self._metadata_only = metadata_only
+        self._uncovered: dict[str, tuple[tuple[str, str], Sequence[str] | None]] = {}
 
     @cached_property
     def connection(self) -> Connection:
@@ -80,6 +84,16 @@ class Lake:
     def tail(self) -> Mapping[str, Sequence[str]]:
         """What landed after what realtime holds is known to the serving process alone."""
         return {}
+
+    def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
+        """The hours of realtime, as loaded, of which silver, as loaded, may lack a key; None is all of them."""
+        if not is_worth_it(realtime):
+            return None
+        versions = silver.metadata_location, realtime.metadata_location
+        if stream.name not in self._uncovered or self._uncovered[stream.name][0] != versions:
+            found = uncovered_hours(stream, realtime, self.tables.load(f"bronze.{stream.name}"), silver)
+            self._uncovered[stream.name] = versions, found
+        return self._uncovered[stream.name][1]
 
     @cached_property
     def objects(self) -> Objects:
@@ -130,16 +144,18 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
         raise ContractError(
             f"{stream.folder / 'alerts.sql'}: must give the columns {', '.join(n for n, _ in ALERT_COLUMNS)}"
         )
-    name = stream.name
+    name, defined = stream.name, defined_by(stream.definition)
     return [
         TableSpec(
             f"bronze.{name}",
             (*bronze, ("arrival_dt", "DATE"), ("dt", "DATE")),
             ("arrival_dt", "dt"),
             words,
-            UNMEASURED,
+            UNMEASURED | defined,
         ),
-        TableSpec(f"realtime.{name}", (*realtime, ("arrival_hour", "VARCHAR")), ("arrival_hour",), words, OFTEN),
+        TableSpec(
+            f"realtime.{name}", (*realtime, ("arrival_hour", "VARCHAR")), ("arrival_hour",), words, OFTEN | defined
+        ),
         TableSpec(f"silver.{name}", silver, ("dt",), words),
         TableSpec(
             f"quarantine.{name}", (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *LINEAGE), ("dt",)

@@ -11,7 +11,7 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
 from lakehouse.layers.provenance import computed, emptied, is_day
-from lakehouse.storage.commit import EPOCH, ledger
+from lakehouse.storage.snapshots import EPOCH, ledger
 
 
 def sequence_of(table: Table) -> int:

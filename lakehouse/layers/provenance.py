@@ -1,6 +1,6 @@
 """What snapshots say of partitions: which version of each source they were computed from, that they became empty, that the
-gate held them back, which landing objects had no rows. Once a snapshot has expired, the table says it. What follows from
-it is in `planning` and `refreshing`.
+gate held them back, which landing objects had no rows, how much of realtime they have seen. Once a snapshot has expired,
+the table says it. What follows from it is in `planning`, `refreshing` and `coverage`.
 """
 
 import json
@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.layers.days import from_text, to_text
-from lakehouse.storage.commit import ledger
+from lakehouse.storage.snapshots import ledger
 
 SOURCES = "lakehouse.sources"
 """Snapshot property: the tables that it was computed from, with the sequence number each had."""
@@ -29,6 +29,17 @@ HELD_BACK = "lakehouse.held-back"
 WITHOUT_ROWS = "lakehouse.objects-without-rows"
 """Snapshot property, and table property of what expired ones said: landing objects that were read and had no rows, such
 as a file with a header alone. No row says that they were taken."""
+
+SEEN = "lakehouse.realtime-seen"
+"""Snapshot property of bronze, and table property of what expired ones said: a realtime table, and up to which of its sequence
+numbers bronze has each landing object of a day of arrival that it has rows of, as number → days."""
+
+SEEN_DAYS = 60
+"""Of which that is said at most, the newest: realtime is kept for a week."""
+
+DEFINED = "lakehouse.defined"
+"""Table property of realtime and bronze: the definition by which the rows of all hours of arrival are made; with an hour, of
+those after it."""
 
 Read = dict[str, dict[date, int]]
 """Of each source, the sequence number that each day was computed from."""
@@ -78,12 +89,43 @@ def objects_without_rows(table: Table) -> set[str]:
     return {key for text in texts for key in json.loads(text)}
 
 
+def seen_note(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
+    """The property that says that bronze has all of these days that realtime, as loaded, has, and what was `known` before."""
+    snapshot = realtime.current_snapshot()
+    every = {**(known or {}), **dict.fromkeys(days, (snapshot.sequence_number or 0) if snapshot else 0)}
+    return {SEEN: _seen_text(str(realtime.metadata.table_uuid), every)} if every else {}
+
+
+def seen(bronze: Table, realtime: Table) -> dict[date, int]:
+    """By day of arrival, the sequence number of realtime up to which bronze has each landing object that it has rows of."""
+    uuid = str(realtime.metadata.table_uuid)
+    found: dict[date, int] = {}
+    for text in [bronze.properties.get(SEEN, "{}"), *map(_seen_by, bronze.metadata.snapshots)]:
+        for day, sequence in _days_by_number(json.loads(text).get(uuid, {})).items():
+            found[day] = max(found.get(day, 0), sequence)
+    return found
+
+
+def defined_by(definition: Mapping[str, int]) -> dict[str, str]:
+    """The property of a table without rows, that all it will hold is made by this definition."""
+    ((_, number),) = definition.items()
+    return {DEFINED: str(number)}
+
+
+def defined_since(table: Table, definition: Mapping[str, int]) -> str | None:
+    """The hour of arrival after which all rows are made by this definition, empty for all; None when there is none."""
+    number, _, since = table.properties.get(DEFINED, "").partition(" ")
+    return since if {DEFINED: number} == defined_by(definition) else None
+
+
 def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
     """The table properties that go on saying what these snapshots say."""
     read, gone = _carried(table), _days_by_number(json.loads(table.properties.get(EMPTIED, "{}")))
     refused = set(from_text(table.properties.get(HELD_BACK, "")))
     empty = set(json.loads(table.properties.get(WITHOUT_ROWS, "[]")))
+    known = table.properties.get(SEEN, "{}")
     for snapshot in _in_order(expiring):
+        known = _seen_both(known, _seen_by(snapshot))
         for source, sequence in sources_of(snapshot).items():
             read.setdefault(source, {}).update(dict.fromkeys(_ledger_days(snapshot), sequence))
         _note_emptied(gone, snapshot)
@@ -94,9 +136,10 @@ def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
         EMPTIED: json.dumps(_grouped(gone)) if gone else "",
         HELD_BACK: to_text(refused),
         WITHOUT_ROWS: json.dumps(sorted(empty)) if empty else "",
+        SEEN: known if known != "{}" else "",
     }
     # A property that says nothing is written only where it said something before.
-    nothing = {EMPTIED: "{}", COMPUTED: "{}", HELD_BACK: "", WITHOUT_ROWS: "[]"}
+    nothing = {EMPTIED: "{}", COMPUTED: "{}", HELD_BACK: "", WITHOUT_ROWS: "[]", SEEN: "{}"}
     return {
         name: text or nothing[name]
         for name, text in said.items()
@@ -131,6 +174,23 @@ def _ledger_days(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
 
 def _without_rows(snapshot: Snapshot) -> str:
     return (snapshot.summary.additional_properties.get(WITHOUT_ROWS) if snapshot.summary else None) or "[]"
+
+
+def _seen_by(snapshot: Snapshot) -> str:
+    return (snapshot.summary.additional_properties.get(SEEN) if snapshot.summary else None) or "{}"
+
+
+def _seen_text(uuid: str, days: Mapping[date, int]) -> str:
+    newest = sorted(days)[-SEEN_DAYS:]
+    return json.dumps({uuid: _grouped({day: days[day] for day in newest})})
+
+
+def _seen_both(before: str, after: str) -> str:
+    """What two such texts say, of the realtime table that the later one is of."""
+    for uuid, said in json.loads(after).items():
+        earlier = _days_by_number(json.loads(before).get(uuid, {}))
+        return _seen_text(uuid, earlier | _days_by_number(said))
+    return before
 
 
 def is_day(name: str) -> bool:

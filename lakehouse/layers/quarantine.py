@@ -25,7 +25,8 @@ from lakehouse.layers.gold import among
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.views import Readable
 from lakehouse.layers.writing import commit_files, measure, recomputing
-from lakehouse.storage.commit import EPOCH, files_of, partitions_filter, upload
+from lakehouse.storage.commit import files_of, partitions_filter, upload
+from lakehouse.storage.snapshots import EPOCH
 
 REPLAYED = "replayed-"
 """What the names of landing objects with corrected rows begin with."""

@@ -19,6 +19,7 @@ from lakehouse.ingest.landing import list_hour
 from lakehouse.ingest.names import LandingObject
 from lakehouse.ingest.readers import bronze_batches
 from lakehouse.layers.bronze import held_objects, sources
+from lakehouse.layers.coverage import note_definition
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.writing import commit_files, measure, recomputing
 from lakehouse.storage.commit import files_of, partitions_filter, upload
@@ -46,6 +47,7 @@ def refresh_hours(
 
 def _attempt(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, run_id: str) -> Fresh:
     table = lake.tables.load(f"realtime.{stream.name}")
+    note_definition(table, stream)
     landings = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
     values = [partition_of(hour) for hour in hours]
     found = {hour: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for hour in hours}

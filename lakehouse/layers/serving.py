@@ -36,8 +36,8 @@ class Exported:
 
 def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[date, Exported]:
     """Write each day of the unified view as `serving/unified/{stream}/dt=…/data.parquet`, replacing what was there."""
-    tables = [lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime")]
-    select = unified_sql(stream, tables[0], tables[1], days)
+    tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
+    select = unified_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
     sources = json.dumps({".".join(table.name()): sequence_of(table) for table in tables})
     found: dict[date, Exported] = {}
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
@@ -62,9 +62,9 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
 
     An object is `serving/alerts/{kind}_YYYYMMDD.json`: an array of alerts, newest first.
     """
-    tables = [lake.tables.load(f"{layer}.{stream.name}") for layer in ("silver", "realtime")]
+    tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
     sources = {".".join(table.name()): sequence_of(table) for table in tables} | stream.definition_of("alerts")
-    select = alerts_sql(stream, tables[0], tables[1], days)
+    select = alerts_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
     name = f"serving.{stream.name}_alerts"
     before = _kinds(lake, name, days)
     written = replace_days(lake, name, select, days, sources=sources, run_id=run_id)
@@ -72,9 +72,11 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     return written
 
 
-def alerts_sql(stream: Stream, silver: Table, realtime: Table, days: Sequence[date]) -> str:
-    """A SELECT of the alerts of these days."""
-    return bind(stream.sql("alerts"), {"events": unified_sql(stream, silver, realtime, days)})
+def alerts_sql(
+    stream: Stream, silver: Table, realtime: Table, days: Sequence[date], *, uncovered: Sequence[str] | None
+) -> str:
+    """A SELECT of the alerts of these days; of realtime these hours are read, as `unified_sql` has it."""
+    return bind(stream.sql("alerts"), {"events": unified_sql(stream, silver, realtime, days, uncovered=uncovered)})
 
 
 def _kinds(lake: Lake, name: str, days: Sequence[date]) -> set[tuple[date, str]]:

@@ -31,8 +31,9 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.planning import sequence_of
 from lakehouse.layers.sifting import Sifted, sift
 from lakehouse.layers.writing import Written, commit_days, recomputing
-from lakehouse.storage.commit import EPOCH, Uploads, files_of, partitions_filter
+from lakehouse.storage.commit import Uploads, files_of, partitions_filter
 from lakehouse.storage.files import NewFile
+from lakehouse.storage.snapshots import EPOCH
 
 ROWS_PER_GROUP = 500_000
 BYTES_PER_GROUP = 32 << 20

@@ -46,22 +46,28 @@ class Readable(Protocol):
     def tail(self) -> Mapping[str, Sequence[str]]:
         """By stream, Parquet files of rows that landed after what realtime holds."""
 
+    def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
+        """The hours of realtime, as loaded, of which silver, as loaded, may lack a key; None is all of them."""
+
 
 def unified_sql(
     stream: Stream,
     silver: Table,
     realtime: Table,
     days: Sequence[date] | None = None,
+    *,
+    uncovered: Sequence[str] | None,
     tail: Sequence[str] = (),
 ) -> str:
     """A SELECT of silver merged by key with realtime and what came after it, with silver's columns; of these days or all.
 
-    `tail` are Parquet files of rows as realtime has them, among them any that realtime has too.
+    Of realtime the `uncovered` hours are read, or all if that is None: silver has every key of the others. `tail` are
+    Parquet files of rows as realtime has them, among them any that realtime has too.
     """
     among = "true" if days is None else "dt in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
     every = f"select {columns} from {scan_sql(silver)} where {among}"
-    sources = [] if realtime.current_snapshot() is None else [scan_sql(realtime)]
+    sources = [] if realtime.current_snapshot() is None or uncovered == [] else [_hours_sql(realtime, uncovered)]
     sources += [f"read_parquet([{', '.join(map(literal, tail))}])"] if tail else []
     if not sources:
         return every
@@ -70,23 +76,25 @@ def unified_sql(
     keys = ", ".join(map(quote, key))
     kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
     arrived = "\n  union all\n  ".join(f"select {kept} from {source} where {among}" for source in sources)
-    again = " and ".join(f"again.{quote(name)} is not distinct from arrived.{quote(name)}" for name in key)
-    # Few keys arrive again. Finding them reads the keys alone, and only their rows are put in order.
+    # Few keys arrive again. Finding them keeps hashes alone, and only rows whose hash is there twice are put in order.
     return f"""with arrived as not materialized (
+  select *, hash({keys}) as _hash
+  from (
   {arrived}
+  )
 ),
 again as materialized (
-  select {keys}
+  select _hash
   from arrived
-  group by all
+  group by _hash
   having count(*) > 1
 ),
 fresh as not materialized (
   from arrived
-  anti join again on {again}
+  anti join again using (_hash)
   union all
   from (
-    {latest_sql(stream.contract.key, f"(from arrived semi join again on {again})")}
+    {latest_sql(stream.contract.key, "(from arrived semi join again using (_hash))")}
   )
 ),
 merged as (
@@ -99,6 +107,12 @@ union all
 select {columns}
 from fresh
 anti join merged on {same}"""
+
+
+def _hours_sql(realtime: Table, hours: Sequence[str] | None) -> str:
+    """A FROM item of these hours of realtime, or of all."""
+    scan = scan_sql(realtime)
+    return scan if hours is None else f"(from {scan} where arrival_hour in ({', '.join(map(literal, hours))}))"
 
 
 def current_sql(stream: Stream, unified: str) -> str:
@@ -160,7 +174,8 @@ def view_sql(lake: Readable, name: str) -> str:
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
         silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
-        unified = unified_sql(stream, silver, realtime, tail=lake.tail.get(stream.name, ()))
+        hours, tail = lake.uncovered(stream, silver, realtime), lake.tail.get(stream.name, ())
+        unified = unified_sql(stream, silver, realtime, uncovered=hours, tail=tail)
         return unified if short.startswith("unified_") else current_sql(stream, unified)
     return f"from {scan_sql(lake.tables.load(name))}"
 

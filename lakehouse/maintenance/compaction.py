@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry
+from pyiceberg.manifest import DataFile, ManifestEntry
 from pyiceberg.table import Table
 from pyiceberg.types import DateType
 
@@ -23,9 +23,11 @@ from lakehouse.engines.duckdb import columns_of, copy_to_files, describe
 from lakehouse.errors import CommitConflictError, LakehouseError
 from lakehouse.layers.lake import Lake
 from lakehouse.maintenance.budget import Budget
-from lakehouse.storage.commit import EPOCH, discard, upload
+from lakehouse.storage.commit import discard, upload
 from lakehouse.storage.files import NewFile, Value
+from lakehouse.storage.manifests import has_deletes
 from lakehouse.storage.rewrite import live_entries, replace_files
+from lakehouse.storage.snapshots import EPOCH
 
 SMALL = 128 << 20
 LARGE = 512 << 20
@@ -92,7 +94,7 @@ class Compacted:
 
 def plan(table: Table, *, quiet: timedelta = QUIET, now: datetime | None = None) -> list[Group]:
     """The groups of files to put together, those first that save most files for the bytes to be rewritten."""
-    if _has_deletes(table):
+    if has_deletes(table):
         return []  # rows that another program deleted by position would come back
     recent = _recent_snapshots(table, (now or datetime.now(UTC)) - quiet)
     by_partition: dict[tuple[Value, ...], list[ManifestEntry]] = defaultdict(list)
@@ -196,13 +198,6 @@ def _groups(partition: tuple[Value, ...], entries: Iterable[ManifestEntry]) -> I
 def _recent_snapshots(table: Table, since: datetime) -> set[int]:
     moment = since.timestamp() * 1000
     return {snapshot.snapshot_id for snapshot in table.metadata.snapshots if snapshot.timestamp_ms > moment}
-
-
-def _has_deletes(table: Table) -> bool:
-    snapshot = table.current_snapshot()
-    return snapshot is not None and any(
-        manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io)
-    )
 
 
 def _values(table: Table, data_file: DataFile) -> tuple[Value, ...]:

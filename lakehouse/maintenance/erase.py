@@ -33,11 +33,11 @@ from lakehouse.layers.serving import export_dashboard, export_features
 from lakehouse.layers.writing import commit_files, recomputing
 from lakehouse.maintenance.orphans import reachable
 from lakehouse.maintenance.subject import Subject
-from lakehouse.storage.commit import EPOCH, files_of, partitions_filter, upload
+from lakehouse.storage.commit import files_of, partitions_filter, upload
 from lakehouse.storage.files import Value
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.rewrite import merge_manifests
-from lakehouse.storage.snapshots import EXPIRE_AT_MOST, expire
+from lakehouse.storage.snapshots import EPOCH, EXPIRE_AT_MOST, expire
 
 RUN_ID = "erase"
 

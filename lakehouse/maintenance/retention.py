@@ -26,7 +26,8 @@ from lakehouse.layers.lake import Lake
 from lakehouse.layers.retention import first_kept
 from lakehouse.layers.serving import export_dashboard
 from lakehouse.layers.writing import commit_files, recomputing
-from lakehouse.storage.commit import EPOCH, files_of
+from lakehouse.storage.commit import files_of
+from lakehouse.storage.snapshots import EPOCH
 
 T = TypeVar("T")
 

@@ -80,7 +80,7 @@ def _sources(moment: Moment, streams: Collection[str], since: Since, until: Seen
     """By stream, the SELECT of what an answer is made of; none where that is nothing. Reads metadata."""
     found = {}
     for name in streams:
-        table, commit = moment.with_files(f"serving.{name}_alerts"), until.commits.get(name, 0)
+        table, commit = moment.tables.load(f"serving.{name}_alerts"), until.commits.get(name, 0)
         if since.seen is not None:
             select = since_sql(table, since.seen.commits.get(name, 0), commit)
         else:

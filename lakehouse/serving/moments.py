@@ -19,6 +19,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.ingest.names import LandingObject
+from lakehouse.layers.coverage import is_worth_it, uncovered_hours
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.views import tables_of, view_exists, view_sql
 from lakehouse.serving.query import mentioned
@@ -91,24 +92,17 @@ class Moment:
     tables: Pinned = field(repr=False)
     tail: Mapping[str, tuple[str, ...]] = field(repr=False)
     """Files of rows that landed after what the realtime tables hold, by stream."""
+    hours: Mapping[str, Sequence[str] | None] = field(default_factory=dict, repr=False)
+    """The hours of realtime that silver may lack a key of, by stream; None, and none said, is all of them."""
 
     @cached_property
     def snapshots(self) -> Mapping[str, int | None]:
         """The current snapshot of each table; None for one that never had any."""
         return {name: self.tables.load(name).metadata.current_snapshot_id for name in self.tables.names()}
 
-    def with_files(self, name: str) -> Table:
-        """The table with files that can be read: that of `tables` is good for what its metadata says alone.
-
-        Reading them blocks. Raises LakehouseError when there is no such table.
-        """
-        from pyiceberg.io.pyarrow import PyArrowFileIO  # a second, which the first requests need not wait for
-
-        table = self.tables.load(name)
-        if isinstance(table.io, PyArrowFileIO):
-            return table
-        files = PyArrowFileIO(table.io.properties)
-        return Table(table.name(), table.metadata, table.metadata_location, files, table.catalog)
+    def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
+        """The hours of this moment's realtime of which its silver may lack a key; None is all of them."""
+        return self.hours.get(stream.name)
 
     def snapshots_of(self, names: Iterable[str]) -> dict[str, int | None]:
         """The snapshots of the tables behind these names."""
@@ -154,6 +148,8 @@ class Moments:
         self._told: queue.SimpleQueue[LandingObject] = queue.SimpleQueue()
         self._latest = Moment(0, lake.streams, Pinned({}), {})
         self._held: Mapping[str, Held] = {}
+        self._covered: dict[str, tuple[list[str], Sequence[str] | None]] = {}
+        """The uncovered hours of each stream, with the metadata files of the tables that they are of."""
 
     def start(self) -> None:
         """Take the first moment, then look again and again. Raises StorageUnavailableError."""
@@ -195,12 +191,33 @@ class Moments:
             # First moments have the new tables, then the tail gives up what is in them: whatever fails in between, a row
             # is in one of both.
             if tables.locations() != before.locations():
-                self._publish(tables)
+                # The first requests need not wait until manifests have been read.
+                self._publish(tables, self._hours(tables) if before.names() else {})
             if held := self.tail.in_tables(_realtime(tables, self.lake)):
                 with self._changing:
                     self.tail.trim(held)
                 self._publish()
             return self._latest
+
+    def cover(self) -> Moment:
+        """Have the moment say which hours of realtime need not be read, where it does not yet."""
+        with self._looking:
+            hours = self._hours(self._latest.tables)
+            return self._publish(hours=hours) if hours != self._latest.hours else self._latest
+
+    def _hours(self, tables: Pinned) -> dict[str, Sequence[str] | None]:
+        """The hours of realtime of which silver may lack a key; found out where a stream's tables have changed."""
+        found = {}
+        for name, stream in self.lake.streams.items():
+            three = [f"{layer}.{name}" for layer in ("realtime", "bronze", "silver")]
+            if not all(map(tables.exists, three)):
+                continue
+            loaded = [tables.load(table) for table in three]
+            locations = [table.metadata_location for table in loaded]
+            if self._covered.get(name, ([], None))[0] != locations:
+                self._covered[name] = locations, _uncovered(stream, *loaded)
+            found[name] = self._covered[name][1]
+        return found
 
     def take(self, landings: Sequence[LandingObject]) -> Moment:
         """Have the rows of these objects in the moment that follows."""
@@ -232,15 +249,17 @@ class Moments:
         """As `refresh`, off the event loop."""
         return await asyncio.to_thread(self.refresh)
 
-    def _publish(self, tables: Pinned | None = None) -> Moment:
-        """Have a moment of these tables, or of the same as before, and the tail as it is."""
+    def _publish(self, tables: Pinned | None = None, hours: Mapping[str, Sequence[str] | None] | None = None) -> Moment:
+        """Have a moment of these tables and their uncovered hours, or of the same as before, and the tail as it is."""
         with self._changing:
-            pinned = self._latest.tables if tables is None else tables
-            self._latest = Moment(self._latest.number + 1, self.lake.streams, pinned, self.tail.files())
+            before = self._latest
+            pinned, read = before.tables if tables is None else tables, before.hours if hours is None else hours
+            self._latest = Moment(before.number + 1, self.lake.streams, pinned, self.tail.files(), read)
             self._held = self.tail.held()
             return self._latest
 
     def _watch(self) -> None:
+        self._try(self.cover, "what silver has of realtime can't be found out")
         due = time.monotonic() + ALL_SECONDS
         while not self._ended.wait(LOOK_SECONDS):
             changed = {name for name in self._changes.look() if name.partition(".")[0] in NAMESPACES}
@@ -288,6 +307,15 @@ class Moments:
             return True
         self._ended.wait(AGAIN_SECONDS)
         return False
+
+
+def _uncovered(stream: Stream, realtime: Table, bronze: Table, silver: Table) -> Sequence[str] | None:
+    """The hours to read. Whatever fails, there is a moment: it reads all of them."""
+    try:
+        return uncovered_hours(stream, realtime, bronze, silver) if is_worth_it(realtime) else None
+    except Exception:
+        log.exception("all of realtime.%s is read", stream.name)
+        return None
 
 
 def _pause(begun: float, least: float) -> float:

@@ -189,9 +189,9 @@ class Overview:
         if versions == known.versions or time.monotonic() < known.due:
             return
         begun = time.monotonic()
-        tables = {name: moment.with_files(name) for name in names}
+        tables = {name: moment.tables.load(name) for name in names}
         known.partitions = partitions_of(stream, tables.__getitem__)
-        fresh = [tables[f"realtime.{stream.name}"], moment.with_files(f"silver.{stream.name}")]
+        fresh = [tables[f"realtime.{stream.name}"], moment.tables.load(f"silver.{stream.name}")]
         known.newest_at = _newest(fresh, stream.contract.event_time)
         known.versions = versions
         known.due = time.monotonic() + (time.monotonic() - begun) * SHARE

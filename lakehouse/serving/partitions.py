@@ -15,7 +15,7 @@ from lakehouse.layers.gold import DAILY_METRICS
 from lakehouse.layers.planning import changed
 from lakehouse.layers.provenance import computed, held_back, is_day
 from lakehouse.layers.retention import first_kept
-from lakehouse.storage.commit import ledger
+from lakehouse.storage.snapshots import ledger
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
 

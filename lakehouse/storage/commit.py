@@ -5,7 +5,6 @@ CommitConflictError, and whoever computed the files computes them again.
 """
 
 import functools
-import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +27,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestCo
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
@@ -39,9 +38,9 @@ from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile, Value
 from lakehouse.storage.objects import Objects
 from lakehouse.storage.outcome import Producer, holds_files, make
+from lakehouse.storage.snapshots import EPOCH
 
 UPLOADS_AT_ONCE = 8
-EPOCH = date(1970, 1, 1)
 MANIFEST_BYTES = 128 << 10
 """Manifests are merged up to this size, some five hundred files: who asks for one partition reads all of the manifest that
 it is in, and every commit asks for its own. Iceberg's 8 MiB are for tables that are rarely committed to."""
@@ -198,12 +197,6 @@ def partitions_filter(column: str, values: Iterable[Value]) -> BooleanExpression
     among: Any = In  # pydantic hides its signature from type checkers
     parts: list[BooleanExpression] = [among(column, chunk) for chunk in chunks]
     return functools.reduce(Or, parts) if len(parts) > 1 else parts[0]
-
-
-def ledger(snapshot: Snapshot) -> dict[str, Any]:
-    """What a snapshot's summary says of each partition it wrote, by the partition's name."""
-    text = snapshot.summary.additional_properties.get("lakehouse.ledger") if snapshot.summary else None
-    return dict(json.loads(text)) if text else {}
 
 
 class _Transaction(Transaction):

@@ -1,7 +1,11 @@
-"""Which snapshots of a table may go, and letting them go. What they say that is still needed is carried by the caller."""
+"""What a snapshot says of the partitions it wrote; which snapshots of a table may go, and letting them go. What they say
+that is still needed is carried by the caller.
+"""
 
+import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -11,6 +15,9 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots
 
 from lakehouse.storage.answers import UNANSWERED
 
+EPOCH = date(1970, 1, 1)
+"""Iceberg keeps a date as a number of days since then."""
+
 EXPIRE_AT_LEAST = 12
 """Fewer are not worth a commit of their own."""
 
@@ -18,6 +25,12 @@ EXPIRE_AT_MOST = 100
 """At once: a commit that drops 877 took 33 s, 100 take less than one."""
 
 _DAY_MS = 24 * 3600 * 1000
+
+
+def ledger(snapshot: Snapshot) -> dict[str, Any]:
+    """What a snapshot's summary says of each partition it wrote, by the partition's name."""
+    text = snapshot.summary.additional_properties.get("lakehouse.ledger") if snapshot.summary else None
+    return dict(json.loads(text)) if text else {}
 
 
 def expirable(

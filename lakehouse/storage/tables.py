@@ -29,6 +29,7 @@ from lakehouse.errors import LakehouseError, SchemaChangeError
 from lakehouse.storage.answers import answering, explained
 from lakehouse.storage.changes import Changes
 from lakehouse.storage.connection import Connection
+from lakehouse.storage.manifests import ManifestFiles
 
 ANSWER = 2
 """Of the time that storage may be silent: a commit takes longer than an object."""
@@ -77,11 +78,12 @@ class Tables:
     """
 
     def __init__(self, connection: Connection, *, metadata_only: bool = False, changes: Changes | None = None) -> None:
-        """With `metadata_only`, tables are good for their names, snapshots and locations, and are there two seconds
+        """With `metadata_only`, tables are good for what their metadata and manifests say, and are there two seconds
         sooner: the library that reads and writes their files is not imported. `changes` is where commits are marked.
         """
         self.connection = connection
-        self._metadata_only = metadata_only
+        # Glue's tables are read from their files.
+        self._manifests = ManifestFiles(connection) if metadata_only and connection.catalog["type"] == "rest" else None
         self._changes = changes
         self._catalog: Catalog | None = None
 
@@ -118,16 +120,19 @@ class Tables:
             del properties["type"]
             properties["py-catalog-impl"] = "lakehouse.storage.catalog.PatientCatalog"
             properties["answer-seconds"] = str(ANSWER * self.connection.silence_seconds)
-            if self._metadata_only:  # Glue's tables are read from their files
+            if self._manifests is not None:
                 properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         return properties
 
     def load(self, name: str) -> Table:
         """The table as it is now. Raises LakehouseError when there is none."""
         try:
-            return self.catalog.load_table(name)
+            found = self.catalog.load_table(name)
         except NoSuchTableError:
             raise LakehouseError(f"There is no table {name}; `lakehouse bootstrap` makes what is missing.") from None
+        if self._manifests is None:
+            return found
+        return Table(found.name(), found.metadata, found.metadata_location, self._manifests, found.catalog)
 
     def exists(self, name: str) -> bool:
         """Whether there is a table of this name."""

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from lakehouse.audit.auditing import audit
 from lakehouse.audit.findings import Report
+from lakehouse.audit.merging import UNIFIED
 from lakehouse.audit.served import OBJECTS
 from lakehouse.engines.duckdb import copy_to_files, scan_sql
 from lakehouse.ingest.landing import list_day
@@ -202,3 +205,16 @@ def test_whatever_is_planted_is_found_where_it_is_and_nowhere_else(make_stream: 
     # The rows of the object that was put in place of another are of the day that nobody touched.
     elsewhere = [one for one in report.wrong if one.partition not in set(map(str, days.values()))]
     assert {(one.partition, one.check) for one in elsewhere} <= {(str(SOUND), OBJECTS)}
+
+
+def test_rows_that_the_unified_view_leaves_out_are_found(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream(edit=threshold(0.5))
+    _land(own, SOUND)
+    _compute(own, SOUND)
+    own.land([payment("new", noon(SOUND))], noon(SOUND) + timedelta(seconds=1))
+    own.refresh_realtime(f"{SOUND}-12:00")
+    assert _audited(own).wrong == []
+    monkeypatch.setattr("lakehouse.audit.sight.uncovered_hours", lambda *_: [])
+    assert [(one.partition, one.check) for one in _audited(own).wrong] == [(str(SOUND), UNIFIED)]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lakehouse.ingest.names import LandingObject
+from lakehouse.layers import coverage
 from lakehouse.layers.lake import Lake
 from lakehouse.serving.moments import Moment, Moments
 from lakehouse_tests.layers.own import Own, payment
@@ -22,9 +23,10 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @pytest.fixture
-def moments(own: Own, tmp_path: Any) -> Iterator[Moments]:
+def moments(own: Own, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moments]:
     """Moments of the stream's lake, whose threads do not run: each step is the test's."""
-    moments = Moments(lake_of(own, tmp_path, "silver", "realtime"))
+    monkeypatch.setattr(coverage, "WORTH_IT", 0)
+    moments = Moments(lake_of(own, tmp_path, "silver", "realtime", "bronze"))
     moments.refresh()
     yield moments
     moments.close()
@@ -108,6 +110,49 @@ def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, moments: 
     moments.refresh()
     now = moments.catch_up()
     assert _ask(own, now, "select event_id, merchant from {unified} order by all") == [("a", "first"), ("b", "third")]
+
+
+def test_hours_that_silver_has_taken_are_not_read_again(own: Own, moments: Moments) -> None:
+    at = datetime.now(UTC)
+    before, now = at - timedelta(hours=1), at
+    for key, when in (("a", before), ("b", now)):
+        _land(own, key, at=when)
+        own.refresh_realtime(_hour(when))
+    days = {(when - timedelta(minutes=1)).date() for when in (before, now)}
+    assert moments.refresh().hours == {own.name: None}
+    own.bronze()
+    own.clean(*days)
+    covered = moments.refresh()
+    assert covered.hours == {own.name: []}
+    _land(own, "c", at=now + timedelta(milliseconds=1))
+    own.refresh_realtime(_hour(now))
+    opened = moments.refresh()
+    assert opened.hours == {own.name: [f"{now:%Y-%m-%d-%H}"]}
+    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
+    assert _keys(own, covered) == ["a", "b"]
+
+
+def test_a_new_process_answers_before_it_knows_what_silver_has_taken(own: Own, moments: Moments, tmp_path: Any) -> None:
+    landed = _land(own, "a")
+    own.refresh_realtime(_hour(landed.arrived_at))
+    own.bronze()
+    own.clean((landed.arrived_at - timedelta(minutes=1)).date())
+    new = Moments(lake_of(own, tmp_path / "new", "silver", "realtime", "bronze"))
+    first = new.refresh()
+    assert (first.hours, new.cover().hours) == ({}, {own.name: []})
+    assert new.cover() is new.latest
+    assert _keys(own, first) == _keys(own, new.latest) == ["a"]
+    new.close()
+
+
+def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
+    own: Own, moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse.serving.moments.uncovered_hours", lambda *_: 1 / 0)
+    landed = _land(own, "a")
+    own.refresh_realtime(_hour(landed.arrived_at))
+    assert moments.refresh().hours == {own.name: None}
+    assert _keys(own, moments.latest) == ["a"]
 
 
 def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own, moments: Moments) -> None:

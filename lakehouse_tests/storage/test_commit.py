@@ -23,11 +23,11 @@ from pyiceberg.table.update import update_table_metadata
 from lakehouse.errors import CommitConflictError
 from lakehouse.storage import commit as committing
 from lakehouse.storage import snapshots
-from lakehouse.storage.commit import Uploads, commit, discard, files_of, ledger, partitions_filter, upload
+from lakehouse.storage.commit import Uploads, commit, discard, files_of, partitions_filter, upload
 from lakehouse.storage.connection import Connection
 from lakehouse.storage.files import NewFile
 from lakehouse.storage.objects import Objects
-from lakehouse.storage.snapshots import expirable, expire
+from lakehouse.storage.snapshots import expirable, expire, ledger
 from lakehouse.storage.tables import Tables, TableSpec, field_ids
 
 DAY = date(2022, 1, 1)
