@@ -15,6 +15,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import duckdb
+
 from lakehouse.bench import clients
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.sql import literal
@@ -25,11 +27,12 @@ from lakehouse.ingest.landing import land
 from lakehouse.ingest.simulation import Simulator
 from lakehouse.layers import gold, lookups
 from lakehouse.layers.bronze import land_days
+from lakehouse.layers.coverage import uncovered_hours
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.realtime import refresh_hours
 from lakehouse.layers.serving import write_features
 from lakehouse.layers.silver import clean_days
-from lakehouse.layers.views import create_views_sql, view_names
+from lakehouse.layers.views import create_views_sql, unified_sql, view_names
 from lakehouse.layers.writing import replace_days
 from lakehouse.serving.api import server as serving
 from lakehouse.serving.named import NamedQuery, read_queries
@@ -72,6 +75,7 @@ def measure(
         dates = fill(lake, rows, days)
         customers = _customers(lake, entities, dates[-1])
         yield figure("query", "lake made in", time.perf_counter() - began, "s", rows_of_a_stream=rows)
+        yield _unified(lake, dates[-1])
         queries = read_queries().values()
         directly = _directly(lake, queries)
         with _served(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
@@ -136,18 +140,39 @@ def _directly(lake: Lake, queries: Iterable[NamedQuery]) -> dict[str, float]:
     try:
         for statement in create_views_sql(lake, view_names(lake)):
             engine.database.execute(statement)
-        return {query.name: statistics.median(_runs(engine, query)) for query in queries}
+        return {
+            query.name: _median(engine.database, query.sql, query.bind(GIVEN.get(query.name, {}))) for query in queries
+        }
     finally:
         engine.close()
 
 
-def _runs(engine: DuckDB, query: NamedQuery) -> list[float]:
-    values, taken = query.bind(GIVEN.get(query.name, {})), []
+def _median(database: duckdb.DuckDBPyConnection, sql: str, values: Any = None) -> float:
+    """The median seconds of a query."""
+    taken = []
     for _ in range(DIRECTLY):
         began = time.perf_counter()
-        engine.database.execute(query.sql, values).fetchall()
+        database.execute(sql, values).fetchall()
         taken.append(time.perf_counter() - began)
-    return taken
+    return statistics.median(taken)
+
+
+def _unified(lake: Lake, day: date) -> Figure:
+    """A count of a unified view once bronze has noted that it has all of realtime, beside what it was before and silver."""
+    stream = lake.stream("iot")
+    silver, realtime = lake.tables.load("silver.iot"), lake.tables.load("realtime.iot")
+    land_days(lake, stream, [day])
+    hours = uncovered_hours(stream, realtime, lake.tables.load("bronze.iot"), silver)
+    selects = {
+        "covered": unified_sql(stream, silver, realtime, uncovered=hours),
+        "all_read_ms": unified_sql(stream, silver, realtime, uncovered=None),
+        "silver_ms": f"from {scan_sql(silver)}",
+    }
+    with lake.engine.cursor() as cursor:
+        took = {name: _median(cursor, f"select count(*) from ({select})") * 1e3 for name, select in selects.items()}
+    value = took.pop("covered")
+    beside = {name: round(milliseconds, 1) for name, milliseconds in took.items()}
+    return figure("query", "count of serving.unified_iot, realtime in silver", value, "ms", **beside)
 
 
 @contextmanager
