@@ -126,19 +126,12 @@ order by _arrived_at desc, _object desc, _row desc
 limit $limit"""
 
 
-def arrived_sql(stream: Stream, rows: str, valid: str | None) -> str:
-    """The refused ones among the rows of a relation, which are as the readers give them, those that arrived last first.
-
-    `valid` is a FROM item of those rows that are known to be valid. Parameter: limit.
-    """
+def arrived_sql(stream: Stream, rows: str) -> str:
+    """The refused ones among rows of a relation, which are as the readers give them."""
     contract = stream.contract
     columns = ", ".join([*(quote(field.name) for field in contract.fields), *BRONZE_COLUMNS])
-    rest = f"from {rows} anti join {valid} as valid using (_object, _row)" if valid else f"from {rows}"
-    bronze = f"select {columns}, {day_sql(contract, 'landed')} as dt from ({rest}) as landed"
-    return f"""{_SHOWN}
-from ({bind(quarantine_sql(contract), {"bronze": bronze})})
-order by _arrived_at desc, _object desc, _row desc
-limit $limit"""
+    bronze = f"select {columns}, {day_sql(contract, rows)} as dt from {rows}"
+    return f"{_SHOWN}\nfrom ({bind(quarantine_sql(contract), {'bronze': bronze})})"
 
 
 def held_sql(lake: Readable, stream: Stream, rows: Iterable[Refused]) -> str:

@@ -32,7 +32,6 @@ from lakehouse.ingest.readers import bronze_batches
 from lakehouse.layers.bronze import sources
 from lakehouse.layers.lake import Lake
 from lakehouse.layers.realtime import rows_sql
-from lakehouse.serving.quarantine import Refused, arrived_sql, refused_of
 from lakehouse.serving.refused import KEPT, JustRefused
 
 log = logging.getLogger(__name__)
@@ -86,8 +85,8 @@ class Read:
     stream: str
     objects: frozenset[str]
     segment: Segment | None
-    refused: Sequence[Refused] = ()
-    """The newest rows that break the contract."""
+    refused: pa.Table | None
+    """The newest rows that break the contract, as the readers give them; None where all keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ class Tail:
         for read in found:
             fresh = self._fresh[read.stream]
             fresh.taken |= read.objects
-            if read.refused:
+            if read.refused is not None:
                 self.refused.add(read.stream, read.refused)
             if read.segment is not None:
                 fresh.segments.append(read.segment)
@@ -269,14 +268,14 @@ class Tail:
             log.info("%s is left to realtime: %s", found[0].key, problem)
             self._fresh[stream.name].left_out |= keys
             return []
-        segment, refused = None, []
+        segment, refused = None, None
         if batches:
             with self._engine.cursor() as cursor:
                 chunk = pa.Table.from_batches(batches)
                 cursor.register("chunk", chunk)
                 segment = self._write(stream.name, rows_sql(stream), keys, cursor)
                 if chunk.num_rows > (segment.rows if segment else 0):
-                    refused = _refused(cursor, stream, segment)
+                    refused = _refused(cursor, segment)
         return [Read(stream.name, keys, segment, refused)]
 
     def _write(
@@ -339,15 +338,13 @@ def _size(segment: Segment) -> int:
     return int(log_of(max(segment.rows / SMALL_ROWS, 1), MERGE_FROM))
 
 
-def _refused(cursor: duckdb.DuckDBPyConnection, stream: Stream, valid: Segment | None) -> list[Refused]:
-    """The newest refused rows of `chunk`, of which all others are in this file."""
-    known = f"read_parquet({literal(str(valid.path))})" if valid else None
-    try:
-        found = cursor.execute(arrived_sql(stream, "chunk", known), {"limit": KEPT}).to_arrow_table()
-    except duckdb.Error as problem:  # nobody waits longer for valid rows because of that
-        log.warning("%s: what was refused is not to be seen until its day is computed: %s", stream.name, problem)
-        return []
-    return refused_of(found.to_pylist(), just_arrived=True)
+def _refused(cursor: duckdb.DuckDBPyConnection, valid: Segment | None) -> pa.Table:
+    """The newest rows of `chunk` that are not in this file, which has the valid ones."""
+    others = (
+        f"anti join (from read_parquet({literal(str(valid.path))})) as valid using (_object, _row)" if valid else ""
+    )
+    newest = f"order by _arrived_at desc, _object desc, _row desc limit {KEPT}"
+    return cursor.execute(f"from chunk {others} {newest}").to_arrow_table()
 
 
 def _own_folder(among: Path) -> Path:

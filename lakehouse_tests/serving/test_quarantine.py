@@ -90,7 +90,7 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
         assert refused.changes == changes
         own.bronze()
         own.clean(at.date())
-        assert (shown(), refused.of(own.name)) == ([], [])
+        assert (shown(), refused.of(own.stream)) == ([], [])
         in_table = asyncio.run(_asked(own, moments, readers)).samples
     assert {(one.object, one.row, one.raw, *one.reasons) for one in in_table} == {
         (one.object, one.row, one.raw, *one.reasons) for one in found
@@ -98,15 +98,21 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
     assert not any(one.just_arrived for one in in_table)
 
 
-def test_few_refused_rows_are_kept_and_those_the_newest() -> None:
-    refused = JustRefused(kept=3)
-    at = datetime(2025, 3, 1, tzinfo=UTC)
-    rows = [Refused(at.date(), "x", 1, ["no"], "o", number, at + timedelta(seconds=number)) for number in range(5)]
-    refused.add("iot", rows[3:])
-    refused.add("iot", rows[:3])
-    refused.add("iot", rows[4:])
-    assert refused.of("iot") == [rows[4], rows[3], rows[2]]
-    assert refused.of("logs") == []
+def test_few_refused_rows_are_kept_and_those_the_newest(make_stream: Callable[..., Own], tmp_path: Path) -> None:
+    own = make_stream()
+    refused, at = JustRefused(kept=3), datetime.now(UTC)
+    with reading(own, tmp_path, *LAYERS) as (moments, _):
+        moments.tail.refused = refused
+        for seconds in range(3):
+            later = at + timedelta(seconds=seconds)
+            own.land([f"{seconds} {n}" for n in range(2)], later)
+            moments.catch_up()
+            if seconds:
+                newest = [f"{second} {n}" for second in (seconds, seconds - 1) for n in (1, 0)][:3]
+                assert [row.raw for row in refused.of(own.stream)] == newest
+        gone = [row.object or "" for row in refused.of(own.stream)[:1]]
+        refused.forget(own.name, gone)
+        assert [row.raw for row in refused.of(own.stream)] == ["1 1"]
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ async def quarantine(
 
 async def just_arrived(refused: JustRefused, readers: Readers, stream: Stream, moment: Moment) -> list[Refused]:
     """The rows refused just now that bronze does not hold, those that arrived last first; the others are forgotten."""
-    if not (rows := refused.of(stream.name)):
+    if not (rows := await asyncio.to_thread(refused.of, stream)):
         return []
     found = await readers.run(held_sql(moment, stream, rows), moment=moment)
     held = {str(one) for one in found.table.column("object").to_pylist()}
