@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import lakehouse.streams
-from lakehouse.contracts.streams import Stream, discover
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.contracts.streams import Stream
 from lakehouse.engines.duckdb import scan_sql
 from lakehouse.ingest.landing import land, list_days
 from lakehouse.layers import bronze, gold, realtime, serving, silver, views
@@ -198,7 +199,7 @@ def open_stream(shared: Lake, parent: Path, name: str, *, tables: bool = True) -
     """The stream of a folder under `parent`, its tables made or evolved, alone in a lake of its own."""
     settings = shared.settings.model_copy(update={"streams": (parent,)})
     lake = Lake(settings, shared.connection)
-    stream = discover(settings.streams)[name]
+    stream = Stream(name, parent / name, load_contract(parent / name))
     lake.streams = {name: stream}
     lake.tables, lake.objects, lake.engine = shared.tables, shared.objects, shared.engine
     if tables:
