@@ -45,6 +45,12 @@ LARGEST = 64 << 20
 AT_ONCE = 32
 """Objects that are read before their rows can be seen."""
 
+FEW = 8
+"""Objects up to which whatever is refused in them is looked at; of more at once, which is under load,"""
+
+REFUSED_SECONDS = 1.0
+"""a stream's are so often, for it takes a fifth of the time that reading them does."""
+
 MERGE_FROM = 8
 """So many files of about one size become one, so that a row is written again a few times at most."""
 
@@ -121,6 +127,8 @@ class Tail:
         self._folder = _own_folder(lake.settings.root / "serving" / "tail")
         self._engine = DuckDB(lake.connection, memory_limit_mb=256, threads=1, scratch=lake.settings.root / "scratch")
         self._fresh = {name: Fresh() for name in lake.streams}
+        self._looked: dict[str, float] = {}
+        """When a stream's refused rows were looked at last."""
         self.refused = JustRefused()
         """The rows of what was read that break their contract, whoever holds their objects by now."""
         self._retired: list[tuple[float, Path]] = []
@@ -180,6 +188,8 @@ class Tail:
         for one in landings:
             if one.stream in self._fresh and not self._knows(self._fresh[one.stream], one):
                 by_stream[one.stream].append(one)
+        if sum(map(len, by_stream.values())) <= FEW:
+            self._looked.clear()
         return [read for name, found in by_stream.items() for read in self._read(self._lake.streams[name], found)]
 
     def hold(self, found: Iterable[Read]) -> bool:
@@ -274,7 +284,9 @@ class Tail:
                 chunk = pa.Table.from_batches(batches)
                 cursor.register("chunk", chunk)
                 segment = self._write(stream.name, rows_sql(stream), keys, cursor)
-                if chunk.num_rows > (segment.rows if segment else 0):
+                now, looked = time.monotonic(), self._looked.get(stream.name, float("-inf"))
+                if chunk.num_rows > (segment.rows if segment else 0) and now - looked >= REFUSED_SECONDS:
+                    self._looked[stream.name] = now
                     refused = _refused(cursor, segment)
         return [Read(stream.name, keys, segment, refused)]
 
