@@ -1,6 +1,7 @@
 """The `lakehouse` command. Each subcommand reads its words and prints what a module of `commands` gives back."""
 
 import errno
+import logging
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command; an error of ours, or a full disk, is one line and exit code 1."""
+    # That a commit is made again when another came first is everyday; where it is not, that is an error of ours.
+    logging.getLogger("pyiceberg.table").setLevel(logging.ERROR)
     try:
         try:
             app()
