@@ -11,7 +11,7 @@ import typer
 
 from lakehouse.commands.bench import bench
 from lakehouse.commands.durations import seconds
-from lakehouse.commands.options import Json
+from lakehouse.commands.options import Files, Json
 from lakehouse.commands.upkeep import maintain, tag
 from lakehouse.errors import LakehouseError
 
@@ -109,7 +109,7 @@ def environment(
 @app.command()
 def load(
     stream: Annotated[str, typer.Argument(help="The stream that the files belong to.")],
-    paths: Annotated[list[Path], typer.Argument(help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of such.")],
+    paths: Files,
     no_materialize: Annotated[
         bool, typer.Option("--no-materialize", help="Upload alone; the sensors do the rest.")
     ] = False,
@@ -144,7 +144,7 @@ def generate(
 @app.command()
 def send(
     stream: Annotated[str, typer.Argument(help="The stream that the events belong to.")],
-    paths: Annotated[list[Path], typer.Argument(help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of such.")],
+    paths: Files,
     rate: Annotated[
         float | None, typer.Option(min=0.1, help="Events a second; as fast as it goes when not given.")
     ] = None,

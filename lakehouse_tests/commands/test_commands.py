@@ -45,6 +45,7 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
     [
         pytest.param(["load", "retial", "x.csv"], "There is no stream 'retial'; there are clickstream, financial", id="stream"),
         pytest.param(["load", "retail", "/nowhere/x.csv"], "Can't read /nowhere/x.csv: there is no such file.", id="file"),
+        pytest.param(["load", "retail", ""], "A path is empty; write . for this folder.", id="no path"),
         pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
         pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
         pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT; this is delete.", id="delete"),
