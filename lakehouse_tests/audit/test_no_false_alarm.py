@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -13,7 +12,7 @@ from lakehouse.audit.auditing import audit
 from lakehouse.audit.findings import Finding
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.layers.serving import export_unified
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse_tests.layers.own import Own, days_apart, noon, payment
 from lakehouse_tests.layers.test_conservation import LANDINGS, Row
 
 STEPS = st.lists(
@@ -28,8 +27,7 @@ ORIGIN, APART = date(2014, 1, 1), 60
 
 @pytest.fixture(scope="module")
 def examples() -> Callable[[], date]:
-    numbers = count()
-    return lambda: ORIGIN + timedelta(days=APART * next(numbers))
+    return days_apart(ORIGIN, APART)
 
 
 @pytest.fixture

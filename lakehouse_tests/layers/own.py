@@ -35,6 +35,12 @@ Event = Mapping[str, Any] | str | bytes
 Edit = Callable[[str], str]
 
 
+def days_apart(origin: date, days: int) -> Callable[[], date]:
+    """Gives each example of a property a day of its own, so many days after the one before: they share their tables."""
+    numbers = count()
+    return lambda: origin + timedelta(days=days * next(numbers))
+
+
 def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
     """A valid event of a copy of the stream `financial`."""
     event = {

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from lakehouse.layers import silver
 from lakehouse.layers.silver import Ledger
-from lakehouse_tests.layers.own import Own, assert_conserved, noon, payment, threshold
+from lakehouse_tests.layers.own import Own, assert_conserved, days_apart, noon, payment, threshold
 
 ORIGIN = date(2015, 1, 1)
 EXAMPLES = 40 if os.environ.get("NIGHTLY") else 7
@@ -122,8 +121,7 @@ STEPS = st.lists(st.sampled_from(("bronze", "bronze again", "silver", "realtime"
 
 @pytest.fixture(scope="module")
 def examples() -> Callable[[], date]:
-    numbers = count()
-    return lambda: ORIGIN + timedelta(days=MANY_DAYS * next(numbers))
+    return days_apart(ORIGIN, MANY_DAYS)
 
 
 @pytest.fixture

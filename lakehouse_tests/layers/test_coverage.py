@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from lakehouse.layers.provenance import DEFINED
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
 from lakehouse.storage.rewrite import merge_manifests
-from lakehouse_tests.layers.own import Own, noon, payment, threshold
+from lakehouse_tests.layers.own import Own, days_apart, noon, payment, threshold
 from lakehouse_tests.layers.test_conservation import LANDINGS, Row
 
 ORIGIN, APART = date(2013, 1, 1), 60
@@ -40,8 +39,7 @@ NEXT = DAY + timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def examples() -> Callable[[], date]:
-    numbers = count()
-    return lambda: ORIGIN + timedelta(days=APART * next(numbers))
+    return days_apart(ORIGIN, APART)
 
 
 @pytest.fixture
