@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from locust import FastHttpUser, events, task
 
 from lakehouse.contracts.streams import discover
-from lakehouse.ingest.simulation import Simulator
+from lakehouse.sources.simulation import Simulator
 
 STREAM = os.environ.get("LAKEHOUSE_STREAM", "financial")
 EVENTS = int(os.environ.get("LAKEHOUSE_EVENTS_A_REQUEST", "1000"))

@@ -12,13 +12,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lakehouse.contracts.streams import discover
-from lakehouse.ingest.http import server as http
-from lakehouse.ingest.http.server import Running
-from lakehouse.ingest.simulation import Faults, Simulator
 from lakehouse.settings import Settings
-from lakehouse.storage import server
-from lakehouse.storage.connection import Connection
-from lakehouse.storage.objects import Objects
+from lakehouse.sources.http import server as http
+from lakehouse.sources.http.server import Running
+from lakehouse.sources.simulation import Faults, Simulator
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.order import LongestFirst, in_order
 
 Events = Callable[..., bytes]

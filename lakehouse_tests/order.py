@@ -7,25 +7,25 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 LONGEST = (
-    "faults/test_rounds.py",
+    "chaos/test_rounds.py",
     "bench/test_bench.py",
     "serving/page/",
-    "commands/test_commands.py",
+    "cli/test_commands.py",
     "maintenance/test_erase.py",
-    "ingest/http/test_server.py",
+    "sources/http/test_server.py",
     "storage/test_server.py",
-    "faults/test_network.py",
+    "chaos/test_network.py",
     "audit/",
-    "layers/test_bad_input.py",
-    "layers/test_concurrency.py",
-    "layers/test_planning.py",
+    "pipeline/test_bad_input.py",
+    "pipeline/test_concurrency.py",
+    "pipeline/test_planning.py",
     "serving/api/",
-    "layers/test_conservation.py",
-    "layers/test_sifting.py",
-    "ingest/readers/test_broken_lines.py",
-    "ingest/kinesis/test_process.py",
-    "automation/test_launcher.py",
-    "ingest/http/test_full_disk.py",
+    "pipeline/test_conservation.py",
+    "pipeline/test_sifting.py",
+    "landing/readers/test_broken_lines.py",
+    "sources/kinesis/test_process.py",
+    "runtime/test_run_launcher.py",
+    "sources/http/test_full_disk.py",
 )
 """Files of half a minute and more, and folders."""
 

@@ -9,8 +9,8 @@ from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers import bronze
-from lakehouse.layers.days import to_text
+from lakehouse.pipeline import bronze
+from lakehouse.pipeline.lineage.date_ranges import to_text
 
 BACKFILL_TAG = "dagster/backfill"
 

@@ -10,10 +10,10 @@ from lakehouse.assets.specs import key
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.layers.gold import among
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.silver import Ledger
+from lakehouse.engine.connection import scan_sql
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.silver import Ledger
 
 BLOCKING = {"conservation", "unique_key", "required"}
 """Where these fail, what is below silver would be wrong."""

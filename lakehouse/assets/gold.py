@@ -11,9 +11,9 @@ from lakehouse.assets.reporting import numbers, preview, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, columns_metadata, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.layers import gold
-from lakehouse.layers.gold import among
+from lakehouse.engine.connection import scan_sql
+from lakehouse.pipeline import gold
+from lakehouse.pipeline.gold import among
 
 
 def gold_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

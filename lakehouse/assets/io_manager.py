@@ -20,14 +20,14 @@ from lakehouse.assets.partitions import exact_days
 from lakehouse.assets.reporting import DATA_VERSION, numbers, preview, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import DEFINITION, SOURCE_KEPT_DAYS
-from lakehouse.engines.duckdb import describe, scan_sql
+from lakehouse.engine.connection import describe, scan_sql
 from lakehouse.errors import LakehouseError
-from lakehouse.layers.days import to_text
-from lakehouse.layers.gold import among
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.planning import sequence_of
-from lakehouse.layers.writing import Written, replace_days, replace_table
-from lakehouse.storage.tables import NAMESPACES, TableSpec
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.staleness import sequence_of
+from lakehouse.pipeline.writing import Written, replace_days, replace_table
+from lakehouse.storage.iceberg.tables import NAMESPACES, TableSpec
 
 Rows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame
 """What an asset may return, and take."""

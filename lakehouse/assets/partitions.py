@@ -6,8 +6,8 @@ from datetime import date, timedelta
 import dagster as dg
 
 from lakehouse.contracts.model import Contract
-from lakehouse.layers import days as day_sets
-from lakehouse.layers.retention import first_kept
+from lakehouse.pipeline.lineage import date_ranges as day_sets
+from lakehouse.pipeline.lineage.retention import first_kept
 
 EXACT_TAG = "lakehouse/partitions"
 """A run about days with gaps between them names them here; Dagster itself knows ranges only."""

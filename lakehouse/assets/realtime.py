@@ -9,7 +9,7 @@ from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers import realtime
+from lakehouse.pipeline import realtime
 
 
 def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:

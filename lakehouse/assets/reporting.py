@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_days
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 
 DATA_VERSION = "dagster/data_version"
 """The tag by which a materialization that is reported says which data it made. Each run makes data of its own: what is made of

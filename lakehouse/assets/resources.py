@@ -6,11 +6,11 @@ from typing import Any
 import dagster as dg
 from dagster_aws.s3 import S3Resource
 
-from lakehouse.ingest.aws import client, region_of_queue
-from lakehouse.ingest.queue.inbox import Inbox
-from lakehouse.layers.arrivals import Arrivals
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.sqs_arrivals import Arrivals
 from lakehouse.settings import get_settings
+from lakehouse.sources.aws import client, region_of_queue
+from lakehouse.sources.sqs.inbox import Inbox
 
 
 @lru_cache(maxsize=1)

@@ -12,9 +12,10 @@ from lakehouse.assets.reporting import numbers, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers import lookups, serving
-from lakehouse.layers.copies import CUSTOMER_STREAMS
-from lakehouse.layers.writing import Written
+from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline.writing import Written
+from lakehouse.serving.lookups import publish as lookups
+from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 
 def serving_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:

@@ -11,12 +11,12 @@ from lakehouse.assets.reporting import numbers, preview, report, snapshot_text
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import scan_sql
+from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import QualityGateError
-from lakehouse.layers import silver
-from lakehouse.layers.days import to_text
-from lakehouse.layers.gold import among
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline import silver
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import to_text
 
 Outcome = dg.MaterializeResult[None] | dg.AssetCheckResult
 

@@ -6,12 +6,13 @@ from functools import partial
 
 import duckdb
 
-from lakehouse.audit import cleaning, files, landing, ledgers, merging, served, sums
+from lakehouse.audit import cleaning, files, landing, ledgers, merging, served
+from lakehouse.audit import gold as sums
+from lakehouse.audit.context import Sight
 from lakehouse.audit.findings import Report
-from lakehouse.audit.sight import Sight
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import ObjectNotFoundError
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 
 READABLE = "can be read"
 

@@ -11,12 +11,12 @@ from typing import Any
 import duckdb
 
 from lakehouse.audit.comparing import differences, differing, sums
+from lakehouse.audit.context import Sight, groups
 from lakehouse.audit.findings import counted
-from lakehouse.audit.sight import Sight, groups
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
-from lakehouse.engines.duckdb import bind, columns_of, scan_sql
-from lakehouse.layers.gold import among
-from lakehouse.storage.snapshots import ledger
+from lakehouse.engine.connection import bind, columns_of, scan_sql
+from lakehouse.pipeline.gold import among
+from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "landed = silver + quarantined + duplicates"
 

@@ -5,8 +5,8 @@ from urllib.parse import urlparse
 
 from pyiceberg.table import Table
 
-from lakehouse.audit.sight import Sight
-from lakehouse.storage.objects import Objects
+from lakehouse.audit.context import Sight
+from lakehouse.storage.objects.store import Objects
 
 CHECK = "files are there"
 

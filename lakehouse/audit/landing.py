@@ -7,14 +7,14 @@ from datetime import date
 import duckdb
 
 from lakehouse.audit.comparing import differences
-from lakehouse.audit.sight import Sight, groups
+from lakehouse.audit.context import Sight, groups
 from lakehouse.contracts.sql import day_sql, literal, quote, raw_sql
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.ingest.names import LandingObject
-from lakehouse.ingest.readers import bronze_rows
-from lakehouse.layers.bronze import sources, taken
-from lakehouse.layers.gold import among
-from lakehouse.layers.retention import first_kept
+from lakehouse.engine.connection import scan_sql
+from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.readers import bronze_rows
+from lakehouse.pipeline.bronze import sources, taken
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lineage.retention import first_kept
 
 CHECK = "landed = bronze"
 

@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from lakehouse.audit.sight import Sight, layer_of
-from lakehouse.storage.snapshots import ledger
+from lakehouse.audit.context import Sight, layer_of
+from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "ledger"
 REPLACED = ("silver", "quarantine", "gold", "serving")

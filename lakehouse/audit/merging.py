@@ -6,11 +6,11 @@ from datetime import date
 import duckdb
 
 from lakehouse.audit.comparing import differences, differing, sums
-from lakehouse.audit.sight import Sight, groups
+from lakehouse.audit.context import Sight, groups
 from lakehouse.contracts.sql import clean_sql, quote
-from lakehouse.engines.duckdb import columns_of, scan_sql
-from lakehouse.layers.gold import among
-from lakehouse.layers.views import unified_sql
+from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.unified_view import unified_sql
 
 UNIFIED = "unified = silver + realtime"
 REALTIME = "realtime = landed"

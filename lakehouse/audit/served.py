@@ -7,14 +7,14 @@ from functools import partial
 from typing import Literal
 
 from lakehouse.audit.comparing import differences
-from lakehouse.audit.sight import Sight, groups
+from lakehouse.audit.context import Sight, groups
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.engines.duckdb import columns_of, scan_sql
-from lakehouse.layers.gold import among
-from lakehouse.layers.planning import sequence_of
-from lakehouse.layers.provenance import SOURCES, computed
-from lakehouse.layers.serving import WINDOW_DAYS, alerts_sql, features_sql, unified_key
-from lakehouse.layers.views import unified_sql
+from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.pipeline.exports import WINDOW_DAYS, alerts_sql, features_sql, unified_key
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lineage.properties import SOURCES, computed
+from lakehouse.pipeline.lineage.staleness import sequence_of
+from lakehouse.pipeline.unified_view import unified_sql
 
 ALERTS = "alerts = alerts.sql of unified"
 FEATURES = "features = features.sql of silver"

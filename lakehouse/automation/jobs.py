@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers.copies import CUSTOMER_STREAMS
+from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition

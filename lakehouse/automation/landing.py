@@ -12,10 +12,10 @@ from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.kinesis import status as kinesis
-from lakehouse.layers.lag import Lag, lag_of, newest_landed
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.lag import Lag, lag_of, newest_landed
 from lakehouse.settings import get_settings
+from lakehouse.sources.kinesis import status as kinesis
 
 EVERY = 300
 QUIET = timedelta(hours=1)

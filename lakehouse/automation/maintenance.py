@@ -6,8 +6,8 @@ import dagster as dg
 
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import MAINTENANCE
-from lakehouse.automation.pruning import prune
 from lakehouse.maintenance.tasks import TASKS, run_task
+from lakehouse.runtime.pruning import prune
 from lakehouse.settings import get_settings
 
 Problems = list[str]

@@ -10,14 +10,14 @@ from lakehouse.audit.findings import Finding
 from lakehouse.automation.jobs import REFRESH, stream_keys
 from lakehouse.automation.runs import Runner, raise_for
 from lakehouse.contracts.streams import Stream
-from lakehouse.ingest.landing import hours_landed
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.realtime import refresh_hours
-from lakehouse.layers.refreshing import days_to_refresh, new_files
-from lakehouse.layers.writing import commit_files
-from lakehouse.storage.commit import files_of, partitions_filter
-from lakehouse.storage.objects import Objects
+from lakehouse.landing.landing import hours_landed
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
+from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.writing import commit_files
+from lakehouse.storage.iceberg.commit import files_of, partitions_filter
+from lakehouse.storage.objects.store import Objects
 
 RUN_ID = "repair"
 

@@ -9,13 +9,13 @@ from uuid import uuid4
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.automation.instance import environment, instance, lane
 from lakehouse.automation.jobs import BRONZE, REFRESH, stream_keys
-from lakehouse.automation.workers import process_tag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.refreshing import days_to_refresh
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.runtime.instance import environment, instance, lane
+from lakehouse.runtime.run_process import process_tag
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -39,7 +39,7 @@ class Runner:
     def __init__(self, lake: Lake) -> None:
         os.environ.update(environment(lake.settings))
         # Dagster and the definitions take seconds to import; only commands that run jobs pay for them.
-        from lakehouse.definitions import build_definitions
+        from lakehouse.automation.build import build_definitions
 
         self._lake = lake
         self._definitions = build_definitions(lake.settings)

@@ -7,8 +7,8 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
-from lakehouse.layers.bronze import missed_days
-from lakehouse.layers.realtime import days_of
+from lakehouse.pipeline.bronze import missed_days
+from lakehouse.pipeline.realtime import days_of
 
 SETTLING = timedelta(minutes=20)
 """So long after an hour has ended its last objects may still be landing: Amazon Data Firehose holds them for up to 15

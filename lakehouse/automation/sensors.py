@@ -10,16 +10,16 @@ import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
-from lakehouse.automation.instance import lane
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_keys
 from lakehouse.automation.landing import landing_lag
-from lakehouse.automation.leftovers import is_under_way
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.landing import LandingObject, list_incoming
-from lakehouse.layers.days import to_text
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.refreshing import days_to_refresh, new_files
+from lakehouse.landing.landing import LandingObject, list_incoming
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
+from lakehouse.runtime.instance import lane
+from lakehouse.runtime.orphaned_runs import is_under_way
 from lakehouse.settings import get_settings
 
 EVERY = 30

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lakehouse.bench.loading import STREAM, THREADS, File, generate
 from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
-from lakehouse.ingest.upload import upload
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.silver import clean_days
+from lakehouse.landing.upload import upload
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.silver import clean_days
 
 DAYS = 365
 REACH = 1.5

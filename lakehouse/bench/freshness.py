@@ -12,12 +12,12 @@ import httpx
 
 from lakehouse.bench.measuring import Figure, figure
 from lakehouse.contracts.streams import discover
-from lakehouse.ingest.http import server as http
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
-from lakehouse.storage import server as storage
+from lakehouse.sources.http import server as http
+from lakehouse.sources.simulation import Simulator
+from lakehouse.storage.embedded import lifecycle as storage
 
 STREAM = "financial"
 BATCH = 1000

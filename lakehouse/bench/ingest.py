@@ -18,14 +18,14 @@ from lakehouse.bench import clients
 from lakehouse.bench.clients import Answers
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.streams import discover
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.ingest.http import server
-from lakehouse.ingest.http.server import Running
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
+from lakehouse.engine.connection import scan_sql
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings
-from lakehouse.storage import server as storage
+from lakehouse.sources.http import server
+from lakehouse.sources.http.server import Running
+from lakehouse.sources.simulation import Simulator
+from lakehouse.storage.embedded import lifecycle as storage
 
 STREAM = "financial"
 PATH = f"/v1/streams/{STREAM}/events"

@@ -19,18 +19,12 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobO
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._grpc.client import DagsterGrpcClient
 
-from lakehouse.automation.instance import environment, instance, warm_state
 from lakehouse.automation.jobs import REALTIME
-from lakehouse.automation.supervisor import (
-    code_server_program,
-    daemon_program,
-    free_port,
-    warm_program,
-    workspace_file,
-)
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
+from lakehouse.runtime.instance import environment, instance, warm_state
+from lakehouse.runtime.supervisor import code_server_program, daemon_program, free_port, warm_program, workspace_file
 
 REACH = 0.5
 RUNS = 10

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.bench.measuring import Figure, PeakMemory, Spent, figure, own_lake, timed
-from lakehouse.ingest.upload import upload
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.silver import Ledger, clean_days
+from lakehouse.landing.upload import upload
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.silver import Ledger, clean_days
 
 STREAM = "retail"
 FIRST_DAY = date(2024, 1, 1)

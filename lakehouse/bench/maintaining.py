@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
 from lakehouse.maintenance.erase import erase_rows, export_again, forget_history
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.maintenance.subject import Subject
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.writing import expire_old
 
 AT_ONCE = timedelta(seconds=-5)
 """An age that everything has: storage's clock has whole seconds."""

@@ -10,18 +10,18 @@ from urllib.parse import urlparse
 from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
 from lakehouse.bench.tick import make_history
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.ingest.landing import land
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.realtime import refresh_hours
-from lakehouse.layers.writing import expire_old
+from lakehouse.engine.connection import scan_sql
+from lakehouse.landing.landing import land
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
 from lakehouse.maintenance.manifests import tidy
 from lakehouse.maintenance.orphans import remove_orphans
-from lakehouse.storage.objects import Objects
-from lakehouse.storage.rewrite import live_entries
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.writing import expire_old
+from lakehouse.sources.simulation import Simulator
+from lakehouse.storage.iceberg.replace import live_entries
+from lakehouse.storage.objects.store import Objects
 
 STREAM = "financial"
 HOURS, DAYS = 7 * 24, 30

@@ -12,9 +12,9 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 import psutil
 
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings
-from lakehouse.storage import server
+from lakehouse.storage.embedded import lifecycle as server
 
 T = TypeVar("T")
 

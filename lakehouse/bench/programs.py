@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import psutil
 
-from lakehouse.automation.instance import environment
-from lakehouse.automation.supervisor import Program, end
 from lakehouse.errors import LakehouseError
+from lakehouse.runtime.instance import environment
+from lakehouse.runtime.supervisor import Program, end
 from lakehouse.settings import Settings
 
 START_SECONDS = 300.0

@@ -21,21 +21,22 @@ from lakehouse.bench import clients
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import DuckDB, bind, scan_sql
-from lakehouse.ingest.http import server as http
-from lakehouse.ingest.landing import land
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers import gold, lookups
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.coverage import uncovered_hours
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.realtime import refresh_hours
-from lakehouse.layers.serving import write_features
-from lakehouse.layers.silver import clean_days
-from lakehouse.layers.views import create_views_sql, unified_sql, view_names
-from lakehouse.layers.writing import replace_days
+from lakehouse.engine.connection import DuckDB, bind, scan_sql
+from lakehouse.landing.landing import land
+from lakehouse.pipeline import gold
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.exports import write_features
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
+from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.pipeline.unified_view import create_views_sql, unified_sql, view_names
+from lakehouse.pipeline.writing import replace_days
 from lakehouse.serving.api import server as serving
-from lakehouse.serving.named import NamedQuery, read_queries
+from lakehouse.serving.lookups import publish as lookups
+from lakehouse.serving.query.named_queries import NamedQuery, read_queries
+from lakehouse.sources.http import server as http
+from lakehouse.sources.simulation import Simulator
 
 ROWS = 200_000
 """Of each stream in the week."""

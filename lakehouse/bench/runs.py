@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from lakehouse.automation.instance import dagster_home
+from lakehouse.runtime.instance import dagster_home
 from lakehouse.settings import Settings
 
 MINUTES = {"realtime": 5, "serving": 10}

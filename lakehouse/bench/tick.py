@@ -11,19 +11,19 @@ from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
 
-from lakehouse.automation.instance import environment
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import copy_to_files, scan_sql
-from lakehouse.ingest.landing import land
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.realtime import partition_of, refresh_hours
-from lakehouse.layers.silver import clean_days
-from lakehouse.layers.writing import commit_files
-from lakehouse.storage.commit import partitions_filter, upload
-from lakehouse.storage.files import NewFile
+from lakehouse.engine.connection import copy_to_files, scan_sql
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.realtime import partition_of, refresh_hours
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.pipeline.writing import commit_files
+from lakehouse.runtime.instance import environment
+from lakehouse.sources.simulation import Simulator
+from lakehouse.storage.iceberg.commit import partitions_filter, upload
+from lakehouse.storage.iceberg.data_file import NewFile
 
 REACH = 1.2
 TICKS = 12
@@ -107,7 +107,7 @@ _CHILD = """
 import sys
 from lakehouse.automation.jobs import REALTIME
 from lakehouse.automation.runs import Runner, raise_for
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 raise_for(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": sys.argv[1]}))
 """

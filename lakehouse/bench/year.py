@@ -18,19 +18,19 @@ from pathlib import Path
 import psutil
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.automation.instance import dagster_home, environment, instance
 from lakehouse.automation.jobs import REALTIME, SERVING
-from lakehouse.automation.pruning import prune
 from lakehouse.automation.runs import Runner, raise_for
-from lakehouse.automation.supervisor import dagster_programs
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.pages import ask, queries
 from lakehouse.bench.programs import running
 from lakehouse.bench.runs import Template, write_history
-from lakehouse.ingest.landing import land
-from lakehouse.ingest.simulation import Simulator
-from lakehouse.layers.lake import Lake
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.lake import Lake
+from lakehouse.runtime.instance import dagster_home, environment, instance
+from lakehouse.runtime.pruning import prune
+from lakehouse.runtime.supervisor import dagster_programs
 from lakehouse.settings import Settings
+from lakehouse.sources.simulation import Simulator
 
 EVENTS = 200
 PAGE_SECONDS = 2.0
@@ -129,7 +129,7 @@ _LOOK = """
 import json, time
 import dagster as dg
 from lakehouse.assets.resources import LakeResource
-from lakehouse.automation.instance import instance
+from lakehouse.runtime.instance import instance
 from lakehouse.automation.sensors import incoming_files, late_data
 from lakehouse.settings import get_settings
 found = {}

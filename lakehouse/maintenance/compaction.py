@@ -19,15 +19,15 @@ from pyiceberg.table import Table
 from pyiceberg.types import DateType
 
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.engines.duckdb import columns_of, copy_to_files, describe
+from lakehouse.engine.connection import columns_of, copy_to_files, describe
 from lakehouse.errors import CommitConflictError, LakehouseError
-from lakehouse.layers.lake import Lake
 from lakehouse.maintenance.budget import Budget
-from lakehouse.storage.commit import discard, upload
-from lakehouse.storage.files import NewFile, Value
-from lakehouse.storage.manifests import has_deletes
-from lakehouse.storage.rewrite import live_entries, replace_files
-from lakehouse.storage.snapshots import EPOCH
+from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.commit import discard, upload
+from lakehouse.storage.iceberg.data_file import NewFile, Value
+from lakehouse.storage.iceberg.manifests import has_deletes
+from lakehouse.storage.iceberg.replace import live_entries, replace_files
+from lakehouse.storage.iceberg.snapshots import EPOCH
 
 SMALL = 128 << 20
 LARGE = 512 << 20

@@ -16,28 +16,28 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import columns_of, scan_sql
-from lakehouse.engines.streaming import write_stream
+from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import CommitConflictError
-from lakehouse.ingest.landing import list_days
-from lakehouse.ingest.names import LandingObject
-from lakehouse.ingest.readers import bronze_rows
-from lakehouse.layers.bronze import land_days, sources, taken
-from lakehouse.layers.copies import CUSTOMERS
-from lakehouse.layers.erasures import FOLDER, add_record
-from lakehouse.layers.gold import DAILY_METRICS
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import forget_versions
-from lakehouse.layers.provenance import carried
-from lakehouse.layers.serving import export_dashboard, export_features
-from lakehouse.layers.writing import commit_files, recomputing
+from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.landing import list_days
+from lakehouse.landing.readers import bronze_rows
 from lakehouse.maintenance.orphans import reachable
 from lakehouse.maintenance.subject import Subject
-from lakehouse.storage.commit import files_of, partitions_filter, upload
-from lakehouse.storage.files import Value
-from lakehouse.storage.objects import Objects
-from lakehouse.storage.rewrite import merge_manifests
-from lakehouse.storage.snapshots import EPOCH, EXPIRE_AT_MOST, expire
+from lakehouse.pipeline.bronze import land_days, sources, taken
+from lakehouse.pipeline.erasure_log import FOLDER, add_record
+from lakehouse.pipeline.exports import export_dashboard, export_features
+from lakehouse.pipeline.gold import DAILY_METRICS
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.properties import carried
+from lakehouse.pipeline.writing import commit_files, recomputing
+from lakehouse.serving.lookups.paths import CUSTOMERS
+from lakehouse.serving.lookups.publish import forget_versions
+from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
+from lakehouse.storage.iceberg.data_file import Value
+from lakehouse.storage.iceberg.replace import merge_manifests
+from lakehouse.storage.iceberg.snapshots import EPOCH, EXPIRE_AT_MOST, expire
+from lakehouse.storage.objects.store import Objects
 
 RUN_ID = "erase"
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lakehouse.errors import CommitConflictError
-from lakehouse.layers.lake import Lake
-from lakehouse.storage.rewrite import MANIFEST_BYTES, merge_manifests
+from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.replace import MANIFEST_BYTES, merge_manifests
 
 MANY = 8
 """Fewer are not worth a commit; writers merge them from sixteen on."""

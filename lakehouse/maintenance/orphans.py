@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlparse
 
 from pyiceberg.table import Table
 
-from lakehouse.layers.lake import Lake
-from lakehouse.storage.multipart import abort_uploads
-from lakehouse.storage.objects import Objects
+from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.objects.multipart import abort_uploads
+from lakehouse.storage.objects.store import Objects
 
 SAFE_AGE = timedelta(days=1)
 """Runs are ended after six hours; four times that."""

@@ -16,18 +16,18 @@ from pyiceberg.manifest import DataFile
 
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
-from lakehouse.engines.duckdb import scan_sql
-from lakehouse.ingest.http.idempotency import expire as expire_answers
-from lakehouse.ingest.landing import days_landed, list_incoming, list_realtime_day
-from lakehouse.ingest.names import LandingObject
-from lakehouse.layers.bronze import taken
-from lakehouse.layers.gold import DAILY_METRICS, write_metrics
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.retention import first_kept
-from lakehouse.layers.serving import export_dashboard
-from lakehouse.layers.writing import commit_files, recomputing
-from lakehouse.storage.commit import files_of
-from lakehouse.storage.snapshots import EPOCH
+from lakehouse.engine.connection import scan_sql
+from lakehouse.http.idempotency import expire as expire_answers
+from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.landing import days_landed, list_incoming, list_realtime_day
+from lakehouse.pipeline.bronze import taken
+from lakehouse.pipeline.exports import export_dashboard
+from lakehouse.pipeline.gold import DAILY_METRICS, write_metrics
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.retention import first_kept
+from lakehouse.pipeline.writing import commit_files, recomputing
+from lakehouse.storage.iceberg.commit import files_of
+from lakehouse.storage.iceberg.snapshots import EPOCH
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table.refs import SnapshotRefType
 
 from lakehouse.errors import LakehouseError
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lakehouse.errors import LakehouseError, StorageUnavailableError
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
 from lakehouse.maintenance.manifests import tidy
 from lakehouse.maintenance.orphans import remove_orphans, remove_uploads
 from lakehouse.maintenance.retention import apply_retention, forget_answers
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.writing import expire_old
 
 
 @dataclass(frozen=True, slots=True)

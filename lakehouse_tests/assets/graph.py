@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.graph import build_assets
+from lakehouse.automation.build import build_definitions
 from lakehouse.contracts.streams import discover
-from lakehouse.definitions import build_definitions
 from lakehouse.settings import Settings
 
 FILE = Path(__file__).with_name("graph.json")

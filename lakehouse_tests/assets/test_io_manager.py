@@ -15,7 +15,7 @@ from lakehouse.assets import resources
 from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import daily, exact_tags
 from lakehouse.assets.resources import LakeResource
-from lakehouse_tests.layers.own import Own, noon, payment, span
+from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2025, 4, 1)
 DAYS = span(FIRST, 3)
@@ -132,7 +132,7 @@ def test_an_asset_without_partitions_is_a_table_that_is_replaced_whole(own: Own)
 
 
 def test_what_reads_silver_is_known_to_be_older_when_silver_is_newer(own: Own) -> None:
-    from lakehouse.layers.planning import stale
+    from lakehouse.pipeline.lineage.staleness import stale
 
     asset = dg.asset(
         key=["gold", f"{own.name}_sums"], ins={"silver": dg.AssetIn(["silver", own.name])}, partitions_def=DAILY

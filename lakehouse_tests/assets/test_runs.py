@@ -16,8 +16,8 @@ from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, REALTIME, SERVING, build_jobs
-from lakehouse.layers.provenance import computed
-from lakehouse_tests.layers.own import Own, noon, payment, span
+from lakehouse.pipeline.lineage.properties import computed
+from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2025, 3, 1)
 DAYS = [FIRST, span(FIRST, 3)[2]]

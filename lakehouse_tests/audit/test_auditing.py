@@ -11,12 +11,12 @@ from lakehouse.audit.auditing import audit
 from lakehouse.audit.findings import Report
 from lakehouse.audit.merging import UNIFIED
 from lakehouse.audit.served import OBJECTS
-from lakehouse.engines.duckdb import copy_to_files, scan_sql
-from lakehouse.ingest.landing import list_day
-from lakehouse.layers.serving import export_unified, unified_key
-from lakehouse.layers.writing import LEDGER
-from lakehouse.storage.commit import commit, files_of, partitions_filter, upload
-from lakehouse_tests.layers.own import Own, noon, payment, span, threshold
+from lakehouse.engine.connection import copy_to_files, scan_sql
+from lakehouse.landing.landing import list_day
+from lakehouse.pipeline.exports import export_unified, unified_key
+from lakehouse.pipeline.writing import LEDGER
+from lakehouse.storage.iceberg.commit import commit, files_of, partitions_filter, upload
+from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 TODAY = datetime.now(UTC).date()
 SOUND = TODAY - timedelta(days=40)
@@ -216,5 +216,5 @@ def test_rows_that_the_unified_view_leaves_out_are_found(
     own.land([payment("new", noon(SOUND))], noon(SOUND) + timedelta(seconds=1))
     own.refresh_realtime(f"{SOUND}-12:00")
     assert _audited(own).wrong == []
-    monkeypatch.setattr("lakehouse.audit.sight.uncovered_hours", lambda *_: [])
+    monkeypatch.setattr("lakehouse.audit.context.uncovered_hours", lambda *_: [])
     assert [(one.partition, one.check) for one in _audited(own).wrong] == [(str(SOUND), UNIFIED)]

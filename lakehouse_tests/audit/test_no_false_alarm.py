@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from lakehouse.audit.auditing import audit
 from lakehouse.audit.findings import Finding
 from lakehouse.contracts.odcs import load_contract
-from lakehouse.layers.serving import export_unified
-from lakehouse_tests.layers.own import Own, days_apart, noon, payment
-from lakehouse_tests.layers.test_conservation import LANDINGS, Row
+from lakehouse.pipeline.exports import export_unified
+from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment
+from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
 
 STEPS = st.lists(
     st.sampled_from(("bronze", "bronze again", "silver", "below", "realtime", "realtime again", "export")), max_size=5

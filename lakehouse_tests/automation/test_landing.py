@@ -14,9 +14,9 @@ from lakehouse.assets.graph import build_assets
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation import landing
 from lakehouse.automation.landing import landing_lag
-from lakehouse.ingest.kinesis import status
-from lakehouse.ingest.kinesis.status import Status
-from lakehouse_tests.layers.own import Own, make_stream, payment, shared_lake
+from lakehouse.sources.kinesis import status
+from lakehouse.sources.kinesis.status import Status
+from lakehouse_tests.pipeline.own import Own, make_stream, payment, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]  # fixtures
 

@@ -7,13 +7,13 @@ import dagster as dg
 import pytest
 
 from lakehouse.assets import resources
-from lakehouse.automation.instance import instance
 from lakehouse.automation.maintenance import maintenance
-from lakehouse.layers.lake import Lake
 from lakehouse.maintenance import tasks
 from lakehouse.maintenance.tasks import TASKS, Outcome
+from lakehouse.pipeline.lake import Lake
+from lakehouse.runtime.instance import instance
 from lakehouse.settings import Settings
-from lakehouse_tests.layers.own import Own, make_stream, shared_lake
+from lakehouse_tests.pipeline.own import Own, make_stream, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]
 

@@ -9,13 +9,13 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.automation.instance import instance
-from lakehouse.automation.pruning import prune
 from lakehouse.bench import backfill, loading, maintenance, query, tick
 from lakehouse.bench.measuring import Figure
 from lakehouse.bench.runs import Template, write_history
-from lakehouse.cli import app
-from lakehouse.serving.named import read_queries
+from lakehouse.cli.app import app
+from lakehouse.runtime.instance import instance
+from lakehouse.runtime.pruning import prune
+from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings
 
 

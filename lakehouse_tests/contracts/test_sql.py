@@ -11,15 +11,7 @@ import duckdb
 import pytest
 
 from lakehouse.contracts.model import Contract, Field, FieldType
-from lakehouse.contracts.sql import (
-    BRONZE_COLUMNS,
-    clean_sql,
-    day_sql,
-    latest_sql,
-    quarantine_sql,
-    quote,
-    value_sql,
-)
+from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, latest_sql, quarantine_sql, quote, value_sql
 
 ARRIVED = datetime(2025, 11, 20, 14, 15)
 

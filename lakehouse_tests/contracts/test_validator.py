@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from lakehouse.contracts.validator import Validator
-from lakehouse.ingest.http.judge import Judge
-from lakehouse.ingest.simulation import Faults, Simulator
+from lakehouse.sources.http.validation import Judge
+from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse_tests.contracts.lines import STREAMS, event, lines
 
 EXAMPLES = 2000 if os.environ.get("NIGHTLY") else 200

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pyiceberg.table import Table
 
-from lakehouse.layers.planning import changed, sequence_of
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact, plan
-from lakehouse.storage.rewrite import live_entries, replace_files
-from lakehouse_tests.layers.own import Own, noon, payment, span
+from lakehouse.pipeline.lineage.staleness import changed, sequence_of
+from lakehouse.storage.iceberg.replace import live_entries, replace_files
+from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2018, 5, 1)
 DAYS = span(FIRST, 2)

@@ -9,17 +9,17 @@ import pytest
 
 from lakehouse.audit.auditing import audit
 from lakehouse.errors import LakehouseError
-from lakehouse.layers.copies import copies
-from lakehouse.layers.erasures import records, subject_hash
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.lookups import refresh_entities
-from lakehouse.layers.serving import export_unified
 from lakehouse.maintenance.erase import erase_rows, export_again, find, forget_history
+from lakehouse.maintenance.residue_scan import find_traces
 from lakehouse.maintenance.subject import Subject
-from lakehouse.maintenance.traces import find_traces
-from lakehouse.serving.indexes import Indexes
-from lakehouse.serving.lookups import LookUps
-from lakehouse_tests.layers.own import Own, copy_stream, noon, payment, threshold
+from lakehouse.pipeline.erasure_log import records, subject_hash
+from lakehouse.pipeline.exports import export_unified
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.lookups.cache import LookUps
+from lakehouse.serving.lookups.index import Indexes
+from lakehouse.serving.lookups.paths import copies
+from lakehouse.serving.lookups.publish import refresh_entities
+from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
 from lakehouse_tests.storage.amazon import s3_and_glue
 
 TODAY = datetime.now(UTC).date()

@@ -8,13 +8,13 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance.budget import Budget
 from lakehouse.maintenance.compaction import compact
 from lakehouse.maintenance.orphans import reachable, remove_orphans, remove_uploads
-from lakehouse.storage.multipart import _client
-from lakehouse.storage.objects import Objects
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse.pipeline.writing import expire_old
+from lakehouse.storage.objects.multipart import _client
+from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 6, 1)
 NOW = timedelta(0)

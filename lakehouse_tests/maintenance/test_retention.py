@@ -5,12 +5,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.layers import serving
-from lakehouse.layers.bronze import land_days, missed_days
-from lakehouse.layers.gold import DAILY_METRICS
-from lakehouse.layers.refreshing import new_files
 from lakehouse.maintenance.retention import Dropped, apply_retention
-from lakehouse_tests.layers.own import Own, noon, payment, threshold
+from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline.bronze import land_days, missed_days
+from lakehouse.pipeline.gold import DAILY_METRICS
+from lakehouse.pipeline.lineage.refresh import new_files
+from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}
 

@@ -6,13 +6,13 @@ from datetime import date, timedelta
 import pytest
 
 from lakehouse.errors import LakehouseError, QueryError
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance import tags
 from lakehouse.maintenance.orphans import remove_orphans
-from lakehouse.serving.query import run_query
-from lakehouse.storage import snapshots
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.writing import expire_old
+from lakehouse.serving.query.sql import run_query
+from lakehouse.storage.iceberg import snapshots
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 7, 1)
 SOON = timedelta(seconds=-5)

@@ -6,12 +6,12 @@ from datetime import date, timedelta
 import pytest
 
 from lakehouse.errors import LakehouseError
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.writing import expire_old
 from lakehouse.maintenance import tasks
 from lakehouse.maintenance.manifests import tidy
 from lakehouse.maintenance.tasks import TASKS, Outcome, run_task
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.writing import expire_old
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 8, 1)
 

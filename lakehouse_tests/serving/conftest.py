@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from lakehouse.ingest.http.server import Running
-from lakehouse.layers.lake import Lake
+from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse_tests.layers.own import make_stream, shared_lake
+from lakehouse.sources.http.server import Running
+from lakehouse_tests.pipeline.own import make_stream, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lakehouse.layers.lake import Lake
-from lakehouse.serving.moments import Moments
-from lakehouse.serving.readers import Readers
-from lakehouse_tests.layers.own import Own
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.query.lake_snapshot import Moments
+from lakehouse.serving.query.reader_pool import Readers
+from lakehouse_tests.pipeline.own import Own
 
 
 def lake_of(own: Own, home: Path, *layers: str) -> Lake:

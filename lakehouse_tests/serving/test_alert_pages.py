@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from lakehouse.contracts.sql import literal
-from lakehouse.layers.lake import ALERT_COLUMNS, empty_sql
-from lakehouse.layers.writing import replace_days
-from lakehouse.serving.alert_feed import AlertFeed, _Seen
-from lakehouse.serving.alert_pages import AlertPages
-from lakehouse.serving.alerts import Alert, parse_since
-from lakehouse.serving.moments import Moments
-from lakehouse.serving.readers import Readers
-from lakehouse.storage.snapshots import expire
-from lakehouse_tests.layers.own import Own, span
+from lakehouse.pipeline.lake import ALERT_COLUMNS, empty_sql
+from lakehouse.pipeline.writing import replace_days
+from lakehouse.serving.monitoring.alert_feed import AlertFeed, _Seen
+from lakehouse.serving.monitoring.alert_pages import AlertPages
+from lakehouse.serving.monitoring.alerts import Alert, parse_since
+from lakehouse.serving.query.lake_snapshot import Moments
+from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.storage.iceberg.snapshots import expire
+from lakehouse_tests.pipeline.own import Own, span
 from lakehouse_tests.serving.own_moments import reading
 
 DAYS = span(date(2021, 6, 1), 3)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.errors import QueryError
-from lakehouse.layers.lake import ALERT_COLUMNS
-from lakehouse.serving.alerts import Alert, Seen, Since, cursor_of, merged, newest_sql, page_sql, parse_since
-from lakehouse.serving.api.live import kept_alive
+from lakehouse.pipeline.lake import ALERT_COLUMNS
+from lakehouse.serving.api.sse import kept_alive
+from lakehouse.serving.monitoring.alerts import Alert, Seen, Since, cursor_of, merged, newest_sql, page_sql, parse_since
 
 NOON = datetime(2025, 11, 20, 12, tzinfo=UTC)
 

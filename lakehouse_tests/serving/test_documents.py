@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.layers.copies import CUSTOMERS
-from lakehouse.serving.documents import Documents
-from lakehouse.serving.values import to_json
+from lakehouse.serving.lookups.documents import Documents
+from lakehouse.serving.lookups.paths import CUSTOMERS
+from lakehouse.serving.query.json_values import to_json
 
 KINDS: dict[str, Any] = {
     "text": pa.string(),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.ingest.http.metrics import Stored, stored
-from lakehouse.serving import flow
-from lakehouse.serving.flow import Flow
+from lakehouse.http.metrics import Stored, stored
+from lakehouse.serving.monitoring import ingest_rate as flow
+from lakehouse.serving.monitoring.ingest_rate import Flow
 
 
 @pytest.fixture

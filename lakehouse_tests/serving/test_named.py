@@ -12,8 +12,8 @@ import pytest
 from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ParameterError, QueryFileError
-from lakehouse.layers.lake import METRIC_COLUMNS, table_specs
-from lakehouse.serving.named import NamedQuery, read_queries, read_query
+from lakehouse.pipeline.lake import METRIC_COLUMNS, table_specs
+from lakehouse.serving.query.named_queries import NamedQuery, read_queries, read_query
 
 GOOD = """/*
 name: q

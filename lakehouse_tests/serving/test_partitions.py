@@ -5,13 +5,13 @@ from datetime import date, timedelta
 
 import pytest
 
-from lakehouse.engines.duckdb import rows_of
-from lakehouse.layers.views import create_views_sql, view_names
-from lakehouse.serving.freshness import newest
-from lakehouse.serving.metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
-from lakehouse.serving.partitions import Day, State, partitions_of
-from lakehouse.serving.quarantine import Arrived, parse_moment, reasons_sql, refusals_of, refused_of, samples_sql
-from lakehouse_tests.layers.own import Own, noon, payment, threshold
+from lakehouse.engine.connection import rows_of
+from lakehouse.pipeline.unified_view import create_views_sql, view_names
+from lakehouse.serving.monitoring.daily_metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
+from lakehouse.serving.monitoring.freshness import newest
+from lakehouse.serving.monitoring.partition_state import Day, State, partitions_of
+from lakehouse.serving.query.rejects import Arrived, parse_moment, reasons_sql, refusals_of, refused_of, samples_sql
+from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAY = date(2024, 3, 5)
 LATER = DAY + timedelta(days=1)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.layers.quarantine import land_corrected
+from lakehouse.pipeline.quarantine import land_corrected
 from lakehouse.serving.api.quarantine import just_arrived
-from lakehouse.serving.moments import Moments
-from lakehouse.serving.quarantine import (
+from lakehouse.serving.query.lake_snapshot import Moments
+from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.recent_rejects import JustRefused
+from lakehouse.serving.query.rejects import (
     Arrived,
     Refusals,
     Refused,
@@ -20,9 +22,7 @@ from lakehouse.serving.quarantine import (
     refused_of,
     samples_sql,
 )
-from lakehouse.serving.readers import Readers
-from lakehouse.serving.refused import JustRefused
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse_tests.pipeline.own import Own, noon, payment
 from lakehouse_tests.serving.own_moments import reading
 
 DAY = date(2021, 6, 1)

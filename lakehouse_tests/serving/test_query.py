@@ -10,11 +10,11 @@ import duckdb
 import pytest
 
 from lakehouse.errors import LakehouseError, QueryError
-from lakehouse.layers.lake import Lake
-from lakehouse.serving import query
-from lakehouse.serving.query import connect, run_query
-from lakehouse.serving.values import to_json
-from lakehouse_tests.layers.own import Own, noon, payment
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.query import sql as query
+from lakehouse.serving.query.json_values import to_json
+from lakehouse.serving.query.sql import connect, run_query
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2021, 6, 1)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
-from lakehouse.layers.lake import Lake
-from lakehouse.serving.moments import Moments
-from lakehouse.serving.readers import Readers
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.query.lake_snapshot import Moments
+from lakehouse.serving.query.reader_pool import Readers
 
 FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import QueryError
-from lakehouse.serving.rendering import Column, Format, Statistics, render, sql_type
+from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
 
 STATISTICS = Statistics(1, False, 0.5, 10, {"silver.iot": "1"})
 

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from lakehouse.errors import QueryError
-from lakehouse.serving.sandbox import LONGEST, check, closed_sql
+from lakehouse.serving.query.sandbox import LONGEST, check, closed_sql
 from lakehouse_tests.serving.test_query import ELSEWHERE, WRITING
 
 TABLES = {"silver.iot", "serving.unified_iot"}

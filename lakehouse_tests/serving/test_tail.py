@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from lakehouse.ingest.names import LandingObject
-from lakehouse.layers import coverage
-from lakehouse.layers.lake import Lake
-from lakehouse.serving.moments import Moment, Moments
-from lakehouse_tests.layers.own import Own, payment
+from lakehouse.landing.keys import LandingObject
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage import realtime_coverage as coverage
+from lakehouse.serving.query.lake_snapshot import Moment, Moments
+from lakehouse_tests.pipeline.own import Own, payment
 from lakehouse_tests.serving.own_moments import lake_of
 
 
@@ -148,7 +148,7 @@ def test_a_new_process_answers_before_it_knows_what_silver_has_taken(own: Own, m
 def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
     own: Own, moments: Moments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.serving.moments.uncovered_hours", lambda *_: 1 / 0)
+    monkeypatch.setattr("lakehouse.serving.query.lake_snapshot.uncovered_hours", lambda *_: 1 / 0)
     landed = _land(own, "a")
     own.refresh_realtime(_hour(landed.arrived_at))
     assert moments.refresh().hours == {own.name: None}

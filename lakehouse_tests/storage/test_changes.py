@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lakehouse.storage.changes import Changes
+from lakehouse.storage.iceberg.change_marks import Changes
 
 
 def test_a_mark_is_seen_once_by_each_who_looks(tmp_path: Path) -> None:

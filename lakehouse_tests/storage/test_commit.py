@@ -21,14 +21,14 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import update_table_metadata
 
 from lakehouse.errors import CommitConflictError
-from lakehouse.storage import commit as committing
-from lakehouse.storage import snapshots
-from lakehouse.storage.commit import Uploads, commit, discard, files_of, partitions_filter, upload
-from lakehouse.storage.connection import Connection
-from lakehouse.storage.files import NewFile
-from lakehouse.storage.objects import Objects
-from lakehouse.storage.snapshots import expirable, expire, ledger
-from lakehouse.storage.tables import Tables, TableSpec, field_ids
+from lakehouse.storage.iceberg import commit as committing
+from lakehouse.storage.iceberg import snapshots
+from lakehouse.storage.iceberg.commit import Uploads, commit, discard, files_of, partitions_filter, upload
+from lakehouse.storage.iceberg.data_file import NewFile
+from lakehouse.storage.iceberg.snapshots import expirable, expire, ledger
+from lakehouse.storage.iceberg.tables import Tables, TableSpec, field_ids
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.store import Objects
 
 DAY = date(2022, 1, 1)
 _numbers = count()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pyiceberg.catalog import load_catalog
 
-from lakehouse.storage import server
-from lakehouse.storage.objects import Objects
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.storage.amazon import s3_and_glue
 
 

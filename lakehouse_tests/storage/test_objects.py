@@ -11,10 +11,11 @@ import pytest
 
 from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
 from lakehouse.settings import Settings
-from lakehouse.storage import multipart, server
-from lakehouse.storage import objects as objects_module
-from lakehouse.storage.connection import Connection
-from lakehouse.storage.objects import Objects
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.objects import multipart
+from lakehouse.storage.objects import store as objects_module
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.store import Objects
 
 MIB = 1 << 20
 

@@ -8,8 +8,8 @@ from pyiceberg.io import InputStream
 from pyiceberg.io.pyarrow import PyArrowFile
 
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.storage import patient
-from lakehouse.storage.patient import PatientFileIO
+from lakehouse.storage.iceberg import retrying_file_io as patient
+from lakehouse.storage.iceberg.retrying_file_io import PatientFileIO
 
 Failing = Callable[[float], list[str]]
 

@@ -19,10 +19,11 @@ import pytest
 
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
-from lakehouse.storage import seaweedfs, server
-from lakehouse.storage.connection import Connection
-from lakehouse.storage.objects import Objects
-from lakehouse.storage.seaweedfs import Ports
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import seaweedfs
+from lakehouse.storage.embedded.seaweedfs import Ports
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.store import Objects
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def _pid(settings: Settings) -> int:
 
 def _run(settings: Settings, body: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
     """Another process that has `settings` and `server` and runs this."""
-    head = "import sys, time; from lakehouse.settings import Settings; from lakehouse.storage import server;"
+    head = "import sys, time; from lakehouse.settings import Settings; from lakehouse.storage.embedded import lifecycle as server;"
     script = f"{head} settings = Settings(home={str(settings.root)!r})\n{body}"
     return subprocess.Popen(
         [sys.executable, "-c", script],
@@ -289,7 +290,7 @@ def test_keys_that_read_read_everything_and_write_nothing(own: Settings) -> None
 
 def test_a_proxy_in_the_environment_is_not_asked_for_what_is_on_this_machine(own: Settings) -> None:
     proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-    use = "from lakehouse.storage.objects import Objects\nobjects = Objects.from_connection(server.start(settings))\n"
+    use = "from lakehouse.storage.objects.store import Objects\nobjects = Objects.from_connection(server.start(settings))\n"
     other = _run(own, use + "objects.put('a/b', b'1')\nprint(objects.get('a/b'))", proxies)
     assert other.communicate(timeout=60)[0].strip() == "b'1'"
 

@@ -8,9 +8,9 @@ import pytest
 from pyiceberg.types import DateType, DecimalType, DoubleType, IcebergType, ListType, LongType, MapType, StringType
 
 from lakehouse.errors import LakehouseError, SchemaChangeError
-from lakehouse.storage import tables as tables_module
-from lakehouse.storage.connection import Connection
-from lakehouse.storage.tables import NAMESPACES, Tables, TableSpec, field_ids, iceberg_schema, iceberg_type
+from lakehouse.storage.iceberg import tables as tables_module
+from lakehouse.storage.iceberg.tables import NAMESPACES, Tables, TableSpec, field_ids, iceberg_schema, iceberg_type
+from lakehouse.storage.objects.connection import Connection
 
 _numbers = count()
 

@@ -13,7 +13,7 @@ import pytest
 
 import lakehouse.streams
 from lakehouse.contracts import Contract, load_contract
-from lakehouse.ingest.simulation import Simulate
+from lakehouse.sources.simulation import Simulate
 
 FOLDERS = sorted(path.parent for path in Path(lakehouse.streams.__file__).parent.glob("*/contract.odcs.yaml"))
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.contracts import Contract
-from lakehouse.ingest.simulation import Simulate
+from lakehouse.sources.simulation import Simulate
 
 Rows = list[dict[str, Any]]
 

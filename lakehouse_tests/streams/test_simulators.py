@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.contracts import Contract, Field
-from lakehouse.ingest.simulation import Simulate
+from lakehouse.sources.simulation import Simulate
 
 START, END = datetime(2025, 11, 17), datetime(2025, 11, 20)
 

@@ -14,7 +14,7 @@ import pytest
 import sqlglot
 
 from lakehouse.contracts import Contract
-from lakehouse.ingest.simulation import Simulate
+from lakehouse.sources.simulation import Simulate
 
 Land = Callable[[pa.Table], None]
 Sql = Callable[[str], str]

@@ -9,11 +9,11 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
-from lakehouse.ingest.http.documented import refusals
-from lakehouse.serving.alert_feed import AlertFeed
-from lakehouse.serving.alerts import Alert, parse_since
-from lakehouse.serving.api.serving import Serving
-from lakehouse.serving.api.streams import named, readable
+from lakehouse.http.openapi import refusals
+from lakehouse.serving.api.authorized_streams import named, readable
+from lakehouse.serving.api.state import Serving
+from lakehouse.serving.monitoring.alert_feed import AlertFeed
+from lakehouse.serving.monitoring.alerts import Alert, parse_since
 
 
 class Alerts(msgspec.Struct, frozen=True):

@@ -13,22 +13,24 @@ from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Receive, Send
 
-from lakehouse.ingest.http.access import Access, needs_keys
-from lakehouse.ingest.http.app import ROUTERS as INGEST_ROUTERS
-from lakehouse.ingest.http.app import documentation, given
-from lakehouse.ingest.http.health import Health
-from lakehouse.ingest.http.keys import Keys, path_of
-from lakehouse.ingest.http.problems import HANDLERS, Problem
-from lakehouse.layers.lake import Lake
-from lakehouse.serving.api import alerts, lookups, overview, page, quarantine, query, tables
-from lakehouse.serving.api.hints import listen
-from lakehouse.serving.api.live import Live
-from lakehouse.serving.api.named import named_router
-from lakehouse.serving.api.problems import QUERY_HANDLERS
-from lakehouse.serving.api.serving import Serving, open_serving
-from lakehouse.serving.named import read_queries
+from lakehouse.http.api_keys import Keys, path_of
+from lakehouse.http.auth import Access, needs_keys
+from lakehouse.http.problems import HANDLERS, Problem
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.api import alerts, overview, quarantine, query, tables
+from lakehouse.serving.api.named_queries import named_router
+from lakehouse.serving.api.notify_listener import listen
+from lakehouse.serving.api.query_errors import QUERY_HANDLERS
+from lakehouse.serving.api.sse import Live
+from lakehouse.serving.api.state import Serving, open_serving
+from lakehouse.serving.lookups import routes as lookups
+from lakehouse.serving.page import routes as page
+from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings, get_settings
-from lakehouse.storage import server
+from lakehouse.sources.http.app import ROUTERS as INGEST_ROUTERS
+from lakehouse.sources.http.app import documentation, given
+from lakehouse.sources.http.health import Health
+from lakehouse.storage.embedded import lifecycle as server
 
 ROUTERS: Sequence[Router] = (
     query.router,

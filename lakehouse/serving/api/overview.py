@@ -11,12 +11,19 @@ from litestar.params import QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
-from lakehouse.ingest.http.documented import refusals
-from lakehouse.ingest.http.problems import Problem
-from lakehouse.serving.api.serving import Serving
-from lakehouse.serving.api.streams import named, readable
-from lakehouse.serving.metrics import MEASURES_SQL, Measures, Numbers, measures_of, numbers_of, numbers_sql
-from lakehouse.serving.overview import Grid, Overview, OverviewNow
+from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import Problem
+from lakehouse.serving.api.authorized_streams import named, readable
+from lakehouse.serving.api.state import Serving
+from lakehouse.serving.monitoring.daily_metrics import (
+    MEASURES_SQL,
+    Measures,
+    Numbers,
+    measures_of,
+    numbers_of,
+    numbers_sql,
+)
+from lakehouse.serving.monitoring.overview import Grid, Overview, OverviewNow
 
 MOST_DAYS = 5_000
 REFUSED = refusals(400, 401, 403, 404, 408, 429, 503)

@@ -7,11 +7,13 @@ from litestar import Request, Router, get
 from litestar.params import QueryParameter
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.ingest.http.documented import refusals
-from lakehouse.serving.api.serving import Serving
-from lakehouse.serving.api.streams import named
-from lakehouse.serving.moments import Moment
-from lakehouse.serving.quarantine import (
+from lakehouse.http.openapi import refusals
+from lakehouse.serving.api.authorized_streams import named
+from lakehouse.serving.api.state import Serving
+from lakehouse.serving.query.lake_snapshot import Moment
+from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.recent_rejects import JustRefused
+from lakehouse.serving.query.rejects import (
     Arrived,
     Refusals,
     Refused,
@@ -23,8 +25,6 @@ from lakehouse.serving.quarantine import (
     refused_of,
     samples_sql,
 )
-from lakehouse.serving.readers import Readers
-from lakehouse.serving.refused import JustRefused
 
 
 @get("/{stream:str}", summary="What was refused, and why", responses=refusals(400, 401, 403, 404, 408, 429, 503))

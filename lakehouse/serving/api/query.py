@@ -10,17 +10,17 @@ from litestar import Request, Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
 from lakehouse.errors import QueryError
-from lakehouse.ingest.http.documented import refusals
-from lakehouse.ingest.http.keys import Key
-from lakehouse.ingest.http.problems import Problem
-from lakehouse.layers.views import names_of, view_names
-from lakehouse.serving.api.formats import ANSWERS, chosen, response
-from lakehouse.serving.api.leaving import unless_gone
-from lakehouse.serving.api.serving import Serving
-from lakehouse.serving.query import without_travel
-from lakehouse.serving.rendering import Format
-from lakehouse.serving.sandbox import LONGEST
-from lakehouse.serving.worker import Ask
+from lakehouse.http.api_keys import Key
+from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import Problem
+from lakehouse.pipeline.unified_view import names_of, view_names
+from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
+from lakehouse.serving.api.disconnect import unless_gone
+from lakehouse.serving.api.state import Serving
+from lakehouse.serving.query.rendering import Format
+from lakehouse.serving.query.sandbox import LONGEST
+from lakehouse.serving.query.sql import without_travel
+from lakehouse.serving.query.worker import Ask
 
 MOST_BYTES = 4 * LONGEST
 """Of a request: a statement, and what belongs to it."""

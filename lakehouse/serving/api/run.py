@@ -11,12 +11,12 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
 from lakehouse.errors import LakehouseError
-from lakehouse.ingest.http.access import needs_keys
+from lakehouse.http.auth import needs_keys
 from lakehouse.serving.api.app import create_app
-from lakehouse.serving.api.live import Live
 from lakehouse.serving.api.server import SERVICE, running
+from lakehouse.serving.api.sse import Live
 from lakehouse.settings import Settings
-from lakehouse.storage import server as storage
+from lakehouse.storage.embedded import lifecycle as storage
 
 HOST = "127.0.0.1"
 SWITCH_SECONDS = 0.0005

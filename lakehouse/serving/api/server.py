@@ -1,6 +1,6 @@
 """The life of the serving process of one home, seen from outside: start, find, stop. Quick to import; serving is `run`'s."""
 
-from lakehouse.ingest.http.process import Running, Service
+from lakehouse.processes.service import Running, Service
 from lakehouse.settings import Settings
 
 SERVICE = Service("serving", "lakehouse.serving.api", "The serving process")

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from litestar import Request, Router, get
 
-from lakehouse.ingest.http.documented import refusals
-from lakehouse.layers.views import view_names
-from lakehouse.serving.api.serving import Serving
+from lakehouse.http.openapi import refusals
+from lakehouse.pipeline.unified_view import view_names
+from lakehouse.serving.api.state import Serving
 
 
 class Readable(msgspec.Struct):

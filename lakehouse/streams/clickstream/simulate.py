@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 SHOP = "https://shop.example"
 USERS = shapes.numbered("user-", 50_000)

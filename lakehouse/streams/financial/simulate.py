@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 ACCOUNTS = shapes.numbered("acct-", 20_000)
 PARTIES = shapes.numbered("party-", 5_000)

@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 DEVICES = shapes.numbered("device-", 2_000)
 SITES = shapes.numbered("site-", 25, width=2)

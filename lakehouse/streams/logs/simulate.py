@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 SERVICES = pa.array(
     ["gateway", "catalogue", "checkout", "search", "payments", "accounts", "inventory", "pricing", "recommendations",

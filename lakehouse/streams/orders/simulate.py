@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 CUSTOMERS = shapes.numbered("customer-", 15_000)
 CHANNELS = pa.array(["web", "app", "store", "marketplace", None])

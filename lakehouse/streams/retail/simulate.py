@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 LONGEST = 64  # lines of an invoice, and shelves: each line is from another shelf, so that no two lines are equal
 SHELF = 64  # products on a shelf

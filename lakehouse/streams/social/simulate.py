@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import shapes
+from lakehouse.streams import distributions as shapes
 
 AUTHORS = shapes.numbered("author-", 30_000)
 FOLLOWERS = (400_000 / (1 + np.arange(len(AUTHORS))) ** 0.8).astype(np.int64)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.serving.api import answers as module
-from lakehouse.serving.api.answers import Answers, Kept
+from lakehouse.serving.api import result_cache as module
+from lakehouse.serving.api.result_cache import Answers, Kept
 
 
 class Asked:

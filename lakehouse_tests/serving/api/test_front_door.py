@@ -6,9 +6,9 @@ import time
 import httpx
 import pytest
 
-from lakehouse.ingest.http.server import Running
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
+from lakehouse.sources.http.server import Running
 
 
 def test_the_front_door_answers_what_the_serving_process_answers(api: httpx.Client, serving: Running) -> None:

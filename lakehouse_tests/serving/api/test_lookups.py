@@ -13,24 +13,24 @@ import pytest
 from litestar import Litestar
 
 from lakehouse.contracts.streams import discover
-from lakehouse.ingest.http import keys
-from lakehouse.ingest.http.access import Access
-from lakehouse.ingest.http.app import given
-from lakehouse.ingest.http.keys import Keys, path_of
-from lakehouse.ingest.http.problems import HANDLERS
-from lakehouse.ingest.http.server import Running
-from lakehouse.ingest.landing import land
-from lakehouse.layers import lookups
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.copies import copies
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.refreshing import days_to_refresh
-from lakehouse.layers.serving import write_features
-from lakehouse.layers.silver import clean_days
-from lakehouse.serving.api.lookups import Known, at_once, router
-from lakehouse.serving.indexes import LOOK_SECONDS, Indexes
+from lakehouse.http import api_keys as keys
+from lakehouse.http.api_keys import Keys, path_of
+from lakehouse.http.auth import Access
+from lakehouse.http.problems import HANDLERS
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.exports import write_features
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.serving.lookups import publish as lookups
+from lakehouse.serving.lookups.index import LOOK_SECONDS, Indexes
+from lakehouse.serving.lookups.paths import copies
+from lakehouse.serving.lookups.routes import Known, at_once, router
 from lakehouse.settings import Settings
-from lakehouse.storage.connection import Connection
+from lakehouse.sources.http.app import given
+from lakehouse.sources.http.server import Running
+from lakehouse.storage.objects.connection import Connection
 
 ODD = "a/b ü?#%"
 

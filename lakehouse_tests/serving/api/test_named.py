@@ -8,14 +8,14 @@ import httpx
 import pyarrow.ipc as ipc
 import pytest
 
-from lakehouse.ingest.landing import land
-from lakehouse.layers.bronze import land_days
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.refreshing import days_to_refresh
-from lakehouse.layers.silver import clean_days
-from lakehouse.serving.named import read_queries
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings
-from lakehouse.storage.connection import Connection
+from lakehouse.storage.objects.connection import Connection
 
 DAY = datetime(2024, 2, 3, tzinfo=UTC)
 LARGEST = "/v1/queries/largest_transactions?until=2024-02-03&days=1"

@@ -12,9 +12,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from lakehouse.ingest.http import keys
-from lakehouse.ingest.http.server import Running
+from lakehouse.http import api_keys as keys
 from lakehouse.settings import Settings
+from lakehouse.sources.http.server import Running
 
 Events = Callable[..., bytes]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import schemathesis
 
-from lakehouse.ingest.http.server import Running
 from lakehouse.serving.api.app import documented
-from lakehouse.serving.api.named import named_router
-from lakehouse.serving.named import read_queries
-from lakehouse_tests.ingest.http.fuzzing import fuzz
+from lakehouse.serving.api.named_queries import named_router
+from lakehouse.serving.query.named_queries import read_queries
+from lakehouse.sources.http.server import Running
+from lakehouse_tests.sources.http.fuzzing import fuzz
 
 EXAMPLES = 60 if os.environ.get("NIGHTLY") else 4
 INGEST = ("/v1/streams", "/health", "/metrics")

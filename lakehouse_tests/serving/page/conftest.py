@@ -13,15 +13,15 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from lakehouse.ingest.http import keys
-from lakehouse.ingest.http import server as http
-from lakehouse.ingest.landing import land
-from lakehouse.layers.lake import Lake
-from lakehouse.layers.realtime import refresh_hours
+from lakehouse.http import api_keys as keys
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.realtime import refresh_hours
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
-from lakehouse.storage import server as storage
-from lakehouse_tests.layers.own import payment
+from lakehouse.sources.http import server as http
+from lakehouse.storage.embedded import lifecycle as storage
+from lakehouse_tests.pipeline.own import payment
 from lakehouse_tests.serving.page.filling import fill
 
 STREAMS = ("financial", "iot")

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.ingest.landing import land
-from lakehouse.ingest.simulation import Faults, Simulator
-from lakehouse.layers import bronze, gold, serving, silver
-from lakehouse.layers.lake import Lake
-from lakehouse_tests.layers.own import Own
+from lakehouse.landing.landing import land
+from lakehouse.pipeline import bronze, gold, silver
+from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline.lake import Lake
+from lakehouse.sources.simulation import Faults, Simulator
+from lakehouse_tests.pipeline.own import Own
 
 FAULTS = Faults(late=0.005, repeated=0.01, invalid=0.01, malformed=0.005)
 

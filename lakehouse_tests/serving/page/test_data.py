@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lakehouse.ingest.http import keys
+from lakehouse.http import api_keys as keys
 from lakehouse.serving.api import server as serving
 from lakehouse_tests.serving.page.conftest import STREAMS, Home, transaction
 

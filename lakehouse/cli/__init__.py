@@ -1,0 +1,1 @@
+"""The `lakehouse` command. Each module runs one command and prints its result."""

@@ -1,0 +1,1 @@
+"""Run a SELECT with DuckDB and write its rows as Parquet files."""

@@ -1,0 +1,193 @@
+"""DuckDB, the embedded engine: connections that reach the lake, tables as scans, and SELECTs written as Parquet files."""
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+from uuid import uuid4
+
+import duckdb
+from pyiceberg.table import Table
+
+from lakehouse.contracts.sql import literal, quote
+from lakehouse.storage.iceberg.data_file import NewFile, Value
+from lakehouse.storage.iceberg.tables import field_ids
+from lakehouse.storage.objects.connection import Connection
+
+EXTENSIONS = ("httpfs", "avro", "iceberg")
+PARTITION_TYPES = {"dt": date.fromisoformat, "arrival_dt": date.fromisoformat, "date_key": date.fromisoformat}
+ROW_GROUP = 122_880
+
+
+class DuckDB:
+    """One in-memory database that reaches the lake; give each thread a cursor of its own."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        memory_limit_mb: int = 1024,
+        threads: int | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.connection = connection
+        self._scratch = scratch or Path(tempfile.gettempdir())
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        self.database = duckdb.connect(":memory:")
+        # A folder of its own: DuckDB's names of spilled files are the same in every process.
+        for statement in setup_sql(connection, memory_limit_mb, threads, self._scratch / f"spill-{uuid4().hex}"):
+            self.database.execute(statement)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same database, for another thread."""
+        return self.database.cursor()
+
+    @property
+    def threads(self) -> int:
+        """How many threads DuckDB uses."""
+        row = self.database.execute("select current_setting('threads')").fetchone()
+        return int(row[0]) if row else 1
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for the files of one write, gone afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix="write-", dir=self._scratch))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.database.close()
+
+
+def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path) -> list[str]:
+    """The statements that make an empty database one that reaches the lake, and spills to this folder."""
+    return [
+        f"set memory_limit = '{memory_limit_mb}MiB'",
+        *([] if threads is None else [f"set threads = {threads}"]),
+        f"set temp_directory = {literal(str(spill))}",
+        "set timezone = 'UTC'",
+        "set enable_progress_bar = false",
+        *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
+        f"set http_timeout = {connection.silence_seconds}",
+        # Five more tries within three seconds, where DuckDB makes three, each after four times as long.
+        "set http_retries = 5",
+        "set http_retry_backoff = 2",
+        secret_sql(connection),
+    ]
+
+
+def extension_path(name: str) -> Path:
+    """Where the extension's wheel put it. Raises FileNotFoundError when it is not installed."""
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
+    for folder in folders:
+        for path in folder.rglob(f"{name}.duckdb_extension"):
+            return path
+    raise FileNotFoundError(
+        f"duckdb-extension-{name} is not installed; `pip install duckdb-extension-{name}=={duckdb.__version__}`"
+    )
+
+
+def secret_sql(connection: Connection, name: str = "lake") -> str:
+    """The statement that lets DuckDB read the connection's S3."""
+    options = {"type": "s3", "region": literal(connection.region)}
+    if connection.access_key_id is not None and connection.secret_access_key is not None:
+        options |= {"key_id": literal(connection.access_key_id), "secret": literal(connection.secret_access_key)}
+    else:
+        options["provider"] = "credential_chain"
+    if connection.endpoint is not None:
+        url = urlparse(connection.endpoint)
+        options |= {
+            "endpoint": literal(url.netloc),
+            "url_style": "'path'",
+            "use_ssl": "true" if url.scheme == "https" else "false",
+        }
+    return f"create or replace secret {name} ({', '.join(f'{key} {value}' for key, value in options.items())})"
+
+
+def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
+    """A FROM item that reads the table as loaded, or as of one of its snapshots."""
+    at = f", snapshot_from_id = {snapshot_id}" if snapshot_id is not None else ""
+    if table.current_snapshot() is None:
+        columns = ", ".join(f"null::{sql_type} as {quote(name)}" for name, sql_type in columns_of(table))
+        return f"(select {columns} limit 0)"
+    return f"iceberg_scan({literal(table.metadata_location)}{at})"
+
+
+def columns_of(table: Table) -> list[tuple[str, str]]:
+    """The table's columns as (name, DuckDB type)."""
+    names = {
+        "string": "varchar",
+        "long": "bigint",
+        "list<string>": "varchar[]",
+        "map<string, string>": "map(varchar, varchar)",
+    }
+    return [
+        (column.name, names.get(str(column.field_type), str(column.field_type))) for column in table.schema().fields
+    ]
+
+
+def copy_to_files(
+    cursor: duckdb.DuckDBPyConnection,
+    select: str,
+    table: Table,
+    folder: Path,
+    *,
+    name: str,
+    partition: tuple[Value, ...] | None = None,
+) -> list[NewFile]:
+    """Run a SELECT and write its rows as Parquet files of the table's columns under `folder`.
+
+    With `partition` given, all rows are of that partition and go to one file; else each partition of the table gets its
+    own. `name` tells this write's files from others' in the same folder.
+    """
+    ids = _ids_sql(field_ids(table.schema()))
+    columns = ", ".join(quote(column.name) for column in table.schema().fields)
+    options = f"format parquet, compression zstd, field_ids {ids}"
+    by = [field.name for field in table.spec().fields]
+    query = f"select {columns} from ({select})"
+    if partition is not None:
+        path = folder / f"{name}.parquet"
+        rows = cursor.execute(f"copy ({query}) to {literal(str(path))} ({options})").fetchone()
+        return [NewFile(path, partition)] if rows and rows[0] else []
+    keys = ", ".join(map(quote, by))
+    written = cursor.execute(
+        f"copy ({query}) to {literal(str(folder))} ({options}, partition_by ({keys}), write_partition_columns true,"
+        f" overwrite_or_ignore, filename_pattern {literal(name + '_{i}')}, return_files true)"
+    ).fetchone()
+    paths = [Path(path) for path in (written[1] if written else [])]
+    return [NewFile(path, _partition_of(path, by)) for path in paths]
+
+
+def bind(sql: str, inputs: Mapping[str, str]) -> str:
+    """A SELECT whose inputs, named in it as tables, are the given SQL."""
+    ctes = ",\n".join(f"{quote(name)} as ({body})" for name, body in inputs.items())
+    return f"with {ctes}\nselect * from (\n{sql.strip().rstrip(';')}\n)"
+
+
+def describe(cursor: duckdb.DuckDBPyConnection, select: str) -> tuple[tuple[str, str], ...]:
+    """The columns of a SELECT as (name, type)."""
+    return tuple((row[0], row[1]) for row in cursor.execute(f"describe {select}").fetchall())
+
+
+def rows_of(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """All rows of a small result."""
+    return cursor.execute(query, list(parameters)).fetchall()
+
+
+def _partition_of(path: Path, by: Sequence[str]) -> tuple[Value, ...]:
+    folders = dict(part.split("=", 1) for part in path.parts if "=" in part)
+    return tuple(PARTITION_TYPES.get(name, str)(unquote(folders[name])) for name in by)
+
+
+def _ids_sql(ids: Mapping[str, Any]) -> str:
+    parts = (f"{quote(name)}: {_ids_sql(value) if isinstance(value, dict) else value}" for name, value in ids.items())
+    return "{" + ", ".join(parts) + "}"

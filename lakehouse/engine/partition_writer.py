@@ -1,0 +1,197 @@
+"""Rows in memory written as the Parquet files of a table's partitions. What computes the rows is not known here.
+
+Arrow writes Parquet in a third of the time that DuckDB's COPY takes, and in half of it where that has to tell partitions
+apart: 1 M rows of text 0.3 s of a core against 0.8 and 1.1.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.types import IcebergType, ListType, MapType
+
+from lakehouse.storage.iceberg.data_file import NewFile, Value
+
+ROW_GROUP = 122_880
+"""Rows: what one thread reads at a time."""
+
+ROWS_PER_TEXT = 4
+"""A dictionary is written as it is if a row group has at least so many rows for each of its texts."""
+
+RUNS_PER_PARTITION = 4
+"""Rows of a partition that lie in more pieces than this, on the average, are brought together by sorting."""
+
+Type: TypeAlias = "pa.DataType"
+
+
+def write_partitions(rows: pa.Table, table: Table, folder: Path, name: str) -> list[NewFile]:
+    """Write the rows, which have the table's columns, as one file for each partition among them.
+
+    `name` tells this write's files from others' in the same folder.
+    """
+    by = [field.name for field in table.spec().fields]
+    schema = parquet_schema(table.schema(), rows.schema)
+    files = []
+    for number, (partition, part) in enumerate(_parts(rows, by)):
+        path = folder / f"{name}-{number}.parquet"
+        ready = _with_one_dictionary(_as(part, schema))
+        with open_writer(path, ready.schema, _measured(table)) as writer:
+            writer.write_table(ready, row_group_size=ROW_GROUP)
+        files.append(NewFile(path, partition))
+    return files
+
+
+def _with_one_dictionary(rows: pa.Table) -> pa.Table:
+    """The rows as Arrow writes them best: it puts a column's dictionary into each row group as it is, and writes out the
+    texts that come with another one. Where few rows share a text, Arrow makes dictionaries as it sees fit.
+    """
+    for i, column in enumerate(rows.columns):
+        kind: Any = column.type
+        if not pa.types.is_dictionary(kind):
+            continue
+        field = rows.schema.field(i)
+        one: Any = pa.chunked_array([_needed(chunk) for chunk in column.chunks]).unify_dictionaries()
+        if len(one) and len(one.chunks[0].dictionary) * ROWS_PER_TEXT > min(len(one), ROW_GROUP):
+            field, one = field.with_type(kind.value_type), one.cast(kind.value_type)
+        rows = rows.set_column(i, field, one)
+    return rows
+
+
+def _needed(chunk: Any) -> Any:
+    """The chunk without most of the texts that only other partitions' rows have: a slice keeps the whole dictionary."""
+    if len(chunk) >= len(chunk.dictionary):
+        return chunk
+    return chunk.cast(chunk.type.value_type).dictionary_encode()
+
+
+def merge_files(files: Sequence[NewFile], path: Path) -> NewFile:
+    """One file with the rows of all of these, which are of one partition and one schema."""
+    schema = pq.read_schema(files[0].path)
+    with open_writer(path, schema) as writer:
+        for held in _gathered(files, schema):
+            writer.write_table(held, row_group_size=ROW_GROUP)
+    return NewFile(path, files[0].partition)
+
+
+def _gathered(files: Sequence[NewFile], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of the files, about as many at a time as make a row group."""
+    held: list[pa.Table] = []
+    for file in files:
+        held.append(pq.ParquetFile(file.path).read().cast(schema))
+        if sum(len(one) for one in held) >= ROW_GROUP:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _measured(table: Table) -> list[str] | None:
+    """The columns whose bounds the table's metadata is to have; None for all, those within lists too."""
+    how = "write.metadata.metrics."
+    default = table.properties.get(f"{how}default")
+    names = [column.name for column in table.schema().fields]
+    measured = [name for name in names if table.properties.get(f"{how}column.{name}", default) != "none"]
+    return measured if len(measured) < len(names) else None
+
+
+def open_writer(path: Path, schema: pa.Schema, measured: Sequence[str] | None = None) -> pq.ParquetWriter:
+    """A writer of Parquet as Iceberg wants it, https://iceberg.apache.org/spec/#parquet.
+
+    It keeps bounds of the columns `measured`, or of all of them.
+    """
+    numbered = [name for name in schema.names if name == "_row"]
+    make: Any = pq.ParquetWriter  # its stubs know no list of columns
+    writer: pq.ParquetWriter = make(
+        path,
+        schema,
+        compression="zstd",
+        # A dictionary of numbers that are all different is built and thrown away; one more than the last takes no room.
+        use_dictionary=[name for name in schema.names if name not in numbered],
+        column_encoding=dict.fromkeys(numbered, "DELTA_BINARY_PACKED"),
+        write_statistics=True if measured is None else measured,
+        store_decimal_as_integer=True,
+        store_schema=False,
+        # Rows that are encoded at a time: by Arrow's 1,024, dictionaries take half as long again.
+        write_batch_size=32_768,
+    )
+    return writer
+
+
+def parquet_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
+    """The table's columns with their field ids, in the Arrow types that `rows` has them in."""
+    return pa.schema(
+        [
+            _field(column.name, column.field_id, rows.field(column.name).type, column.field_type)
+            for column in schema.fields
+        ]
+    )
+
+
+def _field(name: str, field_id: int, kind: Type, iceberg: IcebergType, *, nullable: bool = True) -> "pa.Field[Any]":
+    if isinstance(iceberg, ListType):
+        kind = pa.list_(_field("element", iceberg.element_id, kind.value_type, iceberg.element_type))  # type: ignore[attr-defined]
+    elif isinstance(iceberg, MapType):
+        map_of: Any = pa.map_  # its stubs know no fields
+        kind = map_of(
+            _field("key", iceberg.key_id, kind.key_type, iceberg.key_type, nullable=False),  # type: ignore[attr-defined]
+            _field("value", iceberg.value_id, kind.item_type, iceberg.value_type),  # type: ignore[attr-defined]
+        )
+    elif pa.types.is_integer(kind):
+        kind = pa.int64()  # the one integer that tables have
+    return pa.field(name, kind, nullable, {"PARQUET:field_id": str(field_id)})
+
+
+def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with exactly these columns, in this order."""
+    columns = (rows.column(field.name) for field in schema)
+    cast = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(cast, schema=schema)
+
+
+def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[Value, ...], pa.Table]]:
+    """The rows of each partition. Rows in the order of time, the usual case, are not copied."""
+    if not rows.num_rows:
+        return []
+    starts = _starts(rows, by)
+    found: dict[tuple[Value, ...], list[pa.Table]] = {}
+    if len(starts) > 1:
+        firsts = rows.select(by).take(pa.array(starts))
+        if len(starts) > RUNS_PER_PARTITION * firsts.group_by(list(by)).aggregate([]).num_rows:
+            rows = rows.take(_order(rows, by))
+            starts = _starts(rows, by)
+    ends = [*starts[1:].tolist(), rows.num_rows]
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        part = rows.slice(start, end - start)
+        partition: tuple[Value, ...] = tuple(part.column(name)[0].as_py() for name in by)
+        found.setdefault(partition, []).append(part)
+    return [(partition, pa.concat_tables(parts)) for partition, parts in found.items()]
+
+
+def _starts(rows: pa.Table, by: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """Where a row is of another partition than the one before it."""
+    changes = np.zeros(rows.num_rows - 1, np.bool_)
+    for name in by:
+        codes = _codes(rows, name)
+        changes |= codes[1:] != codes[:-1]
+    return np.concatenate(([0], np.flatnonzero(changes) + 1))
+
+
+def _order(rows: pa.Table, by: Sequence[str]) -> "pa.Array[Any]":
+    """Row numbers, partition by partition; rows of a partition stay in their order."""
+    return pa.array(np.lexsort([_codes(rows, name) for name in by]))
+
+
+def _codes(rows: pa.Table, name: str) -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """A number for each value of a column; partitions have no nulls."""
+    column = rows.column(name)
+    encoded: Any = column.combine_chunks().dictionary_encode()
+    indices: Any = encoded.indices
+    return np.asarray(indices, np.int64)

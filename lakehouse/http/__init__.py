@@ -1,0 +1,1 @@
+"""What every HTTP service shares: API keys, authentication, problem details, metrics and the proxy."""

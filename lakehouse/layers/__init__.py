@@ -1,1 +1,0 @@
-"""What each layer is computed from and how it is committed, as plain functions. Dagster's view of it is in `assets`."""

@@ -1,0 +1,1 @@
+"""Compute each layer from the one before it, as plain functions without Dagster."""

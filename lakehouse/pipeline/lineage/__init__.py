@@ -1,0 +1,1 @@
+"""What each partition was computed from, and which partitions are stale."""

@@ -1,0 +1,76 @@
+"""How far the layers are behind what has landed. What follows from it is not decided here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.table import Table
+from pyiceberg.types import TimestampType
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.landing.landing import LandingObject, hours_landed, list_hour
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import new_files
+from lakehouse.pipeline.realtime import partition_of
+from lakehouse.storage.iceberg.commit import files_of, partitions_filter
+
+LOOK_BACK = timedelta(hours=1)
+HOUR = "%Y-%m-%d-%H:00"
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What of a stream has landed lately, and what of it waits."""
+
+    landed: Sequence[LandingObject]
+    """Objects of this hour and the one before; files that wait."""
+    waiting: Sequence[LandingObject]
+    """Objects under `realtime/` that arrived after the newest row the realtime table holds."""
+    files: Sequence[LandingObject]
+    """Files under `incoming/` that bronze does not hold."""
+    taken: datetime | None
+    """When the newest of today's rows in bronze arrived: files that bronze took at once are seen by that alone."""
+
+    def numbers(self, now: datetime) -> dict[str, float]:
+        """The lag as numbers: objects and files that wait, their bytes, and the seconds the oldest has waited."""
+        both = [*self.waiting, *self.files]
+        oldest = min((one.arrived_at for one in both), default=now)
+        return {
+            "objects_waiting": len(self.waiting),
+            "files_waiting": len(self.files),
+            "bytes_waiting": sum(one.size for one in both),
+            "seconds_waiting": round(max((now - oldest).total_seconds(), 0.0), 1),
+        }
+
+
+def lag_of(lake: Lake, stream: Stream, now: datetime, *, files_since: datetime | None, list_files: bool = True) -> Lag:
+    """How far a stream's tables are behind its landing objects; from a listing of two hours and table metadata.
+
+    Files are those that arrived since about `files_since`; none without `list_files`.
+    """
+    hours = sorted({(now - LOOK_BACK).strftime(HOUR), now.strftime(HOUR)})
+    landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
+    among_hours = partitions_filter("arrival_hour", [partition_of(hour) for hour in hours])
+    held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), among_hours) if landed else None
+    waiting = [one for one in landed if held is None or one.arrived_at > held]
+    files = new_files(lake, stream, files_since) if list_files else []
+    taken = _newest_held(lake.tables.load(f"bronze.{stream.name}"), partitions_filter("arrival_dt", [now.date()]))
+    return Lag([*landed, *files], waiting, files, taken)
+
+
+def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
+    """When the newest object under `realtime/` arrived, of the last week's; None when there is none."""
+    today = now.date()
+    hours = hours_landed(lake.objects, stream.name, today - timedelta(days=7), today)
+    found = list_hour(lake.objects, stream.name, hours[-1]) if hours else []
+    return max((one.arrived_at for one in found), default=None)
+
+
+def _newest_held(table: Table, where: BooleanExpression) -> datetime | None:
+    """When the newest row of some partitions arrived, by the statistics that the table keeps of its files."""
+    field = table.schema().find_field("_arrived_at")
+    bounds = (data_file.upper_bounds.get(field.field_id) for data_file in files_of(table, where))
+    newest = max((int(from_bytes(TimestampType(), bound)) for bound in bounds if bound is not None), default=None)
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=newest) if newest is not None else None

@@ -1,0 +1,214 @@
+"""What snapshots say of partitions: which version of each source they were computed from, that they became empty, that the
+gate held them back, which landing objects had no rows, how much of realtime they have seen. Once a snapshot has expired,
+the table says it. What follows from it is in `planning`, `refreshing` and `coverage`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse.pipeline.lineage.date_ranges import from_text, to_text
+from lakehouse.storage.iceberg.snapshots import ledger
+
+SOURCES = "lakehouse.sources"
+"""Snapshot property: the tables that it was computed from, with the sequence number each had."""
+
+COMPUTED = "lakehouse.computed"
+"""Table property: what expired snapshots said, as source → sequence number → days."""
+
+EMPTIED = "lakehouse.emptied"
+"""Table property: days without rows that expired snapshots wrote, by their sequence number. No file tells of such a day."""
+
+HELD_BACK = "lakehouse.held-back"
+"""Table property: days of which the newest expired snapshot said that the quality gate refused them."""
+
+WITHOUT_ROWS = "lakehouse.objects-without-rows"
+"""Snapshot property, and table property of what expired ones said: landing objects that were read and had no rows, such
+as a file with a header alone. No row says that they were taken."""
+
+SEEN = "lakehouse.realtime-seen"
+"""Snapshot property of bronze, and table property of what expired ones said: a realtime table, and up to which of its sequence
+numbers bronze has each landing object of a day of arrival that it has rows of, as number → days."""
+
+SEEN_DAYS = 60
+"""Of which that is said at most, the newest: realtime is kept for a week."""
+
+DEFINED = "lakehouse.defined"
+"""Table property of realtime and bronze: the definition by which the rows of all hours of arrival are made; with an hour, of
+those after it."""
+
+Read = dict[str, dict[date, int]]
+"""Of each source, the sequence number that each day was computed from."""
+
+
+def sources_of(snapshot: Snapshot) -> dict[str, int]:
+    """The tables that a snapshot was computed from, with the sequence number each had."""
+    text = snapshot.summary.additional_properties.get(SOURCES) if snapshot.summary else None
+    return dict(json.loads(text)) if text else {}
+
+
+def computed(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
+    """For each of the days that was ever computed from `source`, that table's sequence number at the time."""
+    wanted = set(days)
+    found: dict[date, int] = {}
+    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
+        sources = sources_of(snapshot)
+        if source not in sources:
+            continue
+        for day in wanted & _ledger_days(snapshot).keys():
+            found.setdefault(day, sources[source])
+        if len(found) == len(wanted):
+            return found
+    earlier = _carried(table).get(source, {})
+    return {day: earlier[day] for day in wanted & earlier.keys()} | found
+
+
+def emptied(table: Table) -> dict[date, int]:
+    """Days that were written without rows, with the sequence number of the newest commit that did so."""
+    days = _days_by_number(json.loads(table.properties.get(EMPTIED, "{}")))
+    for snapshot in _in_order(table.metadata.snapshots):
+        _note_emptied(days, snapshot)
+    return days
+
+
+def held_back(table: Table) -> set[date]:
+    """Days of which the newest commit said that the quality gate refused them."""
+    days = set(from_text(table.properties.get(HELD_BACK, "")))
+    for snapshot in _in_order(table.metadata.snapshots):
+        _note_held_back(days, snapshot)
+    return days
+
+
+def objects_without_rows(table: Table) -> set[str]:
+    """Landing objects that were read and had no rows."""
+    texts = [table.properties.get(WITHOUT_ROWS, "[]"), *map(_without_rows, table.metadata.snapshots)]
+    return {key for text in texts for key in json.loads(text)}
+
+
+def seen_note(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
+    """The property that says that bronze has all of these days that realtime, as loaded, has, and what was `known` before."""
+    snapshot = realtime.current_snapshot()
+    every = {**(known or {}), **dict.fromkeys(days, (snapshot.sequence_number or 0) if snapshot else 0)}
+    return {SEEN: _seen_text(str(realtime.metadata.table_uuid), every)} if every else {}
+
+
+def seen(bronze: Table, realtime: Table) -> dict[date, int]:
+    """By day of arrival, the sequence number of realtime up to which bronze has each landing object that it has rows of."""
+    uuid = str(realtime.metadata.table_uuid)
+    found: dict[date, int] = {}
+    for text in [bronze.properties.get(SEEN, "{}"), *map(_seen_by, bronze.metadata.snapshots)]:
+        for day, sequence in _days_by_number(json.loads(text).get(uuid, {})).items():
+            found[day] = max(found.get(day, 0), sequence)
+    return found
+
+
+def defined_by(definition: Mapping[str, int]) -> dict[str, str]:
+    """The property of a table without rows, that all it will hold is made by this definition."""
+    ((_, number),) = definition.items()
+    return {DEFINED: str(number)}
+
+
+def defined_since(table: Table, definition: Mapping[str, int]) -> str | None:
+    """The hour of arrival after which all rows are made by this definition, empty for all; None when there is none."""
+    number, _, since = table.properties.get(DEFINED, "").partition(" ")
+    return since if {DEFINED: number} == defined_by(definition) else None
+
+
+def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
+    """The table properties that go on saying what these snapshots say."""
+    read, gone = _carried(table), _days_by_number(json.loads(table.properties.get(EMPTIED, "{}")))
+    refused = set(from_text(table.properties.get(HELD_BACK, "")))
+    empty = set(json.loads(table.properties.get(WITHOUT_ROWS, "[]")))
+    known = table.properties.get(SEEN, "{}")
+    for snapshot in _in_order(expiring):
+        known = _seen_both(known, _seen_by(snapshot))
+        for source, sequence in sources_of(snapshot).items():
+            read.setdefault(source, {}).update(dict.fromkeys(_ledger_days(snapshot), sequence))
+        _note_emptied(gone, snapshot)
+        _note_held_back(refused, snapshot)
+        empty |= set(json.loads(_without_rows(snapshot)))
+    said = {
+        COMPUTED: json.dumps({name: _grouped(days) for name, days in read.items()}) if read else "",
+        EMPTIED: json.dumps(_grouped(gone)) if gone else "",
+        HELD_BACK: to_text(refused),
+        WITHOUT_ROWS: json.dumps(sorted(empty)) if empty else "",
+        SEEN: known if known != "{}" else "",
+    }
+    # A property that says nothing is written only where it said something before.
+    nothing = {EMPTIED: "{}", COMPUTED: "{}", HELD_BACK: "", WITHOUT_ROWS: "[]", SEEN: "{}"}
+    return {
+        name: text or nothing[name]
+        for name, text in said.items()
+        if (text or nothing[name]) != table.properties.get(name, nothing[name])
+    }
+
+
+def _in_order(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+    return sorted(snapshots, key=lambda s: s.sequence_number or 0)
+
+
+def _note_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
+    for day, row in _ledger_days(snapshot).items():
+        if row.get("rows") == 0:
+            days[day] = snapshot.sequence_number or 0
+        else:
+            days.pop(day, None)
+
+
+def _note_held_back(days: set[date], snapshot: Snapshot) -> None:
+    for day, row in _ledger_days(snapshot).items():
+        if row.get("held_back"):
+            days.add(day)
+        else:
+            days.discard(day)
+
+
+def _ledger_days(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
+    """A snapshot's ledger by day; ledgers by hour or of whole tables are no days'."""
+    return {date.fromisoformat(name): row for name, row in ledger(snapshot).items() if is_day(name)}
+
+
+def _without_rows(snapshot: Snapshot) -> str:
+    return (snapshot.summary.additional_properties.get(WITHOUT_ROWS) if snapshot.summary else None) or "[]"
+
+
+def _seen_by(snapshot: Snapshot) -> str:
+    return (snapshot.summary.additional_properties.get(SEEN) if snapshot.summary else None) or "{}"
+
+
+def _seen_text(uuid: str, days: Mapping[date, int]) -> str:
+    newest = sorted(days)[-SEEN_DAYS:]
+    return json.dumps({uuid: _grouped({day: days[day] for day in newest})})
+
+
+def _seen_both(before: str, after: str) -> str:
+    """What two such texts say, of the realtime table that the later one is of."""
+    for uuid, said in json.loads(after).items():
+        earlier = _days_by_number(json.loads(before).get(uuid, {}))
+        return _seen_text(uuid, earlier | _days_by_number(said))
+    return before
+
+
+def is_day(name: str) -> bool:
+    """Whether the name of a partition is a day's, not an hour's."""
+    return len(name) == 10 and name[4] == "-"
+
+
+def _carried(table: Table) -> Read:
+    said: Mapping[str, Mapping[str, str]] = json.loads(table.properties.get(COMPUTED, "{}"))
+    return {source: _days_by_number(groups) for source, groups in said.items()}
+
+
+def _days_by_number(groups: Mapping[str, str]) -> dict[date, int]:
+    return {day: int(sequence) for sequence, text in groups.items() for day in from_text(text)}
+
+
+def _grouped(days: Mapping[date, int]) -> dict[str, str]:
+    groups: dict[int, list[date]] = {}
+    for day, sequence in days.items():
+        groups.setdefault(sequence, []).append(day)
+    return {str(sequence): to_text(group) for sequence, group in sorted(groups.items())}

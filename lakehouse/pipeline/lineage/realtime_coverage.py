@@ -1,0 +1,130 @@
+"""Which hours of realtime silver has taken, so that nobody need read them again. Metadata alone is read.
+
+Bronze notes of each day of arrival up to which sequence number of realtime it has each landing object that realtime has rows
+of. Silver of a day that was computed since bronze last changed there has the key of each of its valid rows. So it has all
+keys of a file of realtime with such a number and such days: that file is covered. What can't be known is not.
+"""
+
+import logging
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, date, datetime
+
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.errors import CommitConflictError, LakehouseError
+from lakehouse.pipeline.lineage.properties import computed, defined_by, defined_since, seen, seen_note
+from lakehouse.pipeline.lineage.retention import first_kept
+from lakehouse.pipeline.lineage.staleness import changed, sequence_of
+from lakehouse.storage.iceberg.errors import UNANSWERED
+from lakehouse.storage.iceberg.manifests import Said, has_deletes, said_of
+
+log = logging.getLogger(__name__)
+
+WORTH_IT = 100_000
+"""Rows of realtime; fewer are read sooner than it is found out which need not be."""
+
+
+def is_worth_it(realtime: Table) -> bool:
+    """Whether the table holds enough rows to ask which of them silver has taken."""
+    snapshot = realtime.current_snapshot()
+    said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+    return int(said.get("total-records") or 0) > WORTH_IT
+
+
+def uncovered_hours(
+    stream: Stream, realtime: Table, bronze: Table, silver: Table, *, today: date | None = None
+) -> Sequence[str] | None:
+    """The hours of arrival of realtime, in order, in which there may be a key that silver does not have; None is all of them.
+
+    Good for realtime and silver as they are here; of bronze any version does, a newer one knows more.
+    """
+    try:
+        return _uncovered(stream, realtime, bronze, silver, first_kept(stream.contract, "silver", today))
+    except (LakehouseError, OSError) as problem:
+        log.info("all of %s is read: %s", ".".join(realtime.name()), problem)
+        return None
+
+
+def _uncovered(
+    stream: Stream, realtime: Table, bronze: Table, silver: Table, first: date | None
+) -> Sequence[str] | None:
+    since = [defined_since(table, stream.definition) for table in (realtime, bronze)]
+    if None in since or any(map(has_deletes, (realtime, bronze, silver))):
+        return None
+    alike = max(hour for hour in since if hour is not None)
+    known, open_days = seen(bronze, realtime), _not_taken(stream, bronze, silver)
+
+    def is_covered(file: Said) -> bool:
+        hour = str(file.partition[0])
+        return (
+            hour > alike
+            and file.sequence <= known.get(_day(file), 0)
+            and file.days is not None
+            and (first is None or file.days[0] >= first)
+            and not _any_between(open_days, *file.days)
+        )
+
+    files = list(said_of(realtime))
+    hours = {str(file.partition[0]) for file in files if not is_covered(file)}
+    return None if hours and len(hours) == len({file.partition[0] for file in files}) else sorted(hours)
+
+
+def _not_taken(stream: Stream, bronze: Table, silver: Table) -> list[date]:
+    """The days of which bronze holds rows that silver was not computed from, by today's definition, in order."""
+    touched = changed(bronze)
+    read = computed(silver, ".".join(bronze.name()), touched)
+    ((source, today),) = stream.definition.items()
+    defined = computed(silver, source, touched)
+    newest = sequence_of(bronze)
+    # One that says it was computed from later commits than there are was computed from another table.
+    return sorted(
+        day for day, at in touched.items() if not at <= read.get(day, -1) <= newest or defined.get(day) != today
+    )
+
+
+def _any_between(days: Sequence[date], first: date, last: date) -> bool:
+    at = bisect_left(days, first)
+    return at < len(days) and days[at] <= last
+
+
+def _day(file: Said) -> date:
+    return date.fromisoformat(file.partition[0][:10])
+
+
+def note_definition(table: Table, stream: Stream) -> None:
+    """Have the table say by which definition its rows are made, before any is made by another than it says.
+
+    Raises CommitConflictError when that can't be said.
+    """
+    if defined_since(table, stream.definition) is not None:
+        return
+    said = dict(defined_by(stream.definition))
+    if table.current_snapshot() is not None:
+        said = {name: f"{number} {datetime.now(UTC):%Y-%m-%d-%H}" for name, number in said.items()}
+    try:
+        _say(table, said)
+    except CommitFailedException as problem:
+        raise CommitConflictError(f"Another writer changed {'.'.join(table.name())} first; run it again.") from problem
+
+
+def unseen_days(bronze: Table, realtime: Table, days: Iterable[date]) -> list[date]:
+    """Those of these days of arrival of which realtime has files that bronze has not noted yet. Raises as `said_of` does."""
+    known, wanted = seen(bronze, realtime), set(days)
+    found = {_day(file) for file in said_of(realtime) if file.sequence > known.get(_day(file), 0)}
+    return sorted(wanted & found)
+
+
+def note_seen(bronze: Table, realtime: Table, days: Sequence[date]) -> None:
+    """Have bronze say of these days what `seen_note` says, for who has nothing to commit. Where that fails, more is read."""
+    if days:
+        with suppress(CommitFailedException, *UNANSWERED):
+            _say(bronze, seen_note(realtime, days, seen(bronze, realtime)))
+
+
+def _say(table: Table, properties: Mapping[str, str]) -> None:
+    with table.transaction() as transaction:
+        transaction.set_properties(dict(properties))

@@ -1,0 +1,56 @@
+"""What has to be computed again: the partitions whose source changed after they were computed. Metadata alone is read.
+
+A source's partition changed at the sequence number of the newest commit that wrote it; a derived table's commit records
+up to which sequence number of its source it has read. So nothing is remembered outside the tables themselves.
+"""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+from pyiceberg.manifest import ManifestContent
+from pyiceberg.table import Table
+
+from lakehouse.pipeline.lineage.properties import computed, emptied, is_day
+from lakehouse.storage.iceberg.snapshots import EPOCH, ledger
+
+
+def sequence_of(table: Table) -> int:
+    """The sequence number of the table's newest snapshot; 0 when it has none."""
+    snapshot = table.current_snapshot()
+    return (snapshot.sequence_number or 0) if snapshot else 0
+
+
+def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
+    """Each day of `column` with the sequence number of the newest commit that touched it, if later than `since`."""
+    days: dict[date, int] = {}
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return days
+    for manifest in snapshot.manifests(table.io):
+        if manifest.content != ManifestContent.DATA or (manifest.sequence_number or 0) <= since:
+            continue
+        names = [f.name for f in table.specs()[manifest.partition_spec_id].fields]
+        position = names.index(column)
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            sequence = entry.sequence_number or 0
+            if sequence > since:
+                day = EPOCH + timedelta(days=entry.data_file.partition[position])
+                days[day] = max(days.get(day, 0), sequence)
+    # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.
+    for day, sequence in emptied(table).items():
+        if sequence > since:
+            days[day] = max(days.get(day, 0), sequence)
+    for kept in table.metadata.snapshots:
+        if (sequence := kept.sequence_number or 0) > since:
+            for name in ledger(kept):
+                if is_day(name):
+                    day = date.fromisoformat(name)
+                    days[day] = max(days.get(day, 0), sequence)
+    return days
+
+
+def stale(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
+    """The days of `derived` that were computed before `source` last changed there, or never, in order."""
+    touched: Mapping[date, int] = changed(source, column, since)
+    read = computed(derived, ".".join(source.name()), touched)
+    return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))

@@ -1,0 +1,247 @@
+"""What is in quarantine and how it leaves: by a contract that has learnt to accept it, or as a corrected row that lands anew.
+
+A corrected row is an event like any other, in a landing object of its own that says which row it replaces. The refused row
+stays where it is, for it did land and was refused; it is open no longer.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import partial
+from io import BytesIO
+from typing import Any
+
+import duckdb
+
+from lakehouse.contracts.sql import clean_sql, day_sql, literal, quarantine_sql, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.stream_writer import write_stream
+from lakehouse.errors import LakehouseError
+from lakehouse.landing.readers import Source, bronze_rows
+from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.unified_view import Readable
+from lakehouse.pipeline.writing import commit_files, measure, recomputing
+from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
+from lakehouse.storage.iceberg.snapshots import EPOCH
+
+REPLAYED = "replayed-"
+"""What the names of landing objects with corrected rows begin with."""
+
+ORIGIN = "_replaces"
+"""The field of a corrected row that says which row it replaces, as `{"object": …, "row": …}`."""
+
+Place = tuple[str, int]
+"""A landing object's key and the number of a row in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row in quarantine."""
+
+    dt: date
+    raw: str
+    reasons: list[str]
+    object: str
+    row: int
+    arrived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What today's contract would make of refused rows."""
+
+    valid: int = 0
+    refused: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many of those that stay refused each reason is given for."""
+    days: Sequence[date] = ()
+    """The event dates that would change."""
+    held_back: Sequence[date] = ()
+    """Those that the quality gate would keep back even so."""
+
+
+def open_sql(lake: Readable, stream: Stream, where: str = "true") -> str:
+    """A SELECT of the rows in quarantine that no corrected row has replaced."""
+    return f"""select quarantine.*
+        from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
+        anti join ({_replaced_sql(lake, stream)}) as replaced
+          on quarantine._object = replaced.object and quarantine._row = replaced.row"""
+
+
+def _replaced_sql(lake: Readable, stream: Stream) -> str:
+    scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+    first = _folder(stream)
+    # As a range it is seen from a file's own bounds that it holds none of them.
+    beyond = first[:-1] + chr(ord(first[-1]) + 1)
+    return f"""select
+          json_extract_string(_extra, '$.{ORIGIN}.object') as object,
+          try_cast(json_extract_string(_extra, '$.{ORIGIN}.row') as bigint) as row
+        from {scan}
+        where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
+
+
+def _folder(stream: Stream) -> str:
+    return f"incoming/{stream.name}/{REPLAYED}"
+
+
+def filter_sql(first: date | None = None, last: date | None = None, reason: str | None = None) -> str:
+    """The filter of refused rows of these days and with a reason that holds this text."""
+    parts = [f"dt >= date '{first}'"] if first else []
+    parts += [f"dt <= date '{last}'"] if last else []
+    if reason:
+        parts.append(f"len(list_filter(reasons, lambda given: contains(lower(given), {literal(reason.lower())}))) > 0")
+    return " and ".join(parts) or "true"
+
+
+def counts(lake: Lake, stream: Stream, where: str = "true") -> list[tuple[date, str, int]]:
+    """How many open rows each day and reason has; a row counts for each of its reasons."""
+    with lake.engine.cursor() as cursor:
+        return cursor.execute(
+            f"""select dt, reason, count(*) as rows
+            from (select dt, unnest(reasons) as reason from ({open_sql(lake, stream, where)}))
+            group by dt, reason
+            order by dt, rows desc, reason"""
+        ).fetchall()
+
+
+def refused_rows(lake: Lake, stream: Stream, where: str = "true", limit: int | None = None) -> Iterable[Refused]:
+    """Open rows, by day and place."""
+    at_most = f"limit {limit}" if limit is not None else ""
+    with lake.engine.cursor() as cursor:
+        found = cursor.execute(
+            f"""select dt, raw, reasons, _object, _row, _arrived_at
+            from ({open_sql(lake, stream, where)})
+            order by dt, _object, _row
+            {at_most}"""
+        )
+        while batch := found.fetchmany(1000):
+            yield from (Refused(*row) for row in batch)
+
+
+def foresee(lake: Lake, stream: Stream, where: str = "true") -> Outcome:
+    """What today's contract would make of the rows in quarantine; nothing is written."""
+    bronze = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+    with lake.engine.cursor() as cursor:
+        cursor.execute(f"create temp table refused as {open_sql(lake, stream, where)}")
+        if not cursor.execute("select count(*) from refused").fetchall()[0][0]:
+            return Outcome()
+        cursor.execute(f"""create temp table rows_again as
+            select bronze.* replace ({day_sql(stream.contract)} as dt), refused.dt as was, refused.reasons as before
+            from {bronze} as bronze
+            join refused using (_object, _row)""")
+        return _outcome(cursor, stream, bronze)
+
+
+def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> Outcome:
+    contract = stream.contract
+    cursor.execute(
+        f"create temp table still as select _object, _row, reasons from ({quarantine_sql(contract, 'rows_again')})"
+    )
+    valid, refused = cursor.execute(
+        f"select count(*) filter (_valid), count(*) filter (not _valid) from ({clean_sql(contract, 'rows_again')})"
+    ).fetchall()[0]
+    reasons = cursor.execute("""
+        select reason, count(*)
+        from (select unnest(reasons) as reason from still)
+        group by reason
+        order by count(*) desc, reason""").fetchall()
+    found = cursor.execute("""
+        select distinct unnest([was, dt]) as day
+        from rows_again
+        left join still using (_object, _row)
+        where was <> dt or still.reasons is distinct from before
+        order by day""").fetchall()
+    days = [day for (day,) in found]
+    gated = cursor.execute(
+        f"""with days_again as (
+          select * replace ({day_sql(contract)} as dt)
+          from {bronze} as bronze
+          where {among(days)} or (_object, _row) in (select (_object, _row) from rows_again)
+        )
+        select dt
+        from ({clean_sql(contract, "days_again")})
+        group by dt
+        having count(*) filter (_valid) between 1 and count(*) * {contract.quality_threshold} - 1e-9"""
+    ).fetchall()
+    held = sorted(day for (day,) in gated if day in days)
+    return Outcome(valid, refused, dict(reasons), days, held)
+
+
+def judge(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:
+    """The lines, from 0, that break today's contract, with every reason."""
+    content = b"\n".join(lines)
+    source = Source("rows.ndjson", datetime.now(UTC), len(content), lambda: BytesIO(content))
+    with lake.engine.cursor() as cursor:
+        bronze_rows(cursor, stream.contract, [source]).create_view("read_rows")
+        cursor.execute(
+            f"create temp table rows_given as select *, {day_sql(stream.contract, 'read_rows')} as dt from read_rows"
+        )
+        found = cursor.execute(
+            f"select _row, reasons from ({quarantine_sql(stream.contract, 'rows_given')})"
+        ).fetchall()
+    return {row - 1: reasons for row, reasons in found}
+
+
+def land_corrected(lake: Lake, stream: Stream, rows: Sequence[tuple[Place, Mapping[str, Any]]]) -> str:
+    """Land corrected rows, each with the place of the refused one it replaces; the key of their object.
+
+    The same rows land once, however often this is done. Raises LakehouseError when a place is of no open row.
+    """
+    _require_open(lake, stream, [place for place, _ in rows])
+    lines = [
+        json.dumps({**values, ORIGIN: {"object": key, "row": row}}, ensure_ascii=False, sort_keys=True).encode()
+        for (key, row), values in rows
+    ]
+    content = b"\n".join(sorted(lines)) + b"\n"
+    key = f"{_folder(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
+    lake.objects.put(key, content, if_absent=True)
+    return key
+
+
+def _require_open(lake: Lake, stream: Stream, places: Sequence[Place]) -> None:
+    with lake.engine.cursor() as cursor:
+        open_places = set(cursor.execute(f"select _object, _row from ({open_sql(lake, stream)})").fetchall())
+    if unknown := [place for place in places if place not in open_places]:
+        key, row = unknown[0]
+        raise LakehouseError(
+            f"{len(unknown)} of the rows are of no open row in quarantine.{stream.name}, such as row {row} of {key}; "
+            "`lakehouse quarantine export` writes those that are open."
+        )
+
+
+def move_to_their_days(lake: Lake, stream: Stream, *, run_id: str = "") -> list[date]:
+    """Bring bronze rows that a changed contract dates otherwise to their day; the event dates that were touched."""
+    return recomputing(partial(_move, lake, stream, run_id))
+
+
+def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
+    table = lake.tables.load(f"bronze.{stream.name}")
+    scan, day = scan_sql(table), day_sql(stream.contract)
+    with lake.engine.cursor() as cursor:
+        found = cursor.execute(
+            f"select distinct arrival_dt, dt from {scan} as bronze where dt is distinct from {day}"
+        ).fetchall()
+        if not found:
+            return []
+        arrivals = sorted({arrival for arrival, _ in found})
+        wanted = {((arrival - EPOCH).days, (dt - EPOCH).days) for arrival, dt in found}
+        touched = partitions_filter("arrival_dt", arrivals)
+        removed = [one for one in files_of(table, touched) if (one.partition[0], one.partition[1]) in wanted]
+        pairs = ", ".join(f"(date '{arrival}', date '{dt}')" for arrival, dt in found)
+        columns = ", ".join(
+            f"{day} as dt" if column.name == "dt" else quote(column.name) for column in table.schema().fields
+        )
+        with lake.engine.scratch() as folder:
+            rows = cursor.execute(
+                f"select {columns} from {scan} as bronze where {among(arrivals, 'arrival_dt')} and (arrival_dt, dt) in ({pairs})"
+            )
+            files = write_stream(lake.engine, iter(rows.to_arrow_reader(122_880)), "from chunk", table, folder)
+            added = upload(lake.connection, table, files)
+            ledger = {str(dt): {"rows": 0} for _, dt in found}
+            ledger |= {str(of): {"rows": size["rows"]} for of, size in measure(files, added).items()}
+            commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=run_id)
+    return sorted(date.fromisoformat(name) for name in ledger)

@@ -1,0 +1,213 @@
+"""The lake as people see it: every table as `layer.name`, and the unified views, over one set of snapshots.
+
+A unified view is silver, plus the realtime rows whose key is not in silver: each event once, at every moment.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Protocol
+
+from pyiceberg.table import Table
+
+from lakehouse.contracts.sql import latest_sql, literal, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.storage.iceberg.tables import NAMESPACES
+
+HEALTH = "serving.stream_health"
+"""The view of how fresh and how good each stream is."""
+
+
+class Catalog(Protocol):
+    """Tables by name, as of now or as of some moment."""
+
+    def load(self, name: str) -> Table:
+        """The table. Raises LakehouseError when there is none."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+
+    def names(self) -> list[str]:
+        """Every table as `layer.name`."""
+
+
+class Readable(Protocol):
+    """What has views: a lake, or one moment of it."""
+
+    @property
+    def streams(self) -> Mapping[str, Stream]:
+        """All streams by name."""
+
+    @property
+    def tables(self) -> Catalog:
+        """All tables."""
+
+    @property
+    def tail(self) -> Mapping[str, Sequence[str]]:
+        """By stream, Parquet files of rows that landed after what realtime holds."""
+
+    def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
+        """The hours of realtime, as loaded, of which silver, as loaded, may lack a key; None is all of them."""
+
+
+def unified_sql(
+    stream: Stream,
+    silver: Table,
+    realtime: Table,
+    days: Sequence[date] | None = None,
+    *,
+    uncovered: Sequence[str] | None,
+    tail: Sequence[str] = (),
+) -> str:
+    """A SELECT of silver merged by key with realtime and what came after it, with silver's columns; of these days or all.
+
+    Of realtime the `uncovered` hours are read, or all if that is None: silver has every key of the others. `tail` are
+    Parquet files of rows as realtime has them, among them any that realtime has too.
+    """
+    among = "true" if days is None else "dt in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
+    columns = ", ".join(quote(name) for name, _ in columns_of(silver))
+    every = f"select {columns} from {scan_sql(silver)} where {among}"
+    sources = [] if realtime.current_snapshot() is None or uncovered == [] else [_hours_sql(realtime, uncovered)]
+    sources += [f"read_parquet([{', '.join(map(literal, tail))}])"] if tail else []
+    if not sources:
+        return every
+    key = ("dt", *stream.contract.key)
+    same = " and ".join(f"merged.{quote(name)} is not distinct from fresh.{quote(name)}" for name in key)
+    keys = ", ".join(map(quote, key))
+    kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
+    arrived = "\n  union all\n  ".join(f"select {kept} from {source} where {among}" for source in sources)
+    # Few keys arrive again. Finding them keeps hashes alone, and only rows whose hash is there twice are put in order.
+    return f"""with arrived as not materialized (
+  select *, hash({keys}) as _hash
+  from (
+  {arrived}
+  )
+),
+again as materialized (
+  select _hash
+  from arrived
+  group by _hash
+  having count(*) > 1
+),
+fresh as not materialized (
+  from arrived
+  anti join again using (_hash)
+  union all
+  from (
+    {latest_sql(stream.contract.key, "(from arrived semi join again using (_hash))")}
+  )
+),
+merged as (
+  select {keys}
+  from {scan_sql(silver)}
+  where {among} and dt in (select distinct dt from arrived)
+)
+{every}
+union all
+select {columns}
+from fresh
+anti join merged on {same}"""
+
+
+def _hours_sql(realtime: Table, hours: Sequence[str] | None) -> str:
+    """A FROM item of these hours of realtime, or of all."""
+    scan = scan_sql(realtime)
+    return scan if hours is None else f"(from {scan} where arrival_hour in ({', '.join(map(literal, hours))}))"
+
+
+def current_sql(stream: Stream, unified: str) -> str:
+    """A SELECT of the latest state of each thing in a change stream, deleted ones gone."""
+    changes = stream.contract.changes
+    assert changes is not None, f"{stream.name} is no change stream"
+    key = ", ".join(map(quote, changes.key))
+    return f"""select *
+from (
+  select *
+  from ({unified})
+  qualify row_number() over (partition by {key} order by {quote(changes.version)} desc, _arrived_at desc) = 1
+)
+where {quote(changes.operation)} <> '{changes.delete}'"""
+
+
+def health_sql(lake: Readable) -> str:
+    """A SELECT of each stream's events, quarantined rows and newest moments by day, of silver merged with realtime."""
+    parts = []
+    for name, stream in lake.streams.items():
+        unified = view_sql(lake, f"serving.unified_{name}")
+        event_time = quote(stream.contract.event_time)
+        parts += [
+            f"select '{name}' as stream, dt, 1 as events, 0 as quarantined, {event_time} as event_time, _arrived_at"
+            f" from ({unified})",
+            f"select '{name}', dt, 0, 1, null, _arrived_at from ({view_sql(lake, f'quarantine.{name}')})",
+        ]
+    rows = "\nunion all\n".join(parts)
+    return f"""select
+  stream,
+  dt,
+  sum(events)::bigint as events,
+  sum(quarantined)::bigint as quarantined,
+  max(event_time) as newest_event,
+  max(_arrived_at) as newest_arrival
+from ({rows})
+group by stream, dt"""
+
+
+def view_names(lake: Readable) -> list[str]:
+    """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
+    views = [f"serving.unified_{name}" for name in lake.streams]
+    views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
+    return sorted([*lake.tables.names(), *views, HEALTH])
+
+
+def view_exists(lake: Readable, name: str) -> bool:
+    """Whether a name can be read; asks for this one alone."""
+    layer, _, short = name.partition(".")
+    if layer not in NAMESPACES or not short:
+        return False
+    return name == HEALTH or (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
+
+
+def view_sql(lake: Readable, name: str) -> str:
+    """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
+    if name == HEALTH:
+        return health_sql(lake)
+    layer, _, short = name.partition(".")
+    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
+        silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
+        hours, tail = lake.uncovered(stream, silver, realtime), lake.tail.get(stream.name, ())
+        unified = unified_sql(stream, silver, realtime, uncovered=hours, tail=tail)
+        return unified if short.startswith("unified_") else current_sql(stream, unified)
+    return f"from {scan_sql(lake.tables.load(name))}"
+
+
+def tables_of(lake: Readable, name: str) -> list[str]:
+    """The tables that a name of `view_names` reads."""
+    if name == HEALTH:
+        return [f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine")]
+    layer, _, short = name.partition(".")
+    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
+        return [f"silver.{stream.name}", f"realtime.{stream.name}"]
+    return [name]
+
+
+def names_of(stream: str) -> set[str]:
+    """Every name that can be read and has this stream's data alone."""
+    layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
+    below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
+    return layers | {name.format(stream) for name in below}
+
+
+def _stream_of(lake: Readable, short: str) -> Stream | None:
+    if short.startswith("unified_"):
+        return lake.streams.get(short.removeprefix("unified_"))
+    stream = lake.streams.get(short.removesuffix("_current")) if short.endswith("_current") else None
+    return stream if stream is not None and stream.contract.changes else None
+
+
+def create_views_sql(lake: Readable, names: Iterable[str]) -> list[str]:
+    """The statements that make these views in an empty database."""
+    names = list(names)
+    schemas = sorted({name.partition(".")[0] for name in names})
+    return [f"create schema if not exists {quote(schema)}" for schema in schemas] + [
+        f"create view {'.'.join(map(quote, name.split('.', 1)))} as {view_sql(lake, name)}" for name in names
+    ]

@@ -1,0 +1,1 @@
+"""Start, watch and stop child processes. What a process does belongs to its own room."""

@@ -1,0 +1,1 @@
+"""The Dagster instance: event log, run launcher, daemon, supervisor and pruning."""

@@ -1,0 +1,161 @@
+"""The Dagster instance of one lakehouse: its home folder and its `dagster.yaml`. What is run in it is not known here.
+
+The format is https://docs.dagster.io/deployment/oss/dagster-yaml.
+"""
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from lakehouse.errors import LakehouseError
+from lakehouse.processes.atomic_file import write_private
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+LANE_TAG = "lakehouse/lane"
+"""Of the runs with one value of this tag, the queue starts one at a time."""
+
+EVENT_BATCH_SIZE = 1000
+"""Events that Dagster hands to its storage at once, where a step emits many (one a partition)."""
+
+
+def lane(job: str, stream: str) -> dict[str, str]:
+    """The run tags that keep two runs of one job over one stream from running at once."""
+    return {"lakehouse/stream": stream, LANE_TAG: f"{job}.{stream}"}
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Make the folder DAGSTER_HOME under the lakehouse's home, with its `dagster.yaml`, and give its path.
+
+    Safe to call from several processes at once; an unchanged file is not touched.
+    """
+    home = settings.root / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "dagster.yaml"
+    text = "# Written by lakehouse; changes are lost.\n" + yaml.dump(
+        _configuration(settings, home), Dumper=_Plain, sort_keys=False
+    )
+    if not file.exists() or file.read_text() != text:
+        write_private(file, text)
+    return home
+
+
+def warm_state(settings: Settings) -> Path:
+    """Where the process that runs are forked from says how to reach it."""
+    return settings.root / "dagster" / "warm.json"
+
+
+def instance(settings: Settings) -> "DagsterInstance":
+    """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
+    from dagster import DagsterInstance  # a second, and those who want to know what runs do without
+
+    return DagsterInstance.from_config(str(dagster_home(settings)))
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that Dagster's processes need beside those of this process."""
+    return {
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "LAKEHOUSE_HOME": str(settings.root),
+        "DAGSTER_EVENT_BATCH_SIZE": str(EVENT_BATCH_SIZE),
+        "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+
+
+def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
+    return {
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+        **_history(settings, home),
+        "compute_logs": _compute_logs(settings, home),
+        **({"run_launcher": _warm_launcher(settings)} if settings.warm_runs else {}),
+        "run_queue": {"dequeue_interval_seconds": 1},
+        # No default pool limit: a pool holds nobody up until somebody gives it a limit.
+        "concurrency": {"runs": _run_limits()},
+        "run_monitoring": _run_monitoring(),
+        # Assets retry what they can retry; a run is repeated when its process died.
+        "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
+        "retention": dict.fromkeys(("schedule", "sensor", "auto_materialize"), _ticks(settings)),
+    }
+
+
+def _history(settings: Settings, home: Path) -> dict[str, Any]:
+    if settings.dagster_postgres_url is not None:
+        if importlib.util.find_spec("dagster_postgres") is None:
+            raise LakehouseError(
+                "LAKEHOUSE_DAGSTER_POSTGRES_URL needs dagster-postgres: pip install 'lakehouse[postgres]'."
+            )
+        # SQLAlchemy 2.1 takes a URL without a driver for psycopg 3's; dagster-postgres brings psycopg2.
+        address = settings.dagster_postgres_url.get_secret_value().split("://", 1)[-1]
+        # The file is the owner's alone; Dagster's own processes have nowhere else to read it from.
+        return {"storage": {"postgres": {"postgres_url": f"postgresql+psycopg2://{address}"}}}
+    return {
+        "event_log_storage": {
+            "module": "lakehouse.runtime.event_log",
+            "class": "EventHistory",
+            "config": {"base_dir": str(home / "history")},
+        }
+    }
+
+
+def _ticks(settings: Settings) -> dict[str, Any]:
+    """How long Dagster's daemon keeps what schedules and sensors did."""
+    days, failed = settings.history_days, settings.failed_history_days
+    return {"purge_after_days": {"skipped": 1, "started": days, "success": days, "failure": failed}}
+
+
+def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
+    if settings.compute_logs == "local":
+        return {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(home / "logs")},
+        }
+    config = {"bucket": settings.bucket, "prefix": "dagster", "region": settings.s3_region}
+    if settings.s3_endpoint is not None:
+        config["endpoint_url"] = settings.s3_endpoint
+    return {"module": "dagster_aws.s3.compute_log_manager", "class": "S3ComputeLogManager", "config": config}
+
+
+def _warm_launcher(settings: Settings) -> dict[str, Any]:
+    return {
+        "module": "lakehouse.runtime.run_launcher",
+        "class": "WarmRunLauncher",
+        "config": {"state": str(warm_state(settings))},
+    }
+
+
+def _run_limits() -> dict[str, Any]:
+    return {
+        # One for each cadence: realtime, batch, serving. More only share two cores and their memory.
+        "max_concurrent_runs": 3,
+        "tag_concurrency_limits": [
+            {"key": LANE_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
+            # A back-fill leaves a place for the schedules.
+            {"key": "dagster/backfill", "limit": 2},
+        ],
+    }
+
+
+def _run_monitoring() -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "poll_interval_seconds": 30,
+        "start_timeout_seconds": 180,
+        "cancel_timeout_seconds": 60,
+        # Ends a run that hangs, or whose machine went away; one whose process is gone is seen at the next poll.
+        "max_runtime_seconds": 6 * 3600,
+        "free_slots_after_run_end_seconds": 60,
+    }
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice, for people to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """No aliases."""
+        return True

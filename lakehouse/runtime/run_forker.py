@@ -1,0 +1,218 @@
+"""The warm process: it has imported all that a run needs, and each run is a fork of it, there in milliseconds.
+
+A fork copies one thread only, so this process never has more than that: it keeps no storage and no Dagster instance open,
+and waits for whoever asks and for the ends of its children in one loop. When code, contracts or settings on disk are no
+longer those it has loaded it begins anew, in place. It does not outlive its use: without it runs start as they do
+without it, only later.
+"""
+
+import contextlib
+import gc
+import hmac
+import importlib
+import json
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import duckdb
+from dagster._cli.api import execute_run_command
+
+from lakehouse.processes.atomic_file import write_private
+from lakehouse.runtime.instance import instance, warm_state
+from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
+from lakehouse.runtime.orphaned_runs import report_died
+from lakehouse.settings import Settings, get_settings
+
+LOOK_SECONDS = 2.0
+"""Between two looks at whether what is loaded is what is on disk."""
+
+ON_USE = (
+    "lakehouse.definitions",
+    "dagster._core.execution.plan.active",
+    "dagster._core.executor.in_process",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.workspace.autodiscovery",
+    "idna",
+    "pyiceberg.catalog.rest",
+    "pyiceberg.io.pyarrow",
+    "requests",
+)
+"""What is imported only where it is used, for commands that don't use it; runs do."""
+
+
+class Warm:
+    """Forks a process for each run that is asked for, and sees how each ends."""
+
+    def __init__(self, settings: Settings, runs: Mapping[int, str]) -> None:
+        """`runs` are those of its children already, by their process."""
+        self._settings = settings
+        self._key = secrets.token_hex(32)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._runs: dict[int, str] = {}
+        for pid, run_id in runs.items():
+            self._watch(pid, run_id)
+
+    @property
+    def runs(self) -> Mapping[int, str]:
+        """The runs that go on, by their process."""
+        return self._runs
+
+    def serve(self, is_current: Callable[[], bool]) -> None:
+        """Fork for whoever asks, until what is loaded is no longer current."""
+        port = self._listener.getsockname()[1]
+        write_private(warm_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()}))
+        looked = time.monotonic()
+        while True:
+            for key, _ in self._selector.select(LOOK_SECONDS):
+                if key.data is not None:
+                    self._reap(key)
+                elif not self._answer(is_current):
+                    return
+            if time.monotonic() - looked > LOOK_SECONDS:
+                if not is_current():
+                    return
+                looked = time.monotonic()
+
+    def _answer(self, is_current: Callable[[], bool]) -> bool:
+        """Fork for one who asks with the right key; False when what is loaded is not current."""
+        channel, _ = self._listener.accept()
+        with channel, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            question = read_line(channel, ASK_SECONDS)
+            if not hmac.compare_digest(str(question["key"]), self._key):
+                return True
+            current = is_current()
+            forked = current and _is_alone()
+            if forked:
+                self._fork(str(question["run"]), str(question["words"]))
+            write_line(channel, {"forked": forked})
+            return current
+        return True
+
+    def _fork(self, run_id: str, words: str) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become(lambda: _execute(words))
+        self._watch(pid, run_id)
+
+    def _become(self, work: Callable[[], None]) -> NoReturn:
+        """In the child: do the work and end, whatever it raises."""
+        status = 1
+        try:
+            self._selector.close()
+            self._listener.close()
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _watch(self, pid: int, run_id: str) -> None:
+        self._runs[pid] = run_id
+        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+
+    def _reap(self, key: selectors.SelectorKey) -> None:
+        pid: int = key.data
+        self._selector.unregister(key.fileobj)
+        os.close(key.fd)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        run_id = self._runs.pop(pid)
+        if code and run_id:
+            # In a fork, for this process opens no history.
+            reporter = os.fork()
+            if reporter == 0:
+                self._become(lambda: _report(self._settings, run_id, code))
+            self._watch(reporter, "")
+
+
+def _execute(words: str) -> None:
+    """The run, by the command with which Dagster's launchers for containers start it."""
+    execute_run_command.main([words], standalone_mode=False)
+
+
+def _report(settings: Settings, run_id: str, code: int) -> None:
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    with instance(settings) as history:
+        report_died(history, run_id, f"The process of this run {how}; it is computed again.")
+
+
+def _is_alone() -> bool:
+    """Whether this process has one thread: a lock that another held would be held in a fork for ever."""
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def _fingerprint(folders: Iterable[Path]) -> dict[str, tuple[int, int]]:
+    """Time and size of each file that definitions are made of."""
+    found = {}
+    for folder in folders:
+        for parent, _, names in os.walk(folder):
+            for name in names:
+                if name.endswith((".py", ".sql", ".yaml")):
+                    path = os.path.join(parent, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        seen = os.stat(path)
+                        found[path] = seen.st_mtime_ns, seen.st_size
+    return found
+
+
+def main() -> None:
+    """Serve until ended; the command line names the runs of the process that this one was before it began anew."""
+    runs = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    settings = get_settings()
+    folders = [Path(__file__).parents[1], *settings.streams]
+    loaded = _fingerprint(folders)
+    load(settings)
+    warm = Warm(settings, {int(pid): run_id for pid, run_id in runs.items()})
+    warm.serve(lambda: _fingerprint(folders) == loaded)
+    print("The code or a contract has changed: loading it anew.", flush=True)
+    os.execv(  # noqa: S606  # there is nothing for a shell to do
+        sys.executable, [sys.executable, "-m", "lakehouse.runtime.run_forker", json.dumps(dict(warm.runs))]
+    )
+
+
+def load(settings: Settings) -> None:
+    """Import what a run needs, make its jobs, and end the threads that libraries have begun."""
+    # Arrow's allocator would tidy up in a thread; it reads this when it is imported, in this process alone.
+    with _environment("JE_ARROW_MALLOC_CONF", "background_thread:false"):
+        for module in ON_USE:
+            importlib.import_module(module)
+    importlib.import_module("lakehouse.definitions").defs.get_repository_def().get_all_jobs()
+    with instance(settings) as history:  # opened once, so that all of its parts are here
+        history.get_runs(limit=1)
+    duckdb.close()  # the connection that importing it opens; whoever wants one gets another
+    if os.fork() == 0:  # OpenBLAS ends its threads before a fork and begins them again when they have work
+        os._exit(0)
+    os.wait()
+    # What is here now is not looked at again, and so not copied for a fork.
+    gc.collect()
+    gc.freeze()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""What a process of the HTTP server answers: events, and look-ups, which need nothing but files of this machine.
+
+All else it passes on to the serving process.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+from litestar.types import ASGIApp
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.http.auth import Access
+from lakehouse.serving.lookups import routes as lookups
+from lakehouse.serving.lookups.index import Indexes
+from lakehouse.serving.lookups.paths import copies
+from lakehouse.serving.lookups.routes import Known
+from lakehouse.settings import Settings, get_settings
+from lakehouse.sources.http import app
+from lakehouse.sources.http.app import Beside
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
+    settings = settings or get_settings()
+    folder = copies(settings)
+
+    def beside(streams: Mapping[str, Stream], access: Access) -> Beside:
+        known = Known(streams, Indexes(folder), access)
+        return Beside((lookups.router,), {"known": known}, lookups.PATHS, partial(lookups.at_once, known))
+
+    return app.create_app(settings, beside)

@@ -1,0 +1,1 @@
+"""What people watch: overview, alerts, freshness and partition state."""

@@ -1,0 +1,70 @@
+"""Whether the server lives and is ready, and its metrics."""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import obstore
+from litestar import Request, Response, Router, get
+from obstore.store import S3Store
+
+from lakehouse.errors import LakehouseError
+from lakehouse.http.auth import Access
+from lakehouse.http.metrics import Metrics
+from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import Problem
+from lakehouse.sources.http.group_commit import GroupCommit
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.errors import explained
+
+METRICS_TYPE = "text/plain; version=0.0.4"
+PROBE = "health/ready"
+
+
+class Health(msgspec.Struct):
+    """It is well."""
+
+    status: str
+
+
+class Probe:
+    """Asks storage whether it takes part."""
+
+    def __init__(self, store: S3Store, connection: Connection, commit: GroupCommit) -> None:
+        self._store = store
+        self._connection = connection
+        self._commit = commit
+
+    async def check(self) -> None:
+        """Raises Problem 503 when nothing could be stored now."""
+        try:
+            with explained("write", PROBE, self._connection):
+                if self._commit.in_doubt:
+                    await obstore.put_async(self._store, PROBE, b"", use_multipart=False)
+                else:
+                    await obstore.list_with_delimiter_async(self._store, "health")
+        except LakehouseError as problem:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(problem), headers={"retry-after": "2"}) from problem
+
+
+@get("/health/live", summary="Is the server there?")
+async def live() -> Health:
+    """Answers as long as the process does."""
+    return Health("ok")
+
+
+@get("/health/ready", summary="Can events be stored?", responses=refusals(503))
+async def ready(probe: Probe) -> Health:
+    """Asks storage."""
+    await probe.check()
+    return Health("ok")
+
+
+@get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=refusals(401, 403))
+async def metrics(request: Request[Any, Any, Any], access: Access, metrics: Metrics) -> Response[bytes]:
+    """Counters of all processes, in Prometheus' text format; any key will do."""
+    access.check_any(request)
+    return Response(metrics.text(), media_type=METRICS_TYPE)
+
+
+router = Router("/", route_handlers=[live, ready, metrics], tags=["operation"])

@@ -1,0 +1,1 @@
+"""Kinesis streams, read into landing with each record once."""

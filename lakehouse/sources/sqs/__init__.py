@@ -1,0 +1,1 @@
+"""S3 event messages from SQS: which objects arrived under `incoming/`."""

@@ -1,0 +1,1 @@
+"""The embedded storage server (SeaweedFS): start, probe and stop."""

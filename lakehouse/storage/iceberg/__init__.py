@@ -1,0 +1,1 @@
+"""Iceberg tables: catalog, commits, snapshots and manifests."""

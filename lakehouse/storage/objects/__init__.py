@@ -1,0 +1,1 @@
+"""S3 objects: read, list, conditional writes and multipart uploads."""

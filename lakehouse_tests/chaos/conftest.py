@@ -1,0 +1,5 @@
+"""Streams of a test's own, and their lake behind an unreliable network."""
+
+from lakehouse_tests.pipeline.own import make_stream, shared_lake
+
+__all__ = ["make_stream", "shared_lake"]

@@ -1,0 +1,111 @@
+"""What becomes of a commit, and of all else that goes over the network, when the network fails."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from urllib.parse import urlparse
+
+import pytest
+
+from lakehouse.chaos.unreliable import FAULTS, SILENT, Weather, unreliable
+from lakehouse.errors import StorageUnavailableError
+from lakehouse.maintenance import tags
+from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.storage.iceberg import retrying_catalog as catalog
+from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
+
+DAY = date(2019, 3, 1)
+
+
+@pytest.fixture
+def weather() -> Weather:
+    return Weather()
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own], weather: Weather) -> Iterator[Own]:
+    """A stream whose lake is reached through the weather; ten events have landed."""
+    near = make_stream()
+    near.land([*[payment(f"e{n}", noon(DAY)) for n in range(9)], payment("e0", noon(DAY))], noon(DAY))
+    reached = near.lake.connection
+    ports = [int(urlparse(str(url)).port or 0) for url in (reached.endpoint, reached.catalog["uri"])]
+    with unreliable(ports[0], weather, 1) as s3, unreliable(ports[1], weather, 2) as tables:
+        endpoint, uri = f"http://127.0.0.1:{s3}", f"http://127.0.0.1:{tables}"
+        far = {**reached.catalog, "uri": uri, "oauth2-server-uri": f"{uri}/v1/oauth/tokens", "s3.endpoint": endpoint}
+        lake = Lake(near.lake.settings, replace(reached, endpoint=endpoint, catalog=far, silence_seconds=1))
+        lake.streams = near.lake.streams
+        yield Own(lake, near.stream)
+        lake.engine.close()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_commit_whose_request_or_answer_fails_is_made_once(own: Own, weather: Weather, fault: str) -> None:
+    own.lake.tables.load(f"bronze.{own.name}")
+    weather.share, weather.faults, weather.only, weather.left = 1.0, [fault], b"POST /v1/tables/namespaces/", 1
+    landed = own.bronze(DAY)
+    assert weather.met[fault] == 1
+    assert landed.snapshot_id == own.lake.tables.load(f"bronze.{own.name}").metadata.current_snapshot_id
+    assert own.snapshots("bronze") == 1
+    assert own.counts("bronze") == {DAY: 10}
+
+
+def test_a_commit_that_is_there_is_made_though_it_was_refused_when_it_was_sent_again(
+    own: Own, weather: Weather
+) -> None:
+    with own.lake.tables.load(f"bronze.{own.name}").transaction() as change:  # logs in, too
+        change.set_properties({"commit.retry.num-retries": "0"})
+    weather.share, weather.faults, weather.only, weather.left = 1.0, ["lost answer"], b"POST /v1/tables/namespaces/", 1
+    own.bronze(DAY)
+    assert (own.snapshots("bronze"), own.counts("bronze")) == (1, {DAY: 10})
+    assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files were not cleaned up"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_layer_is_right_when_one_request_in_five_fails(own: Own, weather: Weather, fault: str) -> None:
+    weather.share, weather.faults = 0.2, [fault]
+    weather.left = 3 if fault in SILENT else None  # each costs a second
+    own.bronze(DAY)
+    own.refresh_realtime(f"{DAY}-12:00")
+    cleaned = own.clean(DAY)
+    weather.share = 0.0
+    assert weather.met[fault] > 0
+    assert_conserved(own, cleaned)
+    assert (own.counts("silver"), own.counts("realtime")) == ({DAY: 9}, {DAY: 10})
+
+
+def test_a_commit_that_nobody_answers_for_says_so_and_can_be_repeated(
+    own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.2)
+    own.lake.tables.load(f"bronze.{own.name}")
+    weather.share, weather.faults, weather.only = 1.0, ["lost answer"], b"/v1/tables/namespaces/bronze/tables/"
+    with pytest.raises(StorageUnavailableError, match=r"does not answer|did not say whether the commit"):
+        own.bronze(DAY)
+    weather.share = 0.0
+    own.bronze(DAY)
+    assert own.counts("bronze") == {DAY: 10}
+    # What the unanswered commit names is still there, whether it arrived or not.
+    assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)]
+
+
+ASK: dict[str, Callable[[Own], object]] = {
+    "is it there": lambda own: own.lake.tables.exists(f"bronze.{own.name}"),
+    "what is there": lambda own: own.lake.tables.names(),
+    "as it is now": lambda own: own.lake.tables.load(f"bronze.{own.name}"),
+    "make them": lambda own: own.lake.tables.ensure(table_specs([own.stream])),
+    "pin it": lambda own: tags.create(own.lake, "pinned", [f"bronze.{own.name}"]),
+}
+
+
+@pytest.mark.parametrize("fault", ["error", "reset", "cut answer"])
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_whatever_a_catalog_that_gives_no_answer_was_asked_says_so(
+    own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Own], object], fault: str
+) -> None:
+    monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.1)
+    own.bronze(DAY)
+    weather.share, weather.faults, weather.only = 1.0, [fault], b"/v1/tables/"
+    if ask is ASK["pin it"]:
+        weather.only = b"POST /v1/tables/"
+    with pytest.raises(StorageUnavailableError, match=r"^The catalog at http://127\.0\.0\.1:\d+ does not answer"):
+        ask(own)

@@ -1,0 +1,120 @@
+"""A lakehouse whose processes are killed and whose network fails, and one that eight processes write to at once."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote, urlparse
+
+import psutil
+import pytest
+
+from lakehouse.bench.maintaining import TASKS
+from lakehouse.bench.sending import event
+from lakehouse.chaos.faults import BETWEEN_COUNTS, play_and_count
+from lakehouse.chaos.faulty import WORKS, FaultyLake, days, faulty_lake
+from lakehouse.cli.up import keep_storage
+from lakehouse.landing.landing import land
+from lakehouse.maintenance.orphans import FILES, reachable
+from lakehouse.pipeline import bronze
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.objects.store import Objects
+
+NIGHTLY = bool(os.environ.get("NIGHTLY"))
+ROUNDS = 200 if NIGHTLY else 15
+PROCESSES = 8
+TIMES = 10 if NIGHTLY else 1
+"""That eight processes run at once."""
+
+
+@pytest.fixture(scope="module")
+def lake() -> Iterator[FaultyLake]:
+    with faulty_lake(int(time.time())) as lake:
+        yield lake
+
+
+def test_nothing_is_lost_or_there_twice_whatever_is_killed_and_however_the_network_fails(lake: FaultyLake) -> None:
+    seed = int(time.time())
+    print(f"seed {seed}")
+    for first in range(seed, seed + ROUNDS, BETWEEN_COUNTS):
+        play_and_count(lake, range(first, min(first + BETWEEN_COUNTS, seed + ROUNDS)))
+    assert lake.killed
+    assert lake.events.acknowledged
+    assert lake.weather.met.total() > lake.weather.met["none"]
+
+
+def test_storage_that_is_killed_is_started_again_by_those_who_keep_it(lake: FaultyLake) -> None:
+    running = server.status(lake.embedded)
+    pid = running.pid
+    assert pid is not None
+    keep_storage(lake.embedded)
+    assert server.status(lake.embedded).pid == pid
+    psutil.Process(pid).kill()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    keep_storage(lake.embedded)
+    again = server.status(lake.embedded)
+    assert (again.running, again.endpoint) == (True, running.endpoint), "others look for it where it was"
+
+
+@pytest.mark.parametrize("seed", range(8, 8 + TIMES))
+def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake, seed: int) -> None:
+    lake.weather.share = 0.0
+    chance = random.Random(seed)
+    senders = [lake.send(chance)]
+    senders[0].join()
+    # On all days, and each on its own: the same partitions, and different ones of the same tables.
+    works = [lake.start(WORKS[n % len(WORKS)], days() if n % 2 else [days()[n % 3]]) for n in range(PROCESSES)]
+    senders.append(lake.send(chance))
+    lake.join(works)
+    senders[1].join()
+    assert all(work.exitcode == 0 for work in works)
+    lake.settle()
+    count = lake.count()
+    assert count.passed, count
+
+
+def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_again(lake: FaultyLake) -> None:
+    lake.weather.share = 0.0
+    chance = random.Random(int(time.time()))
+    old, before = datetime.now(UTC) - timedelta(days=10), set(lake.events.sent)
+    for number in range(4):  # objects to let go of, files to put together, snapshots to expire
+        keys = [key for key in lake.events.draw(chance) if key not in before]
+        lines = [json.dumps(event(key, lake.events.sent[key]) | {"event_time": old.isoformat()}) for key in keys]
+        land(lake.calm.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
+        bronze.land_days(lake.calm, lake.stream, [old.date()])
+        lake.events.acknowledged.update(keys)
+    lake.join([lake.start("settling", wanted := [old.date(), *days()])])
+    for name in lake.calm.tables.names():
+        with lake.calm.tables.load(name).transaction() as change:
+            change.set_properties({"lakehouse.snapshots-kept": "1"})
+    whose = event(keys[0], True)["account_id"]
+    theirs = {key for key in lake.events.sent if event(key, True)["account_id"] == whose}
+    for task in TASKS:
+        for again in (False, True):
+            work = lake.start(task, wanted, {"account_id": whose})
+            if not again:
+                work.join(chance.uniform(0.3, 2.0))
+                lake.kill(work)
+            lake.join([work])
+        assert work.exitcode == 0, task
+    lake.events.acknowledged -= theirs
+    lake.join([lake.start("settling", wanted)])
+    count = lake.count()
+    assert count.passed, count
+    lake.join([lake.start("orphans", wanted)])
+    assert _unnamed(lake) == set()
+
+
+def _unnamed(lake: FaultyLake) -> set[str]:
+    """Files under the tables' locations that nothing names."""
+    left = set()
+    for name in lake.calm.tables.names():
+        table = lake.calm.tables.load(name)
+        location = urlparse(table.location())
+        objects = Objects.from_connection(replace(lake.calm.connection, bucket=location.netloc))
+        there = {one.key for one in objects.list(location.path.strip("/")) if one.key.endswith(FILES)}
+        left |= there - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
+    return left

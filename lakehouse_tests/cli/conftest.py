@@ -1,0 +1,43 @@
+"""The `lakehouse` command as a user types it, in a home whose storage runs for as long as the tests of a file."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse.settings import Settings
+from lakehouse.storage.embedded import lifecycle as server
+
+Done = subprocess.CompletedProcess[str]
+Command = Callable[..., Done]
+
+
+def run(home: Path, *words: str, **variables: str) -> Done:
+    """Run `lakehouse` with these words; nothing of the caller's own lakehouse shows through."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "DAGSTER_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "lakehouse", *words],
+        env={**mine, "LAKEHOUSE_HOME": str(home), "COLUMNS": "200", **variables},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("command")
+    settings = Settings(home=home)
+    server.start(settings)
+    yield home
+    server.stop(settings)
+
+
+@pytest.fixture
+def lakehouse(home: Path) -> Command:
+    return lambda *words, **variables: run(home, *words, **variables)

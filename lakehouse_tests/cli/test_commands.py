@@ -1,0 +1,209 @@
+"""Commands do what they say, say it in one line when they can't, and can be run again."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from lakehouse.settings import Settings
+from lakehouse.storage.embedded import lifecycle as server
+from lakehouse_tests.cli.conftest import Command, run
+
+INVOICES = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+536365,85123A,HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536365,85123A,HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
+536366,22633,HAND WARMER,4,2010-12-05 08:28:00,1.85,17850.5,United Kingdom
+536367,84879,BIRD,32,2010-12-03 08:34:00,1.69,,France
+"""
+
+
+@pytest.fixture(scope="module")
+def invoices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("files") / "2010-12.csv"
+    file.write_text(INVOICES)
+    return file
+
+
+def _failed(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line that a failed command said."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("lakehouse: ")
+    return line.removeprefix("lakehouse: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["load", "retial", "x.csv"], "There is no stream 'retial'; there are clickstream, financial", id="stream"),
+        pytest.param(["load", "retail", "/nowhere/x.csv"], "Can't read /nowhere/x.csv: there is no such file.", id="file"),
+        pytest.param(["load", "retail", ""], "A path is empty; write . for this folder.", id="no path"),
+        pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
+        pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
+        pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT; this is delete.", id="delete"),
+        pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is none of table, json, csv.", id="format"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_done_is_said_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:
+    assert said in _failed(lakehouse(*words))
+
+
+def test_a_wrong_setting_is_named(lakehouse: Command) -> None:
+    line = _failed(lakehouse("streams", LAKEHOUSE_MEMORY_LIMIT_MB="lots"))
+    assert line.startswith("A setting is wrong: LAKEHOUSE_MEMORY_LIMIT_MB: ")
+
+
+def test_a_broken_contract_is_named(lakehouse: Command, tmp_path: Path) -> None:
+    (tmp_path / "trips").mkdir()
+    (tmp_path / "trips" / "contract.odcs.yaml").write_text("name: trips\n")
+    line = _failed(lakehouse("streams", LAKEHOUSE_STREAMS=json.dumps([str(tmp_path)])))
+    assert line.startswith(f"{tmp_path}/trips/contract.odcs.yaml: ")
+
+
+def test_a_storage_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, "query", "select * from silver.iot",
+        LAKEHOUSE_STORAGE="external", LAKEHOUSE_CATALOG_URI="http://127.0.0.1:1", LAKEHOUSE_S3_ENDPOINT="http://127.0.0.1:1",
+        LAKEHOUSE_S3_ACCESS_KEY_ID="a", LAKEHOUSE_S3_SECRET_ACCESS_KEY="b",
+    )  # fmt: skip
+    assert "http://127.0.0.1:1 does not answer" in _failed(done)
+
+
+def test_status_of_a_lakehouse_that_is_not_up_exits_with_1(tmp_path: Path) -> None:
+    done = run(tmp_path / "new", "status", "--json")
+    assert done.returncode == 1
+    said = json.loads(done.stdout)
+    assert (said["up"], [process["running"] for process in said["processes"]]) == (False, [False])
+    assert not (tmp_path / "new" / "storage").exists(), "looking makes nothing"
+
+
+def test_down_of_what_is_not_up_is_no_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "down")
+    assert (done.returncode, done.stdout) == (0, "The lakehouse was not up.\n")
+
+
+def test_streams_are_listed_with_what_they_are(lakehouse: Command) -> None:
+    found = {one["stream"]: one for one in json.loads(lakehouse("streams", "--json").stdout)}
+    assert list(found) == ["clickstream", "financial", "iot", "logs", "orders", "retail", "social"]
+    assert (len(found["retail"]["key"]), found["orders"]["key"]) == (8, ["order_id", "version"])
+
+
+def test_files_are_uploaded_once_and_go_to_serving_when_asked(lakehouse: Command, invoices: Path) -> None:
+    first = json.loads(lakehouse("load", "retail", str(invoices), "--no-materialize", "--json").stdout)
+    assert (first["files"], first["new_files"], first["partitions"]) == (1, 1, "")
+    assert _rows(lakehouse, "select count(*) as n from bronze.retail") == [{"n": 0}]
+
+    again = lakehouse("load", "retail", str(invoices.parent), "--json")
+    said = json.loads(again.stdout)
+    assert (said["new_files"], said["partitions"], again.stderr) == (0, "2010-12-01,2010-12-03,2010-12-05", "")
+    assert _rows(lakehouse, "select dt, invoices, lines, net_revenue from gold.retail_daily order by dt") == [
+        {"dt": "2010-12-01", "invoices": 1, "lines": 1, "net_revenue": "15.300"},
+        {"dt": "2010-12-03", "invoices": 1, "lines": 1, "net_revenue": "54.080"},
+    ]
+    assert _rows(lakehouse, "select reasons from quarantine.retail") == [
+        {"reasons": ["customer_id is not an integer of 64 bits"]}
+    ]
+    third = lakehouse("load", "retail", str(invoices))
+    assert third.stdout.splitlines()[-1] == "Brought up to date: nothing had changed."
+
+
+def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
+    done = lakehouse("query", sql, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows: list[dict[str, object]] = json.loads(done.stdout)
+    return rows
+
+
+def test_a_query_prints_csv_for_programs_and_a_table_for_people(lakehouse: Command) -> None:
+    sql = "select 1.50::decimal(9,2) as price, 'a,\"b' as word, ['x'] as list, null as nothing"
+    done = lakehouse("query", sql, "--format", "csv")
+    assert list(csv.reader(io.StringIO(done.stdout))) == [
+        ["price", "word", "list", "nothing"],
+        ["1.50", 'a,"b', '["x"]', ""],
+    ]
+    table = lakehouse("query", sql).stdout
+    assert "price" in table
+    assert table.splitlines()[-1] == "1 rows"
+
+
+def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
+    command = [sys.executable, "-m", "lakehouse", "query", "select * from range(2000000)", "--format", "csv"]
+    with subprocess.Popen(
+        command, env={**os.environ, "LAKEHOUSE_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"range\r\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_an_answer_that_does_not_fit_on_the_disk_is_said_in_one_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lakehouse", "streams"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"LAKEHOUSE_HOME": str(home)},
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["lakehouse: [Errno 28] No space left on device; make room and run it again."]
+
+
+def test_a_killed_server_and_its_stale_state_are_recovered_from(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    server.start(settings)
+    try:
+        assert run(tmp_path, "bootstrap").returncode == 0
+        pid = server.status(settings).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert run(tmp_path, "status").returncode == 1
+        done = run(tmp_path, "query", "select count(*) as n from silver.iot", "--format", "json")
+        assert (done.returncode, json.loads(done.stdout)) == (0, [{"n": 0}])
+    finally:
+        server.stop(settings)
+
+
+def test_an_export_is_a_duckdb_file_of_one_moment(lakehouse: Command, tmp_path: Path) -> None:
+    assert lakehouse("bootstrap").returncode == 0
+    file = tmp_path / "lake.duckdb"
+    done = lakehouse("export", "--duckdb", str(file), "gold.*", "serving.unified_retail", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    with duckdb.connect(file, read_only=True) as database:
+        tables = {
+            f"{schema}.{name}": database.execute(f'select count(*) from {schema}."{name}"').fetchall()[0][0]
+            for schema, name in database.execute("select schema_name, table_name from duckdb_tables()").fetchall()
+        }
+    assert said == {"file": str(file), "bytes": file.stat().st_size, "tables": tables}
+    assert tables.keys() >= {"gold.retail_daily", "gold.daily_metrics", "serving.unified_retail"}
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_an_export_replaces_no_file_of_another_kind(lakehouse: Command, tmp_path: Path) -> None:
+    file = tmp_path / "precious.txt"
+    file.write_text("precious")
+    assert "is no DuckDB file; remove it or name another." in _failed(lakehouse("export", "--duckdb", str(file)))
+    assert file.read_text() == "precious"
+    line = _failed(lakehouse("export", "--duckdb", str(tmp_path / "x.duckdb"), "gold.nothing"))
+    assert line.startswith("There is no table gold.nothing. There are: ")
+
+
+def test_the_variables_of_tools_are_those_of_storage(lakehouse: Command, home: Path) -> None:
+    connection = server.connection(Settings(home=home))
+    done = lakehouse("environment", "--tools")
+    assert f"export AWS_ENDPOINT_URL_S3={connection.endpoint}\n" in done.stdout
+    assert f"export PYICEBERG_CATALOG__LAKEHOUSE__URI={connection.catalog_uri}\n" in done.stdout
+    assert f"export PYICEBERG_CATALOG__LAKEHOUSE__S3__ENDPOINT={connection.endpoint}\n" in done.stdout

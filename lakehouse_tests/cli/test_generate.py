@@ -1,0 +1,28 @@
+"""`lakehouse generate`: what it says it sent has arrived, at the rate that was asked for."""
+
+import json
+import subprocess
+import sys
+
+from lakehouse.settings import Settings
+from lakehouse.sources.http.server import Running
+from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.landing.landed import landed
+
+
+def test_what_is_said_to_be_sent_has_landed_in_requests_that_the_server_takes(
+    settings: Settings, running: Running, objects: Objects
+) -> None:
+    before = len(landed(objects, "iot"))
+    env = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_HTTP_MAX_EVENTS": "150"}
+    words = ["generate", "iot", "--rate", "2000", "--duration", "2s", "--invalid", "0.1", "--seed", "3", "--json"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "lakehouse", *words], env=env, capture_output=True, text=True, check=True, timeout=100
+    )
+    said = json.loads(answer.stdout)
+    counts = said["streams"]["iot"]
+    assert said["to"] == running.url
+    assert said["seconds"] >= 2 - 150 / 2000
+    assert (counts["landed"], counts["valid"] + counts["invalid"]) == (4000, 4000)
+    assert 300 < counts["invalid"] < 500
+    assert len(landed(objects, "iot")) - before == 4000

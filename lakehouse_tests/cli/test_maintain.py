@@ -1,0 +1,14 @@
+"""`maintain` and `tag` as they are typed, on a home without tables: what they do to tables is tested elsewhere."""
+
+import json
+
+from lakehouse_tests.cli.conftest import Command
+
+
+def test_maintenance_and_tags_by_hand(lakehouse: Command) -> None:
+    said = lakehouse("maintain", "compact", "--json")
+    assert (said.returncode, said.stdout, said.stderr) == (0, "[]\n", "")
+    assert lakehouse("maintain", "history", "--dry-run").stdout == "There is nothing to do.\n"
+    assert json.loads(lakehouse("tag", "create", "empty", "--json").stdout) == []
+    done = lakehouse("tag", "delete", "none")
+    assert (done.returncode, done.stderr) == (1, "lakehouse: There is no tag none. There are: none.\n")

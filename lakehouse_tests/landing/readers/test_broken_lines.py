@@ -1,0 +1,235 @@
+"""A line that is broken costs itself and no more, wherever it is; what goes over lines is told by its name."""
+
+import gzip
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.landing.keys import realtime_key
+from lakehouse.landing.readers import Source, lines
+from lakehouse.landing.readers.json_text import DEEPEST
+from lakehouse_tests.landing.readers.samples import EVENT, Found, rows_of, source_of
+
+NONE = None, None, None, None, None
+A, B, C = ("a", *NONE), ("b", *NONE), ("c", *NONE)
+OURS = realtime_key("iot", datetime(2025, 11, 20, 14, 15, tzinfo=UTC), "w", 1)
+FOLDER = OURS.rpartition("/")[0]
+STRICT = [OURS, OURS.rpartition("/")[2] + ".zst", f"{FOLDER}/x.ndjson", f"{FOLDER}/part-1.JSONL", f"{FOLDER}/y.json.gz"]
+OTHER = ["incoming/iot/x.json", "x.ndjson.gz"]
+
+BROKEN = (
+    *(b'{"a": ', b'{"a":{', b'{"a":"', b'{"a":[', b"{", b"[{", b'[{"a": ', b'[{"a":{', b'[{"a":"', b"[", b"["),
+    *(b'{"id":', b'{"id":"x",', b'{"x":{"y":', b"}", b"]", b"}]", b"}}", b'"', b'\\"', b",", b'"}', b"}{", b"} {"),
+    *(b"[{}", b'{"x":1}}', b'{"x":1}]', b'[{"id":"x"},', b'{"id":"x"},', b"null", b"\xff", b"{\x00", b'{"a":' * 600),
+)
+
+
+def good(rows: list[Found]) -> list[Found]:
+    """Rows but for defects and objects without a key."""
+    return [row for row in rows if row[0] not in ("!", None)]
+
+
+def shown(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+@pytest.mark.parametrize("name", STRICT)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_by_line_a_broken_line_is_one_row(name: str, place: int) -> None:
+    for broken in BROKEN:
+        text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
+        text.insert(place, broken)
+        found = rows_of(EVENT, source_of(b"\n".join(text), name))
+        assert good(found) == [A, B, C], broken
+        assert [row[2] for row in found if row[0] == "!"] == [shown(broken)]
+        assert found[place][0] == "!"
+
+
+@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize("place", [0, 1, 3])
+@pytest.mark.parametrize("tail", [b"", b"\n}", b"\n}]", b'\n"}', b"\n]\n}\n"])
+def test_elsewhere_a_broken_line_costs_no_other_row(name: str, place: int, tail: bytes) -> None:
+    for broken in BROKEN:
+        text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
+        text.insert(place, broken)
+        data = b"\n".join(text) + tail
+        found = good(rows_of(EVENT, source_of(data, name)))
+        if data.startswith(b'[{"id":"x"},'):
+            assert found.pop(0)[0] == "x"  # an array, as far as it goes
+        assert found == [A, B, C], data
+
+
+OVER_LINES: dict[str, tuple[bytes, list[Found]]] = {
+    "the first of an array": (
+        b'[\n  {\n    "id": oops\n  },\n  {\n    "id": "a"\n  }\n]\n',
+        [*(("!", "not JSON: this is no object", raw) for raw in ("{", '"id": oops', "},")), A],
+    ),
+    "an element on its line of an array": (
+        b'[{"id":"a"}, {"id":}, {"id":"b"},\n{"id":"c"}]',
+        [A, ("!", "not JSON: Expecting value, at character 7", '{"id":}'), B, C],
+    ),
+    "the first of objects back to back": (
+        b'{\n  "id": oops\n}\n{\n  "id": "a"\n}{\n  "id": "b"\n}\n',
+        [
+            ("!", "not JSON: Expecting property name enclosed in double quotes, at character 2", "{"),
+            ("!", "not JSON: something follows the value, at character 7", '  "id": oops'),
+            ("!", "not JSON: Expecting value, at character 1", "}"),
+            A,
+            B,
+        ],
+    ),
+    "what is not UTF-8 or NUL in a text is not a matter of lines": (
+        b'{\n  "id": "\xff"\n}\n{\n  "id": "\0"\n}\n{\n  "id":\n    "a"\n}',
+        [
+            ("!", "invalid UTF-8 at byte 12 of the row", '{\n  "id": "\\xff"\n}'),
+            ("!", "contains a NUL byte", '{\n  "id": "\\x00"\n}'),
+            A,
+        ],
+    ),
+    "lines before and after": (b'{"id":"a"}\r\n{\r\n"id":"b"\r\n}\r\n{"id":"c"}\r\n', [A, B, C]),
+    "side by side and over lines": (b'{"id":"a"} {"id":"b"}{\n"id":"c"} {"id":"a"}\n{"id":"b"}', [A, B, C, A, B]),
+}
+
+
+@pytest.mark.parametrize("case", OVER_LINES)
+@pytest.mark.usefixtures("way")
+def test_elsewhere_objects_may_go_over_lines(case: str) -> None:
+    data, expected = OVER_LINES[case]
+    assert rows_of(EVENT, source_of(data, "incoming/iot/x.json")) == expected
+
+
+SIDE_BY_SIDE: dict[str, tuple[bytes, list[Found]]] = {
+    "good ones": (b'{"id":"a"}{"id":"b"} \t{"id":"c"}', [A, B, C]),
+    "a bad one among them": (
+        b'{"id":"a"}{"id":}{"id":"b"}\n{"id":"c"}',
+        [A, ("!", "not JSON: Expecting value, at character 7", '{"id":}'), B, C],
+    ),
+    "one that is not UTF-8 and one with NUL": (
+        b'{"id":"a"}{"id":"\xff"}{"id":"b"}{"id":"\0"}{"id":"c"}',
+        [
+            A,
+            ("!", "invalid UTF-8 at byte 8 of the row", '{"id":"\\xff"}'),
+            B,
+            ("!", "contains a NUL byte", '{"id":"\\x00"}'),
+            C,
+        ],
+    ),
+    "one that is too deep": (
+        b'{"id":"a"}{"x":' + b"[" * 600 + b"]" * 600 + b'}{"id":"b"}',
+        [A, ("!", "nested too deeply", '{"x":' + "[" * 600 + "]" * 600 + "}"), B],
+    ),
+    "one that breaks off": (
+        b'{"id":"a"}{"id":"b"}{"id":\n{"id":"c"}',
+        [A, B, ("!", "not JSON: Expecting value, at character 7", '{"id":'), C],
+    ),
+    "something behind them": (
+        b'{"id":"a"}{"id":"b"}x\n{"id":"c"}',
+        [A, ("!", "not JSON: something follows the value, at character 11", '{"id":"b"}x'), C],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json", f"{FOLDER}/firehose-1"])
+@pytest.mark.parametrize("case", SIDE_BY_SIDE)
+@pytest.mark.usefixtures("way")
+def test_objects_back_to_back_are_rows_each(case: str, name: str) -> None:
+    data, expected = SIDE_BY_SIDE[case]
+    assert rows_of(EVENT, source_of(data, name)) == expected
+
+
+@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
+def test_a_line_of_40_mib_of_objects_back_to_back(name: str) -> None:
+    one = b'{"id":"' + b"x" * 4000 + b'"}'
+    found = rows_of(EVENT, source_of(one * 10_000 + b'\n{"id":"a"}', name))
+    assert found == [*[("x" * 4000, *NONE)] * 10_000, A]
+
+
+@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
+def test_objects_back_to_back_before_the_end_of_a_truncated_stream_are_kept(name: str) -> None:
+    packed = gzip.compress(b"".join(b'{"id":"%d"}' % i for i in range(3000)))
+    found = rows_of(EVENT, source_of(packed[: len(packed) // 2], name))
+    assert 500 < len(found) < 3000
+    assert found[:-1] == [(str(i), *NONE) for i in range(len(found) - 1)]
+    assert found[-1][:2] == ("!", f"gzip stream ends early after {len(packed) // 2} bytes")
+
+
+@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
+@pytest.mark.parametrize("broken", [b'{"a": \n', b'[{"a":\n', b'{"a":{"b":[\n', b'{\n"a":1\n'])
+def test_many_broken_lines_do_not_hold_others_up(name: str, broken: bytes) -> None:
+    data = (broken + b'{"id":"a"}\n' * 9) * 1000
+    began = time.process_time()
+    found = rows_of(EVENT, source_of(data, name))
+    assert good(found) == [A] * 9_000
+    assert len(found) >= 10_000
+    rows_of(EVENT, source_of(broken * 10_000, name))
+    assert time.process_time() - began < 20
+
+
+@contextmanager
+def room(frames: int) -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(frames)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("form", ['{{"id":"a","x":{}1{}}}', '{{"id":"a","x":"[{{\\"[","y":{}1{}}}'])
+def test_how_deep_is_too_deep_does_not_depend_on_the_process(form: str) -> None:
+    deep = form.format("[" * (DEEPEST - 1), "]" * (DEEPEST - 1))
+    deeper = form.format("[" * DEEPEST, "]" * DEEPEST)
+    data = f"{deep}\n{deeper}\n{deeper[:-9]}".encode()
+    seen = []
+    for frames in (800, 1000, 5000):
+        with room(frames):
+            seen.append(rows_of(EVENT, source_of(data, OURS)))
+    assert seen[0] == seen[1] == seen[2]
+    first, *bad = seen[0]
+    assert first == (*A, "{" + deep.removeprefix('{"id":"a",'))
+    assert bad == [("!", "nested too deeply", deeper), ("!", "nested too deeply", deeper[:-9])]
+
+
+PIECES = st.sampled_from(
+    [b'{"id":"a"}', b"{", b"}", b"[", b"]", b'"x":', b'"', b",", b"1", b" ", b"\n", b"\r\n", b"\0"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.lists(PIECES, max_size=30).map(b"".join))
+@example(text=b'{"id":"a"}\n{\n"x":{"id":"a"}\n}{"id":"a"}\n\n{\n')
+@example(text=b'{"x":\n{"id":"a"}\n}\n')
+def test_rows_do_not_depend_on_where_blocks_end(text: bytes) -> None:
+    # Each read takes some 25 ms for its database.
+    for name in (OURS, "incoming/iot/x.json"):
+        with pytest.MonkeyPatch.context() as patch:
+            found = rows_of(EVENT, source_of(text, name))
+            for size in (1, 7):
+                patch.setattr(lines, "PART", size)
+                patch.setattr(lines, "CHUNK", size)
+                assert rows_of(EVENT, in_steps(text, name, size)) == found
+            patch.setattr(lines, "_are_apart", lambda *_: False)
+            assert rows_of(EVENT, source_of(text, name)) == found
+
+
+def in_steps(data: bytes, name: str, size: int) -> Source:
+    """An object that is read a few bytes at a time."""
+    whole = source_of(data, name)
+
+    class Slow:
+        def __init__(self) -> None:
+            self._opened = whole.open()
+
+        def read(self, _: int, /) -> object:
+            return self._opened.read(size)
+
+        def close(self) -> None:
+            self._opened.close()
+
+    return Source(whole.name, whole.arrived_at, whole.size, Slow)

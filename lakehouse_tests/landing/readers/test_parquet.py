@@ -1,0 +1,155 @@
+import datetime
+import gzip
+import io
+import uuid
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.landing.readers import Source, relation
+from lakehouse.landing.readers.arrow import Array
+from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, contract_of, rows_of, source_of
+
+
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
+def texts(values: Array, kind: str = "string") -> list[Any]:
+    contract = contract_of(("v", kind))  # type: ignore[arg-type]
+    found = rows_of(contract, source_of(parquet(pa.table({"v": values})), "x.parquet"))
+    return [row[0] if row[0] != "!" else row for row in found]
+
+
+UTC = pa.timestamp("us", "UTC")
+MOMENT = datetime.datetime(2025, 11, 20, 14, 15, 16, 250)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pa.array(["é", None, ""]), ["é", None, ""]),
+        (pa.array(["a", "b", "a"]).dictionary_encode(), ["a", "b", "a"]),
+        (pa.array(["a"], pa.large_string()), ["a"]),
+        (pa.array([b"\xc3\xa9", None]), ["é", None]),
+        (pa.array([-(2**63), 2**63 - 1, None]), ["-9223372036854775808", "9223372036854775807", None]),
+        (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+        (pa.array([True, False, None]), ["true", "false", None]),
+        (pa.array([0.1, 5e-324, None]), ["0.1", "5e-324", None]),
+        (pa.array([0.1], pa.float32()), ["0.1"]),
+        (pa.array([Decimal("12345678901234567890.120"), Decimal("0.001")]), ["12345678901234567890.120", "0.001"]),
+        (pa.array([Decimal("1E-20")], pa.decimal128(38, 30)), ["0.000000000000000000010000000000"]),
+        (pa.array([MOMENT]), ["2025-11-20T14:15:16.000250"]),
+        (pa.array([MOMENT.replace(microsecond=0)], pa.timestamp("s")), ["2025-11-20T14:15:16.000000"]),
+        (pa.array([1763648116000000123], pa.timestamp("ns")), ["2025-11-20T14:15:16.000000123"]),
+        (pa.array([MOMENT.replace(tzinfo=datetime.UTC)], UTC), ["2025-11-20T14:15:16.000250Z"]),
+        (
+            pa.array([MOMENT.replace(tzinfo=datetime.UTC)], pa.timestamp("us", "Europe/Berlin")),
+            ["2025-11-20T14:15:16.000250Z"],
+        ),
+        (pa.array([datetime.date(2025, 11, 20)]), ["2025-11-20"]),
+        (pa.array([datetime.time(14, 15, 16)]), ["14:15:16.000000"]),
+        (pa.nulls(2), [None, None]),
+        (pa.array([uuid.UUID(int=5).bytes], pa.uuid()), ["00000000-0000-0000-0000-000000000005"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_values_become_text_without_loss(values: Array, expected: list[str | None]) -> None:
+    assert texts(values) == expected
+
+
+def test_columns_are_found_by_name_and_unknown_ones_kept() -> None:
+    table = pa.table(
+        {
+            "Price": [1.5, None],
+            "extra": [Decimal("1.10"), None],
+            " id ": ["a", "b"],
+            "deep": [{"k": [1, None], "t": MOMENT}, None],
+        }
+    )
+    assert rows_of(THREE, source_of(parquet(table), "x.parquet")) == [
+        ("a", None, "1.5", '{"extra":1.10,"deep":{"k":[1,null],"t":"2025-11-20T14:15:16.000250"}}'),
+        ("b", None, None),
+    ]
+
+
+def test_lists_of_texts_become_json() -> None:
+    assert texts(pa.array([["a", 'b"'], [], None]), "list") == ['["a","b\\""]', "[]", None]
+
+
+def test_nested_values_bytes_and_nul_are_defects_of_their_rows() -> None:
+    table = pa.table(
+        {
+            "id": pa.array(["a", "b", "c", "d\0"]),
+            "time": pa.array([None, {"x": 1}, None, None]),
+            "tags": pa.array([["x"], None, ["y", None], None]),
+            "ok": pa.array([b"t", b"t", None, b"\xff"]),
+        }
+    )
+    assert rows_of(EVENT, source_of(parquet(table), "x.parquet")) == [
+        ("a", None, None, None, "t", '["x"]'),
+        ("!", "time: expected a single value, got a nested value", '{"id":"b","time":{"x":1},"tags":null,"ok":"t"}'),
+        (
+            "!",
+            "tags: expected an array of texts, got one that holds null",
+            '{"id":"c","time":null,"tags":["y",null],"ok":null}',
+        ),
+        ("!", "ok: invalid UTF-8; contains a NUL byte", '{"id":"d\\u0000","time":null,"tags":null,"ok":"\\\\xff"}'),
+    ]
+    assert texts(pa.array([[1], None]), "list") == [
+        ("!", "v: expected an array of texts, got a nested value", '{"v":[1]}'),
+        None,
+    ]
+
+
+def test_another_schema_makes_every_row_a_defect() -> None:
+    assert rows_of(THREE, source_of(parquet(pa.table({"a": [1, 2]})), "x.parquet")) == [
+        ("!", "no column of the contract in the header: a", '{"a":1}'),
+        ("!", "no column of the contract in the header: a", '{"a":2}'),
+    ]
+    assert rows_of(THREE, source_of(parquet(pa.table({"id": ["a"], "ID": ["b"]})), "x.parquet")) == [
+        ("!", "column ID appears twice", '{"id":"a","ID":"b"}')
+    ]
+
+
+@pytest.mark.parametrize("end", [b"PAR1", b"\x10\0\0\0PAR1", b""])
+@pytest.mark.parametrize("start", [b"", b"PAR1", b"not at all", b"PAR1" + b"x" * 100])
+def test_what_is_no_parquet_file_is_one_defect(start: bytes, end: bytes) -> None:
+    ((mark, reason, raw),) = rows_of(THREE, source_of(start + end, "x.parquet"))
+    assert (mark, raw) == ("!", None)
+    assert reason.startswith("not a Parquet file: ")
+
+
+def test_rows_around_a_damaged_part_are_kept() -> None:
+    ids = [str(i * 7919 % 100003) for i in range(60_000)]
+    data = bytearray(parquet(pa.table({"id": ids}), row_group_size=20_000, use_dictionary=False, compression="zstd"))
+    start = pq.read_metadata(io.BytesIO(bytes(data))).row_group(1).column(0).data_page_offset
+    data[start : start + 5000] = b"\xff" * 5000
+    found = rows_of(THREE, source_of(bytes(data), "x.parquet"))
+    assert [row for row in found if row[0] != "!"] == [(value, None, None) for value in ids[:20_000] + ids[40_000:]]
+    mark, reason, raw = found[20_000]
+    assert (mark, raw) == ("!", None)
+    assert reason.startswith("row group 2 of 3 is damaged, 20000 of its 20000 rows are lost: ")
+
+
+def test_compressed_and_unseekable_files_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relation, "SMALL_OBJECT", 0)
+    data = parquet(pa.table({"id": ["a"]}))
+    assert rows_of(THREE, source_of(gzip.compress(data), "x.parquet.gz")) == [("a", None, None)]
+
+    class Unseekable:
+        def __init__(self) -> None:
+            self._file = io.BytesIO(data)
+
+        def read(self, size: int, /) -> bytes:
+            return self._file.read(size)
+
+        def close(self) -> None:
+            self._file.close()
+
+    assert rows_of(THREE, Source("x.parquet", ARRIVED, len(data), Unseekable)) == [("a", None, None)]

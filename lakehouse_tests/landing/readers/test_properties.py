@@ -1,0 +1,183 @@
+"""What must hold for any rows and any bytes."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.contracts.model import Contract
+from lakehouse.landing.readers import blocks, lines
+from lakehouse_tests.landing.readers.samples import EVENT, THREE, Found, never_sound, rows_of, source_of
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
+    ["", '"', '""', ",", "\n", "\r\n", 'a"b', ' "x" ', "NULL", "{}", "} {", ",]", "\ufeff", "\u2028", "é😀"]
+)
+FIELD = TEXT.filter(bool) | st.none()
+MANY = settings(max_examples=100, deadline=None)
+
+
+@contextmanager
+def careful() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        never_sound(patch)
+        yield
+
+
+@contextmanager
+def small_blocks() -> Iterator[None]:
+    """Blocks of a few bytes, so that small examples have many edges."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "CHUNK", 64)
+        patch.setattr(blocks, "SMALL", 16)
+        patch.setattr(lines, "PART", 16)
+        yield
+
+
+def each_way(contract: Contract, data: bytes, name: str) -> list[Found]:
+    """The rows, the same whichever way they are read."""
+    found = rows_of(contract, source_of(data, name))
+    with careful():
+        assert rows_of(contract, source_of(data, name)) == found
+    with small_blocks():
+        assert rows_of(contract, source_of(data, name)) == found
+    return found
+
+
+@MANY
+@given(
+    rows=st.lists(st.tuples(FIELD, FIELD, FIELD, FIELD), max_size=20),
+    dialect=st.sampled_from([",", ";", "\t", "|"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_rows_written_as_csv_come_back(rows: list[Found], dialect: str, end: str, quoting: int) -> None:
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, delimiter=dialect, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
+    writer.writerow(["name", "ID", "price", "more"])
+    writer.writerows(rows)
+    found = each_way(THREE, sink.getvalue().encode(), "x.csv")
+    assert [row[:3] for row in found] == [(b, a, c) for a, b, c, _ in rows]
+    assert [json.loads(row[3]) if row[3:] else {} for row in found] == [{"more": d} if d else {} for *_, d in rows]
+
+
+NUMBER = (
+    st.integers().map(str)
+    | st.decimals(allow_nan=False, allow_infinity=False).map(str)
+    | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": TEXT | st.none(),
+        "time": TEXT | st.none(),
+        "count": NUMBER,
+        "price": NUMBER,
+        "ok": st.booleans(),
+        "tags": st.lists(TEXT, max_size=3),
+        "other": TEXT,
+        "price ": NUMBER,
+    },
+)
+
+
+def written(event: dict[str, object], ascii_only: bool, blanks: bool) -> str:
+    comma, colon = (", ", ": ") if blanks else (",", ":")
+    number = ("count", "price", "price ")
+    members = (
+        json.dumps(name) + colon + (str(value) if name in number else json.dumps(value, ensure_ascii=ascii_only))
+        for name, value in event.items()
+    )
+    return "{" + comma.join(members) + "}"
+
+
+def as_row(event: dict[str, object]) -> Found:
+    def text(name: str) -> object:
+        value = event.get(name)
+        if isinstance(value, list):
+            return value
+        return str(value).lower() if isinstance(value, bool) else value
+
+    return tuple(text(name) for name in ("id", "time", "count", "price", "ok", "tags"))
+
+
+@MANY
+@given(events=st.lists(EVENTS, max_size=12), ascii_only=st.booleans(), blanks=st.booleans(), array=st.booleans())
+def test_events_written_as_json_come_back(
+    events: list[dict[str, object]], ascii_only: bool, blanks: bool, array: bool
+) -> None:
+    texts = [written(event, ascii_only, blanks) for event in events]
+    text = "[" + ",\n".join(texts) + "]" if array else "\n".join(texts)
+    found = each_way(EVENT, text.encode(), "x.json")
+    for row, event in zip(found, events, strict=True):
+        tags = None if row[5] is None else json.loads(row[5])
+        assert (*row[:5], tags) == as_row(event)
+        extra = [name for name in ("other", "price ") if name in event]
+        assert len(row) == (7 if extra else 6)
+        if extra:
+            held = json.loads(row[6], parse_float=str, parse_int=str)
+            assert held == {name: event[name] for name in extra}
+
+
+@MANY
+@given(rows=st.lists(st.tuples(TEXT | st.none(), st.floats(allow_nan=False) | st.none()), max_size=20))
+def test_rows_written_as_parquet_come_back(rows: list[tuple[str | None, float | None]]) -> None:
+    sink = io.BytesIO()
+    ids, prices = pa.array([a for a, _ in rows], pa.string()), pa.array([b for _, b in rows], pa.float64())
+    pq.write_table(pa.table({"ID": ids, "price": prices}), sink)
+    found = rows_of(THREE, source_of(sink.getvalue(), "x.parquet"))
+    assert [(row[0], None if row[2] is None else float(row[2])) for row in found] == rows
+
+
+CSV_PIECES = (b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b" ", b"1,b,2\n", b'"x",', b"\xff", b"\0", b"\xc3\xa9")
+CSV_BYTES = st.lists(st.sampled_from(CSV_PIECES) | st.binary(max_size=4), max_size=40).map(b"".join)
+JSON_PIECES = (
+    *(b'"', b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r", b" ", b"\\", b"\xff", b"\0", b"1", b"NaN", b"null"),
+    *(b'{"id":"a"}', b'{"id":"a"}\n', b'{"tags":["x"]}', b'{"price":1.5,"id":"b"}', b'"id":', b'"price":1.10'),
+    *(b'"x"', b"\\u0000", b"\\ud800"),
+)
+JSON_BYTES = st.lists(st.sampled_from(JSON_PIECES) | st.binary(max_size=3), max_size=30).map(b"".join)
+
+
+def accounted_for(data: bytes, rows: list[Found], kept: Callable[[str], bool]) -> None:
+    """Every letter and digit of the object is in a row, as often as it was there."""
+    shown = "".join(str(value) for row in rows for value in (row[2:] if row[0] == "!" else row) if value is not None)
+    text = data.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    for letter in set(filter(kept, text)):
+        assert shown.count(letter) == text.count(letter), letter
+
+
+@MANY
+@given(data=CSV_BYTES)
+@example(data=b'"')
+@example(data=b'1,"a\n2,b,3\n4,c",5,6\n')
+def test_any_bytes_are_read_as_csv_and_nothing_is_lost(data: bytes) -> None:
+    found = each_way(THREE, b"ID,name,price\n" + data, "x.csv")
+    accounted_for(data, found, lambda letter: letter.isalnum())
+
+
+@MANY
+@given(data=JSON_BYTES)
+@example(data=b'[{"id":"a"}]]}{')
+@example(data=b'{"id":"a"')
+@example(data=b'{"id":"a"}\n[{"id":"b"}]')
+def test_any_bytes_are_read_as_json_and_nothing_is_lost(data: bytes) -> None:
+    with careful():
+        by_care = rows_of(EVENT, source_of(data, "x.json"))
+    assert rows_of(EVENT, source_of(data, "x.json")) == by_care
+    accounted = b"".join(data.split())
+    if accounted and not set(accounted) <= set(b"[],"):
+        assert by_care
+
+
+@MANY
+@given(data=st.binary(max_size=200), name=st.sampled_from(["x", "x.csv", "x.json", "x.parquet", "x.csv.gz", "x.zst"]))
+def test_any_bytes_under_any_name_are_rows_or_nothing(data: bytes, name: str) -> None:
+    for start in (b"", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"PAR1"):
+        rows_of(THREE, source_of(start + data, name))

@@ -1,0 +1,274 @@
+"""Landing: what landed is listed under its arrival, foreign names too; files are loaded once by their content."""
+
+import hashlib
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.errors import SourceChangedError, StorageUnavailableError, UnreadableSourceError
+from lakehouse.landing import upload as upload_module
+from lakehouse.landing.keys import realtime_key
+from lakehouse.landing.landing import (
+    LandingObject,
+    arrival,
+    days_landed,
+    hours_landed,
+    land,
+    list_day,
+    list_days,
+    list_hour,
+    list_incoming,
+    list_realtime_day,
+    upload,
+)
+from lakehouse.storage.objects import store as objects_module
+from lakehouse.storage.objects.store import Objects
+
+HOUR = "realtime/iot/year=2025/month=11/day=20/hour=14"
+AT_14 = datetime(2025, 11, 20, 14, tzinfo=UTC)
+LATER = datetime(2026, 1, 1, tzinfo=UTC)
+
+times = st.datetimes(datetime(2010, 1, 1), datetime(2099, 12, 31), timezones=st.timezones())
+
+
+@pytest.fixture
+def stream() -> str:
+    """A stream that no other test has landed in."""
+    return f"s{uuid4().hex}"
+
+
+@given(at=times, number=st.integers(0, 10**9))
+def test_our_names_say_their_arrival_to_the_microsecond(at: datetime, number: int) -> None:
+    assert arrival(realtime_key("iot", at, "0a1b2c", number), LATER) == at.astimezone(UTC)
+
+
+@pytest.mark.parametrize(
+    ("key", "modified", "arrived"),
+    [
+        (f"{HOUR}/data_1415.json", LATER, AT_14.replace(minute=15)),
+        (f"{HOUR}/data_1415-part-3.ndjson.gz", LATER, AT_14.replace(minute=15)),
+        (f"{HOUR}/data_141530000007_ab-1.json", LATER, AT_14.replace(minute=15, second=30, microsecond=7)),
+        (f"{HOUR}/data_141530000007_ab-1.json.zst", LATER, AT_14.replace(minute=15, second=30, microsecond=7)),
+        (f"{HOUR}/deeper/data_1415.json", LATER, AT_14.replace(minute=15)),
+        (f"{HOUR}/data_1515.json", LATER, AT_14),
+        (f"{HOUR}/data_1475.json", LATER, AT_14),
+        (f"{HOUR}/data_\u0661\u0664\u0661\u0665.json", LATER, AT_14),
+        (f"{HOUR}/events.json", LATER, AT_14),
+        (f"{HOUR}/events.json", AT_14.replace(minute=7), AT_14.replace(minute=7)),
+        (f"{HOUR}/events.json", AT_14 + timedelta(hours=1), AT_14),
+        ("realtime/iot/year=2025/month=1/day=2/hour=3/data_0304.json", LATER, datetime(2025, 1, 2, 3, 4, tzinfo=UTC)),
+        ("realtime/iot/year=2025/month=13/day=2/hour=3/data_0304.json", LATER, LATER),
+        ("realtime/iot/data_0304.json", LATER, LATER),
+        ("incoming/iot/year=2025/month=01/day=02/hour=03/data_0304.json", LATER, LATER),
+        ("incoming/iot/x.csv", LATER.astimezone(timezone(timedelta(hours=5))), LATER),
+    ],
+)
+def test_the_name_decides_the_arrival_as_far_as_it_can(key: str, modified: datetime, arrived: datetime) -> None:
+    assert arrival(key, modified) == arrived
+    assert arrival(key, modified).tzinfo is UTC
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=times, lines=st.binary(min_size=1, max_size=100))
+def test_what_is_landed_is_listed_in_its_hour_and_on_its_day(objects: Objects, at: datetime, lines: bytes) -> None:
+    stream = f"s{uuid4().hex}"
+    landed = land(objects, stream, lines, now=at)
+    utc = at.astimezone(UTC)
+    assert (landed.arrived_at, landed.size, landed.day) == (utc, len(lines), utc.date())
+    assert landed.hour == utc.strftime("%Y-%m-%d-%H:00")
+    assert list_hour(objects, stream, landed.hour) == [landed]
+    assert list_realtime_day(objects, stream, landed.day) == list_day(objects, stream, landed.day) == [landed]
+    assert hours_landed(objects, stream, landed.day, landed.day) == [landed.hour]
+    assert days_landed(objects, stream, landed.day - timedelta(days=400), landed.day) == [landed.day]
+    assert days_landed(objects, stream, landed.day + timedelta(days=1), landed.day + timedelta(days=1)) == []
+    assert objects.get(landed.key) == lines
+
+
+def test_many_writers_at_one_moment_land_every_object_once(objects: Objects, stream: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        landed = list(pool.map(lambda n: land(objects, stream, b"%d\n" % n, now=AT_14), range(200)))
+    assert list_hour(objects, stream, "2025-11-20-14:00") == sorted(landed)
+    assert sorted(int(objects.get(landing.key)) for landing in landed) == list(range(200))
+
+
+def test_landing_without_a_time_arrives_now(objects: Objects, stream: str) -> None:
+    before = datetime.now(UTC)
+    landed = land(objects, stream, b"{}\n")
+    assert before <= landed.arrived_at <= datetime.now(UTC)
+    assert land(objects, stream, b"{}\n", now=datetime(2025, 1, 1)).arrived_at == datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def test_foreign_names_are_listed_and_empty_objects_are_not(objects: Objects, stream: str) -> None:
+    folder = f"realtime/{stream}/year=2025"
+    kept = [
+        f"{folder}/month=01/day=02/hour=03/a.ndjson.gz",
+        f"{folder}/month=1/day=02/hour=3/data_0310.json",
+        f"{folder}/month=1/day=2/hour=03/b c%.json",
+    ]
+    for key in kept:
+        objects.put(key, b"{}")
+    others = [
+        f"{folder}/month=1/day=2/hour=13/data_1300.json",
+        f"{folder}/month=1/day=20/hour=3/data_0300.json",
+        f"{folder}/month=11/day=2/hour=3/data_0300.json",
+        f"realtime/{stream}2/year=2025/month=1/day=2/hour=3/data_0300.json",
+    ]
+    for key in others:
+        objects.put(key, b"{}")
+    objects.put(f"{folder}/month=01/day=02/hour=03/marker", b"")
+    assert [landing.key for landing in list_hour(objects, stream, "2025-01-02-03:00")] == kept
+    assert [landing.key for landing in list_day(objects, stream, date(2025, 1, 2))] == [*kept[:1], *kept[1:], others[0]]
+    assert days_landed(objects, stream, date(2025, 1, 1), date(2025, 12, 31)) == [
+        date(2025, 1, 2),
+        date(2025, 1, 20),
+        date(2025, 11, 2),
+    ]
+    assert hours_landed(objects, stream, date(2025, 1, 2), date(2025, 1, 2)) == ["2025-01-02-03:00", "2025-01-02-13:00"]
+
+
+def test_days_hold_what_landed_both_ways_and_empty_days_are_there(
+    objects: Objects, stream: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    loaded, _ = upload(objects, stream, tmp_path / "a.csv")
+    today = loaded.day
+    landed = [land(objects, stream, b"{}", now=loaded.arrived_at - timedelta(days=days)) for days in (0, 2)]
+    assert list_days(objects, stream, today - timedelta(days=3), today) == {
+        today - timedelta(days=3): [],
+        today - timedelta(days=2): [landed[1]],
+        today - timedelta(days=1): [],
+        today: [loaded, landed[0]],
+    }
+    assert list_incoming(objects, stream) == list_incoming(objects, stream, since=loaded.arrived_at) == [loaded]
+    assert list_incoming(objects, stream, since=loaded.arrived_at + timedelta(microseconds=1)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("2010-12-01.csv", ".csv"),
+        ("A.CSV.GZ", ".csv.gz"),
+        ("a.b.ndjson.zst", ".ndjson.zst"),
+        ("x.parquet", ".parquet"),
+        ("x.tar.gz", ".gz"),
+        ("x.exe", ""),
+        ("noname", ""),
+        (".csv", ""),
+        ("../ü ä.json", ".json"),
+    ],
+)
+def test_a_file_is_kept_under_its_content_and_its_known_suffixes(
+    objects: Objects, stream: str, tmp_path: Path, name: str, suffix: str
+) -> None:
+    path = tmp_path / Path(name).name
+    path.write_bytes(b"a,b\n")
+    landed, is_new = upload(objects, stream, path)
+    assert is_new
+    assert landed.key == f"incoming/{stream}/{hashlib.sha256(path.read_bytes()).hexdigest()}{suffix}"
+    assert objects.get(landed.key) == b"a,b\n"
+    assert list_incoming(objects, stream) == [landed]
+
+
+@pytest.mark.parametrize("size", [10, 33 << 20])
+def test_a_file_is_loaded_once_whatever_its_name_and_however_often(
+    objects: Objects, stream: str, tmp_path: Path, size: int
+) -> None:
+    paths = [tmp_path / "first.csv", tmp_path / "again.csv"]
+    for path in paths:
+        path.write_bytes(b"x" * size)
+    with ThreadPoolExecutor(2) as pool:
+        loads = list(pool.map(lambda path: upload(objects, stream, path), paths))
+    loads += [upload(objects, stream, path) for path in paths]
+    assert [is_new for _, is_new in loads].count(True) == 1
+    assert {landed for landed, _ in loads} == set(list_incoming(objects, stream))
+    assert loads[0][0].size == size
+
+
+@pytest.mark.parametrize("size", [1_000, 40 << 20])
+@pytest.mark.parametrize("change", ["appended", "rewritten"])
+def test_a_file_that_changes_while_it_is_loaded_is_refused_and_nothing_is_left(
+    objects: Objects, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, change: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"x" * size)
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    digest = upload_module._digest
+
+    def change_after_hashing(file: object) -> str:
+        found = digest(file)  # type: ignore[arg-type]
+        with path.open("r+b") as other:
+            other.seek(0, os.SEEK_END if change == "appended" else os.SEEK_SET)
+            other.write(b"y")
+        if change == "rewritten":
+            os.utime(path, ns=times)  # as if within one tick of the file system's clock
+        return found
+
+    monkeypatch.setattr(upload_module, "_digest", change_after_hashing)
+    with pytest.raises(SourceChangedError, match=r"a\.csv changed"):
+        upload(objects, stream, path)
+    assert list(objects.list(f"incoming/{stream}")) == []
+
+
+def test_a_file_that_is_being_written_is_refused_and_nothing_is_left(
+    objects: Objects, stream: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "growing.csv"
+    path.write_bytes(b"x" * (64 << 20))
+    stop = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not stop.is_set():
+                file.write(b"more\n")
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=grow)
+    writer.start()
+    try:
+        with pytest.raises(SourceChangedError):
+            upload(objects, stream, path)
+    finally:
+        stop.set()
+        writer.join()
+    assert list(objects.list(f"incoming/{stream}")) == []
+
+
+def test_what_can_not_be_read_is_said_to_be_so(objects: Objects, stream: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "missing.csv", tmp_path / "pipe"):
+        with pytest.raises(UnreadableSourceError, match=str(path)):
+            upload(objects, stream, path)
+
+
+def test_nothing_is_acknowledged_that_is_not_stored(
+    objects: Objects, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = objects_module.Objects.put
+
+    def stored_but_answer_lost(self: Objects, key: str, data: bytes, *, if_absent: bool) -> bool:
+        put(self, key, data, if_absent=if_absent)
+        return put(self, key, data, if_absent=if_absent)  # as a client that tries again
+
+    monkeypatch.setattr(objects_module.Objects, "put", stored_but_answer_lost)
+    assert objects.get(land(objects, stream, b"mine").key) == b"mine"
+
+    def taken_by_another(self: Objects, key: str, data: bytes, *, if_absent: bool) -> bool:
+        put(self, key, b"not " + data, if_absent=True)
+        return put(self, key, data, if_absent=if_absent)
+
+    monkeypatch.setattr(objects_module.Objects, "put", taken_by_another)
+    with pytest.raises(StorageUnavailableError):
+        land(objects, stream, b"mine")
+
+
+def test_landing_objects_are_ordered_by_key() -> None:
+    first, second = (LandingObject(key, "s", AT_14, 1) for key in ("a", "b"))
+    assert sorted([second, first]) == [first, second]

@@ -1,0 +1,215 @@
+"""A stream of a test's own: a folder made in a temporary directory, its tables, and short words for what is done to it."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lakehouse.streams
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import scan_sql
+from lakehouse.landing.landing import land, list_days
+from lakehouse.pipeline import bronze, gold, realtime, silver
+from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline import unified_view as views
+from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.lineage.staleness import sequence_of
+from lakehouse.pipeline.writing import Written, replace_days
+from lakehouse.settings import Settings
+from lakehouse.storage.objects.connection import Connection
+
+SHIPPED = Path(lakehouse.streams.__path__[0])
+EARLY, LATE = date(2010, 1, 1), date(2035, 1, 1)
+
+_numbers = count()
+
+Event = Mapping[str, Any] | str | bytes
+Edit = Callable[[str], str]
+
+
+def days_apart(origin: date, days: int) -> Callable[[], date]:
+    """Gives each example of a property a day of its own, so many days after the one before: they share their tables."""
+    numbers = count()
+    return lambda: origin + timedelta(days=days * next(numbers))
+
+
+def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
+    """A valid event of a copy of the stream `financial`."""
+    event = {
+        "event_id": key,
+        "event_time": f"{at:%Y-%m-%dT%H:%M:%S}Z",
+        "account_id": "a",
+        "amount": "12.50",
+        "currency": "EUR",
+        "type": "payment",
+        "status": "settled",
+    }
+    return event | fields
+
+
+def noon(day: date) -> datetime:
+    """Twelve o'clock of a day, UTC."""
+    return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+
+
+def copy_stream(parent: Path, name: str, base: str = "financial", edit: Edit = lambda text: text) -> Path:
+    """Copy a shipped stream's folder under another name; `edit` changes its contract."""
+    folder = parent / name
+    shutil.copytree(SHIPPED / base, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    contract = folder / "contract.odcs.yaml"
+    text = re.sub(rf"^( *- |)name: {base}$", rf"\g<1>name: {name}", contract.read_text(), flags=re.MULTILINE)
+    contract.write_text(edit(text))
+    return folder
+
+
+def threshold(share: float) -> Edit:
+    """An edit that sets the share of valid rows that a contract asks for."""
+    return lambda text: text + f"\n  - property: qualityThreshold\n    value: {share}\n"
+
+
+@dataclass(frozen=True)
+class Own:
+    """A stream that no other test uses, in a lake that has no others."""
+
+    lake: Lake
+    stream: Stream
+
+    @property
+    def name(self) -> str:
+        return self.stream.name
+
+    def land(self, events: Iterable[Event], at: datetime) -> str:
+        """Land events, or lines as they are, as one object that arrived then; its key."""
+        lines = [
+            event if isinstance(event, bytes) else (event if isinstance(event, str) else json.dumps(event)).encode()
+            for event in events
+        ]
+        return land(self.lake.objects, self.name, b"\n".join(lines) + b"\n", now=at).key
+
+    def drop(self, content: bytes, name: str = "file.csv") -> str:
+        """Put a file under incoming/ as it is; its key."""
+        key = f"incoming/{self.name}/{name}"
+        self.lake.objects.put(key, content)
+        return key
+
+    def bronze(self, *days: date, replace: bool = False) -> bronze.Landed:
+        """Run bronze for these days of arrival; for all that have any when none is named."""
+        return bronze.land_days(self.lake, self.stream, days or self.arrived(), replace=replace, run_id="test")
+
+    def arrived(self) -> list[date]:
+        """Every day on which something has landed."""
+        found = list_days(self.lake.objects, self.name, EARLY, LATE)
+        return [day for day, landings in found.items() if landings]
+
+    def clean(self, *days: date) -> silver.Cleaned:
+        """Run silver for these event dates."""
+        return silver.clean_days(self.lake, self.stream, days, run_id="test")
+
+    def refresh_realtime(self, *hours: str, replace: bool = False) -> realtime.Fresh:
+        """Run realtime for these hours."""
+        return realtime.refresh_hours(self.lake, self.stream, hours, replace=replace, run_id="test")
+
+    def gold(self, *days: date) -> Written:
+        """Run the daily aggregates as their asset does."""
+        table = self.lake.tables.load(f"silver.{self.name}")
+        sources = {f"silver.{self.name}": sequence_of(table), **self.stream.definition_of("gold")}
+        source = f"select * from {scan_sql(table)} where {gold.among(days)}"
+        select = gold_sql(self.stream, source)
+        return replace_days(self.lake, f"gold.{self.name}_daily", select, days, sources=sources)
+
+    def below(self, *days: date) -> None:
+        """Run all that is computed from silver."""
+        self.gold(*days)
+        gold.write_metrics(self.lake, days)
+        serving.write_features(self.lake, self.stream, days)
+        serving.write_alerts(self.lake, self.stream, days)
+
+    def stale(self) -> list[date]:
+        """The days that would be computed again."""
+        return days_to_refresh(self.lake, self.stream)
+
+    def ask(self, select: str, **tables: str) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT in which `{silver}` and the like stand for this stream's tables."""
+        scans = {
+            layer: scan_sql(self.lake.tables.load(f"{layer}.{self.name}"))
+            for layer in ("bronze", "silver", "quarantine", "realtime")
+            if "{" + layer + "}" in select
+        }
+        scans |= {word: scan_sql(self.lake.tables.load(name)) for word, name in tables.items()}
+        if "{unified}" in select:
+            scans["unified"] = f"({views.view_sql(self.lake, f'serving.unified_{self.name}')})"
+        with self.lake.engine.cursor() as cursor:
+            return cursor.execute(select.format_map(scans)).fetchall()
+
+    def counts(self, layer: str) -> Counter[date]:
+        """Rows by event date."""
+        return Counter(dict(self.ask(f"select dt, count(*) from {{{layer}}} group by dt")))
+
+    def snapshots(self, layer: str) -> int:
+        """How many snapshots a table has."""
+        return len(self.lake.tables.load(f"{layer}.{self.name}").metadata.snapshots)
+
+    def quarantined(self) -> list[tuple[date, list[str]]]:
+        """Date and reasons of each row in quarantine."""
+        return sorted(self.ask("select dt, reasons from {quarantine}"))
+
+
+def gold_sql(stream: Stream, silver_sql: str) -> str:
+    """The stream's gold over a SELECT of silver."""
+    return f"with silver as ({silver_sql}) select * from ({stream.sql('gold')})"
+
+
+def assert_conserved(own: Own, cleaned: silver.Cleaned) -> None:
+    """The ledgers add up, and say what the tables hold."""
+    landed, kept, refused = (own.counts(layer) for layer in ("bronze", "silver", "quarantine"))
+    for day, ledger in cleaned.ledgers.items():
+        assert ledger.conserved, (day, ledger)
+        assert (ledger.landed, ledger.silver, ledger.quarantined) == (landed[day], kept[day], refused[day]), day
+
+
+def span(first: date, days: int) -> list[date]:
+    """So many days from `first` on."""
+    return [first + timedelta(days=n) for n in range(days)]
+
+
+@pytest.fixture(scope="session")
+def shared_lake(settings: Settings, connection: Connection) -> Iterator[Lake]:
+    """What streams of their own share: storage, catalog and engine."""
+    lake = Lake(settings, connection)
+    lake.tables.ensure(table_specs([]))
+    yield lake
+    lake.engine.close()
+
+
+@pytest.fixture
+def make_stream(shared_lake: Lake, tmp_path: Path) -> Callable[..., Own]:
+    """Makes streams of a test's own: `base` is the stream whose files are copied, `edit` changes its contract."""
+
+    def make(base: str = "financial", edit: Edit = lambda text: text, tables: bool = True) -> Own:
+        name = f"{base}_{next(_numbers)}"
+        copy_stream(tmp_path, name, base, edit)
+        return open_stream(shared_lake, tmp_path, name, tables=tables)
+
+    return make
+
+
+def open_stream(shared: Lake, parent: Path, name: str, *, tables: bool = True) -> Own:
+    """The stream of a folder under `parent`, its tables made or evolved, alone in a lake of its own."""
+    settings = shared.settings.model_copy(update={"streams": (parent,)})
+    lake = Lake(settings, shared.connection)
+    stream = Stream(name, parent / name, load_contract(parent / name))
+    lake.streams = {name: stream}
+    lake.tables, lake.objects, lake.engine = shared.tables, shared.objects, shared.engine
+    if tables:
+        lake.tables.ensure(table_specs([stream]))
+    return Own(lake, stream)

@@ -1,0 +1,157 @@
+"""Files that the queue tells of reach bronze once, and their messages go when bronze holds them, not before."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+
+from lakehouse.assets import resources
+from lakehouse.assets.resources import LakeResource
+from lakehouse.automation import sensors
+from lakehouse.automation.sensors import incoming_files
+from lakehouse.errors import LakehouseError
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.sqs_arrivals import Arrivals
+from lakehouse.sources.sqs.inbox import Inbox
+from lakehouse_tests.pipeline.own import Own, payment
+from lakehouse_tests.sources.sqs.forms import event_bridge, s3_event, sns
+
+NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    return make_stream()
+
+
+@pytest.fixture
+def sqs(aws: str) -> Any:
+    return boto3.client(
+        "sqs", endpoint_url=aws, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+
+
+@pytest.fixture
+def url(sqs: Any) -> str:
+    return str(sqs.create_queue(QueueName="events")["QueueUrl"])
+
+
+@pytest.fixture
+def arrivals(own: Own, sqs: Any, url: str) -> Arrivals:
+    return Arrivals(own.lake, Inbox(sqs, url))
+
+
+def _drop(own: Own, name: str) -> str:
+    return own.drop(json.dumps(payment(name, NOW)).encode(), name)
+
+
+def _left(sqs: Any, url: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    return sum(int(n) for n in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"].values())
+
+
+def _send(sqs: Any, url: str, *bodies: Any) -> None:
+    for body in bodies:
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
+
+
+def test_messages_go_when_bronze_holds_what_they_tell_of(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+    one, two, three = _drop(own, "a b+ä.json"), _drop(own, "year=2025/two.json"), _drop(own, "100%.json")
+    _send(sqs, url, s3_event(one, two), sns(event_bridge(three)), s3_event(one))
+    found = arrivals.new_files()
+    assert {file.key for file in found[own.name]} == {one, two, three}
+    assert found.keys() == {own.name}
+    assert _left(sqs, url) == 3
+    assert arrivals.new_files() == found
+
+    days = sorted({file.day for file in found[own.name]})
+    land_days(own.lake, own.stream, days)
+    assert arrivals.new_files() == {}
+    assert _left(sqs, url) == 0
+
+    _send(sqs, url, s3_event(two))  # S3 may tell of it twice
+    assert Arrivals(own.lake, Inbox(sqs, url)).new_files() == {}
+    assert _left(sqs, url) == 0
+
+
+def test_messages_about_what_bronze_can_not_take_go_at_once(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+    gone = f"incoming/{own.name}/never-was.csv"
+    empty = own.drop(b"", "folder/")
+    _send(
+        sqs, url,
+        s3_event(gone), s3_event(empty), s3_event("incoming/no-such-stream/x.csv"), s3_event("incoming"),
+        s3_event(f"realtime/{own.name}/year=2025/x.json"), s3_event(_drop(own, "x.json"), bucket="another"),
+        s3_event(f"incoming/{own.name}/x", name="ObjectRemoved:Delete"), {"Event": "s3:TestEvent"},
+    )  # fmt: skip
+    assert arrivals.new_files() == {}
+    assert _left(sqs, url) == 0
+
+
+def test_a_file_that_is_written_again_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+    key = _drop(own, "x.json")
+    _send(sqs, url, s3_event(key))
+    [[before]] = arrivals.new_files().values()
+    own.lake.objects.put(key, b"[" + json.dumps(payment("x.json", NOW)).encode() + b"]")
+    _send(sqs, url, s3_event(key))
+    [[after]] = arrivals.new_files().values()
+    assert after.size == before.size + 2
+    own.lake.objects.delete([key])
+    _send(sqs, url, s3_event(key))
+    assert arrivals.new_files() == {}
+    assert _left(sqs, url) == 0
+
+
+@pytest.fixture
+def look(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Has the sensor look once; the keys of the files it asks for by their days, and its cursor."""
+    monkeypatch.setattr(sensors, "get_settings", lambda: own.lake.settings.model_copy(update={"incoming": "queue"}))
+    monkeypatch.setattr(sensors, "arrivals", lambda: arrivals)
+
+    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+
+    def look(cursor: str | None = None) -> tuple[int, str]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
+            asked = [one for one in incoming_files(context) if isinstance(one, dg.RunRequest)]  # type: ignore[union-attr]
+            return sum(int(one.tags["lakehouse/files"]) for one in asked), context.cursor or ""
+
+    return look
+
+
+def test_the_sensor_lists_once_a_day_and_else_goes_by_the_queue(
+    own: Own, look: Callable[..., Any], sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _drop(own, "untold.json")
+    asked, cursor = look()
+    assert asked == 1, "the first look lists"
+    own.bronze()
+    asked, cursor = look(cursor)
+    assert asked == 0
+
+    told = _drop(own, "told.json")
+    assert look(cursor)[0] == 0, "nothing tells of it, and it is not listed again today"
+    _send(sqs, url, s3_event(told))
+    assert look(cursor)[0] == 1
+    own.bronze()
+    assert look(cursor)[0] == 0
+    assert _left(sqs, url) == 0
+
+    _drop(own, "lost.json")
+    yesterday = json.dumps({name: value.replace(str(datetime.now(UTC).date()), "2020-01-01") if "listed" in name else value
+                            for name, value in json.loads(cursor).items()})  # fmt: skip
+    assert look(yesterday)[0] == 1, "what no message told of is found the next day"
+
+
+def test_without_its_queue_the_sensor_lists(
+    own: Own, arrivals: Arrivals, look: Callable[..., Any], sqs: Any, url: str
+) -> None:
+    _, cursor = look()
+    sqs.delete_queue(QueueUrl=url)
+    with pytest.raises(LakehouseError):
+        arrivals.new_files()
+    _drop(own, "x.json")
+    assert look(cursor)[0] == 1

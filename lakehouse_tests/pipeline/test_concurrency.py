@@ -1,0 +1,195 @@
+"""Runs that meet, and runs that die: each partition holds what it should, and what was good stays readable."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from functools import partial
+from threading import Barrier
+
+import pytest
+
+from lakehouse.pipeline import writing
+from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg import commit as committing
+from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment, span
+
+DAY = date(2018, 7, 1)
+WRITERS = 3
+
+CHILD = """
+    import os, signal, sys
+    from datetime import date
+    from pathlib import Path
+    from lakehouse.pipeline import bronze, realtime, silver, writing
+    from lakehouse.pipeline.lake import Lake
+    from lakehouse.settings import Settings
+
+    home, streams, name, layer, die, day = sys.argv[1:]
+    lake = Lake(Settings(home=home, streams=(Path(streams),)))
+    stream = lake.stream(name)
+    if die:
+        commit, calls = writing.commit, []
+        def killed(table, *rest, **more):
+            calls.append(table)
+            if len(calls) == int(die):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return commit(table, *rest, **more)
+        writing.commit = killed
+    match layer:
+        case "bronze": bronze.land_days(lake, stream, [date.fromisoformat(day)])
+        case "bronze again": bronze.land_days(lake, stream, [date.fromisoformat(day)], replace=True)
+        case "silver": silver.clean_days(lake, stream, [date.fromisoformat(day)])
+        case "realtime": realtime.refresh_hours(lake, stream, [day + "-12:00"])
+"""
+"""A process that runs a layer, and with `die` is killed when its files are written and its so-manieth commit is due."""
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    return make_stream()
+
+
+def _start(own: Own, layer: str, die: str = "", day: date = DAY) -> "subprocess.Popen[bytes]":
+    words = [str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, die, str(day)]
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), *words], env=os.environ)
+
+
+def _together(runs: Sequence[Callable[[], object]]) -> None:
+    """Run all at once; the first failure is raised."""
+    start = Barrier(len(runs))
+
+    def one(run: Callable[[], object]) -> object:
+        start.wait()
+        return run()
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(one, runs))
+
+
+def _apart(own: Own) -> Own:
+    """The same stream for another thread: nothing but storage is shared."""
+    return Own(_lake_of(own), own.stream)
+
+
+def _lake_of(own: Own) -> Lake:
+    lake = Lake(own.lake.settings, own.lake.connection)
+    lake.streams = own.lake.streams
+    lake.engine = own.lake.engine
+    return lake
+
+
+def test_runs_of_bronze_on_one_day_land_each_object_once(own: Own) -> None:
+    for number in range(4):
+        own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
+    _together([partial(_apart(own).bronze, DAY) for _ in range(WRITERS)])
+    assert own.ask("select _object, count(*) from {bronze} group by all having count(*) > 1") == []
+    assert own.counts("bronze") == {DAY: 4}
+
+
+def test_an_append_and_a_replacement_of_one_day_land_each_object_once(own: Own) -> None:
+    own.land([payment("a", noon(DAY))], noon(DAY))
+    own.bronze(DAY)
+    own.land([payment("b", noon(DAY))], noon(DAY) + timedelta(minutes=1))
+    first, second = _apart(own), _apart(own)
+    _together([lambda: first.bronze(DAY), lambda: second.bronze(DAY, replace=True)])
+    assert sorted(own.ask("select event_id from {bronze}")) == [("a",), ("b",)]
+
+
+def test_runs_of_silver_on_one_day_leave_it_right(own: Own) -> None:
+    own.land([payment("a", noon(DAY)), *[payment(f"b{n}", noon(DAY)) for n in range(30)], "{"], noon(DAY))
+    own.bronze(DAY)
+    _together([partial(_apart(own).clean, DAY) for _ in range(WRITERS)])
+    assert (own.counts("silver"), own.counts("quarantine")) == ({DAY: 31}, {DAY: 1})
+
+
+def test_runs_of_silver_on_different_days_leave_both_right(own: Own) -> None:
+    days = span(DAY, WRITERS)
+    own.land([payment(f"e{day}", noon(day)) for day in days], noon(days[-1]))
+    own.bronze(days[-1])
+    _together([partial(_apart(own).clean, day) for day in days])
+    assert own.counts("silver") == dict.fromkeys(days, 1)
+    for day in days:
+        assert_conserved(own, own.clean(day))
+
+
+def test_realtime_runs_of_one_hour_take_each_object_once(own: Own) -> None:
+    for number in range(3):
+        own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
+    _together([partial(_apart(own).refresh_realtime, f"{DAY}-12:00") for _ in range(WRITERS)])
+    assert own.ask("select count(*), count(distinct _object) from {realtime}") == [(3, 3)]
+
+
+def test_silver_computed_while_bronze_grows_is_asked_for_again(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    own.land([payment("a", noon(DAY))], noon(DAY))
+    own.bronze(DAY)
+    commit = committing.commit
+
+    def late(table, *rest, **more):  # type: ignore[no-untyped-def]  # stands before pyiceberg's
+        if table.name()[0] == "quarantine":
+            monkeypatch.setattr(writing, "commit", commit)
+            own.land([payment("b", noon(DAY))], noon(DAY) + timedelta(minutes=1))
+            own.bronze(DAY)
+        return commit(table, *rest, **more)
+
+    monkeypatch.setattr(writing, "commit", late)
+    own.clean(DAY)
+    assert own.counts("silver") == {DAY: 1}
+    own.below(DAY)
+    assert own.stale() == [DAY]
+    own.clean(DAY)
+    assert own.counts("silver") == {DAY: 2}
+
+
+def test_two_processes_land_a_day_once(own: Own) -> None:
+    for number in range(3):
+        own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
+    processes = [_start(own, "bronze") for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert own.ask("select count(*), count(distinct _object) from {bronze}") == [(3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "die"),
+    [
+        pytest.param("bronze", "1", id="bronze before its commit"),
+        pytest.param("bronze again", "1", id="a replacement of bronze before its commit"),
+        pytest.param("silver", "1", id="silver before both commits"),
+        pytest.param("silver", "2", id="silver between the commit of quarantine and its own"),
+        pytest.param("realtime", "1", id="realtime before its commit"),
+    ],
+)
+def test_a_run_killed_before_its_commit_leaves_the_last_good_snapshot_and_can_be_repeated(
+    own: Own, layer: str, die: str
+) -> None:
+    own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
+    own.bronze(DAY)
+    own.clean(DAY)
+    own.refresh_realtime(f"{DAY}-12:00")
+    own.land(
+        [*[payment(f"c{n}", noon(DAY)) for n in range(30)], payment("a", noon(DAY), amount="9"), "{"],
+        noon(DAY) + timedelta(minutes=1),
+    )
+    if layer == "silver":
+        own.bronze(DAY)
+    held = {name: own.counts(name) for name in ("bronze", "silver", "realtime")}
+    unified = own.ask("select count(*), count(distinct event_id) from {unified}")
+
+    assert _start(own, layer, die).wait(120) == -signal.SIGKILL
+
+    assert {name: own.counts(name) for name in held} == held
+    assert own.ask("select count(*), count(distinct event_id) from {unified}") == unified
+
+    own.bronze(DAY)
+    assert DAY in own.stale()
+    cleaned = own.clean(DAY)
+    own.refresh_realtime(f"{DAY}-12:00")
+    assert_conserved(own, cleaned)
+    ledger = cleaned.ledgers[DAY]
+    assert (ledger.landed, ledger.silver, ledger.quarantined, ledger.duplicates) == (34, 32, 1, 1)
+    assert own.counts("realtime") == {DAY: 33}
+    assert own.ask("select count(*), count(distinct event_id) from {unified}") == [(32, 32)]

@@ -1,0 +1,326 @@
+"""The unified view reads no more of realtime than silver may lack, and has the same rows as if it had read all."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyiceberg.table import Table
+
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.landing.landing import list_days
+from lakehouse.maintenance.budget import Budget
+from lakehouse.maintenance.compaction import compact
+from lakehouse.pipeline import bronze, silver, writing
+from lakehouse.pipeline import unified_view as views
+from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lineage import realtime_coverage as coverage
+from lakehouse.pipeline.lineage.properties import DEFINED
+from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
+from lakehouse.storage.iceberg.replace import merge_manifests
+from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment, threshold
+from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
+
+ORIGIN, APART = date(2013, 1, 1), 60
+EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
+"""Each takes seconds."""
+
+STEPS = st.lists(
+    st.sampled_from(
+        ("bronze", "bronze again", "silver", "realtime", "realtime again", "compact", "manifests", "expire")
+    ),
+    max_size=4,
+)
+DAY = date(2016, 6, 1)
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def examples() -> Callable[[], date]:
+    return days_apart(ORIGIN, APART)
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    return make_stream(edit=threshold(0))
+
+
+@pytest.fixture
+def gated(make_stream: Callable[..., Own]) -> Own:
+    """With the usual threshold, so that the gate keeps many days back."""
+    return make_stream()
+
+
+Seen = tuple[Table, Table, Table]
+
+
+def _seen(own: Own) -> Seen:
+    """Realtime, bronze and silver, as they are now."""
+    realtime, taken, cleaned = (
+        own.lake.tables.load(f"{layer}.{own.name}") for layer in ("realtime", "bronze", "silver")
+    )
+    return realtime, taken, cleaned
+
+
+def _uncovered(own: Own, seen: Seen | None = None) -> Sequence[str] | None:
+    return uncovered_hours(own.stream, *(seen or _seen(own)))
+
+
+def _rows(own: Own, seen: Seen, uncovered: Sequence[str] | None) -> list[tuple[Any, ...]]:
+    select = views.unified_sql(own.stream, seen[2], seen[0], uncovered=uncovered)
+    with own.lake.engine.cursor() as cursor:
+        return cursor.execute(f"select * from ({select}) order by all").fetchall()
+
+
+def _assert_same(own: Own, seen: Seen | None = None) -> Sequence[str] | None:
+    """That the view has the same rows as if it read all of realtime; the hours that it reads."""
+    seen = seen or _seen(own)
+    uncovered = _uncovered(own, seen)
+    assert _rows(own, seen, uncovered) == _rows(own, seen, None)
+    return uncovered
+
+
+def _keys(own: Own) -> list[str]:
+    seen = _seen(own)
+    return sorted(row[0] for row in _rows(own, seen, _uncovered(own, seen)))
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+    phases=[Phase.generate],  # as in test_conservation
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(data=st.data(), drawn=LANDINGS, holds_back=st.booleans())
+def test_the_rows_are_the_same_whatever_happens_in_whatever_order(
+    own: Own, gated: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]],
+    holds_back: bool,
+) -> None:  # fmt: skip
+    its, first = gated if holds_back else own, examples()
+    landings = [(_moment(first + timedelta(days=day), number), rows) for number, (day, rows) in enumerate(drawn)]
+    days = sorted({row.day(at.date()) for at, rows in landings for row in rows})
+    past: list[Seen] = []
+    for at, rows in data.draw(st.permutations(landings)):
+        its.land([row.line(at.date()) for row in rows], at)
+        for step in data.draw(STEPS):
+            _run(its, step, first, days)
+        _assert_same(its)
+        past.append(_seen(its))
+    # Whoever reads may have loaded its tables at different times.
+    realtime, taken, cleaned = (data.draw(st.sampled_from(past))[n] for n in range(3))
+    _assert_same(its, (realtime, taken, cleaned))
+    for step in ("realtime", "bronze", "silver"):
+        _run(its, step, first, days)
+    left = _assert_same(its)
+    assert holds_back or left == []
+
+
+def _moment(day: date, number: int) -> datetime:
+    return datetime(day.year, day.month, day.day, 12, 0, number, tzinfo=UTC)
+
+
+def _run(own: Own, step: str, first: date, days: list[date]) -> None:
+    arrivals = [first + timedelta(days=n) for n in range(3)]
+    match step.split():
+        case ["bronze", *again]:
+            own.bronze(*arrivals, replace=bool(again))
+        case ["realtime", *again]:
+            own.refresh_realtime(*(f"{day}-12:00" for day in arrivals), replace=bool(again))
+        case ["silver"]:
+            own.clean(*days)
+        case ["compact"]:
+            compact(own.lake, f"realtime.{own.name}", Budget(), quiet=timedelta(0))
+        case ["manifests"]:
+            for table in _seen(own):
+                if table.current_snapshot() is not None:
+                    merge_manifests(table)
+        case _:
+            _expire(own)
+
+
+def _expire(own: Own) -> None:
+    """Let all snapshots go but the newest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "KEPT", 1)
+        for table in _seen(own):
+            settings = own.lake.settings.model_copy(update={"time_travel_days": 0})
+            lake = Lake(settings, own.lake.connection)
+            writing.expire_old(lake, table, at_least=1)
+
+
+def _day(own: Own, day: date, hours: Sequence[int] = (9, 15)) -> None:
+    """Events through a day, some of them of the day before, in realtime."""
+    for hour in hours:
+        at = datetime(day.year, day.month, day.day, hour, 30, tzinfo=UTC)
+        own.land([payment(f"{day}-{hour}", at), payment(f"{day}-{hour}-late", at - timedelta(days=1))], at)
+        own.refresh_realtime(f"{at:%Y-%m-%d-%H}:00")
+
+
+def _batch(own: Own, day: date) -> None:
+    """What the daily run does of a day."""
+    own.clean(*own.bronze(day).touched)
+
+
+def test_the_daily_run_leaves_its_day_covered_and_the_next_one_open(own: Own) -> None:
+    _day(own, DAY)
+    _day(own, NEXT, hours=(0, 1))
+    assert _uncovered(own) is None
+    _batch(own, DAY)
+    assert _assert_same(own) == [f"{NEXT}-00", f"{NEXT}-01"]
+    _batch(own, NEXT)
+    assert _assert_same(own) == []
+
+
+def test_what_changes_afterwards_is_open_until_it_is_taken(own: Own) -> None:
+    _day(own, DAY)
+    _batch(own, DAY)
+    own.land([payment("late", noon(DAY - timedelta(days=1)))], noon(NEXT))
+    touched = own.bronze(NEXT).touched
+    assert _assert_same(own) is None  # all hours have rows of that day
+    own.clean(*touched)
+    assert _assert_same(own) == []
+    own.refresh_realtime(f"{DAY}-09:00", replace=True)
+    assert _assert_same(own) == [f"{DAY}-09"]
+    before = own.snapshots("bronze")
+    own.bronze(DAY)
+    assert own.snapshots("bronze") == before
+    assert _assert_same(own) == []
+
+
+def test_what_arrives_while_bronze_works_is_open(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    _day(own, DAY, hours=(9,))
+
+    def meanwhile(*arguments: Any) -> Any:
+        """Realtime is the first to take one object, and takes another that bronze's listing does not have."""
+        monkeypatch.setattr(bronze, "list_days", list_days)
+        _day(own, DAY, hours=(10,))
+        found = list_days(*arguments)
+        _day(own, DAY, hours=(11,))
+        return found
+
+    monkeypatch.setattr(bronze, "list_days", meanwhile)
+    _batch(own, DAY)
+    assert _assert_same(own) == [f"{DAY}-10", f"{DAY}-11"]
+    assert len(_keys(own)) == 6
+    _batch(own, DAY)
+    assert _assert_same(own) == []
+
+
+def test_what_bronze_takes_while_silver_is_computed_is_open(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    _day(own, DAY, hours=(9,))
+    own.bronze(DAY)
+    compute = silver._compute
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(silver, "_compute", compute)
+        _day(own, DAY, hours=(10,))
+        own.bronze(DAY)
+        return compute(*arguments)
+
+    monkeypatch.setattr(silver, "_compute", meanwhile)
+    own.clean(DAY, DAY - timedelta(days=1))
+    assert _assert_same(own) is None
+    own.clean(DAY, DAY - timedelta(days=1))
+    assert _assert_same(own) == []
+
+
+def test_a_day_that_the_gate_keeps_back_stays_open(gated: Own) -> None:
+    _day(gated, DAY)
+    _batch(gated, DAY)
+    _day(gated, NEXT, hours=(9,))
+    gated.land([payment("broken", noon(NEXT), amount="-1")], noon(NEXT))
+    assert gated.clean(*gated.bronze(NEXT).touched).held_back == [NEXT]
+    assert _assert_same(gated) == [f"{NEXT}-09"]
+
+
+def test_what_expired_snapshots_have_seen_stays_said(own: Own) -> None:
+    for day in (DAY, NEXT):
+        _day(own, day)
+        _batch(own, day)
+    own.land([payment("other", noon(NEXT))], noon(NEXT + timedelta(days=1)))
+    own.bronze(NEXT + timedelta(days=1))
+    own.clean(NEXT)
+    _expire(own)
+    assert own.snapshots("bronze") == 1
+    assert _assert_same(own) == []
+
+
+def test_what_realtime_has_and_landing_lost_before_bronze_took_it_stays_to_be_seen(own: Own) -> None:
+    _day(own, DAY, hours=(9,))
+    own.lake.objects.delete([own.land([payment("gone", noon(DAY))], noon(DAY))])
+    gone = own.land([payment("gone", noon(DAY))], noon(DAY))
+    own.refresh_realtime(f"{DAY}-12:00")
+    own.lake.objects.delete([gone])
+    _batch(own, DAY)
+    assert "gone" in _keys(own)
+    _assert_same(own)
+
+
+def test_what_bronze_saw_of_a_table_that_was_made_anew_is_not_known_of_the_new_one(own: Own) -> None:
+    _day(own, DAY)
+    _batch(own, DAY)
+    own.lake.tables.catalog.drop_table(f"realtime.{own.name}")
+    own.lake.tables.ensure(table_specs([own.stream]))
+    own.refresh_realtime(f"{DAY}-09:00")
+    own.land([payment("new", noon(DAY))], noon(DAY))
+    own.refresh_realtime(f"{DAY}-12:00")
+    assert _assert_same(own) is None
+    assert "new" in _keys(own)
+    _batch(own, DAY)
+    assert _assert_same(own) == []
+
+
+def test_rows_of_another_contract_are_read(own: Own) -> None:
+    _day(own, DAY)
+    own.land([payment("refused", noon(DAY), status="declined")], noon(DAY))
+    own.refresh_realtime(f"{DAY}-12:00")
+    _batch(own, DAY)
+    assert _assert_same(own) == []
+    contract = own.stream.folder / "contract.odcs.yaml"
+    contract.write_text(contract.read_text().replace("          - value: declined\n", ""))
+    stricter = Own(own.lake, type(own.stream)(own.name, own.stream.folder, load_contract(own.stream.folder)))
+    stricter.clean(DAY, DAY - timedelta(days=1))
+    assert _assert_same(stricter) is None
+    assert "refused" in _keys(stricter)  # until realtime lets it go
+    stricter.bronze(DAY)
+    stricter.refresh_realtime(f"{DAY}-12:00")
+    assert _assert_same(stricter) is None
+    hour = f"{datetime.now(UTC):%Y-%m-%d-%H}"
+    for layer in ("realtime", "bronze"):
+        assert own.lake.tables.load(f"{layer}.{own.name}").properties[DEFINED].endswith(hour)
+
+
+def test_days_that_silver_has_let_go_of_are_read(own: Own) -> None:
+    kept = replace(own.stream.contract.retention, silver=3)
+    stream = replace(own.stream, contract=replace(own.stream.contract, retention=kept))
+    _day(own, DAY)
+    _batch(own, DAY)
+    seen = _seen(own)
+    found = {days: uncovered_hours(stream, *seen, today=DAY + timedelta(days=days)) for days in (1, 2, 3)}
+    assert found == {1: [], 2: [], 3: None}
+
+
+def test_where_it_can_not_be_read_what_bronze_has_all_of_realtime_is(own: Own) -> None:
+    _day(own, DAY)
+    _batch(own, DAY)
+    seen = _seen(own)
+    lost = seen[1].current_snapshot()
+    assert lost is not None
+    seen[1].io.delete(lost.manifest_list)
+    assert _assert_same(own, seen) is None
+
+
+def test_a_query_in_a_process_of_its_own_reads_what_silver_may_lack(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coverage, "WORTH_IT", 0)
+    _day(own, DAY)
+    _day(own, NEXT)
+    _batch(own, DAY)
+    light = Lake(own.lake.settings, own.lake.connection, metadata_only=True)
+    light.streams = own.lake.streams
+    select = views.view_sql(light, f"serving.unified_{own.name}")
+    assert f"arrival_hour in ('{NEXT}-09', '{NEXT}-15')" in select
+    with own.lake.engine.cursor() as cursor:
+        assert cursor.execute(f"select count(*), count(distinct event_id) from ({select})").fetchall() == [(8, 8)]

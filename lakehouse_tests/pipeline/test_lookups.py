@@ -1,0 +1,351 @@
+"""Look-ups hold each entity's newest, however often and in whatever order they are refreshed."""
+
+import json
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import boto3
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse.engine.connection import columns_of
+from lakehouse.errors import LakehouseError
+from lakehouse.pipeline.lake import Lake, empty_sql
+from lakehouse.pipeline.writing import replace_days
+from lakehouse.serving.lookups import cache as serving_lookups
+from lakehouse.serving.lookups import index as indexes
+from lakehouse.serving.lookups import publish as lookups
+from lakehouse.serving.lookups.cache import LookUps
+from lakehouse.serving.lookups.dynamodb import LookUpTable, open_table
+from lakehouse.serving.lookups.index import SCHEMA, Index, Indexes
+from lakehouse.serving.lookups.paths import copies_of, copy_of
+from lakehouse_tests.pipeline.own import Own, noon, span
+
+MakeStream = Callable[..., Own]
+FIRST, SECOND, THIRD = span(date(2022, 3, 1), 3)
+
+
+def _features(own: Own, day: date, **transactions: int) -> None:
+    """Make the features of a day those of these accounts, with so many transactions."""
+    columns = columns_of(own.lake.tables.load(f"serving.{own.name}_features"))
+    rows = [
+        {"dt": f"date '{day}'", "account_id": f"'{one}'", "transactions_1d": str(n)} for one, n in transactions.items()
+    ]
+    select = " union all ".join(
+        "select " + ", ".join(f"cast({row.get(name, 'null')} as {kind}) as {name}" for name, kind in columns)
+        for row in rows
+    )
+    replace_days(own.lake, f"serving.{own.name}_features", select or empty_sql(tuple(columns)), [day])
+
+
+def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
+    LookUps(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
+    index = Indexes(folder).get(own.name)
+    assert index is not None
+    found = {key: json.loads(index.get(key) or b"") for key in index.ids()}
+    return {key: (date.fromisoformat(one["as_of"]), one["features"]["transactions_1d"]) for key, one in found.items()}
+
+
+def test_each_entity_is_there_as_it_was_last_seen(make_stream: MakeStream, tmp_path: Path) -> None:
+    own = make_stream()
+    _features(own, FIRST, a=1, b=2)
+    _features(own, SECOND, b=3, c=4)
+    done = lookups.refresh_entities(own.lake, own.stream)
+    assert (done.entities, done.changed) == (3, 3)
+    assert _held(own, tmp_path) == {"a": (FIRST, 1), "b": (SECOND, 3), "c": (SECOND, 4)}
+    again = lookups.refresh_entities(own.lake, own.stream)
+    assert (again.published, again.entities, again.changed) == (done.published, 3, 0)
+
+
+def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stream: MakeStream, tmp_path: Path) -> None:
+    own = make_stream()
+    _features(own, FIRST, a=1, b=2, d=9)
+    _features(own, SECOND, b=3, c=4, d=8)
+    lookups.refresh_entities(own.lake, own.stream)
+    # c is in no day any longer, d only in the first, b is newer, an older day of a has changed
+    _features(own, SECOND, b=3)
+    _features(own, THIRD, b=5)
+    _features(own, FIRST, a=7, b=2, d=9)
+    done = lookups.refresh_entities(own.lake, own.stream)
+    assert _held(own, tmp_path / "one") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
+    assert (done.entities, done.changed) == (3, 4)
+    own.lake.objects.delete(one.key for one in lookups.published(own.lake.objects, own.name))
+    lookups.refresh_entities(own.lake, own.stream)
+    assert _held(own, tmp_path / "two") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
+
+
+def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
+    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    read = Indexes(tmp_path)
+    copied.refresh()
+    assert read.get(own.name) is None
+    for number in range(4):
+        _features(own, FIRST, a=number)
+        lookups.refresh_entities(own.lake, own.stream)
+        before = read.get(own.name)
+        copied.refresh()
+        assert _transactions(read.get(own.name)) == number
+        assert before is None or _transactions(before) == number - 1
+    assert len(lookups.published(own.lake.objects, own.name)) == lookups.KEPT
+    assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
+
+
+def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
+    read = Indexes(tmp_path)
+    _features(own, FIRST, a=1)
+    lookups.refresh_entities(own.lake, own.stream)
+    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    before = _transactions(read.get(own.name))
+    (older,) = copies_of(tmp_path, own.name)
+
+    _features(own, FIRST, a=2)
+    newest = copy_of(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
+    newest.write_bytes(older.read_bytes()[:100])
+    assert (before, _transactions(read.get(own.name))) == (1, 1)
+    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    assert _transactions(read.get(own.name)) == 2
+    assert [*copies_of(tmp_path, own.name)] == [newest]
+
+
+def _transactions(index: Index | None) -> Any:
+    assert index is not None
+    return json.loads(index.get("a") or b"")["features"]["transactions_1d"]
+
+
+def test_whatever_fails_look_ups_are_refreshed_again(
+    make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    failures = iter([RuntimeError("a bug"), LakehouseError("storage is away")])
+    done = Event()
+
+    def refresh(_: LookUps) -> None:
+        for failure in failures:
+            raise failure
+        done.set()
+
+    monkeypatch.setattr(LookUps, "refresh", refresh)
+    monkeypatch.setattr(serving_lookups, "EVERY", 0.0)
+    monkeypatch.setattr(serving_lookups, "LOOK_SECONDS", 0.01)
+    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    copied.start()
+    try:
+        assert done.wait(10)
+    finally:
+        copied.close()
+
+
+ITEM = {"id": "a", "day": date(2025, 1, 1), "at": datetime(2025, 1, 1, 2), "exact": Decimal("0.10"), "share": 0.1}
+
+
+@given(st.sets(st.text(max_size=4), max_size=60), st.text(max_size=4))
+def test_an_index_finds_exactly_what_it_holds(
+    tmp_path_factory: pytest.TempPathFactory, ids: set[str], other: str
+) -> None:
+    # In the order of UTF-8's bytes, which is DuckDB's, and Python's too.
+    ordered = sorted(key for key in ids if _encodes(key))
+    path = tmp_path_factory.mktemp("index") / "x.arrow"
+    with ipc.new_file(str(path), SCHEMA) as file:
+        for start in range(0, len(ordered), 7):
+            rows = [{"id": key, "json": json.dumps(key)} for key in ordered[start : start + 7]]
+            file.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    index = Index(path)
+    assert (len(index), [*index.ids()]) == (len(ordered), ordered)
+    for key in ordered:
+        assert index.get(key) == json.dumps(key).encode()
+    assert (index.get(other) is None) == (other not in ordered)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStream) -> None:
+    retail, orders = make_stream("retail"), make_stream("orders")
+    lines = [
+        {"invoice_no": number, "stock_code": "S", "description": "d", "quantity": quantity, "unit_price": price}
+        | {"invoice_date": f"2022-03-0{day}T10:00:00", "customer_id": customer, "country": "France"}
+        for number, quantity, price, day, customer in [
+            ("1", 2, "1.105", 1, 7),
+            ("1", 1, "0.100", 1, 7),
+            ("C2", -1, "1.105", 2, 7),
+            ("3", 1, "5.000", 2, None),
+        ]
+    ]
+    changes = [
+        {"order_id": order, "version": version, "event_time": f"2022-03-0{version}T11:00:00", "op": op}
+        | {"customer_id": customer, "amount": amount, "currency": "EUR", "status": status, "channel": "web"}
+        for order, version, op, customer, amount, status in [
+            ("o1", 1, "insert", "7", "10.00", "created"),
+            ("o1", 2, "update", "7", "10.50", "paid"),
+            ("o2", 1, "insert", "7", "3.00", "created"),
+            ("o2", 2, "delete", "7", "3.00", "created"),
+            ("o3", 1, "insert", "customer-9", "1.00", "cancelled"),
+        ]
+    ]
+    retail.land(lines, noon(THIRD))
+    orders.land(changes, noon(THIRD))
+    for own in (retail, orders):
+        own.bronze()
+        own.clean(FIRST, SECOND)
+    found = _customers(retail, orders)
+    assert found.keys() == {"7", "customer-9"}
+    seven = found["7"]
+    assert {name: value for name, value in seven["retail"].items() if name != "recent_lines"} == {
+        "invoices": 2,
+        "cancellations": 1,
+        "lines": 3,
+        "units": 2,
+        "revenue": Decimal("1.205"),
+        "country": "France",
+        "first_seen": datetime(2022, 3, 1, 10),
+        "last_seen": datetime(2022, 3, 2, 10),
+    }
+    assert [(line["invoice_no"], line["line_amount"]) for line in seven["retail"]["recent_lines"]] == [
+        ("C2", Decimal("-1.105")),
+        ("1", Decimal("2.210")),
+        ("1", Decimal("0.100")),
+    ]
+    assert seven["orders"] == {
+        "orders": 1,
+        "paid": 1,
+        "delivered": 0,
+        "cancelled": 0,
+        "amount": Decimal("10.50"),
+        "first_seen": datetime(2022, 3, 2, 11),
+        "last_seen": datetime(2022, 3, 2, 11),
+        "recent_orders": [
+            {
+                "event_time": datetime(2022, 3, 2, 11),
+                "order_id": "o1",
+                "status": "paid",
+                "amount": Decimal("10.50"),
+                "currency": "EUR",
+                "channel": "web",
+            }
+        ],
+    }
+    assert found["customer-9"]["retail"] is None
+    assert found["customer-9"]["orders"]["amount"] == Decimal("0.00")
+
+
+def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
+    """The look-up of customers as these two streams' own silver tables give it."""
+    lake = Lake(retail.lake.settings, retail.lake.connection)
+    lake.objects, lake.engine = retail.lake.objects, retail.lake.engine
+    names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
+    lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
+    with pytest.MonkeyPatch.context() as patch:
+        # The versions of one name count the commits of the same tables, and these are others.
+        patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
+        done = lookups.refresh_customers(lake)
+    rows = pq.read_table(pa.BufferReader(lake.objects.get(done.published.key))).to_pylist()
+    return {row["id"]: row for row in rows}
+
+
+class _Renamed:
+    """Tables under other names than their own."""
+
+    def __init__(self, lake: Lake, names: dict[str, str]) -> None:
+        self._lake, self._names = lake, names
+
+    def load(self, name: str) -> Any:
+        return self._lake.tables.load(self._names[name])
+
+
+@pytest.fixture
+def dynamodb_lake(aws: str, make_stream: MakeStream, monkeypatch: pytest.MonkeyPatch) -> Own:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    own = make_stream()
+    own.lake.settings = own.lake.settings.model_copy(
+        update={"dynamodb_table": "lookups", "dynamodb_endpoint": aws, "s3_region": "us-east-1"}
+    )
+    return own
+
+
+def _items(own: Own) -> dict[str, Any]:
+    settings = own.lake.settings
+    table = boto3.resource("dynamodb", region_name=settings.s3_region, endpoint_url=settings.dynamodb_endpoint).Table(
+        settings.dynamodb_table or ""
+    )
+    items = [item for item in table.scan()["Items"] if not str(item["pk"]).startswith("#")]
+    return {str(item["pk"]): item["transactions_1d"] for item in items}
+
+
+def test_dynamodb_holds_the_same_however_often_it_is_written(dynamodb_lake: Own) -> None:
+    own = dynamodb_lake
+    name = own.name
+    _features(own, FIRST, **{f"account_{n}": n for n in range(60)})
+    _features(own, SECOND, a=5)
+    lookups.refresh_entities(own.lake, own.stream)
+    everything = {f"{name}#account_{n}": n for n in range(60)}
+    assert _items(own) == everything | {f"{name}#a": 5}
+    _features(own, SECOND, b=6)
+    lookups.refresh_entities(own.lake, own.stream)
+    lookups.refresh_entities(own.lake, own.stream)
+    assert _items(own) == everything | {f"{name}#b": 6}
+
+
+def test_dynamodb_is_put_right_when_a_writing_was_not_finished(
+    dynamodb_lake: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = dynamodb_lake
+    _features(own, FIRST, a=1, b=2)
+    lookups.refresh_entities(own.lake, own.stream)
+    _features(own, FIRST, a=3)
+    with monkeypatch.context() as patched:
+        patched.setattr(LookUpTable, "delete", _fail)
+        with pytest.raises(OSError, match="gone"):
+            lookups.refresh_entities(own.lake, own.stream)
+    lookups.refresh_entities(own.lake, own.stream)
+    assert _items(own) == {f"{own.name}#a": 3}
+
+
+def _fail(*_: object) -> None:
+    raise OSError("gone")
+
+
+def test_values_stay_exact_in_dynamodb(dynamodb_lake: Own) -> None:
+    table = open_table(dynamodb_lake.lake.settings)
+    assert table is not None
+    long = Decimal("1234567890123456789012345678901234567890.5")
+    rows = pa.table(
+        {name: [value] for name, value in ITEM.items()} | {"long": [long], "list": [[{"x": 1.5}]], "no": [None]}
+    )
+    table.put("t", rows.to_reader())
+    client = boto3.resource(
+        "dynamodb", region_name="us-east-1", endpoint_url=dynamodb_lake.lake.settings.dynamodb_endpoint
+    )
+    item = client.Table("lookups").get_item(Key={"pk": "t#a"})["Item"]
+    assert item == {
+        "pk": "t#a",
+        "id": "a",
+        "day": "2025-01-01",
+        "at": "2025-01-01T02:00:00Z",
+        "exact": Decimal("0.1"),
+        "share": Decimal("0.1"),
+        "long": f"{long:f}",
+        "list": [{"x": Decimal("1.5")}],
+        "no": None,
+    }

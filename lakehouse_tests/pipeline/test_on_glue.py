@@ -1,0 +1,45 @@
+"""The same layers on S3 and Glue by settings alone, with moto in their place."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lakehouse.landing.landing import land
+from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.serving.query.sql import run_query
+from lakehouse_tests.storage.amazon import s3_and_glue
+
+EVENT = (
+    '{{"event_id": "{id}", "event_time": "2026-01-02T03:04:05Z", "account_id": "a", "amount": {amount},'
+    ' "currency": "EUR", "type": "payment", "status": "settled"}}\n'
+)
+
+
+@pytest.fixture
+def glue_lake(aws: str, tmp_path: Path) -> Lake:
+    return Lake(s3_and_glue(aws, tmp_path))
+
+
+def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:
+    glue_lake.bootstrap()
+    assert glue_lake.bootstrap() == []
+    now = datetime.now(UTC)
+    lines = (
+        EVENT.format(id=1, amount="12.50") + EVENT.format(id=1, amount="12.50") + EVENT.format(id=2, amount="0.30") * 1
+    )
+    good = "".join(EVENT.format(id=n, amount="1.00") for n in range(3, 60))
+    land(glue_lake.objects, "financial", (lines + good + EVENT.format(id=99, amount="-1")).encode(), now=now)
+    stream = glue_lake.stream("financial")
+    land_days(glue_lake, stream, [now.date()])
+    days = days_to_refresh(glue_lake, stream)
+    assert [str(day) for day in days] == ["2026-01-02"]
+    ledger = clean_days(glue_lake, stream, days).ledgers[days[0]]
+    assert (ledger.landed, ledger.silver, ledger.quarantined, ledger.duplicates) == (61, 59, 1, 1)
+    found = run_query(glue_lake, "select count(*), sum(amount)::varchar from serving.unified_financial")
+    assert list(found.rows) == [(59, "69.80")]
+    past = run_query(glue_lake, f"select count(*) from silver.financial at (timestamp => '{datetime.now(UTC)}')")
+    assert list(past.rows) == [(59,)]

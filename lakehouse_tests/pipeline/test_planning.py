@@ -1,0 +1,166 @@
+"""Exactly what changed is computed again, known from metadata alone."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from lakehouse.pipeline import bronze
+from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline.lineage.refresh import new_files
+from lakehouse.pipeline.lineage.staleness import changed, sequence_of, stale
+from lakehouse.storage.iceberg import snapshots
+from lakehouse_tests.pipeline.own import Own, noon, payment, span
+
+FIRST = date(2017, 5, 1)
+DAYS = span(FIRST, 3)
+OLD = date(2015, 2, 3)
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    return make_stream()
+
+
+@pytest.fixture
+def fresh(own: Own) -> Own:
+    """Three days, all computed down to serving."""
+    for day in DAYS:
+        own.land([payment(f"e{day}", noon(day))], noon(day))
+    own.bronze()
+    assert own.stale() == DAYS
+    own.clean(*DAYS)
+    own.below(*DAYS)
+    assert own.stale() == []
+    return own
+
+
+def test_a_late_row_of_an_old_day_asks_for_that_day_alone(fresh: Own) -> None:
+    fresh.land([payment("late", noon(OLD))], noon(DAYS[2]) + timedelta(minutes=1))
+    landed = fresh.bronze(DAYS[2])
+    assert landed.touched == [OLD]
+    assert fresh.stale() == [OLD]
+    fresh.clean(OLD)
+    fresh.below(OLD)
+    assert fresh.stale() == []
+
+
+def test_reading_what_is_known_asks_for_nothing(fresh: Own) -> None:
+    before = fresh.snapshots("bronze")
+    assert dict(fresh.bronze(*DAYS).partitions) == {
+        day: dict.fromkeys(("rows", "bytes", "files", "objects"), 0) for day in DAYS
+    }
+    assert fresh.snapshots("bronze") == before
+    assert fresh.stale() == []
+
+
+def test_replacing_a_day_of_bronze_asks_for_the_event_days_in_it(fresh: Own) -> None:
+    fresh.bronze(DAYS[1], replace=True)
+    assert fresh.stale() == [DAYS[1]]
+
+
+def test_what_is_below_a_silver_that_was_computed_alone_is_stale(fresh: Own) -> None:
+    fresh.clean(DAYS[1])
+    assert fresh.stale() == [DAYS[1]]
+    silver = fresh.lake.tables.load(f"silver.{fresh.name}")
+    for table in (f"gold.{fresh.name}_daily", f"serving.{fresh.name}_features", f"serving.{fresh.name}_alerts"):
+        assert stale(silver, fresh.lake.tables.load(table)) == [DAYS[1]], table
+    fresh.below(DAYS[1])
+    assert fresh.stale() == []
+
+
+def test_metrics_older_than_gold_are_stale(fresh: Own) -> None:
+    fresh.gold(DAYS[0])
+    assert fresh.stale() == [DAYS[0]]
+    fresh.below(DAYS[0])
+    assert fresh.stale() == []
+
+
+def test_a_day_without_rows_is_a_day_that_was_computed(own: Own) -> None:
+    cleaned = own.clean(FIRST)
+    own.below(FIRST)
+    assert (cleaned.ledgers[FIRST].landed, cleaned.ledgers[FIRST].conserved) == (0, True)
+    assert cleaned.silver.partitions[str(FIRST)]["rows"] == 0
+    assert own.stale() == []
+
+
+def test_a_day_of_quarantine_alone_is_computed_once(own: Own) -> None:
+    own.land(["{", "]"], noon(FIRST))
+    own.bronze()
+    assert own.stale() == [FIRST]
+    own.clean(FIRST)
+    own.below(FIRST)
+    assert own.stale() == []
+
+
+def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
+    fresh: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 1)
+    table = f"serving.{fresh.name}_alerts"
+    with fresh.lake.tables.load(table).transaction() as change:
+        change.set_properties({"lakehouse.snapshots-kept": "2"})
+    for _ in range(4):
+        serving.write_alerts(fresh.lake, fresh.stream, [DAYS[2]])
+    assert len(fresh.lake.tables.load(table).metadata.snapshots) <= 3
+    assert fresh.stale() == []
+    fresh.clean(DAYS[0])
+    assert fresh.stale() == [DAYS[0]]
+
+
+def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 2)
+    name = f"realtime.{own.name}"
+    with own.lake.tables.load(name).transaction() as change:
+        change.set_properties({"lakehouse.snapshots-kept": "3"})
+    for minute in range(8):
+        own.land([payment(f"e{minute}", noon(FIRST))], noon(FIRST) + timedelta(minutes=minute))
+        own.refresh_realtime(f"{FIRST}-12:00")
+    assert len(own.lake.tables.load(name).metadata.snapshots) <= 3 + 2
+    assert own.ask("select count(*), count(distinct event_id) from {realtime}") == [(8, 8)]
+    assert own.refresh_realtime(f"{FIRST}-12:00").snapshot_id is None
+
+
+def test_changed_names_each_day_with_its_newest_commit(fresh: Own) -> None:
+    table = fresh.lake.tables.load(f"bronze.{fresh.name}")
+    before = sequence_of(table)
+    assert sorted(changed(table)) == DAYS
+    fresh.land([payment("late", noon(DAYS[0]))], noon(DAYS[2]) + timedelta(minutes=1))
+    fresh.bronze(DAYS[2])
+    table = fresh.lake.tables.load(f"bronze.{fresh.name}")
+    assert changed(table, since=before) == {DAYS[0]: before + 1}
+
+
+def test_late_data_changes_the_features_of_the_days_that_look_back_on_it(fresh: Own) -> None:
+    assert serving.feature_days(fresh.lake, fresh.stream, [DAYS[0]]) == DAYS
+    assert serving.feature_days(fresh.lake, fresh.stream, [DAYS[2]]) == [DAYS[2]]
+    assert serving.feature_days(fresh.lake, fresh.stream, [FIRST - timedelta(days=28)]) == [
+        FIRST - timedelta(days=28), *DAYS[:2]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"event_id,event_time,account_id,amount,currency,type,status\n", id="a header alone"),
+        pytest.param(b"\n\n", id="blank lines"),
+        pytest.param(b"", id="no byte"),
+    ],
+)
+def test_a_file_without_rows_is_taken_once(own: Own, content: bytes) -> None:
+    own.drop(content, "empty.csv")
+    today = datetime.now(UTC).date()
+    own.bronze(today)
+    assert new_files(own.lake, own.stream) == []
+    assert bronze.missed_days(own.lake, own.stream, today, today) == []
+    before = own.snapshots("bronze")
+    own.bronze(today)
+    assert own.snapshots("bronze") == before
+
+
+def test_missed_days_are_those_with_objects_that_bronze_does_not_hold(fresh: Own) -> None:
+    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
+    fresh.land([payment("late", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(hours=1))
+    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == [DAYS[1]]
+    fresh.bronze(DAYS[1])
+    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []

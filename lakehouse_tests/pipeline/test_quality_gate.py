@@ -1,0 +1,102 @@
+"""Under the contract's share of valid rows silver stays as it was, nothing is lost, and good rows mend it."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from lakehouse.pipeline.silver import Ledger
+from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
+
+DAY, NEXT = date(2016, 3, 1), date(2016, 3, 2)
+HELD_BACK = "held back: under 95% of this partition's rows are valid"
+
+
+def _at(minute: int) -> datetime:
+    return datetime(2016, 3, 1, 18, minute, tzinfo=UTC)
+
+
+@pytest.fixture
+def gated(make_stream: Callable[..., Own]) -> Own:
+    """A day with two good rows in silver, to which a new good row, a new version of one and four bad ones came."""
+    own = make_stream()
+    own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], _at(0))
+    own.bronze()
+    own.clean(DAY)
+    own.below(DAY)
+    assert own.stale() == []
+    bad = [payment(f"x{n}", noon(DAY), status="lost") for n in range(4)]
+    own.land([payment("c", noon(DAY)), payment("a", noon(DAY), amount="99"), *bad], _at(1))
+    own.bronze()
+    assert own.stale() == [DAY]
+    return own
+
+
+def _silver(own: Own) -> list[tuple[str, str]]:
+    return sorted(own.ask("select event_id, amount::varchar from {silver}"))
+
+
+def test_a_day_under_the_threshold_keeps_its_last_good_snapshot_and_loses_nothing(gated: Own) -> None:
+    cleaned = gated.clean(DAY)
+    assert cleaned.held_back == [DAY]
+    # b and the first a stay, the new version of a is a duplicate of it; c and the four bad rows are in quarantine.
+    assert cleaned.ledgers == {DAY: Ledger(landed=8, valid=4, silver=2, quarantined=5, duplicates=1, held_back=True)}
+    assert_conserved(gated, cleaned)
+    assert _silver(gated) == [("a", "12.50"), ("b", "12.50")]
+    lost = "status is none of pending, settled, declined"
+    assert gated.quarantined() == [(DAY, [HELD_BACK]), *[(DAY, [lost])] * 4]
+
+
+def test_a_held_back_day_is_not_asked_for_until_its_bronze_changes(gated: Own) -> None:
+    gated.clean(DAY)
+    assert gated.stale() == []
+    gated.land([payment("n", noon(NEXT))], noon(NEXT))
+    gated.bronze(NEXT)
+    assert gated.stale() == [NEXT]
+    gated.clean(NEXT)
+    gated.below(NEXT)
+    assert gated.stale() == []
+    gated.land([payment("late", noon(DAY))], noon(NEXT) + timedelta(minutes=1))
+    gated.bronze(NEXT)
+    assert gated.stale() == [DAY]
+
+
+def test_refusing_a_day_again_changes_nothing(gated: Own) -> None:
+    first = gated.clean(DAY)
+    assert gated.clean(DAY).ledgers == first.ledgers
+    assert _silver(gated) == [("a", "12.50"), ("b", "12.50")]
+    assert len(gated.quarantined()) == 5
+
+
+def test_a_day_recovers_when_good_rows_arrive(gated: Own) -> None:
+    gated.clean(DAY)
+    many = [payment(f"good{n:03d}", noon(DAY)) for n in range(80)]
+    gated.land(many, _at(2))
+    gated.bronze()
+    assert gated.stale() == [DAY]
+    cleaned = gated.clean(DAY)
+    assert cleaned.held_back == []
+    assert cleaned.ledgers == {DAY: Ledger(landed=88, valid=84, silver=83, quarantined=4, duplicates=1)}
+    assert_conserved(gated, cleaned)
+    assert _silver(gated)[:3] == [("a", "99.00"), ("b", "12.50"), ("c", "12.50")]
+    gated.below(DAY)
+    assert gated.stale() == []
+
+
+def test_other_days_of_the_run_are_committed(gated: Own) -> None:
+    gated.land([payment("n", noon(NEXT))], noon(NEXT))
+    gated.bronze(NEXT)
+    cleaned = gated.clean(DAY, NEXT)
+    assert cleaned.held_back == [DAY]
+    assert_conserved(gated, cleaned)
+    assert gated.counts("silver") == {DAY: 2, NEXT: 1}
+
+
+def test_a_first_day_under_the_threshold_leaves_silver_empty(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    own.land([payment("a", noon(DAY)), payment("b", noon(DAY), status="lost")], _at(0))
+    own.bronze()
+    cleaned = own.clean(DAY)
+    assert cleaned.ledgers == {DAY: Ledger(landed=2, valid=1, silver=0, quarantined=2, held_back=True)}
+    assert_conserved(own, cleaned)
+    assert own.stale() == []

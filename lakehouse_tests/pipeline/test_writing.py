@@ -1,0 +1,38 @@
+"""What goes wrong while a partition is computed is said in our words."""
+
+import duckdb
+import pytest
+
+from lakehouse.errors import StorageUnavailableError
+from lakehouse.pipeline.writing import recomputing
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (
+            duckdb.HTTPException("HTTP Error: HTTP GET error reading 'http://there/file' (HTTP 503)\n\nLINE 1: select"),
+            r"HTTP Error: HTTP GET .* \(HTTP 503\)",
+        ),
+        (
+            duckdb.IOException(
+                "IO Error: Failure when receiving data from the peer error for HTTP HEAD to 'http://there'"
+            ),
+            "IO Error: Failure when receiving data from the peer .*",
+        ),
+    ],
+)
+def test_storage_that_duckdb_can_not_read_is_said_in_one_line(problem: Exception, said: str) -> None:
+    def compute() -> None:
+        raise problem
+
+    with pytest.raises(StorageUnavailableError, match=rf"run it again \({said}\)\.$"):
+        recomputing(compute)
+
+
+def test_a_file_of_this_machine_that_can_not_be_read_is_no_affair_of_storage() -> None:
+    def compute() -> None:
+        raise duckdb.IOException("IO Error: No files found that match the pattern")
+
+    with pytest.raises(duckdb.IOException, match="No files found"):
+        recomputing(compute)

@@ -1,0 +1,81 @@
+"""The queue of Dagster's daemon starts a run when it is asked for, and not at the next look."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Timer
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._daemon.daemon import DaemonIterator
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+
+from lakehouse.runtime.daemon import PromptQueue, daemons
+from lakehouse.runtime.instance import instance
+from lakehouse.settings import Settings
+
+LONG = 20.0
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with instance(Settings(home=tmp_path / "home")) as history:
+        yield history
+
+
+def _database(history: dg.DagsterInstance) -> Path:
+    return Path(history.root_directory, "history", "runs.db")
+
+
+class _Looks(PromptQueue):
+    """Notes its looks and starts nothing."""
+
+    def __init__(self, interval_seconds: float, database: Path | None) -> None:
+        super().__init__(interval_seconds, database)
+        self.looks = 0
+
+    def run_iteration(self, *_: Any, **__: Any) -> DaemonIterator:
+        self.looks += 1
+        yield None
+
+
+def _turn(queue: _Looks, until: int, seconds: float) -> int:
+    """How often it has looked once it has looked so often, or so many seconds are over."""
+    over = Event()
+    Timer(seconds, over.set).start()
+    for _ in queue.core_loop(None, over):
+        if queue.looks >= until or over.is_set():
+            break
+    return queue.looks
+
+
+def test_the_daemon_is_dagsters_own_with_this_queue(history: dg.DagsterInstance) -> None:
+    found = list(daemons(history))
+    assert {one.daemon_type() for one in found} == set(history.get_required_daemon_types())
+    (queue,) = (one for one in found if isinstance(one, QueuedRunCoordinatorDaemon))
+    assert isinstance(queue, PromptQueue)
+    assert queue.interval_seconds == 1
+
+
+@pytest.mark.parametrize("kept_open", [False, True], ids=["closed after", "kept open"])
+def test_it_looks_again_when_a_run_is_written(history: dg.DagsterInstance, kept_open: bool) -> None:
+    queue = _Looks(LONG, _database(history))
+
+    def ask() -> None:
+        history.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.NOT_STARTED))
+
+    with closing(sqlite3.connect(_database(history))) as other:
+        if kept_open:
+            other.execute("select count(*) from runs").fetchall()
+        Timer(0.3, ask).start()
+        assert _turn(queue, until=2, seconds=LONG) == 2
+
+
+def test_it_rests_while_nothing_is_written(history: dg.DagsterInstance) -> None:
+    assert _turn(_Looks(LONG, _database(history)), until=2, seconds=0.5) == 1
+
+
+def test_without_a_file_it_looks_at_intervals() -> None:
+    assert _turn(_Looks(0.1, None), until=3, seconds=LONG) == 3

@@ -1,0 +1,101 @@
+"""What the instance of a lakehouse promises."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from dagster import DagsterInstance, DagsterRunStatus, asset, materialize
+
+from lakehouse.runtime.instance import LANE_TAG, dagster_home, environment, instance, lane
+from lakehouse.settings import Settings
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "lake")
+
+
+@pytest.fixture
+def opened(own: Settings) -> Iterator[DagsterInstance]:
+    with instance(own) as opened:
+        yield opened
+
+
+def test_the_home_is_written_once_and_mended_when_it_was_changed(own: Settings) -> None:
+    home = dagster_home(own)
+    file = home / "dagster.yaml"
+    first = file.stat()
+    text = file.read_text()
+
+    assert dagster_home(own) == home == own.root / "dagster"
+    assert file.stat().st_ino == first.st_ino
+    assert yaml.safe_load(text)["telemetry"] == {"enabled": False}
+
+    file.write_text("telemetry: {enabled: true}\n")
+    dagster_home(own)
+    assert file.read_text() == text
+    assert sorted(path.name for path in home.iterdir()) == ["dagster.yaml"]
+
+
+def test_opening_leaves_the_environment_of_the_process_alone(own: Settings) -> None:
+    before = dict(os.environ)
+    with instance(own):
+        pass
+    environment(own)
+    assert dict(os.environ) == before
+
+
+def test_the_instance_queues_monitors_and_retries(opened: DagsterInstance) -> None:
+    queue = opened.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.max_concurrent_runs == 3
+    assert {limit["key"]: limit["limit"] for limit in queue.tag_concurrency_limits} == {
+        LANE_TAG: 1,
+        "dagster/backfill": 2,
+    }
+    assert opened.get_concurrency_config().pool_config.default_pool_limit is None
+    assert opened.run_monitoring_enabled
+    assert opened.run_retries_enabled
+    assert not opened.telemetry_enabled
+
+
+def test_a_lane_is_one_job_over_one_stream() -> None:
+    assert lane("realtime", "iot") == {"lakehouse/stream": "iot", "lakehouse/lane": "realtime.iot"}
+    assert len({lane(job, stream)[LANE_TAG] for job in ("realtime", "batch") for stream in ("iot", "retail")}) == 4
+
+
+def test_everything_a_run_leaves_is_under_the_home(own: Settings) -> None:
+    @asset
+    def spoken() -> None:
+        print("said in the run")
+
+    with instance(own) as opened:
+        result = materialize([spoken], instance=opened)
+        run = opened.get_run_by_id(result.run_id)
+    assert run is not None
+    assert run.status == DagsterRunStatus.SUCCESS
+    logs = [path for path in (own.root / "dagster" / "logs").rglob("*.out") if result.run_id in str(path)]
+    assert [path.read_text() for path in logs] == ["said in the run\n"]
+
+
+def test_a_child_process_finds_the_same_instance(own: Settings) -> None:
+    program = textwrap.dedent("""
+        from dagster import DagsterInstance
+        with DagsterInstance.get() as instance:
+            print(instance.root_directory)
+    """)
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment(own)},
+        cwd=own.root.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert out.stdout.strip() == str(own.root / "dagster")
+    assert environment(own)["LAKEHOUSE_HOME"] == str(own.root)

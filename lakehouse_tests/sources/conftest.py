@@ -1,0 +1,14 @@
+"""Clients of the real server."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from lakehouse.sources.http.server import Running
+
+
+@pytest.fixture
+def client(running: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        yield client

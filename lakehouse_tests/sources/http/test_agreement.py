@@ -1,0 +1,128 @@
+"""What the edge tells a client of its events is what bronze and the contract's SQL will make of the landing object."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from io import BytesIO
+
+import duckdb
+import pyarrow as pa
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lakehouse.contracts.sql import day_sql, quarantine_sql
+from lakehouse.contracts.validator import Validator
+from lakehouse.landing.keys import realtime_key
+from lakehouse.landing.readers import Source, bronze_batches
+from lakehouse.sources.http.batch import examine
+from lakehouse.sources.http.framing import as_lines, opening_first, rows
+from lakehouse.sources.http.validation import Judge
+from lakehouse_tests.contracts.lines import STREAMS, lines
+
+EXAMPLES = 2000 if os.environ.get("NIGHTLY") else 60
+ARRIVED = datetime(2025, 11, 20, 14, 15, 16, 123456, UTC)
+GOOD = (
+    b'{"event_id":"a","event_time":"2025-11-20T12:00:00Z","account_id":"b","amount":1.50,"currency":"EUR",'
+    b'"type":"payment","status":"settled"}'
+)
+LINES = st.sampled_from(
+    [
+        *[GOOD] * 8,
+        GOOD.replace(b"1.50", b'"1.50"'),
+        GOOD.replace(b"1.50", b"1.505"),
+        GOOD.replace(b"EUR", b"Euro"),
+        GOOD[:-1] + b',"extra":[1,{"a":null}]}',
+        GOOD[:-1] + b',"status":"settled"}',
+        GOOD[:60],
+        GOOD + b" " + GOOD,
+        GOOD + GOOD + b"x",
+        GOOD + GOOD[:60] + b"\xff" + GOOD,
+        GOOD + b'{"a":"\x00"}' + GOOD,
+        GOOD + b'{"a":}' + GOOD,
+        b'[{"a":',
+        b'{"a": ',
+        GOOD + b"x",
+        b"[" + GOOD + b"]",
+        b"[",
+        b"{",
+        b"}",
+        b"}{",
+        b'{"a":{',
+        b'{"a":"',
+        b"[]",
+        b"null",
+        b",",
+        b"\xff",
+        b"\x00",
+        b"",
+        b" \t",
+        b"\xef\xbb\xbf" + GOOD,
+        b"[" * 50_000,
+        b'{"a":' + b"[" * 499 + b"]" * 499 + b"}",
+        b'{"a":' + b"[" * 500 + b"]" * 500 + b"}",
+    ]
+)
+
+
+@cache
+def judges(stream: str) -> tuple[Validator, Judge]:
+    """What the edge judges a stream's events with."""
+    contract = STREAMS[stream].contract
+    return Validator(contract), Judge(contract)
+
+
+def edge(stream: str, lines: bytes) -> tuple[bytes, list[list[str]]]:
+    """The landing object, and the reasons for each of its rows, in the order of the rows."""
+    validator, judge = judges(stream)
+    batch = examine(validator, lines, ARRIVED)
+    found = judge.reasons([doubt.line for doubt in batch.doubts], ARRIVED)
+    broken = {batch.doubts[place].row: reasons for place, reasons in found.items()}
+    order = opening_first(rows(lines)) if batch.doubts else range(batch.count)
+    return batch.lines, [broken.get(place + 1, []) for place in order]
+
+
+def silver(stream: str, landing: bytes) -> list[list[str]]:
+    """The same by the readers and the SQL, from the object alone."""
+    contract = STREAMS[stream].contract
+    source = Source(realtime_key(stream, ARRIVED, "edge", 1), ARRIVED, len(landing), lambda: BytesIO(landing))
+    batches = list(bronze_batches(contract, [source]))
+    count = sum(batch.num_rows for batch in batches)
+    broken: Mapping[int, list[str]] = {}
+    if count:
+        with duckdb.connect() as database:
+            database.execute("set timezone = 'UTC'")
+            database.register("landed", pa.Table.from_batches(batches))
+            bronze = f"(select *, {day_sql(contract, 'landed')} as dt from landed)"
+            sql = f"with bronze as {bronze} select _row, reasons from ({quarantine_sql(contract)})"
+            broken = dict(database.execute(sql).fetchall())
+    return [broken.get(row, []) for row in range(1, count + 1)]
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(LINES | st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=8))
+@example([b'{"a":{', GOOD, b"}}"])
+@example([b"[", GOOD])
+@example([b'{"a":"', GOOD])
+@example([b'{"a": ', GOOD, GOOD, b"}"])
+@example([b'[{"a":', GOOD, b"}]"])
+@example([b"\xef\xbb\xbf" + GOOD, GOOD])
+@example([b"\x1f\x8b", b"\xef\xbb\xbf"])
+def test_edge_and_silver_agree_on_every_row_however_it_is_broken(found: list[bytes]) -> None:
+    landing, verdicts = edge("financial", as_lines(b"\n".join(found), lines_only=True))
+    assert silver("financial", landing) == verdicts
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(lines())
+def test_edge_and_silver_agree_on_every_value_of_every_stream(drawn: tuple[str, list[bytes]]) -> None:
+    stream, found = drawn
+    landing, verdicts = edge(stream, as_lines(b"\n".join(found), lines_only=True))
+    assert silver(stream, landing) == verdicts
+
+
+def test_an_array_and_an_object_over_several_lines_land_as_one_event_a_line() -> None:
+    spread = GOOD.replace(b",", b",\r\n  ")
+    for body, count in ((spread, 1), (b"[" + spread + b",\n" + GOOD + b"]", 2), (b" [ ] ", 0), (b"[1]", 1)):
+        batch = examine(judges("financial")[0], as_lines(body, lines_only=False), ARRIVED)
+        assert (batch.count, batch.lines.count(b"\n")) == (count, count)

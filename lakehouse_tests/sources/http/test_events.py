@@ -1,0 +1,320 @@
+"""POSTing events: what is answered, what lands, and what is refused with what to do."""
+
+import gzip
+import json
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import psutil
+import pyarrow as pa
+import pytest
+
+from lakehouse.http import api_keys as keys
+from lakehouse.landing.readers.content import plain
+from lakehouse.landing.readers.source import Source
+from lakehouse.settings import Settings
+from lakehouse.sources.http.server import Running
+from lakehouse.storage.objects.store import Objects
+
+Events = Callable[..., bytes]
+
+PATH = "/v1/streams/financial/events"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+def landed(objects: Objects, answer: httpx.Response) -> list[bytes]:
+    """The lines that the answer's receipt names."""
+    receipt = answer.json()["receipt"]
+    info = objects.head(receipt["object"])
+    assert info is not None
+    source = Source(info.key, info.modified, info.size, lambda: objects.open(info.key))
+    return b"".join(plain(source)).splitlines()[receipt["first_row"] - 1 : receipt["last_row"]]
+
+
+def problem(answer: httpx.Response) -> tuple[int, str]:
+    """The status, and the details in words."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    details = answer.json()
+    assert details["status"] == answer.status_code
+    return answer.status_code, details["detail"]
+
+
+def test_what_is_acknowledged_is_stored_where_the_receipt_says(
+    client: httpx.Client, objects: Objects, events: Events
+) -> None:
+    lines = events(1000)
+    answer = client.post(PATH, content=lines, headers=NDJSON)
+    found = answer.json()
+    assert (answer.status_code, found["accepted"], found["quarantined"], found["durable"]) == (202, 1000, 0, True)
+    assert landed(objects, answer) == lines.splitlines()
+
+
+def test_requests_at_once_share_an_object_and_each_gets_its_own_rows(
+    client: httpx.Client, objects: Objects, events: Events
+) -> None:
+    bodies = [events(20, seed=seed) for seed in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda body: client.post(PATH, content=body, headers=NDJSON), bodies))
+    assert [landed(objects, answer) for answer in answers] == [body.splitlines() for body in bodies]
+    assert len({answer.json()["receipt"]["object"] for answer in answers}) < 12
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda body: pa.compress(body, codec="zstd", asbytes=True)])
+def test_compressed_and_chunked_bodies(client: httpx.Client, objects: Objects, events: Events, pack: Any) -> None:
+    lines = events(100)
+    packed = pack(lines)
+    encoding = "gzip" if packed[:2] == b"\x1f\x8b" else "zstd"
+    pieces = (packed[at : at + 1000] for at in range(0, len(packed), 1000))
+    answer = client.post(PATH, content=pieces, headers=NDJSON | {"content-encoding": encoding})
+    assert landed(objects, answer) == lines.splitlines()
+
+
+def test_invalid_events_land_too_and_the_client_learns_why(
+    client: httpx.Client, objects: Objects, events: Events
+) -> None:
+    good = events(1).strip()
+    bad = good.replace(b'"status":"', b'"status":"un')
+    answer = client.post(PATH, content=b"\n".join([good, bad, b"nonsense"]), headers=NDJSON)
+    found = answer.json()
+    assert (answer.status_code, found["accepted"], found["quarantined"]) == (202, 1, 2)
+    assert found["reasons"] == [
+        {"row": 2, "field": "status", "reason": "status is none of pending, settled, declined"},
+        {"row": 3, "field": None, "reason": "not JSON: Expecting value, at character 1"},
+    ]
+    assert landed(objects, answer) == [good, bad, b"nonsense"]
+
+
+def test_an_array_and_a_single_object(client: httpx.Client, events: Events) -> None:
+    lines = events(3).splitlines()
+    for content, count in (
+        (b"[" + b",".join(lines) + b"]", 3),
+        (lines[0], 1),
+        (json.dumps(json.loads(lines[0]), indent=1), 1),
+    ):
+        answer = client.post(PATH, content=content, headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.json()["accepted"]) == (202, count)
+
+
+def test_without_waiting_the_answer_claims_nothing(client: httpx.Client, objects: Objects, events: Events) -> None:
+    answer = client.post(f"{PATH}?wait=false", content=events(5), headers=NDJSON)
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "stream": "financial",
+        "events": 5,
+        "durable": False,
+        "accepted": None,
+        "quarantined": None,
+        "reasons": [],
+        "receipt": None,
+    }
+
+
+def test_the_same_idempotency_key_gets_the_first_answer_and_lands_nothing(
+    client: httpx.Client, running: Running, events: Events
+) -> None:
+    lines = events(10)
+    headers = NDJSON | {"idempotency-key": "one"}
+    first = client.post(PATH, content=lines, headers=headers)
+    for _ in range(6):  # new connections, so that other workers are met
+        again = httpx.post(running.url + PATH, content=lines, headers=headers)
+        assert (again.status_code, again.content, again.headers["idempotency-replayed"]) == (202, first.content, "true")
+    status, detail = problem(client.post(PATH, content=events(10, seed=2), headers=headers))
+    assert (status, "new key" in detail) == (422, True)
+
+
+def test_of_one_idempotency_key_many_times_at_once_one_lands(running: Running, events: Events) -> None:
+    lines, headers = events(10), NDJSON | {"idempotency-key": "many"}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: httpx.post(running.url + PATH, content=lines, headers=headers), range(8)))
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    assert len({answer.json()["receipt"]["object"] for answer in answers if answer.status_code == 202}) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "words"),
+    [
+        (b"", NDJSON, 400, "no event"),
+        (b" \n\n", NDJSON, 400, "no event"),
+        (b"[1, 2", {"content-type": "application/json"}, 400, "NDJSON"),
+        (b"[" * 5000, {"content-type": "application/json"}, 400, "nested"),
+        (b"x", {"content-type": "text/csv"}, 415, "application/x-ndjson"),
+        (b"x", {"content-type": "text/csv"}, 415, "lakehouse send"),
+        (b"x", NDJSON | {"content-encoding": "br"}, 415, "gzip"),
+        (b"x", NDJSON | {"content-encoding": "gzip"}, 400, "no gzip"),
+        (gzip.compress(b"{}\n" * 1000, mtime=0)[:-9], NDJSON | {"content-encoding": "gzip"}, 400, "breaks off"),
+        (gzip.compress(b"{}", mtime=0), NDJSON, 415, "Content-Encoding: gzip"),
+        ("{}".encode("utf-16"), NDJSON, 415, "UTF-8"),
+        (b"x", {"content-type": "application/json; charset=latin-1"}, 415, "UTF-8"),
+        (b"x" * (5 << 20), NDJSON, 413, "in several"),
+        (gzip.compress(b"0" * (100 << 20), mtime=0), NDJSON | {"content-encoding": "gzip"}, 413, "in several"),
+        (b"{}\n" * 60_000, NDJSON, 413, "in several"),
+        (b"{}", NDJSON | {"idempotency-key": "x" * 300}, 400, "255"),
+        (b"{}", NDJSON | {"authorization": "Bearer lh_no_key"}, 401, "lakehouse keys create"),
+        (b"{}", NDJSON | {"origin": "https://evil.example"}, 403, "API key"),
+        (b"{}", NDJSON | {"host": "evil.example"}, 403, "API key"),
+    ],
+)
+def test_refusals_say_what_to_do(
+    client: httpx.Client, content: bytes, headers: dict[str, str], status: int, words: str
+) -> None:
+    found, detail = problem(client.post(PATH, content=content, headers=headers))
+    assert (found, words in detail) == (status, True), detail
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "status"),
+    [
+        (b"Content-Length: 99999999999999", b"{}", 413),
+        (b"Content-Length: ten", b"{}", 400),
+        (b"Content-Length: -1", b"{}", 400),
+        (b"Content-Length: 3\r\nContent-Length: 5", b"{}", 400),
+        (b"Content-Length: 2\r\nTransfer-Encoding: chunked", b"0\r\n\r\n", 400),
+        (b"Transfer-Encoding: chunked", b"zz\r\n{}\r\n", 400),
+        (b"X-Long: " + b"x" * 2_000_000, b"", 431),
+    ],
+)
+def test_bodies_that_lie_about_their_length_are_refused(
+    running: Running, head: bytes, body: bytes, status: int
+) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    start = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        with suppress(ConnectionError):  # it may have been refused before all of it is sent
+            connection.sendall(start + head + b"\r\n\r\n" + body)
+        assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
+
+
+def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, running: Running) -> None:
+    piece = b"x" * (1 << 20)
+    before = _memory(running)
+    status, detail = problem(client.post(PATH, content=(piece for _ in range(100)), headers=NDJSON))
+    assert (status, "in several" in detail) == (413, True)
+    assert _memory(running) - before < 50 << 20
+
+
+def _memory(running: Running) -> int:
+    process = psutil.Process(running.pid)
+    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a":' * 1000 + b"1" + b"}" * 1000, "nested too deeply"),
+        (b'{"status":"settled","status":"declined"}', "status appears twice"),
+        (b"[{}]", "expected an object, got an array"),
+    ],
+)
+def test_what_is_no_event_lands_and_is_quarantined(client: httpx.Client, line: bytes, reason: str) -> None:
+    found = client.post(PATH, content=line, headers=NDJSON).json()
+    assert (found["accepted"], found["quarantined"], found["reasons"][0]["reason"]) == (0, 1, reason)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
+def test_other_methods_are_problems_too(client: httpx.Client, method: str) -> None:
+    answer = client.request(method, PATH)
+    assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert method == "HEAD" or "POST" in answer.json()["detail"]
+
+
+def test_pages_of_other_origins_are_not_let_in(client: httpx.Client) -> None:
+    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    assert not [name for name in client.options(PATH, headers=asked).headers if name.startswith("access-control")]
+
+
+def test_an_unknown_stream_is_answered_with_those_there_are(client: httpx.Client) -> None:
+    for name in ("nothing", "f%C3%BCn", "x" * 5000):
+        answer = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
+        assert problem(answer)[0] == 404
+        assert "financial" in answer.json()["streams"]
+
+
+def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
+    client: httpx.Client, settings: Settings
+) -> None:
+    assert {path.stat().st_mode & 0o777 for path in (settings.root / "http").glob("*.key*")} <= {0o600}
+    iot, text = keys.create(settings, "sensors", ("ingest",), ("iot",))
+    _, reader = keys.create(settings, "reader", ("query",))
+    assert text.rpartition("_")[2] not in keys.path_of(settings).read_text()
+    assert iot in keys.list_keys(settings)
+    time.sleep(keys.RELOAD_SECONDS + 0.1)
+
+    def status(path: str, key: str) -> int:
+        return client.post(path, content=b"{}", headers=NDJSON | {"authorization": f"Bearer {key}"}).status_code
+
+    assert status("/v1/streams/iot/events", text) == 202
+    assert status(PATH, text) == 403
+    assert status("/v1/streams/iot/events", reader) == 403
+    assert status("/v1/streams/iot/events", text + "x") == 401
+    keys.revoke(settings, iot.id)
+    time.sleep(keys.RELOAD_SECONDS + 0.1)
+    assert status("/v1/streams/iot/events", text) == 401
+
+
+def test_slow_cut_off_and_silent_clients_do_no_harm(client: httpx.Client, running: Running, events: Events) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    silent = [socket.create_connection((host, int(port))) for _ in range(1000)]
+    slow = socket.create_connection((host, int(port)), timeout=60)
+    slow.sendall(head + b"Content-Length: 1000000\r\n\r\n{")
+    cut = socket.create_connection((host, int(port)))
+    cut.sendall(head + b"Content-Length: 1000\r\n\r\n{}")
+    cut.close()
+    assert client.post(PATH, content=events(10), headers=NDJSON).status_code == 202
+    assert slow.recv(12) == b"HTTP/1.1 408"
+    for connection in (*silent, slow):
+        connection.close()
+    held = httpx.get(running.url + "/metrics").text
+    assert "lakehouse_buffer_bytes 0.0" in held
+
+
+def test_a_client_that_never_reads_holds_nobody_up(client: httpx.Client, running: Running, events: Events) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    deaf = socket.create_connection((host, int(port)))
+    body = events(1)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    def shout() -> None:
+        deaf.settimeout(0.5)
+        try:
+            for _ in range(200):
+                deaf.sendall(head.encode() + body)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=shout)
+    thread.start()
+    assert client.post(PATH, content=events(10), headers=NDJSON).status_code == 202
+    thread.join()
+    deaf.close()
+
+
+def test_health_metrics_and_schema(client: httpx.Client, events: Events) -> None:
+    client.post(PATH, content=events(3), headers=NDJSON)
+    assert client.get("/health/live").json() == client.get("/health/ready").json() == {"status": "ok"}
+    metrics = client.get("/metrics").text
+    for name in ("events_total", "bytes_total", "flush_seconds_count"):
+        assert f'lakehouse_{name}{{stream="financial"}}' in metrics
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    assert set(paths) >= {"/v1/streams/{stream}/events", "/health/live", "/health/ready", "/metrics"}
+
+
+def test_each_request_is_a_line_of_json_in_the_access_log(
+    client: httpx.Client, settings: Settings, events: Events
+) -> None:
+    body = events(3)
+    client.post(PATH, content=body, headers=NDJSON)
+    time.sleep(0.8)
+    lines = [json.loads(line) for line in (settings.root / "logs" / "access.jsonl").read_text().splitlines()]
+    last = [line for line in lines if line["bytes"] == len(body)][-1]
+    assert (last["method"], last["path"], last["status"]) == ("POST", PATH, 202)

@@ -1,0 +1,114 @@
+"""A server as it stands off loopback: over TLS, with keys, and with little room, which it says before it is full."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from lakehouse.errors import LakehouseError
+from lakehouse.http import api_keys as keys
+from lakehouse.settings import Settings
+from lakehouse.sources.http import server
+from lakehouse.sources.http.client import Parcel, deliver, find_target
+from lakehouse.sources.http.server import Running
+from lakehouse.storage.objects.connection import Connection
+
+Events = Callable[..., bytes]
+
+PATH = "/v1/streams/financial/events"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@pytest.fixture(scope="module")
+def strict(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home of its own on the storage of the session, whose server runs."""
+    home = tmp_path_factory.mktemp("strict")
+    certificate, key = _self_signed(home)
+    settings = Settings(
+        home=home,
+        storage="external",
+        s3_endpoint=connection.endpoint,
+        s3_access_key_id=connection.access_key_id,
+        s3_secret_access_key=connection.secret_access_key,
+        catalog_uri=connection.catalog["uri"],
+        catalog_warehouse=connection.catalog["warehouse"],
+        http_port=18220,
+        http_workers=1,
+        http_keys="always",
+        http_buffer_mb=8,
+        http_flush_ms=1000,
+        http_tls_certificate=certificate,
+        http_tls_key=key,
+    )
+    server.start(settings)
+    yield settings
+    server.stop(settings)
+
+
+@pytest.fixture
+def secure(strict: Settings) -> Iterator[httpx.Client]:
+    running = server.running(strict)
+    assert isinstance(running, Running)
+    assert (running.url.split(":")[0], running.needs_keys) == ("https", True)
+    trusted = ssl.create_default_context(cafile=strict.http_tls_certificate)
+    headers = NDJSON | {"authorization": f"Bearer {keys.local(strict)}"}
+    with httpx.Client(base_url=running.url, verify=trusted, headers=headers, timeout=30) as client:
+        yield client
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lakehouse")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(days=1))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "key.pem").write_bytes(plain)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_events_arrive_over_tls_with_a_key_and_not_without(secure: httpx.Client, events: Events) -> None:
+    assert secure.post(PATH, content=events(5)).json()["accepted"] == 5
+    for authorization in ("", "Bearer", "Basic eDp5", "Bearer lh_00000000_guessed"):
+        answer = secure.post(PATH, content=events(5), headers={"authorization": authorization})
+        assert (answer.status_code, "Bearer" in answer.headers["www-authenticate"]) == (401, True)
+        assert "lakehouse keys create" in answer.json()["detail"]
+    by_header = {"authorization": "", "x-api-key": secure.headers["authorization"].removeprefix("Bearer ")}
+    assert secure.post(PATH, content=events(5), headers=by_header).status_code == 202
+    assert secure.get("/health/live", headers={"authorization": ""}).status_code == 200
+    assert secure.get("/metrics", headers={"authorization": ""}).status_code == 401
+
+
+def test_our_own_client_trusts_the_certificate_of_its_settings(strict: Settings, events: Events) -> None:
+    target = find_target(strict)
+    assert deliver(target, [Parcel("financial", events(5), 5)]).accepted == 5
+    with pytest.raises(LakehouseError, match="certificate"):
+        deliver(replace(target, certificate=None), [Parcel("financial", events(5), 5)])
+
+
+def test_what_there_is_no_room_for_is_refused_until_there_is_room_again(secure: httpx.Client, events: Events) -> None:
+    body = events(16_000)  # nearly half of the room
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: secure.post(PATH, content=body), range(6)))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {202, 429}
+    for answer in refused:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["ratelimit-policy"] == '"buffer";q=8388608;qu="content-bytes";w=1'
+        assert int(answer.headers["ratelimit"].split("r=")[1].split(";")[0]) < len(body)
+    again = secure.post(PATH, content=body)
+    assert (again.status_code, again.json()["accepted"]) == (202, 16_000)

@@ -1,0 +1,125 @@
+"""Sending files: every row arrives, once, however often it is asked for and wherever it broke off."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lakehouse.contracts.streams import discover
+from lakehouse.errors import LakehouseError
+from lakehouse.landing.readers.content import plain
+from lakehouse.landing.readers.source import Source
+from lakehouse.settings import Settings
+from lakehouse.sources.http import replay
+from lakehouse.sources.http.client import Delivered, Parcel, deliver, find_target
+from lakehouse.sources.http.replay import send
+from lakehouse.sources.http.server import Running
+from lakehouse.sources.simulation import Faults
+from lakehouse.storage.objects.store import Objects
+
+Events = Callable[..., bytes]
+
+
+def landed(objects: Objects, stream: str) -> int:
+    return sum(1 for _ in objects.list(f"realtime/{stream}"))
+
+
+def rows(objects: Objects, stream: str) -> int:
+    """Lines of all landing objects of a stream."""
+    sources = (
+        Source(info.key, info.modified, info.size, lambda key=info.key: objects.open(key))  # type: ignore[misc]
+        for info in objects.list(f"realtime/{stream}")
+    )
+    return sum(b"".join(plain(source)).count(b"\n") for source in sources)
+
+
+def test_a_file_is_sent_once(
+    settings: Settings, running: Running, objects: Objects, tmp_path: Path, events: Events
+) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(events(2500, "iot", 11, Faults(invalid=0.1)))
+    target, stream = find_target(settings), discover()["iot"]
+    (first,) = send(settings, stream, [path], target)
+    assert (first.delivered.requests, first.delivered.events, first.was_there) == (3, 2500, False)
+    assert first.delivered.quarantined > 100
+    before = landed(objects, "iot")
+    (second,) = send(settings, stream, [path], target)
+    assert (second.delivered, second.was_there) == (first.delivered, True)
+    for memory in (settings.root / "http" / "sent").glob("iot-*"):
+        memory.unlink()  # another machine, say
+    (third,) = send(settings, stream, [path], target)
+    assert third.delivered == first.delivered
+    assert landed(objects, "iot") == before
+
+
+def test_sending_goes_on_where_it_broke_off(
+    settings: Settings, running: Running, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(events(5000, "logs", 12))
+    target, stream = find_target(settings), discover()["logs"]
+
+    def break_off(_: Path, so_far: Delivered) -> None:
+        if so_far.requests == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        send(settings, stream, [path], target, on_progress=break_off)
+    seen = []
+    (sent,) = send(settings, stream, [path], target, on_progress=lambda _, so_far: seen.append(so_far.requests))
+    assert (sent.delivered.events, sent.delivered.accepted, seen) == (5000, 5000, [3, 4, 5])
+
+
+def test_killed_and_started_again_it_sends_each_event_once(
+    settings: Settings, running: Running, objects: Objects, tmp_path: Path, events: Events
+) -> None:
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(events(6000, "social", 13))
+    before = rows(objects, "social")
+    command = [sys.executable, "-m", "lakehouse", "send", "social", str(path)]
+    variables = os.environ | {"LAKEHOUSE_HOME": str(settings.root)}
+    memory = settings.root / "http" / "sent"
+    with subprocess.Popen([*command, "--rate", "1500"], env=variables, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(memory.glob("social-*.json")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    (interrupted,) = memory.glob("social-*.json")
+    assert json.loads(interrupted.read_text())["ended"] is False
+    subprocess.run(command, env=variables, check=True, stdout=subprocess.DEVNULL)
+    assert rows(objects, "social") - before == 6000
+
+
+def test_csv_rows_are_events(settings: Settings, running: Running, tmp_path: Path) -> None:
+    path = tmp_path / "retail.csv"
+    path.write_text(
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+        "1,A,Mug,6,2011-12-01 08:26:00,2.55,17850.0,France\n"
+        '2,B,"Cup, ""blue""",-1,2011-12-01 08:28:00,1.5,,France\n'
+        "3,C,ragged\n"
+    )
+    (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
+    assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
+
+
+def test_a_rate_is_kept(settings: Settings, running: Running, events: Events) -> None:
+
+    parcels = [Parcel("iot", events(100, "iot", seed), 100) for seed in range(20)]
+    begun = time.monotonic()
+    assert deliver(find_target(settings), parcels, rate=1000).events == 2000
+    assert 1.8 < time.monotonic() - begun < 3.5
+
+
+def test_what_is_refused_for_good_is_an_error_that_says_why(settings: Settings, running: Running) -> None:
+    with pytest.raises(LakehouseError, match="no stream 'nothing'"):
+        deliver(find_target(settings), [Parcel("nothing", b"{}\n", 1)])
+    with pytest.raises(LakehouseError, match="lakehouse up"):
+        find_target(Settings(home=settings.root / "elsewhere"))
+    assert replay.PARCEL == 1000

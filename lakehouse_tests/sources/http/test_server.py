@@ -1,0 +1,124 @@
+"""The server's life: one for a home, stops without losing what it holds, and survives the death of what it needs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from lakehouse.chaos import killing
+from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.settings import Settings
+from lakehouse.sources.http import server
+from lakehouse.sources.http.run import run_server
+from lakehouse.sources.http.server import Running
+from lakehouse.storage.embedded import lifecycle as storage
+from lakehouse.storage.objects.store import Objects
+
+Events = Callable[..., bytes]
+
+PATH = "/v1/streams/iot/events"
+NDJSON = {"content-type": "application/x-ndjson"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A home of its own, whose storage runs."""
+    settings = Settings(home=tmp_path / "home", http_port=18300, http_flush_ms=400)
+    storage.start(settings)
+    yield settings
+    server.stop(settings)
+    storage.stop(settings)
+    assert server.running(settings) is None
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def post(running: Running, content: bytes, wait: bool = True) -> httpx.Response:
+    return httpx.post(f"{running.url}{PATH}?wait={str(wait).lower()}", content=content, headers=NDJSON, timeout=30)
+
+
+def test_one_server_a_home_and_a_stop_stores_what_is_held(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    assert server.start(own) == running == server.running(own)
+    with pytest.raises(LakehouseError, match="lakehouse down"):
+        run_server(own)
+    assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
+    assert server.stop(own) is True
+    assert server.stop(own) is False
+    objects = Objects.from_connection(storage.connection(own))
+    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+
+
+def test_without_storage_nothing_is_acknowledged_and_with_it_all_goes_on(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    storage.stop(own)
+    refused = post(running, events(5, "iot"))
+    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+    assert "send it again" in refused.json()["detail"]
+    assert httpx.get(f"{running.url}/health/ready", timeout=30).status_code == 503
+    assert httpx.get(f"{running.url}/health/live").status_code == 200
+    storage.start(own)
+    wait_for(lambda: post(running, events(5, "iot")).status_code == 202, 60)
+
+
+def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    lines, headers = events(5, "iot"), NDJSON | {"idempotency-key": "k"}
+    first = httpx.post(running.url + PATH, content=lines, headers=headers)
+    for process in psutil.Process(running.pid).children(recursive=True):
+        os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: server.answers(running), 40)
+    again = httpx.post(running.url + PATH, content=lines, headers=headers)
+    assert (again.status_code, again.content) == (202, first.content)
+    server.stop(own)
+    after = httpx.post(server.start(own).url + PATH, content=lines, headers=headers)
+    assert (after.status_code, after.content) == (202, first.content)
+
+
+def test_workers_end_with_a_server_that_was_killed_and_store_what_they_hold(own: Settings, events: Events) -> None:
+    running = server.start(own)
+    workers = psutil.Process(running.pid).children(recursive=True)
+    assert post(running, events(7, "iot"), wait=False).status_code == 202
+    os.kill(running.pid, signal.SIGKILL)
+    _, left = psutil.wait_procs(workers, timeout=20)
+    assert left == [], "they would serve on under a port that the next server finds taken"
+    objects = Objects.from_connection(storage.connection(own))
+    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+    assert server.start(own).url == running.url
+
+
+def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="lakehouse up"):
+        run_server(Settings(home=tmp_path))
+
+
+def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
+    figures = {figure["figure"]: figure["value"] for figure in killing.measure(seconds=10)}
+    assert figures["kills"] > 0
+    assert figures["acknowledged between kills"] > 0
+    assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)
+
+
+def test_two_servers_that_start_at_once_never_share_a_port(settings: Settings) -> None:
+    ask = (
+        "import sys, time; from lakehouse.sources.http.run import _free_port; from lakehouse.settings import Settings;"
+        f" print(_free_port(Settings(home={str(settings.home)!r}, http_port=18350)), flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", ask]
+    asked = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ports = [process.stdout.readline() for process in asked if process.stdout]
+    for process in asked:
+        process.communicate()
+    assert len(set(ports)) == 2
