@@ -5,9 +5,9 @@ from datetime import date
 
 import dagster as dg
 
+from lakehouse.assets.bootstrap import bootstrap
 from lakehouse.assets.bronze import bronze_asset
 from lakehouse.assets.gold import gold_asset, metrics_asset
-from lakehouse.assets.infra import bootstrap
 from lakehouse.assets.landing import landing_asset
 from lakehouse.assets.partitions import daily, hourly
 from lakehouse.assets.realtime import realtime_asset

@@ -37,7 +37,7 @@ def build_jobs() -> "list[UnresolvedAssetJobDefinition]":
     ]
 
 
-def stream_keys(stream: Stream) -> list[dg.AssetKey]:
+def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
     """The assets of `refresh` that are one stream's, and the metrics that all share."""
     name = stream.name
     pairs = [

@@ -7,8 +7,8 @@ from urllib.parse import urlparse
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.audit.findings import Finding
-from lakehouse.automation.jobs import REFRESH, stream_keys
-from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.jobs import REFRESH, stream_asset_keys
+from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.landing import hours_landed
 from lakehouse.pipeline.bronze import land_days
@@ -36,22 +36,22 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
             refresh_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
         days = {*_days(mine, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
         if days:
-            raise_for(runner.run(REFRESH, exact_tags(sorted(days)), stream_keys(stream)))
+            raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
 
 
-def compute_again(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
+def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
     """Compute these event dates from silver down. Raises LakehouseError for a run that fails."""
     if days:
-        raise_for(Runner(lake).run(REFRESH, exact_tags(sorted(days)), stream_keys(stream)))
+        raise_on_failure(Runner(lake).run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
 
 
-def bring_in(lake: Lake, stream: Stream) -> None:
+def ingest_incoming(lake: Lake, stream: Stream) -> None:
     """Take what waits under `incoming/`, and compute all below. Raises LakehouseError for a run that fails."""
     runner = Runner(lake)
     if waiting := new_files(lake, stream):
-        raise_for(runner.land(stream, sorted({one.day for one in waiting})))
+        raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
     _, outcome = runner.refresh(stream)
-    raise_for(outcome)
+    raise_on_failure(outcome)
 
 
 def _days(findings: Sequence[Finding], *layers: str) -> list[date]:

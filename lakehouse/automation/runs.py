@@ -9,12 +9,12 @@ from uuid import uuid4
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.automation.jobs import BRONZE, REFRESH, stream_keys
+from lakehouse.automation.jobs import BRONZE, REFRESH, stream_asset_keys
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
-from lakehouse.runtime.instance import environment, instance, lane
+from lakehouse.runtime.instance import environment, lane_tags, open_instance
 from lakehouse.runtime.run_process import process_tag
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -47,7 +47,7 @@ class Runner:
     def run(self, job: str, tags: Mapping[str, str], keys: Sequence[dg.AssetKey] | None = None) -> RunOutcome:
         """Execute a job for the partitions that its tags name; a failed step is told, not raised."""
         run_id = str(uuid4())
-        with instance(self._lake.settings) as history:
+        with open_instance(self._lake.settings) as history:
             done = self._definitions.resolve_job_def(job).execute_in_process(
                 instance=history,
                 asset_selection=list(keys) if keys is not None else None,
@@ -64,7 +64,7 @@ class Runner:
     def land(self, stream: Stream, days: Sequence[date]) -> RunOutcome:
         """Bring what landed on these days into bronze."""
         return self.run(
-            BRONZE, {**exact_tags(days), **lane(BRONZE, stream.name)}, [dg.AssetKey(["bronze", stream.name])]
+            BRONZE, {**exact_tags(days), **lane_tags(BRONZE, stream.name)}, [dg.AssetKey(["bronze", stream.name])]
         )
 
     def refresh(self, stream: Stream) -> tuple[list[date], RunOutcome | None]:
@@ -72,8 +72,8 @@ class Runner:
         days = days_to_refresh(self._lake, stream)
         if not days:
             return [], None
-        tags = {**exact_tags(days), **lane(REFRESH, stream.name)}
-        return days, self.run(REFRESH, tags, stream_keys(stream))
+        tags = {**exact_tags(days), **lane_tags(REFRESH, stream.name)}
+        return days, self.run(REFRESH, tags, stream_asset_keys(stream))
 
 
 def current_hour() -> str:
@@ -81,7 +81,7 @@ def current_hour() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
 
 
-def raise_for(outcome: RunOutcome | None) -> None:
+def raise_on_failure(outcome: RunOutcome | None) -> None:
     """Raise LakehouseError with the first problem of a failed run."""
     if outcome is not None and not outcome.succeeded:
         raise LakehouseError(f"{outcome.problems[0]} (run {outcome.run_id})")

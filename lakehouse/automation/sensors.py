@@ -10,16 +10,16 @@ import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
-from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_keys
-from lakehouse.automation.landing import landing_lag
+from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_asset_keys
+from lakehouse.automation.landing_lag import landing_lag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.landing import LandingObject, list_incoming
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import to_text
 from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
-from lakehouse.runtime.instance import lane
-from lakehouse.runtime.orphaned_runs import is_under_way
+from lakehouse.runtime.instance import lane_tags
+from lakehouse.runtime.orphaned_runs import is_active
 from lakehouse.settings import get_settings
 
 EVERY = 30
@@ -56,7 +56,7 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
             days = sorted({one.day for one in files})
             yield dg.RunRequest(
                 asset_selection=[dg.AssetKey(["bronze", stream.name])],
-                tags={**exact_tags(days), **lane(BRONZE, stream.name), "lakehouse/files": str(len(files))},
+                tags={**exact_tags(days), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(len(files))},
             )
         elif is_listed:
             # Only what bronze holds is left behind; a run that fails or dies is asked for again.
@@ -85,7 +85,7 @@ def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterat
             asked += 1
             context.log.info(f"{stream.name}: {to_text(days)}")
             yield dg.RunRequest(
-                asset_selection=stream_keys(stream), tags={**exact_tags(days), **lane(REFRESH, stream.name)}
+                asset_selection=stream_asset_keys(stream), tags={**exact_tags(days), **lane_tags(REFRESH, stream.name)}
             )
     if not asked:
         yield dg.SkipReason("Every day is computed from the newest bronze.")
@@ -130,7 +130,7 @@ def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]
     for job in jobs:
         tags = {} if job == BATCH else {STREAM_TAG: stream.name}
         records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=8)
-        if any(is_under_way(instance, record.dagster_run) for record in records):
+        if any(is_active(instance, record.dagster_run) for record in records):
             return True
         failures = 0
         for record in records:

@@ -23,8 +23,14 @@ from lakehouse.automation.jobs import REALTIME
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
-from lakehouse.runtime.instance import environment, instance, warm_state
-from lakehouse.runtime.supervisor import code_server_program, daemon_program, free_port, warm_program, workspace_file
+from lakehouse.runtime.instance import environment, open_instance, run_forker_state
+from lakehouse.runtime.supervisor import (
+    code_server_program,
+    daemon_program,
+    free_port,
+    run_forker_program,
+    workspace_file,
+)
 
 REACH = 0.5
 RUNS = 10
@@ -44,8 +50,8 @@ def measure(runs: int = RUNS) -> Iterator[Figure]:
         port = free_port()
         with (
             running(lake.settings, code_server_program(port)),
-            running(lake.settings, warm_program(), warm_state(lake.settings).exists) as warm,
-            instance(lake.settings) as history,
+            running(lake.settings, run_forker_program(), run_forker_state(lake.settings).exists) as warm,
+            open_instance(lake.settings) as history,
             running(
                 lake.settings,
                 daemon_program(workspace_file(lake.settings, port)),

@@ -106,10 +106,10 @@ def _tick(source: _Source) -> float:
 _CHILD = """
 import sys
 from lakehouse.automation.jobs import REALTIME
-from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-raise_for(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": sys.argv[1]}))
+raise_on_failure(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": sys.argv[1]}))
 """
 
 

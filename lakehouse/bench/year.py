@@ -19,14 +19,14 @@ import psutil
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.automation.jobs import REALTIME, SERVING
-from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.pages import ask, queries
 from lakehouse.bench.programs import running
 from lakehouse.bench.runs import Template, write_history
 from lakehouse.landing.landing import land
 from lakehouse.pipeline.lake import Lake
-from lakehouse.runtime.instance import dagster_home, environment, instance
+from lakehouse.runtime.instance import dagster_home, environment, open_instance
 from lakehouse.runtime.pruning import prune
 from lakehouse.runtime.supervisor import dagster_programs
 from lakehouse.settings import Settings
@@ -81,7 +81,7 @@ def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> It
 def _prune(settings: Settings, days: int) -> Iterator[Figure]:
     """The oldest days of runs, as the nightly task takes one's; what they held is used again by what comes."""
     started = time.monotonic()
-    with instance(settings) as history:
+    with open_instance(settings) as history:
         oldest = settings.model_copy(update={"history_days": max(settings.history_days, days - PRUNED_DAYS)})
         done = prune(history, oldest)
     taken = time.monotonic() - started
@@ -108,7 +108,7 @@ def _execute(lake: Lake, runner: Runner) -> list[Template]:
     _, realtime, hour = _tick(lake, runner)
     today = datetime.now(UTC).date()
     done = runner.run(SERVING, exact_tags([today]))
-    raise_for(done)
+    raise_on_failure(done)
     return [Template(REALTIME, realtime, hour), Template(SERVING, done.run_id, str(today))]
 
 
@@ -121,7 +121,7 @@ def _tick(lake: Lake, runner: Runner) -> tuple[float, str, str]:
     hour = f"{now:%Y-%m-%d-%H}:00"
     started = time.perf_counter()
     done = runner.run(REALTIME, {"dagster/partition": hour})
-    raise_for(done)
+    raise_on_failure(done)
     return time.perf_counter() - started, done.run_id, hour
 
 
@@ -129,11 +129,11 @@ _LOOK = """
 import json, time
 import dagster as dg
 from lakehouse.assets.resources import LakeResource
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.instance import open_instance
 from lakehouse.automation.sensors import incoming_files, late_data
 from lakehouse.settings import get_settings
 found = {}
-with instance(get_settings()) as history:
+with open_instance(get_settings()) as history:
     for sensor in (incoming_files, late_data):
         for _ in range(2):
             started = time.perf_counter()

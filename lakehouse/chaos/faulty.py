@@ -27,8 +27,8 @@ import psutil
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.audit.auditing import audit
-from lakehouse.automation.jobs import REFRESH, stream_keys
-from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.jobs import REFRESH, stream_asset_keys
+from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.bench.maintaining import maintain
 from lakehouse.bench.sending import STREAM, Events, Sender
 from lakehouse.chaos.unreliable import Weather, unreliable
@@ -37,8 +37,8 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import bronze, realtime, silver
 from lakehouse.pipeline.lake import Lake, table_specs
-from lakehouse.runtime.instance import dagster_home, instance, lane
-from lakehouse.runtime.orphaned_runs import UNDER_WAY, is_under_way
+from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
+from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
 from lakehouse.runtime.supervisor import free_port
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import server as http
@@ -183,8 +183,8 @@ class FaultyLake:
         self.join([process])
         if process.exitcode != 0:
             raise AssertionError("not everything can be computed although nothing is wrong any more")
-        with instance(self.embedded) as history:
-            left = [run for run in history.get_runs(dg.RunsFilter(statuses=UNDER_WAY)) if is_under_way(history, run)]
+        with open_instance(self.embedded) as history:
+            left = [run for run in history.get_runs(dg.RunsFilter(statuses=ACTIVE_STATUSES)) if is_active(history, run)]
         if left:
             raise AssertionError(f"{len(left)} runs of killed processes are said to go on")
 
@@ -322,8 +322,8 @@ def do(
 
 
 def _refresh(lake: Lake, stream: Stream, wanted: Sequence[date]) -> None:
-    keys = [key for key in stream_keys(stream) if key not in NOT_ALONE]
-    raise_for(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane(REFRESH, stream.name)}, keys))
+    keys = [key for key in stream_asset_keys(stream) if key not in NOT_ALONE]
+    raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane_tags(REFRESH, stream.name)}, keys))
 
 
 def _alone(lake: Lake) -> Lake:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 
-from lakehouse.automation.runs import Runner, raise_for
+from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.bench.measuring import Figure, figure
 from lakehouse.bench.sending import STREAM, Events, Sender, event
 from lakehouse.chaos.faults import MIXED
@@ -167,7 +167,7 @@ class Whole:
         """Wait with a good network until all is computed and every program runs; what is wrong then."""
         self.weather.share = 0.0
         with suppress(LakehouseError):  # what is left over is the sensors'
-            raise_for(Runner(self.calm).land(self.stream, days()))
+            raise_on_failure(Runner(self.calm).land(self.stream, days()))
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
             found = count(self.calm, self.stream, self.events)

@@ -24,7 +24,7 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
     """Simulate all streams, run the graph through Dagster, and print what each layer holds and where to look."""
     from lakehouse.assets.partitions import exact_tags
     from lakehouse.automation.jobs import BRONZE, REALTIME, REFRESH
-    from lakehouse.automation.runs import Runner, raise_for
+    from lakehouse.automation.runs import Runner, raise_on_failure
     from lakehouse.pipeline.lineage.refresh import days_to_refresh
 
     settings = get_settings()
@@ -39,13 +39,13 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
         truths = _simulate(lake, events, seed, now)
         bars.update(task, advance=1, description="realtime")
         runner = Runner(lake)
-        raise_for(runner.run(REALTIME, {"dagster/partition": now.strftime("%Y-%m-%d-%H:00")}))
+        raise_on_failure(runner.run(REALTIME, {"dagster/partition": now.strftime("%Y-%m-%d-%H:00")}))
         bars.update(task, advance=1, description="bronze")
-        raise_for(runner.run(BRONZE, exact_tags([now.date()])))
+        raise_on_failure(runner.run(BRONZE, exact_tags([now.date()])))
         bars.update(task, advance=1, description="silver, gold, serving")
         days = sorted({day for stream in lake.streams.values() for day in days_to_refresh(lake, stream)})
         if days:
-            raise_for(runner.run(REFRESH, exact_tags(days)))
+            raise_on_failure(runner.run(REFRESH, exact_tags(days)))
         bars.advance(task)
         found = _holdings(lake, truths)
         seconds = time.monotonic() - started

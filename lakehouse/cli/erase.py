@@ -40,12 +40,12 @@ def erase_subject(name: str, words: Sequence[str], *, dry_run: bool, yes: bool, 
 
 
 def _erase(lake: Lake, subject: Subject) -> erase.Erased:
-    from lakehouse.automation.repair import bring_in, compute_again  # Dagster takes seconds to import
+    from lakehouse.automation.repair import ingest_incoming, recompute  # Dagster takes seconds to import
 
     found = erase.erase_rows(lake, subject)
     notes.print("computing what is below bronze again")
-    compute_again(lake, subject.stream, sorted(found.days))
-    bring_in(lake, subject.stream)
+    recompute(lake, subject.stream, sorted(found.days))
+    ingest_incoming(lake, subject.stream)
     erase.export_again(lake, subject.stream)
     notes.print("letting old snapshots go")
     erase.forget_history(lake, subject)

@@ -75,7 +75,7 @@ def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[Landin
 
 
 def _materialize(lake: Lake, stream_name: str) -> str:
-    from lakehouse.automation.runs import Runner, raise_for
+    from lakehouse.automation.runs import Runner, raise_on_failure
 
     stream = lake.stream(stream_name)
     runner = Runner(lake)
@@ -83,9 +83,9 @@ def _materialize(lake: Lake, stream_name: str) -> str:
         task = bars.add_task("bronze", total=2)
         # What an earlier command or another process left is brought in as well.
         if waiting := new_files(lake, stream):
-            raise_for(runner.land(stream, sorted({one.day for one in waiting})))
+            raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
         bars.update(task, advance=1, description="silver to serving")
         days, outcome = runner.refresh(stream)
-        raise_for(outcome)
+        raise_on_failure(outcome)
         bars.advance(task)
     return to_text(days)

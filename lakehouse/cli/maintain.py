@@ -42,10 +42,10 @@ def _outcomes(lake: Lake, tasks: Sequence[str], dry_run: bool) -> Iterator[Outco
 
 
 def _history(lake: Lake, dry_run: bool) -> Iterator[Outcome]:
-    from lakehouse.runtime.instance import instance  # Dagster takes seconds to import
+    from lakehouse.runtime.instance import open_instance  # Dagster takes seconds to import
     from lakehouse.runtime.pruning import prune
 
-    with instance(lake.settings) as history:
+    with open_instance(lake.settings) as history:
         done = prune(history, lake.settings, dry_run=dry_run)
     if done.runs or done.events or done.ticks:
         words = f"{done.runs:,} runs, {done.events:,} events, {done.logs:,} logs, {done.ticks:,} ticks"

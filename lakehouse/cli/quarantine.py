@@ -88,9 +88,9 @@ def replay_days(name: str, where: str, *, dry_run: bool, as_json: bool) -> None:
         if not dry_run:
             days = sorted({*outcome.days, *quarantine.move_to_their_days(lake, stream, run_id="replay")})
             if days:
-                from lakehouse.automation.repair import compute_again  # Dagster takes seconds to import
+                from lakehouse.automation.repair import recompute  # Dagster takes seconds to import
 
-                compute_again(lake, stream, [day for day in days if day not in outcome.held_back])
+                recompute(lake, stream, [day for day in days if day not in outcome.held_back])
     _print_outcome(outcome, "would be" if dry_run else "are", as_json=as_json)
 
 
@@ -104,9 +104,9 @@ def replay_rows(name: str, file: Path, *, dry_run: bool, as_json: bool) -> int:
         good = [row for number, row in enumerate(rows) if number not in broken]
         if good and not dry_run:
             quarantine.land_corrected(lake, stream, good)
-            from lakehouse.automation.repair import bring_in  # Dagster takes seconds to import
+            from lakehouse.automation.repair import ingest_incoming  # Dagster takes seconds to import
 
-            bring_in(lake, stream)
+            ingest_incoming(lake, stream)
     reasons: dict[str, int] = {}
     for given in broken.values():
         for reason in given:

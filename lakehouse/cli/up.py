@@ -11,8 +11,8 @@ from lakehouse.http import api_keys as keys
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes import service as process
 from lakehouse.runtime import supervisor
-from lakehouse.runtime.instance import environment, instance
-from lakehouse.runtime.orphaned_runs import fail_leftovers
+from lakehouse.runtime.instance import environment, open_instance
+from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
@@ -35,8 +35,8 @@ def start(*, detach: bool, page: bool) -> None:
     try:
         Lake(settings, connection).bootstrap()
         supervisor.stop(settings)  # what a killed `up` has left
-        with instance(settings) as history:
-            fail_leftovers(history)
+        with open_instance(settings) as history:
+            fail_orphaned_runs(history)
         programs = [
             _http(settings),
             *_kinesis(settings),

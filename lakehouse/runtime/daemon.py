@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.05
 Stamp = Sequence[tuple[int, int]]
 
 
-class PromptQueue(QueuedRunCoordinatorDaemon):
+class PromptRunQueueDaemon(QueuedRunCoordinatorDaemon):
     """Starts queued runs, within the limits there are, when the database of runs changes and at intervals."""
 
     def __init__(self, interval_seconds: float, database: Path | None) -> None:
@@ -62,7 +62,7 @@ def daemons(instance: dg.DagsterInstance) -> Iterable[DagsterDaemon[Any]]:
     database = Path(instance.root_directory, "history", "runs.db")
     for one in create_daemons_from_instance(instance):
         if isinstance(one, QueuedRunCoordinatorDaemon):
-            yield PromptQueue(one.interval_seconds, database if database.exists() else None)
+            yield PromptRunQueueDaemon(one.interval_seconds, database if database.exists() else None)
         else:
             yield one
 

@@ -47,7 +47,7 @@ Stored = tuple[EventLogEntry, int]
 """An event and the id it was stored under."""
 
 
-class EventHistory(ConsolidatedSqliteEventLogStorage):
+class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
     """The events of all runs in one SQLite database, `event_log.db` in `base_dir`, their ids in one order."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
@@ -168,7 +168,7 @@ class EventHistory(ConsolidatedSqliteEventLogStorage):
 class _LogWatch(PatternMatchingEventHandler):
     """Sees writes to the database's log too; the database itself changes at checkpoints only."""
 
-    def __init__(self, history: EventHistory, path: Path) -> None:
+    def __init__(self, history: PooledSqliteEventLogStorage, path: Path) -> None:
         super().__init__(patterns=[str(path), f"{path}-wal"])
         self._history = history
 

@@ -23,7 +23,7 @@ EVENT_BATCH_SIZE = 1000
 """Events that Dagster hands to its storage at once, where a step emits many (one a partition)."""
 
 
-def lane(job: str, stream: str) -> dict[str, str]:
+def lane_tags(job: str, stream: str) -> dict[str, str]:
     """The run tags that keep two runs of one job over one stream from running at once."""
     return {"lakehouse/stream": stream, LANE_TAG: f"{job}.{stream}"}
 
@@ -44,12 +44,12 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
-def warm_state(settings: Settings) -> Path:
+def run_forker_state(settings: Settings) -> Path:
     """Where the process that runs are forked from says how to reach it."""
     return settings.root / "dagster" / "warm.json"
 
 
-def instance(settings: Settings) -> "DagsterInstance":
+def open_instance(settings: Settings) -> "DagsterInstance":
     """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
     from dagster import DagsterInstance  # a second, and those who want to know what runs do without
 
@@ -96,7 +96,7 @@ def _history(settings: Settings, home: Path) -> dict[str, Any]:
     return {
         "event_log_storage": {
             "module": "lakehouse.runtime.event_log",
-            "class": "EventHistory",
+            "class": "PooledSqliteEventLogStorage",
             "config": {"base_dir": str(home / "history")},
         }
     }
@@ -124,8 +124,8 @@ def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
 def _warm_launcher(settings: Settings) -> dict[str, Any]:
     return {
         "module": "lakehouse.runtime.run_launcher",
-        "class": "WarmRunLauncher",
-        "config": {"state": str(warm_state(settings))},
+        "class": "ForkingRunLauncher",
+        "config": {"state": str(run_forker_state(settings))},
     }
 
 

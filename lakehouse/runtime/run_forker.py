@@ -28,9 +28,9 @@ import duckdb
 from dagster._cli.api import execute_run_command
 
 from lakehouse.processes.atomic_file import write_private
-from lakehouse.runtime.instance import instance, warm_state
+from lakehouse.runtime.instance import open_instance, run_forker_state
 from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
-from lakehouse.runtime.orphaned_runs import report_died
+from lakehouse.runtime.orphaned_runs import report_dead_process
 from lakehouse.settings import Settings, get_settings
 
 LOOK_SECONDS = 2.0
@@ -50,7 +50,7 @@ ON_USE = (
 """What is imported only where it is used, for commands that don't use it; runs do."""
 
 
-class Warm:
+class RunForker:
     """Forks a process for each run that is asked for, and sees how each ends."""
 
     def __init__(self, settings: Settings, runs: Mapping[int, str]) -> None:
@@ -72,7 +72,9 @@ class Warm:
     def serve(self, is_current: Callable[[], bool]) -> None:
         """Fork for whoever asks, until what is loaded is no longer current."""
         port = self._listener.getsockname()[1]
-        write_private(warm_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()}))
+        write_private(
+            run_forker_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()})
+        )
         looked = time.monotonic()
         while True:
             for key, _ in self._selector.select(LOOK_SECONDS):
@@ -147,8 +149,8 @@ def _execute(words: str) -> None:
 
 def _report(settings: Settings, run_id: str, code: int) -> None:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    with instance(settings) as history:
-        report_died(history, run_id, f"The process of this run {how}; it is computed again.")
+    with open_instance(settings) as history:
+        report_dead_process(history, run_id, f"The process of this run {how}; it is computed again.")
 
 
 def _is_alone() -> bool:
@@ -177,7 +179,7 @@ def main() -> None:
     folders = [Path(__file__).parents[1], *settings.streams]
     loaded = _fingerprint(folders)
     load(settings)
-    warm = Warm(settings, {int(pid): run_id for pid, run_id in runs.items()})
+    warm = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
     warm.serve(lambda: _fingerprint(folders) == loaded)
     print("The code or a contract has changed: loading it anew.", flush=True)
     os.execv(  # noqa: S606  # there is nothing for a shell to do
@@ -192,7 +194,7 @@ def load(settings: Settings) -> None:
         for module in ON_USE:
             importlib.import_module(module)
     importlib.import_module("lakehouse.definitions").defs.get_repository_def().get_all_jobs()
-    with instance(settings) as history:  # opened once, so that all of its parts are here
+    with open_instance(settings) as history:  # opened once, so that all of its parts are here
         history.get_runs(limit=1)
     duckdb.close()  # the connection that importing it opens; whoever wants one gets another
     if os.fork() == 0:  # OpenBLAS ends its threads before a fork and begins them again when they have work

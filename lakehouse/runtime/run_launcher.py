@@ -28,8 +28,8 @@ from dagster._serdes import serialize_value
 from dagster._serdes.config_class import ConfigurableClassData
 
 from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
-from lakehouse.runtime.orphaned_runs import report_died
-from lakehouse.runtime.run_process import Worker, worker_of
+from lakehouse.runtime.orphaned_runs import report_dead_process
+from lakehouse.runtime.run_process import RunWorker, find_worker
 
 INTERRUPT_SECONDS = 1.5
 """Between two interruptions: time to write down that it was stopped, and less than an asset waits to try again."""
@@ -44,7 +44,7 @@ CANCEL_SECONDS = 50.0
 """After which a run that was asked to stop is killed; before run monitoring says that it has been canceled."""
 
 
-class WarmRunLauncher(DefaultRunLauncher):
+class ForkingRunLauncher(DefaultRunLauncher):
     """Starts runs in a fork of the warm process of this lakehouse; watches and stops them by their process."""
 
     def __init__(self, state: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -97,14 +97,14 @@ class WarmRunLauncher(DefaultRunLauncher):
         worker = self._await_worker(run)
         process = worker.process if worker else None
         if process is None:
-            report_died(self._instance, run_id, "The process of this run had ended before.")
+            report_dead_process(self._instance, run_id, "The process of this run had ended before.")
             return False
         Thread(target=_see_off, args=(process,), name="see-off", daemon=True).start()
         return True
 
-    def _await_worker(self, run: dg.DagsterRun) -> Worker | None:
+    def _await_worker(self, run: dg.DagsterRun) -> RunWorker | None:
         deadline = time.monotonic() + START_SECONDS
-        while (found := worker_of(self._instance, run)) is None and time.monotonic() < deadline:
+        while (found := find_worker(self._instance, run)) is None and time.monotonic() < deadline:
             time.sleep(0.05)
         return found
 
@@ -115,7 +115,7 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the run's process lives, as far as this machine can tell."""
-        worker = worker_of(self._instance, run)
+        worker = find_worker(self._instance, run)
         if worker is None or worker.process is not None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "The process of this run is gone; it is computed again.")

@@ -17,7 +17,7 @@ CLOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class RunWorker:
     """A process of this machine that executes a run, and a time, in seconds since 1970, by which it had begun."""
 
     pid: int
@@ -40,13 +40,13 @@ def process_tag(run_id: str) -> dict[str, str]:
     return {PROCESS_TAG: f"{socket.gethostname()} {os.getpid()} {time.time():.3f} {run_id}"}
 
 
-def worker_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Worker | None:
+def find_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunWorker | None:
     """The process that executes the run; None when it has not said so yet, or is another machine's."""
     said = run.tags.get(PROCESS_TAG, "").split(" ")
     if said[-1] == run.run_id:
         host, pid, begun_by, _ = said
-        return Worker(int(pid), float(begun_by), True) if host == socket.gethostname() else None
+        return RunWorker(int(pid), float(begun_by), True) if host == socket.gethostname() else None
     for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if event.dagster_event and (value := event.dagster_event.engine_event_data.metadata.get("pid")):
-            return Worker(int(str(value.value)), event.timestamp, False)
+            return RunWorker(int(str(value.value)), event.timestamp, False)
     return None

@@ -239,7 +239,7 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
     python = [sys.executable, "-m"]
     programs = [
         code_server_program(code_port),
-        *([warm_program()] if settings.warm_runs and sys.platform == "linux" else []),
+        *([run_forker_program()] if settings.warm_runs and sys.platform == "linux" else []),
         daemon_program(workspace),
     ]
     if page:
@@ -274,7 +274,7 @@ def workspace_file(settings: Settings, code_port: int) -> Path:
     return file
 
 
-def warm_program() -> Program:
+def run_forker_program() -> Program:
     """The process that runs are forked from. Nobody waits for it: until it is there runs start without it.
 
     Elsewhere than on Linux a fork may not use what its parent has loaded.

@@ -240,7 +240,7 @@ def test_realtime_and_serving_follow_what_just_landed(own: Own, run: Callable[..
 
 
 def test_bootstrap_says_what_it_made_and_can_be_repeated(own: Own, instance: dg.DagsterInstance) -> None:
-    from lakehouse.assets.infra import bootstrap
+    from lakehouse.assets.bootstrap import bootstrap
 
     for _ in range(2):
         result = dg.materialize([bootstrap], resources={"lake": LakeResource()}, instance=instance)

@@ -11,7 +11,7 @@ from lakehouse.automation.maintenance import maintenance
 from lakehouse.maintenance import tasks
 from lakehouse.maintenance.tasks import TASKS, Outcome
 from lakehouse.pipeline.lake import Lake
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 from lakehouse_tests.pipeline.own import Own, make_stream, shared_lake
 
@@ -33,7 +33,7 @@ def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
 
     for name in TASKS:
         monkeypatch.setitem(TASKS, name, (alone(name), work))
-    with instance(Settings(home=tmp_path / "home")) as history:
+    with open_instance(Settings(home=tmp_path / "home")) as history:
         ended = maintenance.execute_in_process(instance=history, raise_on_error=False)
         assert done == list(TASKS)
         assert not ended.success

@@ -13,7 +13,7 @@ from lakehouse.bench import backfill, loading, maintenance, query, tick
 from lakehouse.bench.measuring import Figure
 from lakehouse.bench.runs import Template, write_history
 from lakehouse.cli.app import app
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
 from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings
@@ -107,11 +107,11 @@ def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) ->
     def fresh() -> None:
         pass
 
-    with instance(settings) as history:
+    with open_instance(settings) as history:
         run = dg.materialize([fresh], partition_key=hour, instance=history).run_id
     copies = write_history(settings, [Template("realtime", run, hour)], days=2, full_days=1)
     assert copies.runs == 2 * 288
-    with instance(settings) as history:
+    with open_instance(settings) as history:
         assert history.get_runs_count() == 1 + 2 * 288
         assert len(history.get_materialized_partitions(fresh.key)) >= 48
         newest = history.get_runs(limit=1, filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))

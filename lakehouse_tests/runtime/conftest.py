@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.runtime.event_log import EventHistory
+from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 
 
 def _program(name: str) -> str | None:
@@ -68,7 +68,7 @@ def _await(port: int) -> None:
 
 
 @pytest.fixture
-def history(tmp_path: Path) -> Iterator[EventHistory]:
-    history = EventHistory(str(tmp_path / "history"))
+def history(tmp_path: Path) -> Iterator[PooledSqliteEventLogStorage]:
+    history = PooledSqliteEventLogStorage(str(tmp_path / "history"))
     yield history
     history.dispose()

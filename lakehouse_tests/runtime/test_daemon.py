@@ -12,8 +12,8 @@ import pytest
 from dagster._daemon.daemon import DaemonIterator
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-from lakehouse.runtime.daemon import PromptQueue, daemons
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.daemon import PromptRunQueueDaemon, daemons
+from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 
 LONG = 20.0
@@ -21,7 +21,7 @@ LONG = 20.0
 
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    with instance(Settings(home=tmp_path / "home")) as history:
+    with open_instance(Settings(home=tmp_path / "home")) as history:
         yield history
 
 
@@ -29,7 +29,7 @@ def _database(history: dg.DagsterInstance) -> Path:
     return Path(history.root_directory, "history", "runs.db")
 
 
-class _Looks(PromptQueue):
+class _Looks(PromptRunQueueDaemon):
     """Notes its looks and starts nothing."""
 
     def __init__(self, interval_seconds: float, database: Path | None) -> None:
@@ -55,7 +55,7 @@ def test_the_daemon_is_dagsters_own_with_this_queue(history: dg.DagsterInstance)
     found = list(daemons(history))
     assert {one.daemon_type() for one in found} == set(history.get_required_daemon_types())
     (queue,) = (one for one in found if isinstance(one, QueuedRunCoordinatorDaemon))
-    assert isinstance(queue, PromptQueue)
+    assert isinstance(queue, PromptRunQueueDaemon)
     assert queue.interval_seconds == 1
 
 

@@ -30,8 +30,8 @@ from dagster import (
 from dagster import DagsterRunStatus as Status
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage, SqlEventLogStorage, SqliteEventLogStorage
 
-from lakehouse.runtime.event_log import EventHistory
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
+from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 
 SILVER = AssetKey(["silver", "iot"])
@@ -60,7 +60,7 @@ def broken() -> None:
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[EventLogEntry]:
-    with instance(Settings(home=tmp_path_factory.mktemp("events"))) as opened:
+    with open_instance(Settings(home=tmp_path_factory.mktemp("events"))) as opened:
         return events_of_some_runs(opened)
 
 
@@ -97,12 +97,12 @@ def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[DagsterInstance]:
-    with instance(Settings(home=tmp_path / "lake")) as opened:
+    with open_instance(Settings(home=tmp_path / "lake")) as opened:
         yield opened
 
 
 def test_the_instance_keeps_its_history_here(lake: DagsterInstance) -> None:
-    assert type(lake.event_log_storage) is EventHistory
+    assert type(lake.event_log_storage) is PooledSqliteEventLogStorage
     assert not lake.event_log_storage.is_run_sharded
     assert lake.event_log_storage.supports_global_concurrency_limits
 
@@ -121,7 +121,7 @@ def test_it_leaves_row_for_row_what_dagster_leaves(events: list[EventLogEntry], 
     theirs = ConsolidatedSqliteEventLogStorage(str(tmp_path / "theirs"))
     for event in events:
         theirs.store_event(event)
-    ours = EventHistory(str(tmp_path / "ours"))
+    ours = PooledSqliteEventLogStorage(str(tmp_path / "ours"))
     for start in range(0, len(events), size):
         ours.store_event_batch(events[start : start + size])
     ours.dispose()
@@ -195,7 +195,7 @@ def answers(storage: SqlEventLogStorage, runs: list[str]) -> dict[str, Any]:
 
 
 def test_it_answers_as_the_default_storage_does_before_and_after_wiping(
-    events: list[EventLogEntry], history: EventHistory, tmp_path: Path
+    events: list[EventLogEntry], history: PooledSqliteEventLogStorage, tmp_path: Path
 ) -> None:
     runs = sorted({event.run_id for event in events})
     default = SqliteEventLogStorage(str(tmp_path / "default"))
@@ -221,7 +221,7 @@ def test_it_answers_as_the_default_storage_does_before_and_after_wiping(
     default.dispose()
 
 
-def test_a_slot_of_a_pool_is_held_by_one_step_at_a_time(history: EventHistory) -> None:
+def test_a_slot_of_a_pool_is_held_by_one_step_at_a_time(history: PooledSqliteEventLogStorage) -> None:
     history.set_concurrency_slots("lake", 1)
     assert history.claim_concurrency_slot("lake", "run one", "step").is_claimed
     assert not history.claim_concurrency_slot("lake", "run two", "step").is_claimed
@@ -251,7 +251,7 @@ def test_a_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
     assert seen == expected
 
 
-def test_its_schema_is_the_one_this_dagster_wants(history: EventHistory, tmp_path: Path) -> None:
+def test_its_schema_is_the_one_this_dagster_wants(history: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
     found, wanted = history.alembic_version()
     assert found == wanted is not None
     history.upgrade()  # type: ignore[no-untyped-call]

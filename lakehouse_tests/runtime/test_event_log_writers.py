@@ -11,11 +11,11 @@ from dagster import (
     EventLogEntry,
 )
 
-from lakehouse.runtime.event_log import EventHistory
-from lakehouse_tests.runtime.writing import materialization, partition, writer
+from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
+from lakehouse_tests.runtime.event_writer import materialization, partition, writer
 
 
-def test_nothing_of_a_batch_is_stored_when_a_part_of_it_fails(history: EventHistory) -> None:
+def test_nothing_of_a_batch_is_stored_when_a_part_of_it_fails(history: PooledSqliteEventLogStorage) -> None:
     history.store_event(materialization("run", 0))
     wrong = materialization("run", 2)._replace(timestamp="yesterday")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -30,7 +30,7 @@ def test_four_processes_make_the_database_and_write_to_it_at_once(tmp_path: Path
     assert process.communicate(timeout=120)
     assert process.returncode == 0, "each of the four ended well"
 
-    history = EventHistory(str(tmp_path))
+    history = PooledSqliteEventLogStorage(str(tmp_path))
     ids = []
     for number in range(4):
         run = f"run{number}"
@@ -60,7 +60,7 @@ def test_a_killed_writer_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> 
     process.stdout.close()
     assert process.wait(timeout=30) == -signal.SIGKILL
 
-    history = EventHistory(str(tmp_path))
+    history = PooledSqliteEventLogStorage(str(tmp_path))
     kept = len(history.get_records_for_run("run").records)
     assert kept % 10 == 0
     assert told <= kept <= told + 10
@@ -75,14 +75,16 @@ def test_a_killed_writer_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> 
 def test_a_creator_killed_half_way_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "event_log.draft").write_bytes(b"half of a database")
     (tmp_path / "event_log.draft-wal").write_bytes(b"half of a log")
-    history = EventHistory(str(tmp_path))
+    history = PooledSqliteEventLogStorage(str(tmp_path))
     history.store_event(materialization("run", 0))
     assert len(history.get_records_for_run("run").records) == 1
     history.dispose()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["event_log.db", "event_log.db.lock"]
 
 
-def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(history: EventHistory, tmp_path: Path) -> None:
+def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(
+    history: PooledSqliteEventLogStorage, tmp_path: Path
+) -> None:
     history.store_event(materialization("run", -1))
     cursor = history.get_records_for_run("run").cursor
     history.store_event(materialization("run", -2))
@@ -103,7 +105,7 @@ def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(history: Ev
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the danger is what is tested
-def test_a_forked_process_writes_beside_its_parent(history: EventHistory) -> None:
+def test_a_forked_process_writes_beside_its_parent(history: PooledSqliteEventLogStorage) -> None:
     history.store_event(materialization("parent", 0))
     child = multiprocessing.get_context("fork").Process(
         target=lambda: history.store_event_batch([materialization("child", number) for number in range(20)])

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus, asset, materialize
 
-from lakehouse.runtime.instance import LANE_TAG, dagster_home, environment, instance, lane
+from lakehouse.runtime.instance import LANE_TAG, dagster_home, environment, lane_tags, open_instance
 from lakehouse.settings import Settings
 
 
@@ -22,7 +22,7 @@ def own(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def opened(own: Settings) -> Iterator[DagsterInstance]:
-    with instance(own) as opened:
+    with open_instance(own) as opened:
         yield opened
 
 
@@ -44,7 +44,7 @@ def test_the_home_is_written_once_and_mended_when_it_was_changed(own: Settings) 
 
 def test_opening_leaves_the_environment_of_the_process_alone(own: Settings) -> None:
     before = dict(os.environ)
-    with instance(own):
+    with open_instance(own):
         pass
     environment(own)
     assert dict(os.environ) == before
@@ -65,8 +65,8 @@ def test_the_instance_queues_monitors_and_retries(opened: DagsterInstance) -> No
 
 
 def test_a_lane_is_one_job_over_one_stream() -> None:
-    assert lane("realtime", "iot") == {"lakehouse/stream": "iot", "lakehouse/lane": "realtime.iot"}
-    assert len({lane(job, stream)[LANE_TAG] for job in ("realtime", "batch") for stream in ("iot", "retail")}) == 4
+    assert lane_tags("realtime", "iot") == {"lakehouse/stream": "iot", "lakehouse/lane": "realtime.iot"}
+    assert len({lane_tags(job, stream)[LANE_TAG] for job in ("realtime", "batch") for stream in ("iot", "retail")}) == 4
 
 
 def test_everything_a_run_leaves_is_under_the_home(own: Settings) -> None:
@@ -74,7 +74,7 @@ def test_everything_a_run_leaves_is_under_the_home(own: Settings) -> None:
     def spoken() -> None:
         print("said in the run")
 
-    with instance(own) as opened:
+    with open_instance(own) as opened:
         result = materialize([spoken], instance=opened)
         run = opened.get_run_by_id(result.run_id)
     assert run is not None

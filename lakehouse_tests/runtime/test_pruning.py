@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from lakehouse.runtime.instance import instance
+from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
 from lakehouse.settings import Settings
 
@@ -52,7 +52,7 @@ def _materialized(history: dg.DagsterInstance, name: str) -> set[str]:
 
 
 def test_old_runs_go_with_all_they_left_and_the_last_word_on_each_partition_stays(settings: Settings) -> None:
-    with instance(settings) as history:
+    with open_instance(settings) as history:
         if settings.dagster_postgres_url is not None:
             assert type(history.event_log_storage).__name__ == "PostgresEventLogStorage"
         superseded = _run(history, daily, "2024-01-01")
@@ -93,7 +93,7 @@ def test_old_runs_go_with_all_they_left_and_the_last_word_on_each_partition_stay
 def test_a_run_that_goes_on_is_not_touched(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     job = dg.define_asset_job("job", [plain]).resolve(asset_graph=dg.Definitions([plain]).resolve_asset_graph())
-    with instance(settings) as history:
+    with open_instance(settings) as history:
         history.report_run_canceling(history.create_run_for_job(job))
         assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=400)).runs == 0
         assert history.get_runs_count() == 1

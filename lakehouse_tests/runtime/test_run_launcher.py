@@ -19,9 +19,9 @@ from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
 
 from lakehouse.contracts.streams import discover
 from lakehouse.pipeline.lake import Lake, table_specs
-from lakehouse.runtime.instance import environment, instance, warm_state
-from lakehouse.runtime.run_launcher import WarmRunLauncher
-from lakehouse.runtime.run_process import process_tag, worker_of
+from lakehouse.runtime.instance import environment, open_instance, run_forker_state
+from lakehouse.runtime.run_launcher import ForkingRunLauncher
+from lakehouse.runtime.run_process import find_worker, process_tag
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.connection import Connection
@@ -49,7 +49,7 @@ def warm(own: Settings) -> "Iterator[subprocess.Popen[bytes]]":
         env={**os.environ, **environment(own), "LAKEHOUSE_STREAMS": json.dumps([str(own.streams[0])])},
         stdout=subprocess.DEVNULL,
     )
-    _until(warm_state(own).exists)
+    _until(run_forker_state(own).exists)
     yield process
     for child in psutil.Process(process.pid).children():
         child.kill()
@@ -59,7 +59,7 @@ def warm(own: Settings) -> "Iterator[subprocess.Popen[bytes]]":
 
 @pytest.fixture
 def history(own: Settings) -> Iterator[dg.DagsterInstance]:
-    with instance(own) as history:
+    with open_instance(own) as history:
         yield history
 
 
@@ -123,7 +123,7 @@ def _tags(history: dg.DagsterInstance, run: dg.DagsterRun) -> Mapping[str, str]:
 def _process(history: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process:
     """The run's process, once it is in its step."""
     _until(lambda: history.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
-    worker = worker_of(history, run)
+    worker = find_worker(history, run)
     assert worker is not None
     assert worker.process is not None
     return worker.process
@@ -186,7 +186,7 @@ def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(history: dg.D
 def test_strangers_neither_stop_the_warm_process_nor_get_anything_forked(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, own: Settings
 ) -> None:
-    address = ("127.0.0.1", json.loads(warm_state(own).read_text())["port"])
+    address = ("127.0.0.1", json.loads(run_forker_state(own).read_text())["port"])
     silent = socket.create_connection(address)
     for said in (b"\xff\xfe\n", b"[]\n", b'{"key": "guess", "run": "r", "words": "w"}\n', b'{"key": 1}\n', b"{"):
         with socket.create_connection(address) as stranger:
@@ -197,7 +197,7 @@ def test_strangers_neither_stop_the_warm_process_nor_get_anything_forked(
     silent.close()
     run = ask()
     assert _ended(history, run)[0] == dg.DagsterRunStatus.SUCCESS
-    worker = worker_of(history, run)
+    worker = find_worker(history, run)
     assert worker is not None
 
 
@@ -206,11 +206,11 @@ def test_a_changed_contract_is_loaded_anew_and_the_runs_that_go_on_are_kept(
 ) -> None:
     run = ask()
     process = _process(history, run)
-    before = warm_state(own).read_text()
+    before = run_forker_state(own).read_text()
     with (own.streams[0] / "spare" / "contract.odcs.yaml").open("a") as contract:
         contract.write("\n# changed\n")
-    _until(lambda: warm_state(own).read_text() != before)
-    assert json.loads(warm_state(own).read_text())["pid"] == warm.pid
+    _until(lambda: run_forker_state(own).read_text() != before)
+    assert json.loads(run_forker_state(own).read_text())["pid"] == warm.pid
     process.kill()
     assert "was ended by SIGKILL" in _ended(history, run)[1]
 
@@ -226,15 +226,15 @@ def test_without_a_warm_process_a_run_starts_as_by_default(
     file = tmp_path / "warm.json"
     if state is not None:
         file.write_text(state)
-    with instance(own) as history:
-        launcher = WarmRunLauncher(str(file))
+    with open_instance(own) as history:
+        launcher = ForkingRunLauncher(str(file))
         launcher.register_instance(history)
         launcher.launch_run(LaunchRunContext(run, None))
     assert started == [run.run_id]
 
 
 def test_the_setting_leaves_runs_to_dagsters_own_launcher(tmp_path: Path) -> None:
-    with instance(Settings(home=tmp_path / "warm")) as history:
-        assert type(history.run_launcher) is WarmRunLauncher
-    with instance(Settings(home=tmp_path / "default", warm_runs=False)) as history:
+    with open_instance(Settings(home=tmp_path / "warm")) as history:
+        assert type(history.run_launcher) is ForkingRunLauncher
+    with open_instance(Settings(home=tmp_path / "default", warm_runs=False)) as history:
         assert type(history.run_launcher) is dg.DefaultRunLauncher

@@ -12,8 +12,8 @@ import pytest
 from lakehouse.assets import resources
 from lakehouse.assets.graph import build_assets
 from lakehouse.assets.resources import LakeResource
-from lakehouse.automation import landing
-from lakehouse.automation.landing import landing_lag
+from lakehouse.automation import landing_lag as landing
+from lakehouse.automation.landing_lag import landing_lag
 from lakehouse.sources.kinesis import status
 from lakehouse.sources.kinesis.status import Status
 from lakehouse_tests.pipeline.own import Own, make_stream, payment, shared_lake

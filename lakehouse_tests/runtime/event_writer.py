@@ -14,7 +14,7 @@ from dagster import (
 )
 from dagster._core.events import StepMaterializationData
 
-from lakehouse.runtime.event_log import EventHistory
+from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 
 
 def materialization(run_id: str, number: int) -> EventLogEntry:
@@ -36,7 +36,7 @@ def writer(base_dir: Path, *works: tuple[str, int, int]) -> "subprocess.Popen[st
 
 
 def write(base_dir: str, run_id: str, size: int, batches: int) -> None:
-    history = EventHistory(base_dir)
+    history = PooledSqliteEventLogStorage(base_dir)
     for start in range(0, batches * size, size):
         history.store_event_batch([materialization(run_id, n) for n in range(start, start + size)])
         sys.stdout.write(f"{start + size}\n")
