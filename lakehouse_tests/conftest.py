@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from lakehouse.contracts.streams import discover
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server as http
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.connection import Connection
@@ -56,7 +56,7 @@ def http_settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def running(http_settings: Settings, connection: Connection) -> Iterator[Running]:
+def running(http_settings: Settings, connection: Connection) -> Iterator[RunningService]:
     """The HTTP server beside the storage."""
     explicit = Settings(
         **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds"})

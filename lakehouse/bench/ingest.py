@@ -23,7 +23,7 @@ from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -73,7 +73,7 @@ def memory(seconds: float = 600.0) -> Iterator[Figure]:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Running]:
+def serving(settings: Settings) -> Iterator[RunningService]:
     """An HTTP server on a port that is free, for as long as the block lasts."""
     try:
         yield server.start(settings)
@@ -98,7 +98,7 @@ def family(pid: int | None) -> list[psutil.Process]:
 
 def _costed(
     settings: Settings,
-    running: Running,
+    running: RunningService,
     requests: list[bytes],
     events: int,
     seconds: float,

@@ -10,7 +10,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.http.api_keys import SCOPES, Scope
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-from lakehouse.sources.http.client import Delivered, find_target
+from lakehouse.sources.http.client import DeliveryCounts, find_target
 from lakehouse.sources.http.replay import send
 
 
@@ -23,7 +23,7 @@ def send_files(stream: str, paths: Sequence[Path], rate: float | None, *, as_jso
     with progress() as bars:
         tasks = {file: bars.add_task(file.name, total=None) for file in files}
 
-        def advance(path: Path, delivered: Delivered) -> None:
+        def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
 
         sent = send(settings, found, files, target, rate=rate, on_progress=advance)
@@ -32,7 +32,7 @@ def send_files(stream: str, paths: Sequence[Path], rate: float | None, *, as_jso
             "file": str(one.path),
             "accepted": one.delivered.accepted,
             "quarantined": one.delivered.quarantined,
-            "sent_before": one.was_there,
+            "sent_before": one.was_already_sent,
         }
         for one in sent
     ]

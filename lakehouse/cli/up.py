@@ -61,15 +61,15 @@ def keep_storage(settings: Settings) -> None:
 
 def _http(settings: Settings) -> Program:
     """The HTTP server; it stores what it holds before it ends."""
-    keys.local(settings)
+    keys.local_key(settings)
 
-    def found() -> http.Running | None:
+    def found() -> http.RunningService | None:
         return http.running(settings)
 
     return Program(
         "http",
         [sys.executable, "-m", "lakehouse.sources.http"],
-        answers=lambda: (one := found()) is not None and http.answers(one),
+        answers=lambda: (one := found()) is not None and http.is_ready(one),
         url=lambda: one.url if (one := found()) else None,
     )
 
@@ -79,7 +79,7 @@ def _serving(settings: Settings) -> Program:
     return Program(
         "serving",
         [sys.executable, "-m", "lakehouse.serving.api"],
-        answers=lambda: (one := serving.running(settings)) is not None and process.answers(one),
+        answers=lambda: (one := serving.running(settings)) is not None and process.is_ready(one),
     )
 
 

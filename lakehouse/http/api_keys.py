@@ -27,7 +27,7 @@ RELOAD_SECONDS = 1.0
 """How long a revoked key may still be taken."""
 
 
-class Key(msgspec.Struct, frozen=True):
+class ApiKey(msgspec.Struct, frozen=True):
     """What is known of a key; its secret is not."""
 
     id: str
@@ -44,31 +44,31 @@ class Key(msgspec.Struct, frozen=True):
         return scope in self.scopes and (not self.streams or stream is None or stream in self.streams)
 
 
-_FILE = msgspec.json.Decoder(list[Key])
+_FILE = msgspec.json.Decoder(list[ApiKey])
 
 
-def path_of(settings: Settings) -> Path:
+def keys_path(settings: Settings) -> Path:
     """The file of this home's keys."""
     return settings.root / "http" / "keys.json"
 
 
 def create(
     settings: Settings, name: str, scopes: tuple[Scope, ...] = ("ingest",), streams: tuple[str, ...] = ()
-) -> tuple[Key, str]:
+) -> tuple[ApiKey, str]:
     """Make a key; the second value is its text, which can't be had again. Raises LakehouseError for unknown scopes."""
     if not scopes or any(scope not in SCOPES for scope in scopes):
         raise LakehouseError(f"A key has at least one scope of {', '.join(SCOPES)}; got {', '.join(scopes) or 'none'}.")
     secret = secrets.token_urlsafe(SECRET_BYTES)
-    key = Key(secrets.token_hex(4), name, _hash(secret), scopes, streams, datetime.now(UTC).replace(microsecond=0))
-    path = path_of(settings)
+    key = ApiKey(secrets.token_hex(4), name, _hash(secret), scopes, streams, datetime.now(UTC).replace(microsecond=0))
+    path = keys_path(settings)
     with _locked(path):
         _write(path, [*_read(path), key])
     return key, f"{PREFIX}_{key.id}_{secret}"
 
 
-def revoke(settings: Settings, key_id: str) -> Key:
+def revoke(settings: Settings, key_id: str) -> ApiKey:
     """Forget a key; within a second no server takes it. Raises LakehouseError when there is none of this id."""
-    path = path_of(settings)
+    path = keys_path(settings)
     with _locked(path):
         keys = _read(path)
         gone = next((key for key in keys if key.id == key_id), None)
@@ -78,14 +78,14 @@ def revoke(settings: Settings, key_id: str) -> Key:
     return gone
 
 
-def list_keys(settings: Settings) -> list[Key]:
+def list_keys(settings: Settings) -> list[ApiKey]:
     """All keys, the oldest first."""
-    return _read(path_of(settings))
+    return _read(keys_path(settings))
 
 
-def local(settings: Settings) -> str:
+def local_key(settings: Settings) -> str:
     """The key of this machine's user, made when there is none; its text is kept in a file of mode 0600."""
-    path = path_of(settings).with_name("local.key")
+    path = keys_path(settings).with_name("local.key")
     with _locked(path):
         try:
             return path.read_text().strip()
@@ -101,15 +101,15 @@ class _Seen:
     stamp: tuple[int, int] | None = None
 
 
-class Keys:
+class ApiKeyStore:
     """Recognises keys; sees within a second what changes in the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._keys: dict[str, Key] = {}
+        self._keys: dict[str, ApiKey] = {}
         self._seen = _Seen()
 
-    def find(self, text: str) -> Key | None:
+    def find(self, text: str) -> ApiKey | None:
         """The key of this text, if there is one."""
         self._refresh()
         prefix, _, rest = text.partition("_")
@@ -144,7 +144,7 @@ def _locked(path: Path) -> FileLock:
     return FileLock(path.with_suffix(".lock"), timeout=10)
 
 
-def _read(path: Path) -> list[Key]:
+def _read(path: Path) -> list[ApiKey]:
     try:
         return _FILE.decode(path.read_bytes())
     except FileNotFoundError:
@@ -153,5 +153,5 @@ def _read(path: Path) -> list[Key]:
         raise LakehouseError(f"{path} is damaged ({problem}); delete it and make the keys anew.") from problem
 
 
-def _write(path: Path, keys: list[Key]) -> None:
+def _write(path: Path, keys: list[ApiKey]) -> None:
     write_private(path, msgspec.json.format(msgspec.json.encode(keys)).decode())

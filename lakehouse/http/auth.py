@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from litestar import Request
 
-from lakehouse.http.api_keys import Key, Keys, Scope
+from lakehouse.http.api_keys import ApiKey, ApiKeyStore, Scope
 from lakehouse.http.problems import Problem
 from lakehouse.settings import Settings
 
@@ -21,20 +21,16 @@ def needs_keys(settings: Settings) -> bool:
     return settings.http_keys == "always" or not is_loopback(settings.http_host)
 
 
-class Access:
+class AccessControl:
     """Decides on requests; `required` says whether they need a key at all."""
 
-    def __init__(self, keys: Keys, *, required: bool) -> None:
+    def __init__(self, keys: ApiKeyStore, *, required: bool) -> None:
         self._keys = keys
         self._required = required
 
-    def check(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> None:
-        """Raises Problem 401 without a good key where one is needed, 403 with one that is not good for all of this."""
-        self.check_for(request, scope, *streams)
-
-    def check_for(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> Key | None:
+    def authorize(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> ApiKey | None:
         """The request's key, good for this; None where none is needed. Raises Problem as `check` does."""
-        key = self.check_any(request)
+        key = self.authenticate(request)
         if key is not None:
             for stream in streams or (None,):
                 if not key.allows(scope, stream):
@@ -43,7 +39,7 @@ class Access:
                     raise Problem(HTTPStatus.FORBIDDEN, detail)
         return key
 
-    def check_any(self, request: Request[Any, Any, Any]) -> Key | None:
+    def authenticate(self, request: Request[Any, Any, Any]) -> ApiKey | None:
         """The request's key, good for whatever; None where none is needed. Raises Problem as `check` does."""
         text = _presented(request)
         if text is None:
@@ -56,7 +52,7 @@ class Access:
             raise Problem(HTTPStatus.UNAUTHORIZED, f"This API key is unknown or revoked. {MAKE_ONE}", headers=CHALLENGE)
         return key
 
-    def owner(self, request: Request[Any, Any, Any]) -> str:
+    def client_id(self, request: Request[Any, Any, Any]) -> str:
         """Whose request this is: the id of its key, or nobody's in particular."""
         key = self._keys.find(_presented(request) or "")
         return key.id if key else ""

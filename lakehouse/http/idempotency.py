@@ -24,7 +24,7 @@ CLAIM = timedelta(seconds=60)
 """After which a claim without an answer is one whose server died."""
 
 
-class Remembered(msgspec.Struct, frozen=True):
+class IdempotencyRecord(msgspec.Struct, frozen=True):
     """What is kept of a key: which request it came with, when, and the answer when there is one."""
 
     request: str
@@ -38,7 +38,7 @@ class Remembered(msgspec.Struct, frozen=True):
         return now - self.at > (CLAIM if self.answer is None else KEPT)
 
 
-_DECODER = msgspec.json.Decoder(Remembered)
+_DECODER = msgspec.json.Decoder(IdempotencyRecord)
 
 
 def request_hash(stream: str, body: bytes) -> str:
@@ -46,17 +46,17 @@ def request_hash(stream: str, body: bytes) -> str:
     return hashlib.sha256(stream.encode() + b"\n" + body).hexdigest()
 
 
-class Answers:
+class IdempotencyStore:
     """The answers of one bucket. Methods raise what Objects raises."""
 
     def __init__(self, store: S3Store, connection: Connection) -> None:
         self._store = store
         self._connection = connection
 
-    async def claim(self, owner: str, key: str, request: str) -> Remembered | None:
+    async def claim(self, owner: str, key: str, request: str) -> IdempotencyRecord | None:
         """None when the key is now this request's; else what is remembered of it. `owner` keeps clients' keys apart."""
         path, now = _path(owner, key), datetime.now(UTC)
-        claim = Remembered(request, now)
+        claim = IdempotencyRecord(request, now)
         for _ in range(3):
             if await self._put(path, claim, if_absent=True):
                 return None
@@ -68,13 +68,15 @@ class Answers:
 
     async def remember(self, owner: str, key: str, request: str, answer: bytes) -> None:
         """Keep the answer for a day."""
-        await self._put(_path(owner, key), Remembered(request, datetime.now(UTC), answer.decode()), if_absent=False)
+        await self._put(
+            _path(owner, key), IdempotencyRecord(request, datetime.now(UTC), answer.decode()), if_absent=False
+        )
 
     async def give_back(self, owner: str, key: str) -> None:
         """Nothing came of it: the key may be used anew."""
         await self._delete(_path(owner, key))
 
-    async def _put(self, path: str, remembered: Remembered, *, if_absent: bool) -> bool:
+    async def _put(self, path: str, remembered: IdempotencyRecord, *, if_absent: bool) -> bool:
         content = msgspec.json.encode(remembered)
         try:
             with explained("write", path, self._connection):
@@ -85,7 +87,7 @@ class Answers:
             return False
         return True
 
-    async def _get(self, path: str) -> Remembered | None:
+    async def _get(self, path: str) -> IdempotencyRecord | None:
         try:
             with explained("read", path, self._connection):
                 found = await obstore.get_async(self._store, path)

@@ -73,33 +73,33 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class EventCounts:
     """Events of a stream that were stored, and those of them that break their contract."""
 
     events: int = 0
     broken: int = 0
 
-    def __add__(self, other: "Stored") -> "Stored":
-        return Stored(self.events + other.events, self.broken + other.broken)
+    def __add__(self, other: "EventCounts") -> "EventCounts":
+        return EventCounts(self.events + other.events, self.broken + other.broken)
 
-    def __sub__(self, other: "Stored") -> "Stored":
-        return Stored(self.events - other.events, self.broken - other.broken)
+    def __sub__(self, other: "EventCounts") -> "EventCounts":
+        return EventCounts(self.events - other.events, self.broken - other.broken)
 
 
-def stored(folder: Path) -> dict[str, Stored]:
+def read_event_counts(folder: Path) -> dict[str, EventCounts]:
     """What the processes that share this folder have stored, by stream; for other processes to look at."""
     if not folder.is_dir():
         return {}
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
-    found: dict[str, Stored] = {}
+    found: dict[str, EventCounts] = {}
     for metric in registry.collect():
         for sample in metric.samples:
             stream = sample.labels.get("stream", "")
             if sample.name == "lakehouse_events_total":
-                found[stream] = found.get(stream, Stored()) + Stored(events=int(sample.value))
+                found[stream] = found.get(stream, EventCounts()) + EventCounts(events=int(sample.value))
             elif sample.name == "lakehouse_quarantined_total":
-                found[stream] = found.get(stream, Stored()) + Stored(broken=int(sample.value))
+                found[stream] = found.get(stream, EventCounts()) + EventCounts(broken=int(sample.value))
     return found
 
 

@@ -1,13 +1,18 @@
-"""Errors as RFC 9457 problem details: what is wrong and what to do. When one is raised is decided elsewhere."""
+"""Errors as RFC 9457 problem details, and how the OpenAPI document describes them.
+
+Each route raises its own; see `auth` for those about API keys.
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.plugins.problem_details import ProblemDetailsConfig, ProblemDetailsException, ProblemDetailsPlugin
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +32,8 @@ class ProblemDetails(msgspec.Struct, omit_defaults=True):
     """The streams there are, where an unknown one was asked for."""
 
 
-class Problem(Exception):  # noqa: N818 (the word of the RFC)
-    """Ends a request with this status; `detail` says what to do."""
+class Problem(ProblemDetailsException):
+    """End a request with this status; `detail` says what is wrong and what to do."""
 
     def __init__(
         self,
@@ -38,43 +43,60 @@ class Problem(Exception):  # noqa: N818 (the word of the RFC)
         headers: Mapping[str, str] | None = None,
         streams: list[str] | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.headers = dict(headers or {})
-        self.details = ProblemDetails(status.phrase, status.value, detail, streams or [])
+        super().__init__(
+            detail=detail,
+            status_code=status.value,
+            title=status.phrase,
+            headers=dict(headers or {}),
+            extra={"streams": streams} if streams else None,
+        )
 
 
-def _response(details: ProblemDetails, headers: Mapping[str, str]) -> Response[bytes]:
-    content = msgspec.json.encode(details)
-    return Response(content, status_code=details.status, media_type=MEDIA_TYPE, headers=headers)
+def problem_details_plugin(
+    to_problem: Mapping[type[Exception], Callable[[Any], Problem]] | None = None,
+) -> ProblemDetailsPlugin:
+    """Build the plugin that answers every HTTP error with problem details.
+
+    `to_problem` converts exceptions of the application. Litestar's own conversion of its HTTP errors puts their detail
+    into `title` and leaves `detail` out, so `_from_http_exception` replaces it.
+    """
+    converters = {HTTPException: _from_http_exception, **(to_problem or {})}
+    return ProblemDetailsPlugin(ProblemDetailsConfig(exception_to_problem_detail_map=converters))
 
 
-def problem(_: Request[Any, Any, Any], raised: Problem) -> Response[bytes]:
-    """The answer to a request that met a Problem."""
-    return _response(raised.details, raised.headers)
-
-
-def framework_error(_: Request[Any, Any, Any], raised: HTTPException) -> Response[bytes]:
-    """The answer where the framework itself refuses: no such path, method or parameter."""
-    status = HTTPStatus(raised.status_code)
-    detail = raised.detail
+def _from_http_exception(error: HTTPException) -> Problem:
+    """Convert an error that Litestar raises: no such path, method or parameter."""
+    status = HTTPStatus(error.status_code)
+    headers = error.headers or {}
+    detail = error.detail
     if status is HTTPStatus.NOT_FOUND:
         detail = "There is nothing here; /schema lists what there is."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"This path takes {(raised.headers or {}).get('allow', 'other methods')}; /schema says what for."
-    elif isinstance(raised.extra, list):
-        detail = "; ".join(
-            [detail, *(f"{e.get('key')}: {e.get('message')}" for e in raised.extra if isinstance(e, dict))]
+        detail = f"This path takes {headers.get('allow', 'other methods')}; /schema says what for."
+    elif isinstance(error.extra, list):
+        fields = (f"{entry.get('key')}: {entry.get('message')}" for entry in error.extra if isinstance(entry, dict))
+        detail = "; ".join([detail, *fields])
+    return Problem(status, detail, headers=headers)
+
+
+def unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Answer 500 and log the exception with the request's method and path, which the plugin's converters don't get."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = "The server failed; its log says why. Send the request again."
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).to_response(request)
+
+
+EXCEPTION_HANDLERS = {Exception: unexpected_error}
+
+
+def error_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """Describe these statuses for OpenAPI, each with problem details as its body."""
+    return {
+        status: ResponseSpec(
+            data_container=ProblemDetails,
+            description=HTTPStatus(status).phrase,
+            media_type=MEDIA_TYPE,
+            generate_examples=False,
         )
-    return _response(ProblemDetails(status.phrase, status.value, detail), raised.headers or {})
-
-
-def unforeseen(request: Request[Any, Any, Any], raised: Exception) -> Response[bytes]:
-    """The answer where nobody thought of it; the log has the reason."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=raised)
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return _response(
-        ProblemDetails(status.phrase, status.value, "The server failed; its log says why. Send the request again."), {}
-    )
-
-
-HANDLERS = {Problem: problem, HTTPException: framework_error, Exception: unforeseen}
+        for status in statuses
+    }

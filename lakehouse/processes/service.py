@@ -24,7 +24,7 @@ STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningService:
     """The server that runs for a home."""
 
     pid: int
@@ -52,7 +52,7 @@ class Service:
     def announce(self, settings: Settings, url: str, *, needs_keys: bool) -> None:
         """Say that this process is it, until `forget`."""
         process = psutil.Process()
-        state = Running(process.pid, process.create_time(), url, needs_keys)
+        state = RunningService(process.pid, process.create_time(), url, needs_keys)
         path = self.state(settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_private(path, json.dumps(asdict(state), indent=2))
@@ -61,17 +61,17 @@ class Service:
         """Say that it has ended."""
         self.state(settings).unlink(missing_ok=True)
 
-    def running(self, settings: Settings) -> Running | None:
+    def running(self, settings: Settings) -> RunningService | None:
         """The server of this home; None when its process is gone."""
         try:
-            found = Running(**json.loads(self.state(settings).read_text()))
+            found = RunningService(**json.loads(self.state(settings).read_text()))
             process = psutil.Process(found.pid)
             alive = abs(process.create_time() - found.created) < 60 and process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, TypeError, psutil.NoSuchProcess):
             return None
         return found if alive else None
 
-    def start(self, settings: Settings) -> Running:
+    def start(self, settings: Settings) -> RunningService:
         """Start it in a process of its own unless it runs, and wait until it answers. Raises LakehouseError."""
         lock = self.state(settings).with_name("start.lock")
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Service:
             with log.open("ab") as output:
                 child = subprocess.Popen(
                     [sys.executable, "-m", self.module],
-                    env=os.environ | environment(settings),
+                    env=os.environ | settings_environment(settings),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -91,7 +91,7 @@ class Service:
                 )
             deadline = time.monotonic() + START_SECONDS
             while time.monotonic() < deadline and child.poll() is None:
-                if (found := self.running(settings)) and answers(found):
+                if (found := self.running(settings)) and is_ready(found):
                     child.returncode = 0  # it outlives this object, whose destructor would warn
                     return found
                 time.sleep(0.05)
@@ -144,7 +144,7 @@ _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
-def answers(found: Running) -> bool:
+def is_ready(found: RunningService) -> bool:
     """Whether it is ready. That it is ours its process says: over TLS its certificate may be for another name."""
     with (
         suppress(OSError),
@@ -154,7 +154,7 @@ def answers(found: Running) -> bool:
     return False
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def settings_environment(settings: Settings) -> dict[str, str]:
     """These settings as the variables they are read from, for child processes."""
     plain = settings.model_dump(mode="json", exclude_unset=True, context={"secrets": True})
     found = {}

@@ -5,13 +5,13 @@ import subprocess
 import sys
 
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.landed import landed
 
 
 def test_what_is_said_to_be_sent_has_landed_in_requests_that_the_server_takes(
-    settings: Settings, running: Running, objects: Objects
+    settings: Settings, running: RunningService, objects: Objects
 ) -> None:
     before = len(landed(objects, "iot"))
     env = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_HTTP_MAX_EVENTS": "150"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from lakehouse.contracts.validator import Validator
-from lakehouse.sources.http.validation import Judge
+from lakehouse.sources.http.validation import SqlValidator
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse_tests.contracts.lines import STREAMS, event, lines
 
@@ -23,8 +23,8 @@ def validator(stream: str) -> Validator:
 
 
 @cache
-def judge(stream: str) -> Judge:
-    return Judge(STREAMS[stream].contract)
+def judge(stream: str) -> SqlValidator:
+    return SqlValidator(STREAMS[stream].contract)
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,14 +8,14 @@ import pytest
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse_tests.pipeline.own import make_stream, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]
 
 
 @pytest.fixture(scope="session")
-def serving(shared_lake: Lake, running: Running) -> Iterator[Running]:
+def serving(shared_lake: Lake, running: RunningService) -> Iterator[RunningService]:
     """The serving process; it knows the streams that ship."""
     settings = Settings(home=shared_lake.settings.home)
     Lake(settings, shared_lake.connection).bootstrap()
@@ -24,7 +24,7 @@ def serving(shared_lake: Lake, running: Running) -> Iterator[Running]:
 
 
 @pytest.fixture
-def api(serving: Running, running: Running) -> Iterator[httpx.Client]:
+def api(serving: RunningService, running: RunningService) -> Iterator[httpx.Client]:
     """A client of the front door, with the serving process behind it."""
     with httpx.Client(base_url=running.url, timeout=60) as client:
         yield client

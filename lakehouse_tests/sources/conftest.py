@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 
 
 @pytest.fixture
-def client(running: Running) -> Iterator[httpx.Client]:
+def client(running: RunningService) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=running.url, timeout=60) as client:
         yield client

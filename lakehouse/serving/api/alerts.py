@@ -9,7 +9,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
-from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import error_responses
 from lakehouse.serving.api.authorized_streams import named, readable
 from lakehouse.serving.api.state import Serving
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
@@ -37,7 +37,7 @@ StreamParameter = Annotated[str | None, QueryParameter(description="Those of thi
 LimitParameter = Annotated[int, QueryParameter(ge=1, le=1000, description="How many at most.")]
 
 
-@get("/", summary="Alerts", responses=refusals(400, 401, 403, 404, 408, 429, 503))
+@get("/", summary="Alerts", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
 async def alerts(
     request: Request[Any, Any, Any],
     serving: Serving,
@@ -54,7 +54,12 @@ async def alerts(
     return Alerts(page.alerts, page.next)
 
 
-@get("/live", summary="Alerts as they come", media_type="text/event-stream", responses=refusals(401, 403, 404, 429))
+@get(
+    "/live",
+    summary="Alerts as they come",
+    media_type="text/event-stream",
+    responses=error_responses(401, 403, 404, 429),
+)
 async def live(
     request: Request[Any, Any, Any],
     serving: Serving,

@@ -13,14 +13,14 @@ from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Receive, Send
 
-from lakehouse.http.api_keys import Keys, path_of
-from lakehouse.http.auth import Access, needs_keys
-from lakehouse.http.problems import HANDLERS, Problem
+from lakehouse.http.api_keys import ApiKeyStore, keys_path
+from lakehouse.http.auth import AccessControl, needs_keys
+from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import alerts, overview, quarantine, query, tables
 from lakehouse.serving.api.named_queries import named_router
 from lakehouse.serving.api.notify_listener import listen
-from lakehouse.serving.api.query_errors import QUERY_HANDLERS
+from lakehouse.serving.api.query_errors import QUERY_PROBLEMS
 from lakehouse.serving.api.sse import Live
 from lakehouse.serving.api.state import Serving, open_serving
 from lakehouse.serving.lookups import routes as lookups
@@ -28,7 +28,7 @@ from lakehouse.serving.page import routes as page
 from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http.app import ROUTERS as INGEST_ROUTERS
-from lakehouse.sources.http.app import documentation, given
+from lakehouse.sources.http.app import openapi_config, provide_value
 from lakehouse.sources.http.health import Health
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -64,7 +64,7 @@ def create_app(
     # A router belongs to one application, and the document is another.
     queries = read_queries(settings.queries)
     lake = Lake(settings, server.connection(settings), metadata_only=True)
-    access = Access(Keys(path_of(settings)), required=needs_keys(settings))
+    access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     serving = open_serving(settings, lake, access, live or Live())
 
     @asynccontextmanager
@@ -84,8 +84,9 @@ def create_app(
 
     app = Litestar(
         route_handlers=[*ROUTERS, named_router(queries), ready],
-        dependencies={"serving": given(serving)},
-        exception_handlers=HANDLERS | QUERY_HANDLERS,  # type: ignore[arg-type]
+        dependencies={"serving": provide_value(serving)},
+        exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
+        plugins=[problem_details_plugin(QUERY_PROBLEMS)],
         lifespan=[lifespan],
         openapi_config=None,
         state=State({"serving": serving}),
@@ -99,9 +100,10 @@ def documented(*more: Router) -> Litestar:
     names = ("ingest", "access", "metrics", "probe", "known", "serving")
     return Litestar(
         route_handlers=[*INGEST_ROUTERS, lookups.router, *ROUTERS, *more],
-        dependencies={name: given(None) for name in names},
-        exception_handlers=HANDLERS,  # type: ignore[arg-type]
-        openapi_config=documentation(),
+        dependencies={name: provide_value(None) for name in names},
+        exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
+        plugins=[problem_details_plugin()],
+        openapi_config=openapi_config(),
         logging_config=None,
     )
 

@@ -14,7 +14,7 @@ Asked = Request[Any, Any, Any]
 
 def named(serving: Serving, request: Asked, name: str) -> Stream:
     """The stream of that name. Raises Problem 401 or 403 where the request may not read it, 404 with those there are."""
-    serving.access.check(request, "query", name)
+    serving.access.authorize(request, "query", name)
     streams = serving.moment.streams
     if name not in streams:
         names = readable(serving, request)
@@ -26,6 +26,6 @@ def named(serving: Serving, request: Asked, name: str) -> Stream:
 
 def readable(serving: Serving, request: Asked) -> list[str]:
     """The streams that the request may read. Raises Problem 401 or 403 where it may read nothing."""
-    serving.access.check(request, "query")
-    key = serving.access.check_any(request)
+    serving.access.authorize(request, "query")
+    key = serving.access.authenticate(request)
     return [name for name in sorted(serving.moment.streams) if key is None or key.allows("query", name)]

@@ -39,7 +39,11 @@ ANSWERS = ResponseSpec(Rows, description="The rows; also as NDJSON, CSV or an Ar
 
 
 def chosen(request: Request[Any, Any, Any]) -> Format:
-    """The format that the request likes best; JSON where it likes all. Raises Problem 406 for none that there is."""
+    """The format that the request likes best; JSON where it likes all. Raises Problem 406 for none that there is.
+
+    Not by Litestar's `Accept.best_match` (2.x), because that takes a type of quality 0, which RFC 9110 calls not
+    acceptable, and prefers `text/csv` in `*/*, text/csv`, which has always been answered with JSON.
+    """
     accept = request.headers.get("accept") or "*/*"
     ranked = sorted((_quality(part) for part in accept.split(",")), key=lambda found: -found[1])
     for wanted, quality in ranked:

@@ -9,14 +9,14 @@ from functools import partial
 from litestar.types import ASGIApp
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.http.auth import Access
+from lakehouse.http.auth import AccessControl
 from lakehouse.serving.lookups import routes as lookups
 from lakehouse.serving.lookups.index import Indexes
 from lakehouse.serving.lookups.paths import copies
 from lakehouse.serving.lookups.routes import Known
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import app
-from lakehouse.sources.http.app import Beside
+from lakehouse.sources.http.app import ExtraRoutes
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
@@ -24,8 +24,10 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     settings = settings or get_settings()
     folder = copies(settings)
 
-    def beside(streams: Mapping[str, Stream], access: Access) -> Beside:
+    def beside(streams: Mapping[str, Stream], access: AccessControl) -> ExtraRoutes:
         known = Known(streams, Indexes(folder), access)
-        return Beside((lookups.router,), {"known": known}, lookups.PATHS, partial(lookups.at_once, known))
+        return ExtraRoutes(
+            (lookups.router,), {"known": known}, lookups.PATHS, partial(lookups.answer_immediately, known)
+        )
 
     return app.create_app(settings, beside)

@@ -20,9 +20,8 @@ from litestar.openapi.spec import Parameter as Documented
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from lakehouse.errors import ParameterError
-from lakehouse.http.api_keys import Key
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
+from lakehouse.http.api_keys import ApiKey
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import names_of, view_exists
 from lakehouse.serving.api.content_negotiation import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
 from lakehouse.serving.api.result_cache import Answers, Kept
@@ -93,10 +92,10 @@ def named_router(queries: Mapping[str, NamedQuery]) -> Router:
     """The routes of these queries, and the list of them."""
     listed = [_listed(query) for query in queries.values()]
 
-    @get("/", summary="The named queries", responses=refusals(401, 403))
+    @get("/", summary="The named queries", responses=error_responses(401, 403))
     async def list_queries(request: Asked, serving: Serving) -> list[Listed]:
         """Every named query with its parameters."""
-        serving.access.check_any(request)
+        serving.access.authenticate(request)
         return listed
 
     answers = Answers()
@@ -127,10 +126,10 @@ def _handler(query: NamedQuery, answers: Answers) -> HTTPRouteHandler:
         operation_id=f"query_{query.name}",
         summary=query.name.replace("_", " ").capitalize(),
         description=query.description,
-        responses={200: ANSWERS} | refusals(400, 401, 403, 406, 408, 429, 503),
+        responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 429, 503),
     )
     async def answer(request: Asked, serving: Serving) -> Response[bytes]:
-        key = serving.access.check_for(request, "query")
+        key = serving.access.authorize(request, "query")
         form = chosen(request)
         values = _values(query, request)
         moment = serving.moment
@@ -165,7 +164,7 @@ def _values(query: NamedQuery, request: Asked) -> dict[str, Value | None]:
         raise Problem(HTTPStatus.BAD_REQUEST, str(problem)) from None
 
 
-def _refuse_others(key: Key | None, names: list[str]) -> None:
+def _refuse_others(key: ApiKey | None, names: list[str]) -> None:
     """A key that is good for some streams reads what is theirs alone."""
     if key is None or not key.streams:
         return

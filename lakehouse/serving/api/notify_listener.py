@@ -7,9 +7,9 @@ import msgspec
 
 from lakehouse.landing.keys import hour_of
 from lakehouse.serving.query.lake_snapshot import Moments
-from lakehouse.sources.http.notify import Hint
+from lakehouse.sources.http.notify import LandingNotification
 
-HINT = msgspec.json.Decoder(Hint)
+HINT = msgspec.json.Decoder(LandingNotification)
 
 
 class Listener(asyncio.DatagramProtocol):

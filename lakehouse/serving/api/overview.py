@@ -11,8 +11,7 @@ from litestar.params import QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.api.authorized_streams import named, readable
 from lakehouse.serving.api.state import Serving
 from lakehouse.serving.monitoring.daily_metrics import (
@@ -26,17 +25,19 @@ from lakehouse.serving.monitoring.daily_metrics import (
 from lakehouse.serving.monitoring.overview import Grid, Overview, OverviewNow
 
 MOST_DAYS = 5_000
-REFUSED = refusals(400, 401, 403, 404, 408, 429, 503)
+REFUSED = error_responses(400, 401, 403, 404, 408, 429, 503)
 
 
-@get("/", summary="What flows now", responses=refusals(401, 403, 503))
+@get("/", summary="What flows now", responses=error_responses(401, 403, 503))
 async def overview(request: Request[Any, Any, Any], serving: Serving) -> OverviewNow:
     """Each stream's rate, freshness, quality and partitions; made anew every second."""
     names = readable(serving, request)
     return (await serving.overview.latest()).only(names)
 
 
-@get("/live", summary="What flows, from now on", media_type="text/event-stream", responses=refusals(401, 403, 429))
+@get(
+    "/live", summary="What flows, from now on", media_type="text/event-stream", responses=error_responses(401, 403, 429)
+)
 async def live(request: Request[Any, Any, Any], serving: Serving) -> ServerSentEvent:
     """Server-sent events: an `overview` every second."""
 
@@ -54,7 +55,7 @@ async def _messages(overview: Overview, names: Callable[[], list[str]]) -> Async
         now = await overview.next()
 
 
-@get("/partitions", summary="Partitions and their state", responses=refusals(400, 401, 403))
+@get("/partitions", summary="Partitions and their state", responses=error_responses(400, 401, 403))
 async def partitions(
     request: Request[Any, Any, Any],
     serving: Serving,

@@ -7,7 +7,7 @@ from litestar import Request, Router, get
 from litestar.params import QueryParameter
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import error_responses
 from lakehouse.serving.api.authorized_streams import named
 from lakehouse.serving.api.state import Serving
 from lakehouse.serving.query.lake_snapshot import Moment
@@ -27,7 +27,7 @@ from lakehouse.serving.query.rejects import (
 )
 
 
-@get("/{stream:str}", summary="What was refused, and why", responses=refusals(400, 401, 403, 404, 408, 429, 503))
+@get("/{stream:str}", summary="What was refused, and why", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
 async def quarantine(
     request: Request[Any, Any, Any],
     serving: Serving,

@@ -10,9 +10,8 @@ from litestar import Request, Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
 from lakehouse.errors import QueryError
-from lakehouse.http.api_keys import Key
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
+from lakehouse.http.api_keys import ApiKey
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import names_of, view_names
 from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
 from lakehouse.serving.api.disconnect import unless_gone
@@ -66,7 +65,7 @@ class _QueryOperation(Operation):
     "/",
     status_code=HTTPStatus.OK,
     operation_class=_QueryOperation,
-    responses={200: ANSWERS} | refusals(400, 401, 403, 406, 408, 413, 415, 429, 503),
+    responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
     summary="Run SQL",
 )
 async def run_query(request: Request[Any, Any, Any], serving: Serving) -> Response[Any]:
@@ -75,7 +74,7 @@ async def run_query(request: Request[Any, Any, Any], serving: Serving) -> Respon
     In JSON, NDJSON, CSV or Arrow, by Accept; the header Lakehouse-Statistics says how many rows there are, whether there
     would be more, the seconds, and the snapshots that were read.
     """
-    key = serving.access.check_for(request, "query")
+    key = serving.access.authorize(request, "query")
     form = chosen(request)
     query = _parsed(request, await _body(request))
     asked = await asyncio.to_thread(_prepared, serving, query, form, key)
@@ -85,7 +84,7 @@ async def run_query(request: Request[Any, Any, Any], serving: Serving) -> Respon
     return response(form, told.statistics, told.body, told.path)
 
 
-def _prepared(serving: Serving, query: Query, form: Format, key: Key | None) -> Ask:
+def _prepared(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> Ask:
     """The query as a worker takes it: over one moment, with the views that it names and its key may read."""
     if len(query.sql) > LONGEST:
         raise QueryError(f"A query may have {LONGEST:,} characters; this one has {len(query.sql):,}.")

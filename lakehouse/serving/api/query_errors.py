@@ -1,39 +1,20 @@
-"""What a query's failure is over HTTP: problem details that say what to do."""
+"""How a query's errors answer over HTTP: as problem details, with the status that tells a client what to do."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
-from typing import Any
-
-from litestar import Request, Response
 
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError
-from lakehouse.http.problems import Problem, problem
-
-Asked = Request[Any, Any, Any]
+from lakehouse.http.problems import Problem
 
 
-def wrong(request: Asked, raised: QueryError) -> Response[bytes]:
-    """The query can't be run as it is."""
-    return problem(request, Problem(HTTPStatus.BAD_REQUEST, str(raised)))
+def _to_problem(error: Exception, *, status: HTTPStatus, retry_after: str | None = None) -> Problem:
+    return Problem(status, str(error), headers={"retry-after": retry_after} if retry_after else None)
 
 
-def timed_out(request: Asked, raised: QueryTimeoutError) -> Response[bytes]:
-    """The query took longer than it may."""
-    return problem(request, Problem(HTTPStatus.REQUEST_TIMEOUT, str(raised)))
-
-
-def busy(request: Asked, raised: BusyError) -> Response[bytes]:
-    """There are too many at once."""
-    return problem(request, Problem(HTTPStatus.TOO_MANY_REQUESTS, str(raised), headers={"retry-after": "1"}))
-
-
-def away(request: Asked, raised: StorageUnavailableError) -> Response[bytes]:
-    """Storage does not answer."""
-    return problem(request, Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(raised), headers={"retry-after": "2"}))
-
-
-QUERY_HANDLERS = {
-    QueryTimeoutError: timed_out,
-    QueryError: wrong,
-    BusyError: busy,
-    StorageUnavailableError: away,
+QUERY_PROBLEMS: Mapping[type[Exception], Callable[[Exception], Problem]] = {
+    QueryTimeoutError: partial(_to_problem, status=HTTPStatus.REQUEST_TIMEOUT),
+    QueryError: partial(_to_problem, status=HTTPStatus.BAD_REQUEST),
+    BusyError: partial(_to_problem, status=HTTPStatus.TOO_MANY_REQUESTS, retry_after="1"),
+    StorageUnavailableError: partial(_to_problem, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after="2"),
 }

@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse.http.auth import Access
+from lakehouse.http.auth import AccessControl
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api.sse import Live
 from lakehouse.serving.lookups.cache import LookUps
@@ -30,7 +30,7 @@ class Serving:
     """For the SQL that the package brings."""
     workers: Workers
     """For the SQL that people send."""
-    access: Access
+    access: AccessControl
     lookups: LookUps
     """For the HTTP server's processes, which answer from them."""
     overview: Overview
@@ -59,7 +59,7 @@ class Serving:
         self.readers.close()
 
 
-def open_serving(settings: Settings, lake: Lake, access: Access, live: Live) -> Serving:
+def open_serving(settings: Settings, lake: Lake, access: AccessControl, live: Live) -> Serving:
     """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
     moments = Moments(lake)
     moments.start()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Router, get
 
-from lakehouse.http.openapi import refusals
+from lakehouse.http.problems import error_responses
 from lakehouse.pipeline.unified_view import view_names
 from lakehouse.serving.api.state import Serving
 
@@ -20,10 +20,10 @@ class Readable(msgspec.Struct):
     and for a table that never held anything."""
 
 
-@get("/v1/tables", summary="What can be read", responses=refusals(401, 403))
+@get("/v1/tables", summary="What can be read", responses=error_responses(401, 403))
 async def tables(request: Request[Any, Any, Any], serving: Serving) -> list[Readable]:
     """Every table and view, with the snapshot that a query would read now."""
-    serving.access.check(request, "query")
+    serving.access.authorize(request, "query")
     snapshots = serving.snapshots()
     return [
         Readable(name, None if (found := snapshots.get(name)) is None else str(found))
@@ -42,10 +42,10 @@ class Newest(msgspec.Struct):
     here."""
 
 
-@get("/v1/tail", summary="What landed last", responses=refusals(401, 403))
+@get("/v1/tail", summary="What landed last", responses=error_responses(401, 403))
 async def tail(request: Request[Any, Any, Any], serving: Serving) -> dict[str, Newest]:
     """By stream, what the unified views have beyond the tables."""
-    serving.access.check(request, "query")
+    serving.access.authorize(request, "query")
     held = serving.moments.held
     return {name: Newest(one.rows, one.objects, one.bytes, one.left_out) for name, one in held.items()}
 

@@ -15,9 +15,8 @@ from litestar.params import Parameter
 from litestar.types import HTTPScope
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.http.auth import Access
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
+from lakehouse.http.auth import AccessControl
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.lookups.index import Index, Indexes
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
 
@@ -33,7 +32,7 @@ class Known:
 
     streams: Mapping[str, Stream]
     indexes: Indexes
-    access: Access
+    access: AccessControl
 
 
 class Entity(msgspec.Struct):
@@ -75,7 +74,7 @@ class Customer(msgspec.Struct):
 @get(
     "/entities/{stream:str}/{entity:path}",
     summary="Features of an entity",
-    responses=refusals(400, 401, 403, 404),
+    responses=error_responses(400, 401, 403, 404),
 )
 async def entity(request: Asked, known: Known, stream: str, entity: Id) -> Entity:
     """The newest features of an account, device, customer, …: what the stream's contract calls its entity."""
@@ -83,21 +82,21 @@ async def entity(request: Asked, known: Known, stream: str, entity: Id) -> Entit
 
 
 def _entity(request: Asked, known: Known, stream: str, key: str) -> bytes:
-    known.access.check(request, "query", stream)
+    known.access.authorize(request, "query", stream)
     asked = _stream(known, stream)
     if (found := _index(known, stream).get(key)) is None:
         raise _nobody(asked.contract.entity or "entity", key, stream)
     return found
 
 
-@get("/customers/{customer:path}", summary="A customer", responses=refusals(400, 401, 403, 404))
+@get("/customers/{customer:path}", summary="A customer", responses=error_responses(400, 401, 403, 404))
 async def customer(request: Asked, known: Known, customer: Id) -> Customer:
     """Invoices, orders, revenue, first and last time seen, recent lines and features of a customer."""
     return msgspec.json.decode(_customer(request, known, _id(customer)), type=Customer)
 
 
 def _customer(request: Asked, known: Known, key: str) -> bytes:
-    known.access.check(request, "query", *CUSTOMER_STREAMS)
+    known.access.authorize(request, "query", *CUSTOMER_STREAMS)
     if (found := _index(known, CUSTOMERS).get(key)) is None:
         raise _nobody("customer", key, "retail or orders")
     features = [
@@ -137,7 +136,7 @@ def _nobody(kind: str, key: str, where: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, detail)
 
 
-def at_once(known: Known, scope: HTTPScope) -> bytes | None:
+def answer_immediately(known: Known, scope: HTTPScope) -> bytes | None:
     """The answer to a request for somebody who is known, without the framework, which takes more time than all the rest.
 
     None for any other request: the handlers say what is wrong with it.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from lakehouse.http.metrics import Stored, stored
+from lakehouse.http.metrics import EventCounts, read_event_counts
 
 KEPT_SECONDS = 300
 BUCKET_SECONDS = 5
@@ -31,21 +31,21 @@ class Flow:
     def __init__(self, folder: Path) -> None:
         """`folder` is where the server's processes keep their counters."""
         self._folder = folder
-        self._last: Mapping[str, Stored] = {}
-        self._sums: dict[str, Stored] = {}
-        self._looks: deque[tuple[float, dict[str, Stored]]] = deque()
+        self._last: Mapping[str, EventCounts] = {}
+        self._sums: dict[str, EventCounts] = {}
+        self._looks: deque[tuple[float, dict[str, EventCounts]]] = deque()
         self._moved: dict[str, float] = {}
 
     def look(self, now: float | None = None) -> None:
         """Read the counters. Takes some milliseconds."""
         now = time.time() if now is None else now
-        found = stored(self._folder)
+        found = read_event_counts(self._folder)
         first = not self._looks
         for stream, counted in found.items():
-            before = self._last.get(stream, Stored())
+            before = self._last.get(stream, EventCounts())
             more = counted - before if counted.events >= before.events else counted
             # What was counted before the first look says nothing about when.
-            self._sums[stream] = self._sums.get(stream, Stored()) + (Stored() if first else more)
+            self._sums[stream] = self._sums.get(stream, EventCounts()) + (EventCounts() if first else more)
             if more.events and not first:
                 self._moved[stream] = now
         self._last = found
@@ -70,11 +70,11 @@ class Flow:
         seen = min(NOW_SECONDS, now - self._looks[0][0])
         return Rate((end - begin) / seen if seen > 0 else 0.0, recent)
 
-    def counted(self, stream: str) -> Stored:
+    def counted(self, stream: str) -> EventCounts:
         """What arrived in these minutes."""
         if not self._looks:
-            return Stored()
-        return self._looks[-1][1].get(stream, Stored()) - self._looks[0][1].get(stream, Stored())
+            return EventCounts()
+        return self._looks[-1][1].get(stream, EventCounts()) - self._looks[0][1].get(stream, EventCounts())
 
     def broken_share(self, stream: str) -> float | None:
         """The share of what arrived in these minutes that breaks its contract; None when nothing did."""
@@ -89,7 +89,7 @@ class Flow:
         upcoming = next(looks, None)
         for moment in moments:
             while upcoming is not None and upcoming[0] <= moment:
-                current = upcoming[1].get(stream, Stored()).events
+                current = upcoming[1].get(stream, EventCounts()).events
                 upcoming = next(looks, None)
             counts.append(current)
         return counts

@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.http.metrics import Stored
+from lakehouse.http.metrics import EventCounts
 from lakehouse.serving.monitoring.freshness import newest
 from lakehouse.serving.monitoring.ingest_rate import Flow
 from lakehouse.serving.monitoring.partition_state import Day, Partition, Partitions, partitions_of, tables_of
@@ -170,7 +170,7 @@ class Overview:
         await self._more.wait()
         return await self.latest()
 
-    def counted(self, stream: str) -> Stored:
+    def counted(self, stream: str) -> EventCounts:
         """What the HTTP server has stored of a stream in the last five minutes."""
         return self._flow.counted(stream)
 

@@ -20,11 +20,11 @@ from lakehouse.contracts.streams import Stream, discover
 from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
 from lakehouse.http.access_log import AccessLog, logged
-from lakehouse.http.api_keys import Keys, path_of
-from lakehouse.http.auth import Access, needs_keys
-from lakehouse.http.idempotency import Answers, expire
+from lakehouse.http.api_keys import ApiKeyStore, keys_path
+from lakehouse.http.auth import AccessControl, needs_keys
+from lakehouse.http.idempotency import IdempotencyStore, expire
 from lakehouse.http.metrics import Metrics
-from lakehouse.http.problems import HANDLERS
+from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import AtOnce, Forwarder, FrontDoor
 from lakehouse.landing.landing import PATIENCE, AsyncLanding
 from lakehouse.processes.parent_watch import end_with_parent
@@ -34,7 +34,7 @@ from lakehouse.sources.http import routes as events
 from lakehouse.sources.http.body import Buffer, Reader
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.sources.http.health import Probe
-from lakehouse.sources.http.notify import Hints
+from lakehouse.sources.http.notify import LandingNotifier
 from lakehouse.sources.http.routes import Ingest
 from lakehouse.sources.kinesis import status as kinesis
 from lakehouse.storage.embedded import lifecycle as server
@@ -54,7 +54,7 @@ PATHS = ("/v1/streams", "/health", "/metrics")
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class ExtraRoutes:
     """What else a process answers: routers, what their handlers work with, and the first segments of their paths."""
 
     routers: Sequence[Router] = ()
@@ -64,7 +64,7 @@ class Beside:
 
 
 def create_app(
-    settings: Settings | None = None, beside: Callable[[Mapping[str, Stream], Access], Beside] | None = None
+    settings: Settings | None = None, beside: Callable[[Mapping[str, Stream], AccessControl], ExtraRoutes] | None = None
 ) -> ASGIApp:
     """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
     settings = settings or get_settings()
@@ -72,10 +72,10 @@ def create_app(
     streams = discover(settings.streams)
     store = open_store(connection, PATIENCE)
     metrics = Metrics(partial(kinesis.metrics, settings))
-    access = Access(Keys(path_of(settings)), required=needs_keys(settings))
+    access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     buffer = Buffer(settings.http_buffer_mb << 20, metrics)
     forwarder = Forwarder(settings.root / "serving" / "state.json")
-    hints = Hints(forwarder)
+    hints = LandingNotifier(forwarder)
     commit = GroupCommit(
         AsyncLanding(connection),
         {name: stream.contract for name, stream in streams.items()},
@@ -90,13 +90,13 @@ def create_app(
         commit=commit,
         buffer=buffer,
         reader=Reader(buffer, most=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),
-        answers=Answers(store, connection),
+        answers=IdempotencyStore(store, connection),
         access=access,
         most_events=settings.http_max_events,
     )
     access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
-    more = beside(streams, access) if beside else Beside()
+    more = beside(streams, access) if beside else ExtraRoutes()
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -119,22 +119,23 @@ def create_app(
     app = Litestar(
         route_handlers=[*ROUTERS, *more.routers],
         dependencies={
-            "ingest": given(ingest),
-            "access": given(access),
-            "metrics": given(metrics),
-            "probe": given(Probe(store, connection, commit)),
-            **{name: given(value) for name, value in more.dependencies.items()},
+            "ingest": provide_value(ingest),
+            "access": provide_value(access),
+            "metrics": provide_value(metrics),
+            "probe": provide_value(Probe(store, connection, commit)),
+            **{name: provide_value(value) for name, value in more.dependencies.items()},
         },
-        exception_handlers=HANDLERS,  # type: ignore[arg-type]
+        exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
+        plugins=[problem_details_plugin()],
         lifespan=[lifespan],
-        openapi_config=documentation(),
+        openapi_config=openapi_config(),
         request_max_body_size=None,  # the reader's affair
         logging_config=None,
     )
     return logged(access_log, metrics)(FrontDoor(app, forwarder, [*PATHS, *more.paths], more.at_once))
 
 
-def documentation() -> OpenAPIConfig:
+def openapi_config() -> OpenAPIConfig:
     """The OpenAPI document's head and place."""
     return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()])
 
@@ -150,7 +151,7 @@ async def _sweep(objects: Objects) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-def given(value: T) -> Provide:
+def provide_value(value: T) -> Provide:
     """A dependency that is always this value."""
 
     async def give() -> T:

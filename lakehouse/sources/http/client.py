@@ -45,7 +45,7 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class DeliveryCounts:
     """Counts of what the server has taken."""
 
     requests: int = 0
@@ -53,8 +53,8 @@ class Delivered:
     accepted: int = 0
     quarantined: int = 0
 
-    def __add__(self, other: "Delivered") -> "Delivered":
-        return Delivered(
+    def __add__(self, other: "DeliveryCounts") -> "DeliveryCounts":
+        return DeliveryCounts(
             self.requests + other.requests,
             self.events + other.events,
             self.accepted + other.accepted,
@@ -73,7 +73,7 @@ def find_target(settings: Settings) -> Target:
     found = server.running(settings)
     if found is None:
         raise LakehouseError("No HTTP server runs; start it with `lakehouse up`, or name one with --url.")
-    return Target(found.url, keys.local(settings), settings.http_tls_certificate)
+    return Target(found.url, keys.local_key(settings), settings.http_tls_certificate)
 
 
 def _trust(target: Target) -> ssl.SSLContext | bool:
@@ -90,15 +90,15 @@ def deliver(
     parcels: Iterable[Parcel],
     *,
     rate: float | None = None,
-    on_delivered: Callable[[Delivered], None] = lambda _: None,
-) -> Delivered:
+    on_delivered: Callable[[DeliveryCounts], None] = lambda _: None,
+) -> DeliveryCounts:
     """Post the parcels; with `rate`, so many events a second. Returns when all are stored.
 
     `on_delivered` gets the counts of each parcel, in their order, when it and all before it are stored. Raises
     LakehouseError when the server refuses one for good, or does not answer for minutes.
     """
-    total = Delivered()
-    waiting: deque[Future[Delivered]] = deque()
+    total = DeliveryCounts()
+    waiting: deque[Future[DeliveryCounts]] = deque()
 
     def settle() -> None:
         nonlocal total
@@ -129,7 +129,7 @@ def deliver(
     return total
 
 
-def _post(client: httpx.Client, parcel: Parcel) -> Delivered:
+def _post(client: httpx.Client, parcel: Parcel) -> DeliveryCounts:
     headers = {"content-type": "application/x-ndjson"} | ({"idempotency-key": parcel.name} if parcel.name else {})
     again = Retrying(
         retry=retry_if_exception(_may_pass),
@@ -141,7 +141,7 @@ def _post(client: httpx.Client, parcel: Parcel) -> Delivered:
         answer = again(_try, client, f"/v1/streams/{parcel.stream}/events", parcel.lines, headers)
     except (_Refused, httpx.TransportError) as problem:
         raise LakehouseError(f"The server at {client.base_url} takes no events: {problem}") from problem
-    return Delivered(1, answer["events"], answer["accepted"], answer["quarantined"])
+    return DeliveryCounts(1, answer["events"], answer["accepted"], answer["quarantined"])
 
 
 def _may_pass(problem: BaseException) -> bool:

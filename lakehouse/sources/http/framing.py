@@ -67,12 +67,12 @@ def rows(lines: bytes) -> list[bytes]:
     return found
 
 
-def opens_well(row: bytes) -> bool:
+def starts_as_text(row: bytes) -> bool:
     """Whether a landing object that begins with this row is taken for plain UTF-8; objects of our name go by line."""
     return not row.startswith(MARKS)
 
 
-def opening_first(found: Sequence[bytes]) -> list[int]:
+def landing_order(found: Sequence[bytes]) -> list[int]:
     """The places of the rows in the order they are to land in: as they came, but for one that opens well put first."""
-    first = next((place for place, row in enumerate(found) if opens_well(row)), 0)
+    first = next((place for place, row in enumerate(found) if starts_as_text(row)), 0)
     return [first, *range(first), *range(first + 1, len(found))]

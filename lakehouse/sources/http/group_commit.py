@@ -15,7 +15,7 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.http.metrics import Metrics
 from lakehouse.landing.landing import AsyncLanding, LandingObject
 from lakehouse.sources.http.batch import Batch
-from lakehouse.sources.http.validation import Judge
+from lakehouse.sources.http.validation import SqlValidator
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class GroupCommit:
         self._waiting: deque[_Group] = deque()
         self._storing: set[asyncio.Task[None]] = set()
         self._at_once = 4
-        self._judges: dict[str, Judge] = {}
+        self._judges: dict[str, SqlValidator] = {}
         self._judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._failed_at: float | None = None
 
@@ -168,7 +168,7 @@ class GroupCommit:
 
     async def _store(self, group: _Group) -> None:
         begun = time.monotonic()
-        members = sorted(group.members, key=lambda member: not member.batch.opens_well)
+        members = sorted(group.members, key=lambda member: not member.batch.starts_as_text)
         try:
             judging = asyncio.ensure_future(self._judge(group.stream, members, group.arrived_at))
             try:
@@ -226,5 +226,5 @@ class GroupCommit:
 
     def _reasons(self, stream: str, lines: list[bytes], arrived_at: datetime) -> Mapping[int, list[str]]:
         if stream not in self._judges:
-            self._judges[stream] = Judge(self._contracts[stream])
+            self._judges[stream] = SqlValidator(self._contracts[stream])
         return self._judges[stream].reasons(lines, arrived_at)

@@ -9,10 +9,9 @@ from litestar import Request, Response, Router, get
 from obstore.store import S3Store
 
 from lakehouse.errors import LakehouseError
-from lakehouse.http.auth import Access
+from lakehouse.http.auth import AccessControl
 from lakehouse.http.metrics import Metrics
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import explained
@@ -53,17 +52,17 @@ async def live() -> Health:
     return Health("ok")
 
 
-@get("/health/ready", summary="Can events be stored?", responses=refusals(503))
+@get("/health/ready", summary="Can events be stored?", responses=error_responses(503))
 async def ready(probe: Probe) -> Health:
     """Asks storage."""
     await probe.check()
     return Health("ok")
 
 
-@get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=refusals(401, 403))
-async def metrics(request: Request[Any, Any, Any], access: Access, metrics: Metrics) -> Response[bytes]:
+@get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=error_responses(401, 403))
+async def metrics(request: Request[Any, Any, Any], access: AccessControl, metrics: Metrics) -> Response[bytes]:
     """Counters of all processes, in Prometheus' text format; any key will do."""
-    access.check_any(request)
+    access.authenticate(request)
     return Response(metrics.text(), media_type=METRICS_TYPE)
 
 

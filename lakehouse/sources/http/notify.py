@@ -14,7 +14,7 @@ from lakehouse.http.proxy import Forwarder
 from lakehouse.landing.keys import LandingObject
 
 
-class Hint(msgspec.Struct):
+class LandingNotification(msgspec.Struct):
     """An object that has landed."""
 
     key: str
@@ -27,7 +27,7 @@ class Hint(msgspec.Struct):
         return LandingObject(self.key, self.stream, self.arrived_at, self.size)
 
 
-class Hints:
+class LandingNotifier:
     """Tells of landed objects; waits for nothing and knows of no failure."""
 
     def __init__(self, forwarder: Forwarder) -> None:
@@ -39,7 +39,9 @@ class Hints:
         """Tell the serving process, if there is one."""
         url = urlsplit(self._forwarder.address() or "")
         if url.hostname and url.port:
-            content = msgspec.json.encode(Hint(landing.key, landing.stream, landing.arrived_at, landing.size))
+            content = msgspec.json.encode(
+                LandingNotification(landing.key, landing.stream, landing.arrived_at, landing.size)
+            )
             with suppress(OSError):
                 self._socket.sendto(content, (url.hostname, url.port))
 

@@ -16,7 +16,7 @@ from lakehouse.errors import SourceChangedError, UnreadableSourceError
 from lakehouse.landing.readers import bronze_batches, local_source
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
-from lakehouse.sources.http.client import Delivered, Parcel, Target, deliver
+from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
 
 PARCEL = 1000
 """Events of one request. A number that must not change: parcels are known again by their place in the file."""
@@ -27,12 +27,12 @@ READ = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentFile:
     """One file: what the server has taken of it in all, and whether that was so before."""
 
     path: Path
-    delivered: Delivered
-    was_there: bool
+    delivered: DeliveryCounts
+    was_already_sent: bool
 
 
 def send(
@@ -42,8 +42,8 @@ def send(
     target: Target,
     *,
     rate: float | None = None,
-    on_progress: Callable[[Path, Delivered], None] = lambda _path, _delivered: None,
-) -> list[Sent]:
+    on_progress: Callable[[Path, DeliveryCounts], None] = lambda _path, _delivered: None,
+) -> list[SentFile]:
     """Post the rows of CSV, NDJSON and Parquet files as events; with `rate`, so many a second.
 
     A file is known by its content: what of it the server has taken is not sent again, so that a run that was broken off
@@ -59,15 +59,15 @@ def _send(
     path: Path,
     target: Target,
     rate: float | None,
-    on_progress: Callable[[Path, Delivered], None],
-) -> Sent:
+    on_progress: Callable[[Path, DeliveryCounts], None],
+) -> SentFile:
     digest = _digest(path)
     memory = settings.root / "http" / "sent" / f"{stream.name}-{digest[:32]}-{_digest_of(target.url)[:8]}.json"
     so_far, ended = _remembered(memory)
     if ended:
-        return Sent(path, so_far, True)
+        return SentFile(path, so_far, True)
 
-    def remember(delivered: Delivered) -> None:
+    def remember(delivered: DeliveryCounts) -> None:
         nonlocal so_far
         so_far += delivered
         _remember(memory, so_far, ended=False)
@@ -78,7 +78,7 @@ def _send(
     if _digest(path) != digest:
         raise SourceChangedError(f"{path} changed while it was sent; send it again when its writer has finished.")
     _remember(memory, so_far, ended=True)
-    return Sent(path, so_far, False)
+    return SentFile(path, so_far, False)
 
 
 def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterator[Parcel]:
@@ -124,14 +124,14 @@ def _digest_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _remembered(memory: Path) -> tuple[Delivered, bool]:
+def _remembered(memory: Path) -> tuple[DeliveryCounts, bool]:
     try:
         found = json.loads(memory.read_text())
-        return Delivered(**found["delivered"]), found["ended"]
+        return DeliveryCounts(**found["delivered"]), found["ended"]
     except (OSError, ValueError, KeyError, TypeError):
-        return Delivered(), False  # lost: the parcels' names keep them from landing twice within a day
+        return DeliveryCounts(), False  # lost: the parcels' names keep them from landing twice within a day
 
 
-def _remember(memory: Path, delivered: Delivered, *, ended: bool) -> None:
+def _remember(memory: Path, delivered: DeliveryCounts, *, ended: bool) -> None:
     memory.parent.mkdir(parents=True, exist_ok=True)
     write_private(memory, json.dumps({"delivered": asdict(delivered), "ended": ended}))

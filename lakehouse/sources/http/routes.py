@@ -17,11 +17,10 @@ from litestar.params import HeaderParameter, QueryParameter
 from lakehouse.contracts.streams import Stream
 from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
-from lakehouse.http.auth import Access
-from lakehouse.http.idempotency import Answers, Remembered, request_hash
-from lakehouse.http.openapi import refusals
-from lakehouse.http.problems import Problem
-from lakehouse.sources.http.batch import Batch, examine
+from lakehouse.http.auth import AccessControl
+from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
+from lakehouse.http.problems import Problem, error_responses
+from lakehouse.sources.http.batch import Batch, build_batch
 from lakehouse.sources.http.body import JSON, Buffer, Reader, is_ndjson
 from lakehouse.sources.http.framing import MalformedBodyError, as_lines
 from lakehouse.sources.http.group_commit import GroupCommit, Stored
@@ -82,8 +81,8 @@ class Ingest:
     commit: GroupCommit
     buffer: Buffer
     reader: Reader
-    answers: Answers
-    access: Access
+    answers: IdempotencyStore
+    access: AccessControl
     most_events: int
 
 
@@ -104,7 +103,7 @@ class _PostOperation(Operation):
     status_code=HTTPStatus.ACCEPTED,
     operation_class=_PostOperation,
     responses={202: ResponseSpec(Accepted, description="The events have been taken", generate_examples=False)}
-    | refusals(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+    | error_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
     summary="Land events",
 )
 async def post_events(
@@ -118,7 +117,7 @@ async def post_events(
     ] = None,
 ) -> Response[bytes]:
     """Take events of a stream; invalid ones are stored too and go to quarantine. 202 means that they are stored."""
-    ingest.access.check(request, "ingest", stream)
+    ingest.access.authorize(request, "ingest", stream)
     if stream not in ingest.streams:
         names = sorted(ingest.streams)
         detail = f"There is no stream {stream!r}; there are {', '.join(names)}."
@@ -144,7 +143,7 @@ async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, w
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     if lines.count(b"\n") > ingest.most_events:
         raise _too_many(ingest.most_events)
-    batch, answer = ingest.commit.add(stream, partial(examine, ingest.validators[stream], lines))
+    batch, answer = ingest.commit.add(stream, partial(build_batch, ingest.validators[stream], lines))
     if answer is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "The body holds no event; send at least one.")
     if not wait:
@@ -162,7 +161,7 @@ async def _once(
     """Land only if no request with this key has landed before; else its answer."""
     if not 0 < len(key) <= LONGEST_KEY:
         raise Problem(HTTPStatus.BAD_REQUEST, f"An Idempotency-Key has 1 to {LONGEST_KEY} characters.")
-    owner, digest = ingest.access.owner(request), request_hash(stream, body)
+    owner, digest = ingest.access.client_id(request), request_hash(stream, body)
     try:
         remembered = await ingest.answers.claim(owner, key, digest)
     except LakehouseError as problem:
@@ -180,7 +179,7 @@ async def _once(
     return _response(ingest, content)
 
 
-def _first_answer(remembered: Remembered, digest: str) -> bytes:
+def _first_answer(remembered: IdempotencyRecord, digest: str) -> bytes:
     if remembered.request != digest:
         detail = "This Idempotency-Key came with other events before; use a new key for each request."
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

@@ -17,7 +17,7 @@ from granian.server import MPServer
 
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
-from lakehouse.processes.service import STOP_SECONDS, environment
+from lakehouse.processes.service import STOP_SECONDS, settings_environment
 from lakehouse.settings import Settings
 from lakehouse.sources.http.server import SERVICE, running
 from lakehouse.storage.embedded import lifecycle as storage
@@ -51,7 +51,7 @@ def run_server(settings: Settings) -> None:
     if (found := running(settings)) and found.pid != os.getpid():
         raise LakehouseError(f"A server runs already at {found.url}; stop it with `lakehouse down`.")
     port = _free_port(settings)
-    os.environ |= environment(settings)
+    os.environ |= settings_environment(settings)
     _load(settings.root / "http" / "metrics")
     scheme = "https" if settings.http_tls_certificate else "http"
     SERVICE.announce(settings, f"{scheme}://{_in_url(settings.http_host)}:{port}", needs_keys=needs_keys(settings))

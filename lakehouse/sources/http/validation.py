@@ -18,7 +18,7 @@ from lakehouse.landing.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, 
 MEMORY = "512MB"
 
 
-class Judge:
+class SqlValidator:
     """Judges the lines of one contract. For one thread at a time."""
 
     def __init__(self, contract: Contract) -> None:

@@ -8,17 +8,17 @@ import pytest
 
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 
 
-def test_the_front_door_answers_what_the_serving_process_answers(api: httpx.Client, serving: Running) -> None:
+def test_the_front_door_answers_what_the_serving_process_answers(api: httpx.Client, serving: RunningService) -> None:
     through, direct = api.get("/v1/tables"), httpx.get(f"{serving.url}/v1/tables")
     assert (through.status_code, through.json()) == (200, direct.json())
     names = {one["name"] for one in through.json()}
     assert names >= {"silver.iot", "serving.unified_iot", "serving.orders_current", "gold.daily_metrics"}
 
 
-def test_one_document_has_the_routes_of_both(api: httpx.Client, serving: Running) -> None:
+def test_one_document_has_the_routes_of_both(api: httpx.Client, serving: RunningService) -> None:
     through = api.get("/schema/openapi.json").json()
     assert through == httpx.get(f"{serving.url}/schema/openapi.json").json()
     assert set(through["paths"]) >= {"/v1/streams/{stream}/events", "/health/ready", "/metrics", "/v1/tables"}
@@ -30,13 +30,13 @@ def test_an_unknown_path_is_a_problem_whoever_answers(api: httpx.Client, path: s
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
-def test_a_web_page_from_elsewhere_is_refused_on_either_side(api: httpx.Client, serving: Running) -> None:
+def test_a_web_page_from_elsewhere_is_refused_on_either_side(api: httpx.Client, serving: RunningService) -> None:
     headers = {"origin": "https://evil.example"}
     assert api.get("/v1/tables", headers=headers).status_code == 403
     assert httpx.get(f"{serving.url}/v1/tables", headers=headers).status_code == 403
 
 
-def test_a_wrong_key_is_refused_on_either_side(api: httpx.Client, serving: Running) -> None:
+def test_a_wrong_key_is_refused_on_either_side(api: httpx.Client, serving: RunningService) -> None:
     headers = {"authorization": "Bearer lh_00000000_wrong"}
     assert api.get("/v1/tables", headers=headers).status_code == 401
     assert httpx.get(f"{serving.url}/v1/tables", headers=headers).status_code == 401

@@ -14,9 +14,9 @@ from litestar import Litestar
 
 from lakehouse.contracts.streams import discover
 from lakehouse.http import api_keys as keys
-from lakehouse.http.api_keys import Keys, path_of
-from lakehouse.http.auth import Access
-from lakehouse.http.problems import HANDLERS
+from lakehouse.http.api_keys import ApiKeyStore, keys_path
+from lakehouse.http.auth import AccessControl
+from lakehouse.http.problems import problem_details_plugin
 from lakehouse.landing.landing import land
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.exports import write_features
@@ -26,10 +26,10 @@ from lakehouse.pipeline.silver import clean_days
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.index import LOOK_SECONDS, Indexes
 from lakehouse.serving.lookups.paths import copies
-from lakehouse.serving.lookups.routes import Known, at_once, router
+from lakehouse.serving.lookups.routes import Known, answer_immediately, router
 from lakehouse.settings import Settings
-from lakehouse.sources.http.app import given
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.app import provide_value
+from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.connection import Connection
 
 ODD = "a/b ü?#%"
@@ -51,7 +51,9 @@ def _land(lake: Lake, name: str, lines: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def filled(settings: Settings, connection: Connection, serving: Running, running: Running) -> Iterator[None]:
+def filled(
+    settings: Settings, connection: Connection, serving: RunningService, running: RunningService
+) -> Iterator[None]:
     lake = Lake(settings, connection)
     at = f"{HAPPENED:%Y-%m-%dT%H:%M:%SZ}"
     _land(
@@ -147,11 +149,12 @@ PATHS = [
 def test_what_is_answered_at_once_is_what_the_application_answers(
     settings: Settings, filled: None, keyed: bool
 ) -> None:
-    known = Known(discover(), Indexes(copies(settings)), Access(Keys(path_of(settings)), required=keyed))
-    handlers: Any = HANDLERS
+    known = Known(
+        discover(), Indexes(copies(settings)), AccessControl(ApiKeyStore(keys_path(settings)), required=keyed)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Litestar, about what its next version changes
-        app: Any = Litestar([router], dependencies={"known": given(known)}, exception_handlers=handlers)
+        app: Any = Litestar([router], dependencies={"known": provide_value(known)}, plugins=[problem_details_plugin()])
     _, key = keys.create(settings, "some", ("query",), ("retail", "orders"))
     headers = {"authorization": f"Bearer {key}"} if keyed else {}
 
@@ -166,8 +169,8 @@ def test_what_is_answered_at_once_is_what_the_application_answers(
         status, body = asyncio.run(ask(path))
         raw = [(b"host", b"127.0.0.1"), *((name.encode(), value.encode()) for name, value in headers.items())]
         scope: Any = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": raw, "state": {}}
-        found = at_once(known, scope)
+        found = answer_immediately(known, scope)
         assert found is None or (status, body) == (200, found), path
-        assert at_once(known, scope | {"method": "HEAD"}) is None
+        assert answer_immediately(known, scope | {"method": "HEAD"}) is None
         at_once_answered += found is not None
     assert at_once_answered == (2 if keyed else 3)

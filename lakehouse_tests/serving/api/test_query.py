@@ -14,7 +14,7 @@ import pytest
 
 from lakehouse.http import api_keys as keys
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 
 Events = Callable[..., bytes]
 
@@ -184,7 +184,9 @@ def test_many_slow_queries_hold_up_no_ingest_and_no_other_reader(api: httpx.Clie
     assert statuses.count(429) >= 70
 
 
-def test_a_client_that_leaves_ends_its_query(api: httpx.Client, running: Running, serving: Running) -> None:
+def test_a_client_that_leaves_ends_its_query(
+    api: httpx.Client, running: RunningService, serving: RunningService
+) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     body = json.dumps({"sql": FOREVER}).encode()
     head = f"POST /v1/query HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -201,7 +203,7 @@ def test_a_client_that_leaves_ends_its_query(api: httpx.Client, running: Running
     assert answer.json()["rows"] == [{"x": 1}]
 
 
-def test_a_worker_that_dies_is_replaced(api: httpx.Client, serving: Running) -> None:
+def test_a_worker_that_dies_is_replaced(api: httpx.Client, serving: RunningService) -> None:
     for child in psutil.Process(serving.pid).children():
         child.kill()
     deadline = time.monotonic() + 60

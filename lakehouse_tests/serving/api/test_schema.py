@@ -13,7 +13,7 @@ import schemathesis
 from lakehouse.serving.api.app import documented
 from lakehouse.serving.api.named_queries import named_router
 from lakehouse.serving.query.named_queries import read_queries
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse_tests.sources.http.fuzzing import fuzz
 
 EXAMPLES = 60 if os.environ.get("NIGHTLY") else 4
@@ -37,7 +37,7 @@ def _operations() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def document(serving: Running, running: Running) -> Any:
+def document(serving: RunningService, running: RunningService) -> Any:
     return schemathesis.openapi.from_url(f"{running.url}/schema/openapi.json")
 
 

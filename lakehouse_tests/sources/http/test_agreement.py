@@ -15,9 +15,9 @@ from lakehouse.contracts.sql import day_sql, quarantine_sql
 from lakehouse.contracts.validator import Validator
 from lakehouse.landing.keys import realtime_key
 from lakehouse.landing.readers import Source, bronze_batches
-from lakehouse.sources.http.batch import examine
-from lakehouse.sources.http.framing import as_lines, opening_first, rows
-from lakehouse.sources.http.validation import Judge
+from lakehouse.sources.http.batch import build_batch
+from lakehouse.sources.http.framing import as_lines, landing_order, rows
+from lakehouse.sources.http.validation import SqlValidator
 from lakehouse_tests.contracts.lines import STREAMS, lines
 
 EXAMPLES = 2000 if os.environ.get("NIGHTLY") else 60
@@ -66,19 +66,19 @@ LINES = st.sampled_from(
 
 
 @cache
-def judges(stream: str) -> tuple[Validator, Judge]:
+def judges(stream: str) -> tuple[Validator, SqlValidator]:
     """What the edge judges a stream's events with."""
     contract = STREAMS[stream].contract
-    return Validator(contract), Judge(contract)
+    return Validator(contract), SqlValidator(contract)
 
 
 def edge(stream: str, lines: bytes) -> tuple[bytes, list[list[str]]]:
     """The landing object, and the reasons for each of its rows, in the order of the rows."""
     validator, judge = judges(stream)
-    batch = examine(validator, lines, ARRIVED)
+    batch = build_batch(validator, lines, ARRIVED)
     found = judge.reasons([doubt.line for doubt in batch.doubts], ARRIVED)
     broken = {batch.doubts[place].row: reasons for place, reasons in found.items()}
-    order = opening_first(rows(lines)) if batch.doubts else range(batch.count)
+    order = landing_order(rows(lines)) if batch.doubts else range(batch.count)
     return batch.lines, [broken.get(place + 1, []) for place in order]
 
 
@@ -124,5 +124,5 @@ def test_edge_and_silver_agree_on_every_value_of_every_stream(drawn: tuple[str, 
 def test_an_array_and_an_object_over_several_lines_land_as_one_event_a_line() -> None:
     spread = GOOD.replace(b",", b",\r\n  ")
     for body, count in ((spread, 1), (b"[" + spread + b",\n" + GOOD + b"]", 2), (b" [ ] ", 0), (b"[1]", 1)):
-        batch = examine(judges("financial")[0], as_lines(body, lines_only=False), ARRIVED)
+        batch = build_batch(judges("financial")[0], as_lines(body, lines_only=False), ARRIVED)
         assert (batch.count, batch.lines.count(b"\n")) == (count, count)

@@ -20,7 +20,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.landing.readers.content import plain
 from lakehouse.landing.readers.source import Source
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
 
 Events = Callable[..., bytes]
@@ -117,7 +117,7 @@ def test_without_waiting_the_answer_claims_nothing(client: httpx.Client, objects
 
 
 def test_the_same_idempotency_key_gets_the_first_answer_and_lands_nothing(
-    client: httpx.Client, running: Running, events: Events
+    client: httpx.Client, running: RunningService, events: Events
 ) -> None:
     lines = events(10)
     headers = NDJSON | {"idempotency-key": "one"}
@@ -129,7 +129,7 @@ def test_the_same_idempotency_key_gets_the_first_answer_and_lands_nothing(
     assert (status, "new key" in detail) == (422, True)
 
 
-def test_of_one_idempotency_key_many_times_at_once_one_lands(running: Running, events: Events) -> None:
+def test_of_one_idempotency_key_many_times_at_once_one_lands(running: RunningService, events: Events) -> None:
     lines, headers = events(10), NDJSON | {"idempotency-key": "many"}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: httpx.post(running.url + PATH, content=lines, headers=headers), range(8)))
@@ -181,7 +181,7 @@ def test_refusals_say_what_to_do(
     ],
 )
 def test_bodies_that_lie_about_their_length_are_refused(
-    running: Running, head: bytes, body: bytes, status: int
+    running: RunningService, head: bytes, body: bytes, status: int
 ) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     start = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
@@ -191,7 +191,7 @@ def test_bodies_that_lie_about_their_length_are_refused(
         assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
 
 
-def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, running: Running) -> None:
+def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, running: RunningService) -> None:
     piece = b"x" * (1 << 20)
     before = _memory(running)
     status, detail = problem(client.post(PATH, content=(piece for _ in range(100)), headers=NDJSON))
@@ -199,7 +199,7 @@ def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, ru
     assert _memory(running) - before < 50 << 20
 
 
-def _memory(running: Running) -> int:
+def _memory(running: RunningService) -> int:
     process = psutil.Process(running.pid)
     return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
 
@@ -243,7 +243,7 @@ def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
     assert {path.stat().st_mode & 0o777 for path in (settings.root / "http").glob("*.key*")} <= {0o600}
     iot, text = keys.create(settings, "sensors", ("ingest",), ("iot",))
     _, reader = keys.create(settings, "reader", ("query",))
-    assert text.rpartition("_")[2] not in keys.path_of(settings).read_text()
+    assert text.rpartition("_")[2] not in keys.keys_path(settings).read_text()
     assert iot in keys.list_keys(settings)
     time.sleep(keys.RELOAD_SECONDS + 0.1)
 
@@ -259,7 +259,9 @@ def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
     assert status("/v1/streams/iot/events", text) == 401
 
 
-def test_slow_cut_off_and_silent_clients_do_no_harm(client: httpx.Client, running: Running, events: Events) -> None:
+def test_slow_cut_off_and_silent_clients_do_no_harm(
+    client: httpx.Client, running: RunningService, events: Events
+) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -278,7 +280,9 @@ def test_slow_cut_off_and_silent_clients_do_no_harm(client: httpx.Client, runnin
     assert "lakehouse_buffer_bytes 0.0" in held
 
 
-def test_a_client_that_never_reads_holds_nobody_up(client: httpx.Client, running: Running, events: Events) -> None:
+def test_a_client_that_never_reads_holds_nobody_up(
+    client: httpx.Client, running: RunningService, events: Events
+) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     deaf = socket.create_connection((host, int(port)))
     body = events(1)

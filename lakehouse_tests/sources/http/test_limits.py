@@ -20,7 +20,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server
 from lakehouse.sources.http.client import Parcel, deliver, find_target
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.connection import Connection
 
 Events = Callable[..., bytes]
@@ -58,10 +58,10 @@ def strict(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def secure(strict: Settings) -> Iterator[httpx.Client]:
     running = server.running(strict)
-    assert isinstance(running, Running)
+    assert isinstance(running, RunningService)
     assert (running.url.split(":")[0], running.needs_keys) == ("https", True)
     trusted = ssl.create_default_context(cafile=strict.http_tls_certificate)
-    headers = NDJSON | {"authorization": f"Bearer {keys.local(strict)}"}
+    headers = NDJSON | {"authorization": f"Bearer {keys.local_key(strict)}"}
     with httpx.Client(base_url=running.url, verify=trusted, headers=headers, timeout=30) as client:
         yield client
 

@@ -16,9 +16,9 @@ from lakehouse.landing.readers.content import plain
 from lakehouse.landing.readers.source import Source
 from lakehouse.settings import Settings
 from lakehouse.sources.http import replay
-from lakehouse.sources.http.client import Delivered, Parcel, deliver, find_target
+from lakehouse.sources.http.client import DeliveryCounts, Parcel, deliver, find_target
 from lakehouse.sources.http.replay import send
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
 
@@ -39,17 +39,17 @@ def rows(objects: Objects, stream: str) -> int:
 
 
 def test_a_file_is_sent_once(
-    settings: Settings, running: Running, objects: Objects, tmp_path: Path, events: Events
+    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(2500, "iot", 11, Faults(invalid=0.1)))
     target, stream = find_target(settings), discover()["iot"]
     (first,) = send(settings, stream, [path], target)
-    assert (first.delivered.requests, first.delivered.events, first.was_there) == (3, 2500, False)
+    assert (first.delivered.requests, first.delivered.events, first.was_already_sent) == (3, 2500, False)
     assert first.delivered.quarantined > 100
     before = landed(objects, "iot")
     (second,) = send(settings, stream, [path], target)
-    assert (second.delivered, second.was_there) == (first.delivered, True)
+    assert (second.delivered, second.was_already_sent) == (first.delivered, True)
     for memory in (settings.root / "http" / "sent").glob("iot-*"):
         memory.unlink()  # another machine, say
     (third,) = send(settings, stream, [path], target)
@@ -58,13 +58,13 @@ def test_a_file_is_sent_once(
 
 
 def test_sending_goes_on_where_it_broke_off(
-    settings: Settings, running: Running, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, running: RunningService, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(5000, "logs", 12))
     target, stream = find_target(settings), discover()["logs"]
 
-    def break_off(_: Path, so_far: Delivered) -> None:
+    def break_off(_: Path, so_far: DeliveryCounts) -> None:
         if so_far.requests == 2:
             raise KeyboardInterrupt
 
@@ -76,7 +76,7 @@ def test_sending_goes_on_where_it_broke_off(
 
 
 def test_killed_and_started_again_it_sends_each_event_once(
-    settings: Settings, running: Running, objects: Objects, tmp_path: Path, events: Events
+    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(6000, "social", 13))
@@ -97,7 +97,7 @@ def test_killed_and_started_again_it_sends_each_event_once(
     assert rows(objects, "social") - before == 6000
 
 
-def test_csv_rows_are_events(settings: Settings, running: Running, tmp_path: Path) -> None:
+def test_csv_rows_are_events(settings: Settings, running: RunningService, tmp_path: Path) -> None:
     path = tmp_path / "retail.csv"
     path.write_text(
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -109,7 +109,7 @@ def test_csv_rows_are_events(settings: Settings, running: Running, tmp_path: Pat
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
 
 
-def test_a_rate_is_kept(settings: Settings, running: Running, events: Events) -> None:
+def test_a_rate_is_kept(settings: Settings, running: RunningService, events: Events) -> None:
 
     parcels = [Parcel("iot", events(100, "iot", seed), 100) for seed in range(20)]
     begun = time.monotonic()
@@ -117,7 +117,7 @@ def test_a_rate_is_kept(settings: Settings, running: Running, events: Events) ->
     assert 1.8 < time.monotonic() - begun < 3.5
 
 
-def test_what_is_refused_for_good_is_an_error_that_says_why(settings: Settings, running: Running) -> None:
+def test_what_is_refused_for_good_is_an_error_that_says_why(settings: Settings, running: RunningService) -> None:
     with pytest.raises(LakehouseError, match="no stream 'nothing'"):
         deliver(find_target(settings), [Parcel("nothing", b"{}\n", 1)])
     with pytest.raises(LakehouseError, match="lakehouse up"):

@@ -6,14 +6,14 @@ import httpx
 import pytest
 import schemathesis
 
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse_tests.sources.http.fuzzing import fuzz
 
 POST = ("POST", "/v1/streams/{stream}/events")
 
 
 @pytest.fixture(scope="module")
-def document(running: Running) -> Any:
+def document(running: RunningService) -> Any:
     return schemathesis.openapi.from_url(f"{running.url}/schema/openapi.json")
 
 

@@ -17,7 +17,7 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server
 from lakehouse.sources.http.run import run_server
-from lakehouse.sources.http.server import Running
+from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 
@@ -45,7 +45,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.1)
 
 
-def post(running: Running, content: bytes, wait: bool = True) -> httpx.Response:
+def post(running: RunningService, content: bytes, wait: bool = True) -> httpx.Response:
     return httpx.post(f"{running.url}{PATH}?wait={str(wait).lower()}", content=content, headers=NDJSON, timeout=30)
 
 
@@ -79,7 +79,7 @@ def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(
     first = httpx.post(running.url + PATH, content=lines, headers=headers)
     for process in psutil.Process(running.pid).children(recursive=True):
         os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: server.answers(running), 40)
+    wait_for(lambda: server.is_ready(running), 40)
     again = httpx.post(running.url + PATH, content=lines, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
     server.stop(own)
