@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.maintenance.budget import Budget
-from lakehouse.maintenance.compaction import compact
-from lakehouse.maintenance.erase import erase_rows, export_again, forget_history
+from lakehouse.maintenance.compaction import Budget, compact
+from lakehouse.maintenance.erase import erase_rows, expire_history, rewrite_exports
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.maintenance.subject import Subject
@@ -39,7 +38,7 @@ def maintain(lake: Lake, stream: Stream, task: str, refresh: Callable[[], None],
             subject = Subject.parse(stream, [f"{column}={value}" for column, value in whose.items()])
             erase_rows(lake, subject)
             refresh()
-            export_again(lake, stream)
-            forget_history(lake, subject)
+            rewrite_exports(lake, stream)
+            expire_history(lake, subject)
         case _:
             raise ValueError(task)

@@ -12,9 +12,8 @@ from lakehouse.bench.tick import make_history
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.landing.landing import land
-from lakehouse.maintenance.budget import Budget
-from lakehouse.maintenance.compaction import compact
-from lakehouse.maintenance.manifests import tidy
+from lakehouse.maintenance.compaction import Budget, compact
+from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import refresh_hours
@@ -71,7 +70,7 @@ def _maintain(lake: Lake, name: str) -> None:
         change.set_properties({"lakehouse.snapshots-kept": "1"})
     while expire_old(lake, lake.tables.load(name), at_least=1):
         pass
-    tidy(lake, name)
+    merge_small_manifests(lake, name)
     remove_orphans(lake, name, age=ALL_AGES)
 
 

@@ -8,7 +8,7 @@ import typer
 from lakehouse.cli.printing import console, notes, print_json, print_table
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import erase
-from lakehouse.maintenance.residue_scan import find_traces
+from lakehouse.maintenance.residue_scan import find_residue
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import to_text
@@ -25,7 +25,7 @@ def erase_subject(name: str, words: Sequence[str], *, dry_run: bool, yes: bool, 
     subject = Subject.parse(Lake(settings).stream(name), words)
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        found = erase.find(lake, subject)
+        found = erase.find_rows(lake, subject)
         if not dry_run:
             if not yes:
                 _print(found)
@@ -39,18 +39,18 @@ def erase_subject(name: str, words: Sequence[str], *, dry_run: bool, yes: bool, 
         console.print(f"Nothing of them is left. The record is {found.record}.", soft_wrap=True)
 
 
-def _erase(lake: Lake, subject: Subject) -> erase.Erased:
+def _erase(lake: Lake, subject: Subject) -> erase.ErasureResult:
     from lakehouse.automation.repair import ingest_incoming, recompute  # Dagster takes seconds to import
 
     found = erase.erase_rows(lake, subject)
     notes.print("computing what is below bronze again")
     recompute(lake, subject.stream, sorted(found.days))
     ingest_incoming(lake, subject.stream)
-    erase.export_again(lake, subject.stream)
+    erase.rewrite_exports(lake, subject.stream)
     notes.print("letting old snapshots go")
-    erase.forget_history(lake, subject)
+    erase.expire_history(lake, subject)
     notes.print("looking for traces")
-    if left := find_traces(lake, subject):
+    if left := find_residue(lake, subject):
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         raise LakehouseError(
             f"The values are still in {', '.join(left[:SHOWN])}{more}. A run may have been writing meanwhile: run it again."
@@ -58,7 +58,7 @@ def _erase(lake: Lake, subject: Subject) -> erase.Erased:
     return found
 
 
-def _as_data(found: erase.Erased) -> dict[str, Any]:
+def _as_data(found: erase.ErasureResult) -> dict[str, Any]:
     return {
         "rows": found.rows,
         "landing_objects": found.landing_objects,
@@ -67,6 +67,6 @@ def _as_data(found: erase.Erased) -> dict[str, Any]:
     }
 
 
-def _print(found: erase.Erased) -> None:
+def _print(found: erase.ErasureResult) -> None:
     print_table("", ["table", "rows"], [[table, rows] for table, rows in found.rows.items() if rows], right=["rows"])
     console.print(f"{len(found.landing_objects):,} landing objects; days: {to_text(found.days) or 'none'}")

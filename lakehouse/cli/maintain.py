@@ -7,7 +7,7 @@ from lakehouse.cli.printing import console, print_json, print_table
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import tags
 from lakehouse.maintenance.tags import Tag
-from lakehouse.maintenance.tasks import Outcome, run_task
+from lakehouse.maintenance.tasks import TaskReport, run_task
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
@@ -33,7 +33,7 @@ def run_tasks(tasks: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
         raise LakehouseError(f"{problems[0].task} of {problems[0].what}: {problems[0].problem}")
 
 
-def _outcomes(lake: Lake, tasks: Sequence[str], dry_run: bool) -> Iterator[Outcome]:
+def _outcomes(lake: Lake, tasks: Sequence[str], dry_run: bool) -> Iterator[TaskReport]:
     for task in tasks:
         if task == HISTORY:
             yield from _history(lake, dry_run)
@@ -41,7 +41,7 @@ def _outcomes(lake: Lake, tasks: Sequence[str], dry_run: bool) -> Iterator[Outco
             yield from run_task(lake, task, dry_run=dry_run)
 
 
-def _history(lake: Lake, dry_run: bool) -> Iterator[Outcome]:
+def _history(lake: Lake, dry_run: bool) -> Iterator[TaskReport]:
     from lakehouse.runtime.instance import open_instance  # Dagster takes seconds to import
     from lakehouse.runtime.pruning import prune
 
@@ -49,10 +49,10 @@ def _history(lake: Lake, dry_run: bool) -> Iterator[Outcome]:
         done = prune(history, lake.settings, dry_run=dry_run)
     if done.runs or done.events or done.ticks:
         words = f"{done.runs:,} runs, {done.events:,} events, {done.logs:,} logs, {done.ticks:,} ticks"
-        yield Outcome(HISTORY, "Dagster's history", words, done.logs)
+        yield TaskReport(HISTORY, "Dagster's history", words, done.logs)
 
 
-def _print(outcome: Outcome, dry_run: bool) -> None:
+def _print(outcome: TaskReport, dry_run: bool) -> None:
     verb = "would: " if dry_run else ""
     size = f" ({outcome.files:,} files, {outcome.bytes / 1e6:,.1f} MB)" if outcome.files or outcome.bytes else ""
     words = f"[red]{outcome.problem}[/red]" if outcome.problem else f"{verb}{outcome.done}{size}"
@@ -63,7 +63,7 @@ def create_tag(name: str, tables: Sequence[str], *, as_json: bool) -> None:
     """Pin the snapshots of tables under a name."""
     settings = get_settings()
     with server.running(settings) as connection:
-        made = tags.create(Lake(settings, connection), name, tables)
+        made = tags.create_tags(Lake(settings, connection), name, tables)
     if as_json:
         print_json([asdict(tag) for tag in made])
     else:
@@ -77,7 +77,7 @@ def list_tags(*, as_json: bool) -> None:
     """Print every tag."""
     settings = get_settings()
     with server.running(settings) as connection:
-        found = tags.listed(Lake(settings, connection))
+        found = tags.list_tags(Lake(settings, connection))
     if as_json:
         print_json([asdict(tag) for tag in found])
         return
@@ -93,5 +93,5 @@ def delete_tag(name: str, tables: Sequence[str]) -> None:
     """Take a tag off tables."""
     settings = get_settings()
     with server.running(settings) as connection:
-        gone = tags.delete(Lake(settings, connection), name, tables)
+        gone = tags.delete_tags(Lake(settings, connection), name, tables)
     console.print(f"{name} is off {len(gone)} tables.")

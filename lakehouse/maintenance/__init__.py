@@ -1,1 +1,4 @@
-"""Keeping a lake that runs for years quick and small: compaction, expiry, orphans, manifests, retention. No Dagster here."""
+"""Maintenance of tables and objects: compaction, snapshot expiry, orphan files, manifests, retention, tags and erasure.
+
+No Dagster here: `automation.maintenance` runs these tasks as a job, `cli` runs them by hand.
+"""

@@ -1,8 +1,9 @@
-"""Erasure: a subject's rows leave landing, every table and every kept snapshot, and no file of theirs stays.
+"""Erasure: remove a subject's rows from landing, from every table and from every kept snapshot, with the files behind them.
 
-Killed anywhere it can be run again: each step looks for what is there. Landing objects go before bronze is rewritten, and
-after it holds all of their rows, so that nothing of others is lost and nothing is landed again. What is computed from
-bronze is computed again by the caller between `erase_rows` and `forget_history`.
+Erasure can be interrupted anywhere and run again, because each step looks for what is still there. Landing objects are
+deleted after bronze holds all of their rows and before bronze is rewritten. So no other subject's rows are lost, and
+nothing lands again. Between `erase_rows` and `expire_history` the caller recomputes what is derived from bronze.
+See `residue_scan` for the search that proves nothing is left.
 """
 
 import json
@@ -40,110 +41,110 @@ from lakehouse.storage.iceberg.snapshots import EPOCH, EXPIRE_AT_MOST, expire
 from lakehouse.storage.objects.store import Objects
 
 RUN_ID = "erase"
+ROWS_PER_BATCH = 122_880
+"""Rows of one DuckDB row group."""
 
 
 @dataclass(slots=True)
-class Erased:
-    """What was found of a subject, and removed unless it was only looked for."""
+class ErasureResult:
+    """List a subject's rows: those found by `find_rows`, or removed by `erase_rows`."""
 
     rows: dict[str, int] = field(default_factory=dict)
-    """Rows by table."""
+    """Row counts by table."""
     landing_objects: dict[str, int] = field(default_factory=dict)
-    """Landing objects with rows of theirs, and how many."""
+    """Row counts by landing object."""
     days: set[date] = field(default_factory=set)
     """Event dates of the rows."""
     record: str | None = None
-    """The key of the record."""
+    """Key of the erasure record; None if nothing was removed."""
 
 
-def find(lake: Lake, subject: Subject) -> Erased:
-    """What there is of a subject; nothing is changed."""
-    found = Erased()
+def find_rows(lake: Lake, subject: Subject) -> ErasureResult:
+    """Count a subject's rows in landing and in every table. Changes nothing."""
+    result = ErasureResult()
     name = subject.stream.name
     bronze = lake.tables.load(f"bronze.{name}")
     with lake.engine.cursor() as cursor:
         for key, day, rows in cursor.execute(
             f"select _object, dt, count(*) from {scan_sql(bronze)} where {subject.in_bronze()} group by all"
         ).fetchall():
-            found.landing_objects[key] = found.landing_objects.get(key, 0) + rows
-            found.days.add(day)
-    found.rows[f"bronze.{name}"] = sum(found.landing_objects.values())
-    for key, rows in _waiting(lake, subject).items():
-        found.landing_objects[key] = rows
-    for table_name, where in _tables(lake, subject):
+            result.landing_objects[key] = result.landing_objects.get(key, 0) + rows
+            result.days.add(day)
+    result.rows[f"bronze.{name}"] = sum(result.landing_objects.values())
+    result.landing_objects |= _rows_not_in_bronze(lake, subject)
+    for table_name, where in _filters(lake, subject):
         with lake.engine.cursor() as cursor:
             scan = scan_sql(lake.tables.load(table_name))
-            found.rows[table_name] = cursor.execute(f"select count(*) from {scan} where {where}").fetchall()[0][0]
-    return found
+            result.rows[table_name] = cursor.execute(f"select count(*) from {scan} where {where}").fetchall()[0][0]
+    return result
 
 
-def _tables(lake: Lake, subject: Subject) -> list[tuple[str, str]]:
-    """Tables below bronze that can tell whose their rows are, with the filter of the subject's."""
+def _filters(lake: Lake, subject: Subject) -> list[tuple[str, str]]:
+    """Return the tables derived from bronze whose columns identify the subject, each with its SQL filter."""
     name = subject.stream.name
-    found = []
+    filters = []
     for table_name in (
         f"realtime.{name}", f"silver.{name}", f"gold.{name}_daily", f"serving.{name}_features", f"serving.{name}_alerts"
     ):  # fmt: skip
         if where := subject.in_table(dict(columns_of(lake.tables.load(table_name)))):
-            found.append((table_name, where))
-    whose = [
+            filters.append((table_name, where))
+    dimensions = [
         f"element_at(dimensions, {literal(field)})[1] = {literal(value)}" for field, value in subject.values.items()
     ]
-    found.append((DAILY_METRICS, f"coalesce(stream = {literal(name)} and {' and '.join(whose)}, false)"))
-    return found
+    filters.append((DAILY_METRICS, f"coalesce(stream = {literal(name)} and {' and '.join(dimensions)}, false)"))
+    return filters
 
 
 def _landed(lake: Lake, subject: Subject) -> list[LandingObject]:
     stream = subject.stream
-    days = list_days(lake.objects, stream.name, stream.contract.history_start, date.today() + timedelta(days=2))
-    return [one for found in days.values() for one in found]
+    by_day = list_days(lake.objects, stream.name, stream.contract.history_start, date.today() + timedelta(days=2))
+    return [obj for objects in by_day.values() for obj in objects]
 
 
-def _waiting(lake: Lake, subject: Subject) -> dict[str, int]:
-    """Landing objects with rows of the subject that bronze has not taken."""
+def _rows_not_in_bronze(lake: Lake, subject: Subject) -> dict[str, int]:
+    """Count the subject's rows in each landing object that bronze does not hold yet."""
     landed = _landed(lake, subject)
-    known = taken(lake, lake.tables.load(f"bronze.{subject.stream.name}"), sorted({one.day for one in landed}))
-    todo = [one for one in landed if one.key not in known]
-    if not todo:
+    in_bronze = taken(lake, lake.tables.load(f"bronze.{subject.stream.name}"), sorted({obj.day for obj in landed}))
+    waiting = [obj for obj in landed if obj.key not in in_bronze]
+    if not waiting:
         return {}
     with lake.engine.cursor() as cursor:
-        rows = bronze_rows(cursor, subject.stream.contract, sources(lake, todo))
+        rows = bronze_rows(cursor, subject.stream.contract, sources(lake, waiting))
         select = f"select _object::varchar, count(*) from landed where {subject.in_bronze()} group by 1"
         return dict(rows.query("landed", select).fetchall())
 
 
-def erase_rows(lake: Lake, subject: Subject) -> Erased:
-    """Take the subject's rows out of landing and every table; what is computed from bronze is then to be computed again.
+def erase_rows(lake: Lake, subject: Subject) -> ErasureResult:
+    """Remove the subject's rows from landing and every table. What is computed from bronze must then be recomputed.
 
-    Raises CommitConflictError when other writers keep being first; run it again.
+    Raises CommitConflictError if other writers keep committing first; run it again.
     """
     stream = subject.stream
-    if waiting := _waiting(lake, subject):
-        land_days(
-            lake, stream, sorted({one.day for one in _landed(lake, subject) if one.key in waiting}), run_id=RUN_ID
-        )
-    found = find(lake, subject)
-    found.record = add_record(
+    if waiting := _rows_not_in_bronze(lake, subject):
+        days = sorted({obj.day for obj in _landed(lake, subject) if obj.key in waiting})
+        land_days(lake, stream, days, run_id=RUN_ID)
+    result = find_rows(lake, subject)
+    result.record = add_record(
         lake.objects,
         stream.name,
         subject.values,
-        rows=found.rows,
-        landing_objects=found.landing_objects,
-        days=sorted(map(str, found.days)),
+        rows=result.rows,
+        landing_objects=result.landing_objects,
+        days=sorted(map(str, result.days)),
     )
-    lake.objects.delete(found.landing_objects)
+    lake.objects.delete(result.landing_objects)
     _rewrite(lake, f"bronze.{stream.name}", subject.in_bronze())
-    for table_name, where in _tables(lake, subject):
+    for table_name, where in _filters(lake, subject):
         _rewrite(lake, table_name, where)
-    lake.objects.delete(_objects_of(lake, subject, found.days))
-    return found
+    lake.objects.delete(_exported_objects(lake, subject, result.days))
+    return result
 
 
-def _objects_of(lake: Lake, subject: Subject, days: Iterable[date]) -> list[str]:
-    """Serving objects that may hold rows of the subject's; they are written anew with what they are computed from."""
+def _exported_objects(lake: Lake, subject: Subject, days: Iterable[date]) -> list[str]:
+    """List the exports that may hold the subject's rows. They are written anew when their sources are recomputed."""
     name = subject.stream.name
-    dates = {f"_{day:%Y%m%d}.json" for day in days}
-    alerts = [info.key for info in lake.objects.list("serving/alerts") if info.key[-14:] in dates]
+    suffixes = {f"_{day:%Y%m%d}.json" for day in days}
+    alerts = [info.key for info in lake.objects.list("serving/alerts") if info.key[-14:] in suffixes]
     return [
         *(f"serving/unified/{name}/dt={day}/data.parquet" for day in days),
         *alerts,
@@ -152,62 +153,69 @@ def _objects_of(lake: Lake, subject: Subject, days: Iterable[date]) -> list[str]
     ]
 
 
-def export_again(lake: Lake, stream: Stream) -> None:
-    """Write the objects anew that hold something of all days, and let the versions of look-ups before these go."""
+def rewrite_exports(lake: Lake, stream: Stream) -> None:
+    """Rewrite the exports that cover all days, and drop older versions of look-ups."""
     export_dashboard(lake, stream)
     export_features(lake, stream)
     for name in (stream.name, CUSTOMERS):
         forget_versions(lake, name)
 
 
-def _rewrite(lake: Lake, table_name: str, whose: str) -> None:
-    recomputing(partial(_attempt, lake, table_name, whose))
+def _rewrite(lake: Lake, table_name: str, where: str) -> None:
+    recomputing(partial(_attempt, lake, table_name, where))
 
 
-def _attempt(lake: Lake, table_name: str, whose: str) -> None:
-    """Replace the partitions that hold such rows by what is left of them."""
+def _attempt(lake: Lake, table_name: str, where: str) -> None:
+    """Replace the partitions that hold rows matching `where` with their other rows."""
     table = lake.tables.load(table_name)
-    by = [part.name for part in table.spec().fields]
-    keys = ", ".join(map(quote, by))
+    columns = [part.name for part in table.spec().fields]
+    keys = ", ".join(map(quote, columns))
     with lake.engine.cursor() as cursor, lake.engine.scratch() as folder:
         partitions: list[tuple[Value, ...]] = cursor.execute(
-            f"select distinct {keys} from {scan_sql(table)} where {whose}"
+            f"select distinct {keys} from {scan_sql(table)} where {where}"
         ).fetchall()
         if not partitions:
             return
-        cursor.execute("create temp table partitions as " + " union all ".join(_row(by, one) for one in partitions))
-        touched = partitions_filter(by[0], [one[0] for one in partitions])
-        wanted = {tuple(_internal(value) for value in one) for one in partitions}
-        removed = [one for one in files_of(table, touched) if tuple(one.partition[i] for i in range(len(by))) in wanted]
-        columns = ", ".join(quote(column.name) for column in table.schema().fields)
+        selects = (_partition_sql(columns, partition) for partition in partitions)
+        cursor.execute("create temp table partitions as " + " union all ".join(selects))
+        touched = partitions_filter(columns[0], [partition[0] for partition in partitions])
+        internal = {tuple(_internal(value) for value in partition) for partition in partitions}
+        removed = [
+            file
+            for file in files_of(table, touched)
+            if tuple(file.partition[position] for position in range(len(columns))) in internal
+        ]
+        fields = ", ".join(quote(column.name) for column in table.schema().fields)
         kept = cursor.execute(
-            f"select {columns} from {scan_sql(table)} semi join partitions using ({keys}) where not {whose}"
+            f"select {fields} from {scan_sql(table)} semi join partitions using ({keys}) where not {where}"
         )
-        files = write_stream(lake.engine, iter(kept.to_arrow_reader(122_880)), "from chunk", table, folder)
+        files = write_stream(lake.engine, iter(kept.to_arrow_reader(ROWS_PER_BATCH)), "from chunk", table, folder)
         added = upload(lake.connection, table, files)
-        ledger = {_name(by[-1], one[-1]): {"rows": 0} for one in partitions}
+        ledger = {_ledger_name(columns[-1], partition[-1]): {"rows": 0} for partition in partitions}
         for file, data_file in zip(files, added, strict=True):
-            ledger[_name(by[-1], file.partition[-1])]["rows"] += data_file.record_count
+            ledger[_ledger_name(columns[-1], file.partition[-1])]["rows"] += data_file.record_count
         commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=RUN_ID)
 
 
-def _row(by: Sequence[str], partition: Sequence[Value]) -> str:
+def _partition_sql(columns: Sequence[str], partition: Sequence[Value]) -> str:
     return "select " + ", ".join(
         f"date '{value}' as {quote(name)}" if isinstance(value, date) else f"{literal(str(value))} as {quote(name)}"
-        for name, value in zip(by, partition, strict=True)
+        for name, value in zip(columns, partition, strict=True)
     )
 
 
 def _internal(value: Value) -> str | int:
+    """Return the value as Iceberg stores it in a data file's partition."""
     return (value - EPOCH).days if isinstance(value, date) else value
 
 
-def _name(column: str, value: Value) -> str:
+def _ledger_name(column: str, value: Value) -> str:
+    """Return the partition's name in the conservation ledger."""
     return f"{value}:00" if column == "arrival_hour" else str(value)
 
 
-def table_names(lake: Lake, subject: Subject) -> list[str]:
-    """Every table that may hold something of the subject."""
+def subject_tables(subject: Subject) -> list[str]:
+    """List every table that may hold the subject's rows."""
     name = subject.stream.name
     return [
         *(f"{layer}.{name}" for layer in ("realtime", "bronze", "silver", "quarantine")),
@@ -215,47 +223,43 @@ def table_names(lake: Lake, subject: Subject) -> list[str]:
     ]  # fmt: skip
 
 
-def forget_history(lake: Lake, subject: Subject) -> int:
-    """Let every snapshot but the newest go, tags with them, and delete the files that only they named; how many.
+def expire_history(lake: Lake, subject: Subject) -> int:
+    """Expire all snapshots and tags but the newest snapshot, delete the files only they used, and return how many.
 
-    Raises CommitConflictError when others commit all the while; run it again.
+    Raises CommitConflictError if other writers keep committing; run it again.
     """
-    return sum(recomputing(partial(_forget, lake, name)) for name in table_names(lake, subject))
+    return sum(recomputing(partial(_expire_table, lake, name)) for name in subject_tables(subject))
 
 
-def _forget(lake: Lake, table_name: str) -> int:
+def _expire_table(lake: Lake, table_name: str) -> int:
     table = lake.tables.load(table_name)
     if table.current_snapshot() is None:
         return 0
-    _drop_deleted_entries(table)
-    objects = Objects.from_connection(replace(lake.connection, bucket=urlparse(table.location()).netloc))
-    # Written down first: whoever is killed between expiring and deleting goes on from there.
-    todo = f"{FOLDER}/.pending/{table_name}.json"
-    lake.objects.put(todo, json.dumps(sorted({*_pending(lake, todo), *_reached(table)})).encode())
-    _expire_all(table)
-    table = lake.tables.load(table_name)
-    kept = set(_reached(table))
-    gone = [key for key in _pending(lake, todo) if key not in kept]
-    for start in range(0, len(gone), 1000):
-        objects.delete(gone[start : start + 1000])
-    lake.objects.delete([todo])
-    return len(gone)
-
-
-def _drop_deleted_entries(table: Table) -> None:
-    """Manifests say of files just removed which values they held, until they are written anew."""
+    # Manifests keep entries of removed files, with the bounds of their values, until they are rewritten.
     merge_manifests(table)
+    objects = Objects.from_connection(replace(lake.connection, bucket=urlparse(table.location()).netloc))
+    # Record the candidates first, so that a run killed between expiring and deleting can be finished.
+    pending_key = f"{FOLDER}/.pending/{table_name}.json"
+    candidates = {*_pending(lake, pending_key), *_reachable_keys(table)}
+    lake.objects.put(pending_key, json.dumps(sorted(candidates)).encode())
+    _expire_all(table)
+    kept = set(_reachable_keys(lake.tables.load(table_name)))
+    unused = sorted(candidates - kept)
+    objects.delete(unused)
+    lake.objects.delete([pending_key])
+    return len(unused)
 
 
 def _pending(lake: Lake, key: str) -> list[str]:
     return list(json.loads(lake.objects.get(key))) if lake.objects.head(key) else []
 
 
-def _reached(table: Table) -> list[str]:
+def _reachable_keys(table: Table) -> list[str]:
     return [unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)]
 
 
 def _expire_all(table: Table) -> None:
+    """Drop all tags and branches but main, then all snapshots but the current one."""
     for name, ref in list(table.metadata.refs.items()):
         if name != "main":
             with table.manage_snapshots() as change:
@@ -263,8 +267,12 @@ def _expire_all(table: Table) -> None:
                     change.remove_tag(name)
                 else:
                     change.remove_branch(name)
-    while old := [one for one in table.metadata.snapshots if one.snapshot_id != table.metadata.current_snapshot_id]:
-        old = sorted(old, key=lambda one: one.sequence_number or 0)[:EXPIRE_AT_MOST]
+    while old := [
+        snapshot for snapshot in table.metadata.snapshots if snapshot.snapshot_id != table.metadata.current_snapshot_id
+    ]:
+        old = sorted(old, key=lambda snapshot: snapshot.sequence_number or 0)[:EXPIRE_AT_MOST]
         if not expire(table, old, carried(table, old)):
-            raise CommitConflictError(f"{'.'.join(table.name())} is committed to too often just now; run it again.")
+            raise CommitConflictError(
+                f"Snapshots of {'.'.join(table.name())} could not be expired: other commits kept winning. Run it again."
+            )
         table.refresh()

@@ -1,9 +1,10 @@
-"""Looks for a subject in everything that is stored: every object of the bucket, every file of the stream's tables, and
-look-ups wherever they are copied to.
+"""Search everything that is stored for a subject: the bucket's objects, the table files of its stream, and all look-ups.
+
+Run after an erasure, this proves that nothing was left behind.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from urllib.parse import urlparse
@@ -18,7 +19,7 @@ from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
 from lakehouse.landing.readers.content import Damage, plain
 from lakehouse.landing.readers.source import Source
-from lakehouse.maintenance.erase import table_names
+from lakehouse.maintenance.erase import subject_tables
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import FOLDER
 from lakehouse.pipeline.lake import Lake
@@ -27,41 +28,46 @@ from lakehouse.serving.lookups.paths import CUSTOMERS, copies, copies_of, versio
 from lakehouse.serving.lookups.publish import keys, published
 from lakehouse.storage.objects.store import ObjectInfo, Objects
 
-LONGEST = 16 << 20
-"""Bytes of a line that are looked at as one."""
+MAX_LINE_BYTES = 16 << 20
+"""Longer lines are searched in pieces."""
 
-OVERLAP = 64 << 10
+OVERLAP_BYTES = 64 << 10
+"""Bytes that two pieces of a long line share, so that a value is not cut apart."""
 
 
-def find_traces(lake: Lake, subject: Subject) -> list[str]:
-    """The URLs of what still holds the subject's values: rows of theirs, or text with all of them as words.
+def find_residue(lake: Lake, subject: Subject) -> list[str]:
+    """List the URLs of everything that still holds the subject: matching rows, or text with all the values as words.
 
-    Objects of other streams are left out: their rows have subjects of their own.
+    Objects of other streams are skipped, because their rows have subjects of their own.
     """
     name = subject.stream.name
     bucket = lake.connection.bucket
-    others = set(lake.streams) - {name}
-    mine = (info for info in lake.objects.list("") if not _is_of(info.key, others) and not _is_record(info.key))
-    found = list(_among(lake, lake.objects, bucket, mine, subject))
-    for table_name in table_names(lake, subject):
+    other_streams = set(lake.streams) - {name}
+    infos = (
+        info for info in lake.objects.list("") if not _belongs_to(info.key, other_streams) and not _is_record(info.key)
+    )
+    residue = list(_matching_objects(lake, lake.objects, bucket, infos, subject))
+    for table_name in subject_tables(subject):
         table = lake.tables.load(table_name)
         location = urlparse(table.location())
         objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
         files = objects.list(location.path.strip("/"))
-        found += _among(lake, objects, location.netloc, files, subject, table.schema())
-    return [*found, *_in_look_ups(lake, subject, found)]
+        residue += _matching_objects(lake, objects, location.netloc, files, subject, table.schema())
+    return [*residue, *_matching_lookups(lake, subject, residue)]
 
 
-def _in_look_ups(lake: Lake, subject: Subject, found: Collection[str]) -> Iterator[str]:
-    """The copies of look-ups on this machine, and the items in DynamoDB, that tell of the subject.
+def _matching_lookups(lake: Lake, subject: Subject, residue: Collection[str]) -> Iterator[str]:
+    """Yield the local copies of look-ups, and the DynamoDB items, that hold the subject.
 
-    A copy holds what the object of its version does; one whose object is gone may hold anybody.
+    A local copy holds what its version's object holds. A copy whose object is gone may hold anything.
     """
     for name in (subject.stream.name, CUSTOMERS):
-        objects = {one.stem: f"s3://{lake.connection.bucket}/{one.key}" for one in published(lake.objects, name)}
+        urls = {
+            version.stem: f"s3://{lake.connection.bucket}/{version.key}" for version in published(lake.objects, name)
+        }
         for path in copies_of(copies(lake.settings), name):
-            url = objects.get(version_of(path))
-            if url is None or url in found:
+            url = urls.get(version_of(path))
+            if url is None or url in residue:
                 yield str(path)
     if table := dynamodb.open_table(lake.settings):
         for name, id_ in keys(lake, subject.stream, subject.values):
@@ -69,7 +75,7 @@ def _in_look_ups(lake: Lake, subject: Subject, found: Collection[str]) -> Iterat
                 yield f"an item of {name} in DynamoDB's table {lake.settings.dynamodb_table}"
 
 
-def _is_of(key: str, streams: set[str]) -> bool:
+def _belongs_to(key: str, streams: set[str]) -> bool:
     parts = re.split(r"[/.]|_daily_metrics|_features|_lookup", key)
     return bool(streams & set(parts))
 
@@ -78,11 +84,11 @@ def _is_record(key: str) -> bool:
     return key.startswith((f"{FOLDER}/", "dagster/"))
 
 
-def _among(
+def _matching_objects(
     lake: Lake,
     objects: Objects,
     bucket: str,
-    infos: Iterator[ObjectInfo],
+    infos: Iterable[ObjectInfo],
     subject: Subject,
     schema: Schema | None = None,
 ) -> Iterator[str]:
@@ -93,40 +99,43 @@ def _among(
         try:
             if info.key.endswith(".parquet"):
                 with lake.engine.cursor() as cursor:
-                    found = _matches(cursor, f"read_parquet({literal(url)}, hive_partitioning = false)", subject)
+                    matches = _in_rows(cursor, f"read_parquet({literal(url)}, hive_partitioning = false)", subject)
             elif info.key.endswith(".avro"):
-                found = schema is not None and _in_bounds(lake, f"read_avro({literal(url)})", subject, schema)
+                matches = schema is not None and _in_bounds(lake, f"read_avro({literal(url)})", subject, schema)
             else:
-                found = _in_text(objects, info, subject)
+                matches = _in_text(objects, info, subject)
         except duckdb.IOException:
             if objects.head(info.key) is not None:
                 raise
-            continue  # it went while we looked
-        except duckdb.Error as problem:
-            if not _is_of_the_file(problem):
+            continue  # deleted during the scan
+        except duckdb.Error as error:
+            if not _is_damaged(error):
                 raise
-            found = _in_text(objects, info, subject)
-        if found:
+            matches = _in_text(objects, info, subject)
+        if matches:
             yield url
 
 
-def _is_of_the_file(problem: duckdb.Error) -> bool:
-    """Whether a file is cut short or broken, such as one that somebody dropped; some of those errors have no name."""
-    return isinstance(problem, duckdb.InvalidInputException) or type(problem) is duckdb.Error
+def _is_damaged(error: duckdb.Error) -> bool:
+    """Whether the error says that the file is truncated or corrupt, such as a bad upload into `incoming/`.
+
+    DuckDB raises some of these errors as plain `duckdb.Error`.
+    """
+    return isinstance(error, duckdb.InvalidInputException) or type(error) is duckdb.Error
 
 
-def _matches(cursor: duckdb.DuckDBPyConnection, source: str, subject: Subject) -> bool:
-    """Whose rows a file holds is told by its columns; where it has others, by their words."""
+def _in_rows(cursor: duckdb.DuckDBPyConnection, source: str, subject: Subject) -> bool:
+    """Whether a file has rows of the subject, by its columns if it has them, else by the words of its text columns."""
     columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
     where = subject.in_file(columns)
     return where is not None and bool(cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall())
 
 
 def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> bool:
-    """Manifests say the least and the greatest value of each column of a file."""
+    """Whether a manifest has the subject's value as a lower or upper bound of a data file."""
     names = {column.name for column in schema.fields}
     if len(subject.values) > 1 or not subject.values.keys() <= names:
-        return False  # bounds of several columns are not of one row
+        return False  # bounds of several columns do not belong to one row
     ((name, value),) = subject.values.items()
     column = schema.find_field(name)
     if not isinstance(column.field_type, PrimitiveType):
@@ -146,7 +155,7 @@ def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> boo
 
 
 def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
-    """Whether a line of a text, compressed or not, has the values; one that is cut short is read as far as it goes."""
+    """Whether a line of a text object, compressed or not, has the values. A truncated object is read as far as possible."""
     rest = b""
     source = Source(info.key, info.modified, info.size, partial(objects.open, info.key))
     try:
@@ -154,10 +163,10 @@ def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
             *lines, rest = (rest + piece).split(b"\n")
             if any(subject.in_text(line.decode("utf-8", "replace")) for line in lines):
                 return True
-            if len(rest) > LONGEST:
+            if len(rest) > MAX_LINE_BYTES:
                 if subject.in_text(rest.decode("utf-8", "replace")):
                     return True
-                rest = rest[-OVERLAP:]
+                rest = rest[-OVERLAP_BYTES:]
     except (Damage, SourceChangedError, ObjectNotFoundError):
-        pass  # what is broken off has been looked at; what changed or went meanwhile is others' work
+        pass  # the readable part was searched; an object that changed or vanished was changed by another writer
     return subject.in_text(rest.decode("utf-8", "replace"))

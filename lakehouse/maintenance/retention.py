@@ -1,15 +1,14 @@
-"""Retention: each layer lets go of the partitions that its contract no longer asks to keep, files first come last.
+"""Retention: drop the partitions and objects that a stream's contract no longer asks to keep.
 
-The order makes it safe to be killed anywhere: landing lets go of what bronze holds; bronze of what landing no longer has,
-or it would be landed again; realtime of what bronze holds. Days before the first that silver keeps are never computed
-again (see `layers.retention`), so nothing comes back. The files themselves go when no snapshot names them any more.
+Layers are dropped in an order that is safe to interrupt anywhere. Landing drops what bronze holds, bronze drops what
+landing no longer has (it would be landed again), and realtime drops what bronze holds. Days before the first day that
+silver keeps are never computed again (see `pipeline.lineage.retention`), so nothing comes back. The data files are
+deleted once no snapshot references them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
-from typing import TypeVar
 
 from pyiceberg.expressions import And, BooleanExpression, LessThan
 from pyiceberg.manifest import DataFile
@@ -17,9 +16,10 @@ from pyiceberg.manifest import DataFile
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
-from lakehouse.http.idempotency import expire as expire_answers
+from lakehouse.http.idempotency import expire
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.landing import days_landed, list_incoming, list_realtime_day
+from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.bronze import taken
 from lakehouse.pipeline.exports import export_dashboard
 from lakehouse.pipeline.gold import DAILY_METRICS, write_metrics
@@ -29,27 +29,13 @@ from lakehouse.pipeline.writing import commit_files, recomputing
 from lakehouse.storage.iceberg.commit import files_of
 from lakehouse.storage.iceberg.snapshots import EPOCH
 
-T = TypeVar("T")
-
-DELETED_AT_ONCE = 1000
-DAYS_AT_ONCE = 365
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """What a layer of a stream let go of: partitions with their files, or objects."""
-
-    what: str
-    partitions: int = 0
-    files: int = 0
-    bytes: int = 0
-    rows: int = 0
+METRICS_DAYS_PER_COMMIT = 365
 
 
 def apply_retention(
     lake: Lake, stream: Stream, *, today: date | None = None, dry_run: bool = False
-) -> Iterator[Dropped]:
-    """Drop what the stream's contract no longer asks to keep, layer by layer; what was dropped as it is done."""
+) -> Iterator[FileChanges]:
+    """Drop what the stream's contract no longer asks to keep, and yield what each layer dropped as it happens."""
     run = _Retention(lake, stream, today or datetime.now(UTC).date(), dry_run)
     yield from run.landing()
     yield from run.realtime()
@@ -61,9 +47,9 @@ def apply_retention(
     yield from run.serving()
 
 
-def forget_answers(lake: Lake, *, dry_run: bool = False) -> Dropped:
-    """Delete the answers to idempotent requests that are older than they are promised for."""
-    return Dropped("idempotency answers", files=0 if dry_run else expire_answers(lake.objects))
+def expire_idempotency_records(lake: Lake, *, dry_run: bool = False) -> FileChanges:
+    """Delete stored responses to idempotent requests that are past their promised lifetime."""
+    return FileChanges("idempotency answers", removed=0 if dry_run else expire(lake.objects))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,48 +58,49 @@ class _Retention:
     stream: Stream
     today: date
     dry_run: bool
-    gone: set[str] = field(default_factory=set)
-    """Landing objects that were let go of, in a dry run too."""
+    dropped_keys: set[str] = field(default_factory=set)
+    """Landing objects that this run dropped, or would drop in a dry run."""
 
-    def landing(self) -> Iterator[Dropped]:
-        """Objects older than the contract asks for, as far as bronze holds their rows."""
+    def landing(self) -> Iterator[FileChanges]:
+        """Drop objects older than the contract keeps, provided bronze holds their rows."""
         first = first_kept(self.stream.contract, "landing", self.today)
         if first is None:
             return
         table = self.lake.tables.load(f"bronze.{self.stream.name}")
         days = files = size = 0
-        for day, landings in self._landed_before(first).items():
-            held = taken(self.lake, table, [day])
-            gone = [one for one in landings if one.key in held]
-            self._delete([one.key for one in gone])
-            self.gone.update(one.key for one in gone)
-            days, files, size = days + bool(gone), files + len(gone), size + sum(one.size for one in gone)
+        for day, objects in self._landed_before(first).items():
+            in_bronze = taken(self.lake, table, [day])
+            dropped = [obj for obj in objects if obj.key in in_bronze]
+            keys = [obj.key for obj in dropped]
+            self._delete(keys)
+            self.dropped_keys.update(keys)
+            days, files, size = days + bool(dropped), files + len(dropped), size + sum(obj.size for obj in dropped)
         if files:
-            yield Dropped(f"landing/{self.stream.name}", days, files, size)
+            yield FileChanges(f"landing/{self.stream.name}", removed=files, bytes=size, partitions=days)
 
-    def realtime(self) -> Iterator[Dropped]:
-        """Hours older than the contract asks for, but none from which a landing object is not in bronze yet."""
+    def realtime(self) -> Iterator[FileChanges]:
+        """Drop hours older than the contract keeps, up to the first day with landing objects that bronze lacks."""
         first = first_kept(self.stream.contract, "realtime", self.today)
         if first is None:
             return
         table = self.lake.tables.load(f"bronze.{self.stream.name}")
-        waiting = [
+        incomplete = [
             day
-            for day, landings in self._landed_before(first).items()
-            if {one.key for one in landings} - taken(self.lake, table, [day])
+            for day, objects in self._landed_before(first).items()
+            if {obj.key for obj in objects} - taken(self.lake, table, [day])
         ]
-        hour = f"{min([first, *waiting])}-00"
+        hour = f"{min([first, *incomplete])}-00"
         yield from self._drop(
             f"realtime.{self.stream.name}",
             _before("arrival_hour", hour),
             lambda file: str(file.partition[0]) < hour,
         )
 
-    def bronze(self) -> Iterator[Dropped]:
-        """Rows whose day of arrival and event date are both older than the contract asks for.
+    def bronze(self) -> Iterator[FileChanges]:
+        """Drop rows whose arrival date and event date are both older than the contract keeps.
 
-        Silver of a day that is kept is computed from all rows of that day, whenever they arrived; and what landing still
-        has would be landed again.
+        A silver day that is kept is computed from all its rows, whenever they arrived. Arrival days that landing still
+        has are kept too, because they would be landed again.
         """
         first = first_kept(self.stream.contract, "bronze", self.today)
         if first is None:
@@ -121,33 +108,33 @@ class _Retention:
         landed = set(self._landed_before(first))
 
         def is_old(file: DataFile) -> bool:
-            arrived, day = (EPOCH + timedelta(days=file.partition[position]) for position in (0, 1))
-            return arrived < first and day < first and arrived not in landed
+            arrival_day, day = (EPOCH + timedelta(days=file.partition[position]) for position in (0, 1))
+            return arrival_day < first and day < first and arrival_day not in landed
 
         both = And(_before("arrival_dt", first.isoformat()), _before("dt", first.isoformat()))
         yield from self._drop(f"bronze.{self.stream.name}", both, is_old)
 
-    def by_day(self, name: str, first: date | None) -> Iterator[Dropped]:
-        """The days before `first` of a table partitioned by `dt`."""
+    def by_day(self, name: str, first: date | None) -> Iterator[FileChanges]:
+        """Drop the days before `first` from a table partitioned by `dt`."""
         if first is not None:
             days = (first - EPOCH).days
             yield from self._drop(name, _before("dt", first.isoformat()), lambda file: file.partition[0] < days)
 
-    def unified_objects(self) -> Iterator[Dropped]:
-        """The unified view's objects, which hold silver's rows."""
+    def unified_objects(self) -> Iterator[FileChanges]:
+        """Drop the exported objects of the unified view, which hold silver's rows."""
         first = first_kept(self.stream.contract, "silver", self.today)
         folder = f"serving/unified/{self.stream.name}"
         if first is None:
             return
-        # Days as text sort as days do; an object of another name is nobody's of ours.
+        # Days as text sort like dates. A key without `dt=<digit>` was not written by an export.
         last = f"{folder}/dt={first}"
-        found = [one for one in self.lake.objects.list(folder) if f"{folder}/dt=0" < one.key < last]
-        self._delete(one.key for one in found)
-        if found:
-            yield Dropped(folder, len(found), len(found), sum(one.size for one in found))
+        old = [info for info in self.lake.objects.list(folder) if f"{folder}/dt=0" < info.key < last]
+        self._delete(info.key for info in old)
+        if old:
+            yield FileChanges(folder, removed=len(old), bytes=sum(info.size for info in old), partitions=len(old))
 
-    def gold(self) -> Iterator[Dropped]:
-        """The stream's aggregates, and their numbers in long form, whose days all streams share."""
+    def gold(self) -> Iterator[FileChanges]:
+        """Drop the stream's aggregates, and its rows of the daily metrics table that all streams share."""
         name, first = self.stream.name, first_kept(self.stream.contract, "gold", self.today)
         yield from self.by_day(f"gold.{name}_daily", first)
         if first is None:
@@ -165,74 +152,67 @@ class _Retention:
         if not counts:
             return
         if not self.dry_run:
-            for days in _some(sorted(counts), DAYS_AT_ONCE):
-                write_metrics(self.lake, days)
+            days = sorted(counts)
+            for start in range(0, len(days), METRICS_DAYS_PER_COMMIT):
+                write_metrics(self.lake, days[start : start + METRICS_DAYS_PER_COMMIT])
             export_dashboard(self.lake, self.stream)
-        yield Dropped(f"{DAILY_METRICS} of {name}", len(counts), rows=sum(counts.values()))
+        yield FileChanges(f"{DAILY_METRICS} of {name}", partitions=len(counts), rows=sum(counts.values()))
 
-    def serving(self) -> Iterator[Dropped]:
-        """Features and alerts, and the alerts' objects."""
+    def serving(self) -> Iterator[FileChanges]:
+        """Drop features and alerts, and the exported alert objects."""
         name, first = self.stream.name, first_kept(self.stream.contract, "serving", self.today)
         yield from self._alert_objects(first)
         for kind in ("features", "alerts"):
             yield from self.by_day(f"serving.{name}_{kind}", first)
 
-    def _alert_objects(self, first: date | None) -> Iterator[Dropped]:
+    def _alert_objects(self, first: date | None) -> Iterator[FileChanges]:
         if first is None:
             return
         scan = scan_sql(self.lake.tables.load(f"serving.{self.stream.name}_alerts"))
         with self.lake.engine.cursor() as cursor:
-            found = cursor.execute(f"select distinct alert, dt from {scan} where dt < date '{first}'").fetchall()
-        keys = [f"serving/alerts/{alert}_{day:%Y%m%d}.json" for alert, day in found]
+            old = cursor.execute(f"select distinct alert, dt from {scan} where dt < date '{first}'").fetchall()
+        keys = [f"serving/alerts/{alert}_{day:%Y%m%d}.json" for alert, day in old]
         self._delete(keys)
         if keys:
-            yield Dropped("serving/alerts", len(keys), len(keys))
+            yield FileChanges("serving/alerts", removed=len(keys), partitions=len(keys))
 
     def _landed_before(self, first: date) -> dict[date, list[LandingObject]]:
-        """The landing objects that arrived before this day, by day."""
+        """List the landing objects that arrived before `first` and were not dropped by this run, by arrival day."""
         name, objects = self.stream.name, self.lake.objects
         start = min(self.stream.contract.history_start, first)
-        found = {
+        by_day = {
             day: list_realtime_day(objects, name, day)
             for day in days_landed(objects, name, start, first - timedelta(days=1))
         }
-        for one in list_incoming(objects, name):
-            if one.day < first:
-                found.setdefault(one.day, []).append(one)
-        left = {day: [one for one in landings if one.key not in self.gone] for day, landings in found.items()}
-        return {day: landings for day, landings in left.items() if landings}
+        for incoming in list_incoming(objects, name):
+            if incoming.day < first:
+                by_day.setdefault(incoming.day, []).append(incoming)
+        kept = {day: [obj for obj in landed if obj.key not in self.dropped_keys] for day, landed in by_day.items()}
+        return {day: landed for day, landed in kept.items() if landed}
 
-    def _drop(self, name: str, where: BooleanExpression, is_old: Callable[[DataFile], bool]) -> Iterator[Dropped]:
+    def _drop(self, name: str, where: BooleanExpression, is_old: Callable[[DataFile], bool]) -> Iterator[FileChanges]:
         def attempt() -> list[DataFile]:
             table = self.lake.tables.load(name)
             old = [file for file in files_of(table, where) if is_old(file)]
             if old and not self.dry_run:
-                # No ledger: what is dropped is no change that anything would be computed from.
+                # No ledger: dropping expired partitions makes nothing downstream stale.
                 commit_files(self.lake, table, [], where, removed=old, ledger={})
             return old
 
         if old := recomputing(attempt):
-            yield Dropped(
+            yield FileChanges(
                 name,
-                len({tuple(file.partition[n] for n in range(len(file.partition))) for file in old}),
-                len(old),
-                sum(file.file_size_in_bytes for file in old),
-                sum(file.record_count for file in old),
+                removed=len(old),
+                bytes=sum(file.file_size_in_bytes for file in old),
+                partitions=len({tuple(file.partition[n] for n in range(len(file.partition))) for file in old}),
+                rows=sum(file.record_count for file in old),
             )
 
     def _delete(self, keys: Iterable[str]) -> None:
-        for some in _some(keys, DELETED_AT_ONCE):
-            if not self.dry_run:
-                self.lake.objects.delete(some)
+        if not self.dry_run:
+            self.lake.objects.delete(keys)
 
 
 def _before(column: str, value: str) -> BooleanExpression:
-    less: Callable[..., BooleanExpression] = LessThan  # pydantic hides its signature from type checkers
-    return less(column, value)
-
-
-def _some(things: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The things, so many at a time."""
-    left = iter(things)
-    while some := list(islice(left, size)):
-        yield some
+    less_than: Callable[..., BooleanExpression] = LessThan  # pydantic hides its signature from type checkers
+    return less_than(column, value)

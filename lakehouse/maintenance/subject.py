@@ -1,4 +1,4 @@
-"""Whom an erasure is about, and how a row is told to be theirs: in tables by its columns, in text by its words."""
+"""The subject of an erasure, and the filters that recognise its rows: by columns in tables, by words in text."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,53 +11,54 @@ from lakehouse.errors import LakehouseError
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Fields of a stream with the values that are somebody's: a row is theirs when it has them all."""
+    """Field values of a stream that identify a subject. A row is the subject's if it has all of them."""
 
     stream: Stream
     values: Mapping[str, str]
 
     @classmethod
     def parse(cls, stream: Stream, words: Sequence[str]) -> "Subject":
-        """From words such as `customer_id=17850`. Raises LakehouseError that names the fields there are."""
+        """Parse words such as `customer_id=17850`. Raises LakehouseError, naming the valid fields, if one cannot be used."""
         values: dict[str, str] = {}
         names = [field.name for field in stream.contract.fields]
         for word in words:
-            name, told, value = word.partition("=")
-            if not told or not value:
-                raise LakehouseError(f"--key {word!r} says no value; write one such as {names[0]}=abc.")
+            name, _, value = word.partition("=")
+            if not value:
+                raise LakehouseError(f"--key {word!r} has no value. Write it like {names[0]}=abc.")
             if name not in names:
-                raise LakehouseError(f"{stream.name} has no field {name!r}; there are {', '.join(names)}.")
+                raise LakehouseError(f"{stream.name} has no field {name!r}. Its fields are: {', '.join(names)}.")
             values[name] = value
         if not values:
-            raise LakehouseError("Say whose rows with --key COLUMN=VALUE.")
+            raise LakehouseError("No subject given. Name one with --key COLUMN=VALUE.")
         return cls(stream, values)
 
     def in_text(self, text: str) -> bool:
-        """Whether all the values are in a text, each as a word of its own."""
+        """Whether the text contains all the values, each as a whole word."""
         return all(re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w-])", text) for value in self.values.values())
 
     def in_bronze(self) -> str:
-        """The SQL filter of their rows of bronze; of rows that could not be read, those whose text has the values."""
-        fields = []
+        """Return the SQL filter for bronze. It matches unreadable rows by the words of their raw text."""
+        conditions = []
         for name, value in self.values.items():
             kind = self.stream.contract.field(name).type
             same = f"{quote(name)} = {literal(value)}"
             if kind.kind not in ("string", "list"):
                 same = f"({same} or {value_sql(kind, quote(name))} = {value_sql(kind, literal(value))})"
-            fields.append(same)
-        readable = " and ".join(fields)
+            conditions.append(same)
+        readable = " and ".join(conditions)
         return f"(coalesce({readable}, false) or coalesce({self.in_words('_raw')}, false))"
 
     def in_words(self, text: str) -> str:
-        """The SQL of whether a text has all the values, each as a word of its own."""
+        """Return SQL that checks whether the expression `text` contains all the values, each as a whole word."""
         return " and ".join(
             f"regexp_matches({text}, {literal(rf'(^|[^0-9A-Za-z_.-]){re.escape(value)}($|[^0-9A-Za-z_-])')})"
             for value in self.values.values()
         )
 
     def in_table(self, columns: Mapping[str, str]) -> str | None:
-        """The SQL filter of their rows of a table with these columns (types by name); None where it can't tell whose rows
-        it holds.
+        """Return the SQL filter for a table with these columns (types by name).
+
+        None if the table lacks one of the subject's columns.
         """
         if not self.values.keys() <= columns.keys():
             return None
@@ -67,7 +68,7 @@ class Subject:
         )
 
     def in_file(self, columns: Mapping[str, str]) -> str | None:
-        """The SQL filter of their rows of a file with these columns; None where it has no text."""
+        """Return the SQL filter for a file with these columns (types by name); None if it has no text columns to search."""
         if where := self.in_table(columns):
             return f"({where}) or coalesce({self.in_words('_raw')}, false)" if "_raw" in columns else where
         if "raw" in columns:

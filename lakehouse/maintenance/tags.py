@@ -1,4 +1,4 @@
-"""Tags: names that pin a table's snapshot, so that it neither expires nor loses its files, until the tag is deleted."""
+"""Tags: names that pin a table's snapshot, so that it does not expire and keeps its files until the tag is deleted."""
 
 import re
 from collections.abc import Iterable
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", re.ASCII)
+TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A name, the table it is of, and the snapshot it pins with the time that was committed."""
+    """A tag of one table: the snapshot it pins, and when that snapshot was committed."""
 
     name: str
     table: str
@@ -24,35 +25,39 @@ class Tag:
     committed: datetime | None
 
 
-def create(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
-    """Pin the current snapshot of these tables, or of all that have one, under a name.
+def create_tags(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
+    """Tag the current snapshot of these tables, or of all tables that have one.
 
-    Raises LakehouseError when the name can't be one or one of the tables has it already; then no table gets it.
+    Raises LakehouseError if the name is invalid, or if one of the tables is empty or already has the tag. No table is
+    tagged then.
     """
-    if not NAME.fullmatch(name) or name == "main":
+    if not TAG_NAME.fullmatch(name) or name == "main":
         raise LakehouseError(
-            f"{name!r} can't be a tag's name; take letters, digits, _, . and -, such as before-migration or v2."
+            f"{name!r} is not a valid tag name. Use letters, digits, _, . and -, such as before-migration or v2."
         )
-    asked = list(tables)
-    found = [lake.tables.load(table) for table in asked or lake.tables.names()]
-    if empty := [".".join(table.name()) for table in found if asked and table.current_snapshot() is None]:
-        raise LakehouseError(f"{', '.join(empty)} has nothing in it yet that could be tagged.")
-    found = [table for table in found if table.current_snapshot() is not None]
-    if taken := [".".join(table.name()) for table in found if name in table.metadata.refs]:
-        raise LakehouseError(f"{', '.join(taken)} has a tag {name} already; `lakehouse tag delete {name}` frees it.")
-    for table in found:
+    requested = list(tables)
+    loaded = [lake.tables.load(table) for table in requested or lake.tables.names()]
+    if empty := [_name(table) for table in loaded if requested and table.current_snapshot() is None]:
+        raise LakehouseError(f"Cannot tag {', '.join(empty)}: no snapshot yet. Write to it first.")
+    loaded = [table for table in loaded if table.current_snapshot() is not None]
+    if tagged := [_name(table) for table in loaded if name in table.metadata.refs]:
+        raise LakehouseError(
+            f"{', '.join(tagged)} already has a tag {name}. Remove it with: lakehouse tag delete {name}"
+        )
+    for table in loaded:
         snapshot = table.current_snapshot()
         assert snapshot is not None
         try:
             table.manage_snapshots().create_tag(snapshot.snapshot_id, name).commit()
-        except CommitFailedException as problem:
-            raise LakehouseError(f"{'.'.join(table.name())} was changed meanwhile; create the tag again.") from problem
-    tagged = {".".join(table.name()) for table in found}
-    return [tag for tag in listed(lake, tagged) if tag.name == name]
+        except CommitFailedException as error:
+            raise LakehouseError(
+                f"Tag {name} was not created: {_name(table)} changed meanwhile. Run it again."
+            ) from error
+    return [tag for tag in list_tags(lake, [_name(table) for table in loaded]) if tag.name == name]
 
 
-def listed(lake: Lake, tables: Iterable[str] = ()) -> list[Tag]:
-    """The tags of these tables, or of all, by name and table."""
+def list_tags(lake: Lake, tables: Iterable[str] = ()) -> list[Tag]:
+    """List the tags of these tables, or of all, sorted by name and table."""
     tags = []
     for table_name in list(tables) or lake.tables.names():
         metadata = lake.tables.load(table_name).metadata
@@ -64,15 +69,19 @@ def listed(lake: Lake, tables: Iterable[str] = ()) -> list[Tag]:
     return sorted(tags, key=lambda tag: (tag.name, tag.table))
 
 
-def delete(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
-    """Take the tag off these tables, or off all that have it. Raises LakehouseError when none has."""
-    gone = [tag for tag in listed(lake, tables) if tag.name == name]
-    if not gone:
-        names = sorted({tag.name for tag in listed(lake)})
-        raise LakehouseError(f"There is no tag {name}. There are: {', '.join(names) or 'none'}.")
-    for tag in gone:
+def delete_tags(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
+    """Delete the tag from these tables, or from all that have it. Raises LakehouseError if none has it."""
+    deleted = [tag for tag in list_tags(lake, tables) if tag.name == name]
+    if not deleted:
+        names = sorted({tag.name for tag in list_tags(lake)})
+        raise LakehouseError(f"There is no tag {name}. Existing tags: {', '.join(names) or 'none'}.")
+    for tag in deleted:
         try:
             lake.tables.load(tag.table).manage_snapshots().remove_tag(name).commit()
-        except CommitFailedException as problem:
-            raise LakehouseError(f"{tag.table} was changed meanwhile; delete the tag again.") from problem
-    return gone
+        except CommitFailedException as error:
+            raise LakehouseError(f"Tag {name} was not deleted: {tag.table} changed meanwhile. Run it again.") from error
+    return deleted
+
+
+def _name(table: Table) -> str:
+    return ".".join(table.name())

@@ -1,21 +1,20 @@
-"""The tasks of maintenance by name, over all tables and streams; one that fails keeps no other from its turn."""
+"""Maintenance tasks by name, run over all tables and streams. A failure in one table does not stop the others."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lakehouse.errors import LakehouseError, StorageUnavailableError
-from lakehouse.maintenance.budget import Budget
-from lakehouse.maintenance.compaction import compact
-from lakehouse.maintenance.manifests import tidy
-from lakehouse.maintenance.orphans import remove_orphans, remove_uploads
-from lakehouse.maintenance.retention import apply_retention, forget_answers
+from lakehouse.maintenance.compaction import Budget, compact
+from lakehouse.maintenance.manifests import merge_small_manifests
+from lakehouse.maintenance.orphans import abort_unfinished_uploads, remove_orphans
+from lakehouse.maintenance.retention import apply_retention, expire_idempotency_records
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.writing import expire_old
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a task did to a table or layer, in words and figures; or the problem that it met there."""
+class TaskReport:
+    """Report what a task did to one table or layer, or why it failed. Printed as JSON by `lakehouse maintain --json`."""
 
     task: str
     what: str
@@ -26,90 +25,100 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run of maintenance: the lake, how much may be done, and whether to say it only."""
+class TaskRun:
+    """Inputs of one maintenance run: the lake, how much work is allowed, and whether to change anything."""
 
     lake: Lake
     budget: Budget
     dry_run: bool = False
 
 
-Work = Callable[[Run, str], Iterator[Outcome]]
+Work = Callable[[TaskRun, str], Iterator[TaskReport]]
+"""Run a task on one target: a table, a stream, or LEFTOVERS."""
+
+LEFTOVERS = ""
+"""The target that stands for everything that belongs to no table and no stream."""
 
 
-def run_task(lake: Lake, task: str, *, dry_run: bool = False, budget: Budget | None = None) -> Iterator[Outcome]:
-    """Run a task of TASKS; what it did, as it is done. Raises StorageUnavailableError."""
-    names, work = TASKS[task]
-    run = Run(lake, budget or Budget(), dry_run)
-    for name in names(lake):
+def run_task(lake: Lake, task: str, *, dry_run: bool = False, budget: Budget | None = None) -> Iterator[TaskReport]:
+    """Run one of TASKS and yield a report for each change. Raises StorageUnavailableError when storage is down."""
+    list_targets, work = TASKS[task]
+    run = TaskRun(lake, budget or Budget(), dry_run)
+    for target in list_targets(lake):
         try:
-            yield from work(run, name)
+            yield from work(run, target)
         except StorageUnavailableError:
             raise
-        except LakehouseError as problem:
-            yield Outcome(task, name, problem=str(problem))
-        except Exception as problem:  # of the catalog, the engine, a file: the other tables have their turn
-            yield Outcome(task, name, problem=f"{type(problem).__name__}: {problem}")
+        except LakehouseError as error:
+            yield TaskReport(task, target, problem=str(error))
+        except Exception as error:  # from the catalog, the engine or a file: go on with the other tables
+            yield TaskReport(task, target, problem=f"{type(error).__name__}: {error}")
 
 
 def _tables(lake: Lake) -> list[str]:
     return lake.tables.names()
 
 
-def _with_leftovers(names: Callable[[Lake], list[str]]) -> Callable[[Lake], list[str]]:
-    return lambda lake: [*names(lake), REST]
+def _streams_and_leftovers(lake: Lake) -> list[str]:
+    return [*lake.streams, LEFTOVERS]
 
 
-REST = ""
-"""What belongs to no table and no stream."""
+def _tables_and_leftovers(lake: Lake) -> list[str]:
+    return [*lake.tables.names(), LEFTOVERS]
 
 
-def _retention(run: Run, name: str) -> Iterator[Outcome]:
-    if name == REST:
-        answers = forget_answers(run.lake, dry_run=run.dry_run)
-        if answers.files:
-            yield Outcome("retention", answers.what, "forgotten", answers.files)
+def _retention(run: TaskRun, target: str) -> Iterator[TaskReport]:
+    if target == LEFTOVERS:
+        expired = expire_idempotency_records(run.lake, dry_run=run.dry_run)
+        if expired.removed:
+            yield TaskReport("retention", expired.target, "expired", expired.removed)
         return
-    for one in apply_retention(run.lake, run.lake.streams[name], dry_run=run.dry_run):
-        yield Outcome("retention", one.what, f"{one.partitions:,} partitions", one.files, one.bytes)
+    for dropped in apply_retention(run.lake, run.lake.streams[target], dry_run=run.dry_run):
+        yield TaskReport(
+            "retention", dropped.target, f"{dropped.partitions:,} partitions", dropped.removed, dropped.bytes
+        )
 
 
-def _compact(run: Run, name: str) -> Iterator[Outcome]:
-    one = compact(run.lake, name, run.budget, dry_run=run.dry_run)
-    if one.files_before or one.skipped:
-        left = f", {one.skipped:,} left to their writers" if one.skipped else ""
-        done = f"{one.files_before:,} files became {one.files_after:,}{left}"
-        yield Outcome("compact", name, done, one.files_before - one.files_after, one.bytes)
+def _compact(run: TaskRun, target: str) -> Iterator[TaskReport]:
+    compacted = compact(run.lake, target, run.budget, dry_run=run.dry_run)
+    if compacted.removed or compacted.skipped:
+        skipped = f", {compacted.skipped:,} skipped after a commit conflict" if compacted.skipped else ""
+        done = f"{compacted.removed:,} files became {compacted.added:,}{skipped}"
+        yield TaskReport("compact", target, done, compacted.reduction, compacted.bytes)
 
 
-def _expire(run: Run, name: str) -> Iterator[Outcome]:
-    gone = 0
-    while some := expire_old(run.lake, run.lake.tables.load(name), at_least=1, dry_run=run.dry_run):
-        gone += some
+def _expire(run: TaskRun, target: str) -> Iterator[TaskReport]:
+    total = 0
+    while expired := expire_old(run.lake, run.lake.tables.load(target), at_least=1, dry_run=run.dry_run):
+        total += expired
         if run.dry_run:
             break
-    if gone:
-        yield Outcome("expire", name, f"{gone:,} snapshots")
+    if total:
+        yield TaskReport("expire", target, f"{total:,} snapshots")
 
 
-def _manifests(run: Run, name: str) -> Iterator[Outcome]:
-    one = tidy(run.lake, name, dry_run=run.dry_run)
-    if one.after < one.before:
-        yield Outcome("manifests", name, f"{one.before:,} became {one.after:,}", one.before - one.after)
+def _manifests(run: TaskRun, target: str) -> Iterator[TaskReport]:
+    merged = merge_small_manifests(run.lake, target, dry_run=run.dry_run)
+    if merged.reduction > 0:
+        yield TaskReport("manifests", target, f"{merged.removed:,} became {merged.added:,}", merged.reduction)
 
 
-def _orphans(run: Run, name: str) -> Iterator[Outcome]:
-    dry = run.dry_run
-    one = remove_uploads(run.lake, dry_run=dry) if name == REST else remove_orphans(run.lake, name, dry_run=dry)
-    if one.files:
-        yield Outcome("orphans", one.what, "that nothing refers to", one.files, one.bytes)
+def _orphans(run: TaskRun, target: str) -> Iterator[TaskReport]:
+    if target == LEFTOVERS:
+        orphans = abort_unfinished_uploads(run.lake, dry_run=run.dry_run)
+    else:
+        orphans = remove_orphans(run.lake, target, dry_run=run.dry_run)
+    if orphans.removed:
+        yield TaskReport("orphans", orphans.target, "not referenced", orphans.removed, orphans.bytes)
 
 
 TASKS: dict[str, tuple[Callable[[Lake], list[str]], Work]] = {
-    "retention": (_with_leftovers(lambda lake: list(lake.streams)), _retention),
+    "retention": (_streams_and_leftovers, _retention),
     "compact": (_tables, _compact),
     "expire": (_tables, _expire),
     "manifests": (_tables, _manifests),
-    "orphans": (_with_leftovers(_tables), _orphans),
+    "orphans": (_tables_and_leftovers, _orphans),
 }
-"""In the order in which each leaves least to those after it: what is dropped or replaced, then what refers to it, then it."""
+"""Targets and work of each task, in the order that leaves least for the tasks after it: first drop or replace files, then
+drop the snapshots that reference them, then delete the files.
+"""

@@ -9,7 +9,7 @@ import pytest
 from lakehouse.assets import resources
 from lakehouse.automation.maintenance import maintenance
 from lakehouse.maintenance import tasks
-from lakehouse.maintenance.tasks import TASKS, Outcome
+from lakehouse.maintenance.tasks import TASKS, TaskReport
 from lakehouse.pipeline.lake import Lake
 from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
@@ -24,9 +24,9 @@ def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
     own, done = make_stream(tables=False), []
     monkeypatch.setattr(resources, "_lake", lambda: own.lake)
 
-    def work(run: tasks.Run, name: str) -> Iterator[Outcome]:
+    def work(run: tasks.TaskRun, name: str) -> Iterator[TaskReport]:
         done.append(name)
-        yield Outcome(name, "a table", problem="is broken; mend it" if name == "expire" else "")
+        yield TaskReport(name, "a table", problem="is broken, fix it" if name == "expire" else "")
 
     def alone(name: str) -> Callable[[Lake], list[str]]:
         return lambda _: [name]
@@ -39,6 +39,6 @@ def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
         assert not ended.success
         (failed,) = [event for event in ended.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
         assert failed.step_key == "tell"
-        assert "expire of a table: is broken; mend it" in str(failed.event_specific_data)
+        assert "expire of a table: is broken, fix it" in str(failed.event_specific_data)
         monkeypatch.setitem(TASKS, "expire", (lambda _: [], work))
         assert maintenance.execute_in_process(instance=history).success

@@ -93,7 +93,7 @@ ASK: dict[str, Callable[[Own], object]] = {
     "what is there": lambda own: own.lake.tables.names(),
     "as it is now": lambda own: own.lake.tables.load(f"bronze.{own.name}"),
     "make them": lambda own: own.lake.tables.ensure(table_specs([own.stream])),
-    "pin it": lambda own: tags.create(own.lake, "pinned", [f"bronze.{own.name}"]),
+    "pin it": lambda own: tags.create_tags(own.lake, "pinned", [f"bronze.{own.name}"]),
 }
 
 

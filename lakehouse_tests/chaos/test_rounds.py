@@ -18,7 +18,7 @@ from lakehouse.chaos.faults import BETWEEN_COUNTS, play_and_count
 from lakehouse.chaos.faulty import WORKS, FaultyLake, days, faulty_lake
 from lakehouse.cli.up import keep_storage
 from lakehouse.landing.landing import land
-from lakehouse.maintenance.orphans import FILES, reachable
+from lakehouse.maintenance.orphans import FILE_SUFFIXES, reachable
 from lakehouse.pipeline import bronze
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.store import Objects
@@ -115,6 +115,6 @@ def _unnamed(lake: FaultyLake) -> set[str]:
         table = lake.calm.tables.load(name)
         location = urlparse(table.location())
         objects = Objects.from_connection(replace(lake.calm.connection, bucket=location.netloc))
-        there = {one.key for one in objects.list(location.path.strip("/")) if one.key.endswith(FILES)}
+        there = {one.key for one in objects.list(location.path.strip("/")) if one.key.endswith(FILE_SUFFIXES)}
         left |= there - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
     return left

@@ -1,4 +1,4 @@
-"""What nothing refers to goes, once it is old enough to be nobody's; what a snapshot names stays."""
+"""Orphan files are deleted once they are old enough; files that a snapshot references are kept."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +8,8 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lakehouse.maintenance.budget import Budget
-from lakehouse.maintenance.compaction import compact
-from lakehouse.maintenance.orphans import reachable, remove_orphans, remove_uploads
+from lakehouse.maintenance.compaction import Budget, compact
+from lakehouse.maintenance.orphans import abort_unfinished_uploads, reachable, remove_orphans
 from lakehouse.pipeline.writing import expire_old
 from lakehouse.storage.objects.multipart import _client
 from lakehouse.storage.objects.store import Objects
@@ -19,7 +18,7 @@ from lakehouse_tests.pipeline.own import Own, noon, payment
 DAY = date(2018, 6, 1)
 NOW = timedelta(0)
 SOON = timedelta(seconds=-5)
-"""An age that everything has: storage's clock has whole seconds."""
+"""Below every file's age, because storage keeps times in whole seconds."""
 
 
 @pytest.fixture
@@ -38,34 +37,32 @@ def _objects(own: Own) -> Objects:
 
 def _files(own: Own) -> set[str]:
     folder = f"bronze/{own.name}"
-    found = {info.key for info in _objects(own).list(folder)}
-    return {key for key in found if key.endswith((".parquet", ".avro", ".json"))}
+    keys = {info.key for info in _objects(own).list(folder)}
+    return {key for key in keys if key.endswith((".parquet", ".avro", ".json"))}
 
 
-def _keys(own: Own) -> set[str]:
+def _reachable_keys(own: Own) -> set[str]:
     return {urlparse(path).path.lstrip("/") for path in reachable(own.lake.tables.load(f"bronze.{own.name}"))}
 
 
-def test_what_a_dead_run_has_uploaded_goes_when_it_is_old_and_nothing_else(own: Own) -> None:
+def test_old_upload_of_a_dead_run_is_removed(own: Own) -> None:
     name = f"bronze.{own.name}"
-    left = f"bronze/{own.name}/data/arrival_dt={DAY}/dt={DAY}/left.parquet"
+    orphan = f"bronze/{own.name}/data/arrival_dt={DAY}/dt={DAY}/left.parquet"
     neighbour = f"bronze/{own.name}0/data/left.parquet"
-    for key in (left, neighbour):
+    for key in (orphan, neighbour):
         _objects(own).put(key, b"rows")
     before = _files(own)
-    assert remove_orphans(own.lake, name).files == 0, "a running write may commit it yet"
-    assert remove_orphans(own.lake, name, age=SOON, dry_run=True).files == 1
+    assert remove_orphans(own.lake, name).removed == 0, "a running write may still commit it"
+    assert remove_orphans(own.lake, name, age=SOON, dry_run=True).removed == 1
     assert _files(own) == before
     done = remove_orphans(own.lake, name, age=SOON)
-    assert (done.files, done.bytes) == (1, 4)
-    assert before - _files(own) == {left}
-    assert _objects(own).head(neighbour) is not None, "another table's folder may begin with the same letters"
+    assert (done.removed, done.bytes) == (1, 4)
+    assert before - _files(own) == {orphan}
+    assert _objects(own).head(neighbour) is not None, "another table's folder may start with the same letters"
     assert own.ask("select count(*) from {bronze}") == [(4,)]
 
 
-def test_a_compaction_that_was_killed_before_its_commit_leaves_files_that_go_and_rows_that_stay(
-    own: Own, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_of_a_compaction_killed_before_commit_are_removed(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"bronze.{own.name}"
 
     def killed(*_: object) -> None:
@@ -76,35 +73,37 @@ def test_a_compaction_that_was_killed_before_its_commit_leaves_files_that_go_and
         with pytest.raises(KeyboardInterrupt):
             compact(own.lake, name, Budget(), quiet=NOW)
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
-    assert remove_orphans(own.lake, name, age=SOON).files == 1
-    assert compact(own.lake, name, Budget(), quiet=NOW).files_after == 1
+    assert remove_orphans(own.lake, name, age=SOON).removed == 1
+    assert compact(own.lake, name, Budget(), quiet=NOW).added == 1
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
 
 
-def test_the_files_of_expired_snapshots_go_and_every_kept_version_can_be_read(own: Own) -> None:
+def test_files_of_expired_snapshots_are_removed_and_kept_ones_readable(own: Own) -> None:
     name = f"bronze.{own.name}"
     compact(own.lake, name, Budget(), quiet=NOW)
-    assert remove_orphans(own.lake, name, age=SOON).files == 0, "the past still needs the small files"
+    assert remove_orphans(own.lake, name, age=SOON).removed == 0, "older snapshots still reference the small files"
     table = own.lake.tables.load(name)
     with table.transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
     assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 3
     remove_orphans(own.lake, name, age=SOON)
-    assert _files(own) == _keys(own)
+    assert _files(own) == _reachable_keys(own)
     kept = own.lake.tables.load(name)
     counts = [len(kept.scan(snapshot_id=snapshot.snapshot_id).to_arrow()) for snapshot in kept.metadata.snapshots]
     assert counts == [4, 4]
 
 
-def test_uploads_that_nobody_finished_are_aborted(own: Own) -> None:
+def test_unfinished_uploads_are_aborted_after_the_safe_age(own: Own) -> None:
     client: Any = _client(own.lake.connection)
     bucket = own.lake.connection.bucket
     client.create_multipart_upload(Bucket=bucket, Key=f"incoming/{own.name}/half.csv")
 
     def unfinished() -> int:
-        return sum(own.name in one["Key"] for one in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))
+        return sum(
+            own.name in upload["Key"] for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+        )
 
-    remove_uploads(own.lake)
+    abort_unfinished_uploads(own.lake)
     assert unfinished() == 1
-    remove_uploads(own.lake, now=datetime.now(UTC) + timedelta(days=2))
+    abort_unfinished_uploads(own.lake, now=datetime.now(UTC) + timedelta(days=2))
     assert unfinished() == 0

@@ -1,4 +1,4 @@
-"""A tag pins a snapshot: it neither expires nor loses its files, and can be read by the tag's name."""
+"""A tagged snapshot does not expire, keeps its files, and can be queried by the tag's name."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -31,9 +31,9 @@ def _count(lake: Lake, sql: str) -> int:
     return int(row[0])
 
 
-def test_what_a_tag_pins_can_be_read_when_all_else_of_its_time_has_gone(own: Own) -> None:
+def test_tagged_snapshot_is_readable_after_expiry(own: Own) -> None:
     name = f"bronze.{own.name}"
-    (made,) = tags.create(own.lake, "before", [name])
+    (tag,) = tags.create_tags(own.lake, "before", [name])
     for minute in range(1, 4):
         own.land([payment(f"e{minute}", noon(DAY))], noon(DAY) + timedelta(minutes=minute))
         own.bronze(DAY, replace=True)
@@ -44,44 +44,44 @@ def test_what_a_tag_pins_can_be_read_when_all_else_of_its_time_has_gone(own: Own
     assert _count(own.lake, f"select count(*) from {name} at (version => 'before')") == 1
     assert _count(own.lake, f"select count(*) from {name}") == 4
 
-    assert tags.listed(own.lake, [name]) == [made]
-    assert tags.delete(own.lake, "before", [name]) == [made]
+    assert tags.list_tags(own.lake, [name]) == [tag]
+    assert tags.delete_tags(own.lake, "before", [name]) == [tag]
     with pytest.raises(QueryError, match="has no snapshot or tag before"):
         run_query(own.lake, f"select * from {name} at (version => 'before')")
     assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 1
 
 
-def test_a_tag_is_made_once_and_on_tables_that_hold_something(own: Own) -> None:
+def test_tag_needs_a_snapshot_and_an_unused_name(own: Own) -> None:
     name = f"bronze.{own.name}"
-    tags.create(own.lake, "once", [name])
-    with pytest.raises(LakehouseError, match="has a tag once already; `lakehouse tag delete once` frees it"):
-        tags.create(own.lake, "once", [name])
-    with pytest.raises(LakehouseError, match="has nothing in it yet"):
-        tags.create(own.lake, "empty", [f"silver.{own.name}"])
+    tags.create_tags(own.lake, "once", [name])
+    with pytest.raises(LakehouseError, match=r"already has a tag once\. Remove it with: lakehouse tag delete once"):
+        tags.create_tags(own.lake, "once", [name])
+    with pytest.raises(LakehouseError, match="no snapshot yet"):
+        tags.create_tags(own.lake, "empty", [f"silver.{own.name}"])
     with pytest.raises(LakehouseError, match="There is no tag none"):
-        tags.delete(own.lake, "none", [name])
+        tags.delete_tags(own.lake, "none", [name])
 
 
 @pytest.mark.parametrize("name", ["main", "", "123", "a b", "a'b", "ä"])
-def test_names_that_would_be_taken_for_something_else_are_refused(own: Own, name: str) -> None:
-    with pytest.raises(LakehouseError, match="can't be a tag's name"):
-        tags.create(own.lake, name, [f"bronze.{own.name}"])
+def test_invalid_tag_name_is_rejected(own: Own, name: str) -> None:
+    with pytest.raises(LakehouseError, match="is not a valid tag name"):
+        tags.create_tags(own.lake, name, [f"bronze.{own.name}"])
 
 
-def test_of_each_day_the_last_snapshot_is_kept_for_time_travel(own: Own) -> None:
+def test_last_snapshot_of_each_day_is_kept_for_time_travel(own: Own) -> None:
     name, day = f"bronze.{own.name}", 24 * 3600 * 1000
     for minute in range(1, 4):
         own.land([payment(f"e{minute}", noon(DAY))], noon(DAY) + timedelta(minutes=minute))
         own.bronze(DAY)
     table = own.lake.tables.load(name)
-    made = sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0)
-    today = made[3].timestamp_ms // day * day
-    times = [today - 40 * day, today - 3 * day + 1, today - 3 * day + 2, made[3].timestamp_ms]
+    ordered = sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0)
+    today = ordered[3].timestamp_ms // day * day
+    times = [today - 40 * day, today - 3 * day + 1, today - 3 * day + 2, ordered[3].timestamp_ms]
     first, second, third, fourth = (
-        snapshot.model_copy(update={"timestamp_ms": at}) for snapshot, at in zip(made, times, strict=True)
+        snapshot.model_copy(update={"timestamp_ms": at}) for snapshot, at in zip(ordered, times, strict=True)
     )
     table.metadata = table.metadata.model_copy(update={"snapshots": [first, second, third, fourth]})
     assert snapshots.expirable(table, 1, days=30, at_least=1) == [first, second]
     assert snapshots.expirable(table, 1, days=0, at_least=1) == [first, second, third]
     assert snapshots.expirable(table, 3, days=0, at_least=1) == [first]
-    assert snapshots.expirable(table, 1, days=30) == [], "two are not worth a commit to a writer"
+    assert snapshots.expirable(table, 1, days=30) == [], "two snapshots are not worth a commit during a write"

@@ -1,4 +1,4 @@
-"""Every task runs over a whole lake, says what it did, and leaves what the lake holds as it was."""
+"""Every maintenance task runs over a whole lake, reports its changes, and leaves the rows as they are."""
 
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
@@ -7,8 +7,9 @@ import pytest
 
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import tasks
-from lakehouse.maintenance.manifests import tidy
-from lakehouse.maintenance.tasks import TASKS, Outcome, run_task
+from lakehouse.maintenance.file_changes import FileChanges
+from lakehouse.maintenance.manifests import merge_small_manifests
+from lakehouse.maintenance.tasks import TASKS, TaskReport, run_task
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.writing import expire_old
 from lakehouse_tests.pipeline.own import Own, noon, payment
@@ -16,7 +17,7 @@ from lakehouse_tests.pipeline.own import Own, noon, payment
 DAY = date(2018, 8, 1)
 
 
-def test_many_manifests_become_few_and_nothing_is_newer_for_it(make_stream: Callable[..., Own]) -> None:
+def test_merging_manifests_makes_nothing_stale(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     name = f"bronze.{own.name}"
     with own.lake.tables.load(name).transaction() as change:
@@ -26,15 +27,15 @@ def test_many_manifests_become_few_and_nothing_is_newer_for_it(make_stream: Call
         own.bronze(DAY)
     own.clean(DAY)
     own.below(DAY)
-    assert (tidy(own.lake, name, dry_run=True).before, own.stale()) == (8, [])
-    merged = tidy(own.lake, name)
-    assert (merged.before, merged.after, own.stale()) == (8, 1, [])
+    assert (merge_small_manifests(own.lake, name, dry_run=True).removed, own.stale()) == (8, [])
+    merged = merge_small_manifests(own.lake, name)
+    assert (merged.removed, merged.added, own.stale()) == (8, 1, [])
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(8, 8)]
-    assert tidy(own.lake, name).after == 1
+    assert merge_small_manifests(own.lake, name) == FileChanges(name), "one manifest is left as it is"
     assert own.bronze(DAY).snapshot_id is None
 
 
-def test_a_day_that_the_gate_refused_stays_refused_when_the_snapshot_that_says_so_has_expired(
+def test_blocked_day_stays_blocked_after_snapshot_expiry(
     make_stream: Callable[..., Own],
 ) -> None:
     own = make_stream()
@@ -55,32 +56,32 @@ def test_a_day_that_the_gate_refused_stays_refused_when_the_snapshot_that_says_s
     for layer in ("bronze", "quarantine", "silver"):
         assert expire_old(own.lake, own.lake.tables.load(f"{layer}.{own.name}"), at_least=1) > 0
     assert own.stale() == []
-    assert own.bronze().snapshot_id is None, "the file without rows is not read again"
+    assert own.bronze().snapshot_id is None, "an object without rows is not read again"
 
 
-def test_a_table_that_fails_keeps_no_other_from_its_turn(
+def test_failure_in_one_table_does_not_stop_the_others(
     make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
 
-    def work(run: tasks.Run, name: str) -> Iterator[Outcome]:
+    def work(run: tasks.TaskRun, name: str) -> Iterator[TaskReport]:
         if name == "one":
-            raise LakehouseError("it is broken; mend it")
+            raise LakehouseError("broken, fix it")
         if name == "two":
             raise KeyError("surprise")
-        yield Outcome("compact", name, "done")
+        yield TaskReport("compact", name, "done")
 
     monkeypatch.setitem(TASKS, "compact", (lambda _: ["one", "two", "three"], work))
-    assert [(o.what, o.done, o.problem) for o in run_task(own.lake, "compact")] == [
-        ("one", "", "it is broken; mend it"),
+    assert [(report.what, report.done, report.problem) for report in run_task(own.lake, "compact")] == [
+        ("one", "", "broken, fix it"),
         ("two", "", "KeyError: 'surprise'"),
         ("three", "done", ""),
     ]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_runs_over_the_whole_lake(make_stream: Callable[..., Own], task: str) -> None:
+def test_task_runs_over_the_whole_lake(make_stream: Callable[..., Own], task: str) -> None:
     own = make_stream()
     own.lake.tables.names = lambda: [f"{layer}.{own.name}" for layer in ("bronze", "realtime")]  # type: ignore[method-assign]
     assert isinstance(own.lake, Lake)
-    assert [outcome.problem for outcome in run_task(own.lake, task) if outcome.problem] == []
+    assert [report.problem for report in run_task(own.lake, task) if report.problem] == []

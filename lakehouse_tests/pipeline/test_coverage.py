@@ -13,8 +13,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.landing.landing import list_days
-from lakehouse.maintenance.budget import Budget
-from lakehouse.maintenance.compaction import compact
+from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.pipeline import bronze, silver, writing
 from lakehouse.pipeline import unified_view as views
 from lakehouse.pipeline.lake import Lake, table_specs
