@@ -46,7 +46,7 @@ def attributes(
 ) -> dict[str, Any]:
     """The arguments that every asset of a stream has, whatever makes it; `query` is the SQL of the stream that does."""
     return {
-        "code_version": stream.version_of(query) if query else None,
+        "code_version": stream.definition_of(query).version if query else None,
         "description": description,
         "group_name": stream.name,
         "owners": [f"team:{stream.contract.owner}"],
@@ -54,7 +54,7 @@ def attributes(
         "kinds": set(kinds),
         "metadata": columns_metadata(table)
         | {"contract": f"{stream.name} {stream.contract.version}"}
-        | ({DEFINITION: stream.definition_of("gold")} if layer == "gold" else {})
+        | ({DEFINITION: stream.definition_of("gold").sources} if layer == "gold" else {})
         | ({SOURCE_KEPT_DAYS: kept} if layer == "gold" and (kept := stream.contract.retention.silver) else {}),
     }
 

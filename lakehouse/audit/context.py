@@ -118,8 +118,8 @@ class Sight:
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
         """Those of the days that were computed by another contract or SQL than today's."""
-        ((source, today),) = self.stream.definition_of(query).items()
-        return {day for day, read in computed(derived, source, days).items() if read != today}
+        definition = self.stream.definition_of(query)
+        return {day for day, read in computed(derived, definition.source, days).items() if not definition.matches(read)}
 
     def say(self, layer: str, partition: object, check: str, what: str, do: str, *, state: State = "wrong") -> None:
         """Note that a partition differs."""

@@ -1,14 +1,14 @@
 """Finding streams: each is a folder with a contract, its SQL and its simulator. Adding one is adding a folder."""
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import lakehouse.streams
+from lakehouse.contracts.definition import Definition, define
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.odcs import FILE, load_contract
 from lakehouse.errors import ContractError, UnknownStreamError
@@ -36,23 +36,13 @@ class Stream:
             ) from problem
 
     @cached_property
-    def definition(self) -> dict[str, int]:
-        """What decides how bronze becomes silver, as a source beside bronze: a number that changes with the contract's
-        rules or `silver.sql`. Words about fields decide nothing.
-        """
-        contract = self.contract
-        fields = [replace(field, description="") for field in contract.fields]
-        rules = (fields, contract.event_time, contract.history_start, contract.quality_threshold)
-        return {f"definition.{self.name}": _number(f"{rules!r}\n{self.sql('silver')}")}
+    def definition(self) -> Definition:
+        """What bronze becomes silver by: the contract's rules and `silver.sql`."""
+        return define(self.name, "silver", self.sql("silver"), self.contract)
 
-    def definition_of(self, query: Query) -> dict[str, int]:
-        """The same of what one of the SQL files makes."""
-        return self.definition if query == "silver" else {f"definition.{self.name}": _number(self.sql(query))}
-
-    def version_of(self, query: Query) -> str:
-        """That number alone, as text: a version of what the stream's folder says."""
-        (number,) = self.definition_of(query).values()
-        return str(number)
+    def definition_of(self, query: Query) -> Definition:
+        """What the table that a SQL file makes is computed by."""
+        return self.definition if query == "silver" else define(self.name, query, self.sql(query))
 
     @cached_property
     def simulate(self) -> Callable[..., Any]:
@@ -65,10 +55,6 @@ class Stream:
         spec.loader.exec_module(module)
         simulate: Callable[..., Any] = module.simulate
         return simulate
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
 def discover(further: Iterable[Path] = ()) -> dict[str, Stream]:

@@ -63,7 +63,7 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     An object is `serving/alerts/{kind}_YYYYMMDD.json`: an array of alerts, newest first.
     """
     tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
-    sources = {".".join(table.name()): sequence_of(table) for table in tables} | stream.definition_of("alerts")
+    sources = {".".join(table.name()): sequence_of(table) for table in tables} | stream.definition_of("alerts").sources
     select = alerts_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
     name = f"serving.{stream.name}_alerts"
     before = _kinds(lake, name, days)
@@ -116,7 +116,7 @@ def export_features(lake: Lake, stream: Stream) -> Exported:
 def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Written:
     """The features of every entity as of these days, from silver of the 30 days up to each."""
     silver = lake.tables.load(f"silver.{stream.name}")
-    sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("features")}
+    sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("features").sources}
     select = features_sql(stream, silver, days)
     return replace_days(lake, f"serving.{stream.name}_features", select, days, sources=sources, run_id=run_id)
 

@@ -113,7 +113,7 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> C
     bronze, silver, quarantine = (
         lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "silver", "quarantine")
     )
-    sources = {f"bronze.{stream.name}": sequence_of(bronze), **stream.definition}
+    sources = {f"bronze.{stream.name}": sequence_of(bronze), **stream.definition.sources}
     with lake.engine.scratch() as folder:
         files = _Files()
         with Uploads(lake.connection, quarantine) as to_quarantine, Uploads(lake.connection, silver) as to_silver:

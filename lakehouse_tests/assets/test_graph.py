@@ -50,10 +50,10 @@ def test_what_a_stream_s_sql_makes_has_the_version_of_that_sql() -> None:
     stream = discover()["iot"]
     versions = {spec.key.to_user_string(): spec.code_version for spec in SPECS if spec.group_name == "iot"}
     assert {asset: version for asset, version in versions.items() if version} == {
-        **dict.fromkeys(("silver/iot", "quarantine/iot", "realtime/iot"), stream.version_of("silver")),
-        "gold/iot_daily": stream.version_of("gold"),
-        "serving/iot_features": stream.version_of("features"),
-        "serving/iot_alerts": stream.version_of("alerts"),
+        **dict.fromkeys(("silver/iot", "quarantine/iot", "realtime/iot"), stream.definition_of("silver").version),
+        "gold/iot_daily": stream.definition_of("gold").version,
+        "serving/iot_features": stream.definition_of("features").version,
+        "serving/iot_alerts": stream.definition_of("alerts").version,
     }
 
 

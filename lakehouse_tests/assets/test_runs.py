@@ -113,9 +113,11 @@ def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
     assert "| event_id |" in made[f"silver/{own.name}"][days[1]]["preview"]
     assert own.counts("silver") == dict.fromkeys(DAYS, 40)
     assert own.stale() == []
-    ((definition, number),) = own.stream.definition_of("gold").items()
+    definition = own.stream.definition_of("gold")
     gold = own.lake.tables.load(f"gold.{own.name}_daily")
-    assert computed(gold, definition, DAYS) == dict.fromkeys(DAYS, number), "an audit tells edited SQL from wrong rows"
+    assert computed(gold, definition.source, DAYS) == dict.fromkeys(DAYS, definition.number), (
+        "an audit tells edited SQL from wrong rows"
+    )
 
 
 def test_all_checks_of_a_sound_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:

@@ -122,7 +122,7 @@ class Own:
     def gold(self, *days: date) -> Written:
         """Run the daily aggregates as their asset does."""
         table = self.lake.tables.load(f"silver.{self.name}")
-        sources = {f"silver.{self.name}": sequence_of(table), **self.stream.definition_of("gold")}
+        sources = {f"silver.{self.name}": sequence_of(table), **self.stream.definition_of("gold").sources}
         source = f"select * from {scan_sql(table)} where {gold.among(days)}"
         select = gold_sql(self.stream, source)
         return replace_days(self.lake, f"gold.{self.name}_daily", select, days, sources=sources)

@@ -11,6 +11,7 @@ from typing import Any
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse.contracts.definition import Definition
 from lakehouse.pipeline.lineage.date_ranges import from_text, to_text
 from lakehouse.storage.iceberg.snapshots import ledger
 
@@ -106,16 +107,15 @@ def seen(bronze: Table, realtime: Table) -> dict[date, int]:
     return found
 
 
-def defined_by(definition: Mapping[str, int]) -> dict[str, str]:
+def defined_by(definition: Definition) -> dict[str, str]:
     """The property of a table without rows, that all it will hold is made by this definition."""
-    ((_, number),) = definition.items()
-    return {DEFINED: str(number)}
+    return {DEFINED: str(definition.number)}
 
 
-def defined_since(table: Table, definition: Mapping[str, int]) -> str | None:
+def defined_since(table: Table, definition: Definition) -> str | None:
     """The hour of arrival after which all rows are made by this definition, empty for all; None when there is none."""
     number, _, since = table.properties.get(DEFINED, "").partition(" ")
-    return since if {DEFINED: number} == defined_by(definition) else None
+    return since if number.isdecimal() and definition.matches(int(number)) else None
 
 
 def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:

@@ -77,12 +77,13 @@ def _not_taken(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     """The days of which bronze holds rows that silver was not computed from, by today's definition, in order."""
     touched = changed(bronze)
     read = computed(silver, ".".join(bronze.name()), touched)
-    ((source, today),) = stream.definition.items()
-    defined = computed(silver, source, touched)
+    defined = computed(silver, stream.definition.source, touched)
     newest = sequence_of(bronze)
     # One that says it was computed from later commits than there are was computed from another table.
     return sorted(
-        day for day, at in touched.items() if not at <= read.get(day, -1) <= newest or defined.get(day) != today
+        day
+        for day, at in touched.items()
+        if not at <= read.get(day, -1) <= newest or not stream.definition.matches(defined.get(day))
     )
 
 
