@@ -217,7 +217,7 @@ def _report_lookup(
     context: dg.AssetExecutionContext,
     asset_key: dg.AssetKey,
     days: Sequence[date],
-    done: lookups.Refreshed,
+    done: lookups.RefreshResult,
     started: float,
 ) -> None:
     said = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lakehouse.cli.printing import notes, print_json, print_table, progress
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.export import chosen, export_duckdb
+from lakehouse.serving.query.export import export_duckdb, select_tables
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -15,7 +15,7 @@ def export_file(path: Path, tables: Sequence[str], *, as_json: bool) -> None:
     settings = get_settings()
     with server.running(settings) as connection, progress() as bars:
         lake = Lake(settings, connection, metadata_only=True)
-        names = chosen(lake, tables)
+        names = select_tables(lake, tables)
         task = bars.add_task("Copying tables", total=len(names))
         copied = []
         for one in export_duckdb(lake, names, path):

@@ -10,7 +10,7 @@ from lakehouse.cli.printing import console, print_table
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.json_values import to_json
-from lakehouse.serving.query.sql import Rows, run_query
+from lakehouse.serving.query.sql import QueryRows, run_query
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -34,7 +34,7 @@ def print_query(sql: str, output: str) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _table(found: Rows) -> None:
+def _table(found: QueryRows) -> None:
     rows = [[_cell(value) for value in row] for row in islice(found.rows, SHOWN)]
     print_table("", found.columns, rows)
     more = sum(1 for _ in found.rows)
@@ -50,7 +50,7 @@ def _cell(value: object) -> str:
     )
 
 
-def _json(found: Rows) -> None:
+def _json(found: QueryRows) -> None:
     sys.stdout.write("[")
     for number, row in enumerate(found.rows):
         sys.stdout.write("\n" if number == 0 else ",\n")
@@ -58,7 +58,7 @@ def _json(found: Rows) -> None:
     sys.stdout.write("]\n")
 
 
-def _csv(found: Rows) -> None:
+def _csv(found: QueryRows) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(found.columns)
     for row in found.rows:

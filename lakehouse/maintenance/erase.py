@@ -33,7 +33,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried
 from lakehouse.pipeline.writing import commit_files, recomputing
 from lakehouse.serving.lookups.paths import CUSTOMERS
-from lakehouse.serving.lookups.publish import forget_versions
+from lakehouse.serving.lookups.publish import delete_old_versions
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
 from lakehouse.storage.iceberg.data_file import Value
 from lakehouse.storage.iceberg.replace import merge_manifests
@@ -158,7 +158,7 @@ def rewrite_exports(lake: Lake, stream: Stream) -> None:
     export_dashboard(lake, stream)
     export_features(lake, stream)
     for name in (stream.name, CUSTOMERS):
-        forget_versions(lake, name)
+        delete_old_versions(lake, name)
 
 
 def _rewrite(lake: Lake, table_name: str, where: str) -> None:

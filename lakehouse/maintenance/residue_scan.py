@@ -24,8 +24,8 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import FOLDER
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import dynamodb
-from lakehouse.serving.lookups.paths import CUSTOMERS, copies, copies_of, version_of
-from lakehouse.serving.lookups.publish import keys, published
+from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
+from lakehouse.serving.lookups.publish import entity_keys, list_versions
 from lakehouse.storage.objects.store import ObjectInfo, Objects
 
 MAX_LINE_BYTES = 16 << 20
@@ -63,14 +63,15 @@ def _matching_lookups(lake: Lake, subject: Subject, residue: Collection[str]) ->
     """
     for name in (subject.stream.name, CUSTOMERS):
         urls = {
-            version.stem: f"s3://{lake.connection.bucket}/{version.key}" for version in published(lake.objects, name)
+            version.stem: f"s3://{lake.connection.bucket}/{version.key}"
+            for version in list_versions(lake.objects, name)
         }
-        for path in copies_of(copies(lake.settings), name):
+        for path in cached_copies(lookups_folder(lake.settings), name):
             url = urls.get(version_of(path))
             if url is None or url in residue:
                 yield str(path)
     if table := dynamodb.open_table(lake.settings):
-        for name, id_ in keys(lake, subject.stream, subject.values):
+        for name, id_ in entity_keys(lake, subject.stream, subject.values):
             if table.holds(name, id_):
                 yield f"an item of {name} in DynamoDB's table {lake.settings.dynamodb_table}"
 

@@ -15,9 +15,9 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.lookups.cache import LookUps
-from lakehouse.serving.lookups.index import Indexes
-from lakehouse.serving.lookups.paths import copies
+from lakehouse.serving.lookups.cache import LookupCache
+from lakehouse.serving.lookups.index import LookupIndexes
+from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
 from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
 from lakehouse_tests.storage.amazon import s3_and_glue
@@ -139,11 +139,11 @@ def test_erasure_reaches_local_lookups_and_dynamodb(
     more = {"home": tmp_path, "dynamodb_table": "lookups", "dynamodb_endpoint": aws, "s3_region": "us-east-1"}
     own.lake.settings = own.lake.settings.model_copy(update=more)
     refresh_entities(own.lake, own.stream)
-    served = LookUps(own.lake.objects, copies(own.lake.settings), own.lake.changes("lookups"))
+    served = LookupCache(own.lake.objects, lookups_folder(own.lake.settings), own.lake.changes("lookups"))
     served.refresh()
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     residue = [url for url in _residue(own, subject) if not url.startswith("s3://")]
-    (copy,) = copies(own.lake.settings).glob(f"{own.name}-*")
+    (copy,) = lookups_folder(own.lake.settings).glob(f"{own.name}-*")
     assert residue == [str(copy), f"an item of {own.name} in DynamoDB's table lookups"]
 
     erase_rows(own.lake, subject)
@@ -153,7 +153,7 @@ def test_erasure_reaches_local_lookups_and_dynamodb(
     expire_history(own.lake, subject)
     assert _residue(own, subject) == []
     served.refresh()
-    index = Indexes(copies(own.lake.settings)).get(own.name)
+    index = LookupIndexes(lookups_folder(own.lake.settings)).get(own.name)
     assert index is not None
     assert index.get(SUBJECT_ID) is None
     assert index.get(f"{SUBJECT_ID}0") is not None

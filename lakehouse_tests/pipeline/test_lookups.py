@@ -23,10 +23,10 @@ from lakehouse.pipeline.writing import replace_days
 from lakehouse.serving.lookups import cache as serving_lookups
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups
-from lakehouse.serving.lookups.cache import LookUps
-from lakehouse.serving.lookups.dynamodb import LookUpTable, open_table
-from lakehouse.serving.lookups.index import SCHEMA, Index, Indexes
-from lakehouse.serving.lookups.paths import copies_of, copy_of
+from lakehouse.serving.lookups.cache import LookupCache
+from lakehouse.serving.lookups.dynamodb import DynamoDBTable, open_table
+from lakehouse.serving.lookups.index import SCHEMA, LookupIndex, LookupIndexes
+from lakehouse.serving.lookups.paths import cached_copies, cached_copy
 from lakehouse_tests.pipeline.own import Own, noon, span
 
 MakeStream = Callable[..., Own]
@@ -47,8 +47,8 @@ def _features(own: Own, day: date, **transactions: int) -> None:
 
 
 def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
-    LookUps(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
-    index = Indexes(folder).get(own.name)
+    LookupCache(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
+    index = LookupIndexes(folder).get(own.name)
     assert index is not None
     found = {key: json.loads(index.get(key) or b"") for key in index.ids()}
     return {key: (date.fromisoformat(one["as_of"]), one["features"]["transactions_1d"]) for key, one in found.items()}
@@ -77,7 +77,7 @@ def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stre
     done = lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "one") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
     assert (done.entities, done.changed) == (3, 4)
-    own.lake.objects.delete(one.key for one in lookups.published(own.lake.objects, own.name))
+    own.lake.objects.delete(one.key for one in lookups.list_versions(own.lake.objects, own.name))
     lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "two") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
 
@@ -86,9 +86,9 @@ def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
     make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
-    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
-    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
-    read = Indexes(tmp_path)
+    monkeypatch.setattr(indexes, "POLL_INTERVAL_SECONDS", 0.0)
+    copied = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    read = LookupIndexes(tmp_path)
     copied.refresh()
     assert read.get(own.name) is None
     for number in range(4):
@@ -98,7 +98,7 @@ def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
         copied.refresh()
         assert _transactions(read.get(own.name)) == number
         assert before is None or _transactions(before) == number - 1
-    assert len(lookups.published(own.lake.objects, own.name)) == lookups.KEPT
+    assert len(lookups.list_versions(own.lake.objects, own.name)) == lookups.MAX_VERSIONS
     assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
 
 
@@ -106,24 +106,24 @@ def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
     make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
-    monkeypatch.setattr(indexes, "LOOK_SECONDS", 0.0)
-    read = Indexes(tmp_path)
+    monkeypatch.setattr(indexes, "POLL_INTERVAL_SECONDS", 0.0)
+    read = LookupIndexes(tmp_path)
     _features(own, FIRST, a=1)
     lookups.refresh_entities(own.lake, own.stream)
-    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
     before = _transactions(read.get(own.name))
-    (older,) = copies_of(tmp_path, own.name)
+    (older,) = cached_copies(tmp_path, own.name)
 
     _features(own, FIRST, a=2)
-    newest = copy_of(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
+    newest = cached_copy(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
     newest.write_bytes(older.read_bytes()[:100])
     assert (before, _transactions(read.get(own.name))) == (1, 1)
-    LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
     assert _transactions(read.get(own.name)) == 2
-    assert [*copies_of(tmp_path, own.name)] == [newest]
+    assert [*cached_copies(tmp_path, own.name)] == [newest]
 
 
-def _transactions(index: Index | None) -> Any:
+def _transactions(index: LookupIndex | None) -> Any:
     assert index is not None
     return json.loads(index.get("a") or b"")["features"]["transactions_1d"]
 
@@ -135,15 +135,15 @@ def test_whatever_fails_look_ups_are_refreshed_again(
     failures = iter([RuntimeError("a bug"), LakehouseError("storage is away")])
     done = Event()
 
-    def refresh(_: LookUps) -> None:
+    def refresh(_: LookupCache) -> None:
         for failure in failures:
             raise failure
         done.set()
 
-    monkeypatch.setattr(LookUps, "refresh", refresh)
+    monkeypatch.setattr(LookupCache, "refresh", refresh)
     monkeypatch.setattr(serving_lookups, "EVERY", 0.0)
-    monkeypatch.setattr(serving_lookups, "LOOK_SECONDS", 0.01)
-    copied = LookUps(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    monkeypatch.setattr(serving_lookups, "POLL_INTERVAL_SECONDS", 0.01)
+    copied = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
     copied.start()
     try:
         assert done.wait(10)
@@ -165,7 +165,7 @@ def test_an_index_finds_exactly_what_it_holds(
         for start in range(0, len(ordered), 7):
             rows = [{"id": key, "json": json.dumps(key)} for key in ordered[start : start + 7]]
             file.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
-    index = Index(path)
+    index = LookupIndex(path)
     assert (len(index), [*index.ids()]) == (len(ordered), ordered)
     for key in ordered:
         assert index.get(key) == json.dumps(key).encode()
@@ -315,7 +315,7 @@ def test_dynamodb_is_put_right_when_a_writing_was_not_finished(
     lookups.refresh_entities(own.lake, own.stream)
     _features(own, FIRST, a=3)
     with monkeypatch.context() as patched:
-        patched.setattr(LookUpTable, "delete", _fail)
+        patched.setattr(DynamoDBTable, "delete", _fail)
         with pytest.raises(OSError, match="gone"):
             lookups.refresh_entities(own.lake, own.stream)
     lookups.refresh_entities(own.lake, own.stream)

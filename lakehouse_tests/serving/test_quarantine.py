@@ -9,21 +9,21 @@ import pytest
 
 from lakehouse.pipeline.quarantine import land_corrected
 from lakehouse.serving.api.quarantine import just_arrived
-from lakehouse.serving.query.lake_snapshot import Moments
-from lakehouse.serving.query.reader_pool import Readers
-from lakehouse.serving.query.recent_rejects import JustRefused
+from lakehouse.serving.query.lake_snapshot import SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.recent_rejects import RecentRejects
 from lakehouse.serving.query.rejects import (
-    Arrived,
-    Refusals,
-    Refused,
-    is_asked_for,
+    QuarantineReport,
+    RecentArrivals,
+    RejectSample,
+    matches_filter,
+    quarantine_report,
     reasons_sql,
-    refusals_of,
-    refused_of,
+    reject_samples,
     samples_sql,
 )
 from lakehouse_tests.pipeline.own import Own, noon, payment
-from lakehouse_tests.serving.own_moments import reading
+from lakehouse_tests.serving.trackers import reading
 
 DAY = date(2021, 6, 1)
 
@@ -31,12 +31,14 @@ DAY = date(2021, 6, 1)
 LAYERS = ("silver", "realtime", "bronze", "quarantine")
 
 
-async def _asked(own: Own, moments: Moments, readers: Readers) -> Refusals:
-    moment = moments.refresh()
+async def _asked(own: Own, tracker: SnapshotTracker, readers: ReaderPool) -> QuarantineReport:
+    snapshot = tracker.refresh()
     asked = {"since": None, "reason": None}
-    counted = await readers.run(reasons_sql(moment, own.stream), asked, moment=moment)
-    samples = await readers.run(samples_sql(moment, own.stream), {**asked, "limit": 10}, moment=moment)
-    return refusals_of(own.name, Arrived(0, 0), counted.table.to_pylist(), refused_of(samples.table.to_pylist()))
+    counted = await readers.run(reasons_sql(snapshot, own.stream), asked, snapshot=snapshot)
+    samples = await readers.run(samples_sql(snapshot, own.stream), {**asked, "limit": 10}, snapshot=snapshot)
+    return quarantine_report(
+        own.name, RecentArrivals(0, 0), counted.table.to_pylist(), reject_samples(samples.table.to_pylist())
+    )
 
 
 def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
@@ -47,15 +49,15 @@ def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
     own.land([*broken, *(payment(str(n), noon(DAY)) for n in range(40))], noon(DAY))
     own.bronze()
     own.clean(DAY)
-    with reading(own, tmp_path, *LAYERS) as (moments, readers):
-        before = asyncio.run(_asked(own, moments, readers))
+    with reading(own, tmp_path, *LAYERS) as (tracker, readers):
+        before = asyncio.run(_asked(own, tracker, readers))
         assert (before.rows, len(before.reasons), len(before.samples)) == (2, 2, 2)
         first = next(one for one in before.samples if one.row == 1)
         assert first.object is not None
         land_corrected(own.lake, own.stream, [((first.object, 1), payment("a", noon(DAY) + timedelta(seconds=1)))])
         own.bronze()
         own.clean(DAY)
-        after = asyncio.run(_asked(own, moments, readers))
+        after = asyncio.run(_asked(own, tracker, readers))
     assert own.counts("quarantine")[DAY] == 2
     assert (after.rows, [one.row for one in after.samples]) == (1, [2])
     assert [one.rows for one in after.reasons] == [1]
@@ -71,13 +73,13 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
         [payment("b", at, amount="-1"), payment("c", at, currency="euro", amount="x"), '{"event_id": "d", ', *valid], at
     )
     alone = own.land(["garbage"], at + timedelta(milliseconds=1))
-    with reading(own, tmp_path, *LAYERS) as (moments, readers):
-        refused = moments.tail.refused
+    with reading(own, tmp_path, *LAYERS) as (tracker, readers):
+        refused = tracker.tail.recent_rejects
 
-        def shown() -> list[Refused]:
-            return asyncio.run(just_arrived(refused, readers, own.stream, moments.refresh()))
+        def shown() -> list[RejectSample]:
+            return asyncio.run(just_arrived(refused, readers, own.stream, tracker.refresh()))
 
-        moments.catch_up()
+        tracker.catch_up()
         found = shown()
         assert [(one.object, one.row) for one in found] == [(alone, 1), (landed, 3), (landed, 2), (landed, 1)]
         assert [one.raw for one in found[:2]] == ["garbage", '{"event_id": "d", ']
@@ -91,7 +93,7 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
         own.bronze()
         own.clean(at.date())
         assert (shown(), refused.of(own.stream)) == ([], [])
-        in_table = asyncio.run(_asked(own, moments, readers)).samples
+        in_table = asyncio.run(_asked(own, tracker, readers)).samples
     assert {(one.object, one.row, one.raw, *one.reasons) for one in in_table} == {
         (one.object, one.row, one.raw, *one.reasons) for one in found
     }
@@ -100,13 +102,13 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
 
 def test_few_refused_rows_are_kept_and_those_the_newest(make_stream: Callable[..., Own], tmp_path: Path) -> None:
     own = make_stream()
-    refused, at = JustRefused(kept=3), datetime.now(UTC)
-    with reading(own, tmp_path, *LAYERS) as (moments, _):
-        moments.tail.refused = refused
+    refused, at = RecentRejects(kept=3), datetime.now(UTC)
+    with reading(own, tmp_path, *LAYERS) as (tracker, _):
+        tracker.tail.recent_rejects = refused
         for seconds in range(3):
             later = at + timedelta(seconds=seconds)
             own.land([f"{seconds} {n}" for n in range(2)], later)
-            moments.catch_up()
+            tracker.catch_up()
             if seconds:
                 newest = [f"{second} {n}" for second in (seconds, seconds - 1) for n in (1, 0)][:3]
                 assert [row.raw for row in refused.of(own.stream)] == newest
@@ -128,5 +130,5 @@ def test_few_refused_rows_are_kept_and_those_the_newest(make_stream: Callable[..
 def test_what_has_just_arrived_is_shown_to_who_asks_for_it(
     since: datetime | None, reason: str | None, shown: bool
 ) -> None:
-    row = Refused(DAY, "x", 1, ["a character, at byte 7"], "o", 1, datetime(2025, 3, 1, tzinfo=UTC))
-    assert is_asked_for(row, since, reason) == shown
+    row = RejectSample(DAY, "x", 1, ["a character, at byte 7"], "o", 1, datetime(2025, 3, 1, tzinfo=UTC))
+    assert matches_filter(row, since, reason) == shown

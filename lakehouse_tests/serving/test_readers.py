@@ -1,4 +1,4 @@
-"""Readers give what one moment of the lake holds, end what takes too long, and say when they are full."""
+"""Readers give what one snapshot of the lake holds, end what takes too long, and say when they are full."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ import pytest
 
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.lake_snapshot import Moments
-from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.lake_snapshot import SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
 
 FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 
@@ -20,21 +20,21 @@ def lake(shared_lake: Lake) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def moments(lake: Lake) -> Iterator[Moments]:
-    moments = Moments(lake)
-    moments.start()
-    yield moments
-    moments.close()
+def tracker(lake: Lake) -> Iterator[SnapshotTracker]:
+    tracker = SnapshotTracker(lake)
+    tracker.start()
+    yield tracker
+    tracker.close()
 
 
 @pytest.fixture
-def readers(moments: Moments) -> Iterator[Readers]:
-    readers = Readers(moments, at_once=2, waiting=1)
+def readers(tracker: SnapshotTracker) -> Iterator[ReaderPool]:
+    readers = ReaderPool(tracker, at_once=2, waiting=1)
     yield readers
     readers.close()
 
 
-def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: Readers) -> None:
+def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: ReaderPool) -> None:
     by_place = asyncio.run(readers.run("select count(*) + ? as n from silver.iot where dt < date '2000-01-01'", [1]))
     by_name = asyncio.run(
         readers.run("select count(*) + $more as n from serving.unified_iot where dt < date '2000-01-01'", {"more": 2})
@@ -45,17 +45,19 @@ def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: Reader
 
 
 @pytest.mark.parametrize(("rows", "given", "truncated"), [(3, 3, True), (20_000, 20_000, False), (9_000, 9_000, True)])
-def test_no_more_rows_are_given_than_were_asked_for(readers: Readers, rows: int, given: int, truncated: bool) -> None:
+def test_no_more_rows_are_given_than_were_asked_for(
+    readers: ReaderPool, rows: int, given: int, truncated: bool
+) -> None:
     answer = asyncio.run(readers.run("select * from range(20000)", rows=rows))
     assert (answer.table.num_rows, answer.truncated) == (given, truncated)
 
 
-def test_a_wrong_query_says_what_is_wrong(readers: Readers) -> None:
+def test_a_wrong_query_says_what_is_wrong(readers: ReaderPool) -> None:
     with pytest.raises(QueryError, match=r"(?s)does not exist.*There are: .*silver\.iot"):
         asyncio.run(readers.run("select * from silver.nothing"))
 
 
-def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: Readers) -> None:
+def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: ReaderPool) -> None:
     async def slow() -> None:
         with pytest.raises(QueryTimeoutError, match=r"ended after 0\.3 s"):
             await readers.run(FOREVER, seconds=0.3)
@@ -67,7 +69,7 @@ def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: Readers) -
     asyncio.run(all_of_it())
 
 
-def test_who_finds_no_room_is_told_at_once(readers: Readers) -> None:
+def test_who_finds_no_room_is_told_at_once(readers: ReaderPool) -> None:
     async def flood() -> list[str]:
         found = await asyncio.gather(*(readers.run(FOREVER, seconds=0.5) for _ in range(5)), return_exceptions=True)
         return sorted(type(one).__name__ for one in found)

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from lakehouse.errors import QueryError
-from lakehouse.serving.query.sandbox import LONGEST, check, closed_sql
+from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check, lockdown_sql
 from lakehouse_tests.serving.test_query import ELSEWHERE, WRITING
 
 TABLES = {"silver.iot", "serving.unified_iot"}
@@ -123,7 +123,7 @@ def test_all_else_is_refused_before_it_is_run(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "sql", ["x" * (LONGEST + 1), "select " + "abs(" * 5000 + "1" + ")" * 5000, "select " + "-" * 5000 + "1"]
+    "sql", ["x" * (MAX_SQL_CHARACTERS + 1), "select " + "abs(" * 5000 + "1" + ")" * 5000, "select " + "-" * 5000 + "1"]
 )
 def test_what_is_too_long_or_too_deep_is_refused(sql: str) -> None:
     with duckdb.connect() as database, pytest.raises(QueryError):
@@ -147,7 +147,7 @@ def test_every_function_that_gives_rows_is_judged_by_its_name() -> None:
 )
 def test_a_closed_database_refuses_by_itself(sql: str) -> None:
     with duckdb.connect() as database:
-        for statement in closed_sql(["s3://lake/"]):
+        for statement in lockdown_sql(["s3://lake/"]):
             database.execute(statement)
         with pytest.raises(duckdb.Error):
             database.execute(sql)

@@ -1,4 +1,4 @@
-"""What has landed is to be seen at once, and each event once at every moment: in the tail, then in realtime, then in silver."""
+"""What has landed is to be seen at once, and each event once at every snapshot: in the tail, then in realtime, then in silver."""
 
 import random
 import threading
@@ -12,9 +12,9 @@ import pytest
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage import realtime_coverage as coverage
-from lakehouse.serving.query.lake_snapshot import Moment, Moments
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
 from lakehouse_tests.pipeline.own import Own, payment
-from lakehouse_tests.serving.own_moments import lake_of
+from lakehouse_tests.serving.trackers import lake_of
 
 
 @pytest.fixture
@@ -23,23 +23,23 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @pytest.fixture
-def moments(own: Own, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Moments]:
+def tracker(own: Own, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[SnapshotTracker]:
     """Moments of the stream's lake, whose threads do not run: each step is the test's."""
     monkeypatch.setattr(coverage, "WORTH_IT", 0)
-    moments = Moments(lake_of(own, tmp_path, "silver", "realtime", "bronze"))
-    moments.refresh()
-    yield moments
-    moments.close()
+    tracker = SnapshotTracker(lake_of(own, tmp_path, "silver", "realtime", "bronze"))
+    tracker.refresh()
+    yield tracker
+    tracker.close()
 
 
-def _ask(own: Own, moment: Moment, select: str) -> list[tuple[Any, ...]]:
-    view = moment.views(f"serving.unified_{own.name}")[f"serving.unified_{own.name}"]
+def _ask(own: Own, snapshot: LakeSnapshot, select: str) -> list[tuple[Any, ...]]:
+    view = snapshot.views(f"serving.unified_{own.name}")[f"serving.unified_{own.name}"]
     with own.lake.engine.cursor() as cursor:
         return cursor.execute(select.format(unified=f"({view})")).fetchall()
 
 
-def _keys(own: Own, moment: Moment) -> list[str]:
-    return [key for (key,) in _ask(own, moment, "select event_id from {unified} order by event_id")]
+def _keys(own: Own, snapshot: LakeSnapshot) -> list[str]:
+    return [key for (key,) in _ask(own, snapshot, "select event_id from {unified} order by event_id")]
 
 
 def _land(own: Own, *keys: str, at: datetime | None = None, **fields: Any) -> LandingObject:
@@ -54,52 +54,52 @@ def _hour(at: datetime) -> str:
     return f"{at:%Y-%m-%d-%H}:00"
 
 
-def test_what_landed_is_seen_when_told_of_and_when_it_is_found(own: Own, moments: Moments) -> None:
+def test_what_landed_is_seen_when_told_of_and_when_it_is_found(own: Own, tracker: SnapshotTracker) -> None:
     view = [f"serving.unified_{own.name}"]
-    before = moments.latest
-    told = moments.take([_land(own, "a", "b")])
+    before = tracker.latest
+    told = tracker.ingest([_land(own, "a", "b")])
     assert _keys(own, told) == ["a", "b"]
     assert told.landed(view) != before.landed(view)
     assert told.committed(view) == before.committed(view)
     _land(own, "c")
-    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
-    assert moments.held[own.name].objects == 2
-    assert moments.catch_up() is moments.latest
+    assert _keys(own, tracker.catch_up()) == ["a", "b", "c"]
+    assert tracker.tail_sizes[own.name].objects == 2
+    assert tracker.catch_up() is tracker.latest
 
 
-def test_rows_are_as_realtime_has_them_and_invalid_ones_are_not_seen(own: Own, moments: Moments) -> None:
+def test_rows_are_as_realtime_has_them_and_invalid_ones_are_not_seen(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     own.land([payment("a", at, amount="9007199254740993.01"), payment("b", at, amount="-1"), "garbage"], at)
     everything = "select * exclude (_arrived_at) from {unified}"
-    before = _ask(own, moments.catch_up(), everything)
+    before = _ask(own, tracker.catch_up(), everything)
     own.refresh_realtime(_hour(at))
-    assert _ask(own, moments.refresh(), everything) == before
+    assert _ask(own, tracker.refresh(), everything) == before
     assert len(before) == 1
 
 
-def test_the_tail_goes_when_the_table_has_it(own: Own, moments: Moments) -> None:
+def test_the_tail_goes_when_the_table_has_it(own: Own, tracker: SnapshotTracker) -> None:
     first = _land(own, "a", "b")
-    moments.take([first])
+    tracker.ingest([first])
     own.refresh_realtime(_hour(first.arrived_at))
     second = _land(own, "c")
-    assert _keys(own, moments.take([second])) == ["a", "b", "c"]
-    after = moments.refresh()
+    assert _keys(own, tracker.ingest([second])) == ["a", "b", "c"]
+    after = tracker.refresh()
     assert _keys(own, after) == ["a", "b", "c"]
-    assert (moments.held[own.name].rows, moments.held[own.name].objects) == (1, 1)
-    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
-    assert moments.held[own.name].rows == 1
+    assert (tracker.tail_sizes[own.name].rows, tracker.tail_sizes[own.name].objects) == (1, 1)
+    assert _keys(own, tracker.catch_up()) == ["a", "b", "c"]
+    assert tracker.tail_sizes[own.name].rows == 1
 
 
-def test_an_older_moment_stays_as_it_is(own: Own, moments: Moments) -> None:
+def test_an_older_moment_stays_as_it_is(own: Own, tracker: SnapshotTracker) -> None:
     landed = _land(own, "a")
-    before = moments.take([landed])
+    before = tracker.ingest([landed])
     own.refresh_realtime(_hour(landed.arrived_at))
-    moments.refresh()
-    moments.take([_land(own, "b")])
+    tracker.refresh()
+    tracker.ingest([_land(own, "b")])
     assert _keys(own, before) == ["a"]
 
 
-def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, moments: Moments) -> None:
+def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     _land(own, "a", at=at - timedelta(seconds=20), merchant="first")
     own.bronze()
@@ -107,37 +107,39 @@ def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, moments: 
     _land(own, "a", "b", at=at - timedelta(seconds=10), merchant="second")
     own.refresh_realtime(_hour(at), _hour(at - timedelta(seconds=20)))
     _land(own, "a", "b", at=at, merchant="third")
-    moments.refresh()
-    now = moments.catch_up()
+    tracker.refresh()
+    now = tracker.catch_up()
     assert _ask(own, now, "select event_id, merchant from {unified} order by all") == [("a", "first"), ("b", "third")]
 
 
-def test_hours_that_silver_has_taken_are_not_read_again(own: Own, moments: Moments) -> None:
+def test_hours_that_silver_has_taken_are_not_read_again(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     before, now = at - timedelta(hours=1), at
     for key, when in (("a", before), ("b", now)):
         _land(own, key, at=when)
         own.refresh_realtime(_hour(when))
     days = {(when - timedelta(minutes=1)).date() for when in (before, now)}
-    assert moments.refresh().hours == {own.name: None}
+    assert tracker.refresh().hours == {own.name: None}
     own.bronze()
     own.clean(*days)
-    covered = moments.refresh()
+    covered = tracker.refresh()
     assert covered.hours == {own.name: []}
     _land(own, "c", at=now + timedelta(milliseconds=1))
     own.refresh_realtime(_hour(now))
-    opened = moments.refresh()
+    opened = tracker.refresh()
     assert opened.hours == {own.name: [f"{now:%Y-%m-%d-%H}"]}
-    assert _keys(own, moments.catch_up()) == ["a", "b", "c"]
+    assert _keys(own, tracker.catch_up()) == ["a", "b", "c"]
     assert _keys(own, covered) == ["a", "b"]
 
 
-def test_a_new_process_answers_before_it_knows_what_silver_has_taken(own: Own, moments: Moments, tmp_path: Any) -> None:
+def test_a_new_process_answers_before_it_knows_what_silver_has_taken(
+    own: Own, tracker: SnapshotTracker, tmp_path: Any
+) -> None:
     landed = _land(own, "a")
     own.refresh_realtime(_hour(landed.arrived_at))
     own.bronze()
     own.clean((landed.arrived_at - timedelta(minutes=1)).date())
-    new = Moments(lake_of(own, tmp_path / "new", "silver", "realtime", "bronze"))
+    new = SnapshotTracker(lake_of(own, tmp_path / "new", "silver", "realtime", "bronze"))
     first = new.refresh()
     assert (first.hours, new.cover().hours) == ({}, {own.name: []})
     assert new.cover() is new.latest
@@ -146,50 +148,50 @@ def test_a_new_process_answers_before_it_knows_what_silver_has_taken(own: Own, m
 
 
 def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
-    own: Own, moments: Moments, monkeypatch: pytest.MonkeyPatch
+    own: Own, tracker: SnapshotTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lakehouse.serving.query.lake_snapshot.uncovered_hours", lambda *_: 1 / 0)
     landed = _land(own, "a")
     own.refresh_realtime(_hour(landed.arrived_at))
-    assert moments.refresh().hours == {own.name: None}
-    assert _keys(own, moments.latest) == ["a"]
+    assert tracker.refresh().hours == {own.name: None}
+    assert _keys(own, tracker.latest) == ["a"]
 
 
-def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own, moments: Moments) -> None:
+def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own, tracker: SnapshotTracker) -> None:
     keys = [f"k{number:03}" for number in range(20)]
     for key in keys:
-        moments.take([_land(own, key)])
-    before = moments.latest
-    after = moments.catch_up()
+        tracker.ingest([_land(own, key)])
+    before = tracker.latest
+    after = tracker.catch_up()
     assert len(after.tail[own.name]) < 8 <= len(before.tail[own.name])
     assert _keys(own, after) == _keys(own, before) == keys
 
 
 def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path: Any) -> None:
     lake = lake_of(own, tmp_path, "silver", "realtime")
-    moments = Moments(lake)
-    moments.refresh()
-    moments.tail._most = 12_000
+    tracker = SnapshotTracker(lake)
+    tracker.refresh()
+    tracker.tail._most = 12_000
     landed = [_land(own, *(f"{number}-{key}" for key in range(100))) for number in range(6)]
     for one in landed:
-        moments.take([one])
-    held = moments.held[own.name]
+        tracker.ingest([one])
+    held = tracker.tail_sizes[own.name]
     assert held.bytes <= 12_000
     assert 0 < held.left_out < 6
-    seen = _keys(own, moments.catch_up())
+    seen = _keys(own, tracker.catch_up())
     assert "5-0" in seen
     assert "0-0" not in seen
     own.refresh_realtime(_hour(landed[0].arrived_at), _hour(landed[-1].arrived_at))
-    assert len(_keys(own, moments.refresh())) == 600
-    assert moments.held[own.name].left_out == 0
-    moments.close()
+    assert len(_keys(own, tracker.refresh())) == 600
+    assert tracker.tail_sizes[own.name].left_out == 0
+    tracker.close()
 
 
-def test_what_is_deleted_from_landing_is_given_up(own: Own, moments: Moments) -> None:
+def test_what_is_deleted_from_landing_is_given_up(own: Own, tracker: SnapshotTracker) -> None:
     kept, gone = _land(own, "kept"), _land(own, "gone")
-    assert _keys(own, moments.take([kept, gone])) == ["gone", "kept"]
+    assert _keys(own, tracker.ingest([kept, gone])) == ["gone", "kept"]
     own.lake.objects.delete([gone.key])
-    assert _keys(own, moments.catch_up()) == ["kept"]
+    assert _keys(own, tracker.catch_up()) == ["kept"]
 
 
 def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any) -> None:
@@ -197,28 +199,28 @@ def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any
     own.refresh_realtime(_hour(old.arrived_at))
     _land(own, "older, not taken", at=datetime.now(UTC) - timedelta(hours=2, minutes=1))
     _land(own, "new")
-    moments = Moments(lake_of(own, tmp_path, "silver", "realtime"))
-    moments.refresh()
-    assert _keys(own, moments.catch_up(timedelta(hours=3))) == ["new", "old", "older, not taken"]
-    assert moments.held[own.name].rows == 2
-    moments.close()
+    tracker = SnapshotTracker(lake_of(own, tmp_path, "silver", "realtime"))
+    tracker.refresh()
+    assert _keys(own, tracker.catch_up(timedelta(hours=3))) == ["new", "old", "older, not taken"]
+    assert tracker.tail_sizes[own.name].rows == 2
+    tracker.close()
 
 
-def test_what_can_not_be_read_harms_nothing(own: Own, moments: Moments) -> None:
+def test_what_can_not_be_read_harms_nothing(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     folder = f"realtime/{own.name}/year={at:%Y}/month={at:%m}/day={at:%d}/hour={at:%H}"
     own.lake.objects.put(f"{folder}/broken.json.gz", b"\x1f\x8bnothing")
     own.lake.objects.put(f"{folder}/broken.parquet", b"PAR1")
     own.lake.objects.put(f"{folder}/empty.csv", b"event_id\n")
     _land(own, "a")
-    moments.take([LandingObject(f"{folder}/not-there.json", own.name, at, 5)])
-    assert _keys(own, moments.catch_up()) == ["a"]
-    assert moments.catch_up() is moments.latest
+    tracker.ingest([LandingObject(f"{folder}/not-there.json", own.name, at, 5)])
+    assert _keys(own, tracker.catch_up()) == ["a"]
+    assert tracker.catch_up() is tracker.latest
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
-    own: Own, moments: Moments, seed: int
+    own: Own, tracker: SnapshotTracker, seed: int
 ) -> None:
     chance, at = random.Random(seed), datetime.now(UTC)
     landed: list[str] = []
@@ -231,9 +233,9 @@ def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
                 told.append(_land(own, *new, *again, at=at + timedelta(milliseconds=step)))
                 landed += new
             case "tell":
-                moments.take([told.pop(chance.randrange(len(told)))] if told else [])
+                tracker.ingest([told.pop(chance.randrange(len(told)))] if told else [])
             case "find":
-                moments.catch_up()
+                tracker.catch_up()
             case "realtime":
                 own.refresh_realtime(_hour(at))
             case "replace":
@@ -242,32 +244,32 @@ def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
                 own.bronze()
                 own.clean((at - timedelta(minutes=1)).date())
             case "look":
-                moments.refresh()
-        seen = _keys(own, moments.latest)
+                tracker.refresh()
+        seen = _keys(own, tracker.latest)
         assert len(seen) == len(set(seen))
         assert set(seen) <= set(landed)
-    moments.catch_up()
-    assert _keys(own, moments.latest) == sorted(landed)
+    tracker.catch_up()
+    assert _keys(own, tracker.latest) == sorted(landed)
     own.refresh_realtime(_hour(at))
-    assert _keys(own, moments.refresh()) == sorted(landed)
-    assert moments.held[own.name].rows == 0
+    assert _keys(own, tracker.refresh()) == sorted(landed)
+    assert tracker.tail_sizes[own.name].rows == 0
 
 
-def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, moments: Moments) -> None:
+def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, tracker: SnapshotTracker) -> None:
     at, ended, seen_least = datetime.now(UTC), threading.Event(), 0
 
     def look() -> None:
         while not ended.is_set():
-            moments.refresh()
+            tracker.refresh()
 
     looking = threading.Thread(target=look)
     looking.start()
     try:
         for step in range(12):
-            moments.take([_land(own, f"{step:02}", at=at + timedelta(milliseconds=step))])
+            tracker.ingest([_land(own, f"{step:02}", at=at + timedelta(milliseconds=step))])
             if step % 3 == 0:
                 own.refresh_realtime(_hour(at))
-            seen = len(_keys(own, moments.latest))
+            seen = len(_keys(own, tracker.latest))
             assert seen == step + 1 > seen_least
             seen_least = seen
     finally:
@@ -278,23 +280,23 @@ def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, momen
 def test_a_commit_of_this_home_is_seen_at_once_and_an_idle_lake_is_left_alone(own: Own, tmp_path: Any) -> None:
     lake = lake_of(own, tmp_path, "silver", "realtime")
     writer = Lake(lake.settings, own.lake.connection)
-    moments = Moments(lake)
-    moments.start()
+    tracker = SnapshotTracker(lake)
+    tracker.start()
     try:
         asked = []
         load = lake.tables.load
         lake.tables.load = lambda name: asked.append(name) or load(name)  # type: ignore[func-returns-value, method-assign]
-        before = moments.latest
+        before = tracker.latest
         time.sleep(0.5)
         assert asked == []
         with writer.tables.load(f"silver.{own.name}").transaction() as change:
             change.set_properties(said="something")
         deadline = time.monotonic() + 5
-        while moments.latest is before:
+        while tracker.latest is before:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert asked == [f"silver.{own.name}"]
-        assert moments.latest.tables.load(f"silver.{own.name}").properties["said"] == "something"
-        assert moments.latest.tables.names() == before.tables.names()
+        assert tracker.latest.tables.load(f"silver.{own.name}").properties["said"] == "something"
+        assert tracker.latest.tables.names() == before.tables.names()
     finally:
-        moments.close()
+        tracker.close()

@@ -70,7 +70,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
-        ear = await listen(serving.moments, *hints) if hints else None
+        ear = await listen(serving.tracker, *hints) if hints else None
         tasks = [asyncio.create_task(work) for work in serving.background()]
         try:
             yield

@@ -15,7 +15,7 @@ Asked = Request[Any, Any, Any]
 def named(serving: Serving, request: Asked, name: str) -> Stream:
     """The stream of that name. Raises Problem 401 or 403 where the request may not read it, 404 with those there are."""
     serving.access.authorize(request, "query", name)
-    streams = serving.moment.streams
+    streams = serving.snapshot.streams
     if name not in streams:
         names = readable(serving, request)
         raise Problem(
@@ -28,4 +28,4 @@ def readable(serving: Serving, request: Asked) -> list[str]:
     """The streams that the request may read. Raises Problem 401 or 403 where it may read nothing."""
     serving.access.authorize(request, "query")
     key = serving.access.authenticate(request)
-    return [name for name in sorted(serving.moment.streams) if key is None or key.allows("query", name)]
+    return [name for name in sorted(serving.snapshot.streams) if key is None or key.allows("query", name)]

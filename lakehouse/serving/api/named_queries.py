@@ -26,10 +26,10 @@ from lakehouse.pipeline.unified_view import names_of, view_exists
 from lakehouse.serving.api.content_negotiation import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
 from lakehouse.serving.api.result_cache import Answers, Kept
 from lakehouse.serving.api.state import Serving
-from lakehouse.serving.query.lake_snapshot import Moment
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.named_queries import NamedQuery, Parameter, Value
 from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
-from lakehouse.serving.query.sql import mentioned
+from lakehouse.serving.query.sql import names_mentioned
 
 Asked = Request[Any, Any, Any]
 
@@ -47,22 +47,22 @@ TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
 
 
 class Reads:
-    """What a query reads of the latest moment, worked out once a moment."""
+    """What a query reads of the latest snapshot, worked out once a snapshot."""
 
     def __init__(self, query: NamedQuery) -> None:
-        self._mentioned = sorted(mentioned(query.sql))
+        self._mentioned = sorted(names_mentioned(query.sql))
         self._number = -1
         self.names: list[str] = []
         """Of the tables and views."""
         self.committed = ""
         self.landed = ""
 
-    def look(self, moment: Moment) -> None:
-        """Be about this moment."""
-        if moment.number != self._number:
-            self.names = [name for name in self._mentioned if view_exists(moment, name)]
-            self.committed, self.landed = moment.committed(self.names), moment.landed(self.names)
-            self._number = moment.number
+    def look(self, snapshot: LakeSnapshot) -> None:
+        """Be about this snapshot."""
+        if snapshot.number != self._number:
+            self.names = [name for name in self._mentioned if view_exists(snapshot, name)]
+            self.committed, self.landed = snapshot.committed(self.names), snapshot.landed(self.names)
+            self._number = snapshot.number
 
 
 class About(msgspec.Struct):
@@ -132,15 +132,15 @@ def _handler(query: NamedQuery, answers: Answers) -> HTTPRouteHandler:
         key = serving.access.authorize(request, "query")
         form = chosen(request)
         values = _values(query, request)
-        moment = serving.moment
-        reads.look(moment)
+        snapshot = serving.snapshot
+        reads.look(snapshot)
         _refuse_others(key, reads.names)
         question = repr((query.sql, sorted(values.items()), form, reads.committed))
         wanted = request.headers.get("if-none-match", "")
         if (etag := _etag(question, reads.landed)) in wanted:
             return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": etag})
         kept = await answers.get(
-            question, reads.landed, partial(_computed, serving, moment, query, values, form, question, reads.landed)
+            question, reads.landed, partial(_computed, serving, snapshot, query, values, form, question, reads.landed)
         )
         if kept.etag in wanted:
             return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": kept.etag})
@@ -179,7 +179,7 @@ def _etag(question: str, landed: str) -> str:
 
 async def _computed(
     serving: Serving,
-    moment: Moment,
+    snapshot: LakeSnapshot,
     query: NamedQuery,
     values: Mapping[str, Value | None],
     form: Format,
@@ -188,7 +188,7 @@ async def _computed(
 ) -> Kept:
     began = time.monotonic()
     rows = serving.settings.query_rows
-    answer = await serving.readers.run(query.sql, values, rows=rows, seconds=SECONDS, moment=moment)
+    answer = await serving.readers.run(query.sql, values, rows=rows, seconds=SECONDS, snapshot=snapshot)
     snapshots = {name: None if one is None else str(one) for name, one in answer.snapshots.items()}
     statistics = Statistics(answer.table.num_rows, answer.truncated, answer.seconds, answer.table.nbytes, snapshots)
     columns = [Column(field.name, sql_type(field.type)) for field in answer.table.schema]

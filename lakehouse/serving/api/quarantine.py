@@ -10,19 +10,19 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.http.problems import error_responses
 from lakehouse.serving.api.authorized_streams import named
 from lakehouse.serving.api.state import Serving
-from lakehouse.serving.query.lake_snapshot import Moment
-from lakehouse.serving.query.reader_pool import Readers
-from lakehouse.serving.query.recent_rejects import JustRefused
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.recent_rejects import RecentRejects
 from lakehouse.serving.query.rejects import (
-    Arrived,
-    Refusals,
-    Refused,
-    held_sql,
-    is_asked_for,
-    parse_moment,
+    QuarantineReport,
+    RecentArrivals,
+    RejectSample,
+    in_bronze_sql,
+    matches_filter,
+    parse_time,
+    quarantine_report,
     reasons_sql,
-    refusals_of,
-    refused_of,
+    reject_samples,
     samples_sql,
 )
 
@@ -41,28 +41,30 @@ async def quarantine(
         QueryParameter(max_length=4000, description="Those with this reason, as the list of reasons has it."),
     ] = None,
     limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many rows at most.")] = 20,
-) -> Refusals:
+) -> QuarantineReport:
     """A stream's quarantine: its rows counted by reason, and those that arrived last with their raw text."""
-    known, moment = named(serving, request, stream), serving.moment
-    first = None if since is None else parse_moment(since)
+    known, snapshot = named(serving, request, stream), serving.snapshot
+    first = None if since is None else parse_time(since)
     asked = {"since": first, "reason": reason}
     counted, samples, fresh = await asyncio.gather(
-        serving.readers.run(reasons_sql(moment, known), asked, moment=moment),
-        serving.readers.run(samples_sql(moment, known), {**asked, "limit": limit}, moment=moment),
-        just_arrived(serving.moments.tail.refused, serving.readers, known, moment),
+        serving.readers.run(reasons_sql(snapshot, known), asked, snapshot=snapshot),
+        serving.readers.run(samples_sql(snapshot, known), {**asked, "limit": limit}, snapshot=snapshot),
+        just_arrived(serving.tracker.tail.recent_rejects, serving.readers, known, snapshot),
     )
     counted_now = serving.overview.counted(stream)
-    arrived = Arrived(counted_now.events, counted_now.broken)
-    shown = [row for row in fresh if is_asked_for(row, first, reason)]
-    shown += refused_of(samples.table.to_pylist())
-    return refusals_of(stream, arrived, counted.table.to_pylist(), shown[:limit])
+    arrived = RecentArrivals(counted_now.events, counted_now.broken)
+    shown = [row for row in fresh if matches_filter(row, first, reason)]
+    shown += reject_samples(samples.table.to_pylist())
+    return quarantine_report(stream, arrived, counted.table.to_pylist(), shown[:limit])
 
 
-async def just_arrived(refused: JustRefused, readers: Readers, stream: Stream, moment: Moment) -> list[Refused]:
+async def just_arrived(
+    refused: RecentRejects, readers: ReaderPool, stream: Stream, snapshot: LakeSnapshot
+) -> list[RejectSample]:
     """The rows refused just now that bronze does not hold, those that arrived last first; the others are forgotten."""
     if not (rows := await asyncio.to_thread(refused.of, stream)):
         return []
-    found = await readers.run(held_sql(moment, stream, rows), moment=moment)
+    found = await readers.run(in_bronze_sql(snapshot, stream, rows), snapshot=snapshot)
     held = {str(one) for one in found.table.column("object").to_pylist()}
     refused.forget(stream.name, held)
     return [row for row in rows if row.object not in held]

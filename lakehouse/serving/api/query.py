@@ -17,11 +17,11 @@ from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
 from lakehouse.serving.api.disconnect import unless_gone
 from lakehouse.serving.api.state import Serving
 from lakehouse.serving.query.rendering import Format
-from lakehouse.serving.query.sandbox import LONGEST
-from lakehouse.serving.query.sql import without_travel
-from lakehouse.serving.query.worker import Ask
+from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS
+from lakehouse.serving.query.sql import resolve_time_travel
+from lakehouse.serving.query.worker import QueryRequest
 
-MOST_BYTES = 4 * LONGEST
+MOST_BYTES = 4 * MAX_SQL_CHARACTERS
 """Of a request: a statement, and what belongs to it."""
 
 MOST_READ_BYTES = 64 << 20
@@ -84,25 +84,25 @@ async def run_query(request: Request[Any, Any, Any], serving: Serving) -> Respon
     return response(form, told.statistics, told.body, told.path)
 
 
-def _prepared(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> Ask:
-    """The query as a worker takes it: over one moment, with the views that it names and its key may read."""
-    if len(query.sql) > LONGEST:
-        raise QueryError(f"A query may have {LONGEST:,} characters; this one has {len(query.sql):,}.")
-    moment, settings = serving.moment, serving.settings
-    allowed = set(view_names(moment))
+def _prepared(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
+    """The query as a worker takes it: over one snapshot, with the views that it names and its key may read."""
+    if len(query.sql) > MAX_SQL_CHARACTERS:
+        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters; this one has {len(query.sql):,}.")
+    snapshot, settings = serving.snapshot, serving.settings
+    allowed = set(view_names(snapshot))
     if key is not None and key.streams:
         allowed &= {name for stream in key.streams for name in names_of(stream)}
-    text, past = without_travel(moment.only(allowed), query.sql)
-    views = {name: select for name, select in moment.views(text).items() if name in allowed}
-    return Ask(
+    text, past = resolve_time_travel(snapshot.only(allowed), query.sql)
+    views = {name: select for name, select in snapshot.views(text).items() if name in allowed}
+    return QueryRequest(
         sql=text,
         parameters=query.params,
         form=form,
         rows=min(query.limits.rows or settings.query_rows, settings.query_rows),
         bytes=settings.query_answer_mb << 20,
-        moment=moment.number,
+        snapshot=snapshot.number,
         views=views | past,
-        snapshots={name: _text(number) for name, number in moment.snapshots_of(views).items()},
+        snapshots={name: _text(number) for name, number in snapshot.snapshot_ids_of(views).items()},
         names=sorted(allowed),
     )
 

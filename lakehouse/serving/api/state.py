@@ -1,4 +1,4 @@
-"""What the routers work with: the lake, its latest moment and its readers. One a process."""
+"""What the routers work with: the lake, its latest snapshot and its readers. One a process."""
 
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any
 from lakehouse.http.auth import AccessControl
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api.sse import Live
-from lakehouse.serving.lookups.cache import LookUps
-from lakehouse.serving.lookups.paths import copies
+from lakehouse.serving.lookups.cache import LookupCache
+from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.overview import Overview
-from lakehouse.serving.query.lake_snapshot import Moment, Moments
-from lakehouse.serving.query.reader_pool import Readers
-from lakehouse.serving.query.worker_pool import Workers
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.worker_pool import WorkerPool
 from lakehouse.settings import Settings
 
 
@@ -25,13 +25,13 @@ class Serving:
     settings: Settings
     lake: Lake
     """For work off the event loop: looking up tables and objects blocks."""
-    moments: Moments
-    readers: Readers
+    tracker: SnapshotTracker
+    readers: ReaderPool
     """For the SQL that the package brings."""
-    workers: Workers
+    workers: WorkerPool
     """For the SQL that people send."""
     access: AccessControl
-    lookups: LookUps
+    lookups: LookupCache
     """For the HTTP server's processes, which answer from them."""
     overview: Overview
     alert_feed: AlertFeed
@@ -39,13 +39,13 @@ class Serving:
     live: Live
 
     @property
-    def moment(self) -> Moment:
+    def snapshot(self) -> LakeSnapshot:
         """The lake as it is now, but for what others than this home's programs have committed in the last seconds."""
-        return self.moments.latest
+        return self.tracker.latest
 
-    def snapshots(self) -> Mapping[str, int | None]:
+    def snapshot_ids(self) -> Mapping[str, int | None]:
         """The current snapshot id of every table; None for one that never had any. Costs nothing."""
-        return self.moments.latest.snapshots
+        return self.tracker.latest.snapshot_ids
 
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What runs beside the answering of requests, until it is cancelled."""
@@ -54,19 +54,19 @@ class Serving:
     async def close(self) -> None:
         """End what runs."""
         await self.workers.close()
-        self.moments.close()
+        self.tracker.close()
         self.lookups.close()
         self.readers.close()
 
 
 def open_serving(settings: Settings, lake: Lake, access: AccessControl, live: Live) -> Serving:
     """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
-    moments = Moments(lake)
-    moments.start()
-    workers = Workers(settings, lake.connection, moments.tail.folder)
-    lookups = LookUps(lake.objects, copies(settings), lake.changes("lookups"))
+    tracker = SnapshotTracker(lake)
+    tracker.start()
+    workers = WorkerPool(settings, lake.connection, tracker.tail.folder)
+    lookups = LookupCache(lake.objects, lookups_folder(settings), lake.changes("lookups"))
     lookups.start()
-    readers = Readers(moments)
-    overview, feed = Overview(settings, moments), AlertFeed(moments, readers)
-    pages = AlertPages(moments, readers, feed)
-    return Serving(settings, lake, moments, readers, workers, access, lookups, overview, feed, pages, live)
+    readers = ReaderPool(tracker)
+    overview, feed = Overview(settings, tracker), AlertFeed(tracker, readers)
+    pages = AlertPages(tracker, readers, feed)
+    return Serving(settings, lake, tracker, readers, workers, access, lookups, overview, feed, pages, live)

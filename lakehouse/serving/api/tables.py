@@ -24,10 +24,10 @@ class Readable(msgspec.Struct):
 async def tables(request: Request[Any, Any, Any], serving: Serving) -> list[Readable]:
     """Every table and view, with the snapshot that a query would read now."""
     serving.access.authorize(request, "query")
-    snapshots = serving.snapshots()
+    snapshots = serving.snapshot_ids()
     return [
         Readable(name, None if (found := snapshots.get(name)) is None else str(found))
-        for name in view_names(serving.moment)
+        for name in view_names(serving.snapshot)
     ]
 
 
@@ -46,7 +46,7 @@ class Newest(msgspec.Struct):
 async def tail(request: Request[Any, Any, Any], serving: Serving) -> dict[str, Newest]:
     """By stream, what the unified views have beyond the tables."""
     serving.access.authorize(request, "query")
-    held = serving.moments.held
+    held = serving.tracker.tail_sizes
     return {name: Newest(one.rows, one.objects, one.bytes, one.left_out) for name, one in held.items()}
 
 

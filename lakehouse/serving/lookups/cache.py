@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
 from lakehouse.serving.lookups.documents import Documents
-from lakehouse.serving.lookups.index import SCHEMA, Index
-from lakehouse.serving.lookups.paths import copies_of, copy_of
-from lakehouse.serving.lookups.publish import PREFIX, Published, published
+from lakehouse.serving.lookups.index import SCHEMA, LookupIndex
+from lakehouse.serving.lookups.paths import cached_copies, cached_copy
+from lakehouse.serving.lookups.publish import PREFIX, LookupVersion, list_versions
 from lakehouse.storage.iceberg.change_marks import Changes
 from lakehouse.storage.objects.store import Objects
 
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 EVERY = 15.0
 """Seconds between looks at what has been published, by whomever."""
 
-LOOK_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 """Between looks at whether a program of this home says that it has published something."""
 
 BATCH = 8192
 """Rows that are made JSON of at a time; readers keep the first id of each batch in memory."""
 
 
-class LookUps:
+class LookupCache:
     """The copies of all look-ups of the lake, as of the last `refresh`."""
 
     def __init__(self, objects: Objects, folder: Path, changes: Changes) -> None:
@@ -69,7 +69,7 @@ class LookUps:
                 log.warning("Look-ups stay as they were: %s", problem)
             except Exception:  # whatever it is: a thread that ends would leave them as they are for ever
                 log.exception("Look-ups stay as they were")
-            if self._ended.wait(LOOK_SECONDS):
+            if self._ended.wait(POLL_INTERVAL_SECONDS):
                 return
 
     def refresh(self) -> None:
@@ -83,13 +83,13 @@ class LookUps:
                     log.warning("The look-up %s stays as it was: %s", name, problem)
 
     def _take(self, name: str) -> None:
-        versions = published(self._objects, name)
+        versions = list_versions(self._objects, name)
         if not versions:
             return
-        path = copy_of(self._folder, name, versions[-1].stem)
+        path = cached_copy(self._folder, name, versions[-1].stem)
         if not self._is_good(path):
             self._fetch(name, versions[-1], path)
-        for old in copies_of(self._folder, name):
+        for old in cached_copies(self._folder, name):
             if old != path:
                 # Open files of it stay readable; where the system forbids it, the next refresh tries again.
                 with suppress(OSError):
@@ -98,13 +98,13 @@ class LookUps:
     def _is_good(self, path: Path) -> bool:
         if path not in self._good:
             try:
-                Index(path)
+                LookupIndex(path)
             except (OSError, pa.ArrowException):
                 return False
             self._good.add(path)
         return path.exists()
 
-    def _fetch(self, name: str, one: Published, path: Path) -> None:
+    def _fetch(self, name: str, one: LookupVersion, path: Path) -> None:
         fetched, indexed = path.with_suffix(".parquet"), path.with_suffix(".new")
         try:
             with fetched.open("wb") as file:

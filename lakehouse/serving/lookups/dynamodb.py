@@ -22,7 +22,7 @@ EXACT = Context(prec=38, Emin=-128, Emax=126, traps=[Inexact, Rounded])
 """What DynamoDB's numbers hold, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html."""
 
 
-class LookUpTable:
+class DynamoDBTable:
     """The table; writing the same items again changes nothing."""
 
     def __init__(self, table: Any) -> None:
@@ -72,7 +72,7 @@ class LookUpTable:
         self.delete(name, gone)
 
 
-def open_table(settings: Settings) -> LookUpTable | None:
+def open_table(settings: Settings) -> DynamoDBTable | None:
     """The table of the settings, made when it is missing; None when none is set. Raises StorageUnavailableError."""
     if settings.dynamodb_table is None:
         return None
@@ -101,7 +101,7 @@ def open_table(settings: Settings) -> LookUpTable | None:
             f"DynamoDB's table {settings.dynamodb_table} can't be reached: {problem}. Look at LAKEHOUSE_DYNAMODB_TABLE,"
             " LAKEHOUSE_DYNAMODB_ENDPOINT and the credentials of AWS."
         ) from problem
-    return LookUpTable(table)
+    return DynamoDBTable(table)
 
 
 def _rows(reader: pa.RecordBatchReader) -> Iterator[dict[str, Any]]:

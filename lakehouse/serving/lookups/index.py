@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 SCHEMA = pa.schema([pa.field("id", pa.large_string()), pa.field("json", pa.large_string())])
 """Of a copy: ids, and what answers to who asks for them."""
 
-LOOK_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 """Between looks at which copies there are."""
 
 
-class Index:
+class LookupIndex:
     """One version of a look-up: an answer by id, from a file that holds them in the order of their ids."""
 
     def __init__(self, path: Path) -> None:
@@ -74,19 +74,19 @@ class _Texts:
         return bytes(self._texts[self._places[place] : self._places[place + 1]])
 
 
-class Indexes:
+class LookupIndexes:
     """The newest copy of each look-up in a folder, looked for when somebody asks and it is time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._held: dict[str, Index] = {}
+        self._held: dict[str, LookupIndex] = {}
         self._due = float("-inf")
 
-    def get(self, name: str) -> Index | None:
+    def get(self, name: str) -> LookupIndex | None:
         """The look-up of that name as it was half a second ago or later; None when there is no copy of it."""
         if time.monotonic() >= self._due:
             self._look()
-            self._due = time.monotonic() + LOOK_SECONDS
+            self._due = time.monotonic() + POLL_INTERVAL_SECONDS
         return self._held.get(name)
 
     def _look(self) -> None:
@@ -99,12 +99,12 @@ class Indexes:
         held = {name: self._open(name, file) for name, file in newest.items()}
         self._held = {name: index for name, index in held.items() if index is not None}
 
-    def _open(self, name: str, file: str) -> Index | None:
+    def _open(self, name: str, file: str) -> LookupIndex | None:
         before = self._held.get(name)
         if before is not None and before.path.name == file:
             return before
         try:
-            return Index(self._folder / file)
+            return LookupIndex(self._folder / file)
         except (OSError, pa.ArrowException) as problem:
             log.warning("The look-up %s stays as it was: %s", name, problem)
             return before

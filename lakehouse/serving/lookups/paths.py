@@ -19,17 +19,17 @@ copies of before are made again and nobody reads them.
 """
 
 
-def copies(settings: Settings) -> Path:
+def lookups_folder(settings: Settings) -> Path:
     """Their folder."""
     return settings.root / "serving" / "lookups"
 
 
-def copy_of(folder: Path, name: str, version: str) -> Path:
+def cached_copy(folder: Path, name: str, version: str) -> Path:
     """The copy of a look-up's version, whether it is there or not."""
     return folder / f"{name}-{version}{SUFFIX}"
 
 
-def copies_of(folder: Path, name: str) -> Iterator[Path]:
+def cached_copies(folder: Path, name: str) -> Iterator[Path]:
     """The copies of a look-up that there are, those of another form too."""
     return folder.glob(f"{name}-*.arrow")
 

@@ -19,18 +19,18 @@ from lakehouse.pipeline.gold import among
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import changed, sequence_of
 from lakehouse.serving.lookups import dynamodb
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS, copies, copies_of, copy_of
+from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS, cached_copies, cached_copy, lookups_folder
 from lakehouse.storage.objects.store import Objects
 
 PREFIX = "serving/lookup"
-KEPT = 2
+MAX_VERSIONS = 2
 """Versions that stay: a reader may just be fetching the one before."""
 
 ROW_GROUP = 20_480
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class LookupVersion:
     """An object that holds a look-up, and the sequence numbers of what it was computed from."""
 
     key: str
@@ -45,35 +45,35 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Refreshed:
+class RefreshResult:
     """What a run did: the newest object, the entities in it, and how many of them it has changed or removed."""
 
-    published: Published
+    published: LookupVersion
     entities: int
     changed: int
 
 
-def published(objects: Objects, name: str) -> list[Published]:
+def list_versions(objects: Objects, name: str) -> list[LookupVersion]:
     """The versions of a look-up that there are, the newest last."""
     found = []
     for info in objects.list(f"{PREFIX}/{name}/"):
         numbers = Path(info.key).stem.split("-")
         if info.key.endswith(".parquet") and all(number.isdigit() for number in numbers):
-            found.append(Published(info.key, tuple(map(int, numbers)), info.size))
+            found.append(LookupVersion(info.key, tuple(map(int, numbers)), info.size))
     return sorted(found, key=lambda one: one.version)
 
 
-def refresh_entities(lake: Lake, stream: Stream) -> Refreshed:
+def refresh_entities(lake: Lake, stream: Stream) -> RefreshResult:
     """Bring the look-up of a stream's features up to date: each entity's newest, read from the days that changed alone."""
     features = lake.tables.load(f"serving.{stream.name}_features")
 
-    def select(cursor: duckdb.DuckDBPyConnection, before: Published | None) -> str:
+    def select(cursor: duckdb.DuckDBPyConnection, before: LookupVersion | None) -> str:
         return _newest_sql(cursor, lake, features, _entity(stream, features), before)
 
     return _refresh(lake, stream.name, (sequence_of(features),), select)
 
 
-def refresh_customers(lake: Lake) -> Refreshed:
+def refresh_customers(lake: Lake) -> RefreshResult:
     """Bring the look-up of customers up to date: what silver of retail and orders together knows of each."""
     tables = {name: lake.tables.load(f"silver.{name}") for name in CUSTOMER_STREAMS}
     sql = bind(
@@ -83,18 +83,18 @@ def refresh_customers(lake: Lake) -> Refreshed:
     return _refresh(lake, CUSTOMERS, tuple(map(sequence_of, tables.values())), lambda *_: sql)
 
 
-def forget_versions(lake: Lake, name: str) -> None:
+def delete_old_versions(lake: Lake, name: str) -> None:
     """Delete the versions of a look-up before the newest, and the copies of them on this machine, whoever has them open."""
-    versions = published(lake.objects, name)
+    versions = list_versions(lake.objects, name)
     lake.objects.delete(one.key for one in versions[:-1])
-    folder = copies(lake.settings)
-    newest = {copy_of(folder, name, one.stem) for one in versions[-1:]}
-    for path in copies_of(folder, name):
+    folder = lookups_folder(lake.settings)
+    newest = {cached_copy(folder, name, one.stem) for one in versions[-1:]}
+    for path in cached_copies(folder, name):
         if path not in newest:
             path.unlink(missing_ok=True)
 
 
-def keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
+def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
     """The look-ups, each with the id, that tell of the entity whom these values of the stream's fields name."""
     entity = _entity(stream, lake.tables.load(f"serving.{stream.name}_features"))
     found = [(stream.name, values[entity])] if entity in values else []
@@ -108,16 +108,16 @@ def has_customers(streams: Sequence[str]) -> bool:
     return set(CUSTOMER_STREAMS) <= {*streams}
 
 
-Select = Callable[[duckdb.DuckDBPyConnection, Published | None], str]
+Select = Callable[[duckdb.DuckDBPyConnection, LookupVersion | None], str]
 
 
-def _refresh(lake: Lake, name: str, version: tuple[int, ...], select: Select) -> Refreshed:
-    before = max(published(lake.objects, name), key=lambda one: one.version, default=None)
+def _refresh(lake: Lake, name: str, version: tuple[int, ...], select: Select) -> RefreshResult:
+    before = max(list_versions(lake.objects, name), key=lambda one: one.version, default=None)
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
         if before is not None and before.version >= version:
             entities = cursor.execute(f"select count(*) from {_scan(lake, before)}").fetchone() or (0,)
             _to_dynamodb(lake, cursor, name, before, None)
-            return Refreshed(before, entities[0], 0)
+            return RefreshResult(before, entities[0], 0)
         path = folder / "lookup.parquet"
         cursor.execute(
             f"copy ({select(cursor, before)} order by id) to {literal(str(path))}"
@@ -126,15 +126,15 @@ def _refresh(lake: Lake, name: str, version: tuple[int, ...], select: Select) ->
         key = f"{PREFIX}/{name}/{'-'.join(f'{number:012d}' for number in version)}.parquet"
         lake.objects.put_file(key, path)
         lake.changes("lookups").mark(name)
-        done = Published(key, version, path.stat().st_size)
+        done = LookupVersion(key, version, path.stat().st_size)
         moved = _changes(cursor, f"read_parquet({literal(str(path))})", _scan(lake, before) if before else None)
         _to_dynamodb(lake, cursor, name, done, before)
-        lake.objects.delete(one.key for one in published(lake.objects, name)[:-KEPT])
-        return Refreshed(done, pq.read_metadata(path).num_rows, moved)
+        lake.objects.delete(one.key for one in list_versions(lake.objects, name)[:-MAX_VERSIONS])
+        return RefreshResult(done, pq.read_metadata(path).num_rows, moved)
 
 
 def _newest_sql(
-    cursor: duckdb.DuckDBPyConnection, lake: Lake, features: Table, entity: str, before: Published | None
+    cursor: duckdb.DuckDBPyConnection, lake: Lake, features: Table, entity: str, before: LookupVersion | None
 ) -> str:
     names = [name for name, _ in columns_of(features)]
     columns = ", ".join(["id", *map(quote, names)])
@@ -176,7 +176,7 @@ def _changes(cursor: duckdb.DuckDBPyConnection, now: str, before: str | None) ->
 
 
 def _to_dynamodb(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, name: str, now: Published, before: Published | None
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, name: str, now: LookupVersion, before: LookupVersion | None
 ) -> None:
     if (table := dynamodb.open_table(lake.settings)) is None:
         return
@@ -194,7 +194,7 @@ def _to_dynamodb(
     table.remember(name, now.key)
 
 
-def _scan(lake: Lake, one: Published) -> str:
+def _scan(lake: Lake, one: LookupVersion) -> str:
     return f"read_parquet({literal(f's3://{lake.connection.bucket}/{one.key}')})"
 
 

@@ -17,7 +17,7 @@ from litestar.types import HTTPScope
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.serving.lookups.index import Index, Indexes
+from lakehouse.serving.lookups.index import LookupIndex, LookupIndexes
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
 
 PATHS = ("/v1/customers", "/v1/entities")
@@ -27,11 +27,11 @@ Id = Annotated[str, Parameter(description="The entity's id, as the events have i
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LookupContext:
     """What the handlers work with; one a process."""
 
     streams: Mapping[str, Stream]
-    indexes: Indexes
+    indexes: LookupIndexes
     access: AccessControl
 
 
@@ -76,12 +76,12 @@ class Customer(msgspec.Struct):
     summary="Features of an entity",
     responses=error_responses(400, 401, 403, 404),
 )
-async def entity(request: Asked, known: Known, stream: str, entity: Id) -> Entity:
+async def entity(request: Asked, known: LookupContext, stream: str, entity: Id) -> Entity:
     """The newest features of an account, device, customer, …: what the stream's contract calls its entity."""
     return msgspec.json.decode(_entity(request, known, stream, _id(entity)), type=Entity)
 
 
-def _entity(request: Asked, known: Known, stream: str, key: str) -> bytes:
+def _entity(request: Asked, known: LookupContext, stream: str, key: str) -> bytes:
     known.access.authorize(request, "query", stream)
     asked = _stream(known, stream)
     if (found := _index(known, stream).get(key)) is None:
@@ -90,12 +90,12 @@ def _entity(request: Asked, known: Known, stream: str, key: str) -> bytes:
 
 
 @get("/customers/{customer:path}", summary="A customer", responses=error_responses(400, 401, 403, 404))
-async def customer(request: Asked, known: Known, customer: Id) -> Customer:
+async def customer(request: Asked, known: LookupContext, customer: Id) -> Customer:
     """Invoices, orders, revenue, first and last time seen, recent lines and features of a customer."""
     return msgspec.json.decode(_customer(request, known, _id(customer)), type=Customer)
 
 
-def _customer(request: Asked, known: Known, key: str) -> bytes:
+def _customer(request: Asked, known: LookupContext, key: str) -> bytes:
     known.access.authorize(request, "query", *CUSTOMER_STREAMS)
     if (found := _index(known, CUSTOMERS).get(key)) is None:
         raise _nobody("customer", key, "retail or orders")
@@ -111,7 +111,7 @@ def _id(path: str) -> str:
     return path.removeprefix("/")
 
 
-def _stream(known: Known, name: str) -> Stream:
+def _stream(known: LookupContext, name: str) -> Stream:
     streams = known.streams
     if name not in streams:
         names = sorted(streams)
@@ -121,7 +121,7 @@ def _stream(known: Known, name: str) -> Stream:
     return streams[name]
 
 
-def _index(known: Known, name: str) -> Index:
+def _index(known: LookupContext, name: str) -> LookupIndex:
     if (index := known.indexes.get(name)) is None:
         detail = (
             f"The look-up {name} has not been made yet: a run of serving/{name}_lookup makes it, as the daily batch,"
@@ -136,7 +136,7 @@ def _nobody(kind: str, key: str, where: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, detail)
 
 
-def answer_immediately(known: Known, scope: HTTPScope) -> bytes | None:
+def answer_immediately(known: LookupContext, scope: HTTPScope) -> bytes | None:
     """The answer to a request for somebody who is known, without the framework, which takes more time than all the rest.
 
     None for any other request: the handlers say what is wrong with it.

@@ -20,8 +20,8 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.serving.monitoring.alerts import Alert
-from lakehouse.serving.query.lake_snapshot import Moment, Moments
-from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class _Seen:
 class AlertFeed:
     """Follows the alerts of all streams; one task looks, any number of readers follow."""
 
-    def __init__(self, moments: Moments, readers: Readers) -> None:
-        self._moments = moments
+    def __init__(self, tracker: SnapshotTracker, readers: ReaderPool) -> None:
+        self._tracker = tracker
         self._readers = readers
         self._id = secrets.token_hex(4)
         self._kept: deque[Fed] = deque(maxlen=KEPT)
@@ -75,7 +75,7 @@ class AlertFeed:
         """Look for alerts until cancelled."""
         while True:
             begun = time.monotonic()
-            for stream in self._moments.latest.streams.values():
+            for stream in self._tracker.latest.streams.values():
                 try:
                     await self._look(stream)
                 except LakehouseError as problem:
@@ -123,14 +123,14 @@ class AlertFeed:
         return int(number) if mine == self._id and number.isdecimal() else 0
 
     async def _look(self, stream: Stream) -> None:
-        moment = self._moments.latest
+        snapshot = self._tracker.latest
         seen = self._seen.setdefault(stream.name, _Seen())
-        versions = _versions(moment, stream)
+        versions = _versions(snapshot, stream)
         if versions == seen.versions:
             return
         first_day = datetime.now(UTC).date() - timedelta(days=1)
-        stored = await self._stored(moment, stream, first_day)
-        fresh = await self._fresh(moment, stream, first_day)
+        stored = await self._stored(snapshot, stream, first_day)
+        fresh = await self._fresh(snapshot, stream, first_day)
         kept = {key: alert for key, alert in seen.fresh.items() if alert.dt >= first_day}
         self._feed(seen, stored, kept | fresh)
         seen.versions = versions
@@ -150,42 +150,42 @@ class AlertFeed:
             self._more.set()
             self._more = asyncio.Event()
 
-    async def _stored(self, moment: Moment, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
+    async def _stored(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
         sql = f"select * from serving.{stream.name}_alerts where dt >= ?::date order by event_time desc limit {AT_ONCE}"
-        return await self._ask(moment, stream, sql, [first_day.isoformat()])
+        return await self._ask(snapshot, stream, sql, [first_day.isoformat()])
 
-    async def _fresh(self, moment: Moment, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
+    async def _fresh(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
         """Alerts in the rows that arrived last: a lower bound of what the whole day gives, minutes earlier."""
         since = datetime.now(UTC) - BACK
-        events = newest_sql(moment, stream, since)
+        events = newest_sql(snapshot, stream, since)
         sql = bind(stream.sql("alerts"), {"events": f"select * from ({events}) where dt >= date '{first_day}'"})
-        return await self._ask(moment, stream, f"{sql}\norder by event_time desc\nlimit {AT_ONCE}", [])
+        return await self._ask(snapshot, stream, f"{sql}\norder by event_time desc\nlimit {AT_ONCE}", [])
 
     async def _ask(
-        self, moment: Moment, stream: Stream, sql: str, parameters: Sequence[str]
+        self, snapshot: LakeSnapshot, stream: Stream, sql: str, parameters: Sequence[str]
     ) -> dict[tuple[object, ...], Alert]:
-        answer = await self._readers.run(sql, parameters, moment=moment)
+        answer = await self._readers.run(sql, parameters, snapshot=snapshot)
         alerts = (Alert.of({**row, "stream": stream.name}) for row in answer.table.to_pylist())
         return {alert.identity: alert for alert in alerts}
 
 
-def newest_sql(moment: Moment, stream: Stream, since: datetime) -> str:
+def newest_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> str:
     """A SELECT of the rows that have arrived since then, each key once, as the unified view has them.
 
     Silver is not asked: it would be read whole for the few events that were sent before and are sent again.
     """
-    realtime, silver = (moment.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
+    realtime, silver = (snapshot.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
     kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
     sources = [f"select {kept} from {scan_sql(realtime)} where arrival_hour >= '{since:%Y-%m-%d-%H}'"]
-    if tail := moment.tail.get(stream.name):
+    if tail := snapshot.tail.get(stream.name):
         sources.append(f"select {kept} from read_parquet([{', '.join(map(literal, tail))}])")
     arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"
     newest = latest_sql(stream.contract.key, f"({' union all '.join(sources)})", arrived)
     return f"select {columns} from ({newest})"
 
 
-def _versions(moment: Moment, stream: Stream) -> tuple[object, ...]:
+def _versions(snapshot: LakeSnapshot, stream: Stream) -> tuple[object, ...]:
     """What alerts are made of, and where they are: they are looked for when any of it changes."""
     names = (f"realtime.{stream.name}", f"silver.{stream.name}", f"serving.{stream.name}_alerts")
-    return *(moment.snapshots.get(name) for name in names), moment.tail.get(stream.name)
+    return *(snapshot.snapshot_ids.get(name) for name in names), snapshot.tail.get(stream.name)

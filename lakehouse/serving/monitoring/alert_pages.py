@@ -24,8 +24,8 @@ from lakehouse.serving.monitoring.alerts import (
     page_sql,
     since_sql,
 )
-from lakehouse.serving.query.lake_snapshot import Moment, Moments
-from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +39,32 @@ class Page:
 class AlertPages:
     """Reads alerts from tables and feed."""
 
-    def __init__(self, moments: Moments, readers: Readers, feed: AlertFeed) -> None:
-        self._moments = moments
+    def __init__(self, tracker: SnapshotTracker, readers: ReaderPool, feed: AlertFeed) -> None:
+        self._tracker = tracker
         self._readers = readers
         self._feed = feed
 
     async def newest(self, streams: Collection[str], limit: int) -> Page:
         """The newest by the time of their event, the newest first; what comes up from now on follows."""
-        fed, moment = self._feed.position, self._moments.latest
+        fed, snapshot = self._feed.position, self._tracker.latest
         sql, parameters = newest_sql(streams, limit)
-        stored = await self._read(moment, sql, parameters)
+        stored = await self._read(snapshot, sql, parameters)
         found = merged(stored, self._feed.unstored(streams, None, fed), ())[::-1][:limit]
-        return Page(found, cursor_of(Since(seen=_seen(moment, streams, fed))))
+        return Page(found, cursor_of(Since(seen=_seen(snapshot, streams, fed))))
 
     async def since(self, streams: Collection[str], since: Since, limit: int) -> Page:
         """The oldest of those that are asked for; of one answer every page is made of the same."""
         # The feed is behind the tables: what it knows up to here they hold, or it is among what no table holds.
-        fed, moment = self._feed.position, self._moments.latest
-        until = since.until or _seen(moment, streams, fed)
-        sources = await asyncio.to_thread(_sources, moment, streams, since, until)
+        fed, snapshot = self._feed.position, self._tracker.latest
+        until = since.until or _seen(snapshot, streams, fed)
+        sources = await asyncio.to_thread(_sources, snapshot, streams, since, until)
         before = since.seen.feed if since.seen else None
         known = self._feed.known(before)
         fresh = self._feed.unstored(streams, before, until.feed)
         place = since.place
         while True:
             sql, parameters = page_sql(sources, place, limit)
-            stored = await self._read(moment, sql, parameters) if sources else []
+            stored = await self._read(snapshot, sql, parameters) if sources else []
             last = stored[-1].place if len(stored) == limit else None
             found = merged(
                 [alert for alert in stored if alert not in known],
@@ -77,20 +77,20 @@ class AlertPages:
             if found:
                 return Page(found[:limit], cursor_of(msgspec.structs.replace(since, place=place, until=until)))
 
-    async def _read(self, moment: Moment, sql: str, parameters: Sequence[str | int]) -> list[Alert]:
-        answer = await self._readers.run(sql, parameters, moment=moment)
+    async def _read(self, snapshot: LakeSnapshot, sql: str, parameters: Sequence[str | int]) -> list[Alert]:
+        answer = await self._readers.run(sql, parameters, snapshot=snapshot)
         return [Alert.of(row) for row in answer.table.to_pylist()]
 
 
-def _seen(moment: Moment, streams: Collection[str], fed: str) -> Seen:
-    return Seen({name: sequence_of(moment.tables.load(f"serving.{name}_alerts")) for name in streams}, fed)
+def _seen(snapshot: LakeSnapshot, streams: Collection[str], fed: str) -> Seen:
+    return Seen({name: sequence_of(snapshot.tables.load(f"serving.{name}_alerts")) for name in streams}, fed)
 
 
-def _sources(moment: Moment, streams: Collection[str], since: Since, until: Seen) -> dict[str, str]:
+def _sources(snapshot: LakeSnapshot, streams: Collection[str], since: Since, until: Seen) -> dict[str, str]:
     """By stream, the SELECT of what an answer is made of; none where that is nothing. Reads metadata."""
     found = {}
     for name in streams:
-        table, commit = moment.tables.load(f"serving.{name}_alerts"), until.commits.get(name, 0)
+        table, commit = snapshot.tables.load(f"serving.{name}_alerts"), until.commits.get(name, 0)
         if since.seen is not None:
             select = since_sql(table, since.seen.commits.get(name, 0), commit)
         else:

@@ -20,7 +20,7 @@ from lakehouse.http.metrics import EventCounts
 from lakehouse.serving.monitoring.freshness import newest
 from lakehouse.serving.monitoring.ingest_rate import Flow
 from lakehouse.serving.monitoring.partition_state import Day, Partition, Partitions, partitions_of, tables_of
-from lakehouse.serving.query.lake_snapshot import Moment, Moments
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,9 +118,9 @@ class _Known:
 class Overview:
     """Keeps the overview; one task looks."""
 
-    def __init__(self, settings: Settings, moments: Moments) -> None:
+    def __init__(self, settings: Settings, tracker: SnapshotTracker) -> None:
         self._settings = settings
-        self._moments = moments
+        self._tracker = tracker
         self._flow = Flow(settings.root / "http" / "metrics")
         self._known: dict[str, _Known] = {}
         self._changes = 0
@@ -140,22 +140,22 @@ class Overview:
 
     def look(self) -> OverviewNow:
         """Make the overview of now. Blocks as long as metadata has to be read."""
-        moment = self._moments.latest
+        snapshot = self._tracker.latest
         try:
             self._flow.look()
         except (OSError, ValueError) as problem:  # the HTTP server is just starting
             log.info("its counters can't be read: %s", problem)
-        for stream in moment.streams.values():
+        for stream in snapshot.streams.values():
             try:
-                self._read(moment, stream)
+                self._read(snapshot, stream)
             except (LakehouseError, OSError) as problem:
                 log.warning("the metadata of %s can't be read: %s", stream.name, problem)
                 self._known[stream.name].due = time.monotonic() + AGAIN
         self._latest = OverviewNow(
             at=datetime.now(UTC).replace(microsecond=0),
             dagster=_dagster(self._settings),
-            versions=self._versions(moment),
-            streams=[self._now(stream) for stream in moment.streams.values()],
+            versions=self._versions(snapshot),
+            streams=[self._now(stream) for stream in snapshot.streams.values()],
         )
         return self._latest
 
@@ -182,16 +182,16 @@ class Overview:
             [_grid(name, known.partitions, wanted) for name, known in sorted(self._known.items()) if name in names],
         )
 
-    def _read(self, moment: Moment, stream: Stream) -> None:
+    def _read(self, snapshot: LakeSnapshot, stream: Stream) -> None:
         known = self._known.setdefault(stream.name, _Known())
         names = [*tables_of(stream.name), f"realtime.{stream.name}"]
-        versions = tuple(moment.snapshots.get(name) for name in names)
+        versions = tuple(snapshot.snapshot_ids.get(name) for name in names)
         if versions == known.versions or time.monotonic() < known.due:
             return
         begun = time.monotonic()
-        tables = {name: moment.tables.load(name) for name in names}
+        tables = {name: snapshot.tables.load(name) for name in names}
         known.partitions = partitions_of(stream, tables.__getitem__)
-        fresh = [tables[f"realtime.{stream.name}"], moment.tables.load(f"silver.{stream.name}")]
+        fresh = [tables[f"realtime.{stream.name}"], snapshot.tables.load(f"silver.{stream.name}")]
         known.newest_at = _newest(fresh, stream.contract.event_time)
         known.versions = versions
         known.due = time.monotonic() + (time.monotonic() - begun) * SHARE
@@ -201,7 +201,7 @@ class Overview:
         known, contract, now = self._known[stream.name], stream.contract, datetime.now(UTC)
         arrived = self._flow.last_arrival(stream.name)
         times = [known.newest_at, None if arrived is None else datetime.fromtimestamp(arrived, UTC)]
-        newest_at = max((min(moment, now) for moment in times if moment is not None), default=None)
+        newest_at = max((min(at, now) for at in times if at is not None), default=None)
         age = None if newest_at is None else (now - newest_at).total_seconds()
         allowed = None if contract.freshness is None else contract.freshness.total_seconds()
         rate = self._flow.rate(stream.name)
@@ -224,11 +224,11 @@ class Overview:
             newest_partition=max(known.partitions.layers.get("bronze", {}), default=None),
         )
 
-    def _versions(self, moment: Moment) -> Versions:
-        held = [moment.snapshots.get(f"quarantine.{name}") for name in moment.streams]
-        held.append(self._moments.tail.refused.changes)
+    def _versions(self, snapshot: LakeSnapshot) -> Versions:
+        held = [snapshot.snapshot_ids.get(f"quarantine.{name}") for name in snapshot.streams]
+        held.append(self._tracker.tail.recent_rejects.changes)
         return Versions(
-            metrics=str(moment.snapshots.get("gold.daily_metrics")),
+            metrics=str(snapshot.snapshot_ids.get("gold.daily_metrics")),
             quarantine=format(hash(tuple(held)) & 0xFFFFFFFF, "x"),
             partitions=str(self._changes),
         )

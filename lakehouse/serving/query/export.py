@@ -1,4 +1,4 @@
-"""Tables of the lake as one DuckDB file, for tools that read such a file: a copy of one moment, good without the lake."""
+"""Tables of the lake as one DuckDB file, for tools that read such a file: a copy of one snapshot, good without the lake."""
 
 import fnmatch
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Copied:
     rows: int
 
 
-def chosen(lake: Lake, patterns: Sequence[str]) -> list[str]:
+def select_tables(lake: Lake, patterns: Sequence[str]) -> list[str]:
     """The tables and views that these patterns (`gold.*`) name. Raises QueryError for one that names none."""
     names = view_names(lake)
     found: dict[str, None] = {}
@@ -56,7 +56,7 @@ def export_duckdb(lake: Lake, names: Sequence[str], path: Path) -> Iterator[Copi
     )
     try:
         database = engine.database
-        # All views at once, so that every table is of one moment.
+        # All views at once, so that every table is of one snapshot.
         for statement in create_views_sql(lake, names):
             database.execute(statement)
         database.execute(f"attach {literal(str(whole))} as file")

@@ -32,7 +32,7 @@ from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.bronze import sources
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import rows_sql
-from lakehouse.serving.query.recent_rejects import KEPT, JustRefused
+from lakehouse.serving.query.recent_rejects import KEPT, RecentRejects
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Tail:
         self._fresh = {name: Fresh() for name in lake.streams}
         self._looked: dict[str, float] = {}
         """When a stream's refused rows were looked at last."""
-        self.refused = JustRefused()
+        self.recent_rejects = RecentRejects()
         """The rows of what was read that break their contract, whoever holds their objects by now."""
         self._retired: list[tuple[float, Path]] = []
 
@@ -173,7 +173,7 @@ class Tail:
         for name, fresh in self._fresh.items():
             if keys := {key for key in fresh.taken & {*gone} if _hour(key) in starts}:
                 self._give_up(name, keys)
-                self.refused.forget(name, keys)
+                self.recent_rejects.forget(name, keys)
 
     def missing(self, listed: Sequence[LandingObject]) -> list[LandingObject]:
         """Those of the listed objects that are not held."""
@@ -199,7 +199,7 @@ class Tail:
             fresh = self._fresh[read.stream]
             fresh.taken |= read.objects
             if read.refused is not None:
-                self.refused.add(read.stream, read.refused)
+                self.recent_rejects.add(read.stream, read.refused)
             if read.segment is not None:
                 fresh.segments.append(read.segment)
                 new = True

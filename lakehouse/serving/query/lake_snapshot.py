@@ -1,6 +1,6 @@
-"""What the lake holds at a moment: every table at one snapshot, and what landed since the newest was made.
+"""What the lake holds at a snapshot: every table at one snapshot, and what landed since the newest was made.
 
-Whoever reads reads one moment, so that what belongs together fits together however long the reading takes. What programs
+Whoever reads reads one snapshot, so that what belongs together fits together however long the reading takes. What programs
 of this home commit they mark, and those tables alone are looked up; all are now and then, for commits from elsewhere.
 """
 
@@ -23,7 +23,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.realtime_coverage import is_worth_it, uncovered_hours
 from lakehouse.pipeline.unified_view import tables_of, view_exists, view_sql
 from lakehouse.serving.query.hot_tail import AT_ONCE, LOOK_BACK, Held, Tail
-from lakehouse.serving.query.sql import mentioned
+from lakehouse.serving.query.sql import names_mentioned
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Pinned:
 
 
 @dataclass(frozen=True)
-class Moment:
+class LakeSnapshot:
     """The lake as it was then; never changes. Good wherever a lake is only read: it has `streams` and `tables`."""
 
     number: int
@@ -96,21 +96,21 @@ class Moment:
     """The hours of realtime that silver may lack a key of, by stream; None, and none said, is all of them."""
 
     @cached_property
-    def snapshots(self) -> Mapping[str, int | None]:
+    def snapshot_ids(self) -> Mapping[str, int | None]:
         """The current snapshot of each table; None for one that never had any."""
         return {name: self.tables.load(name).metadata.current_snapshot_id for name in self.tables.names()}
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
-        """The hours of this moment's realtime of which its silver may lack a key; None is all of them."""
+        """The hours of this snapshot's realtime of which its silver may lack a key; None is all of them."""
         return self.hours.get(stream.name)
 
-    def snapshots_of(self, names: Iterable[str]) -> dict[str, int | None]:
+    def snapshot_ids_of(self, names: Iterable[str]) -> dict[str, int | None]:
         """The snapshots of the tables behind these names."""
-        return {table: self.snapshots.get(table) for name in names for table in tables_of(self, name)}
+        return {table: self.snapshot_ids.get(table) for name in names for table in tables_of(self, name)}
 
     def committed(self, names: Iterable[str]) -> str:
         """What tells whether the tables behind these names are as they were."""
-        return repr(sorted(self.snapshots_of(names).items()))
+        return repr(sorted(self.snapshot_ids_of(names).items()))
 
     def landed(self, names: Iterable[str]) -> str:
         """What tells whether anything else has landed that these names give and no table holds."""
@@ -118,19 +118,19 @@ class Moment:
         streams = sorted(name.partition(".")[2] for name in tables if name.startswith("realtime."))
         return repr([self.tail.get(stream, ()) for stream in streams])
 
-    def only(self, names: Collection[str]) -> "Moment":
-        """The same moment without all other tables; those behind its views stay out of sight too."""
+    def only(self, names: Collection[str]) -> "LakeSnapshot":
+        """The same snapshot without all other tables; those behind its views stay out of sight too."""
         return replace(
             self, tables=Pinned({name: self.tables.load(name) for name in self.tables.names() if name in names})
         )
 
     def views(self, sql: str) -> dict[str, str]:
         """The SELECT behind each table and view that a statement names."""
-        return {name: view_sql(self, name) for name in sorted(mentioned(sql)) if view_exists(self, name)}
+        return {name: view_sql(self, name) for name in sorted(names_mentioned(sql)) if view_exists(self, name)}
 
 
-class Moments:
-    """Keeps the latest moment. One thread looks at the catalog, one takes what it is told has landed, one lists it."""
+class SnapshotTracker:
+    """Keeps the latest snapshot. One thread looks at the catalog, one takes what it is told has landed, one lists it."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
@@ -138,7 +138,7 @@ class Moments:
         self._changes = lake.changes("tables")
         self._ended = threading.Event()
         self._threads = [
-            threading.Thread(target=work, name=f"moments {work.__name__.strip('_')}", daemon=True)
+            threading.Thread(target=work, name=f"tracker {work.__name__.strip('_')}", daemon=True)
             for work in (self._watch, self._follow, self._list)
         ]
         self._looking = threading.Lock()
@@ -146,13 +146,13 @@ class Moments:
         self._changing = threading.Lock()
         """Is held for no longer than it takes to say what has changed; the other two while storage is read."""
         self._told: queue.SimpleQueue[LandingObject] = queue.SimpleQueue()
-        self._latest = Moment(0, lake.streams, Pinned({}), {})
+        self._latest = LakeSnapshot(0, lake.streams, Pinned({}), {})
         self._held: Mapping[str, Held] = {}
         self._covered: dict[str, tuple[list[str], Sequence[str] | None]] = {}
         """The uncovered hours of each stream, with the metadata files of the tables that they are of."""
 
     def start(self) -> None:
-        """Take the first moment, then look again and again. Raises StorageUnavailableError."""
+        """Take the first snapshot, then look again and again. Raises StorageUnavailableError."""
         self._changes.look()
         self.refresh()
         for thread in self._threads:
@@ -167,20 +167,20 @@ class Moments:
         self.tail.close()
 
     @property
-    def latest(self) -> Moment:
-        """The newest moment known; at most some seconds old."""
+    def latest(self) -> LakeSnapshot:
+        """The newest snapshot known; at most some seconds old."""
         return self._latest
 
     @property
-    def held(self) -> Mapping[str, Held]:
+    def tail_sizes(self) -> Mapping[str, Held]:
         """How much of each stream is in the tail."""
         return self._held
 
-    def tell(self, landing: LandingObject) -> None:
+    def notify(self, landing: LandingObject) -> None:
         """An object has landed; its rows are soon to be seen. What nobody tells of is found some seconds later."""
         self._told.put(landing)
 
-    def refresh(self, names: Collection[str] | None = None) -> Moment:
+    def refresh(self, names: Collection[str] | None = None) -> LakeSnapshot:
         """Look up these tables, or all there are, now. Raises StorageUnavailableError."""
         with self._looking:
             before = self._latest.tables
@@ -188,7 +188,7 @@ class Moments:
                 tables = Pinned({name: self.lake.tables.load(name) for name in self.lake.tables.names()})
             else:
                 tables = before.with_tables({name: self.lake.tables.load(name) for name in names})
-            # First moments have the new tables, then the tail gives up what is in them: whatever fails in between, a row
+            # First tracker have the new tables, then the tail gives up what is in them: whatever fails in between, a row
             # is in one of both.
             if tables.locations() != before.locations():
                 # The first requests need not wait until manifests have been read.
@@ -199,8 +199,8 @@ class Moments:
                 self._publish()
             return self._latest
 
-    def cover(self) -> Moment:
-        """Have the moment say which hours of realtime need not be read, where it does not yet."""
+    def cover(self) -> LakeSnapshot:
+        """Have the snapshot say which hours of realtime need not be read, where it does not yet."""
         with self._looking:
             hours = self._hours(self._latest.tables)
             return self._publish(hours=hours) if hours != self._latest.hours else self._latest
@@ -219,15 +219,15 @@ class Moments:
             found[name] = self._covered[name][1]
         return found
 
-    def take(self, landings: Sequence[LandingObject]) -> Moment:
-        """Have the rows of these objects in the moment that follows."""
+    def ingest(self, landings: Sequence[LandingObject]) -> LakeSnapshot:
+        """Have the rows of these objects in the snapshot that follows."""
         with self._taking:
             read = self.tail.read(landings)
             with self._changing:
                 new = self.tail.hold(read)
         return self._publish() if new else self._latest
 
-    def catch_up(self, back: timedelta = timedelta(hours=1)) -> Moment:
+    def catch_up(self, back: timedelta = timedelta(hours=1)) -> LakeSnapshot:
         """Find what nobody told of, in this hour and in those before it, and take it."""
         now = datetime.now(UTC)
         hours = [now - timedelta(hours=n) for n in range(int(back / timedelta(hours=1)) + 1)]
@@ -239,22 +239,24 @@ class Moments:
         for name, table in _realtime(self._latest.tables, self.lake).items():
             fresh = self.tail.unheld(table, [one for one in found if one.stream == name])
             for start in range(0, len(fresh), AT_ONCE):
-                self.take(fresh[start : start + AT_ONCE])
+                self.ingest(fresh[start : start + AT_ONCE])
         merged = self.tail.merged()
         with self._changing:
             self.tail.tidy(merged)
         return self._publish() if self.tail.files() != self._latest.tail else self._latest
 
-    async def refreshed(self) -> Moment:
+    async def refreshed(self) -> LakeSnapshot:
         """As `refresh`, off the event loop."""
         return await asyncio.to_thread(self.refresh)
 
-    def _publish(self, tables: Pinned | None = None, hours: Mapping[str, Sequence[str] | None] | None = None) -> Moment:
-        """Have a moment of these tables and their uncovered hours, or of the same as before, and the tail as it is."""
+    def _publish(
+        self, tables: Pinned | None = None, hours: Mapping[str, Sequence[str] | None] | None = None
+    ) -> LakeSnapshot:
+        """Have a snapshot of these tables and their uncovered hours, or of the same as before, and the tail as it is."""
         with self._changing:
             before = self._latest
             pinned, read = before.tables if tables is None else tables, before.hours if hours is None else hours
-            self._latest = Moment(before.number + 1, self.lake.streams, pinned, self.tail.files(), read)
+            self._latest = LakeSnapshot(before.number + 1, self.lake.streams, pinned, self.tail.files(), read)
             self._held = self.tail.held()
             return self._latest
 
@@ -283,10 +285,10 @@ class Moments:
     def _follow(self) -> None:
         while not self._ended.is_set():
             if told := self._heard():
-                self._try(partial(self.take, told), "what landed can't be read")
+                self._try(partial(self.ingest, told), "what landed can't be read")
 
     def _heard(self) -> list[LandingObject]:
-        """What has been told of, after waiting a moment for the first."""
+        """What has been told of, after waiting a snapshot for the first."""
         found: list[LandingObject] = []
         try:
             found.append(self._told.get(timeout=TELL_SECONDS))
@@ -310,7 +312,7 @@ class Moments:
 
 
 def _uncovered(stream: Stream, realtime: Table, bronze: Table, silver: Table) -> Sequence[str] | None:
-    """The hours to read. Whatever fails, there is a moment: it reads all of them."""
+    """The hours to read. Whatever fails, there is a snapshot: it reads all of them."""
     try:
         return uncovered_hours(stream, realtime, bronze, silver) if is_worth_it(realtime) else None
     except Exception:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.serving.query.rejects import Refused, arrived_sql, refused_of
+from lakehouse.serving.query.rejects import RejectSample, recent_rejects_sql, reject_samples
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,13 @@ MOST_BYTES = 16 << 20
 """or less where they are larger than that."""
 
 
-class JustRefused:
+class RecentRejects:
     """The newest refused rows of each stream. Any thread may ask and add."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._waiting: dict[str, pa.Table] = {}
-        self._rows: defaultdict[str, list[Refused]] = defaultdict(list)
+        self._rows: defaultdict[str, list[RejectSample]] = defaultdict(list)
         self._lock = Lock()
         self._explaining = Lock()
         self.changes = 0
@@ -49,7 +49,7 @@ class JustRefused:
             self._waiting[stream] = every.take(pa.array(range(min(every.num_rows, self._kept, max(room, 1)))))
             self.changes += 1
 
-    def of(self, stream: Stream) -> list[Refused]:
+    def of(self, stream: Stream) -> list[RejectSample]:
         """A stream's rows, those that arrived last first. Takes some milliseconds when new ones have come."""
         with self._explaining:
             with self._lock:
@@ -72,17 +72,17 @@ class JustRefused:
                 self._waiting[stream] = waiting.filter(pc.invert(theirs))
 
 
-def _explained(stream: Stream, rows: pa.Table) -> list[Refused]:
+def _explained(stream: Stream, rows: pa.Table) -> list[RejectSample]:
     with closing(duckdb.connect(config={"threads": 1})) as database:
         database.execute("set timezone = 'UTC'")
         database.register("landed", rows)
         try:
-            found = database.execute(arrived_sql(stream, "landed")).to_arrow_table()
+            found = database.execute(recent_rejects_sql(stream, "landed")).to_arrow_table()
         except duckdb.Error as problem:  # what the tables hold is shown all the same
             log.warning("%s: what was refused is not to be seen until its day is computed: %s", stream.name, problem)
             return []
-    return refused_of(found.to_pylist(), just_arrived=True)
+    return reject_samples(found.to_pylist(), just_arrived=True)
 
 
-def _arrival(row: Refused) -> tuple[float, str, int]:
+def _arrival(row: RejectSample) -> tuple[float, str, int]:
     return row.arrived_at.timestamp(), row.object or "", row.row or 0

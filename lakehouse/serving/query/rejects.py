@@ -49,7 +49,7 @@ class Reason(msgspec.Struct, frozen=True):
     last_arrived_at: datetime
 
 
-class Refused(msgspec.Struct, frozen=True):
+class RejectSample(msgspec.Struct, frozen=True):
     """A row that was refused: what arrived, why it was refused, where it came from."""
 
     dt: date
@@ -67,7 +67,7 @@ class Refused(msgspec.Struct, frozen=True):
     """Whether it is not in the table yet, nor counted: that comes when its day is computed."""
 
 
-class Arrived(msgspec.Struct, frozen=True):
+class RecentArrivals(msgspec.Struct, frozen=True):
     """What came over HTTP in the last five minutes. Those that are broken are counted below when their day is computed."""
 
     events: int
@@ -75,23 +75,23 @@ class Arrived(msgspec.Struct, frozen=True):
     """Events that break their contract."""
 
 
-class Refusals(msgspec.Struct, frozen=True):
+class QuarantineReport(msgspec.Struct, frozen=True):
     """A stream's quarantine: how many rows, every reason, and some of the rows, the newest first."""
 
     stream: str
     rows: int
     """Rows in quarantine, of those asked for."""
-    arrived: Arrived
+    arrived: RecentArrivals
     reasons: list[Reason]
-    samples: list[Refused]
+    samples: list[RejectSample]
     """Those that have just arrived come first."""
 
 
-def parse_moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """A time or day in UTC, without a zone. Raises QueryError."""
     try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+        time = datetime.fromisoformat(text)
+        return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
     except (ValueError, OverflowError) as problem:
         raise QueryError(f"since={text[:80]!r} is no time; write one such as 2025-11-20T14:00:00Z (UTC).") from problem
 
@@ -117,7 +117,7 @@ union all
 
 
 def samples_sql(lake: Readable, stream: Stream) -> str:
-    """Refused rows, those that arrived last first. Parameters: since, reason, limit."""
+    """RejectSample rows, those that arrived last first. Parameters: since, reason, limit."""
     return f"""{_SHOWN}
 from (
   {_refused(lake, stream)}
@@ -126,7 +126,7 @@ order by _arrived_at desc, _object desc, _row desc
 limit $limit"""
 
 
-def arrived_sql(stream: Stream, rows: str) -> str:
+def recent_rejects_sql(stream: Stream, rows: str) -> str:
     """The refused ones among rows of a relation, which are as the readers give them."""
     contract = stream.contract
     columns = ", ".join([*(quote(field.name) for field in contract.fields), *BRONZE_COLUMNS])
@@ -134,7 +134,7 @@ def arrived_sql(stream: Stream, rows: str) -> str:
     return f"{_SHOWN}\nfrom ({bind(quarantine_sql(contract), {'bronze': bronze})})"
 
 
-def held_sql(lake: Readable, stream: Stream, rows: Iterable[Refused]) -> str:
+def in_bronze_sql(lake: Readable, stream: Stream, rows: Iterable[RejectSample]) -> str:
     """The landing objects of these rows that bronze holds."""
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     objects = {row.object: row.arrived_at.date() for row in rows if row.object is not None}
@@ -153,23 +153,23 @@ def _refused(lake: Readable, stream: Stream) -> str:
   where $reason::varchar is null or list_contains(kinds, $reason::varchar)"""
 
 
-def is_asked_for(row: Refused, since: datetime | None, reason: str | None) -> bool:
+def matches_filter(row: RejectSample, since: datetime | None, reason: str | None) -> bool:
     """Whether a row arrived then or later, and has that reason in the words in which it is counted."""
     kinds = {re.sub(*_PLACE, one) for one in row.reasons}
     return (since is None or row.arrived_at.replace(tzinfo=None) >= since) and (reason is None or reason in kinds)
 
 
-def refused_of(rows: Iterable[Mapping[str, Any]], *, just_arrived: bool = False) -> list[Refused]:
-    """What the rows of `samples_sql` or `arrived_sql` say."""
+def reject_samples(rows: Iterable[Mapping[str, Any]], *, just_arrived: bool = False) -> list[RejectSample]:
+    """What the rows of `samples_sql` or `recent_rejects_sql` say."""
     return [
-        Refused(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}, just_arrived=just_arrived)
+        RejectSample(**{**row, "arrived_at": row["arrived_at"].replace(tzinfo=UTC)}, just_arrived=just_arrived)
         for row in rows
     ]
 
 
-def refusals_of(
-    stream: str, arrived: Arrived, reasons: Iterable[Mapping[str, Any]], samples: Sequence[Refused]
-) -> Refusals:
+def quarantine_report(
+    stream: str, arrived: RecentArrivals, reasons: Iterable[Mapping[str, Any]], samples: Sequence[RejectSample]
+) -> QuarantineReport:
     """What the rows of `reasons_sql` say, and samples."""
     rows = 0
     found: list[Reason] = []
@@ -178,4 +178,4 @@ def refusals_of(
             rows = row["rows"]
         else:
             found.append(Reason(**{**row, "last_arrived_at": row["last_arrived_at"].replace(tzinfo=UTC)}))
-    return Refusals(stream, rows, arrived, found, list(samples))
+    return QuarantineReport(stream, rows, arrived, found, list(samples))

@@ -1,7 +1,7 @@
 """What SQL that people send may say: one SELECT over the tables and views it is given, and nothing that reaches out.
 
 The statement is judged as DuckDB itself has parsed it. Table functions are allowed by name; names that are no tables are
-refused, for DuckDB takes those for files. The database it runs in is closed as well, see `closed_sql`.
+refused, for DuckDB takes those for files. The database it runs in is closed as well, see `lockdown_sql`.
 Imports next to nothing, for the processes that run queries start with it.
 """
 
@@ -29,7 +29,7 @@ EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[^(
 PLAIN_NAME = re.compile(r"(?!duckdb_|pg_|pragma_|sqlite_|information_schema)\w+", re.IGNORECASE)
 """Names of common table expressions: none that could be a file or one of DuckDB's own views."""
 
-LONGEST = 256 << 10
+MAX_SQL_CHARACTERS = 256 << 10
 """Characters of a statement."""
 
 
@@ -38,8 +38,8 @@ def check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) 
 
     `tables` are lower-case `schema.name`.
     """
-    if len(sql) > LONGEST:
-        raise QueryError(f"A query may have {LONGEST:,} characters; this one has {len(sql):,}.")
+    if len(sql) > MAX_SQL_CHARACTERS:
+        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters; this one has {len(sql):,}.")
     refuse_writing(sql)
     explain = EXPLAIN.match(sql)
     found = cursor.execute("select json_serialize_sql(?::varchar)", [sql[explain.end() :] if explain else sql])
@@ -52,7 +52,7 @@ def check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) 
         _check_node(node, tables, expressions)
 
 
-def closed_sql(directories: Collection[str]) -> list[str]:
+def lockdown_sql(directories: Collection[str]) -> list[str]:
     """The statements after which a database reads below these places and nowhere else, whatever it is asked."""
     places = ", ".join("'" + place.replace("'", "''") + "'" for place in directories)
     return [

@@ -1,4 +1,4 @@
-"""Views of moments in one DuckDB, and a query's rows through them.
+"""Views of tracker in one DuckDB, and a query's rows through them.
 
 Imports next to nothing, for the processes that run queries start with it.
 """
@@ -22,8 +22,8 @@ every file of its table, and of those that describe it.
 """
 
 
-class Views:
-    """Each moment's views in a catalog of its own, made when they are first named and gone with the moment's last use."""
+class SnapshotViews:
+    """Each snapshot's views in a catalog of its own, made when they are first named and gone with the snapshot's last use."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._cursor = database.cursor()
@@ -32,31 +32,31 @@ class Views:
         self._users: Counter[int] = Counter()
 
     @contextmanager
-    def of(self, moment: int, views: Mapping[str, str]) -> Iterator[str]:
+    def of(self, snapshot: int, views: Mapping[str, str]) -> Iterator[str]:
         """The catalog in which these names are views of these SELECTs, kept as long as the block lasts.
 
-        A moment's name always stands for the same SELECT.
+        A snapshot's name always stands for the same SELECT.
         """
-        catalog = f"moment_{moment}"
+        catalog = f"moment_{snapshot}"
         with self._lock:
-            self._users[moment] += 1
+            self._users[snapshot] += 1
             try:
-                self._make(moment, catalog, views)
+                self._make(snapshot, catalog, views)
             except BaseException:
-                self._users[moment] -= 1
+                self._users[snapshot] -= 1
                 raise
         try:
             yield catalog
         finally:
             with self._lock:
-                self._users[moment] -= 1
+                self._users[snapshot] -= 1
                 self._forget_older()
 
-    def _make(self, moment: int, catalog: str, views: Mapping[str, str]) -> None:
-        made = self._made.get(moment)
+    def _make(self, snapshot: int, catalog: str, views: Mapping[str, str]) -> None:
+        made = self._made.get(snapshot)
         if made is None:
             self._cursor.execute(f"attach ':memory:' as {catalog}")
-            made = self._made[moment] = set()
+            made = self._made[snapshot] = set()
         for name, select in views.items():
             if name not in made:
                 schema, _, short = name.partition(".")

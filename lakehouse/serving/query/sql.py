@@ -17,7 +17,7 @@ from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import Readable, create_views_sql, view_exists, view_names
-from lakehouse.serving.query.sandbox import closed_sql, refuse_writing
+from lakehouse.serving.query.sandbox import lockdown_sql, refuse_writing
 from lakehouse.serving.query.snapshot_views import explain_interruption
 from lakehouse.settings import get_settings
 from lakehouse.storage.objects.connection import Connection
@@ -32,7 +32,7 @@ MENTIONED = re.compile(r'(?<!\w)(\w++)"?\s*+\.\s*+"?(\w++)')
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class QueryRows:
     """A query's answer, read once, some rows at a time."""
 
     columns: list[str]
@@ -48,11 +48,11 @@ def connect() -> duckdb.DuckDBPyConnection:
     return _reader(lake, create_views_sql(lake, view_names(lake)))
 
 
-def run_query(lake: Lake, sql: str) -> Rows:
+def run_query(lake: Lake, sql: str) -> QueryRows:
     """Run one SELECT. Raises QueryError, with what is wrong and where, for anything but one statement that reads."""
-    text, past = without_travel(lake, sql)
+    text, past = resolve_time_travel(lake, sql)
     refuse_writing(text)
-    wanted = [name for name in sorted(mentioned(text)) if view_exists(lake, name)]
+    wanted = [name for name in sorted(names_mentioned(text)) if view_exists(lake, name)]
     travelled = ["create schema past", *(f"create view {name} as {select}" for name, select in past.items())]
     connection = _reader(lake, [*create_views_sql(lake, wanted), *travelled])
     try:
@@ -60,7 +60,7 @@ def run_query(lake: Lake, sql: str) -> Rows:
     except duckdb.Error as problem:
         raise QueryError(_explained(str(problem), lake)) from problem
     columns = [column[0] for column in result.description or []]
-    return Rows(columns, _fetched(connection, result, text))
+    return QueryRows(columns, _fetched(connection, result, text))
 
 
 def _fetched(
@@ -91,7 +91,7 @@ def _reader(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
     database = engine.database
     for statement in statements:
         database.execute(statement)
-    for statement in closed_sql(places(lake.connection)):
+    for statement in lockdown_sql(places(lake.connection)):
         database.execute(statement)
     return database
 
@@ -102,7 +102,7 @@ def places(connection: Connection) -> list[str]:
     return [f"s3://{bucket}/" for bucket in sorted(buckets)]
 
 
-def mentioned(sql: str) -> set[str]:
+def names_mentioned(sql: str) -> set[str]:
     """Every `a.b` in the statement, in lower case; what is no table does no harm."""
     return {f"{a}.{b}".lower() for a, b in MENTIONED.findall(sql)}
 
@@ -123,7 +123,7 @@ class _Travel:
     view: str
 
 
-def without_travel(lake: Readable, sql: str) -> tuple[str, dict[str, str]]:
+def resolve_time_travel(lake: Readable, sql: str) -> tuple[str, dict[str, str]]:
     """The statement with each `a.b at (…)` as the name of a view, and these views' SELECTs by their names.
 
     DuckDB's own AT is for attached catalogs. Raises QueryError for a past that never was.
@@ -201,11 +201,11 @@ def _snapshot_named(travel: _Travel, table: Any) -> int:
 
 def _snapshot_at(travel: _Travel, table: Any) -> int:
     try:
-        moment = datetime.fromisoformat(travel.value)
+        time = datetime.fromisoformat(travel.value)
     except ValueError as problem:
         raise QueryError(f"{travel.value!r} is no time; write one such as '2025-11-20 14:00:00' (UTC).") from problem
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    snapshot = table.snapshot_as_of_timestamp(int(moment.timestamp() * 1000))
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    snapshot = table.snapshot_as_of_timestamp(int(time.timestamp() * 1000))
     if snapshot is None:
-        raise QueryError(f"{travel.name} has no snapshot as old as {moment.isoformat()}.")
+        raise QueryError(f"{travel.name} has no snapshot as old as {time.isoformat()}.")
     return int(snapshot.snapshot_id)

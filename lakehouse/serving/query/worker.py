@@ -24,7 +24,7 @@ import pyarrow as pa
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
 from lakehouse.serving.query.sandbox import check
-from lakehouse.serving.query.snapshot_views import Views, fetch
+from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch
 
 INLINE = 1 << 20
 """Bytes of an answer up to which it comes in the message; a larger one lies in a file."""
@@ -46,7 +46,7 @@ class Setup(msgspec.Struct, tag=True):
     """The folder for long answers."""
 
 
-class Ask(msgspec.Struct, tag=True):
+class QueryRequest(msgspec.Struct, tag=True):
     """Run this."""
 
     sql: str
@@ -55,7 +55,7 @@ class Ask(msgspec.Struct, tag=True):
     rows: int
     bytes: int
     """Of the answer as it is sent; a longer one is refused."""
-    moment: int
+    snapshot: int
     views: dict[str, str]
     """The SELECT behind each name the query may use."""
     snapshots: dict[str, str | None]
@@ -67,7 +67,7 @@ class Interrupt(msgspec.Struct, tag=True):
     """End what runs."""
 
 
-class Told(msgspec.Struct):
+class WorkerReply(msgspec.Struct):
     """The answer."""
 
     problem: str | None = None
@@ -80,8 +80,8 @@ class Told(msgspec.Struct):
     """Whether memory ran out: not all of it comes back, and the process is to be replaced."""
 
 
-REQUESTS = msgspec.msgpack.Decoder(Setup | Ask | Interrupt)
-ANSWERS = msgspec.msgpack.Decoder(Told)
+REQUESTS = msgspec.msgpack.Decoder(Setup | QueryRequest | Interrupt)
+ANSWERS = msgspec.msgpack.Decoder(WorkerReply)
 LENGTH = 8
 
 
@@ -97,7 +97,7 @@ class Worker:
     def __init__(self, setup: Setup) -> None:
         self._spool = setup.spool
         database = duckdb.connect(":memory:")
-        self._views = Views(database)
+        self._views = SnapshotViews(database)
         for statement in setup.statements:
             database.execute(statement)
         self._cursor = database.cursor()
@@ -105,31 +105,31 @@ class Worker:
         # Arrow's allocator reserves a gigabyte of address space when it is first used, which is no query's doing.
         pa.allocate_buffer(1)
 
-    def answer(self, ask: Ask) -> Told:
+    def answer(self, ask: QueryRequest) -> WorkerReply:
         """Run it; a query that is wrong is an answer too."""
         try:
             return self._answer(ask)
         except QueryError as problem:
-            return Told(_with_names(str(problem), ask.names))
+            return WorkerReply(_with_names(str(problem), ask.names))
         except duckdb.InterruptException:
-            return Told("The query was ended.")
+            return WorkerReply("The query was ended.")
         except (duckdb.Error, pa.ArrowException, MemoryError, OSError) as problem:
             if not _is_about_memory(problem):
-                return Told(_with_names(str(problem), ask.names))
+                return WorkerReply(_with_names(str(problem), ask.names))
             words = str(problem).partition("\n")[0]
             detail = f"The query needs more memory than it may use ({words}); ask for less at a time."
-            return Told(detail, worn=True)
+            return WorkerReply(detail, worn=True)
 
     def interrupt(self) -> None:
         """End what runs, as soon as it looks up."""
         self._ended = True
         self._cursor.interrupt()
 
-    def _answer(self, ask: Ask) -> Told:
+    def _answer(self, ask: QueryRequest) -> WorkerReply:
         begun = time.perf_counter()
         self._ended = False
         check(self._cursor, ask.sql, ask.views.keys())
-        with self._views.of(ask.moment, ask.views) as catalog:
+        with self._views.of(ask.snapshot, ask.views) as catalog:
             self._cursor.execute(f"use {catalog}")
             table, truncated = fetch(self._cursor, ask.sql, ask.parameters, ask.rows, lambda: self._ended)
         columns = [Column(field.name, sql_type(field.type)) for field in table.schema]
@@ -137,7 +137,9 @@ class Worker:
         statistics = Statistics(table.num_rows, truncated, round(seconds, 6), table.nbytes, ask.snapshots)
         return self._rendered(ask, table, columns, statistics)
 
-    def _rendered(self, ask: Ask, table: pa.Table, columns: Sequence[Column], statistics: Statistics) -> Told:
+    def _rendered(
+        self, ask: QueryRequest, table: pa.Table, columns: Sequence[Column], statistics: Statistics
+    ) -> WorkerReply:
         pieces: list[bytes] = []
         size = 0
         file: IO[bytes] | None = None
@@ -158,9 +160,9 @@ class Worker:
                 Path(file.name).unlink()
             raise
         if file is None:
-            return Told(statistics=statistics, body=b"".join(pieces))
+            return WorkerReply(statistics=statistics, body=b"".join(pieces))
         file.close()
-        return Told(statistics=statistics, path=file.name)
+        return WorkerReply(statistics=statistics, path=file.name)
 
 
 def _is_about_memory(problem: Exception) -> bool:
@@ -195,19 +197,19 @@ def run() -> None:
     assert isinstance(setup, Setup)
     worker = Worker(setup)
     limit_memory(setup.memory_mb)
-    asked: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+    asked: queue.SimpleQueue[QueryRequest] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(worker, asked), daemon=True).start()
-    told = Told()  # it is ready
+    told = WorkerReply()  # it is ready
     while True:
         out.write(framed(told))
         out.flush()
         told = worker.answer(asked.get())
 
 
-def _listen(worker: Worker, asked: "queue.SimpleQueue[Ask]") -> None:
+def _listen(worker: Worker, asked: "queue.SimpleQueue[QueryRequest]") -> None:
     try:
         while message := _read():
-            if isinstance(message, Ask):
+            if isinstance(message, QueryRequest):
                 asked.put(message)
             else:
                 worker.interrupt()
@@ -215,7 +217,7 @@ def _listen(worker: Worker, asked: "queue.SimpleQueue[Ask]") -> None:
         os._exit(0)  # nobody talks any longer, or can be understood; the serving process starts another if it lives
 
 
-def _read() -> Setup | Ask | Interrupt | None:
+def _read() -> Setup | QueryRequest | Interrupt | None:
     """The next message; None when there will be no more."""
     head = sys.stdin.buffer.read(LENGTH)
     return REQUESTS.decode(sys.stdin.buffer.read(int.from_bytes(head, "big"))) if head else None

@@ -15,10 +15,10 @@ from uuid import uuid4
 
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
-from lakehouse.serving.query.sandbox import closed_sql
+from lakehouse.serving.query.sandbox import lockdown_sql
 from lakehouse.serving.query.snapshot_views import KEPT_SQL
 from lakehouse.serving.query.sql import places
-from lakehouse.serving.query.worker import ANSWERS, LENGTH, Ask, Interrupt, Setup, Told, framed
+from lakehouse.serving.query.worker import ANSWERS, LENGTH, Interrupt, QueryRequest, Setup, WorkerReply, framed
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection
 
@@ -35,7 +35,7 @@ PAUSE_SECONDS = 1.0
 """Before a process that did not start is tried again."""
 
 
-class Workers:
+class WorkerPool:
     """A pool of worker processes; lives in one event loop."""
 
     def __init__(self, settings: Settings, connection: Connection, tail: Path) -> None:
@@ -68,7 +68,7 @@ class Workers:
         for process in [*self._processes]:
             await self._kill(process)
 
-    async def run(self, ask: Ask, seconds: float) -> Told:
+    async def run(self, ask: QueryRequest, seconds: float) -> WorkerReply:
         """Run a query when it is its turn, for at most so many seconds; ends it when the caller is cancelled.
 
         Raises BusyError when there is no turn to be had, QueryTimeoutError, and QueryError for a query that is wrong or
@@ -82,7 +82,7 @@ class Workers:
         finally:
             self._room += 1
 
-    async def _run(self, ask: Ask, seconds: float) -> Told:
+    async def _run(self, ask: QueryRequest, seconds: float) -> WorkerReply:
         try:
             process = await asyncio.wait_for(self._living(), TURN_SECONDS)
         except TimeoutError:
@@ -110,7 +110,7 @@ class Workers:
             self._later(self._replace())
         return process
 
-    async def _give_back(self, process: Process, running: "asyncio.Future[Told]") -> None:
+    async def _give_back(self, process: Process, running: "asyncio.Future[WorkerReply]") -> None:
         """Have the process ready for the next query: as it is, after an interrupt, or as a new one."""
         try:
             if not running.done():
@@ -162,7 +162,7 @@ class Workers:
         statements = [
             *setup_sql(connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
             *KEPT_SQL,
-            *closed_sql([*places(self._connection), f"{self._tail}/"]),
+            *lockdown_sql([*places(self._connection), f"{self._tail}/"]),
         ]
         return Setup(statements, settings.query_memory_mb, str(spool))
 
@@ -178,7 +178,7 @@ class Workers:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _told(process: Process, message: Setup | Ask) -> Told:
+async def _told(process: Process, message: Setup | QueryRequest) -> WorkerReply:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -190,7 +190,7 @@ async def _told(process: Process, message: Setup | Ask) -> Told:
     return ANSWERS.decode(await process.stdout.readexactly(length))
 
 
-def forget(told: Told) -> None:
+def forget(told: WorkerReply) -> None:
     """Remove what an answer that nobody wants has left."""
     if told.path is not None:
         with suppress(OSError):

@@ -24,9 +24,9 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.serving.lookups import publish as lookups
-from lakehouse.serving.lookups.index import LOOK_SECONDS, Indexes
-from lakehouse.serving.lookups.paths import copies
-from lakehouse.serving.lookups.routes import Known, answer_immediately, router
+from lakehouse.serving.lookups.index import POLL_INTERVAL_SECONDS, LookupIndexes
+from lakehouse.serving.lookups.paths import lookups_folder
+from lakehouse.serving.lookups.routes import LookupContext, answer_immediately, router
 from lakehouse.settings import Settings
 from lakehouse.sources.http.app import provide_value
 from lakehouse.sources.http.server import RunningService
@@ -79,7 +79,7 @@ def filled(
     while (answer := httpx.get(f"{running.url}/v1/customers/990017")).status_code != 200:
         assert time.monotonic() < deadline, answer.text
         time.sleep(0.1)
-    time.sleep(LOOK_SECONDS)  # each of the HTTP server's processes looks for itself
+    time.sleep(POLL_INTERVAL_SECONDS)  # each of the HTTP server's processes looks for itself
     yield
     lake.engine.close()
 
@@ -149,8 +149,10 @@ PATHS = [
 def test_what_is_answered_at_once_is_what_the_application_answers(
     settings: Settings, filled: None, keyed: bool
 ) -> None:
-    known = Known(
-        discover(), Indexes(copies(settings)), AccessControl(ApiKeyStore(keys_path(settings)), required=keyed)
+    known = LookupContext(
+        discover(),
+        LookupIndexes(lookups_folder(settings)),
+        AccessControl(ApiKeyStore(keys_path(settings)), required=keyed),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Litestar, about what its next version changes

@@ -15,11 +15,11 @@ from lakehouse.pipeline.writing import replace_days
 from lakehouse.serving.monitoring.alert_feed import AlertFeed, _Seen
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.alerts import Alert, parse_since
-from lakehouse.serving.query.lake_snapshot import Moments
-from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.lake_snapshot import SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.storage.iceberg.snapshots import expire
 from lakehouse_tests.pipeline.own import Own, span
-from lakehouse_tests.serving.own_moments import reading
+from lakehouse_tests.serving.trackers import reading
 
 DAYS = span(date(2021, 6, 1), 3)
 
@@ -27,21 +27,21 @@ DAYS = span(date(2021, 6, 1), 3)
 class Desk:
     """Alerts of one stream: those of its table, those that are fed before, and a reader who follows the cursor."""
 
-    def __init__(self, own: Own, moments: Moments, readers: Readers) -> None:
+    def __init__(self, own: Own, tracker: SnapshotTracker, readers: ReaderPool) -> None:
         self.name = f"serving.{own.name}_alerts"
         self._own = own
-        self._moments = moments
-        self._feed = AlertFeed(moments, readers)
+        self._tracker = tracker
+        self._feed = AlertFeed(tracker, readers)
         self._looked = _Seen()
-        self._pages = AlertPages(moments, readers, self._feed)
+        self._pages = AlertPages(tracker, readers, self._feed)
         self._next = "2010-01-01"
         self.table: dict[date, list[Alert]] = {}
 
     def alert(self, key: str, day: date, minute: int = 0, value: float = 1.0) -> Alert:
         """An alert of that day."""
-        moment = datetime(day.year, day.month, day.day, 12, minute, tzinfo=UTC)
+        at = datetime(day.year, day.month, day.day, 12, minute, tzinfo=UTC)
         return Alert(
-            stream=self._own.name, alert="a", severity="info", entity=None, event_time=moment, value=value,
+            stream=self._own.name, alert="a", severity="info", entity=None, event_time=at, value=value,
             threshold=None, message="it's \"odd\"", dt=day, event_key=key,
         )  # fmt: skip
 
@@ -53,7 +53,7 @@ class Desk:
         ]
         replace_days(self._own.lake, self.name, " union all ".join(rows) or empty_sql(ALERT_COLUMNS), [day])
         self.table[day] = [*alerts]
-        self._moments.refresh()
+        self._tracker.refresh()
 
     def feed(self, *fresh: Alert) -> None:
         """Have the feed find these beside what the table holds."""
@@ -64,7 +64,7 @@ class Desk:
 
     def restart(self) -> None:
         """The feed is another process's, which knows nothing yet."""
-        self.__init__(self._own, self._moments, self._pages._readers)  # type: ignore[misc]
+        self.__init__(self._own, self._tracker, self._pages._readers)  # type: ignore[misc]
 
     def page(self, limit: int = 100) -> list[Alert]:
         """The next page."""
@@ -91,7 +91,7 @@ class Desk:
         table = self._own.lake.tables.load(self.name)
         current = table.current_snapshot()
         assert expire(table, [one for one in table.metadata.snapshots if one != current], {})
-        self._moments.refresh()
+        self._tracker.refresh()
 
 
 def _sql(value: Any) -> str:
@@ -107,8 +107,8 @@ def _sql(value: Any) -> str:
 @pytest.fixture
 def desk(make_stream: Callable[..., Own], tmp_path: Path) -> Iterator[Desk]:
     own = make_stream()
-    with reading(own, tmp_path, "silver", "realtime", "serving.alerts") as (moments, readers):
-        yield Desk(own, moments, readers)
+    with reading(own, tmp_path, "silver", "realtime", "serving.alerts") as (tracker, readers):
+        yield Desk(own, tracker, readers)
 
 
 def test_one_that_arrives_late_follows_those_that_happened_later(desk: Desk) -> None:

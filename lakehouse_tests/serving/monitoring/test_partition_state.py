@@ -10,7 +10,14 @@ from lakehouse.pipeline.unified_view import create_views_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
 from lakehouse.serving.monitoring.freshness import newest
 from lakehouse.serving.monitoring.partition_state import Day, State, partitions_of
-from lakehouse.serving.query.rejects import Arrived, parse_moment, reasons_sql, refusals_of, refused_of, samples_sql
+from lakehouse.serving.query.rejects import (
+    RecentArrivals,
+    parse_time,
+    quarantine_report,
+    reasons_sql,
+    reject_samples,
+    samples_sql,
+)
 from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAY = date(2024, 3, 5)
@@ -85,13 +92,13 @@ def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callabl
         def ask(
             since: str | None = None, reason: str | None = None, limit: int = 10
         ) -> tuple[int, dict[str, int], list[str]]:
-            asked = {"since": since and parse_moment(since), "reason": reason}
+            asked = {"since": since and parse_time(since), "reason": reason}
             asking = {
                 reasons_sql(own.lake, own.stream): asked,
                 samples_sql(own.lake, own.stream): {**asked, "limit": limit},
             }
             counted, samples = (cursor.execute(*one).to_arrow_table().to_pylist() for one in asking.items())
-            found = refusals_of(own.name, Arrived(5, 4), counted, refused_of(samples))
+            found = quarantine_report(own.name, RecentArrivals(5, 4), counted, reject_samples(samples))
             return found.rows, {one.reason: one.rows for one in found.reasons}, [one.raw or "" for one in found.samples]
 
         rows, reasons, raw = ask()

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.lake_snapshot import Moments
-from lakehouse.serving.query.reader_pool import Readers
+from lakehouse.serving.query.lake_snapshot import SnapshotTracker
+from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse_tests.pipeline.own import Own
 
 
@@ -20,18 +20,18 @@ def lake_of(own: Own, home: Path, *layers: str) -> Lake:
 
 
 @contextmanager
-def reading(own: Own, home: Path, *layers: str) -> Iterator[tuple[Moments, Readers]]:
+def reading(own: Own, home: Path, *layers: str) -> Iterator[tuple[SnapshotTracker, ReaderPool]]:
     """Moments of these tables, the first taken, and readers of them."""
-    moments = Moments(lake_of(own, home, *layers))
+    tracker = SnapshotTracker(lake_of(own, home, *layers))
     try:
-        moments.refresh()
-        readers = Readers(moments)
+        tracker.refresh()
+        readers = ReaderPool(tracker)
         try:
-            yield moments, readers
+            yield tracker, readers
         finally:
             readers.close()
     finally:
-        moments.close()
+        tracker.close()
 
 
 def _table(stream: str, layer: str) -> str:
