@@ -1,1 +1,1 @@
-"""The web page and its static files."""
+"""The web page: its route handlers and static files. Its data comes from `api`."""

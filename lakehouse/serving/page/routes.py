@@ -1,4 +1,4 @@
-"""The page at `/`: its files as they are in the package, and what a browser may do with them."""
+"""Routes of the page at `/`: its static files, and the security headers that go with them."""
 
 import mimetypes
 from dataclasses import dataclass
@@ -10,11 +10,9 @@ from typing import Any
 from litestar import HttpMethod, Request, Response, Router, route
 from litestar.datastructures import CacheControlHeader
 
-import lakehouse.serving
-
-FOLDER = Path(lakehouse.serving.__path__[0]) / "page"
-TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
-POLICY = {
+FOLDER = Path(__file__).parent
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+SECURITY_HEADERS = {
     "content-security-policy": "; ".join(
         (
             "default-src 'none'",
@@ -31,56 +29,59 @@ POLICY = {
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
 }
-"""What the page is made of comes from here, and it asks nobody else: text that got into it as markup could do nothing."""
+"""Let the page load from and connect to this server only, so that injected markup could do no harm."""
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A file of the page."""
+class StaticFile:
+    """A file of the page, held in memory."""
 
     content: bytes
     media_type: str
-    tag: str
+    etag: str
 
     @classmethod
-    def read(cls, path: Path) -> "File":
-        """Read it."""
+    def read(cls, path: Path) -> "StaticFile":
+        """Read a file and hash its content for the ETag."""
         content = path.read_bytes()
-        kind = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        return cls(content, kind, f'"{sha256(content).hexdigest()[:32]}"')
+        media_type = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return cls(content, media_type, f'"{sha256(content).hexdigest()[:32]}"')
 
-    def answer(self, request: Request[Any, Any, Any]) -> Response[bytes]:
-        """The file, or that the browser has it already."""
-        headers = {**POLICY, "etag": self.tag}
-        cache = CacheControlHeader(no_cache=True)  # asked for anew each time, sent anew when it changed
-        if self.tag in request.headers.get("if-none-match", ""):
+    def response(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Respond with the file, or with 304 if the browser already has this version."""
+        headers = {**SECURITY_HEADERS, "etag": self.etag}
+        if self.etag in request.headers.get("if-none-match", ""):
             return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+        cache = CacheControlHeader(no_cache=True)  # the browser must revalidate, so an upgrade shows at once
         return Response(
             self.content, media_type=self.media_type, headers={**headers, "cache-control": cache.to_header()}
         )
 
 
-FILES = {path.relative_to(FOLDER).as_posix(): File.read(path) for path in sorted(FOLDER.rglob("*")) if path.is_file()}
-"""All of them, by their path under `/static/`; nothing else can be asked for."""
-
+FILES = {
+    path.relative_to(FOLDER).as_posix(): StaticFile.read(path)
+    for path in sorted(FOLDER.rglob("*"))
+    if path.is_file() and path.suffix not in {".py", ".pyc"}
+}
+"""All files of the page but this package's modules, by their path under `/static/`. Nothing else can be requested."""
 
 METHODS = (HttpMethod.GET, HttpMethod.HEAD)
-"""What looks whether a page is there asks for its head alone; the server leaves the body out."""
+"""HEAD too, because health checks request only the headers. The server leaves the body out."""
 
 
 @route("/", http_method=METHODS, include_in_schema=False)
 async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """The page."""
-    return FILES["index.html"].answer(request)
+    """Serve the page."""
+    return FILES["index.html"].response(request)
 
 
 @route("/static/{path:path}", http_method=METHODS, include_in_schema=False)
 async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
-    """A file of the page."""
-    found = FILES.get(path.removeprefix("/"))
-    if found is None:
+    """Serve a file of the page."""
+    file = FILES.get(path.removeprefix("/"))
+    if file is None:
         return Response(b"", status_code=HTTPStatus.NOT_FOUND, media_type="text/plain")
-    return found.answer(request)
+    return file.response(request)
 
 
 router = Router("/", route_handlers=[page, static])

@@ -1,4 +1,4 @@
-"""A lakehouse of its own behind its front door: first empty, then with days of simulated events in three streams."""
+"""A separate lakehouse behind its gateway: first empty, then with days of simulated events."""
 
 import json
 import shutil
@@ -32,20 +32,20 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @dataclass
 class Home:
-    """A lakehouse that runs."""
+    """A running lakehouse."""
 
     url: str
     lake: Lake
     settings: Settings
 
     def key(self, *scopes: keys.Scope, streams: tuple[str, ...] = ()) -> tuple[str, str]:
-        """A new API key's id and text; every process knows it when this returns."""
+        """Create an API key and return its id and text. Every process knows it when this returns."""
         key, text = keys.create(self.settings, "test", scopes, streams)
         time.sleep(keys.RELOAD_SECONDS * 1.5)
         return key.id, text
 
     def wait_for(self, table: str) -> None:
-        """Wait until the serving process has seen the table as it is now; it looks every second."""
+        """Wait until the serving process, which polls every second, has the table's current snapshot."""
         snapshot = str(self.lake.tables.load(table).metadata.current_snapshot_id)
         deadline = time.monotonic() + 60
         while {"name": table, "snapshot": snapshot} not in httpx.get(f"{self.url}/v1/tables", timeout=60).json():
@@ -53,29 +53,29 @@ class Home:
             time.sleep(0.2)
 
     def refresh_realtime(self, stream: str) -> None:
-        """Run realtime for this hour."""
+        """Refresh the realtime table for this hour."""
         hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
         refresh_hours(self.lake, self.lake.stream(stream), [hour], run_id="test")
 
     def post(self, stream: str, *events: Mapping[str, Any]) -> None:
-        """Send events, stored when this returns."""
-        answer = httpx.post(
+        """Send events. They are stored when this returns."""
+        response = httpx.post(
             f"{self.url}/v1/streams/{stream}/events",
             content="".join(json.dumps(event) + "\n" for event in events),
             headers={"content-type": "application/x-ndjson"},
             timeout=60,
         )
-        assert answer.status_code == 202, answer.text
+        assert response.status_code == 202, response.text
 
 
 def transaction(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
-    """An event of the stream `financial` that somebody should look at."""
+    """Make a `financial` event that raises an alert."""
     return payment(key, at) | {"amount": "20000.00"} | fields
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """A lakehouse with nothing in it."""
+    """An empty lakehouse."""
     settings = Settings(home=tmp_path_factory.mktemp("page"), http_port=18400, http_workers=1, memory_limit_mb=512)
     storage.start(settings)
     try:
@@ -93,20 +93,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 @pytest.fixture(scope="session")
 def empty_overview(home: Home) -> Any:
-    """What the API says of a lake with nothing in it."""
+    """The overview of an empty lakehouse."""
     return httpx.get(f"{home.url}/v1/overview", timeout=60).json()
 
 
 @pytest.fixture(scope="session")
 def filled(home: Home, empty_overview: Any, request: pytest.FixtureRequest) -> Home:
-    """The same with days of events, large transactions among them."""
+    """The same lakehouse with days of events, including large transactions."""
     if CHROMIUM is not None:
-        request.getfixturevalue("empty_sight")
+        request.getfixturevalue("empty_page_text")
     yesterday = datetime.now(UTC) - timedelta(days=1)
     lines = [json.dumps(transaction(f"large-{n}", yesterday - timedelta(minutes=n))).encode() for n in range(5)]
     land(home.lake.objects, "financial", b"\n".join(lines) + b"\n", now=datetime.now(UTC))
     fill(home.lake, STREAMS, days=DAYS, events=EVENTS)
-    home.wait_for("gold.daily_metrics")  # the last that was written
+    home.wait_for("gold.daily_metrics")  # the table written last
     return home
 
 
@@ -118,9 +118,9 @@ def api(filled: Home) -> Iterator[httpx.Client]:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser. As long as it is there, no other event loop can run in this thread."""
+    """Start a browser. No other event loop can run in this thread until it is closed."""
     if CHROMIUM is None:
-        pytest.skip("there is no Chromium on the PATH; with Debian's `chromium` or Chrome installed this runs")
+        pytest.skip("no Chromium on the PATH; install Debian's `chromium` or Chrome to run this test")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -134,12 +134,12 @@ def browser() -> Iterator[Browser]:
 
 
 @dataclass
-class Watched:
-    """A page in a browser, and what it complained about."""
+class WatchedPage:
+    """A page in a browser, with its console errors and its requests to other servers."""
 
     page: Page
-    complaints: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    external_requests: list[str] = field(default_factory=list)
 
 
 Open = Callable[..., Page]
@@ -147,27 +147,27 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, home: Home) -> Iterator[Open]:
-    """Opens the page as somebody would; fails when the browser had anything to complain about."""
-    opened: list[Watched] = []
+    """Open the page in a fresh context. Fails if the browser logged errors or contacted another server."""
+    opened: list[WatchedPage] = []
 
     def open_page(*, width: int = 1400, dark: bool = False, **options: Any) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options
         )
-        watched = Watched(context.new_page())
+        watched = WatchedPage(context.new_page())
         opened.append(watched)
 
-        def heard(message: ConsoleMessage) -> None:
+        def on_console(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning") and "status of 4" not in message.text:
-                watched.complaints.append(message.text)
+                watched.errors.append(message.text)
 
-        def asked(request: Request) -> None:
+        def on_request(request: Request) -> None:
             if not request.url.startswith((home.url, "blob:")):
-                watched.elsewhere.append(request.url)
+                watched.external_requests.append(request.url)
 
-        watched.page.on("console", heard)
-        watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-        watched.page.on("request", asked)
+        watched.page.on("console", on_console)
+        watched.page.on("pageerror", lambda error: watched.errors.append(str(error)))
+        watched.page.on("request", on_request)
         watched.page.set_default_timeout(30_000)
         watched.page.goto(home.url)
         return watched.page
@@ -175,12 +175,12 @@ def open_page(browser: Browser, home: Home) -> Iterator[Open]:
     yield open_page
     for watched in opened:
         watched.page.context.close()
-        assert (watched.complaints, watched.elsewhere) == ([], [])
+        assert (watched.errors, watched.external_requests) == ([], [])
 
 
 @pytest.fixture(scope="session")
-def empty_sight(home: Home) -> str:
-    """What somebody sees of a lake with nothing in it."""
+def empty_page_text(home: Home) -> str:
+    """The page's text for an empty lakehouse."""
     with chromium() as browser:
         page = browser.new_page()
         page.goto(home.url)

@@ -1,4 +1,4 @@
-"""Days of simulated events in a real lake, from landing to alerts, without Dagster."""
+"""Fill a real lake with days of simulated events, from landing to alerts, without Dagster."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ FAULTS = Faults(late=0.005, repeated=0.01, invalid=0.01, malformed=0.005)
 
 
 def fill(lake: Lake, streams: Iterable[str], *, days: int, events: int, faults: Faults = FAULTS) -> None:
-    """So many days up to now of so many events each, of these streams, all computed."""
+    """Land and compute `days` days up to now of these streams, with `events` events per day."""
     now = datetime.now(UTC)
     start = now - timedelta(days=days)
     touched = set()

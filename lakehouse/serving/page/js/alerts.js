@@ -1,96 +1,99 @@
-// Alerts: the newest there are, and each new one as it comes.
+// Alerts: the newest stored ones, then each new one as it is raised.
 
-import { get } from "./api.js";
-import { byId, choices, h, say } from "./dom.js";
-import { moment, plural } from "./format.js";
+import { getJson } from "./api.js";
+import { byId, h, setOptions, setText } from "./dom.js";
+import { plural, timestamp } from "./format.js";
 import { follow } from "./live.js";
 
-const KEPT = 500;
-const SHOWN = 100;
-const RANK = { info: 0, warning: 1, critical: 2 };
-const AT_ONCE = 500;
+const MAX_KEPT = 500;
+const MAX_SHOWN = 100;
+const SEVERITY_RANK = { info: 0, warning: 1, critical: 2 };
+const BURST_MS = 500;
 
-let form, list, pause, feed;
+let form, list, pauseButton, feed;
 let alerts = new Map();
-let fresh = new Set();
-let held = 0;
+let newKeys = new Set();
+let newWhilePaused = 0;
 let timer = null;
 
 const identity = (alert) => JSON.stringify([alert.stream, alert.alert, alert.dt, alert.entity, alert.event_key]);
+const isPaused = () => pauseButton.getAttribute("aria-pressed") === "true";
 
 export function startAlerts() {
   form = byId("alerts-form");
   list = byId("alerts-list");
-  pause = byId("alerts-pause");
+  pauseButton = byId("alerts-pause");
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => event.preventDefault());
-  pause.addEventListener("click", () => {
-    const paused = pause.getAttribute("aria-pressed") === "true";
-    pause.setAttribute("aria-pressed", String(!paused));
-    held = 0;
+  pauseButton.addEventListener("click", () => {
+    pauseButton.setAttribute("aria-pressed", String(!isPaused()));
+    newWhilePaused = 0;
     show();
   });
   load();
-  feed = follow("/v1/alerts/live", (name, alert) => name === "alert" && arrive(alert));
+  feed = follow("/v1/alerts/live", (name, alert) => name === "alert" && add(alert));
 }
 
-export function offerAlerts(streams) {
-  choices(form.stream, [{ value: "", label: "all" }, ...streams.map((stream) => stream.stream)]);
+export function updateAlerts(streams) {
+  setOptions(form.stream, [{ value: "", label: "all" }, ...streams.map((stream) => stream.stream)]);
 }
 
-/** Ask again, with another key. */
+/** Load again, after the API key changed. */
 export function restartAlerts() {
   load();
-  feed.again();
+  feed.restart();
 }
 
 async function load() {
   try {
-    const answer = await get("/v1/alerts", { limit: SHOWN });
-    for (const alert of answer.alerts) alerts.set(identity(alert), alert);
+    const page = await getJson("/v1/alerts", { limit: MAX_SHOWN });
+    for (const alert of page.alerts) alerts.set(identity(alert), alert);
     show();
-  } catch (problem) {
-    list.replaceChildren(h("li", { class: "none" }, problem.message));
+  } catch (error) {
+    list.replaceChildren(h("li", { class: "none" }, error.message));
   }
 }
 
-function arrive(alert) {
-  const known = alerts.has(identity(alert));
-  alerts.set(identity(alert), alert);
-  if (known) return;
-  fresh.add(identity(alert));
-  if (pause.getAttribute("aria-pressed") === "true") {
-    held += 1;
-    say(byId("alerts-state"), `paused, ${plural(held, "new one")}`);
+function add(alert) {
+  const alertKey = identity(alert);
+  const isKnown = alerts.has(alertKey);
+  alerts.set(alertKey, alert);
+  if (isKnown) return;
+  newKeys.add(alertKey);
+  if (isPaused()) {
+    newWhilePaused += 1;
+    setText(byId("alerts-state"), `paused, ${newWhilePaused} new`);
     return;
   }
-  // A burst is shown, and told to screen readers, once.
+  // Show a burst, and announce it to screen readers, once.
   timer ??= setTimeout(() => {
     timer = null;
-    say(byId("alerts-said"), `${plural(fresh.size, "new alert")}: ${alert.message ?? alert.alert}`);
+    setText(byId("alerts-announced"), `${plural(newKeys.size, "new alert")}: ${alert.message ?? alert.alert}`);
     show();
-  }, AT_ONCE);
+  }, BURST_MS);
 }
 
 function show() {
-  const ordered = [...alerts.entries()].sort(([, a], [, b]) => (a.event_time < b.event_time ? 1 : -1)).slice(0, KEPT);
-  alerts = new Map(ordered);
-  const wanted = ordered
-    .filter(([, one]) => !form.stream.value || one.stream === form.stream.value)
-    .filter(([, one]) => RANK[one.severity] === undefined || RANK[one.severity] >= RANK[form.severity.value])
-    .slice(0, SHOWN);
-  say(byId("alerts-state"), pause.getAttribute("aria-pressed") === "true" ? "paused" : wanted.length ? "the newest first" : "");
-  list.replaceChildren(...wanted.map(([key, alert]) => item(alert, fresh.has(key))));
-  fresh = new Set();
-  if (!wanted.length) {
-    list.append(h("li", { class: "none" }, alerts.size ? "None of this kind." : "There are none. They come with events such as transactions of 10,000 and more."));
+  const newestFirst = [...alerts.entries()].sort(([, a], [, b]) => (a.event_time < b.event_time ? 1 : -1)).slice(0, MAX_KEPT);
+  alerts = new Map(newestFirst);
+  const shown = newestFirst
+    .filter(([, alert]) => !form.stream.value || alert.stream === form.stream.value)
+    .filter(([, { severity }]) => SEVERITY_RANK[severity] === undefined || SEVERITY_RANK[severity] >= SEVERITY_RANK[form.severity.value])
+    .slice(0, MAX_SHOWN);
+  setText(byId("alerts-state"), isPaused() ? "paused" : shown.length ? "newest first" : "");
+  list.replaceChildren(...shown.map(([alertKey, alert]) => item(alert, newKeys.has(alertKey))));
+  newKeys = new Set();
+  if (!shown.length) {
+    list.append(h("li", { class: "none" }, alerts.size
+      ? "No alerts match the filters."
+      : "No alerts yet. Events such as transactions of 10,000 or more raise them."));
   }
 }
 
 function item(alert, isNew) {
-  const place = [alert.stream, alert.alert.replaceAll("_", " "), alert.entity].filter(Boolean).join(" · ");
+  const source = [alert.stream, alert.alert.replaceAll("_", " "), alert.entity].filter(Boolean).join(" · ");
   return h("li", { class: isNew ? "new" : null },
-    h("span", { class: `severity ${alert.severity in RANK ? alert.severity : ""}` }, alert.severity),
+    h("span", { class: `severity ${alert.severity in SEVERITY_RANK ? alert.severity : ""}` }, alert.severity),
     h("p", {}, alert.message ?? alert.alert),
-    h("p", { class: "aside" }, `${place} · `, h("time", { datetime: alert.event_time }, `${moment(alert.event_time)} UTC`)));
+    h("p", { class: "aside" }, `${source} · `, h("time", { datetime: alert.event_time }, `${timestamp(alert.event_time)} UTC`)));
 }

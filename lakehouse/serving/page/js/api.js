@@ -1,8 +1,8 @@
-// Asking the server: with the key where one is needed, and its problem details as errors.
+// HTTP requests to the API: they send the API key if there is one, and throw problem details as errors.
 
-const KEY = "lakehouse-key";
+const KEY_ITEM = "lakehouse-key";
 
-/** What the server refused, or why it could not be asked; the message says what to do. */
+/** An error response, or a request that could not be sent. The message says what to do. */
 export class Problem extends Error {
   constructor(status, details) {
     super(details.detail ?? details.title ?? "The server gave no reason.");
@@ -11,38 +11,39 @@ export class Problem extends Error {
   }
 }
 
-const needed = new Set();
+const keyListeners = new Set();
 
-/** Call this back, with the problem, whenever the server asks for a key. */
-export const onKeyNeeded = (callback) => needed.add(callback);
+/** Call `callback(problem)` whenever the server asks for an API key. */
+export const onKeyNeeded = (callback) => keyListeners.add(callback);
 
-export const key = () => sessionStorage.getItem(KEY);
+export const key = () => sessionStorage.getItem(KEY_ITEM);
 
-export function useKey(text) {
-  if (text) sessionStorage.setItem(KEY, text);
-  else sessionStorage.removeItem(KEY);
+export function setKey(text) {
+  if (text) sessionStorage.setItem(KEY_ITEM, text);
+  else sessionStorage.removeItem(KEY_ITEM);
 }
 
-/** fetch with the key; throws Problem for whatever is not 2xx. */
-export async function ask(path, { headers = {}, ...options } = {}) {
-  const mine = key() ? { authorization: `Bearer ${key()}` } : {};
-  let answer;
+/** `fetch` with the API key. Throws Problem unless the status is 2xx. */
+export async function request(path, { headers = {}, ...options } = {}) {
+  const authorization = key() ? { authorization: `Bearer ${key()}` } : {};
+  let response;
   try {
-    answer = await fetch(path, { ...options, headers: { ...mine, ...headers }, cache: "no-store" });
-  } catch (problem) {
-    if (problem.name === "AbortError") throw problem;
-    throw new Problem(0, { detail: "The lakehouse does not answer. `lakehouse status` says whether it runs." });
+    response = await fetch(path, { ...options, headers: { ...authorization, ...headers }, cache: "no-store" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "The lakehouse does not respond. Check whether it is running with: lakehouse status" });
   }
-  if (answer.ok) return answer;
-  const problem = new Problem(answer.status, await answer.json().catch(() => ({ title: answer.statusText })));
-  if (answer.status === 401 || (answer.status === 403 && key())) for (const callback of needed) callback(problem);
+  if (response.ok) return response;
+  const problem = new Problem(response.status, await response.json().catch(() => ({ title: response.statusText })));
+  const needsKey = response.status === 401 || (response.status === 403 && key());
+  if (needsKey) for (const callback of keyListeners) callback(problem);
   throw problem;
 }
 
-/** The answer's JSON. `parameters` that are empty are left out. */
-export async function get(path, parameters = {}, options = {}) {
+/** GET a path and parse its JSON. Empty `parameters` are left out. */
+export async function getJson(path, parameters = {}, options = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
-  const answer = await ask(query ? `${path}?${query}` : path, options);
-  return answer.json();
+  const response = await request(query ? `${path}?${query}` : path, options);
+  return response.json();
 }

@@ -1,179 +1,180 @@
-// A chart over time or over numbers, by uPlot: a key that says the values, arrow keys that walk over them, and the same
-// numbers as a table for who can't or won't look at a picture.
+// Charts over time or over numbers, drawn by uPlot. A legend shows the values, the arrow keys move through them, and a
+// table holds the same values for readers who cannot use the picture.
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { h, svg } from "./dom.js";
 import { number } from "./format.js";
-import { onTheme } from "./theme.js";
+import { onThemeChange } from "./theme.js";
 
-const HEIGHT = 300;
+const HEIGHT_PX = 300;
 const DASHES = [[], [7, 4], [2, 3]];
-const ROWS = 1000;
+const MAX_TABLE_ROWS = 1000;
+const MAX_BARS = 120;
+const MAX_POINTS_WITH_MARKS = 45;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const seriesName = (index) => `series-${(index % 9) + 1}`;
 const dashOf = (index) => DASHES[Math.floor(index / 3) % DASHES.length];
 
 /**
- * A chart inside `figure`; `draw(data)` shows other data, `clear()` none.
+ * Create a chart inside `figure`. `draw(data)` replaces its data, `clear(...elements)` replaces it with other elements.
  *
- * Data: `title`, `time` (whether x is in seconds since 1970), `x`, `labels` (x as text), `series` as {name, values}.
+ * Data: `title`, `isTime` (x holds seconds since 1970), `x`, `labels` (x as text), `series` as {name, values}.
  */
-export function chart(figure) {
+export function createChart(figure) {
   let plot = null;
   let data = null;
-  const observer = new ResizeObserver(() => plot?.setSize({ width: plotWidth(), height: HEIGHT }));
+  const observer = new ResizeObserver(() => plot?.setSize({ width: plotWidth(), height: HEIGHT_PX }));
   const holder = h("div", {
     class: "plot",
     role: "group",
     tabindex: "0",
     "aria-roledescription": "chart",
-    onkeydown: walk,
-    onblur: () => plot && say(plot.data[0].length - 1),
+    onkeydown: moveCursor,
+    onblur: () => plot && showValues(plot.data[0].length - 1),
   });
   const canvas = h("div", { "aria-hidden": "true" });
-  const spoken = h("p", { class: "hidden", "aria-live": "polite" });
-  const legend = h("ul", { class: "key" });
-  holder.append(canvas, spoken);
+  const announced = h("p", { class: "hidden", "aria-live": "polite" });
+  const legend = h("ul", { class: "legend-values" });
+  holder.append(canvas, announced);
   observer.observe(figure);
-  onTheme(() => data && show());
+  onThemeChange(() => data && show());
 
   const plotWidth = () => Math.max(200, figure.clientWidth);
 
-  function draw(next) {
-    data = next;
-    holder.setAttribute("aria-label", `${data.title}. Left and right arrow keys read the values; a table follows.`);
-    figure.replaceChildren(legend, holder, table(data));
+  function draw(newData) {
+    data = newData;
+    holder.setAttribute("aria-label", `${data.title}. Use the left and right arrow keys to read the values. A table follows.`);
+    figure.replaceChildren(legend, holder, valuesTable(data));
     show();
   }
 
-  function clear(...instead) {
+  function clear(...elements) {
     plot?.destroy();
     plot = data = null;
-    figure.replaceChildren(...instead);
+    figure.replaceChildren(...elements);
   }
 
   function show() {
     plot?.destroy();
     canvas.replaceChildren();
-    plot = new uPlot(options(), [data.x, ...data.series.map((one) => one.values)], canvas);
-    say(data.x.length - 1);
+    plot = new uPlot(options(), [data.x, ...data.series.map(({ values }) => values)], canvas);
+    showValues(data.x.length - 1);
   }
 
   function options() {
-    const bars = data.series.length === 1 && data.x.length <= 120;
+    const bars = data.series.length === 1 && data.x.length <= MAX_BARS;
     const axis = {
       stroke: colour("muted"),
       grid: { stroke: colour("line"), width: 1 },
       ticks: { show: false },
       font: "11px system-ui, sans-serif",
     };
-    const many = data.x.length > 45;
+    const hasMarks = !bars && data.x.length <= MAX_POINTS_WITH_MARKS;
     return {
       width: plotWidth(),
-      height: HEIGHT,
+      height: HEIGHT_PX,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { x: { time: data.time, ...(bars || data.x.length < 2 ? { range: padded } : {}) }, y: { range: fromZero } },
+      scales: { x: { time: data.isTime, ...(bars || data.x.length < 2 ? { range: padRange } : {}) }, y: { range: rangeFromZero } },
       axes: [
-        { ...axis, grid: { show: false }, ...(data.time ? { values: times } : {}) },
-        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : shortened(tick))) },
+        { ...axis, grid: { show: false }, ...(data.isTime ? { values: timeTicks } : {}) },
+        { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : compact.format(tick))) },
       ],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       series: [
         {},
-        ...data.series.map((one, index) => ({
-          label: one.name,
+        ...data.series.map(({ name }, index) => ({
+          label: name,
           stroke: colour(seriesName(index)),
           width: bars ? 0 : 1.75,
           dash: dashOf(index),
           fill: bars ? colour(seriesName(index)) : undefined,
           paths: bars ? uPlot.paths.bars({ size: [0.7, 40, 1] }) : uPlot.paths.linear(),
-          points: { show: !bars && !many, size: 5, dash: [] },
+          points: { show: hasMarks, size: 5, dash: [] },
         })),
       ],
-      hooks: { setCursor: [(self) => say(self.cursor.idx ?? data.x.length - 1)] },
+      hooks: { setCursor: [(self) => showValues(self.cursor.idx ?? data.x.length - 1)] },
     };
   }
 
-  /** The key says the values at this place. */
-  function say(index) {
+  /** Show the values at an index in the legend. */
+  function showValues(index) {
     if (!data?.x.length) return;
     legend.replaceChildren(
       h("li", { class: "when" }, data.labels[index]),
-      ...data.series.map((one, at) =>
-        h("li", {}, sample(at), `${one.name} `, h("output", {}, number(one.values[index])))));
+      ...data.series.map(({ name, values }, position) =>
+        h("li", {}, lineSample(position), `${name} `, h("output", {}, number(values[index])))));
   }
 
-  function walk(event) {
+  function moveCursor(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step === undefined || !plot) return;
     event.preventDefault();
     const last = data.x.length - 1;
     const index = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + step));
     plot.setCursor({ left: plot.valToPos(data.x[index], "x"), top: 10 });
-    say(index);
-    const values = data.series.map((one) => `${one.name} ${number(one.values[index])}`);
-    spoken.textContent = `${data.labels[index]}: ${values.join(", ")}`;
+    showValues(index);
+    const values = data.series.map((series) => `${series.name} ${number(series.values[index])}`);
+    announced.textContent = `${data.labels[index]}: ${values.join(", ")}`;
   }
 
   return { draw, clear };
 }
 
-function sample(index) {
+function lineSample(index) {
   const line = { x1: 0, y1: 5, x2: 18, y2: 5, "stroke-width": 3, class: seriesName(index) };
   const dash = dashOf(index);
   return svg("svg", { width: 18, height: 10, "aria-hidden": "true" },
     svg("line", dash.length ? { ...line, "stroke-dasharray": dash.join(" ") } : line));
 }
 
-/** Room for half a bar, or for a point alone, at either end. */
-function padded(self, min, max) {
+/** Leave room for half a bar, or around a single point, at both ends. */
+function padRange(self, min, max) {
   const x = self.data[0];
-  const step = x.length > 1 ? Math.min(...x.slice(1).map((value, at) => value - x[at])) : self.scales.x.time ? 86400 : 1;
+  const step = x.length > 1 ? Math.min(...x.slice(1).map((value, index) => value - x[index])) : self.scales.x.time ? 86400 : 1;
   return [min - step / 2, max + step / 2];
 }
 
-function fromZero(_, min, max) {
+function rangeFromZero(_, min, max) {
   if (min === null) return [0, 1];
   const [low, high] = [Math.min(0, min), Math.max(0, max)];
-  const room = (high - low || 1) * 0.06;
-  return [low < 0 ? low - room : 0, high > 0 ? high + room : 0];
+  const padding = (high - low || 1) * 0.06;
+  return [low < 0 ? low - padding : 0, high > 0 ? high + padding : 0];
 }
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-const shortened = (value) => compact.format(value);
 
-/** Days as 20 Nov, the year where it changes, clock times where days are not enough. */
-function times(self, ticks) {
+/** Label ticks with days such as 20 Nov, the year where it changes, and the time of day between days. */
+function timeTicks(self, ticks) {
   let year = null;
   return ticks.map((tick) => {
-    const at = new Date(tick * 1000);
-    const parts = at.toISOString();
-    if (tick % 86400) return parts.slice(11, 16);
-    const day = at.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
-    const text = at.getUTCFullYear() === year ? day : `${day}\n${at.getUTCFullYear()}`;
-    year = at.getUTCFullYear();
+    const date = new Date(tick * 1000);
+    if (tick % 86400) return date.toISOString().slice(11, 16);
+    const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+    const text = date.getUTCFullYear() === year ? day : `${day}\n${date.getUTCFullYear()}`;
+    year = date.getUTCFullYear();
     return text;
   });
 }
 
-function table(data) {
+function valuesTable(data) {
   const details = h("details", {}, h("summary", {}, "Show as a table"));
-  // Made when it is asked for: few are.
+  // Build it only when opened, because few readers open it.
   details.addEventListener("toggle", () => {
     if (!details.open || details.children.length > 1) return;
-    const rows = data.labels.slice(-ROWS).map((label, at) => ({ label, at: at + Math.max(0, data.labels.length - ROWS) }));
+    const skipped = Math.max(0, data.labels.length - MAX_TABLE_ROWS);
+    const rows = data.labels.slice(skipped).map((label, position) => ({ label, index: position + skipped }));
     details.append(
       h("div", { class: "scroll", role: "group", "aria-label": data.title, tabindex: "0" },
         h("table", {},
           h("caption", { class: "hidden" }, data.title),
           h("thead", {}, h("tr", {},
-            h("th", { scope: "col" }, data.time ? "Time" : "At"),
-            ...data.series.map((one) => h("th", { scope: "col", class: "number" }, one.name)))),
-          h("tbody", {}, ...rows.reverse().map(({ label, at }) =>
+            h("th", { scope: "col" }, data.isTime ? "Time" : "Value"),
+            ...data.series.map(({ name }) => h("th", { scope: "col", class: "number" }, name)))),
+          h("tbody", {}, ...rows.reverse().map(({ label, index }) =>
             h("tr", {}, h("th", { scope: "row" }, label),
-              ...data.series.map((one) => h("td", { class: "number" }, number(one.values[at])))))))));
+              ...data.series.map(({ values }) => h("td", { class: "number" }, number(values[index])))))))));
   });
   return details;
 }

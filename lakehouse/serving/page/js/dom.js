@@ -1,11 +1,11 @@
-// Elements made from text, never from markup: whatever is in the data is shown as it is.
+// Build elements from text, never from markup, so that data is always shown literally.
 
-/** An element with attributes, listeners (`onclick: …`) and children; text becomes text nodes, null and false nothing. */
+/** Create an element with attributes, listeners (`onclick: …`) and children. Null, undefined and false are skipped. */
 export function h(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** The same for SVG. */
+/** Create an SVG element; see `h`. */
 export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
@@ -22,21 +22,22 @@ function fill(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Set an element's text, only where it differs, so that screen readers are not told the same thing again. */
-export function say(element, text) {
+/** Set an element's text if it differs. Setting the same text again would make screen readers repeat it. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** The stream to begin with: the first that anything is known of. */
+/** The stream to select first: the first one with computed data, else the first. */
 export const firstWithData = (streams) => (streams.find((stream) => stream.last_day !== null) ?? streams[0])?.stream ?? null;
 
-/** Make these the options of a `<select>`; what was chosen stays chosen where it is still there, else `first` is. */
-export function choices(select, options, first = null) {
-  const before = select.value;
+/** Set the options of a `<select>`. Keep the selected value if it is still an option, else select `preferred`. */
+export function setOptions(select, options, preferred = null) {
+  const previous = select.value;
   const wanted = options.map((option) => (typeof option === "string" ? { value: option, label: option } : option));
-  const same = wanted.length === select.options.length && wanted.every((o, i) => select.options[i].value === o.value);
-  if (same) return;
-  select.replaceChildren(...wanted.map((o) => h("option", { value: o.value }, o.label)));
-  const has = (value) => wanted.some((o) => o.value === value);
-  select.value = has(before) ? before : has(first) ? first : wanted.length ? wanted[0].value : "";
+  const unchanged = wanted.length === select.options.length
+    && wanted.every((option, index) => select.options[index].value === option.value);
+  if (unchanged) return;
+  select.replaceChildren(...wanted.map((option) => h("option", { value: option.value }, option.label)));
+  const has = (value) => wanted.some((option) => option.value === value);
+  select.value = has(previous) ? previous : has(preferred) ? preferred : wanted.length ? wanted[0].value : "";
 }

@@ -1,24 +1,27 @@
-// Numbers, times and shares as people read them. All times are UTC.
+// Format numbers, times and shares for readers. All times are UTC. A missing value is an en dash.
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const some = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const MISSING = "–";
+const integer = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const twoDecimals = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const abbreviated = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
-export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
-export const compact = (value) => (value === null || value === undefined ? "–" : short.format(value));
+const isMissing = (value) => value === null || value === undefined;
 
-/** A number with as many decimals as are worth reading. */
+export const count = (value) => (isMissing(value) ? MISSING : integer.format(value));
+export const compact = (value) => (isMissing(value) ? MISSING : abbreviated.format(value));
+
+/** A number, with two decimals below 1,000. */
 export function number(value) {
-  if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 1000 ? whole.format(value) : some.format(value);
+  if (isMissing(value)) return MISSING;
+  return Math.abs(value) >= 1000 ? integer.format(value) : twoDecimals.format(value);
 }
 
-/** Events a second. */
-export const rate = (value) => (value === 0 ? "0" : value < 10 ? value.toFixed(1) : whole.format(value));
+/** Events per second. */
+export const rate = (value) => (value === 0 ? "0" : value < 10 ? value.toFixed(1) : integer.format(value));
 
-/** A share as a percentage. It says 100 % or 0 % only where it is exactly that. */
+/** A share as a percentage. Only exactly 0 and 1 are shown as 0 % and 100 %. */
 export function share(value) {
-  if (value === null || value === undefined) return "–";
+  if (isMissing(value)) return MISSING;
   if (value === 0 || value === 1) return `${value * 100} %`;
   const percent = value * 100;
   for (const digits of [1, 2, 3]) {
@@ -28,25 +31,24 @@ export function share(value) {
   return value < 0.5 ? "< 0.001 %" : "> 99.999 %";
 }
 
-/** How long something takes or is ago, in its two largest units at most. */
+/** A duration in one unit, from seconds to days. */
 export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
+  if (isMissing(seconds)) return MISSING;
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   if (seconds < 172800) return `${Math.round(seconds / 3600)} h`;
-  return `${whole.format(Math.round(seconds / 86400))} days`;
+  return `${integer.format(Math.round(seconds / 86400))} days`;
 }
 
-/** 2025-11-20 14:15:03, from a time as the API writes it. */
-export const moment = (text) => (text ? text.replace("T", " ").replace(/(\.\d+)?Z?$/, "") : "–");
+/** 2025-11-20 14:15:03, from a timestamp of the API. */
+export const timestamp = (text) => (text ? text.replace("T", " ").replace(/(\.\d+)?Z?$/, "") : MISSING);
 
-/** Seconds since 1970 of a day such as 2025-11-20. */
+/** Seconds from 1970 to the start of a day such as 2025-11-20. */
 export const epoch = (day) => Date.parse(`${day}T00:00:00Z`) / 1000;
 
-/** The day so many days after another one. */
-export const dayAfter = (day, days) => new Date((epoch(day) + days * 86400) * 1000).toISOString().slice(0, 10);
+export const addDays = (day, days) => new Date((epoch(day) + days * 86400) * 1000).toISOString().slice(0, 10);
 
 export const today = () => new Date().toISOString().slice(0, 10);
 
-export const plural = (many, one, more = `${one}s`) => `${count(many)} ${many === 1 ? one : more}`;
+export const plural = (quantity, one, many = `${one}s`) => `${count(quantity)} ${quantity === 1 ? one : many}`;

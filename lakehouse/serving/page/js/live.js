@@ -1,15 +1,15 @@
-// Server-sent events over fetch, for EventSource can't send a key. It comes back by itself, and rests while the page is
-// not looked at: a browser has few connections to one server.
+// Server-sent events over fetch, because EventSource cannot send an API key. A feed reconnects by itself and pauses while
+// the page is hidden: browsers allow few connections per server.
 
-import { ask } from "./api.js";
+import { request } from "./api.js";
 
-const WAIT = 1000;
-const WAIT_AT_MOST = 15000;
+const RETRY_MS = 1000;
+const MAX_RETRY_MS = 15000;
 
-/** Follow `path`: `onevent(name, data)` for each event, `onstate("live" | "lost" | "resting", problem)`. */
-export function follow(path, onevent, onstate = () => {}) {
-  let last = null;
-  let wait = WAIT;
+/** Follow `path`. Calls `onEvent(name, data)` for each event and `onState("live" | "lost" | "paused", error)`. */
+export function follow(path, onEvent, onState = () => {}) {
+  let lastId = null;
+  let retryMs = RETRY_MS;
   let current = null;
   let timer = null;
 
@@ -17,46 +17,46 @@ export function follow(path, onevent, onstate = () => {}) {
     const controller = new AbortController();
     current = controller;
     try {
-      const headers = { accept: "text/event-stream", ...(last ? { "last-event-id": last } : {}) };
-      const answer = await ask(path, { headers, signal: controller.signal });
-      onstate("live");
-      for await (const event of events(answer.body)) {
-        wait = WAIT;
-        if (event.id !== null) last = event.id;
-        onevent(event.name, JSON.parse(event.data));
+      const headers = { accept: "text/event-stream", ...(lastId ? { "last-event-id": lastId } : {}) };
+      const response = await request(path, { headers, signal: controller.signal });
+      onState("live");
+      for await (const event of events(response.body)) {
+        retryMs = RETRY_MS;
+        if (event.id !== null) lastId = event.id;
+        onEvent(event.name, JSON.parse(event.data));
       }
-      lost(controller, null);
-    } catch (problem) {
-      if (problem.name !== "AbortError") lost(controller, problem);
+      reconnect(controller, null);
+    } catch (error) {
+      if (error.name !== "AbortError") reconnect(controller, error);
     }
   }
 
-  function lost(controller, problem) {
+  function reconnect(controller, error) {
     if (current !== controller) return;
-    onstate("lost", problem);
-    timer = setTimeout(start, wait);
-    wait = Math.min(wait * 2, WAIT_AT_MOST);
+    onState("lost", error);
+    timer = setTimeout(start, retryMs);
+    retryMs = Math.min(retryMs * 2, MAX_RETRY_MS);
   }
 
   function start() {
     stop();
-    if (document.hidden) return onstate("resting");
+    if (document.hidden) return onState("paused");
     run();
   }
 
   function stop() {
     clearTimeout(timer);
-    const before = current;
+    const previous = current;
     current = null;
-    before?.abort();
+    previous?.abort();
   }
 
   document.addEventListener("visibilitychange", start);
   start();
-  return { again: start };
+  return { restart: start };
 }
 
-/** The events of a stream of bytes, https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. */
+/** Parse events, https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream. */
 async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

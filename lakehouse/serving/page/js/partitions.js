@@ -1,13 +1,13 @@
-// The partitions of the layers that are computed day by day: a grid of streams and days, walked with the arrow keys.
+// Partition states of the layers that are computed by day: a grid of streams and days, navigated with the arrow keys.
 
-import { get } from "./api.js";
-import { byId, h, say } from "./dom.js";
-import { count, dayAfter, epoch, today } from "./format.js";
+import { getJson } from "./api.js";
+import { byId, h, setText } from "./dom.js";
+import { addDays, count, epoch, today } from "./format.js";
 
 const MARKS = { materialised: "", stale: "~", waiting: "…", held_back: "!" };
-const WORDS = { materialised: "materialised", stale: "stale", waiting: "waiting", held_back: "held back" };
-const WORST = ["held_back", "stale", "waiting", "materialised"];
-const ASSETS = {
+const STATE_TEXT = { materialised: "materialised", stale: "stale", waiting: "waiting", held_back: "blocked" };
+const WORST_FIRST = ["held_back", "stale", "waiting", "materialised"];
+const ASSET_KEYS = {
   bronze: (stream) => ["bronze", stream],
   silver: (stream) => ["silver", stream],
   gold: (stream) => ["gold", `${stream}_daily`],
@@ -15,14 +15,15 @@ const ASSETS = {
   features: (stream) => ["serving", `${stream}_features`],
   alerts: (stream) => ["serving", `${stream}_alerts`],
 };
+const DAY_WIDTH_PX = 24;
+const NAME_WIDTH_PX = 150;
 
-let form, grid, data = null, shown = null, asked = 0, dagster = null;
-let chosen = null;
-let at = [0, 0];
+let form, grid, data = null, version = null, latestRequest = 0, dagsterUrl = null;
+let selected = null;
+let focusedCell = [0, 0];
 
-const DAY_WIDTH = 24;
-const NAME_WIDTH = 150;
-const daysWide = () => Math.min(60, Math.max(8, Math.floor((byId("partitions").clientWidth - NAME_WIDTH) / DAY_WIDTH)));
+const daysThatFit = () => Math.min(60, Math.max(8, Math.floor((byId("partitions").clientWidth - NAME_WIDTH_PX) / DAY_WIDTH_PX)));
+const stateText = (state) => (state ? STATE_TEXT[state] : "no events");
 
 export function startPartitions() {
   form = byId("partitions-form");
@@ -31,51 +32,52 @@ export function startPartitions() {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.layer.addEventListener("change", show);
   form.to.addEventListener("change", refresh);
-  byId("partitions-earlier").addEventListener("click", () => move(-daysWide()));
-  byId("partitions-later").addEventListener("click", () => move(daysWide()));
-  grid.addEventListener("keydown", walk);
+  byId("partitions-earlier").addEventListener("click", () => shiftDays(-daysThatFit()));
+  byId("partitions-later").addEventListener("click", () => shiftDays(daysThatFit()));
+  grid.addEventListener("keydown", moveFocus);
 }
 
-/** `version` says whether any partition has changed. */
-export function offerPartitions(version, dagsterUrl) {
-  dagster = dagsterUrl;
-  if (version === shown) return;
-  shown = version;
+/** Load the states again if `newVersion` differs from the last one. */
+export function updatePartitions(newVersion, url) {
+  dagsterUrl = url;
+  if (newVersion === version) return;
+  version = newVersion;
   refresh();
 }
 
-function move(days) {
-  form.to.value = dayAfter(form.to.value || today(), days);
+function shiftDays(days) {
+  form.to.value = addDays(form.to.value || today(), days);
   refresh();
 }
 
 async function refresh() {
-  const mine = ++asked;
+  const request = ++latestRequest;
   try {
-    const answer = await get("/v1/overview/partitions", { to: form.to.value, days: daysWide() });
-    if (mine !== asked) return;
-    data = answer;
+    const response = await getJson("/v1/overview/partitions", { to: form.to.value, days: daysThatFit() });
+    if (request !== latestRequest) return;
+    data = response;
     show();
-  } catch (problem) {
-    if (mine === asked) grid.replaceChildren(h("tbody", {}, h("tr", {}, h("td", {}, problem.message))));
+  } catch (error) {
+    if (request === latestRequest) grid.replaceChildren(h("tbody", {}, h("tr", {}, h("td", {}, error.message))));
   }
 }
 
 function show() {
   if (!data) return;
   const { days, streams } = data;
-  say(byId("partitions-range"), `${days[0]} to ${days.at(-1)}`);
-  const focused = grid.contains(document.activeElement);
-  at = [Math.min(at[0], streams.length - 1), Math.min(at[1] || days.length - 1, days.length - 1)];
+  setText(byId("partitions-range"), `${days[0]} to ${days.at(-1)}`);
+  const hadFocus = grid.contains(document.activeElement);
+  const lastColumn = days.length - 1;
+  focusedCell = [Math.min(focusedCell[0], streams.length - 1), Math.min(focusedCell[1] || lastColumn, lastColumn)];
   grid.replaceChildren(
-    h("thead", {}, months(days), h("tr", {}, h("td", {}), ...days.map((day) => h("th", { scope: "col", title: day }, String(Number(day.slice(8))))))),
+    h("thead", {}, monthRow(days), h("tr", {}, h("td", {}), ...days.map((day) => h("th", { scope: "col", title: day }, String(Number(day.slice(8))))))),
     h("tbody", {}, ...streams.map((stream, row) =>
       h("tr", {}, h("th", { scope: "row" }, stream.stream), ...days.map((day, column) => cell(stream, row, day, column))))));
-  if (focused) place(...at);
-  detail();
+  if (hadFocus) focusCell(...focusedCell);
+  showDetail();
 }
 
-function months(days) {
+function monthRow(days) {
   const groups = [];
   for (const day of days) {
     const month = day.slice(0, 7);
@@ -88,37 +90,39 @@ function months(days) {
 }
 
 /** The states of one day of a stream, by layer. */
-function statesOf(stream, column) {
+function statesByLayer(stream, column) {
   return Object.entries(stream.layers).map(([layer, states]) => ({ layer, ...(states[column] ?? { state: null }) }));
 }
 
-function stateOf(stream, column) {
-  const states = statesOf(stream, column).filter(({ layer }) => !form.layer.value || layer === form.layer.value);
-  return WORST.find((state) => states.some((one) => one.state === state)) ?? null;
+function worstState(stream, column) {
+  const states = statesByLayer(stream, column)
+    .filter(({ layer }) => !form.layer.value || layer === form.layer.value)
+    .map(({ state }) => state);
+  return WORST_FIRST.find((state) => states.includes(state)) ?? null;
 }
 
 function cell(stream, row, day, column) {
-  const state = stateOf(stream, column);
-  const selected = chosen !== null && chosen.stream === stream.stream && chosen.day === day;
+  const state = worstState(stream, column);
+  const isSelected = selected !== null && selected.stream === stream.stream && selected.day === day;
   return h("td", { role: "presentation" }, h("button", {
     type: "button",
     role: "gridcell",
     class: `cell ${state ?? ""}`,
-    tabindex: row === at[0] && column === at[1] ? "0" : "-1",
-    "aria-selected": String(selected),
-    "aria-label": `${stream.stream}, ${day}: ${state ? WORDS[state] : "no events"}`,
-    title: `${day}: ${state ? WORDS[state] : "no events"}`,
-    onfocus: () => { at = [row, column]; },
+    tabindex: row === focusedCell[0] && column === focusedCell[1] ? "0" : "-1",
+    "aria-selected": String(isSelected),
+    "aria-label": `${stream.stream}, ${day}: ${stateText(state)}`,
+    title: `${day}: ${stateText(state)}`,
+    onfocus: () => { focusedCell = [row, column]; },
     onclick: () => {
-      chosen = selected ? null : { stream: stream.stream, day };
-      at = [row, column];
+      selected = isSelected ? null : { stream: stream.stream, day };
+      focusedCell = [row, column];
       show();
-      place(row, column);
+      focusCell(row, column);
     },
   }, state ? MARKS[state] : ""));
 }
 
-function place(row, column) {
+function focusCell(row, column) {
   const cells = grid.tBodies[0].rows[row]?.querySelectorAll(".cell");
   if (!cells?.[column]) return;
   grid.querySelector('.cell[tabindex="0"]')?.setAttribute("tabindex", "-1");
@@ -126,41 +130,50 @@ function place(row, column) {
   cells[column].focus();
 }
 
-function walk(event) {
-  const last = [data.streams.length - 1, data.days.length - 1];
-  const to = {
-    ArrowUp: [at[0] - 1, at[1]],
-    ArrowDown: [at[0] + 1, at[1]],
-    ArrowLeft: [at[0], at[1] - 1],
-    ArrowRight: [at[0], at[1] + 1],
-    Home: [at[0], 0],
-    End: [at[0], last[1]],
+function moveFocus(event) {
+  const [row, column] = focusedCell;
+  const [lastRow, lastColumn] = [data.streams.length - 1, data.days.length - 1];
+  const target = {
+    ArrowUp: [row - 1, column],
+    ArrowDown: [row + 1, column],
+    ArrowLeft: [row, column - 1],
+    ArrowRight: [row, column + 1],
+    Home: [row, 0],
+    End: [row, lastColumn],
   }[event.key];
-  if (!to) return;
+  if (!target) return;
   event.preventDefault();
-  place(Math.min(last[0], Math.max(0, to[0])), Math.min(last[1], Math.max(0, to[1])));
+  focusCell(Math.min(lastRow, Math.max(0, target[0])), Math.min(lastColumn, Math.max(0, target[1])));
 }
 
-function detail() {
-  const box = byId("partition");
-  const stream = chosen && data.streams.find((one) => one.stream === chosen.stream);
-  const column = chosen ? data.days.indexOf(chosen.day) : -1;
-  if (!stream || column < 0) return box.replaceChildren();
+function showDetail() {
+  const detail = byId("partition");
+  const stream = selected && data.streams.find(({ stream }) => stream === selected.stream);
+  const column = selected ? data.days.indexOf(selected.day) : -1;
+  if (!stream || column < 0) return detail.replaceChildren();
   const ledger = stream.ledgers[column];
-  box.replaceChildren(
-    h("h3", {}, `${stream.stream}, ${chosen.day}`),
+  const columns = ["Layer", "State", "Rows", ...(dagsterUrl ? ["In Dagster"] : [])];
+  detail.replaceChildren(
+    h("h3", {}, `${stream.stream}, ${selected.day}`),
     ledger
       ? h("p", {}, `${count(ledger.landed)} landed = ${count(ledger.silver)} in silver + ${count(ledger.quarantined)} quarantined + ${count(ledger.duplicates)} duplicates`)
-      : h("p", { class: "muted" }, "No ledger of this day is kept."),
+      : h("p", { class: "muted" }, "No conservation ledger is kept for this day."),
     h("div", { class: "scroll" }, h("table", {},
-      h("thead", {}, h("tr", {}, ...["Layer", "State", "Rows", ...(dagster ? ["In Dagster"] : [])].map((name) =>
-        h("th", { scope: "col", class: name === "Rows" ? "number" : null }, name)))),
-      h("tbody", {}, ...statesOf(stream, column).map(({ layer, state, rows }) => {
-        const asset = ASSETS[layer]?.(stream.stream);
-        return h("tr", {},
-          h("th", { scope: "row" }, layer),
-          h("td", { class: { stale: "warn", held_back: "bad" }[state] ?? (state ? null : "muted") }, state ? WORDS[state] : "no events"),
-          h("td", { class: "number" }, count(rows)),
-          dagster && h("td", {}, asset && h("a", { href: `${dagster}/assets/${asset.map(encodeURIComponent).join("/")}?view=partitions&partition=${chosen.day}` }, asset.join("/"))));
-      })))));
+      h("thead", {}, h("tr", {}, ...columns.map((name) => h("th", { scope: "col", class: name === "Rows" ? "number" : null }, name)))),
+      h("tbody", {}, ...statesByLayer(stream, column).map((partition) => layerRow(stream.stream, partition))))));
+}
+
+function layerRow(stream, { layer, state, rows }) {
+  const kind = { stale: "warn", held_back: "bad" }[state] ?? (state ? null : "muted");
+  return h("tr", {},
+    h("th", { scope: "row" }, layer),
+    h("td", { class: kind }, stateText(state)),
+    h("td", { class: "number" }, count(rows)),
+    dagsterUrl && h("td", {}, dagsterLink(ASSET_KEYS[layer]?.(stream))));
+}
+
+function dagsterLink(assetKey) {
+  if (!assetKey) return null;
+  const path = assetKey.map(encodeURIComponent).join("/");
+  return h("a", { href: `${dagsterUrl}/assets/${path}?view=partitions&partition=${selected.day}` }, assetKey.join("/"));
 }

@@ -1,105 +1,113 @@
-// Quarantine: why rows were refused, how often, and what arrived.
+// Quarantine: why rows were rejected, how many, and their raw text.
 
-import { get } from "./api.js";
-import { byId, choices, firstWithData, h, say } from "./dom.js";
-import { count, moment, plural, share } from "./format.js";
+import { getJson } from "./api.js";
+import { byId, firstWithData, h, setOptions, setText } from "./dom.js";
+import { count, plural, share, timestamp } from "./format.js";
 
-const SAMPLES = 20;
-const PAUSE = 3000; // milliseconds between looks while broken rows keep coming
+const MAX_SAMPLES = 20;
+const MIN_REFRESH_MS = 3000; // while rejected rows keep arriving
 
-let form, asked = 0, shown = null, looked = 0, reason = null, flowing = [];
+let form, latestRequest = 0, version = null, refreshedAt = 0, selectedReason = null, overviewStreams = [];
 
 export function startQuarantine() {
   form = byId("quarantine-form");
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("change", () => {
-    reason = null;
-    sayWhatArrives();
+    selectedReason = null;
+    showRecentShare();
     refresh();
   });
 }
 
-/** These streams can be chosen; `version` says whether what is in quarantine has changed. */
-export function offerQuarantine(streams, version) {
-  choices(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
-  flowing = streams;
-  sayWhatArrives();
-  if (version !== shown && Date.now() - looked >= PAUSE) {
-    shown = version;
-    looked = Date.now();
+/** Offer these streams, and load the report again if `newVersion` differs from the last one. */
+export function updateQuarantine(streams, newVersion) {
+  setOptions(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
+  overviewStreams = streams;
+  showRecentShare();
+  if (newVersion !== version && Date.now() - refreshedAt >= MIN_REFRESH_MS) {
+    version = newVersion;
+    refreshedAt = Date.now();
     refresh();
   }
 }
 
-function sayWhatArrives() {
-  const broken = flowing.find((stream) => stream.stream === form.stream.value)?.broken_share;
-  say(byId("quarantine-arrives"), broken
-    ? `${share(broken)} of what arrived in the last 5 minutes breaks its contract; those rows are counted when their day has been computed.`
+function showRecentShare() {
+  const rejected = overviewStreams.find(({ stream }) => stream === form.stream.value)?.broken_share;
+  setText(byId("quarantine-recent"), rejected
+    ? `${share(rejected)} of the events of the last 5 minutes break the contract. They are counted below once their day is computed.`
     : "");
 }
 
 async function refresh() {
-  const mine = ++asked;
+  const request = ++latestRequest;
   const stream = form.stream.value;
   if (!stream) return;
   const path = `/v1/quarantine/${encodeURIComponent(stream)}`;
   const hours = Number(form.since.value);
   const since = hours ? new Date(Date.now() - hours * 3600000).toISOString() : "";
   try {
-    const all = await get(path, { since, limit: reason === null ? SAMPLES : 0 });
-    const some = reason === null ? all : await get(path, { since, reason, limit: SAMPLES });
-    if (mine === asked) show(stream, all, some);
-  } catch (problem) {
-    if (mine !== asked) return;
-    say(byId("quarantine-count"), "");
-    byId("reasons").replaceChildren(h("li", { class: "none" }, problem.message));
+    const all = await getJson(path, { since, limit: selectedReason === null ? MAX_SAMPLES : 0 });
+    const filtered = selectedReason === null ? all : await getJson(path, { since, reason: selectedReason, limit: MAX_SAMPLES });
+    if (request === latestRequest) show(stream, all, filtered);
+  } catch (error) {
+    if (request !== latestRequest) return;
+    setText(byId("quarantine-count"), "");
+    byId("reasons").replaceChildren(h("li", { class: "none" }, error.message));
     byId("samples").replaceChildren();
   }
 }
 
-function show(stream, all, some) {
-  say(byId("quarantine-count"), `${plural(all.rows, "row")} of ${stream}`);
-  const most = Math.max(1, ...all.reasons.map((one) => one.rows));
+function show(stream, all, filtered) {
+  setText(byId("quarantine-count"), `${plural(all.rows, "row")} of ${stream}`);
+  showReasons(all.reasons);
+  showSamples(filtered);
+}
+
+function showReasons(reasons) {
   const list = byId("reasons");
-  const focused = list.contains(document.activeElement) ? [...list.querySelectorAll("button")].indexOf(document.activeElement) : -1;
-  list.replaceChildren(...all.reasons.map((one) => choice(one, most)));
+  const focused = [...list.querySelectorAll("button")].indexOf(document.activeElement);
+  const largest = Math.max(1, ...reasons.map(({ rows }) => rows));
+  list.replaceChildren(...reasons.map((reason) => reasonItem(reason, largest)));
   list.querySelectorAll("button")[focused]?.focus();
-  if (!all.reasons.length) {
-    list.append(h("li", { class: "none" }, "Nothing of this stream is in quarantine."));
-  }
-  const samples = byId("samples");
-  samples.replaceChildren(...some.samples.map(sample));
-  if (!some.samples.length) samples.append(h("li", { class: "none" }, "Rows that break their contract are shown here as they arrived."));
-  else if (some.rows > some.samples.length && !some.samples.some((row) => row.just_arrived)) {
-    samples.append(h("li", { class: "none" }, `The ${count(some.samples.length)} that arrived last, of ${count(some.rows)}.`));
+  if (!reasons.length) list.append(h("li", { class: "none" }, "No rows of this stream are in quarantine."));
+}
+
+function showSamples({ rows, samples }) {
+  const list = byId("samples");
+  list.replaceChildren(...samples.map(sampleItem));
+  if (!samples.length) {
+    list.append(h("li", { class: "none" }, "Rows that break the contract are shown here with their raw text."));
+  } else if (rows > samples.length && !samples.some((row) => row.just_arrived)) {
+    list.append(h("li", { class: "none" }, `The newest ${count(samples.length)} of ${count(rows)} rows.`));
   }
 }
 
-function choice(one, most) {
-  const chosen = one.reason === reason;
+function reasonItem(reason, largest) {
+  const isSelected = reason.reason === selectedReason;
   const bar = h("span", { class: "bar", "aria-hidden": "true" });
-  bar.style.width = `${(one.rows / most) * 100}%`;
+  bar.style.width = `${(reason.rows / largest) * 100}%`;
   const button = h("button", {
     type: "button",
-    "aria-pressed": String(chosen),
-    title: `${one.first_day} to ${one.last_day}, last arrived ${moment(one.last_arrived_at)} UTC`,
+    "aria-pressed": String(isSelected),
+    title: `${reason.first_day} to ${reason.last_day}, last arrived ${timestamp(reason.last_arrived_at)} UTC`,
     onclick: () => {
-      reason = chosen ? null : one.reason;
+      selectedReason = isSelected ? null : reason.reason;
       refresh();
     },
-  }, h("span", {}, one.reason), h("span", { class: "number" }, count(one.rows)), bar);
+  }, h("span", {}, reason.reason), h("span", { class: "number" }, count(reason.rows)), bar);
   return h("li", {}, button);
 }
 
-function sample(row) {
-  const cut = row.raw !== null && row.raw_length > [...row.raw].length;
+function sampleItem(row) {
+  const isCut = row.raw !== null && row.raw_length > [...row.raw].length;
+  const source = `${row.object ?? "no object"}${row.row === null ? "" : `, row ${count(row.row)}`}`;
   return h("li", {},
     h("pre", { tabindex: "0", role: "group", "aria-label": "Raw text" }, row.raw ?? ""),
-    cut && h("p", { class: "aside" }, `The first characters of ${count(row.raw_length)}.`),
+    isCut && h("p", { class: "aside" }, `Cut off: the row has ${count(row.raw_length)} characters.`),
     h("ul", {}, ...row.reasons.map((text) => h("li", {}, text))),
     h("p", { class: "aside" }, [
-      `${row.object ?? "no object"}${row.row === null ? "" : `, row ${count(row.row)}`}`,
-      `arrived ${moment(row.arrived_at)} UTC`,
+      source,
+      `arrived ${timestamp(row.arrived_at)} UTC`,
       row.just_arrived && "just arrived, not counted yet",
     ].filter(Boolean).join(" · ")));
 }

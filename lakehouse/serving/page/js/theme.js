@@ -1,30 +1,31 @@
-// Dark or light: as the system has it, unless the reader chose.
+// Light or dark theme: follows the system unless the reader chose one.
 
 import { byId } from "./dom.js";
 
-const KEY = "lakehouse-theme";
-const ORDER = ["auto", "light", "dark"];
-const changed = new Set();
+const THEME_ITEM = "lakehouse-theme";
+const THEMES = ["auto", "light", "dark"];
+const listeners = new Set();
 
-/** Call this back whenever colours change. */
-export const onTheme = (callback) => changed.add(callback);
+/** Call `callback` whenever the colours change. */
+export const onThemeChange = (callback) => listeners.add(callback);
 
 export function startTheme() {
   const button = byId("theme");
-  let chosen = ORDER.includes(localStorage.getItem(KEY)) ? localStorage.getItem(KEY) : "auto";
+  const stored = localStorage.getItem(THEME_ITEM);
+  let theme = THEMES.includes(stored) ? stored : "auto";
 
-  function show() {
-    if (chosen === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = chosen;
-    button.textContent = `Theme: ${chosen}`;
-    for (const callback of changed) callback();
+  function apply() {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    button.textContent = `Theme: ${theme}`;
+    for (const callback of listeners) callback();
   }
 
   button.addEventListener("click", () => {
-    chosen = ORDER[(ORDER.indexOf(chosen) + 1) % ORDER.length];
-    localStorage.setItem(KEY, chosen);
-    show();
+    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    localStorage.setItem(THEME_ITEM, theme);
+    apply();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
-  show();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
+  apply();
 }

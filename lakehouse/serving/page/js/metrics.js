@@ -1,0 +1,90 @@
+// Business metrics by day: choose a stream, a metric, a dimension and the number of days.
+
+import { getJson } from "./api.js";
+import { createChart } from "./chart.js";
+import { byId, firstWithData, h, setOptions } from "./dom.js";
+import { addDays, epoch } from "./format.js";
+
+const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", mean: "mean value" };
+
+/** The metric shown first for each stream that ships. Other streams show their first metric. */
+const DEFAULT_METRIC = { clickstream: "events", financial: "amount", iot: "readings", logs: "events", orders: "amount_created", retail: "net_revenue", social: "events" };
+
+let form, chart, measuresByStream = new Map(), latestRequest = 0, version = null;
+
+const label = (name) => name.replaceAll("_", " ");
+
+export function startMetrics() {
+  form = byId("metrics-form");
+  chart = createChart(byId("metrics-chart"));
+  form.addEventListener("change", (event) => refresh(event.target.name === "stream"));
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+/** Offer these streams, and load the metrics again if `newVersion` differs from the last one. */
+export function updateMetrics(streams, newVersion) {
+  setOptions(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
+  if (newVersion !== version) {
+    version = newVersion;
+    measuresByStream = new Map();
+    refresh(false);
+  }
+}
+
+async function refresh(streamChanged) {
+  const request = ++latestRequest;
+  const stream = form.stream.value;
+  if (!stream) return;
+  const path = `/v1/overview/metrics/${encodeURIComponent(stream)}`;
+  try {
+    if (!measuresByStream.has(stream)) measuresByStream.set(stream, await getJson(path));
+    const known = measuresByStream.get(stream);
+    if (request !== latestRequest) return;
+    const measure = selectMeasure(stream, known.measures, streamChanged);
+    if (!measure) return showNone(stream);
+    const metrics = await getJson(`${path}/${encodeURIComponent(measure.name)}`, selectedSpan(known));
+    if (request === latestRequest) show(metrics);
+  } catch (error) {
+    if (request === latestRequest) chart.clear(h("p", { class: "none" }, error.message));
+  }
+}
+
+/** Fill the form's metrics and dimensions, and return the selected metric. */
+function selectMeasure(stream, measures, streamChanged) {
+  setOptions(form.metric, measures.map(({ name }) => ({ value: name, label: label(name) })));
+  if (streamChanged && measures.some(({ name }) => name === DEFAULT_METRIC[stream])) form.metric.value = DEFAULT_METRIC[stream];
+  const measure = measures.find(({ name }) => name === form.metric.value);
+  if (!measure) return null;
+  setOptions(form.by, [
+    { value: "", label: "nothing" },
+    ...measure.dimensions.map((name) => ({ value: name, label: label(name) })),
+  ]);
+  // Amounts of different currencies cannot be summed.
+  if (form.by.value === "" && measure.dimensions.includes("currency") && measure.name.includes("amount")) {
+    form.by.value = "currency";
+  }
+  return measure;
+}
+
+function selectedSpan({ first_day: firstDay, last_day: lastDay }) {
+  const first = form.days.value === "all" ? firstDay : addDays(lastDay, 1 - Number(form.days.value));
+  return { by: form.by.value, first: first < firstDay ? firstDay : first, last: lastDay };
+}
+
+function show(metrics) {
+  if (!metrics.series.length) return showNone(metrics.stream);
+  const by = metrics.by ? ` by ${label(metrics.by)}` : "";
+  chart.draw({
+    title: `${label(metrics.metric)} of ${metrics.stream}${by}, ${metrics.days[0]} to ${metrics.days.at(-1)}, ${COMBINED[metrics.how]}`,
+    isTime: true,
+    x: metrics.days.map(epoch),
+    labels: metrics.days,
+    series: metrics.series.map(({ name, values }) => ({ name: label(name), values })),
+  });
+}
+
+function showNone(stream) {
+  chart.clear(
+    h("p", { class: "none" },
+      `No daily metrics of ${stream} yet. They are computed every night at 02:00 UTC, and within minutes after late data arrives.`));
+}
