@@ -21,6 +21,7 @@ from lakehouse.contracts.streams import discover
 from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.child import find_running, process_tree
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server
 from lakehouse.sources.http.server import RunningService
@@ -90,10 +91,8 @@ def bodies(count: int, events: int) -> list[bytes]:
 
 def family(pid: int | None) -> list[psutil.Process]:
     """A process and its children; none when it is gone."""
-    if pid is None or not psutil.pid_exists(pid):
-        return []
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+    process = find_running(pid) if pid else None
+    return process_tree(process) if process else []
 
 
 def _costed(

@@ -37,6 +37,7 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import bronze, realtime, silver
 from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.processes.child import kill
 from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
 from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
 from lakehouse.runtime.supervisor import free_port
@@ -153,11 +154,8 @@ class FaultyLake:
         """Kill -9 the HTTP server and all of its workers at once, and start it again as `up` does."""
         found = http.running(self.settings)
         family = [psutil.Process(found.pid), *http_workers(self.settings)] if found else []
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill(family)
         self.killed["http server"] += bool(family)
-        psutil.wait_procs(family, timeout=10)
         self.serve()
 
     def serve(self) -> None:

@@ -7,7 +7,6 @@ its sensors and its queue; what came over HTTP goes to bronze by a command, as e
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +22,15 @@ from lakehouse.chaos.faults import MIXED
 from lakehouse.chaos.faulty import PATIENCE, Count, Place, count, days, environment, faulty_storage, http_workers
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.child import (
+    kill,
+    leave_running,
+    process_tree,
+    spawn,
+    stop_child,
+    wait_for_exit,
+    wait_until_ready,
+)
 from lakehouse.runtime import supervisor
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server as http
@@ -62,33 +70,25 @@ class Whole:
 
     def up(self) -> None:
         """`lakehouse up`, until it says that all runs. Raises AssertionError when it never does."""
-        self._log.parent.mkdir(exist_ok=True)
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "lakehouse", "up", "--no-ui"],
-                env={**os.environ, **self.variables},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + UP_SECONDS
-        while time.monotonic() < deadline and process.poll() is None:
+        command = [sys.executable, "-m", "lakehouse", "up", "--no-ui"]
+        child = spawn(command, self._log, env=os.environ | self.variables)
+
+        def is_ready() -> bool:
             state = supervisor.read_state(self.settings)
-            if state is not None and state.ready and state.supervisor.pid == process.pid:
-                process.returncode = 0  # it outlives this object, whose destructor would warn
-                return
-            time.sleep(0.1)
-        supervisor.end(process.pid)
+            return state is not None and state.ready and state.supervisor.pid == child.pid
+
+        if wait_until_ready(is_ready, lambda: child.poll() is None, UP_SECONDS, poll_seconds=0.1):
+            leave_running(child)
+            return
+        stop_child(child, supervisor.STOP_SECONDS)
         raise AssertionError(f"`lakehouse up` does not come up: {self._log.read_text()[-500:]}")
 
     def down(self) -> None:
         """Stop it in order. Raises AssertionError when something goes on."""
         family = self._family()
         supervisor.stop(self.settings)
-        _, left = psutil.wait_procs(family, timeout=10)
-        for process in left:
-            process.kill()
+        left = wait_for_exit(family, 10)
+        kill(left)
         if left:
             raise AssertionError(f"{len(left)} processes outlive `lakehouse down`")
 
@@ -100,10 +100,7 @@ class Whole:
             return
         else:
             victims = self._processes(kind)
-        for process in victims:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(victims, timeout=10)
+        kill(victims)
         self.killed[kind] += bool(victims)
         if kind in ("storage", "everything"):
             storage.start(self.embedded)
@@ -131,9 +128,8 @@ class Whole:
         state = supervisor.read_state(self.settings)
         found: dict[int, psutil.Process] = {}
         for child in [state.supervisor, *state.children] if state else []:
-            with suppress(psutil.NoSuchProcess):
-                if (process := child.process) is not None:
-                    found |= {one.pid: one for one in [process, *process.children(recursive=True)]}
+            if process := child.process:
+                found |= {member.pid: member for member in process_tree(process)}
         return list(found.values())
 
     def _wait_for(self, what: Callable[[], bool], seconds: float = ROUND_SECONDS) -> bool:

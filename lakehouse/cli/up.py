@@ -1,15 +1,14 @@
 """`up`."""
 
 import os
-import subprocess
 import sys
-import time
 
 from lakehouse.cli.printing import console
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.http import api_keys as keys
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes import service as process
+from lakehouse.processes.child import leave_running, spawn, stop_child, wait_until_ready
 from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
@@ -91,29 +90,23 @@ def _kinesis(settings: Settings) -> list[Program]:
 def _detach(settings: Settings, page: bool) -> None:
     words = [sys.executable, "-m", "lakehouse", "up", *([] if page else ["--no-ui"])]
     log = settings.root / "logs" / "up.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            words,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **environment(settings)},
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    log.unlink(missing_ok=True)
+    child = spawn(words, log, env=os.environ | environment(settings))
+
+    def is_ready() -> bool:
         state = supervisor.read_state(settings)
-        if state is not None and state.ready and state.supervisor.pid == process.pid:
+        return state is not None and state.ready and state.supervisor.pid == child.pid
+
+    if wait_until_ready(is_ready, lambda: child.poll() is None, START_SECONDS, poll_seconds=0.1):
+        leave_running(child)
+        if state := supervisor.read_state(settings):
             _say_where(state)
-            return
-        if process.poll() is not None:
-            last = log.read_text(errors="replace").strip().splitlines()
-            raise LakehouseError(
-                f"{last[-1].removeprefix('lakehouse: ') if last else 'it ended at once'} ({log} has it all)"
-            )
-        time.sleep(0.1)
-    supervisor.end(process.pid)
+        return
+    if child.poll() is not None:
+        last = log.read_text(errors="replace").strip().splitlines()
+        reason = last[-1].removeprefix("lakehouse: ") if last else "it ended at once"
+        raise LakehouseError(f"{reason} ({log} has it all)")
+    stop_child(child, supervisor.STOP_SECONDS)
     raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; {log} says how far it got.")
 
 

@@ -1,10 +1,8 @@
 """Runs whose process died without a word: Dagster would wait for them, and hold their lane, for hours."""
 
-import contextlib
-
 import dagster as dg
-import psutil
 
+from lakehouse.processes.child import kill
 from lakehouse.runtime.run_process import find_worker
 
 ACTIVE_STATUSES = [
@@ -51,9 +49,7 @@ def fail_orphaned_runs(instance: dg.DagsterInstance) -> int:
         if process is not None and worker is not None:
             if worker.is_command:
                 continue
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-                process.wait(5)
+            kill([process])
         failed += report_dead_process(
             instance, run.run_id, "The lakehouse was stopped while this run went on; it is computed again."
         )

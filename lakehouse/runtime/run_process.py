@@ -1,6 +1,5 @@
 """The process that executes a run, as the run's tags and events tell it. Starting and ending one belong elsewhere."""
 
-import contextlib
 import os
 import socket
 import time
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 import psutil
+
+from lakehouse.processes.child import find_running
 
 PROCESS_TAG = "lakehouse/process"
 """Of a run that a command executes itself: host, process, time and the run, for Dagster copies tags to repetitions."""
@@ -28,11 +29,8 @@ class RunWorker:
     @property
     def process(self) -> psutil.Process | None:
         """The process while it lives; None for one that got its number later."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if process.create_time() < self.begun_by + CLOCK_SECONDS and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+        process = find_running(self.pid)
+        return process if process and process.create_time() < self.begun_by + CLOCK_SECONDS else None
 
 
 def process_tag(run_id: str) -> dict[str, str]:

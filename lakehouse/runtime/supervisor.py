@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import IO
 
 import psutil
 import yaml
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.child import find_process, spawn, stop_child, stop_process, stop_tree, wait_until_ready
 from lakehouse.runtime.instance import dagster_home, environment
 from lakehouse.settings import Settings
 
@@ -32,7 +32,6 @@ STEADY_SECONDS = 300.0
 """Who ran for so long did not fail at its start: its next failure is the first again."""
 
 READY_SECONDS = 120.0
-LOG_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,7 @@ class Child:
     @property
     def process(self) -> psutil.Process | None:
         """The process, if it still runs."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
+        return find_process(self.pid, self.created)
 
 
 @dataclass(slots=True)
@@ -139,25 +134,21 @@ class Supervisor:
 
     def _start(self, program: Program) -> None:
         self._started_at[program.name] = time.monotonic()
-        with _log(self._settings, program.name) as log:
-            self._running[program.name] = subprocess.Popen(
-                list(program.words),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **environment(self._settings)},
-                # A session of its own: Ctrl-C reaches the supervisor alone, which then stops them in order.
-                start_new_session=True,
-            )
+        self._running[program.name] = spawn(
+            program.words, _log_path(self._settings, program.name), env=os.environ | environment(self._settings)
+        )
         self._write(ready=False)
 
     def _await(self, program: Program) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while program.answers is not None and not self._stop.is_set() and not program.answers():
-            if self._running[program.name].poll() is not None or time.monotonic() > deadline:
-                log = _log_path(self._settings, program.name)
-                raise LakehouseError(f"{program.name} did not start; {log} says why.")
-            time.sleep(0.1)
+        if program.answers is None:
+            return
+        child = self._running[program.name]
+        ready = wait_until_ready(
+            program.answers, lambda: child.poll() is None and not self._stop.is_set(), READY_SECONDS, poll_seconds=0.1
+        )
+        if not ready and not self._stop.is_set():
+            log = _log_path(self._settings, program.name)
+            raise LakehouseError(f"{program.name} did not start. See {log}.")
 
     def _look(self) -> None:
         for program in self._programs:
@@ -182,7 +173,7 @@ class Supervisor:
     def _end(self) -> None:
         # In reverse: whoever asks for work goes before whoever does it.
         for name in reversed(self._running):
-            end(self._running[name].pid)
+            stop_child(self._running[name], STOP_SECONDS)
 
     def _state(self, ready: bool) -> State:
         urls = {program.name: program.url() for program in self._programs}
@@ -203,33 +194,13 @@ def stop(settings: Settings) -> bool:
         return False
     supervisor = state.supervisor.process
     if supervisor is not None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            supervisor.terminate()
-            _, alive = psutil.wait_procs([supervisor], timeout=STOP_SECONDS * 2)
-            for process in alive:
-                process.kill()
+        stop_process(supervisor, STOP_SECONDS * 2)
     left = [child for child in state.children if child.process is not None]
     for child in reversed(left):
-        end(child.pid)
+        if process := child.process:
+            stop_tree(process, STOP_SECONDS, terminate_children=True)
     state_path(settings).unlink(missing_ok=True)
     return supervisor is not None or bool(left)
-
-
-def end(pid: int) -> None:
-    """Stop a process and all it has started: asked first, killed when it does not listen."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-    for member in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(alive, timeout=5)
 
 
 def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
@@ -308,11 +279,3 @@ def _created(pid: int) -> float:
 
 def _log_path(settings: Settings, name: str) -> Path:
     return settings.root / "logs" / f"{name}.log"
-
-
-def _log(settings: Settings, name: str) -> IO[bytes]:
-    path = _log_path(settings, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
-    return path.open("ab")

@@ -38,12 +38,12 @@ def run_server(settings: Settings) -> None:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
-    SERVICE.announce(settings, f"http://{HOST}:{port}", needs_keys=needs_keys(settings))
+    SERVICE.register(settings, f"http://{HOST}:{port}", needs_keys=needs_keys(settings))
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(_serve(settings, port))
     finally:
-        SERVICE.forget(settings)
+        SERVICE.unregister(settings)
 
 
 async def _serve(settings: Settings, port: int) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.processes.workers import kill_worker, start_worker
 from lakehouse.serving.query.sandbox import lockdown_sql
 from lakehouse.serving.query.snapshot_views import KEPT_SQL
 from lakehouse.serving.query.sql import places
@@ -140,18 +141,8 @@ class WorkerPool:
                 return
 
     async def _launch(self) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "lakehouse.serving.query.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            await asyncio.wait_for(_told(process, self._setup()), START_SECONDS)
-        except BaseException:
-            await self._kill(process)
-            raise
+        command = [sys.executable, "-m", "lakehouse.serving.query.worker"]
+        process = await start_worker(command, lambda worker: _told(worker, self._setup()), START_SECONDS)
         self._processes.add(process)
         return process
 
@@ -168,9 +159,7 @@ class WorkerPool:
 
     async def _kill(self, process: Process) -> None:
         self._processes.discard(process)
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await kill_worker(process)
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -27,7 +27,7 @@ from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import AtOnce, Forwarder, FrontDoor
 from lakehouse.landing.landing import PATIENCE, AsyncLanding
-from lakehouse.processes.parent_watch import end_with_parent
+from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import health
 from lakehouse.sources.http import routes as events

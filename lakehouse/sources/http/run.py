@@ -54,12 +54,12 @@ def run_server(settings: Settings) -> None:
     os.environ |= settings_environment(settings)
     _load(settings.root / "http" / "metrics")
     scheme = "https" if settings.http_tls_certificate else "http"
-    SERVICE.announce(settings, f"{scheme}://{_in_url(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
+    SERVICE.register(settings, f"{scheme}://{_in_url(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
     multiprocessing.set_start_method(START_METHOD, force=True)
     try:
         _granian(settings, port).serve()
     finally:
-        SERVICE.forget(settings)
+        SERVICE.unregister(settings)
 
 
 def _load(counts: Path) -> None:

@@ -12,6 +12,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from lakehouse.errors import StorageFullError, StorageUnavailableError
+from lakehouse.processes.child import stop_tree, wait_until_ready
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import seaweedfs
 from lakehouse.storage.embedded.seaweedfs import Credentials, Ports
@@ -186,36 +187,20 @@ def _did_not_start(home: Home, words: str) -> Exception:
 
 def _wait(home: Home, reached: Connection, pid: int, seconds: float) -> bool:
     """Wait until the server answers; False when it has ended or takes too long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if seaweedfs.answers(reached):
-            return True
-        if not seaweedfs.find(home.data, pid):
-            return False
-        time.sleep(0.05)
-    return False
+    return wait_until_ready(
+        lambda: seaweedfs.answers(reached), lambda: seaweedfs.find(home.data, pid) is not None, seconds
+    )
 
 
 def _stop(home: Home) -> bool:
     state = home.state()
     process = (state and state.pid and seaweedfs.find(home.data, state.pid)) or seaweedfs.find(home.data)
     if process:
-        _end(process)
+        stop_tree(process, STOP_SECONDS)
     if state:
         seaweedfs.remove_sockets(state.ports)
         home.write_state(replace(state, pid=None, created=None, kept=False))
     return process is not None
-
-
-def _end(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for survivor in left:
-            with suppress(psutil.NoSuchProcess):
-                survivor.kill()
-        psutil.wait_procs(left, timeout=STOP_SECONDS)
 
 
 def _bytes_used(data: Path) -> int:

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import urllib.error
@@ -27,6 +26,7 @@ from obstore.store import S3Store
 
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.child import find_running, leave_running, spawn
 from lakehouse.storage.objects.connection import Connection, file_properties
 from lakehouse.storage.objects.errors import disk_shortage
 from lakehouse.storage.objects.store import open_store
@@ -126,18 +126,9 @@ def launch(folder: Path, data: Path, ports: Ports, bucket: str, credentials: Cre
     _lock_internal_ports(folder)
     (folder / "server.log").unlink(missing_ok=True)
     write_private(folder / IDENTITIES, _identities(bucket, credentials))
-    with (folder / "server.log").open("ab") as output:
-        process = subprocess.Popen(
-            _command(folder, data, ports, bucket),
-            cwd=folder,
-            env=_environment(folder),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    process.returncode = 0  # It outlives this object, whose destructor would warn.
-    return process.pid
+    child = spawn(_command(folder, data, ports, bucket), folder / "server.log", env=_environment(folder), cwd=folder)
+    leave_running(child)
+    return child.pid
 
 
 def _command(folder: Path, data: Path, ports: Ports, bucket: str) -> list[str]:
@@ -219,14 +210,8 @@ def _identities(bucket: str, credentials: Credentials) -> str:
 
 def find(data: Path, pid: int | None = None) -> psutil.Process | None:
     """The live server of this data folder, looked for under this pid or, without one, among all processes."""
-    candidates = psutil.process_iter() if pid is None else _processes(pid)
+    candidates = psutil.process_iter() if pid is None else filter(None, [find_running(pid)])
     return next((process for process in candidates if _serves(process, data)), None)
-
-
-def _processes(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.NoSuchProcess):
-        return [psutil.Process(pid)]
-    return []
 
 
 def _serves(process: psutil.Process, data: Path) -> bool:

@@ -12,13 +12,11 @@ import psutil
 from pydantic import TypeAdapter
 
 from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.child import find_process
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded.seaweedfs import Credentials, Ports
 
 T = TypeVar("T")
-
-CLOCK_STEP_SECONDS = 60.0
-"""By which the start of one process may seem to move when the machine's clock is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether that process lives."""
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.created) < CLOCK_STEP_SECONDS
-        except psutil.NoSuchProcess:
-            return False
+        return find_process(self.pid, self.created) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def test_a_wrong_key_is_refused_on_either_side(api: httpx.Client, serving: Runni
 def test_without_a_serving_process_the_answer_says_so_and_ingest_and_look_ups_go_on(
     api: httpx.Client, settings: Settings
 ) -> None:
-    path = server.SERVICE.state(settings)
+    path = server.SERVICE.state_path(settings)
     state = path.read_text()
     try:
         path.write_text(json.dumps(json.loads(state) | {"url": "http://127.0.0.1:9"}))

@@ -6,7 +6,7 @@ import time
 
 import psutil
 
-from lakehouse.processes.service import survivors
+from lakehouse.processes.child import wait_for_exit
 
 PARENT = "import subprocess, time; child = subprocess.Popen(['true']); print(child.pid, flush=True); time.sleep(60)"
 """It holds on to its child: what is let go of may be buried by `Popen`."""
@@ -19,9 +19,9 @@ def test_a_dead_process_that_nobody_has_buried_is_not_waited_for() -> None:
         while dead.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         began = time.monotonic()
-        assert survivors([dead], 20) == []
+        assert wait_for_exit([dead], 20) == []
         assert time.monotonic() - began < 10
         lives = psutil.Process(parent.pid)
-        assert survivors([lives, dead], 0.1) == [lives]
+        assert wait_for_exit([lives, dead], 0.1) == [lives]
         parent.kill()
-        assert survivors([lives], 20) == []
+        assert wait_for_exit([lives], 20) == []
