@@ -9,7 +9,7 @@ from dagster_aws.s3 import S3Resource
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.sqs_arrivals import Arrivals
 from lakehouse.settings import get_settings
-from lakehouse.sources.aws import client, region_of_queue
+from lakehouse.sources.aws import aws_client, queue_region
 from lakehouse.sources.sqs.inbox import Inbox
 
 
@@ -23,7 +23,7 @@ def arrivals() -> Arrivals:
     """What the queue of LAKEHOUSE_QUEUE_URL tells of; its messages are held by this process."""
     settings = get_settings()
     url, dead = settings.queue_url or "", settings.queue_dead_letter_url
-    return Arrivals(_lake(), Inbox(client(settings, "sqs", region=region_of_queue(url)), url, dead))
+    return Arrivals(_lake(), Inbox(aws_client(settings, "sqs", region=queue_region(url)), url, dead))
 
 
 class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its parameter is of use to subclasses only

@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 from lakehouse.audit.findings import Finding, Report, State
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.streams import Query, Stream
-from lakehouse.landing.landing import list_days
+from lakehouse.landing.listing import list_days
 from lakehouse.pipeline.erasure_log import erased_rows
 from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake

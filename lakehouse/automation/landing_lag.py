@@ -12,6 +12,7 @@ from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.lag import Lag, lag_of, newest_landed
 from lakehouse.settings import get_settings
@@ -81,7 +82,7 @@ def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime |
         if since is None or one.arrived_at > since:
             fresh.setdefault(one.hour, []).append(one.size)
     if lag.taken is not None and (since is None or lag.taken > since):
-        fresh.setdefault(f"{lag.taken:%Y-%m-%d-%H}:00", [])
+        fresh.setdefault(hour_partition(lag.taken), [])
     for hour, sizes in sorted(fresh.items()):
         yield dg.AssetMaterialization(
             key("landing", stream.name),

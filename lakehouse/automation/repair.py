@@ -10,7 +10,7 @@ from lakehouse.audit.findings import Finding
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.landing import hours_landed
+from lakehouse.landing.listing import hours_landed
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files

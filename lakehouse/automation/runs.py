@@ -12,6 +12,7 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.automation.jobs import BRONZE, REFRESH, stream_asset_keys
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.runtime.instance import environment, lane_tags, open_instance
@@ -78,7 +79,7 @@ class Runner:
 
 def current_hour() -> str:
     """The hourly partition of now."""
-    return datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
+    return hour_partition(datetime.now(UTC))
 
 
 def raise_on_failure(outcome: RunOutcome | None) -> None:

@@ -7,6 +7,7 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
+from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline.bronze import missed_days
 from lakehouse.pipeline.realtime import days_of
 
@@ -21,8 +22,6 @@ far back as the serving process keeps what realtime does not hold."""
 LOOK_BACK_AT = 30
 """Minute of the hour."""
 
-HOUR = "%Y-%m-%d-%H:00"
-
 
 @dg.schedule(
     name="realtime_every_5_minutes",
@@ -36,7 +35,7 @@ def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
     """Ask for the realtime partitions of now."""
     now = _now(context)
     back = LOOK_BACK if now.minute == LOOK_BACK_AT else SETTLING
-    first, last = (now - back).strftime(HOUR), now.strftime(HOUR)
+    first, last = hour_partition(now - back), hour_partition(now)
     if first == last:
         return dg.RunRequest(partition_key=last)
     return dg.RunRequest(tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last})
@@ -65,7 +64,7 @@ def batch_daily_0200(context: dg.ScheduleEvaluationContext, lake: LakeResource) 
 def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
     """Ask for the days that fresh rows belong to."""
     now = _now(context)
-    hours = [(now - timedelta(hours=back)).strftime(HOUR) for back in range(2)]
+    hours = [hour_partition(now - timedelta(hours=back)) for back in range(2)]
     days = {day for stream in lake.lake.streams.values() for day in days_of(lake.lake, stream, hours)}
     return dg.RunRequest(tags=exact_tags(sorted(days | {now.date()})))
 

@@ -14,7 +14,8 @@ from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream
 from lakehouse.automation.landing_lag import landing_lag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.landing import LandingObject, list_incoming
+from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.listing import list_incoming
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import to_text
 from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files

@@ -23,6 +23,7 @@ from lakehouse.automation.jobs import REALTIME
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import hour_partition
 from lakehouse.runtime.instance import environment, open_instance, run_forker_state
 from lakehouse.runtime.supervisor import (
     code_server_program,
@@ -97,7 +98,7 @@ def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> Begun:
     run = history.create_run_for_job(
         repository.get_definition().get_job(REALTIME),
         status=dg.DagsterRunStatus.NOT_STARTED,
-        tags={"dagster/partition": f"{datetime.now(UTC):%Y-%m-%d-%H}:00"},
+        tags={"dagster/partition": hour_partition(datetime.now(UTC))},
         job_code_origin=repository.get_reconstructable_job(REALTIME).get_python_origin(),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(place, "__repository__"), REALTIME),
     )

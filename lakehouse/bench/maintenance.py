@@ -11,7 +11,8 @@ from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
 from lakehouse.bench.tick import make_history
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
-from lakehouse.landing.landing import land
+from lakehouse.landing.keys import hour_partition
+from lakehouse.landing.writer import land
 from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.orphans import remove_orphans
@@ -60,7 +61,7 @@ def _fill(lake: Lake, stream: Stream, hours: int, days: int) -> None:
     now = datetime.now(UTC)
     batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
     land(lake.objects, stream.name, batch.lines, now=now)
-    refresh_hours(lake, stream, [f"{now:%Y-%m-%d-%H}:00"])
+    refresh_hours(lake, stream, [hour_partition(now)])
     make_history(lake, stream, hours, days, files_a_day=12)
 
 

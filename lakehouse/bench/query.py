@@ -22,7 +22,8 @@ from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB, bind, scan_sql
-from lakehouse.landing.landing import land
+from lakehouse.landing.keys import hour_partition
+from lakehouse.landing.writer import land
 from lakehouse.pipeline import gold
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.exports import write_features
@@ -104,7 +105,7 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
             land(lake.objects, stream.name, batch.lines, now=now)
         land_days(lake, stream, [now.date()])
         clean_days(lake, stream, dates)
-        refresh_hours(lake, stream, [f"{now:%Y-%m-%d-%H}:00"])
+        refresh_hours(lake, stream, [hour_partition(now)])
         silver = f"from {scan_sql(lake.tables.load(f'silver.{stream.name}'))}"
         replace_days(lake, f"gold.{stream.name}_daily", bind(stream.sql("gold"), {"silver": silver}), dates)
         write_features(lake, stream, dates[-1:])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
+from lakehouse.landing.keys import hour_partition
 from lakehouse.runtime.instance import dagster_home
 from lakehouse.settings import Settings
 
@@ -64,7 +65,7 @@ def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterat
     hourly = len(template.partition) > len("2025-01-01")
     at = first
     while at < last:
-        named = f"{at:%Y-%m-%d-%H:00}" if hourly else f"{at:%Y-%m-%d}"
+        named = hour_partition(at) if hourly else f"{at:%Y-%m-%d}"
         yield str(uuid.uuid4()), f"{at:%Y-%m-%d %H:%M:%S.%f}", at.timestamp(), named
         at += step
 

@@ -14,10 +14,11 @@ from pyiceberg.table import Table
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
-from lakehouse.landing.landing import land
+from lakehouse.landing.keys import arrival_hour, hour_partition
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.realtime import partition_of, refresh_hours
+from lakehouse.pipeline.realtime import refresh_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.pipeline.writing import commit_files
 from lakehouse.runtime.instance import environment
@@ -87,7 +88,7 @@ class _Source:
             for _ in range(OBJECTS):
                 batch = simulator.batch(EVENTS // OBJECTS, now - timedelta(minutes=5), now)
                 land(self.lake.objects, name, batch.lines, now=now)
-        return f"{now:%Y-%m-%d-%H}:00"
+        return hour_partition(now)
 
 
 def _tick(source: _Source) -> float:
@@ -131,7 +132,7 @@ def make_history(lake: Lake, stream: Stream, hours: int, days: int, *, files_a_d
     land_days(lake, stream, [today])
     clean_days(lake, stream, [today])
     now = datetime.now(UTC).replace(minute=0)
-    names = [partition_of(f"{now - timedelta(hours=back):%Y-%m-%d-%H}:00") for back in range(1, hours + 1)]
+    names = [arrival_hour(now - timedelta(hours=back)) for back in range(1, hours + 1)]
     realtime = lake.tables.load(f"realtime.{stream.name}")
     files = _spread(lake, realtime, "arrival_hour", names)
     _commit(lake, realtime, _repeated(files, TICKS_AN_HOUR), KEPT_SNAPSHOTS, "arrival_hour")

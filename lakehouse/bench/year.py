@@ -24,7 +24,8 @@ from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.bench.pages import ask, queries
 from lakehouse.bench.programs import running
 from lakehouse.bench.runs import Template, write_history
-from lakehouse.landing.landing import land
+from lakehouse.landing.keys import hour_partition
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.runtime.instance import dagster_home, environment, open_instance
 from lakehouse.runtime.pruning import prune
@@ -118,7 +119,7 @@ def _tick(lake: Lake, runner: Runner) -> tuple[float, str, str]:
     for name, stream in lake.streams.items():
         batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
         land(lake.objects, name, batch.lines, now=now)
-    hour = f"{now:%Y-%m-%d-%H}:00"
+    hour = hour_partition(now)
     started = time.perf_counter()
     done = runner.run(REALTIME, {"dagster/partition": hour})
     raise_on_failure(done)

@@ -35,6 +35,7 @@ from lakehouse.chaos.unreliable import Weather, unreliable
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline import bronze, realtime, silver
 from lakehouse.pipeline.lake import Lake, table_specs
 from lakehouse.processes.child import kill
@@ -337,7 +338,7 @@ def days() -> list[date]:
 
 def _hours() -> list[str]:
     now = datetime.now(UTC)
-    return [f"{now - timedelta(hours=back):%Y-%m-%d-%H}:00" for back in (1, 0)]
+    return [hour_partition(now - timedelta(hours=back)) for back in (1, 0)]
 
 
 @contextmanager

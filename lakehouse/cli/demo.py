@@ -6,7 +6,8 @@ from typing import Any
 
 from lakehouse.cli.printing import console, print_json, print_table, progress
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.landing import land
+from lakehouse.landing.keys import hour_partition
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import view_sql
 from lakehouse.settings import get_settings
@@ -39,7 +40,7 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
         truths = _simulate(lake, events, seed, now)
         bars.update(task, advance=1, description="realtime")
         runner = Runner(lake)
-        raise_on_failure(runner.run(REALTIME, {"dagster/partition": now.strftime("%Y-%m-%d-%H:00")}))
+        raise_on_failure(runner.run(REALTIME, {"dagster/partition": hour_partition(now)}))
         bars.update(task, advance=1, description="bronze")
         raise_on_failure(runner.run(BRONZE, exact_tags([now.date()])))
         bars.update(task, advance=1, description="silver, gold, serving")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from lakehouse.cli.printing import console, print_json, print_table, progress
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import server as http

@@ -11,7 +11,7 @@ from lakehouse.cli.printing import print_json, print_table
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-from lakehouse.sources.kinesis.reading import build, refuse_unknown
+from lakehouse.sources.kinesis.reading import build, check_stream_names
 
 
 def read_streams(*, once: bool, as_json: bool) -> None:
@@ -22,7 +22,7 @@ def read_streams(*, once: bool, as_json: bool) -> None:
             'No Kinesis stream is named; set LAKEHOUSE_KINESIS, such as \'{"financial": "name or ARN"}\'.'
         )
     lake = Lake(settings)
-    refuse_unknown(settings.kinesis, list(lake.streams))
+    check_stream_names(settings.kinesis, list(lake.streams))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("botocore").setLevel(logging.WARNING)
     stop = Event()

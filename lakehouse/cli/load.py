@@ -8,6 +8,7 @@ from typing import Any
 
 from lakehouse.cli.printing import console, print_json, progress
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.formats import FORMAT_SUFFIXES
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
@@ -15,8 +16,6 @@ from lakehouse.pipeline.lineage.date_ranges import from_text, to_text
 from lakehouse.pipeline.lineage.refresh import new_files
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
-
-SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".ndjson", ".jsonl", ".parquet"}
 
 
 def load_files(stream: str, paths: Sequence[Path], *, materialize: bool, as_json: bool) -> None:
@@ -58,9 +57,15 @@ def all_files(path: Path) -> list[Path]:
     """A file, or the files of a folder that can be loaded. Raises LakehouseError for a folder without any."""
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.is_file() and SUFFIXES & {s.lower() for s in file.suffixes})
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and FORMAT_SUFFIXES.keys() & {s.lower() for s in file.suffixes}
+    )
     if not found:
-        raise LakehouseError(f"{path} holds no files to load ({', '.join(sorted(SUFFIXES))}, also .gz and .zst).")
+        raise LakehouseError(
+            f"{path} holds no files to load ({', '.join(sorted(FORMAT_SUFFIXES))}, also .gz and .zst)."
+        )
     return found
 
 

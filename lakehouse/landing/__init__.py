@@ -1,1 +1,1 @@
-"""Landing objects: their keys, the one writer, uploads and the readers that turn them into rows."""
+"""Landing objects: their keys and formats, the one writer, listings, uploads, and the readers that turn them into rows."""

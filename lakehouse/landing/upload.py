@@ -1,4 +1,4 @@
-"""Files that somebody hands over whole, put under `incoming/` once by their content. Their rows are not read here."""
+"""Upload whole files to `incoming/`, each content once. Their rows are not read here."""
 
 import hashlib
 import os
@@ -8,43 +8,45 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lakehouse.errors import SourceChangedError, StorageUnavailableError, UnreadableSourceError
+from lakehouse.landing.formats import known_suffixes
 from lakehouse.landing.keys import LandingObject
 from lakehouse.storage.objects.store import Objects
 
-FORMATS = (".csv", ".json", ".ndjson", ".jsonl", ".parquet", ".txt", ".tsv")
-COMPRESSIONS = (".gz", ".zst")
-READ = 4 << 20
+READ_CHUNK_BYTES = 4 << 20
 
 
 def upload(objects: Objects, stream: str, path: Path) -> tuple[LandingObject, bool]:
-    """Put a file under `incoming/` unless its content is there already; whether it is new is the second value.
+    """Upload a file to `incoming/` unless the same content is there. Returns the object and whether it is new.
 
-    The key is made of the content's SHA-256 and the known suffixes of the name, so that a file is loaded once under
-    whatever name; the name itself is kept, percent-encoded, in the object's metadata. Raises UnreadableSourceError,
-    SourceChangedError when the file changes meanwhile (nothing is stored then), and what Objects raises.
+    The key is the SHA-256 of the content plus the known suffixes of the name, so a file is loaded once whatever it is
+    called. The name itself is kept, percent-encoded, in the object's metadata.
+
+    Raises UnreadableSourceError if the file can't be read, SourceChangedError if it changes during the upload (nothing
+    is stored then), and what Objects raises.
     """
     try:
         with _open(path) as file:
             return _store(objects, stream, path, file)
-    except OSError as problem:
-        raise UnreadableSourceError(f"Can't read {path}: {problem.strerror or problem}.") from problem
+    except OSError as error:
+        raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
 
 
 def _open(path: Path) -> BufferedReader:
-    if not path.is_file():  # a pipe or a device would never end
-        what = "it is a directory; name the files in it" if path.is_dir() else "there is no such file"
-        raise UnreadableSourceError(f"Can't read {path}: {what}.")
+    if not path.is_file():  # reading a pipe or a device would never end
+        reason = "it is a directory; name the files in it" if path.is_dir() else "there is no such file"
+        raise UnreadableSourceError(f"Can't read {path}: {reason}.")
     return path.open("rb")
 
 
 def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> tuple[LandingObject, bool]:
     version = _version(file)
     digest = _digest(file)
-    _refuse_change(path, file, version)
-    key = f"incoming/{stream}/{digest}{suffixes(path.name)}"
+    if _version(file) != version:
+        raise _changed(path)
+    key = f"incoming/{stream}/{digest}{known_suffixes(path.name)}"
     is_new = objects.head(key) is None and objects.put_stream(
         key,
-        _unchanged(path, file, version, digest),
+        _verified_chunks(path, file, version, digest),
         if_absent=True,
         metadata={"name": quote(path.name)},
     )
@@ -54,30 +56,19 @@ def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> t
     return LandingObject(key, stream, stored.modified, stored.size), is_new
 
 
-def suffixes(name: str) -> str:
-    """The suffixes of a file's name that say how to read it, in lower case: `.csv.gz` of `2010-12-01.CSV.GZ`."""
-    stem, last = os.path.splitext(name.lower())
-    if last in COMPRESSIONS:
-        inner = os.path.splitext(stem)[1]
-        return (inner if inner in FORMATS else "") + last
-    return last if last in FORMATS else ""
-
-
-def _unchanged(path: Path, file: BufferedReader, version: tuple[int, int], digest: str) -> Iterator[bytes]:
-    """The file's content again; raises after its last byte, and so before it is stored, when it is not the same."""
+def _verified_chunks(path: Path, file: BufferedReader, version: tuple[int, int], digest: str) -> Iterator[bytes]:
+    """Read the content again and raise after its last byte, so before it is stored, if it is not the same."""
     file.seek(0)
-    again = hashlib.sha256()
-    while piece := file.read(READ):
-        again.update(piece)
-        yield piece
-    _refuse_change(path, file, version)
-    if again.hexdigest() != digest:
-        raise SourceChangedError(f"{path} changed while it was loaded; load it again when its writer has finished.")
+    second_digest = hashlib.sha256()
+    while chunk := file.read(READ_CHUNK_BYTES):
+        second_digest.update(chunk)
+        yield chunk
+    if _version(file) != version or second_digest.hexdigest() != digest:
+        raise _changed(path)
 
 
-def _refuse_change(path: Path, file: BufferedReader, version: tuple[int, int]) -> None:
-    if _version(file) != version:
-        raise SourceChangedError(f"{path} changed while it was loaded; load it again when its writer has finished.")
+def _changed(path: Path) -> SourceChangedError:
+    return SourceChangedError(f"{path} changed while it was loaded; load it again when its writer has finished.")
 
 
 def _version(file: BufferedReader) -> tuple[int, int]:

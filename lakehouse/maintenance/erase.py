@@ -21,7 +21,7 @@ from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import CommitConflictError
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.landing import list_days
+from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
 from lakehouse.maintenance.orphans import reachable
 from lakehouse.maintenance.subject import Subject

@@ -17,8 +17,7 @@ from pyiceberg.types import PrimitiveType
 
 from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
-from lakehouse.landing.readers.content import Damage, plain
-from lakehouse.landing.readers.source import Source
+from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
 from lakehouse.maintenance.erase import subject_tables
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import FOLDER
@@ -158,9 +157,9 @@ def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> boo
 def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
     """Whether a line of a text object, compressed or not, has the values. A truncated object is read as far as possible."""
     rest = b""
-    source = Source(info.key, info.modified, info.size, partial(objects.open, info.key))
+    source = InputObject(info.key, info.modified, info.size, partial(objects.open, info.key))
     try:
-        for piece in plain(source):
+        for piece in text_chunks(source):
             *lines, rest = (rest + piece).split(b"\n")
             if any(subject.in_text(line.decode("utf-8", "replace")) for line in lines):
                 return True
@@ -168,6 +167,6 @@ def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
                 if subject.in_text(rest.decode("utf-8", "replace")):
                     return True
                 rest = rest[-OVERLAP_BYTES:]
-    except (Damage, SourceChangedError, ObjectNotFoundError):
+    except (DamagedContentError, SourceChangedError, ObjectNotFoundError):
         pass  # the readable part was searched; an object that changed or vanished was changed by another writer
     return subject.in_text(rest.decode("utf-8", "replace"))

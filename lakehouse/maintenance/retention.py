@@ -18,7 +18,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.http.idempotency import expire
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.landing import days_landed, list_incoming, list_realtime_day
+from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.bronze import taken
 from lakehouse.pipeline.exports import export_dashboard

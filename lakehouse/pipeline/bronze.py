@@ -25,8 +25,8 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.stream_writer import write_chunks, write_stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject, hour_of
-from lakehouse.landing.landing import list_days
-from lakehouse.landing.readers import Source, bronze_batches
+from lakehouse.landing.listing import list_days
+from lakehouse.landing.readers import InputObject, bronze_batches
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import WITHOUT_ROWS, objects_without_rows, seen_note
 from lakehouse.pipeline.lineage.realtime_coverage import note_definition, note_seen, unseen_days
@@ -146,9 +146,9 @@ def _arrived_in(days: Sequence[date]) -> str:
     return "arrival_dt in (" + ", ".join(f"'{day}'" for day in days) + ")"
 
 
-def sources(lake: Lake, landings: Sequence[LandingObject]) -> list[Source]:
+def sources(lake: Lake, landings: Sequence[LandingObject]) -> list[InputObject]:
     """Landing objects as the readers want them."""
-    return [Source(one.key, one.arrived_at, one.size, partial(lake.objects.open, one.key)) for one in landings]
+    return [InputObject(one.key, one.arrived_at, one.size, partial(lake.objects.open, one.key)) for one in landings]
 
 
 def _write(lake: Lake, stream: Stream, table: Table, todo: Sequence[LandingObject], folder: Path) -> list[NewFile]:

@@ -20,7 +20,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.readers import Source, bronze_rows
+from lakehouse.landing.readers import InputObject, bronze_rows
 from lakehouse.pipeline.gold import among
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import Readable
@@ -174,7 +174,7 @@ def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
 def judge(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:
     """The lines, from 0, that break today's contract, with every reason."""
     content = b"\n".join(lines)
-    source = Source("rows.ndjson", datetime.now(UTC), len(content), lambda: BytesIO(content))
+    source = InputObject("rows.ndjson", datetime.now(UTC), len(content), lambda: BytesIO(content))
     with lake.engine.cursor() as cursor:
         bronze_rows(cursor, stream.contract, [source]).create_view("read_rows")
         cursor.execute(

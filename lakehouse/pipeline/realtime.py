@@ -15,8 +15,8 @@ from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, literal,
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.stream_writer import write_stream
-from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.landing import list_hour
+from lakehouse.landing.keys import ARRIVAL_HOUR_FORMAT, LandingObject, arrival_hour, parse_hour
+from lakehouse.landing.listing import list_hour
 from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.bronze import held_objects, sources
 from lakehouse.pipeline.lake import Lake
@@ -50,6 +50,7 @@ def _attempt(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, ru
     note_definition(table, stream)
     landings = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
     values = [partition_of(hour) for hour in hours]
+    hour_of_value = dict(zip(values, hours, strict=True))
     found = {hour: {"rows": 0, "bytes": 0, "files": 0, "objects": 0} for hour in hours}
     held = set() if replace or not landings else _held(lake, table, values)
     todo = [one for one in landings if one.key not in held]
@@ -61,7 +62,7 @@ def _attempt(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, ru
         added = upload(lake.connection, table, files)
         removed = files_of(table, touched) if replace else []
         for value, size in measure(files, added).items():
-            found[f"{value}:00"] |= size
+            found[hour_of_value[str(value)]] |= size
         for one in todo:
             found[one.hour]["objects"] += 1
         if not added and not removed:
@@ -72,7 +73,7 @@ def _attempt(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, ru
 
 def partition_of(hour: str) -> str:
     """The table's partition value of a Dagster hour: `2025-11-20-14`, for a colon is awkward in the names of objects."""
-    return hour.removesuffix(":00")
+    return arrival_hour(parse_hour(hour))
 
 
 def _held(lake: Lake, table: Table, values: Sequence[str]) -> set[str]:
@@ -98,7 +99,7 @@ def rows_sql(stream: Stream) -> str:
             "valid": f"select {fields} from ({clean_sql(contract)}) where _valid",
         },
     )
-    return f"select *, strftime(_arrived_at, '%Y-%m-%d-%H') as arrival_hour from ({enriched})"
+    return f"select *, strftime(_arrived_at, '{ARRIVAL_HOUR_FORMAT}') as arrival_hour from ({enriched})"
 
 
 def days_of(lake: Lake, stream: Stream, hours: Sequence[str]) -> list[date]:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.landing import LandingObject, arrival
+from lakehouse.landing.keys import LandingObject, arrival_time
 from lakehouse.pipeline.bronze import taken
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.sqs.inbox import Inbox, keys_in
@@ -58,7 +58,7 @@ class Arrivals:
         info = self._lake.objects.head(key)
         if info is None or not info.size:
             return None
-        return LandingObject(key, _stream_of(key), arrival(key, info.modified), info.size)
+        return LandingObject(key, _stream_of(key), arrival_time(key, info.modified), info.size)
 
     def _not_held(self, stream: Stream, files: list[LandingObject]) -> list[LandingObject]:
         table = self._lake.tables.load(f"bronze.{stream.name}")

@@ -23,6 +23,7 @@ from dagster._core.storage.runs.schema import BulkActionsTable, RunsTable, RunTa
 from dagster._core.storage.schedules.schema import JobTickTable
 from sqlalchemy.engine import Connection
 
+from lakehouse.landing.keys import hour_partition
 from lakehouse.settings import Settings
 
 RUNS_AT_ONCE = 50
@@ -128,7 +129,7 @@ def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _is_old_hour(partition: str, before: datetime) -> bool:
-    return HOUR.fullmatch(partition) is not None and partition < f"{before:%Y-%m-%d-%H:00}"
+    return HOUR.fullmatch(partition) is not None and partition < hour_partition(before)
 
 
 def _drop_runs(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:

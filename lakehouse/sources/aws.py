@@ -26,7 +26,7 @@ TRANSIENT = frozenset(
 """Error codes that go away by themselves."""
 
 
-def client(settings: Settings, service: str, *, region: str | None = None, connections: int = 10) -> Any:
+def aws_client(settings: Settings, service: str, *, region: str | None = None, connections: int = 10) -> Any:
     """A boto3 client that leaves trying again to its caller.
 
     It logs in as S3 does when that is AWS's own, else by the AWS credential chain. `AWS_ENDPOINT_URL_KINESIS`,
@@ -57,7 +57,7 @@ def region_of(arn: str) -> str | None:
     return parts[3] or None if len(parts) >= 6 and parts[0] == "arn" else None
 
 
-def region_of_queue(url: str) -> str | None:
+def queue_region(url: str) -> str | None:
     """The region that the URL of an SQS queue names; None of another server's."""
     found = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.", url)
     return found[1] if found else None

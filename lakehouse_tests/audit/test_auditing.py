@@ -12,7 +12,7 @@ from lakehouse.audit.findings import Report
 from lakehouse.audit.merging import UNIFIED
 from lakehouse.audit.served import OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
-from lakehouse.landing.landing import list_day
+from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.writing import LEDGER
 from lakehouse.storage.iceberg.commit import commit, files_of, partitions_filter, upload

@@ -17,7 +17,7 @@ from lakehouse.bench.sending import event
 from lakehouse.chaos.faults import BETWEEN_COUNTS, play_and_count
 from lakehouse.chaos.faulty import WORKS, FaultyLake, days, faulty_lake
 from lakehouse.cli.up import keep_storage
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.maintenance.orphans import FILE_SUFFIXES, reachable
 from lakehouse.pipeline import bronze
 from lakehouse.storage.embedded import lifecycle as server

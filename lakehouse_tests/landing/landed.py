@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from lakehouse.landing.formats import is_ndjson
 from lakehouse.landing.keys import hour_of
-from lakehouse.landing.landing import list_day
-from lakehouse.landing.readers.formats import is_by_line
+from lakehouse.landing.listing import list_day
 from lakehouse.storage.objects.store import Objects
 
 
@@ -16,7 +16,7 @@ def landed(objects: Objects, stream: str) -> list[bytes]:
     found = [*list_day(objects, stream, today - timedelta(days=1)), *list_day(objects, stream, today)]
     lines = []
     for one in sorted(found, key=lambda one: one.arrived_at):
-        assert is_by_line(one.key)
+        assert is_ndjson(one.key)
         assert hour_of(one.key) == one.arrived_at.replace(minute=0, second=0, microsecond=0)
         content = objects.get(one.key)
         if one.key.endswith(".zst"):

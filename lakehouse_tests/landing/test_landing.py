@@ -1,4 +1,4 @@
-"""Landing: what landed is listed under its arrival, foreign names too; files are loaded once by their content."""
+"""Landing: what landed is listed under its arrival time, foreign names too; files are loaded once by their content."""
 
 import hashlib
 import os
@@ -15,20 +15,18 @@ from hypothesis import strategies as st
 
 from lakehouse.errors import SourceChangedError, StorageUnavailableError, UnreadableSourceError
 from lakehouse.landing import upload as upload_module
-from lakehouse.landing.keys import realtime_key
-from lakehouse.landing.landing import (
-    LandingObject,
-    arrival,
+from lakehouse.landing.keys import LandingObject, arrival_time, realtime_key
+from lakehouse.landing.listing import (
     days_landed,
     hours_landed,
-    land,
     list_day,
     list_days,
     list_hour,
     list_incoming,
     list_realtime_day,
-    upload,
 )
+from lakehouse.landing.upload import upload
+from lakehouse.landing.writer import land
 from lakehouse.storage.objects import store as objects_module
 from lakehouse.storage.objects.store import Objects
 
@@ -47,7 +45,7 @@ def stream() -> str:
 
 @given(at=times, number=st.integers(0, 10**9))
 def test_our_names_say_their_arrival_to_the_microsecond(at: datetime, number: int) -> None:
-    assert arrival(realtime_key("iot", at, "0a1b2c", number), LATER) == at.astimezone(UTC)
+    assert arrival_time(realtime_key("iot", at, "0a1b2c", number), LATER) == at.astimezone(UTC)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +70,8 @@ def test_our_names_say_their_arrival_to_the_microsecond(at: datetime, number: in
     ],
 )
 def test_the_name_decides_the_arrival_as_far_as_it_can(key: str, modified: datetime, arrived: datetime) -> None:
-    assert arrival(key, modified) == arrived
-    assert arrival(key, modified).tzinfo is UTC
+    assert arrival_time(key, modified) == arrived
+    assert arrival_time(key, modified).tzinfo is UTC
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,7 +17,8 @@ import lakehouse.streams
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
-from lakehouse.landing.landing import land, list_days
+from lakehouse.landing.listing import list_days
+from lakehouse.landing.writer import land
 from lakehouse.pipeline import bronze, gold, realtime, silver
 from lakehouse.pipeline import exports as serving
 from lakehouse.pipeline import unified_view as views

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyiceberg.table import Table
 
 from lakehouse.contracts.odcs import load_contract
-from lakehouse.landing.landing import list_days
+from lakehouse.landing.listing import list_days
 from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.pipeline import bronze, silver, writing
 from lakehouse.pipeline import unified_view as views

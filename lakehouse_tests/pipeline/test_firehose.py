@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lakehouse.landing.keys import arrival
-from lakehouse.landing.landing import list_hour, list_incoming
+from lakehouse.landing.keys import arrival_time
+from lakehouse.landing.listing import list_hour, list_incoming
 from lakehouse_tests.pipeline.own import Own, payment
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -80,5 +80,5 @@ def test_whatever_it_writes_reaches_silver_once(own: Own) -> None:
 )
 def test_its_names_tell_the_second_of_arrival_in_their_hour(name: str, expected: str) -> None:
     key = f"realtime/iot/year=2026/month=11/day=20/hour=14/{name}"
-    assert f"{arrival(key, datetime(2026, 11, 20, 14, 7, tzinfo=UTC)):%H:%M:%S}" == expected
-    assert arrival(f"incoming/iot/2026/11/20/14/{name}", NOW) == NOW
+    assert f"{arrival_time(key, datetime(2026, 11, 20, 14, 7, tzinfo=UTC)):%H:%M:%S}" == expected
+    assert arrival_time(f"incoming/iot/2026/11/20/14/{name}", NOW) == NOW

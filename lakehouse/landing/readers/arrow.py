@@ -1,4 +1,4 @@
-"""Names for Arrow's types that a type checker takes, and columns in one piece. Nothing here knows bronze."""
+"""Arrow types spelled so that a type checker accepts them, and small conversions. Nothing here knows bronze."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -9,38 +9,36 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     Array = pa.Array[Any]
-    Chunked = pa.ChunkedArray[Any]
+    ChunkedArray = pa.ChunkedArray[Any]
     Scalar = pa.Scalar[Any]
 else:
-    Array, Chunked, Scalar = pa.Array, pa.ChunkedArray, pa.Scalar
-
-TEXT = pa.string()
+    Array, ChunkedArray, Scalar = pa.Array, pa.ChunkedArray, pa.Scalar
 
 
-def whole(column: Chunked) -> Array:
-    """The column as one array, copied only where it has to be."""
+def one_array(column: ChunkedArray) -> Array:
+    """Join a column's chunks. Copies only if there are several."""
     if column.num_chunks == 1:
         return cast("Array", column.chunk(0))
     joined: Any = pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
     return cast("Array", joined)
 
 
-def texts(values: Sequence[str | None]) -> Array:
-    """Texts as an array of text, even if there is none."""
-    return pa.array(values, TEXT)
+def text_array(values: Sequence[str | None]) -> Array:
+    """Make an array of strings, also from no values or only nulls."""
+    return pa.array(values, pa.string())
 
 
-def integers(values: NDArray[Any], kind: pa.DataType) -> Any:
-    """Numbers as an array of that type."""
-    return pa.array(values, kind)
+def null_text(count: int) -> Array:
+    """Make an array of `count` null strings."""
+    return pa.nulls(count, pa.string())
 
 
-def places(mask: Array) -> list[int]:
-    """Where the mask is true."""
-    found: list[int] = pc.indices_nonzero(mask).to_numpy().tolist()
-    return found
+def integer_array(values: NDArray[Any], type_: pa.DataType) -> Any:
+    """Make an array of integers of the given type."""
+    return pa.array(values, type_)
 
 
-def no_texts(count: int) -> Array:
-    """So many nulls."""
-    return pa.nulls(count, TEXT)
+def true_indices(mask: Array) -> list[int]:
+    """List the indices at which the mask is true."""
+    indices: list[int] = pc.indices_nonzero(mask).to_numpy().tolist()
+    return indices

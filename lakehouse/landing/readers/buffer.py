@@ -1,68 +1,67 @@
-"""A part of an object's text that moves from its start to its end, for readers that look ahead."""
+"""A sliding buffer over an object's text, for readers that look ahead."""
 
 from collections.abc import Iterator
 
-from lakehouse.landing.readers.content import Damage
-from lakehouse.landing.readers.rows import Defect
-from lakehouse.landing.readers.text import escaped
+from lakehouse.landing.readers.content import DamagedContentError
+from lakehouse.landing.readers.defects import Defect, escape
 
 
-class Window:
-    """What is left of the text is `data[at:]` and, unless `ended`, more that `fill` brings in.
+class TextBuffer:
+    """The unread text at hand is `data[at:]`. Unless `ended`, `fill` reads more.
 
-    `torn` is the last line of an object that breaks off.
+    `torn` is the last, incomplete line of an object whose content is damaged.
     """
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._damage: str | None = None
-        self._dropped = 0
+        self._dropped_bytes = 0
+        self._cuts_torn_line = True
         self.torn = b""
-        self._lines = True
         self.data = b""
         self.at = 0
         self.ended = False
 
     @property
     def size(self) -> int:
-        """Bytes at hand."""
+        """Unread bytes at hand."""
         return len(self.data) - self.at
 
     @property
-    def place(self) -> int:
+    def offset(self) -> int:
         """Bytes of the text before those at hand."""
-        return self._dropped + self.at
+        return self._dropped_bytes + self.at
 
     def fill(self, size: int, more: int = 0) -> bool:
-        """Have at least so many bytes at hand if the object has them, and when it comes to reading, `more` beside.
+        """Have at least `size` bytes at hand if the object has them. If it must read, it reads `more` besides.
 
-        Returns whether there are any.
+        Returns whether any bytes are at hand.
         """
         if self.size < size and not self.ended:
-            parts, have = [self.data[self.at :]], self.size
-            while have < size + more and not self.ended:
-                part = self._next()
-                parts.append(part)
-                have += len(part)
-            self._dropped += self.at
-            self.data, self.at = b"".join(parts), 0
-            if self._damage is not None and self._lines:
-                # The last line is torn: what looks like a whole row of it may be half of one.
+            chunks, at_hand = [self.data[self.at :]], self.size
+            while at_hand < size + more and not self.ended:
+                chunk = self._next_chunk()
+                chunks.append(chunk)
+                at_hand += len(chunk)
+            self._dropped_bytes += self.at
+            self.data, self.at = b"".join(chunks), 0
+            if self._damage is not None and self._cuts_torn_line:
+                # Cut off the last line, because what looks like a whole row of it may be half of one.
                 cut = self.data.rfind(b"\n") + 1
                 self.data, self.torn = self.data[:cut], self.data[cut:]
         return self.at < len(self.data)
 
-    def _next(self) -> bytes:
+    def _next_chunk(self) -> bytes:
         try:
-            part = next(self._chunks, None)
-        except Damage as damage:
-            self._damage, part = str(damage), None
-        self.ended = part is None
-        return part or b""
+            chunk = next(self._chunks, None)
+        except DamagedContentError as error:
+            self._damage, chunk = str(error), None
+        self.ended = chunk is None
+        return chunk or b""
 
-    def line_end(self, most: int) -> int | None:
-        """The place in `data` of the end of the line at hand; None when it is longer than `most`."""
-        size = min(4096, most)
+    def line_end(self, max_bytes: int) -> int | None:
+        """Find the end in `data` of the line at hand. None if the line is longer than `max_bytes`."""
+        size = min(4096, max_bytes)
         while True:
             self.fill(size + 1)
             newline = self.data.find(b"\n", self.at, self.at + size + 1)
@@ -70,12 +69,12 @@ class Window:
                 return newline
             if self.ended and self.size <= size:
                 return len(self.data)
-            if size == most:
+            if size == max_bytes:
                 return None
-            size = min(size * 8, most)
+            size = min(size * 8, max_bytes)
 
     def skip_line(self) -> None:
-        """Go to the start of the next line, however far it is."""
+        """Move to the start of the next line, however far away it is."""
         while True:
             newline = self.data.find(b"\n", self.at)
             if newline >= 0:
@@ -86,11 +85,11 @@ class Window:
                 return
 
     def damage(self) -> Defect | None:
-        """At the end: what broke the object off, with the torn line."""
+        """Return what damaged the object as a defect with the torn line. None if the object is sound so far."""
         if self._damage is None:
             return None
-        return Defect(self._damage, escaped(self.torn) or None)
+        return Defect(self._damage, escape(self.torn) or None)
 
     def keep_torn_line(self) -> None:
-        """Take the torn line as text like any other: there may be whole events in it."""
-        self.data, self.torn, self._lines = self.data + self.torn, b"", False
+        """Treat the torn line as text like any other, because there may be whole events in it."""
+        self.data, self.torn, self._cuts_torn_line = self.data + self.torn, b"", False

@@ -1,95 +1,130 @@
-"""An object's bytes decompressed, in UTF-8, without a byte order mark. What they mean is not known here."""
+"""Open landing objects and stream their bytes: as stored, decompressed, and as UTF-8 text without a byte order mark.
+
+What the text means is up to the readers of each format.
+"""
 
 import codecs
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import chain
+from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
 from lakehouse.errors import SourceChangedError
-from lakehouse.landing.readers.source import Readable, Source
 
-CHUNK = 4 << 20
+CHUNK_BYTES = 4 << 20
 """Bytes read at once."""
 
-_STEP = 64 << 10
-"""Bytes decompressed at once; of those before a corrupt one none is lost."""
+_GZIP_STEP_BYTES = 64 << 10
+"""Bytes decompressed at once. Only within the step that holds a corrupt byte is gzip read byte by byte."""
 
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-class Damage(Exception):  # noqa: N818 (it never leaves this package: it ends in a defect row)
-    """The rest of an object cannot be read; what came before it can."""
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-def stored(source: Source) -> Iterator[bytes]:
-    """The object's bytes as stored. Raises SourceChangedError when there are fewer or more than its listing said."""
-    opened, seen = source.open(), 0
+class InputStream(Protocol):
+    """An open object, such as a file, an `io.BytesIO` or an obstore reader. Parquet uses `seek` if there is one."""
+
+    def read(self, size: int, /) -> object:
+        """Read at most `size` bytes, as anything with the buffer protocol; nothing at the end."""
+
+    def close(self) -> object:
+        """Release the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputObject:
+    """A landing object to read: `name` is its key (bronze `_object`), `size` its bytes as stored."""
+
+    name: str
+    arrived_at: datetime
+    size: int
+    open: Callable[[], InputStream]
+
+
+def local_object(path: Path, name: str | None = None, arrived_at: datetime | None = None) -> InputObject:
+    """Read a local file as a landing object. The default arrival time is the file's modification time."""
+    stat = path.stat()
+    arrived_at = arrived_at or datetime.fromtimestamp(stat.st_mtime, UTC)
+    return InputObject(name or path.name, arrived_at, stat.st_size, lambda: path.open("rb", buffering=0))
+
+
+class DamagedContentError(Exception):
+    """The rest of an object can't be read. The readers keep what came before it and turn this into a defect row."""
+
+
+def stored_chunks(obj: InputObject) -> Iterator[bytes]:
+    """Stream the object's bytes as stored. Raises SourceChangedError if their number differs from the listing."""
+    stream, read_bytes = obj.open(), 0
     try:
-        while chunk := read(opened, CHUNK):
-            seen += len(chunk)
+        while chunk := read(stream, CHUNK_BYTES):
+            read_bytes += len(chunk)
             yield chunk
     finally:
-        opened.close()
-    if seen != source.size:
+        stream.close()
+    if read_bytes != obj.size:
         raise SourceChangedError(
-            f"{source.name}: {source.size} bytes were listed and {seen} read;"
+            f"{obj.name}: {obj.size} bytes were listed and {read_bytes} read;"
             " load it again when its writer has finished"
         )
 
 
-def read(opened: Readable, size: int) -> bytes:
-    """At most `size` bytes; none at the end."""
-    return bytes(memoryview(opened.read(size)))  # type: ignore[arg-type]
+def read(stream: InputStream, size: int) -> bytes:
+    """Read at most `size` bytes; none at the end."""
+    return bytes(memoryview(stream.read(size)))  # type: ignore[arg-type]
 
 
-def plain(source: Source) -> Iterator[bytes]:
-    """The object's text in UTF-8, in pieces. Raises Damage where its compression breaks off."""
-    yield from _decoded(unpacked(source))
+def decompressed_chunks(obj: InputObject) -> Iterator[bytes]:
+    """Stream the object's bytes decompressed, as its magic number says.
+
+    Raises DamagedContentError where the compressed stream breaks off, and SourceChangedError like `stored_chunks`.
+    """
+    return _decompressed(stored_chunks(obj))
 
 
-def unpacked(source: Source) -> Iterator[bytes]:
-    """The object's bytes without their compression, which shows in the first of them. Raises Damage like `plain`."""
-    return _decompressed(stored(source))
+def text_chunks(obj: InputObject) -> Iterator[bytes]:
+    """Stream the object's text as UTF-8. Chunks may end within a character. Raises what `decompressed_chunks` raises."""
+    yield from _as_utf8(decompressed_chunks(obj))
 
 
-def _start(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and all of them again."""
+def _peek(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes, at least `size` if there are so many, and an iterator over all bytes."""
     start = b""
     try:
         for chunk in chunks:
             start += chunk
             if len(start) >= size:
                 break
-    except Damage as damage:
-        chunks = _raising(damage)
+    except DamagedContentError as error:
+        chunks = _raising(error)
     return start, chain([start] if start else [], chunks)
 
 
-def _raising(damage: Damage) -> Iterator[bytes]:
-    raise damage
+def _raising(error: DamagedContentError) -> Iterator[bytes]:
+    raise error
     yield b""
 
 
 def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    start, chunks = _start(chunks, 4)
-    if start.startswith(GZIP):
+    start, chunks = _peek(chunks, 4)
+    if start.startswith(GZIP_MAGIC):
         return _gunzipped(chunks)
-    if start.startswith(ZSTD):
+    if start.startswith(ZSTD_MAGIC):
         return _unzstd(chunks)
     return chunks
 
 
 def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Members one after another (RFC 1952), padded with zeros at most."""
-    member, seen = zlib.decompressobj(wbits=31), 0
+    """Decompress gzip members that follow one another, padded with at most zeros (RFC 1952)."""
+    member, read_bytes = zlib.decompressobj(wbits=31), 0
     for chunk in chunks:
-        for start in range(0, len(chunk), _STEP):
-            rest = chunk[start : start + _STEP]
-            seen += len(rest)
+        for start in range(0, len(chunk), _GZIP_STEP_BYTES):
+            rest = chunk[start : start + _GZIP_STEP_BYTES]
+            read_bytes += len(rest)
             while rest:
                 if member.eof:
                     rest = rest.lstrip(b"\0")
@@ -98,41 +133,35 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
                     member = zlib.decompressobj(wbits=31)
                 before = member.copy()
                 try:
-                    yield member.decompress(rest, CHUNK)
-                except zlib.error as problem:
-                    sound = _sound_part(before, rest)
-                    yield sound.text
-                    at = seen - len(rest) + sound.size
-                    raise Damage(f"gzip stream is corrupt after {at} bytes: {problem}") from problem
+                    yield member.decompress(rest, CHUNK_BYTES)
+                except zlib.error as error:
+                    text, sound_bytes = _sound_start(before, rest)
+                    yield text
+                    offset = read_bytes - len(rest) + sound_bytes
+                    raise DamagedContentError(f"gzip stream is corrupt after {offset} bytes: {error}") from error
                 rest = member.unused_data if member.eof else member.unconsumed_tail
     if not member.eof:
-        raise Damage(f"gzip stream ends early after {seen} bytes")
+        raise DamagedContentError(f"gzip stream ends early after {read_bytes} bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    text: bytes
-    size: int
-
-
-def _sound_part(member: "zlib._Decompress", data: bytes) -> _Part:
-    """What can be had of data that is corrupt somewhere, a byte at a time."""
+def _sound_start(member: "zlib._Decompress", data: bytes) -> tuple[bytes, int]:
+    """Decompress corrupt data byte by byte. Returns the text before the corrupt byte and how many bytes it took."""
     texts: list[bytes] = []
     for i in range(len(data)):
         try:
             texts.append(member.decompress(data[i : i + 1]))
         except zlib.error:
-            return _Part(b"".join(texts), i)
-    return _Part(b"".join(texts), len(data))
+            return b"".join(texts), i
+    return b"".join(texts), len(data)
 
 
-class _Stream(io.RawIOBase):
-    """Chunks as a file, for a decompressor that wants one."""
+class _ChunkFile(io.RawIOBase):
+    """Chunks as the file that Arrow's decompressor reads from."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = b""
-        self.seen = 0
+        self.read_bytes = 0
 
     def readable(self) -> bool:
         return True
@@ -141,46 +170,46 @@ class _Stream(io.RawIOBase):
         if not self._rest:
             self._rest = next(self._chunks, b"")
         part, self._rest = self._rest[:size], self._rest[size:]
-        self.seen += len(part)
+        self.read_bytes += len(part)
         return part
 
 
 def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    stream = _Stream(chunks)
-    with pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), "zstd") as opened:
+    file = _ChunkFile(chunks)
+    with pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd") as stream:
         while True:
             try:
-                piece = opened.read(CHUNK)
-            except OSError as problem:
-                early = "truncated" in str(problem).lower()
-                how = "ends early" if early else "is corrupt"
-                detail = "" if early else f": {problem}"
-                raise Damage(f"zstd stream {how} after {stream.seen} bytes{detail}") from problem
-            if not piece:
+                chunk = stream.read(CHUNK_BYTES)
+            except OSError as error:
+                ends_early = "truncated" in str(error).lower()
+                damage = "ends early" if ends_early else "is corrupt"
+                detail = "" if ends_early else f": {error}"
+                raise DamagedContentError(f"zstd stream {damage} after {file.read_bytes} bytes{detail}") from error
+            if not chunk:
                 return
-            yield piece
+            yield chunk
 
 
-def _decoded(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    start, chunks = _start(chunks, 4)
+def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    start, chunks = _peek(chunks, 4)
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if start.startswith(mark):
-            return _transcoded(_without(chunks, len(mark)), encoding)
-    return _without(chunks, len(codecs.BOM_UTF8)) if start.startswith(codecs.BOM_UTF8) else chunks
+            return _transcoded(_without_start(chunks, len(mark)), encoding)
+    return _without_start(chunks, len(codecs.BOM_UTF8)) if start.startswith(codecs.BOM_UTF8) else chunks
 
 
-def _without(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def _without_start(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     for chunk in chunks:
         yield chunk[size:]
         size = 0
 
 
 def _transcoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    # A half of a surrogate pair becomes invalid UTF-8 here, so that it is a defect of its own row and no more.
+    # Half of a surrogate pair becomes invalid UTF-8, so that it is a defect of its own row and of no other.
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
     for chunk in chunks:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
     try:
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as problem:
-        raise Damage("UTF-16 text ends within a character") from problem
+    except UnicodeDecodeError as error:
+        raise DamagedContentError("UTF-16 text ends within a character") from error

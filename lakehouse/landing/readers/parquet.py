@@ -1,4 +1,4 @@
-"""Parquet objects as columns of text. How a single value is written is in `values`."""
+"""Read Parquet objects as columns of text. See `parquet_values` for how a single value is written."""
 
 import io
 import tempfile
@@ -14,70 +14,83 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from lakehouse.contracts.model import Contract, Field
+from lakehouse.landing.formats import COMPRESSION_SUFFIXES
 from lakehouse.landing.readers import json_text
-from lakehouse.landing.readers.arrow import Array, Scalar, no_texts, places
-from lakehouse.landing.readers.content import Damage, read, unpacked
-from lakehouse.landing.readers.delimited import Layout
-from lakehouse.landing.readers.header import layout
+from lakehouse.landing.readers.arrow import Array, Scalar, null_text, true_indices
+from lakehouse.landing.readers.content import (
+    DamagedContentError,
+    InputObject,
+    InputStream,
+    decompressed_chunks,
+    read,
+)
+from lakehouse.landing.readers.csv_records import ColumnLayout
+from lakehouse.landing.readers.defects import NUL, Defect, escape_nul
+from lakehouse.landing.readers.header import column_layout
 from lakehouse.landing.readers.json_text import Pairs, Value
-from lakehouse.landing.readers.rows import Columns, Defect, Task, columns_of
-from lakehouse.landing.readers.source import Readable, Source
-from lakehouse.landing.readers.text import NUL
-from lakehouse.landing.readers.values import as_json, as_text, invalid_utf8, is_nested
+from lakehouse.landing.readers.parquet_values import as_json, as_text, invalid_utf8_indices
+from lakehouse.landing.readers.rows import Columns, Task, columns_of
 
 BATCH_ROWS = 16384
 
 
 class _ReadError(Exception):
-    """Reading failed, which says nothing about the file; its cause is what is raised in the end."""
+    """Reading from storage failed, which says nothing about the file. Its cause is raised in the end."""
 
 
-def parquet_tasks(contract: Contract, source: Source) -> Iterator[Task]:
-    """The object's rows, as tasks."""
+class _Reasons(dict[int, list[str]]):
+    """Why rows of a batch are defects, by row index."""
+
+    def add(self, row: int, reason: str) -> None:
+        self.setdefault(row, []).append(reason)
+
+
+def parquet_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
+    """Split reading the object's rows into tasks. Raises what opening and reading the object raises."""
     try:
-        yield from _tasks(contract, source)
-    except _ReadError as problem:
-        raise problem.__cause__ or problem from None
+        yield from _tasks(contract, obj)
+    except _ReadError as error:
+        raise error.__cause__ or error from None
 
 
-def _tasks(contract: Contract, source: Source) -> Iterator[Task]:
+def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
     with ExitStack() as stack:
         try:
-            opened = stack.enter_context(_opened(source))
+            opened = stack.enter_context(_open_seekable(obj))
             file = stack.enter_context(pq.ParquetFile(opened, coerce_int96_timestamp_unit="us"))
-        except (Damage, pa.ArrowException, OSError) as problem:
-            yield partial(_defect, f"not a Parquet file: {_first_line(problem)}", len(contract.fields))
+        except (DamagedContentError, pa.ArrowException, OSError) as error:
+            yield partial(_defect, f"not a Parquet file: {_first_line(error)}", len(contract.fields))
             return
-        found = layout(contract, file.schema_arrow.names)
+        layout = column_layout(contract, file.schema_arrow.names)
         for group in range(file.num_row_groups):
-            yield from _group_tasks(contract, found, file, group)
+            yield from _row_group_tasks(contract, layout, file, group)
 
 
-def _group_tasks(contract: Contract, found: Layout, file: pq.ParquetFile, group: int) -> Iterator[Task]:
-    rows, read = file.metadata.row_group(group).num_rows, 0
+def _row_group_tasks(contract: Contract, layout: ColumnLayout, file: pq.ParquetFile, group: int) -> Iterator[Task]:
+    rows, rows_read = file.metadata.row_group(group).num_rows, 0
     try:
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
-            yield partial(_columns, contract, found, batch)
-            read += batch.num_rows
-    except (pa.ArrowException, OSError) as problem:
+            yield partial(_columns, contract, layout, batch)
+            rows_read += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
         where = f"row group {group + 1} of {file.num_row_groups} is damaged"
-        reason = f"{where}, {rows - read} of its {rows} rows are lost: {_first_line(problem)}"
+        reason = f"{where}, {rows - rows_read} of its {rows} rows are lost: {_first_line(error)}"
         yield partial(_defect, reason, len(contract.fields))
 
 
-def _first_line(problem: Exception) -> str:
-    return next(iter(str(problem).splitlines()), type(problem).__name__)[:300]
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
 
 
 def _defect(reason: str, width: int) -> list[Columns]:
     return [columns_of([Defect(reason, None)], width)]
 
 
-class _File(io.RawIOBase):
-    """A seekable object as pyarrow wants one."""
+class _SeekableFile(io.RawIOBase):
+    """A seekable input stream as the file that pyarrow reads from."""
 
-    def __init__(self, opened: Readable, size: int) -> None:
-        self._opened, self._size, self._at = opened, size, 0
+    def __init__(self, stream: InputStream, size: int) -> None:
+        self._stream, self._size, self._at = stream, size, 0
 
     def readable(self) -> bool:
         return True
@@ -90,139 +103,139 @@ class _File(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         self._at = offset + (0, self._at, self._size)[whence]
-        self._opened.seek(self._at)  # type: ignore[attr-defined]
+        self._stream.seek(self._at)  # type: ignore[attr-defined]
         return self._at
 
     def read(self, size: int = -1, /) -> bytes:
         left = max(self._size - self._at, 0)
-        wanted = left if size < 0 else min(size, left)
+        missing = left if size < 0 else min(size, left)
         parts: list[bytes] = []
         try:
-            while wanted and (part := read(self._opened, wanted)):
+            while missing and (part := read(self._stream, missing)):
                 parts.append(part)
-                wanted -= len(part)
-        except Exception as problem:
-            raise _ReadError from problem
-        found = b"".join(parts)
-        self._at += len(found)
-        return found
+                missing -= len(part)
+        except Exception as error:
+            raise _ReadError from error
+        content = b"".join(parts)
+        self._at += len(content)
+        return content
 
     def close(self) -> None:
         if not self.closed:
-            self._opened.close()
+            self._stream.close()
         super().close()
 
 
-def _opened(source: Source) -> AbstractContextManager[Any]:
-    """The object where Parquet's footer can be read first: in place if that can be done, else copied to disk."""
+def _open_seekable(obj: InputObject) -> AbstractContextManager[Any]:
+    """Open the object so that Parquet's footer can be read first: in place if it can seek, else from a copy on disk."""
     try:
-        if not source.name.lower().endswith((".gz", ".zst")):
-            opened = source.open()
-            if hasattr(opened, "seek"):
-                return pa.PythonFile(_File(opened, source.size), mode="r")
-            opened.close()
-        return _copied(source)
-    except Damage:
+        if not obj.name.lower().endswith(COMPRESSION_SUFFIXES):
+            stream = obj.open()
+            if hasattr(stream, "seek"):
+                return pa.PythonFile(_SeekableFile(stream, obj.size), mode="r")
+            stream.close()
+        return _copy_to_disk(obj)
+    except DamagedContentError:
         raise
-    except Exception as problem:
-        raise _ReadError from problem
+    except Exception as error:
+        raise _ReadError from error
 
 
-def _copied(source: Source) -> AbstractContextManager[Any]:
+def _copy_to_disk(obj: InputObject) -> AbstractContextManager[Any]:
     with ExitStack() as stack:
         copy = stack.enter_context(tempfile.TemporaryFile())
-        for chunk in unpacked(source):
+        for chunk in decompressed_chunks(obj):
             copy.write(chunk)
         copy.seek(0)
         stack.pop_all()
         return copy
 
 
-def _columns(contract: Contract, found: Layout, batch: pa.RecordBatch) -> list[Columns]:
-    count = batch.num_rows
-    nothing = no_texts(count)
-    reasons: dict[int, list[str]] = {}
-    if found.defect:
-        return [_refused(batch, {i: [found.defect] for i in range(count)}, len(contract.fields))]
+def _columns(contract: Contract, layout: ColumnLayout, batch: pa.RecordBatch) -> list[Columns]:
+    count, width = batch.num_rows, len(contract.fields)
+    nulls = null_text(count)
+    if layout.defect:
+        return [_defects(batch, _Reasons({i: [layout.defect] for i in range(count)}), width)]
+    reasons = _Reasons()
     fields = [
-        nothing if place is None else _field(field, batch.column(place), reasons)
-        for field, place in zip(contract.fields, found.places, strict=True)
+        nulls if place is None else _field_column(field, batch.column(place), reasons)
+        for field, place in zip(contract.fields, layout.places, strict=True)
     ]
-    extra = _extra(found, batch)
-    for texts in (*fields, extra):
-        _note_nul(texts, reasons)
-    if not reasons:
-        return [Columns([*fields, extra, nothing, nothing], count)]
-    bad = np.zeros(count, bool)
-    bad[list(reasons)] = True
-    refused = _refused(batch, reasons, len(fields)).arrays
-    good = [*fields, extra, nothing, nothing]
-    return [Columns([pc.replace_with_mask(a, pa.array(bad), b) for a, b in zip(good, refused, strict=True)], count)]
+    extra = _extra_column(layout, batch)
+    for column in (*fields, extra):
+        _note_nul(column, reasons)
+    arrays = [*fields, extra, nulls, nulls]
+    if reasons:
+        mask = np.zeros(count, bool)
+        mask[list(reasons)] = True
+        defects = _defects(batch, reasons, width).arrays
+        arrays = [pc.replace_with_mask(a, pa.array(mask), b) for a, b in zip(arrays, defects, strict=True)]
+    return [Columns(arrays, count)]
 
 
-def _field(field: Field, values: Array, reasons: dict[int, list[str]]) -> Array:
-    kind = values.type
-    if not is_nested(kind):
-        for i in invalid_utf8(values):
-            reasons.setdefault(i, []).append(f"{field.name}: invalid UTF-8")
+def _field_column(field: Field, values: Array, reasons: _Reasons) -> Array:
+    type_ = values.type
+    if not pt.is_nested(type_):
+        for i in invalid_utf8_indices(values):
+            reasons.add(i, f"{field.name}: invalid UTF-8")
         return as_text(values)
-    if field.type.kind == "list" and (pt.is_list(kind) or pt.is_large_list(kind)) and _is_text(kind.value_type):
-        return pa.array([_list(i, field, value, reasons) for i, value in enumerate(values)], pa.string())
-    wanted = {"list": "an array of texts", "string": "text"}.get(field.type.kind, "a single value")
-    for i in places(values.is_valid()):
-        reasons.setdefault(i, []).append(f"{field.name}: expected {wanted}, got a nested value")
-    return no_texts(len(values))
+    if field.type.kind == "list" and (pt.is_list(type_) or pt.is_large_list(type_)) and _is_text(type_.value_type):
+        return pa.array([_list_json(i, field, value, reasons) for i, value in enumerate(values)], pa.string())
+    expected = {"list": "an array of texts", "string": "text"}.get(field.type.kind, "a single value")
+    for i in true_indices(values.is_valid()):
+        reasons.add(i, f"{field.name}: expected {expected}, got a nested value")
+    return null_text(len(values))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pt.is_string(kind) or pt.is_large_string(kind))
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pt.is_string(type_) or pt.is_large_string(type_))
 
 
-def _list(i: int, field: Field, value: Scalar, reasons: dict[int, list[str]]) -> str | None:
+def _list_json(i: int, field: Field, value: Scalar, reasons: _Reasons) -> str | None:
     if not value.is_valid:
         return None
     try:
         items = value.as_py()
     except UnicodeDecodeError:
-        reasons.setdefault(i, []).append(f"{field.name}: invalid UTF-8")
+        reasons.add(i, f"{field.name}: invalid UTF-8")
         return None
     if None in items:
-        reasons.setdefault(i, []).append(f"{field.name}: expected an array of texts, got one that holds null")
+        reasons.add(i, f"{field.name}: expected an array of texts, got one that holds null")
         return None
     if any("\0" in item for item in items):
-        reasons.setdefault(i, []).append(NUL)
+        reasons.add(i, NUL)
         return None
     return json_text.dump(items)
 
 
-def _extra(found: Layout, batch: pa.RecordBatch) -> Array:
-    held = [(name, batch.column(place)) for place, name in found.extras]
-    held = [(name, column) for name, column in held if column.null_count < len(column)]
-    if not held:
-        return no_texts(batch.num_rows)
-    names = [name for name, _ in held]
-    rows = zip(*(as_json(column) for _, column in held), strict=True)
-    return pa.array([_object(names, row) for row in rows], pa.string())
+def _extra_column(layout: ColumnLayout, batch: pa.RecordBatch) -> Array:
+    columns = [(name, batch.column(place)) for place, name in layout.extras]
+    columns = [(name, column) for name, column in columns if column.null_count < len(column)]
+    if not columns:
+        return null_text(batch.num_rows)
+    names = [name for name, _ in columns]
+    rows = zip(*(as_json(column) for _, column in columns), strict=True)
+    return pa.array([_object_json(names, row) for row in rows], pa.string())
 
 
-def _object(names: list[str], values: tuple[Value, ...]) -> str | None:
-    held = Pairs((name, value) for name, value in zip(names, values, strict=True) if value is not None)
-    return json_text.dump(held) if held else None
+def _object_json(names: list[str], values: tuple[Value, ...]) -> str | None:
+    members = Pairs((name, value) for name, value in zip(names, values, strict=True) if value is not None)
+    return json_text.dump(members) if members else None
 
 
-def _note_nul(texts: Array, reasons: dict[int, list[str]]) -> None:
-    data = texts.buffers()[2]
+def _note_nul(column: Array, reasons: _Reasons) -> None:
+    data = column.buffers()[2]
     if data is None or b"\0" not in memoryview(data).tobytes():
         return
-    for i, text in enumerate(texts.to_pylist()):
+    for i, text in enumerate(column.to_pylist()):
         if text is not None and "\0" in text and NUL not in reasons.get(i, ()):
-            reasons.setdefault(i, []).append(NUL)
+            reasons.add(i, NUL)
 
 
-def _refused(batch: pa.RecordBatch, reasons: dict[int, list[str]], width: int) -> Columns:
-    """The rows that have reasons, in order, each with itself as JSON."""
-    at = sorted(reasons)
-    part = batch.take(pa.array(at, pa.int64()))
+def _defects(batch: pa.RecordBatch, reasons: _Reasons, width: int) -> Columns:
+    """Make defects of the rows that have reasons, in order, each with the row as JSON for its text."""
+    indices = sorted(reasons)
+    part = batch.take(pa.array(indices, pa.int64()))
     rows = zip(*(as_json(column) for column in part.columns), strict=True)
-    raws = [json_text.dump(Pairs(zip(batch.schema.names, row, strict=True))).replace("\0", "\\x00") for row in rows]
-    return columns_of([Defect("; ".join(reasons[i]), raw) for i, raw in zip(at, raws, strict=True)], width)
+    texts = [escape_nul(json_text.dump(Pairs(zip(batch.schema.names, row, strict=True)))) for row in rows]
+    return columns_of([Defect("; ".join(reasons[i]), text) for i, text in zip(indices, texts, strict=True)], width)

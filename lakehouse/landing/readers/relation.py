@@ -1,111 +1,165 @@
-"""Bronze rows of many objects as one stream of batches, and as a DuckDB relation. How a format is read is elsewhere."""
+"""Bronze rows of many objects as one stream of batches, and as a DuckDB relation. See `csv_blocks`, `json_lines` and
+`parquet` for how each format is read.
+"""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from itertools import groupby
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
-from lakehouse.landing.readers.blocks import csv_tasks
-from lakehouse.landing.readers.content import stored
-from lakehouse.landing.readers.events import Batches
-from lakehouse.landing.readers.formats import Format, format_of
-from lakehouse.landing.readers.lines import batch, lines, together
+from lakehouse.landing.formats import Format, format_of_name
+from lakehouse.landing.readers.content import DamagedContentError, InputObject, stored_chunks, text_chunks
+from lakehouse.landing.readers.csv_blocks import csv_tasks
+from lakehouse.landing.readers.json_batch import BatchParser
+from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
 from lakehouse.landing.readers.parquet import parquet_tasks
-from lakehouse.landing.readers.prefetch import ahead
-from lakehouse.landing.readers.rows import Columns, Task, numbered, schema
-from lakehouse.landing.readers.source import Source
+from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, number_rows
 
-SMALL_OBJECT = 1 << 20
-"""Objects up to so many bytes are fetched before their turn."""
+SMALL_OBJECT_BYTES = 1 << 20
+"""Objects up to this size are fetched ahead of their turn."""
 
-FETCHES = 16
-"""How many small objects are fetched at a time: what takes time there is waiting."""
+MAX_FETCHES = 16
+"""How many small objects are fetched at a time. Fetching them is mostly waiting."""
+
+_PARQUET_MAGIC = b"PAR1"
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def bronze_rows(
-    connection: duckdb.DuckDBPyConnection, contract: Contract, sources: Sequence[Source]
+    connection: duckdb.DuckDBPyConnection, contract: Contract, objects: Sequence[InputObject]
 ) -> duckdb.DuckDBPyRelation:
-    """The sources' rows as a lazy relation, read anew each time it is executed, in memory that does not grow with them.
+    """Make a lazy relation of the objects' rows. Each execution reads them again, in bounded memory.
 
-    Columns, in order: each field of the contract as text; `_extra`, a JSON object of unknown fields; `_raw` and
-    `_defect`, the exact text of a row that could not be read and why; `_object`, `_row` (from 1) and `_arrived_at`.
-    Executing it raises what opening and reading the sources raises, as a duckdb.Error that names it.
+    The columns are, in order: each field of the contract as text; `_extra`, a JSON object of unknown fields; `_raw` and
+    `_defect`, the exact text of a row that could not be read and the reason; `_object`, `_row` (from 1) and
+    `_arrived_at`. Executing it raises what opening and reading the objects raises, as a duckdb.Error that names it.
     """
-    return connection.from_arrow(_Rows(contract, sources))
+    return connection.from_arrow(_ArrowStream(contract, objects))
 
 
-def bronze_batches(contract: Contract, sources: Iterable[Source]) -> Iterator[pa.RecordBatch]:
-    """The sources' rows as Arrow batches, in the order of the sources and of the rows in them."""
+def bronze_batches(contract: Contract, objects: Iterable[InputObject]) -> Iterator[pa.RecordBatch]:
+    """Read the objects' rows as Arrow batches, in the order of the objects and of the rows in them."""
     threads = os.cpu_count() or 1
     with (
-        ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") as fetching,
+        ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="fetch") as fetching,
         ThreadPoolExecutor(threads, thread_name_prefix="read") as reading,
     ):
-        fetched = ahead(fetching, _fetched, sources, FETCHES)
+        fetched = prefetch(fetching, _fetch, objects, MAX_FETCHES)
         for form, group in groupby(fetched, format_of):
             yield from _READERS[form](contract, group, reading, threads + 1)
 
 
-def _fetched(source: Source) -> Source:
-    if source.size > SMALL_OBJECT:
-        return source
-    content = b"".join(stored(source))
-    return replace(source, open=lambda: BytesIO(content))
+def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+    """Run `map(work, items)` on a pool, with at most `depth` results running or waiting.
+
+    Results come in the order of the items. An error is raised when its item's turn comes.
+    """
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _json(contract: Contract, sources: Iterable[Source], pool: Executor, depth: int) -> Iterator[pa.RecordBatch]:
-    parse, shape = Batches(contract).columns, schema(contract)
-    parts = (part for source in sources for part in lines(source))
-    return ahead(pool, partial(batch, parse, shape), together(parts), depth)
+def format_of(obj: InputObject) -> Format:
+    """Tell an object's format from its name, or from its first bytes if the name has no known suffix."""
+    if form := format_of_name(obj.name):
+        return form
+    start = _first_bytes(text_chunks(obj))
+    if start.startswith(_PARQUET_MAGIC):
+        return "parquet"
+    return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
 
 
-def _csv(contract: Contract, sources: Iterable[Source], pool: Executor, depth: int) -> Iterator[pa.RecordBatch]:
-    return _by_task(contract, sources, csv_tasks, pool, depth)
+def _first_bytes(chunks: Iterator[bytes]) -> bytes:
+    start = b""
+    try:
+        for chunk in chunks:
+            start += chunk
+            if len(start.lstrip()) >= len(_PARQUET_MAGIC):
+                break
+    except DamagedContentError:
+        pass  # the reader of the format meets it again and makes a defect of it
+    return start
 
 
-def _parquet(contract: Contract, sources: Iterable[Source], pool: Executor, depth: int) -> Iterator[pa.RecordBatch]:
-    return _by_task(contract, sources, parquet_tasks, pool, depth)
+def _fetch(obj: InputObject) -> InputObject:
+    if obj.size > SMALL_OBJECT_BYTES:
+        return obj
+    content = b"".join(stored_chunks(obj))
+    return replace(obj, open=lambda: BytesIO(content))
 
 
-def _by_task(
+def _read_json(
+    contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
+) -> Iterator[pa.RecordBatch]:
+    parse, schema = BatchParser(contract).parse, bronze_schema(contract)
+    blocks = (block for obj in objects for block in line_blocks(obj))
+    return prefetch(pool, partial(batch_of, parse, schema), group_blocks(blocks), depth)
+
+
+def _read_csv(
+    contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
+) -> Iterator[pa.RecordBatch]:
+    return _run_tasks(contract, objects, csv_tasks, pool, depth)
+
+
+def _read_parquet(
+    contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
+) -> Iterator[pa.RecordBatch]:
+    return _run_tasks(contract, objects, parquet_tasks, pool, depth)
+
+
+def _run_tasks(
     contract: Contract,
-    sources: Iterable[Source],
-    tasks: Callable[[Contract, Source], Iterator[Task]],
+    objects: Iterable[InputObject],
+    tasks_of: Callable[[Contract, InputObject], Iterator[Task]],
     pool: Executor,
     depth: int,
 ) -> Iterator[pa.RecordBatch]:
-    work = ((source, task) for source in sources for task in tasks(contract, source))
-    done = ahead(pool, _run, work, depth)
-    for source, results in groupby(done, lambda result: result[0]):
-        yield from numbered(source, schema(contract), (columns for _, found in results for columns in found))
+    schema = bronze_schema(contract)
+    tasks = ((obj, task) for obj in objects for task in tasks_of(contract, obj))
+    results = prefetch(pool, _run_task, tasks, depth)
+    for obj, group in groupby(results, lambda result: result[0]):
+        yield from number_rows(obj, schema, (columns for _, parts in group for columns in parts))
 
 
-def _run(work: tuple[Source, Task]) -> tuple[Source, list[Columns]]:
-    source, task = work
-    return source, list(task())
+def _run_task(task_of_object: tuple[InputObject, Task]) -> tuple[InputObject, list[Columns]]:
+    obj, task = task_of_object
+    return obj, list(task())
 
 
-_READERS: dict[Format, Callable[[Contract, Iterable[Source], Executor, int], Iterator[pa.RecordBatch]]] = {
-    "csv": _csv,
-    "json": _json,
-    "parquet": _parquet,
+_READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int], Iterator[pa.RecordBatch]]] = {
+    "csv": _read_csv,
+    "json": _read_json,
+    "parquet": _read_parquet,
 }
 
 
-class _Rows:
-    """What DuckDB scans: each scan asks for a stream of its own."""
+class _ArrowStream:
+    """A relation's data for DuckDB. Each scan asks for a stream of its own."""
 
-    def __init__(self, contract: Contract, sources: Sequence[Source]) -> None:
+    def __init__(self, contract: Contract, objects: Sequence[InputObject]) -> None:
         self._contract = contract
-        self._sources = tuple(sources)
+        self._objects = tuple(objects)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        batches = bronze_batches(self._contract, self._sources)
-        return pa.RecordBatchReader.from_batches(schema(self._contract), batches).__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]
+        schema, batches = bronze_schema(self._contract), bronze_batches(self._contract, self._objects)
+        return pa.RecordBatchReader.from_batches(schema, batches).__arrow_c_stream__(requested_schema)  # type: ignore[no-untyped-call]

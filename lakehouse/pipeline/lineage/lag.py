@@ -10,14 +10,14 @@ from pyiceberg.table import Table
 from pyiceberg.types import TimestampType
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.landing import LandingObject, hours_landed, list_hour
+from lakehouse.landing.keys import LandingObject, hour_partition
+from lakehouse.landing.listing import hours_landed, list_hour
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import new_files
 from lakehouse.pipeline.realtime import partition_of
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter
 
 LOOK_BACK = timedelta(hours=1)
-HOUR = "%Y-%m-%d-%H:00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def lag_of(lake: Lake, stream: Stream, now: datetime, *, files_since: datetime |
 
     Files are those that arrived since about `files_since`; none without `list_files`.
     """
-    hours = sorted({(now - LOOK_BACK).strftime(HOUR), now.strftime(HOUR)})
+    hours = sorted({hour_partition(now - LOOK_BACK), hour_partition(now)})
     landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
     among_hours = partitions_filter("arrival_hour", [partition_of(hour) for hour in hours])
     held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), among_hours) if landed else None

@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import CommitConflictError, LakehouseError
+from lakehouse.landing.keys import arrival_hour
 from lakehouse.pipeline.lineage.properties import computed, defined_by, defined_since, seen, seen_note
 from lakehouse.pipeline.lineage.retention import first_kept
 from lakehouse.pipeline.lineage.staleness import changed, sequence_of
@@ -105,7 +106,7 @@ def note_definition(table: Table, stream: Stream) -> None:
         return
     said = dict(defined_by(stream.definition))
     if table.current_snapshot() is not None:
-        said = {name: f"{number} {datetime.now(UTC):%Y-%m-%d-%H}" for name, number in said.items()}
+        said = {name: f"{number} {arrival_hour(datetime.now(UTC))}" for name, number in said.items()}
     try:
         _say(table, said)
     except CommitFailedException as problem:

@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.landing import list_incoming
+from lakehouse.landing.listing import list_incoming
 from lakehouse.pipeline.bronze import taken
 from lakehouse.pipeline.exports import computable_features
 from lakehouse.pipeline.gold import DAILY_METRICS

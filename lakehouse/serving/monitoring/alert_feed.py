@@ -19,6 +19,7 @@ from lakehouse.contracts.sql import latest_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import arrival_hour
 from lakehouse.serving.monitoring.alerts import Alert
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
@@ -177,7 +178,7 @@ def newest_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> str:
     realtime, silver = (snapshot.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
     kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
-    sources = [f"select {kept} from {scan_sql(realtime)} where arrival_hour >= '{since:%Y-%m-%d-%H}'"]
+    sources = [f"select {kept} from {scan_sql(realtime)} where arrival_hour >= '{arrival_hour(since)}'"]
     if tail := snapshot.tail.get(stream.name):
         sources.append(f"select {kept} from read_parquet([{', '.join(map(literal, tail))}])")
     arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"

@@ -26,8 +26,8 @@ from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.keys import LandingObject, hour_of
-from lakehouse.landing.landing import list_hour
+from lakehouse.landing.keys import LandingObject, arrival_hour, hour_of, hour_partition
+from lakehouse.landing.listing import list_hour
 from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.bronze import sources
 from lakehouse.pipeline.lake import Lake
@@ -160,7 +160,7 @@ class Tail:
 
     def listed(self, hours: Sequence[datetime]) -> list[LandingObject]:
         """What has landed in these hours; changes nothing."""
-        keys = [f"{hour:%Y-%m-%d-%H}:00" for hour in hours]
+        keys = [hour_partition(hour) for hour in hours]
         return [one for name in self._fresh for key in keys for one in list_hour(self._lake.objects, name, key)]
 
     def taken(self) -> set[str]:
@@ -169,7 +169,7 @@ class Tail:
 
     def forget(self, gone: Collection[str], hours: Sequence[datetime]) -> None:
         """Give up those of these objects that are in these hours: they are there no longer."""
-        starts = {f"{hour:%Y-%m-%d-%H}" for hour in hours}
+        starts = {arrival_hour(hour) for hour in hours}
         for name, fresh in self._fresh.items():
             if keys := {key for key in fresh.taken & {*gone} if _hour(key) in starts}:
                 self._give_up(name, keys)
@@ -377,4 +377,4 @@ def _scan(segments: Sequence[Segment]) -> str:
 def _hour(key: str) -> str:
     """The hour an object is in, as the realtime table has it; empty for one that is in none."""
     hour = hour_of(key)
-    return "" if hour is None else f"{hour:%Y-%m-%d-%H}"
+    return "" if hour is None else arrival_hour(hour)

@@ -26,7 +26,7 @@ from lakehouse.http.idempotency import IdempotencyStore, expire
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import AtOnce, Forwarder, FrontDoor
-from lakehouse.landing.landing import PATIENCE, AsyncLanding
+from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import health
@@ -70,14 +70,14 @@ def create_app(
     settings = settings or get_settings()
     connection = server.connection(settings)
     streams = discover(settings.streams)
-    store = open_store(connection, PATIENCE)
+    store = open_store(connection, STORE_TIMEOUT_SECONDS)
     metrics = Metrics(partial(kinesis.metrics, settings))
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     buffer = Buffer(settings.http_buffer_mb << 20, metrics)
     forwarder = Forwarder(settings.root / "serving" / "state.json")
     hints = LandingNotifier(forwarder)
     commit = GroupCommit(
-        AsyncLanding(connection),
+        AsyncLandingWriter(connection),
         {name: stream.contract for name, stream in streams.items()},
         metrics,
         age=timedelta(milliseconds=settings.http_flush_ms),

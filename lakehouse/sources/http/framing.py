@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lakehouse.landing.readers.brackets import pieces
-from lakehouse.landing.readers.content import GZIP, ZSTD
+from lakehouse.landing.readers.content import GZIP_MAGIC, ZSTD_MAGIC
+from lakehouse.landing.readers.json_brackets import split_objects
 
 BLANKS = b" \t\r\n"
-MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP, ZSTD)
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP_MAGIC, ZSTD_MAGIC)
 """By which readers take an object, from its first byte on, for something other than plain UTF-8."""
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -63,7 +63,7 @@ def rows(lines: bytes) -> list[bytes]:
     for line in lines.split(b"\n"):
         row = line.removesuffix(b"\r")
         if row.strip(BLANKS):
-            found += pieces(row)
+            found += split_objects(row)
     return found
 
 

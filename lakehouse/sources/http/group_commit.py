@@ -13,7 +13,8 @@ from functools import partial
 from lakehouse.contracts.model import Contract
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.http.metrics import Metrics
-from lakehouse.landing.landing import AsyncLanding, LandingObject
+from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.writer import AsyncLandingWriter
 from lakehouse.sources.http.batch import Batch
 from lakehouse.sources.http.validation import SqlValidator
 
@@ -64,7 +65,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        landing: AsyncLanding,
+        landing: AsyncLandingWriter,
         contracts: Mapping[str, Contract],
         metrics: Metrics,
         *,

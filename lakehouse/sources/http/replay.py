@@ -13,7 +13,7 @@ from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
-from lakehouse.landing.readers import bronze_batches, local_source
+from lakehouse.landing.readers import bronze_batches, local_object
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
@@ -101,7 +101,7 @@ def _lines(contract: Contract, path: Path) -> Iterator[bytes]:
     # A line end would make two rows of one that could not be read.
     line = f"translate({raw_sql(contract)}, chr(10) || chr(13), '  ') || chr(10)"
     with duckdb.connect(config={"threads": 1}) as database:
-        for batch in bronze_batches(contract, [local_source(path)]):
+        for batch in bronze_batches(contract, [local_object(path)]):
             database.register("rows", pa.Table.from_batches([batch]))
             found = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
             database.unregister("rows")

@@ -11,9 +11,15 @@ import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, quarantine_sql
-from lakehouse.landing.readers.events import Batches
-from lakehouse.landing.readers.rows import Columns, Defect, naive_utc, schema
-from lakehouse.landing.readers.text import KEPT_OF_LONG_ROW, MAX_ROW, too_long, unreadable
+from lakehouse.landing.readers.defects import (
+    KEPT_BYTES_OF_LONG_ROW,
+    MAX_ROW_BYTES,
+    Defect,
+    too_long_row,
+    unreadable_text,
+)
+from lakehouse.landing.readers.json_batch import BatchParser
+from lakehouse.landing.readers.rows import Columns, bronze_schema, naive_utc
 
 MEMORY = "512MB"
 
@@ -23,8 +29,8 @@ class SqlValidator:
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._batches = Batches(contract)
-        self._shape = schema(contract)
+        self._batches = BatchParser(contract)
+        self._shape = bronze_schema(contract)
         self._database = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY})
         self._database.execute("set timezone = 'UTC'")
         bronze = f"(select *, {day_sql(contract, 'landed')} as dt from landed)"
@@ -39,7 +45,7 @@ class SqlValidator:
             return {}
         defects = {place: defect for place, line in enumerate(lines) if (defect := _defect(line))}
         text = pa.array(["" if place in defects else line.decode() for place, line in enumerate(lines)], pa.string())
-        self._database.register("landed", self._landed(self._batches.columns(text, defects), arrived_at))
+        self._database.register("landed", self._landed(self._batches.parse(text, defects), arrived_at))
         try:
             return dict(self._database.execute(self._sql).fetchall())
         finally:
@@ -54,4 +60,4 @@ class SqlValidator:
 
 
 def _defect(line: bytes) -> Defect | None:
-    return too_long(line[:KEPT_OF_LONG_ROW]) if len(line) > MAX_ROW else unreadable(line)
+    return too_long_row(line[:KEPT_BYTES_OF_LONG_ROW]) if len(line) > MAX_ROW_BYTES else unreadable_text(line)

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
-from lakehouse.sources.aws import TRANSIENT, client, region_of
+from lakehouse.sources.aws import TRANSIENT, aws_client, region_of
 from lakehouse.sources.kinesis.shards import Shard, StreamReader
 from lakehouse.sources.kinesis.status import Status, write
 from lakehouse.storage.objects.store import Objects
@@ -183,14 +183,14 @@ def build(settings: Settings, objects: Objects) -> Reading:
     """What reads the streams that the settings name."""
     readers = [
         StreamReader(
-            client(settings, "kinesis", region=region_of(source), connections=AT_ONCE), objects, stream, source
+            aws_client(settings, "kinesis", region=region_of(source), connections=AT_ONCE), objects, stream, source
         )
         for stream, source in settings.kinesis.items()
     ]
     return Reading(readers, settings.kinesis_poll_ms / 1000, partial(write, settings))
 
 
-def refuse_unknown(sources: Mapping[str, str], streams: Sequence[str]) -> None:
+def check_stream_names(sources: Mapping[str, str], streams: Sequence[str]) -> None:
     """Raise LakehouseError when a Kinesis stream is to be read into a stream that there is not."""
     if wrong := [name for name in sources if name not in streams]:
         raise LakehouseError(

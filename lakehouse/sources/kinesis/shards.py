@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lakehouse.landing.keys import realtime_key
-from lakehouse.landing.landing import land_under, packed_key
+from lakehouse.landing.writer import compressed_key, land_as
 from lakehouse.sources.kinesis.claims import Claim, Claims
 from lakehouse.sources.kinesis.records import as_lines
 from lakehouse.storage.objects.store import Objects
@@ -183,7 +183,7 @@ class StreamReader:
         lines, at = as_lines(records), datetime.now(UTC)
         first, last = records[0]["SequenceNumber"], records[-1]["SequenceNumber"]
         writer = f"{self._writer}s{shard.id.rpartition('-')[2].lower()}f{first}"
-        key = packed_key(realtime_key(self.stream, at, writer, int(last)), len(lines))
+        key = compressed_key(realtime_key(self.stream, at, writer, int(last)), len(lines))
         number = shard.claim.number + 1 if shard.claim else 1
         claim = Claim(number, first, last, key, at, self._token)
         shard.opened = None  # until it has landed
@@ -198,7 +198,7 @@ class StreamReader:
         return True
 
     def _land(self, shard: Shard, claim: Claim, records: list[dict[str, Any]], lines: bytes) -> None:
-        if lines and land_under(self.objects, claim.key, lines):
+        if lines and land_as(self.objects, claim.key, lines):
             shard.records += len(records)
             shard.bytes += len(lines)
             shard.objects += 1

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse.errors import LakehouseError
-from lakehouse.sources.sqs.messages import Created, PoisonError, created
+from lakehouse.sources.sqs.messages import Created, UnreadableMessageError, created
 
 MOST = 2_000
 """Messages held at most; more are received when these are dealt with."""
@@ -92,7 +92,7 @@ class Inbox:
         """Hold a message; one that can't be understood becomes a dead letter."""
         try:
             objects = frozenset(created(message["Body"]))
-        except PoisonError as problem:
+        except UnreadableMessageError as problem:
             self._bury(message, str(problem))
             return frozenset()
         self._held[message["MessageId"]] = Message(message["ReceiptHandle"], objects)

@@ -14,7 +14,7 @@ DEEPEST = 3
 """Envelopes within one another: EventBridge may send to SNS, and SNS to SNS."""
 
 
-class PoisonError(Exception):
+class UnreadableMessageError(Exception):
     """A message that says nothing we understand; its text says why."""
 
 
@@ -29,14 +29,14 @@ class Created:
 def created(body: str) -> list[Created]:
     """The objects that a message says were created; none when it is a test or about something else that happens in S3.
 
-    Raises PoisonError.
+    Raises UnreadableMessageError.
     """
     return _created(_parsed(body), DEEPEST)
 
 
 def _created(value: Any, depth: int) -> list[Created]:
     if not isinstance(value, dict):
-        raise PoisonError("it is no JSON object")
+        raise UnreadableMessageError("it is no JSON object")
     try:
         if "Type" in value and "TopicArn" in value:
             return _of_sns(value, depth)
@@ -47,17 +47,19 @@ def _created(value: Any, depth: int) -> list[Created]:
         if "Records" in value:
             return [one for record in value["Records"] for one in _of_record(record)]
     except (KeyError, TypeError, AttributeError) as problem:
-        raise PoisonError(f"it lacks what an S3 event has: {problem}") from problem
-    raise PoisonError("it is no event of S3")
+        raise UnreadableMessageError(f"it lacks what an S3 event has: {problem}") from problem
+    raise UnreadableMessageError("it is no event of S3")
 
 
 def _of_sns(value: dict[str, Any], depth: int) -> list[Created]:
     if value["Type"] == "Notification":
         if not depth:
-            raise PoisonError(f"more than {DEEPEST} envelopes are within one another")
+            raise UnreadableMessageError(f"more than {DEEPEST} envelopes are within one another")
         return _created(_parsed(value["Message"]), depth - 1)
     if value["Type"] == "SubscriptionConfirmation":
-        raise PoisonError(f"the subscription to {value['TopicArn']} waits to be confirmed; open its SubscribeURL")
+        raise UnreadableMessageError(
+            f"the subscription to {value['TopicArn']} waits to be confirmed; open its SubscribeURL"
+        )
     return []
 
 
@@ -75,7 +77,7 @@ def _of_record(record: dict[str, Any]) -> list[Created]:
     try:
         key = unquote_plus(_text(s3["object"]["key"]), errors="strict")
     except UnicodeDecodeError as problem:
-        raise PoisonError("the object's key is not UTF-8 when it is decoded") from problem
+        raise UnreadableMessageError("the object's key is not UTF-8 when it is decoded") from problem
     return [Created(_text(s3["bucket"]["name"]), key)]
 
 
@@ -83,7 +85,7 @@ def _parsed(text: Any) -> Any:
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError) as problem:
-        raise PoisonError(f"it is not JSON: {problem}") from problem
+        raise UnreadableMessageError(f"it is not JSON: {problem}") from problem
 
 
 def _text(value: Any) -> str:

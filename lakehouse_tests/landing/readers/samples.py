@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.contracts.model import Contract, Field, FieldType, Kind
-from lakehouse.landing.readers import Source, blocks, bronze_batches, events
+from lakehouse.landing.readers import InputObject, bronze_batches, csv_blocks, json_batch
 
 ARRIVED = datetime(2025, 11, 20, 14, 15, tzinfo=UTC)
 
@@ -30,11 +30,11 @@ EVENT = contract_of(
 )
 
 
-def source_of(data: bytes, name: str = "object", arrived_at: datetime = ARRIVED) -> Source:
-    return Source(name, arrived_at, len(data), lambda: io.BytesIO(data))
+def source_of(data: bytes, name: str = "object", arrived_at: datetime = ARRIVED) -> InputObject:
+    return InputObject(name, arrived_at, len(data), lambda: io.BytesIO(data))
 
 
-def table_of(contract: Contract, *sources: Source) -> pa.Table:
+def table_of(contract: Contract, *sources: InputObject) -> pa.Table:
     batches = list(bronze_batches(contract, sources))
     for batch in batches:
         batch.validate(full=True)
@@ -44,7 +44,7 @@ def table_of(contract: Contract, *sources: Source) -> pa.Table:
 Found = tuple[Any, ...]
 
 
-def rows_of(contract: Contract, *sources: Source) -> list[Found]:
+def rows_of(contract: Contract, *sources: InputObject) -> list[Found]:
     """Each row as its fields; `_extra` after them if there is one; ("!", reason, raw) for a defect."""
     found = []
     for row in table_of(contract, *sources).to_pylist():
@@ -60,8 +60,8 @@ def rows_of(contract: Contract, *sources: Source) -> list[Found]:
 
 def never_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every row read with care."""
-    query: Callable[[Any], str] = events._sql
-    monkeypatch.setattr(blocks, "sound_end", lambda data, start, *_: start)
+    query: Callable[[Any], str] = json_batch._sql
+    monkeypatch.setattr(csv_blocks, "sound_end", lambda data, start, *_: start)
     monkeypatch.setattr(
-        events, "_sql", lambda fields: f"select false as clean, * exclude (clean) from ({query(fields)})"
+        json_batch, "_sql", lambda fields: f"select false as clean, * exclude (clean) from ({query(fields)})"
     )

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.landing.keys import realtime_key
-from lakehouse.landing.readers import Source, lines
-from lakehouse.landing.readers.json_text import DEEPEST
+from lakehouse.landing.readers import InputObject, json_lines
+from lakehouse.landing.readers.json_text import MAX_DEPTH
 from lakehouse_tests.landing.readers.samples import EVENT, Found, rows_of, source_of
 
 NONE = None, None, None, None, None
@@ -183,8 +183,8 @@ def room(frames: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("form", ['{{"id":"a","x":{}1{}}}', '{{"id":"a","x":"[{{\\"[","y":{}1{}}}'])
 def test_how_deep_is_too_deep_does_not_depend_on_the_process(form: str) -> None:
-    deep = form.format("[" * (DEEPEST - 1), "]" * (DEEPEST - 1))
-    deeper = form.format("[" * DEEPEST, "]" * DEEPEST)
+    deep = form.format("[" * (MAX_DEPTH - 1), "]" * (MAX_DEPTH - 1))
+    deeper = form.format("[" * MAX_DEPTH, "]" * MAX_DEPTH)
     data = f"{deep}\n{deeper}\n{deeper[:-9]}".encode()
     seen = []
     for frames in (800, 1000, 5000):
@@ -211,14 +211,14 @@ def test_rows_do_not_depend_on_where_blocks_end(text: bytes) -> None:
         with pytest.MonkeyPatch.context() as patch:
             found = rows_of(EVENT, source_of(text, name))
             for size in (1, 7):
-                patch.setattr(lines, "PART", size)
-                patch.setattr(lines, "CHUNK", size)
+                patch.setattr(json_lines, "BLOCK_BYTES", size)
+                patch.setattr(json_lines, "CHUNK_BYTES", size)
                 assert rows_of(EVENT, in_steps(text, name, size)) == found
-            patch.setattr(lines, "_are_apart", lambda *_: False)
+            patch.setattr(json_lines, "_spans_no_lines", lambda *_: False)
             assert rows_of(EVENT, source_of(text, name)) == found
 
 
-def in_steps(data: bytes, name: str, size: int) -> Source:
+def in_steps(data: bytes, name: str, size: int) -> InputObject:
     """An object that is read a few bytes at a time."""
     whole = source_of(data, name)
 
@@ -232,4 +232,4 @@ def in_steps(data: bytes, name: str, size: int) -> Source:
         def close(self) -> None:
             self._opened.close()
 
-    return Source(whole.name, whole.arrived_at, whole.size, Slow)
+    return InputObject(whole.name, whole.arrived_at, whole.size, Slow)

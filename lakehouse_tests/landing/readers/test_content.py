@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import SourceChangedError
-from lakehouse.landing.readers import Source
+from lakehouse.landing.readers import InputObject
 from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, Found, rows_of, source_of
 
 ROWS = [(str(i), f"name {i * 7919 % 65537}", f"{i}.5") for i in range(3000)]
@@ -102,6 +102,6 @@ def test_an_object_without_a_telling_name_is_known_by_its_content(data: bytes, r
 
 @pytest.mark.parametrize("listed", [len(CSV) - 1, len(CSV) + 1, 10 << 20])
 def test_an_object_of_another_size_than_listed_is_refused(listed: int) -> None:
-    source = Source("x.csv", ARRIVED, listed, lambda: io.BytesIO(CSV))
+    source = InputObject("x.csv", ARRIVED, listed, lambda: io.BytesIO(CSV))
     with pytest.raises(SourceChangedError, match=f"x.csv: {listed} bytes were listed and {len(CSV)} read"):
         rows_of(THREE, source)

@@ -1,6 +1,6 @@
 import pytest
 
-from lakehouse.landing.readers import delimited
+from lakehouse.landing.readers import csv_records
 from lakehouse_tests.landing.readers.samples import THREE, Found, contract_of, rows_of, source_of
 
 H = b"ID,name,price\n"
@@ -177,6 +177,6 @@ def test_rows_that_need_care_among_many_leave_the_others_as_they_are() -> None:
 
 
 def test_a_good_object_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "rows", lambda *_: pytest.fail("read row by row"))
+    monkeypatch.setattr(csv_records, "csv_rows", lambda *_: pytest.fail("read row by row"))
     data = H + b'1,"a, ""b""\nc",2\n' * 1000
     assert rows_of(THREE, source_of(data, "x.csv")) == [("1", 'a, "b"\nc', "2")] * 1000

@@ -1,6 +1,6 @@
 import pytest
 
-from lakehouse.landing.readers import event
+from lakehouse.landing.readers import json_event
 from lakehouse_tests.landing.readers.samples import EVENT, Found, contract_of, rows_of, source_of
 
 NONE = None, None, None, None, None
@@ -208,6 +208,6 @@ def test_a_field_may_come_under_either_of_its_names_but_not_under_both() -> None
 
 
 def test_clean_events_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event.Events, "row", lambda *_: pytest.fail("read one by one"))
+    monkeypatch.setattr(json_event.EventParser, "parse", lambda *_: pytest.fail("read one by one"))
     data = b'{"id": "a", "time": "t", "count": 12, "price": 0.125, "ok": true, "tags": ["x, y"]}\n' * 1000
     assert rows_of(EVENT, source_of(data, "x.json")) == [("a", "t", "12", "0.125", "true", '["x, y"]')] * 1000

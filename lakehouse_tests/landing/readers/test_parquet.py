@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.landing.readers import Source, relation
+from lakehouse.landing.readers import InputObject, relation
 from lakehouse.landing.readers.arrow import Array
 from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, contract_of, rows_of, source_of
 
@@ -138,7 +138,7 @@ def test_rows_around_a_damaged_part_are_kept() -> None:
 
 
 def test_compressed_and_unseekable_files_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relation, "SMALL_OBJECT", 0)
+    monkeypatch.setattr(relation, "SMALL_OBJECT_BYTES", 0)
     data = parquet(pa.table({"id": ["a"]}))
     assert rows_of(THREE, source_of(gzip.compress(data), "x.parquet.gz")) == [("a", None, None)]
 
@@ -152,4 +152,4 @@ def test_compressed_and_unseekable_files_are_read_too(monkeypatch: pytest.Monkey
         def close(self) -> None:
             self._file.close()
 
-    assert rows_of(THREE, Source("x.parquet", ARRIVED, len(data), Unseekable)) == [("a", None, None)]
+    assert rows_of(THREE, InputObject("x.parquet", ARRIVED, len(data), Unseekable)) == [("a", None, None)]

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.contracts.model import Contract
-from lakehouse.landing.readers import blocks, lines
+from lakehouse.landing.readers import csv_blocks, json_lines
 from lakehouse_tests.landing.readers.samples import EVENT, THREE, Found, never_sound, rows_of, source_of
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
@@ -34,9 +34,9 @@ def careful() -> Iterator[None]:
 def small_blocks() -> Iterator[None]:
     """Blocks of a few bytes, so that small examples have many edges."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "CHUNK", 64)
-        patch.setattr(blocks, "SMALL", 16)
-        patch.setattr(lines, "PART", 16)
+        patch.setattr(csv_blocks, "CHUNK_BYTES", 64)
+        patch.setattr(csv_blocks, "SMALL_BLOCK_BYTES", 16)
+        patch.setattr(json_lines, "BLOCK_BYTES", 16)
         yield
 
 

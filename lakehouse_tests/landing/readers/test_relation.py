@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.landing.readers import Source, bronze_batches, bronze_rows, local_source, relation
+from lakehouse.landing.readers import InputObject, bronze_batches, bronze_rows, local_object, relation
 from lakehouse_tests.landing.readers.samples import ARRIVED, THREE, source_of
 
 LATER = datetime(2025, 11, 20, 16, 15, 0, 250, tzinfo=timezone(timedelta(hours=1)))
@@ -87,7 +87,7 @@ def test_rows_are_numbered_through_a_large_object(tmp_path: Path, database: duck
         writer.writerow(["price", "ID", "name"])
         writer.writerows((i / 4, i, f'a "{i}",\nb') for i in range(1, 400_001))
     assert path.stat().st_size > 3 * (4 << 20)
-    rows = bronze_rows(database, THREE, [local_source(path)])
+    rows = bronze_rows(database, THREE, [local_object(path)])
     assert rows.aggregate(
         "count(*), count(distinct _row), count_if(id = _row::varchar), count_if(price::double = _row / 4)"
     ).fetchall() == [(400_000,) * 4]
@@ -104,15 +104,15 @@ def test_what_opening_and_reading_raises_is_raised(name: str, small: int, monkey
     def unopened() -> Broken:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(relation, "SMALL_OBJECT", small)
+    monkeypatch.setattr(relation, "SMALL_OBJECT_BYTES", small)
     with pytest.raises(ConnectionError, match="the server is gone"):
-        list(bronze_batches(THREE, [source_of(b"", "first.csv"), Source(name, ARRIVED, 10, Broken)]))
+        list(bronze_batches(THREE, [source_of(b"", "first.csv"), InputObject(name, ARRIVED, 10, Broken)]))
     with pytest.raises(PermissionError, match="not yours"):
-        list(bronze_batches(THREE, [Source(name, ARRIVED, 10, unopened)]))
+        list(bronze_batches(THREE, [InputObject(name, ARRIVED, 10, unopened)]))
 
 
 def test_an_error_in_a_query_names_its_cause(database: duckdb.DuckDBPyConnection) -> None:
-    rows = bronze_rows(database, THREE, [Source("a.csv", ARRIVED, 99, lambda: io.BytesIO(b"ID\n1\n"))])
+    rows = bronze_rows(database, THREE, [InputObject("a.csv", ARRIVED, 99, lambda: io.BytesIO(b"ID\n1\n"))])
     with pytest.raises(duckdb.Error, match=r"SourceChangedError: a.csv: 99 bytes were listed and 5 read"):
         rows.fetchall()
 
@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_object() -> None:
     assert len(event) == 1024
     cases = [("a.csv", piece, 128, 1), ("a.json", piece, 128, 1), ("b.json", event * 1024, 64, 64 * 1024)]
     for name, part, times, rows in cases:
-        source = Source(name, ARRIVED, len(part) * times, partial(Repeated, part, times))
+        source = InputObject(name, ARRIVED, len(part) * times, partial(Repeated, part, times))
         tracemalloc.start()
         try:
             assert sum(batch.num_rows for batch in bronze_batches(THREE, [source])) == rows

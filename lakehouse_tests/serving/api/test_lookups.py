@@ -17,7 +17,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import problem_details_plugin
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.exports import write_features
 from lakehouse.pipeline.lake import Lake

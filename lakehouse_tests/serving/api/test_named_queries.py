@@ -8,7 +8,7 @@ import httpx
 import pyarrow.ipc as ipc
 import pytest
 
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import land_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh

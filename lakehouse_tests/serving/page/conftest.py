@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from lakehouse.http import api_keys as keys
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import refresh_hours
 from lakehouse.serving.api import server as serving

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from lakehouse.landing.landing import land
+from lakehouse.landing.writer import land
 from lakehouse.pipeline import bronze, gold, silver
 from lakehouse.pipeline import exports as serving
 from lakehouse.pipeline.lake import Lake

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lakehouse.contracts.sql import day_sql, quarantine_sql
 from lakehouse.contracts.validator import Validator
 from lakehouse.landing.keys import realtime_key
-from lakehouse.landing.readers import Source, bronze_batches
+from lakehouse.landing.readers import InputObject, bronze_batches
 from lakehouse.sources.http.batch import build_batch
 from lakehouse.sources.http.framing import as_lines, landing_order, rows
 from lakehouse.sources.http.validation import SqlValidator
@@ -85,7 +85,7 @@ def edge(stream: str, lines: bytes) -> tuple[bytes, list[list[str]]]:
 def silver(stream: str, landing: bytes) -> list[list[str]]:
     """The same by the readers and the SQL, from the object alone."""
     contract = STREAMS[stream].contract
-    source = Source(realtime_key(stream, ARRIVED, "edge", 1), ARRIVED, len(landing), lambda: BytesIO(landing))
+    source = InputObject(realtime_key(stream, ARRIVED, "edge", 1), ARRIVED, len(landing), lambda: BytesIO(landing))
     batches = list(bronze_batches(contract, [source]))
     count = sum(batch.num_rows for batch in batches)
     broken: Mapping[int, list[str]] = {}

@@ -17,8 +17,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.http import api_keys as keys
-from lakehouse.landing.readers.content import plain
-from lakehouse.landing.readers.source import Source
+from lakehouse.landing.readers.content import InputObject, text_chunks
 from lakehouse.settings import Settings
 from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
@@ -34,8 +33,8 @@ def landed(objects: Objects, answer: httpx.Response) -> list[bytes]:
     receipt = answer.json()["receipt"]
     info = objects.head(receipt["object"])
     assert info is not None
-    source = Source(info.key, info.modified, info.size, lambda: objects.open(info.key))
-    return b"".join(plain(source)).splitlines()[receipt["first_row"] - 1 : receipt["last_row"]]
+    source = InputObject(info.key, info.modified, info.size, lambda: objects.open(info.key))
+    return b"".join(text_chunks(source)).splitlines()[receipt["first_row"] - 1 : receipt["last_row"]]
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:

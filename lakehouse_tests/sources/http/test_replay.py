@@ -12,8 +12,7 @@ import pytest
 
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.readers.content import plain
-from lakehouse.landing.readers.source import Source
+from lakehouse.landing.readers.content import InputObject, text_chunks
 from lakehouse.settings import Settings
 from lakehouse.sources.http import replay
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, deliver, find_target
@@ -32,10 +31,10 @@ def landed(objects: Objects, stream: str) -> int:
 def rows(objects: Objects, stream: str) -> int:
     """Lines of all landing objects of a stream."""
     sources = (
-        Source(info.key, info.modified, info.size, lambda key=info.key: objects.open(key))  # type: ignore[misc]
+        InputObject(info.key, info.modified, info.size, lambda key=info.key: objects.open(key))  # type: ignore[misc]
         for info in objects.list(f"realtime/{stream}")
     )
-    return sum(b"".join(plain(source)).count(b"\n") for source in sources)
+    return sum(b"".join(text_chunks(source)).count(b"\n") for source in sources)
 
 
 def test_a_file_is_sent_once(

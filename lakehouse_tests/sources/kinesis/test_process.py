@@ -15,7 +15,7 @@ import boto3
 import pyarrow as pa
 import pytest
 
-from lakehouse.landing.landing import list_day
+from lakehouse.landing.listing import list_day
 from lakehouse.settings import Settings
 from lakehouse.sources.kinesis import status
 from lakehouse.storage.objects.connection import Connection

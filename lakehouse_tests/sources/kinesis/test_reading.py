@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.landing import list_day
+from lakehouse.landing.listing import list_day
 from lakehouse.sources.kinesis import reading as module
 from lakehouse.sources.kinesis import shards as shards_module
 from lakehouse.sources.kinesis.claims import Claim, Claims
-from lakehouse.sources.kinesis.reading import Reading, refuse_unknown
+from lakehouse.sources.kinesis.reading import Reading, check_stream_names
 from lakehouse.sources.kinesis.shards import StreamReader
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.landed import landed
@@ -227,4 +227,4 @@ def test_a_stream_that_can_not_be_read_is_told_with_what_to_do(
 
 def test_a_mapping_to_no_stream_is_refused() -> None:
     with pytest.raises(LakehouseError, match="LAKEHOUSE_KINESIS names sales, which is no stream; there are iot, logs"):
-        refuse_unknown({"sales": "x", "iot": "y"}, ["iot", "logs"])
+        check_stream_names({"sales": "x", "iot": "y"}, ["iot", "logs"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.sources.sqs.messages import Created, PoisonError, created
+from lakehouse.sources.sqs.messages import Created, UnreadableMessageError, created
 from lakehouse_tests.sources.sqs.forms import event_bridge, s3_event, sns
 
 KEYS = [
@@ -76,7 +76,7 @@ def test_what_tells_of_no_new_object_is_no_poison(message: dict[str, Any]) -> No
     ],
 )
 def test_poison_is_told_with_its_reason(body: str, reason: str) -> None:
-    with pytest.raises(PoisonError) as found:
+    with pytest.raises(UnreadableMessageError) as found:
         created(body)
     assert reason in str(found.value)
 
@@ -113,7 +113,7 @@ JSON = st.recursive(
 def test_whatever_is_in_the_queue_is_understood_or_poison(body: str) -> None:
     try:
         found = created(body)
-    except PoisonError:
+    except UnreadableMessageError:
         return
     assert all(isinstance(one, Created) for one in found)
 

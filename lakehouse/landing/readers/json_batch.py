@@ -1,4 +1,4 @@
-"""Many JSON lines as rows at once: DuckDB reads those that are as they should be, `event` the others one by one."""
+"""Read many JSON lines as rows at once: DuckDB reads the clean ones, `json_event` the others one by one."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,50 +9,50 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.contracts.model import Contract, Field
-from lakehouse.landing.readers.arrow import Array, no_texts, places, whole
-from lakehouse.landing.readers.event import Events
-from lakehouse.landing.readers.rows import Columns, Defect, Row, columns_of
+from lakehouse.landing.readers.arrow import Array, null_text, one_array, true_indices
+from lakehouse.landing.readers.defects import Defect
+from lakehouse.landing.readers.json_event import EventParser
+from lakehouse.landing.readers.rows import Columns, Row, columns_of
 
 
-class Batches:
-    """Reads batches of lines. Safe to use from several threads."""
+class BatchParser:
+    """Parse batches of lines of one contract. Safe to use from several threads."""
 
     def __init__(self, contract: Contract) -> None:
-        self._events = Events(contract)
+        self._event_parser = EventParser(contract)
         self._fields = contract.fields
         self._sql = _sql(contract.fields)
 
-    def columns(self, lines: Array, defects: Mapping[int, Defect]) -> Columns:
-        """The rows of lines that are not blank, with their line ends or without, save those known to be defects."""
+    def parse(self, lines: Array, defects: Mapping[int, Defect]) -> Columns:
+        """Parse lines that are not blank, with or without their line ends. `defects` are known ones by line index."""
         with _database(os.getpid()).cursor() as cursor:
             cursor.register("lines", pa.table({"line": lines}))
             table = cursor.execute(self._sql).to_arrow_table().combine_chunks()
-        arrays = [whole(column) for column in table.columns]
-        clean, values = arrays[0], arrays[1:]
-        nothing = no_texts(len(lines))
-        found = [*values, nothing, nothing, nothing]
-        if not pc.all(clean).as_py():
-            odd = pc.invert(clean)
-            rows = [self._row(i, lines, defects) for i in places(odd)]
-            mended = columns_of(rows, len(self._fields))
-            found = [pc.replace_with_mask(a, odd, b) for a, b in zip(found, mended.arrays, strict=True)]
-        return Columns(found, len(lines))
+        is_clean, *values = (one_array(column) for column in table.columns)
+        nulls = null_text(len(lines))
+        arrays = [*values, nulls, nulls, nulls]
+        if not pc.all(is_clean).as_py():
+            needs_care = pc.invert(is_clean)
+            rows = [self._row(i, lines, defects) for i in true_indices(needs_care)]
+            careful = columns_of(rows, len(self._fields)).arrays
+            arrays = [pc.replace_with_mask(a, needs_care, b) for a, b in zip(arrays, careful, strict=True)]
+        return Columns(arrays, len(lines))
 
     def _row(self, i: int, lines: Array, defects: Mapping[int, Defect]) -> Row:
-        return defects.get(i) or self._events.row(lines[i].as_py().rstrip("\r\n"))
+        return defects.get(i) or self._event_parser.parse(lines[i].as_py().rstrip("\r\n"))
 
 
 @cache
-def _database(_process: int) -> duckdb.DuckDBPyConnection:
-    """One for all readers of a process: to open one takes longer than to read a small object."""
+def _database(_process_id: int) -> duckdb.DuckDBPyConnection:
+    """Share one database in a process, because opening one takes longer than reading a small object."""
     return duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
 
 
 def _sql(fields: Sequence[Field]) -> str:
-    """The query over `lines(line)`: whether a line is clean, then its fields, right where it is clean.
+    """Build the query over `lines(line)`: whether a line is clean, then its fields, which are right if it is clean.
 
-    DuckDB's parser takes more than JSON is (NaN, a comma too many) and reads numbers as doubles; lines where that
-    could matter are not clean, nor are those with unknown or repeated keys.
+    DuckDB's parser takes more than JSON (NaN, a trailing comma) and reads numbers as doubles. Lines where that could
+    matter are not clean, and neither are lines with unknown or repeated keys.
     """
     names = list(dict.fromkeys(name for field in fields for name in (field.name, field.source)))
     place = {name: i for i, name in enumerate(names, 1)}
@@ -79,12 +79,12 @@ with object as (
   select
     line,
     keys,
-    list_count(t) as found,
+    list_count(t) as known_keys,
     {members}
   from member
 )
 select
-  coalesce(keys > 0 and keys = found
+  coalesce(keys > 0 and keys = known_keys
     and {conditions}, false) as clean,
   {values}
 from scalar
@@ -92,9 +92,12 @@ from scalar
 
 
 def _conditions(field: Field, place: dict[str, int]) -> list[str]:
+    """Build the conditions under which a line is clean in this field, which may come under its name or its source."""
     names = list(dict.fromkeys((field.name, field.source)))
-    found = [_condition(field, name, place[name]) for name in names]
-    return found if len(names) == 1 else [*found, f"(t{place[names[0]]} is null or t{place[names[1]]} is null)"]
+    conditions = [_condition(field, name, place[name]) for name in names]
+    if len(names) > 1:
+        conditions.append(f"(t{place[names[0]]} is null or t{place[names[1]]} is null)")
+    return conditions
 
 
 def _condition(field: Field, name: str, i: int) -> str:
@@ -104,7 +107,7 @@ def _condition(field: Field, name: str, i: int) -> str:
     if field.type.kind == "list":
         others = f"list_filter(json_type(line, '$.\"{name}\"[*]'), lambda item: item <> 'VARCHAR')"
         return f"case t{i} when 'ARRAY' then len({others}) = 0 {absent}"
-    # A double is as it was written if it is found in the line; its last character tells it from NaN and Infinity.
+    # A double is exactly as written if the line contains its text. Its last character tells it from NaN and Infinity.
     written = " or ".join(
         f"contains(line, '\"{name}\":{blank}' || v{i} || '{end}')" for blank in (" ", "") for end in (",", "}")
     )

@@ -1,0 +1,185 @@
+"""Read CSV objects as columns, block by block. Sound blocks go through Arrow at once, all others row by row.
+
+A block is sound if every quote in it opens a field, closes one or is one of a pair, every line ends in LF or CRLF, and
+no byte is NUL. Arrow then reads exactly what `csv_records` would, and refuses ragged rows and invalid UTF-8.
+"""
+
+import codecs
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from lakehouse.contracts.model import Contract
+from lakehouse.landing.readers import csv_records
+from lakehouse.landing.readers.arrow import Array, null_text, one_array, text_array
+from lakehouse.landing.readers.buffer import TextBuffer
+from lakehouse.landing.readers.content import CHUNK_BYTES, InputObject, text_chunks
+from lakehouse.landing.readers.csv_records import ColumnLayout
+from lakehouse.landing.readers.defects import KEPT_BYTES_OF_LONG_ROW, MAX_ROW_BYTES, too_long_row
+from lakehouse.landing.readers.header import read_header
+from lakehouse.landing.readers.rows import Columns, Row, Task, columns_of
+
+SMALL_BLOCK_BYTES = 64 << 10
+"""A block this small that is not sound is read row by row instead of being halved once more."""
+
+MAX_HEADER_BYTES = 1 << 20
+
+
+def csv_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
+    """Split reading the object's rows into tasks."""
+    buffer = TextBuffer(text_chunks(obj))
+    width = len(contract.fields)
+    if buffer.fill(MAX_HEADER_BYTES):
+        _skip_blank_lines(buffer)
+    if buffer.fill(MAX_HEADER_BYTES):
+        layout, end = read_header(contract, buffer.data, buffer.at)
+        if all(place is None for place in layout.places):
+            end = buffer.at  # there is no header, so the first line is a row like the others
+        buffer.at = end
+        yield from _body_tasks(buffer, layout)
+    if damage := buffer.damage():
+        yield partial(_columns_of_rows, [damage], width)
+
+
+def _skip_blank_lines(buffer: TextBuffer) -> None:
+    while buffer.data[buffer.at : buffer.at + 1] in (b"\n", b"\r"):
+        buffer.at += 1
+
+
+def _body_tasks(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Task]:
+    width = len(layout.places)
+    size = CHUNK_BYTES
+    while buffer.fill(size):
+        stop = min(buffer.at + size, len(buffer.data))
+        end = sound_end(buffer.data, buffer.at, stop, layout.delimiter, buffer.ended and stop == len(buffer.data))
+        if end > buffer.at:
+            yield partial(parse_block, layout, buffer.data[buffer.at : end])
+            buffer.at = end
+            size = min(size * 4, CHUNK_BYTES)
+        elif size > SMALL_BLOCK_BYTES:
+            size //= 4
+        else:
+            yield partial(_columns_of_rows, list(_row_by_row(buffer, layout)), width)
+
+
+def _row_by_row(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Row]:
+    """Read the rows of the next SMALL_BLOCK_BYTES, looking as far ahead as a row may reach."""
+    buffer.fill(SMALL_BLOCK_BYTES + MAX_ROW_BYTES + 1, MAX_ROW_BYTES)
+    stop = min(buffer.at + SMALL_BLOCK_BYTES, len(buffer.data))
+    for row, after in csv_records.csv_rows(layout, buffer.data, buffer.at, stop):
+        buffer.at = after
+        if row is not None:
+            yield row
+    if buffer.at < stop:
+        yield too_long_row(buffer.data[buffer.at : buffer.at + KEPT_BYTES_OF_LONG_ROW])
+        buffer.skip_line()
+
+
+def _columns_of_rows(rows: list[Row], width: int) -> list[Columns]:
+    return [columns_of(rows, width)] if rows else []
+
+
+def sound_end(data: bytes, start: int, stop: int, delimiter: bytes, final: bool) -> int:
+    """Find where the last whole record of `data[start:stop]` ends if the block is sound up to there.
+
+    Returns `start` if it is not, or if no record ends there. `final` means that the object ends at `stop`.
+    """
+    if data.find(b"\0", start, stop) >= 0:
+        return start
+    if data.find(b'"', start, stop) < 0:  # many times faster than finding every quote
+        end = stop if final else data.rfind(b"\n", start, stop) + 1
+        return end if end and _returns_are_sound(data, start, end) else start
+    block = np.frombuffer(data, np.uint8, stop - start, start)
+    quotes = np.flatnonzero(block == csv_records.QUOTE) + start
+    end = stop if final else _last_line_end(data, start, stop, quotes)
+    quotes = quotes[: np.searchsorted(quotes, end)]
+    if len(quotes) % 2 or not _returns_are_sound(data, start, end):
+        return start
+    edges = np.array([delimiter[0], 0x0A, csv_records.QUOTE, csv_records.CR], np.uint8)
+    opening, closing = quotes[0::2], quotes[1::2]
+    before, after = opening[opening > start] - 1 - start, closing[closing < end - 1] + 1 - start
+    # Opening and closing quotes alternate, so a quote right before an opening one closes: the two are a quoted quote.
+    if np.isin(block[before], edges[:3]).all() and np.isin(block[after], edges).all():
+        return end
+    return start
+
+
+def _last_line_end(data: bytes, start: int, stop: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
+    """Find the position after the last line end that is outside quotes."""
+    while (newline := data.rfind(b"\n", start, stop)) >= 0:
+        quotes_before = int(np.searchsorted(quotes, newline))
+        if quotes_before % 2 == 0:
+            return newline + 1
+        stop = int(quotes[quotes_before - 1])
+    return start
+
+
+def _returns_are_sound(data: bytes, start: int, stop: int) -> bool:
+    if data.find(b"\r", start, stop) < 0:  # many times faster than counting them
+        return True
+    return data.count(b"\r", start, stop) == data.count(b"\r\n", start, stop)
+
+
+def parse_block(layout: ColumnLayout, block: bytes) -> Iterator[Columns]:
+    """Parse a sound block. If Arrow refuses a row, halve the block, and read a small part row by row."""
+    if layout.defect is None and not block.startswith(codecs.BOM_UTF8):  # Arrow would drop a byte order mark
+        try:
+            yield _parse_with_arrow(layout, block)
+            return
+        except pa.ArrowInvalid:
+            pass
+        if len(block) > SMALL_BLOCK_BYTES:
+            half = sound_end(block, 0, len(block) // 2, layout.delimiter, False)
+            if half:
+                yield from parse_block(layout, block[:half])
+                yield from parse_block(layout, block[half:])
+                return
+    rows = [row for row, _ in csv_records.csv_rows(layout, block, 0, len(block)) if row is not None]
+    yield from _columns_of_rows(rows, len(layout.places))
+
+
+def _parse_with_arrow(layout: ColumnLayout, block: bytes) -> Columns:
+    names = [str(i) for i in range(layout.width)]
+    table = csv.read_csv(
+        pa.BufferReader(block),  # type: ignore[arg-type]
+        read_options=csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
+        parse_options=csv.ParseOptions(delimiter=layout.delimiter.decode()),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        ),
+    ).combine_chunks()
+    columns = [one_array(column) for column in table.columns]
+    nulls = null_text(table.num_rows)
+    fields = [nulls if place is None else columns[place] for place in layout.places]
+    extra = _extra_column(layout, columns, table.num_rows) if layout.extras else nulls
+    return Columns([*fields, extra, nulls, nulls], table.num_rows)
+
+
+_ESCAPED_IN_JSON = r'["\\\x00-\x1f]'
+
+
+def _extra_column(layout: ColumnLayout, columns: list[Array], count: int) -> Array:
+    """Build `csv_records.extra_json` of every row."""
+    held = [(name, columns[place]) for place, name in layout.extras if columns[place].null_count < count]
+    if not held:
+        return null_text(count)
+    if any(pc.any(pc.match_substring_regex(column, _ESCAPED_IN_JSON)).as_py() for _, column in held):
+        names = [name for name, _ in held]
+        rows = zip(*(column.to_pylist() for _, column in held), strict=True)
+        return text_array([csv_records.extra_json(dict(zip(names, row, strict=True))) for row in rows])
+    join: Any = pc.binary_join_element_wise
+    members = [join(json.dumps(name, ensure_ascii=False) + ':"', column, '"', "") for name, column in held]
+    # Arrow (26.0) drops rows whose values are all null here, so each row starts with an empty text.
+    joined = join(pa.repeat("", count), *members, ",", null_handling="skip")
+    objects = join("{", pc.utf8_slice_codeunits(joined, 1), "}", "")
+    extra: Array = pc.if_else(pc.not_equal(objects, pa.scalar("{}")), objects, pa.scalar(None, pa.string()))
+    return extra
