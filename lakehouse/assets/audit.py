@@ -6,7 +6,7 @@ import dagster as dg
 
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import key
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.audit.findings import Report
 from lakehouse.contracts.streams import Stream
 

@@ -10,7 +10,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
-from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days
 
 BACKFILL_TAG = "dagster/backfill"
 
@@ -34,7 +34,7 @@ def bronze_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefini
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
-        landed = bronze.land_days(
+        landed = bronze.ingest_days(
             lake.lake, stream, run_days(context), replace=BACKFILL_TAG in context.run.tags, run_id=context.run.run_id
         )
         seconds = time.monotonic() - started
@@ -42,8 +42,8 @@ def bronze_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefini
         report(context, asset_key, {str(day): numbers(row, **done) for day, row in landed.partitions.items()})
         rows = sum(row["rows"] for row in landed.partitions.values())
         context.log.info(
-            f"{rows} rows landed in bronze.{stream.name}; event dates: {to_text(landed.touched) or 'none'}"
+            f"{rows} rows landed in bronze.{stream.name}; event dates: {format_days(landed.event_dates) or 'none'}"
         )
-        return dg.MaterializeResult(metadata={"event_dates": to_text(landed.touched)})
+        return dg.MaterializeResult(metadata={"event_dates": format_days(landed.event_dates)})
 
     return asset

@@ -11,7 +11,7 @@ from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
-from lakehouse.pipeline.gold import among
+from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import Ledger
 
@@ -93,7 +93,7 @@ def _violations(lake: Lake, contract: Contract, days: list[date]) -> dict[str, A
     table = lake.tables.load(f"silver.{contract.stream}")
     select = ", ".join(f"{sql} as {quote(name)}" for name, sql in asked.items())
     with lake.engine.cursor() as cursor:
-        row = cursor.execute(f"select {select} from {scan_sql(table)} where {among(days)}").fetchone()
+        row = cursor.execute(f"select {select} from {scan_sql(table)} where {days_filter(days)}").fetchone()
     return dict(zip(asked, row or (), strict=True))
 
 

@@ -12,8 +12,8 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, columns_metadata, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline import gold
-from lakehouse.pipeline.gold import among
 
 
 def gold_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -70,7 +70,9 @@ def metrics_asset(
         if wanted:
             scan = scan_sql(lake.lake.tables.load(gold.DAILY_METRICS))
             newest = max(wanted)
-            partitions[str(newest)]["preview"] = preview(lake.lake, f"from {scan} where {among([newest], 'date_key')}")
+            partitions[str(newest)]["preview"] = preview(
+                lake.lake, f"from {scan} where {days_filter([newest], 'date_key')}"
+            )
         report(context, asset_key, partitions)
         return dg.MaterializeResult()
 

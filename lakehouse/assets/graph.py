@@ -14,7 +14,7 @@ from lakehouse.assets.realtime import realtime_asset
 from lakehouse.assets.serving import customers_asset, serving_assets
 from lakehouse.assets.silver import silver_assets
 from lakehouse.contracts.streams import Stream
-from lakehouse.pipeline.lake import table_specs
+from lakehouse.pipeline.table_specs import table_specs
 
 
 def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg.AssetsDefinition | dg.AssetSpec]:

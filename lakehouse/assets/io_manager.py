@@ -21,12 +21,12 @@ from lakehouse.assets.reporting import DATA_VERSION, numbers, preview, snapshot_
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import DEFINITION, SOURCE_KEPT_DAYS
 from lakehouse.engine.connection import describe, scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.errors import LakehouseError
-from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.commits import WriteResult, replace_days, replace_table
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.pipeline.writing import Written, replace_days, replace_table
 from lakehouse.storage.iceberg.tables import NAMESPACES, TableSpec
 
 Rows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame
@@ -75,7 +75,7 @@ class LakehouseIOManager(dg.ConfigurableIOManager):
         column = str((context.definition_metadata or {}).get("partition_column", "dt"))
         _ensure(lake, name, cursor, select, column if days is not None else None)
         if days is not None and (known := _still_known(context, days)) != days:
-            select, days = f"select * from ({select}) where {among(known, column)}", known
+            select, days = f"select * from ({select}) where {days_filter(known, column)}", known
             if not known:
                 return
         if days is None:
@@ -105,7 +105,7 @@ def _wanted(context: dg.InputContext) -> str:
     metadata = (context.upstream_output.definition_metadata if context.upstream_output else None) or {}
     column = str(metadata.get("partition_column", "dt"))
     if exact is not None and len(keys) == len(_run_range(exact)):
-        return among(exact, column)
+        return days_filter(exact, column)
     days = sorted(keys)
     return f"{column} between date '{days[0]}' and date '{days[-1]}'" if days else "false"
 
@@ -151,7 +151,7 @@ def _still_known(context: dg.OutputContext, days: Sequence[date]) -> list[date]:
     kept = (context.definition_metadata or {}).get(SOURCE_KEPT_DAYS)
     first = datetime.now(UTC).date() - timedelta(days=int(kept)) if kept is not None else date.min
     if gone := [day for day in days if day < first]:
-        context.log.warning(f"Not computed, for the source keeps no day before {first}: {to_text(gone)}")
+        context.log.warning(f"Not computed, for the source keeps no day before {first}: {format_days(gone)}")
     return [day for day in days if day >= first]
 
 
@@ -165,7 +165,12 @@ def _ensure(lake: Lake, name: str, cursor: duckdb.DuckDBPyConnection, select: st
 
 
 def _report(
-    lake: Lake, context: dg.OutputContext, written: Written, days: Sequence[date] | None, column: str, seconds: float
+    lake: Lake,
+    context: dg.OutputContext,
+    written: WriteResult,
+    days: Sequence[date] | None,
+    column: str,
+    seconds: float,
 ) -> None:
     snapshot = snapshot_text(written.commit.snapshot_id if written.commit else None)
     rows = {
@@ -176,7 +181,7 @@ def _report(
         return
     if days:
         scan = scan_sql(lake.tables.load(written.table))
-        rows[str(max(days))]["preview"] = preview(lake, f"from {scan} where {among([max(days)], column)}")
+        rows[str(max(days))]["preview"] = preview(lake, f"from {scan} where {days_filter([max(days)], column)}")
     run = context.step_context.run_id
     if exact_days(context.step_context.dagster_run.tags) is None:
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(run))

@@ -7,7 +7,7 @@ import dagster as dg
 
 from lakehouse.contracts.model import Contract
 from lakehouse.pipeline.lineage import date_ranges as day_sets
-from lakehouse.pipeline.lineage.retention import first_kept
+from lakehouse.pipeline.lineage.retention import first_kept_day
 
 EXACT_TAG = "lakehouse/partitions"
 """A run about days with gaps between them names them here; Dagster itself knows ranges only."""
@@ -38,7 +38,7 @@ def exact_tags(days: Sequence[date]) -> dict[str, str]:
     return {
         _RANGE_START: min(days).isoformat(),
         _RANGE_END: max(days).isoformat(),
-        EXACT_TAG: day_sets.to_text(days),
+        EXACT_TAG: day_sets.format_days(days),
         # Dagster would say of every day of the range that it was materialized; we say it of those that were.
         _DEFER_TAG: "true",
     }
@@ -47,7 +47,7 @@ def exact_tags(days: Sequence[date]) -> dict[str, str]:
 def exact_days(tags: Mapping[str, str]) -> list[date] | None:
     """The days that a run's tags name one by one; None for a run as Dagster knows it."""
     text = tags.get(EXACT_TAG)
-    return None if text is None else day_sets.from_text(text)
+    return None if text is None else day_sets.parse_days(text)
 
 
 def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None) -> list[date]:
@@ -55,11 +55,11 @@ def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None
     before the first that silver keeps are not computed again, for bronze may hold a part of them only.
     """
     days = exact_days(context.run.tags)
-    kept = (first_kept(contract, "silver") if contract else None) or date.min
+    kept = (first_kept_day(contract, "silver") if contract else None) or date.min
     if days is None:
         wanted = [date.fromisoformat(key) for key in context.partition_keys]
         if gone := [day for day in wanted if day < kept]:
-            context.log.warning(f"Not computed, for silver keeps no day before {kept}: {day_sets.to_text(gone)}")
+            context.log.warning(f"Not computed, for silver keeps no day before {kept}: {day_sets.format_days(gone)}")
         return [day for day in wanted if day >= kept]
     start = max(contract.history_start if contract else date.min, kept)
     return [day for day in days if day >= start]

@@ -32,7 +32,7 @@ def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDe
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
-        fresh = realtime.refresh_hours(
+        fresh = realtime.ingest_hours(
             lake.lake,
             stream,
             context.partition_keys,

@@ -13,7 +13,9 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import exports as serving
-from lakehouse.pipeline.writing import Written
+from lakehouse.pipeline.alerts import write_alerts
+from lakehouse.pipeline.commits import WriteResult
+from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days, write_features
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
@@ -118,7 +120,7 @@ def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Asset
     )
     def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
         started = time.monotonic()
-        written = serving.write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
+        written = write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
         _report_written(context, asset_key, written, started)
         return dg.MaterializeResult()
 
@@ -132,7 +134,7 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
 
     @lake_asset(
         key=asset_key,
-        deps=[dg.AssetDep(key("silver", stream.name), partition_mapping=window(serving.WINDOW_DAYS))],
+        deps=[dg.AssetDep(key("silver", stream.name), partition_mapping=window(FEATURE_WINDOW_DAYS))],
         **common,
         **attributes(
             stream,
@@ -149,8 +151,8 @@ def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.Ass
         days = run_days(context, stream.contract)
         if exact_days(context.run.tags) is not None:
             # Late data of a day changes what was known on the 29 days after it, too.
-            days = serving.feature_days(lake.lake, stream, days)
-        written = serving.write_features(lake.lake, stream, days, run_id=context.run.run_id)
+            days = affected_days(lake.lake, stream, days)
+        written = write_features(lake.lake, stream, days, run_id=context.run.run_id)
         _report_written(context, asset_key, written, started)
         return dg.MaterializeResult()
 
@@ -232,7 +234,7 @@ def _report_lookup(
 
 
 def _report_written(
-    context: dg.AssetExecutionContext, asset_key: dg.AssetKey, written: Written, started: float
+    context: dg.AssetExecutionContext, asset_key: dg.AssetKey, written: WriteResult, started: float
 ) -> None:
     done = {
         "snapshot_id": snapshot_text(written.commit.snapshot_id if written.commit else None),

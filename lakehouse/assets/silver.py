@@ -12,11 +12,11 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import RETRIES, Columns, attributes, freshness, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.errors import QualityGateError
 from lakehouse.pipeline import silver
-from lakehouse.pipeline.gold import among
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days
 
 Outcome = dg.MaterializeResult[None] | dg.AssetCheckResult
 
@@ -61,23 +61,23 @@ def silver_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefin
         for result in checks.evaluate(lake.lake, stream, cleaned.ledgers):
             if dg.AssetCheckKey(silver_key, str(result.check_name)) in context.selected_asset_check_keys:
                 yield result
-        if cleaned.held_back:
+        if cleaned.blocked:
             raise dg.Failure(str(_gate_error(stream, cleaned)), allow_retries=False)
 
     return assets
 
 
-def _gate_error(stream: Stream, cleaned: silver.Cleaned) -> QualityGateError:
-    worst = min((cleaned.ledgers[day].quality, day) for day in cleaned.held_back)
+def _gate_error(stream: Stream, cleaned: silver.SilverResult) -> QualityGateError:
+    worst = min((cleaned.ledgers[day].quality, day) for day in cleaned.blocked)
     return QualityGateError(
-        f"silver/{stream.name} keeps its last good snapshot of {to_text(cleaned.held_back)}: under "
+        f"silver/{stream.name} keeps its last good snapshot of {format_days(cleaned.blocked)}: under "
         f"{stream.contract.quality_threshold:.0%} of the rows are valid (worst: {worst[0]:.1%} on {worst[1]}). "
         f"`select * from quarantine.{stream.name}` says why."
     )
 
 
 def _report(
-    context: dg.AssetExecutionContext, lake: Lake, stream: Stream, cleaned: silver.Cleaned, seconds: float
+    context: dg.AssetExecutionContext, lake: Lake, stream: Stream, cleaned: silver.SilverResult, seconds: float
 ) -> None:
     newest = max(cleaned.ledgers, default=None)
     for layer, written in (("silver", cleaned.silver), ("quarantine", cleaned.quarantine)):
@@ -94,5 +94,5 @@ def _report(
             )
         if newest is not None and str(newest) in partitions:
             scan = scan_sql(lake.tables.load(f"{layer}.{stream.name}"))
-            partitions[str(newest)]["preview"] = preview(lake, f"from {scan} where {among([newest])}")
+            partitions[str(newest)]["preview"] = preview(lake, f"from {scan} where {days_filter([newest])}")
         report(context, key(layer, stream.name), partitions)

@@ -17,19 +17,19 @@ from lakehouse.landing.listing import list_days
 from lakehouse.pipeline.erasure_log import erased_rows
 from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import computed
+from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
-from lakehouse.pipeline.lineage.retention import Layer, first_kept
-from lakehouse.pipeline.lineage.staleness import changed
+from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.commit import files_of
 from lakehouse.storage.iceberg.snapshots import EPOCH
 
-ROWS_AT_ONCE = 500_000
+MAX_GROUP_ROWS = 500_000
 """Days are compared together until they hold more rows than that; a larger day alone."""
 
 
 @dataclass
-class Sight:
+class Context:
     """One stream's tables and landing objects as an audit sees them, and what it says of them."""
 
     lake: Lake
@@ -105,7 +105,7 @@ class Sight:
         """When each day of the range, or of the whole table, last changed, as the sequence number of the commit."""
         name = ".".join(table.name())
         if name not in self._changed:
-            self._changed[name] = changed(table, column)
+            self._changed[name] = last_changes(table, column)
         found = self._changed[name]
         return found if whole else {day: at for day, at in found.items() if self.first <= day <= self.last}
 
@@ -113,13 +113,15 @@ class Sight:
         """Those of the days that `derived` was not computed for from the newest of `source`, or by an older definition."""
         touched = self.changed(source, column)
         among = [day for day in days if day in touched]
-        read = computed(derived, ".".join(source.name()), among)
+        read = computed_from(derived, ".".join(source.name()), among)
         return {day for day in among if touched[day] > read.get(day, -1)}
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
         """Those of the days that were computed by another contract or SQL than today's."""
         definition = self.stream.definition_of(query)
-        return {day for day, read in computed(derived, definition.source, days).items() if not definition.matches(read)}
+        return {
+            day for day, read in computed_from(derived, definition.source, days).items() if not definition.matches(read)
+        }
 
     def say(self, layer: str, partition: object, check: str, what: str, do: str, *, state: State = "wrong") -> None:
         """Note that a partition differs."""
@@ -137,16 +139,16 @@ class Sight:
     def readable(self, days: Iterable[date], *layers: Layer) -> list[date]:
         """Those of the days of which none of these layers has lost a file or ended the retention, in order."""
         lost = {day for layer in layers for day in self.unreadable.get(layer, ())}
-        since = max((first for layer in layers if (first := first_kept(self.contract, layer))), default=date.min)
+        since = max((first for layer in layers if (first := first_kept_day(self.contract, layer))), default=date.min)
         return sorted(day for day in set(days) - lost if day >= since)
 
 
-def groups(rows: Mapping[date, int]) -> Iterator[list[date]]:
+def day_groups(rows: Mapping[date, int]) -> Iterator[list[date]]:
     """The days, in order, some at a time by their rows."""
     group: list[date] = []
     held = 0
     for day in sorted(rows):
-        if group and held + rows[day] > ROWS_AT_ONCE:
+        if group and held + rows[day] > MAX_GROUP_ROWS:
             yield group
             group, held = [], 0
         group.append(day)

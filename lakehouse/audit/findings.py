@@ -99,12 +99,12 @@ class Difference:
         return f"rows {text} (such as {self.example})" if self.example else f"rows {text}"
 
 
-def example(names: Sequence[str], values: Iterable[object]) -> str:
+def format_key(names: Sequence[str], values: Iterable[object]) -> str:
     """A row's key in words."""
     return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
 
-def counted(what: Mapping[str, int], said: Mapping[str, int]) -> str:
+def count_mismatches(what: Mapping[str, int], said: Mapping[str, int]) -> str:
     """Counts that differ from those that were said."""
     return ", ".join(
         f"{name} {said.get(name, 0):,} where there are {number:,}"

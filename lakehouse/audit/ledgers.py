@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from lakehouse.audit.context import Sight, layer_of
+from lakehouse.audit.context import Context, layer_of
 from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "ledger"
@@ -10,7 +10,7 @@ REPLACED = ("silver", "quarantine", "gold", "serving")
 """Layers whose partitions are written whole: the newest commit about a day says all that it holds."""
 
 
-def check(sight: Sight) -> None:
+def check(sight: Context) -> None:
     """Compare the ledgers in snapshots with the rows that their commits added, and with what each day holds now."""
     for name, table in sight.tables.items():
         layer = layer_of(table)

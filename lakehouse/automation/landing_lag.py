@@ -14,7 +14,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.lag import Lag, lag_of, newest_landed
+from lakehouse.pipeline.lineage.lag import Lag, measure_lag, newest_landed
 from lakehouse.settings import get_settings
 from lakehouse.sources.kinesis import status as kinesis
 
@@ -58,7 +58,7 @@ def landing_lag(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.S
 
 def _look(lake: Lake, stream: Stream, seen: _Seen, now: datetime, shared: dict[str, float]) -> Iterator[Event]:
     before = datetime.fromisoformat(seen.newest) if seen.newest else newest_landed(lake, stream, now)
-    lag = lag_of(lake, stream, now, files_since=now - FILES, list_files=get_settings().incoming == "list")
+    lag = measure_lag(lake, stream, now, files_since=now - FILES, list_files=get_settings().incoming == "list")
     newest = max([*(one.arrived_at for one in lag.landed), *filter(None, (before, lag.taken))], default=None)
     since = before if seen.newest else None
     numbers = lag.numbers(now) | _kinesis(stream) | shared

@@ -11,11 +11,11 @@ from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.listing import hours_landed
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
-from lakehouse.pipeline.realtime import refresh_hours
-from lakehouse.pipeline.writing import commit_files
+from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
+from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter
 from lakehouse.storage.objects.store import Objects
 
@@ -30,10 +30,10 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
         bronze = _days(mine, "bronze")
         if bronze:
             _forget_lost(lake, stream, bronze)
-            land_days(lake, stream, bronze, replace=True, run_id=RUN_ID)
+            ingest_days(lake, stream, bronze, replace=True, run_id=RUN_ID)
         for day in _days(mine, "realtime"):
             hours = hours_landed(lake.objects, name, day, day)
-            refresh_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
+            ingest_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
         days = {*_days(mine, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
         if days:
             raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
@@ -48,7 +48,7 @@ def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
 def ingest_incoming(lake: Lake, stream: Stream) -> None:
     """Take what waits under `incoming/`, and compute all below. Raises LakehouseError for a run that fails."""
     runner = Runner(lake)
-    if waiting := new_files(lake, stream):
+    if waiting := pending_files(lake, stream):
         raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
     _, outcome = runner.refresh(stream)
     raise_on_failure(outcome)

@@ -8,8 +8,8 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
 from lakehouse.landing.keys import hour_partition
-from lakehouse.pipeline.bronze import missed_days
-from lakehouse.pipeline.realtime import days_of
+from lakehouse.pipeline.bronze import pending_days
+from lakehouse.pipeline.realtime import event_dates_of
 
 SETTLING = timedelta(minutes=20)
 """So long after an hour has ended its last objects may still be landing: Amazon Data Firehose holds them for up to 15
@@ -65,7 +65,7 @@ def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeRe
     """Ask for the days that fresh rows belong to."""
     now = _now(context)
     hours = [hour_partition(now - timedelta(hours=back)) for back in range(2)]
-    days = {day for stream in lake.lake.streams.values() for day in days_of(lake.lake, stream, hours)}
+    days = {day for stream in lake.lake.streams.values() for day in event_dates_of(lake.lake, stream, hours)}
     return dg.RunRequest(tags=exact_tags(sorted(days | {now.date()})))
 
 
@@ -91,5 +91,5 @@ def _now(context: dg.ScheduleEvaluationContext) -> datetime:
 def _missed(lake: LakeResource, yesterday: date) -> list[date]:
     """Days of the last week that landed and that no bronze partition holds, because nothing ran then."""
     first = yesterday - timedelta(days=6)
-    found = {day for stream in lake.lake.streams.values() for day in missed_days(lake.lake, stream, first, yesterday)}
+    found = {day for stream in lake.lake.streams.values() for day in pending_days(lake.lake, stream, first, yesterday)}
     return sorted(found)

@@ -17,8 +17,8 @@ from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_incoming
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
+from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
 from lakehouse.runtime.instance import lane_tags
 from lakehouse.runtime.orphaned_runs import is_active
 from lakehouse.settings import get_settings
@@ -51,7 +51,7 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
             continue
         since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
         is_listed = told is None or cursor.get(LISTED + stream.name) != today
-        files = new_files(lake.lake, stream, since) if is_listed else (told or {}).get(stream.name, [])
+        files = pending_files(lake.lake, stream, since) if is_listed else (told or {}).get(stream.name, [])
         if files:
             asked += 1
             days = sorted({one.day for one in files})
@@ -84,7 +84,7 @@ def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterat
         days = days_to_refresh(lake.lake, stream)
         if days:
             asked += 1
-            context.log.info(f"{stream.name}: {to_text(days)}")
+            context.log.info(f"{stream.name}: {format_days(days)}")
             yield dg.RunRequest(
                 asset_selection=stream_asset_keys(stream), tags={**exact_tags(days), **lane_tags(REFRESH, stream.name)}
             )

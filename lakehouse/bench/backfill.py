@@ -8,7 +8,7 @@ from pathlib import Path
 from lakehouse.bench.loading import STREAM, THREADS, File, generate
 from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
 from lakehouse.landing.upload import upload
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
 
@@ -36,7 +36,7 @@ def measure(rows: int, rounds: int = ROUNDS) -> Iterator[Figure]:
 
 def _land(lake: Lake, files: list[File]) -> None:
     arrived = {upload(lake.objects, STREAM, file.path)[0].day for file in files}
-    land_days(lake, lake.stream(STREAM), sorted(arrived))
+    ingest_days(lake, lake.stream(STREAM), sorted(arrived))
 
 
 def _clean(lake: Lake, file: File) -> Spent:

@@ -19,7 +19,7 @@ from lakehouse.bench.clients import Answers
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.contracts.streams import discover
 from lakehouse.engine.connection import scan_sql
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import find_running, process_tree
 from lakehouse.settings import Settings
@@ -136,7 +136,7 @@ def _ms(answers: Answers, share: float) -> float:
 
 def _rows_of_bronze(lake: Lake) -> int:
     today = datetime.now(UTC).date()
-    land_days(lake, lake.stream(STREAM), [today - timedelta(days=1), today])
+    ingest_days(lake, lake.stream(STREAM), [today - timedelta(days=1), today])
     with lake.engine.cursor() as cursor:
         row = cursor.execute(f"select count(*) from {scan_sql(lake.tables.load(f'bronze.{STREAM}'))}").fetchone()
     return int(row[0]) if row else 0

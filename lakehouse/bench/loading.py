@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.bench.measuring import Figure, PeakMemory, Spent, figure, own_lake, timed
 from lakehouse.landing.upload import upload
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import Ledger, clean_days
 
@@ -128,7 +128,7 @@ def _load(lake: Lake, file: File) -> _Loaded:
     stream = lake.stream(STREAM)
     with PeakMemory() as peak:
         (landed, _), uploading = timed(lambda: upload(lake.objects, STREAM, file.path))
-        _, bronze = timed(lambda: land_days(lake, stream, [landed.day]))
+        _, bronze = timed(lambda: ingest_days(lake, stream, [landed.day]))
         cleaned, silver = timed(lambda: clean_days(lake, stream, file.days))
     ledgers = cleaned.ledgers.values()
     total = Ledger(*(sum(getattr(one, name) for one in ledgers) for name in _COUNTS))

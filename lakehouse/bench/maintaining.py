@@ -9,8 +9,8 @@ from lakehouse.maintenance.erase import erase_rows, expire_history, rewrite_expo
 from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.maintenance.subject import Subject
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.writing import expire_old
 
 AT_ONCE = timedelta(seconds=-5)
 """An age that everything has: storage's clock has whole seconds."""
@@ -29,7 +29,7 @@ def maintain(lake: Lake, stream: Stream, task: str, refresh: Callable[[], None],
                 compact(lake, name, Budget(), quiet=timedelta(0))
         case "expire":
             for name in tables:
-                while expire_old(lake, lake.tables.load(name), at_least=1):
+                while expire_snapshots(lake, lake.tables.load(name), at_least=1):
                     pass
         case "orphans":
             for name in tables:

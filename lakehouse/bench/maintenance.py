@@ -16,9 +16,9 @@ from lakehouse.landing.writer import land
 from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.orphans import remove_orphans
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.realtime import refresh_hours
-from lakehouse.pipeline.writing import expire_old
+from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.iceberg.replace import live_entries
 from lakehouse.storage.objects.store import Objects
@@ -61,7 +61,7 @@ def _fill(lake: Lake, stream: Stream, hours: int, days: int) -> None:
     now = datetime.now(UTC)
     batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
     land(lake.objects, stream.name, batch.lines, now=now)
-    refresh_hours(lake, stream, [hour_partition(now)])
+    ingest_hours(lake, stream, [hour_partition(now)])
     make_history(lake, stream, hours, days, files_a_day=12)
 
 
@@ -69,7 +69,7 @@ def _maintain(lake: Lake, name: str) -> None:
     compact(lake, name, Budget(), quiet=AT_ONCE)
     with lake.tables.load(name).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "1"})
-    while expire_old(lake, lake.tables.load(name), at_least=1):
+    while expire_snapshots(lake, lake.tables.load(name), at_least=1):
         pass
     merge_small_manifests(lake, name)
     remove_orphans(lake, name, age=ALL_AGES)

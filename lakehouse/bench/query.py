@@ -25,14 +25,14 @@ from lakehouse.engine.connection import DuckDB, bind, scan_sql
 from lakehouse.landing.keys import hour_partition
 from lakehouse.landing.writer import land
 from lakehouse.pipeline import gold
-from lakehouse.pipeline.bronze import land_days
-from lakehouse.pipeline.exports import write_features
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.commits import replace_days
+from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
-from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.pipeline.unified_view import create_views_sql, unified_sql, view_names
-from lakehouse.pipeline.writing import replace_days
 from lakehouse.serving.api import server as serving
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries
@@ -103,9 +103,9 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
         for start in range(0, rows, BATCH):
             batch = simulator.batch(min(BATCH, rows - start), now - timedelta(days=days - 1), now)
             land(lake.objects, stream.name, batch.lines, now=now)
-        land_days(lake, stream, [now.date()])
+        ingest_days(lake, stream, [now.date()])
         clean_days(lake, stream, dates)
-        refresh_hours(lake, stream, [hour_partition(now)])
+        ingest_hours(lake, stream, [hour_partition(now)])
         silver = f"from {scan_sql(lake.tables.load(f'silver.{stream.name}'))}"
         replace_days(lake, f"gold.{stream.name}_daily", bind(stream.sql("gold"), {"silver": silver}), dates)
         write_features(lake, stream, dates[-1:])
@@ -163,7 +163,7 @@ def _unified(lake: Lake, day: date) -> Figure:
     """A count of a unified view once bronze has noted that it has all of realtime, beside what it was before and silver."""
     stream = lake.stream("iot")
     silver, realtime = lake.tables.load("silver.iot"), lake.tables.load("realtime.iot")
-    land_days(lake, stream, [day])
+    ingest_days(lake, stream, [day])
     hours = uncovered_hours(stream, realtime, lake.tables.load("bronze.iot"), silver)
     selects = {
         "covered": unified_sql(stream, silver, realtime, uncovered=hours),

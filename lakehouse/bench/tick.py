@@ -16,11 +16,11 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.keys import arrival_hour, hour_partition
 from lakehouse.landing.writer import land
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
-from lakehouse.pipeline.writing import commit_files
 from lakehouse.runtime.instance import environment
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.iceberg.commit import partitions_filter, upload
@@ -95,7 +95,7 @@ def _tick(source: _Source) -> float:
     hour = source.land()
     started = time.perf_counter()
     rows = sum(
-        refresh_hours(source.lake, stream, [hour]).partitions[hour]["rows"] for stream in source.lake.streams.values()
+        ingest_hours(source.lake, stream, [hour]).partitions[hour]["rows"] for stream in source.lake.streams.values()
     )
     seconds = time.perf_counter() - started
     expected = EVENTS * len(source.lake.streams)
@@ -129,7 +129,7 @@ def make_history(lake: Lake, stream: Stream, hours: int, days: int, *, files_a_d
     Rows of the current day must have landed; `files_a_day` is how often files arrived in bronze.
     """
     today = datetime.now(UTC).date()
-    land_days(lake, stream, [today])
+    ingest_days(lake, stream, [today])
     clean_days(lake, stream, [today])
     now = datetime.now(UTC).replace(minute=0)
     names = [arrival_hour(now - timedelta(hours=back)) for back in range(1, hours + 1)]

@@ -26,7 +26,7 @@ import dagster as dg
 import psutil
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.bench.maintaining import maintain
@@ -37,7 +37,8 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline import bronze, realtime, silver
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.processes.child import kill
 from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
 from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
@@ -309,9 +310,9 @@ def do(
     """Bring a layer up to date, or by a Dagster run all that is below bronze; or do a task of maintenance."""
     match work:
         case "realtime":
-            realtime.refresh_hours(lake, stream, _hours())
+            realtime.ingest_hours(lake, stream, _hours())
         case "bronze":
-            bronze.land_days(lake, stream, wanted)
+            bronze.ingest_days(lake, stream, wanted)
         case "silver":
             silver.clean_days(lake, stream, wanted)
         case "run":

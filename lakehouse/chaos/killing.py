@@ -15,7 +15,7 @@ from lakehouse.bench import clients
 from lakehouse.bench.ingest import PATH, STREAM, bodies, family, serving
 from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.engine.connection import scan_sql
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.settings import Settings
@@ -65,8 +65,8 @@ def _ms(answers: clients.Answers) -> float:
 def _found(lake: Lake) -> tuple[set[str], int, int]:
     """The events of silver, how many rows it has, and how many bronze has."""
     stream, today = lake.stream(STREAM), datetime.now(UTC).date()
-    landed = land_days(lake, stream, [today - timedelta(days=1), today])
-    clean_days(lake, stream, landed.touched)
+    landed = ingest_days(lake, stream, [today - timedelta(days=1), today])
+    clean_days(lake, stream, landed.event_dates)
     with lake.engine.cursor() as cursor:
         silver = cursor.execute(f"select event_id from {scan_sql(lake.tables.load(f'silver.{STREAM}'))}").fetchall()
         bronze = cursor.execute(f"select count(*) from {scan_sql(lake.tables.load(f'bronze.{STREAM}'))}").fetchall()

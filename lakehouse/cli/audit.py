@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.audit.findings import Finding, Report
 from lakehouse.cli.printing import console, day_option, print_json, print_table
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -71,7 +71,7 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
         said.setdefault((one.stream, one.layer, one.what), []).append(one)
     console.print(title)
     for (stream, layer, what), same in list(said.items())[:SHOWN]:
-        days = to_text(date.fromisoformat(one.partition) for one in same)
+        days = format_days(date.fromisoformat(one.partition) for one in same)
         console.print(f"  {layer}/{stream} {days}: {what}", highlight=False, soft_wrap=True)
         console.print(f"    → {_do(same)}", highlight=False, soft_wrap=True)
     if len(said) > SHOWN:

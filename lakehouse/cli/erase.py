@@ -11,7 +11,7 @@ from lakehouse.maintenance import erase
 from lakehouse.maintenance.residue_scan import find_residue
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -62,11 +62,11 @@ def _as_data(found: erase.ErasureResult) -> dict[str, Any]:
     return {
         "rows": found.rows,
         "landing_objects": found.landing_objects,
-        "days": to_text(found.days),
+        "days": format_days(found.days),
         "record": found.record,
     }
 
 
 def _print(found: erase.ErasureResult) -> None:
     print_table("", ["table", "rows"], [[table, rows] for table, rows in found.rows.items() if rows], right=["rows"])
-    console.print(f"{len(found.landing_objects):,} landing objects; days: {to_text(found.days) or 'none'}")
+    console.print(f"{len(found.landing_objects):,} landing objects; days: {format_days(found.days) or 'none'}")

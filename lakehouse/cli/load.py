@@ -12,8 +12,8 @@ from lakehouse.landing.formats import FORMAT_SUFFIXES
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import from_text, to_text
-from lakehouse.pipeline.lineage.refresh import new_files
+from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
+from lakehouse.pipeline.lineage.refresh import pending_files
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -44,7 +44,7 @@ def load_files(stream: str, paths: Sequence[Path], *, materialize: bool, as_json
     else:
         console.print(f"{done['new_files']} new of {done['files']} files into {stream} in {done['seconds']:.1f} s.")
         if materialize:
-            console.print(f"Brought up to date: {_in_words(from_text(done['partitions']))}.")
+            console.print(f"Brought up to date: {_in_words(parse_days(done['partitions']))}.")
 
 
 def _in_words(days: Sequence[date]) -> str:
@@ -87,10 +87,10 @@ def _materialize(lake: Lake, stream_name: str) -> str:
     with progress() as bars:
         task = bars.add_task("bronze", total=2)
         # What an earlier command or another process left is brought in as well.
-        if waiting := new_files(lake, stream):
+        if waiting := pending_files(lake, stream):
             raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
         bars.update(task, advance=1, description="silver to serving")
         days, outcome = runner.refresh(stream)
         raise_on_failure(outcome)
         bars.advance(task)
-    return to_text(days)
+    return format_days(days)

@@ -14,8 +14,8 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import quarantine
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.date_ranges import to_text
-from lakehouse.pipeline.quarantine import Outcome, Place, Refused
+from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.quarantine import RejectedRow, ReplayPreview, RowPlace
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
@@ -35,7 +35,7 @@ def list_reasons(names: Sequence[str], where: str, *, as_json: bool) -> None:
         found = [
             {"stream": stream.name, "day": str(day), "reason": reason, "rows": rows}
             for stream in streams
-            for day, reason, rows in quarantine.counts(lake, stream, where)
+            for day, reason, rows in quarantine.count_by_reason(lake, stream, where)
         ]
     if as_json:
         print_json(found)
@@ -49,7 +49,7 @@ def list_reasons(names: Sequence[str], where: str, *, as_json: bool) -> None:
 def show_rows(name: str, where: str, limit: int, *, as_json: bool) -> None:
     """Print refused rows with every reason."""
     with _lake() as lake:
-        rows = list(quarantine.refused_rows(lake, lake.stream(name), where, limit))
+        rows = list(quarantine.rejected_rows(lake, lake.stream(name), where, limit))
     if as_json:
         print_json([asdict(row) for row in rows])
         return
@@ -70,7 +70,7 @@ def export_rows(name: str, where: str, output: Path | None, form: str) -> None:
         raise LakehouseError(f"--format {form!r} is none of ndjson, csv.")
     with _lake() as lake, _opened(output) as file:
         stream = lake.stream(name)
-        rows = (_exported(row) for row in quarantine.refused_rows(lake, stream, where))
+        rows = (_exported(row) for row in quarantine.rejected_rows(lake, stream, where))
         written = _write_csv(stream, rows, file) if form == "csv" else _write_lines(rows, file)
     if output is not None:
         console.print(
@@ -84,9 +84,9 @@ def replay_days(name: str, where: str, *, dry_run: bool, as_json: bool) -> None:
     """Compute the days again that today's contract would make something else of. Raises LakehouseError for a failed run."""
     with _lake() as lake:
         stream = lake.stream(name)
-        outcome = quarantine.foresee(lake, stream, where)
+        outcome = quarantine.preview_replay(lake, stream, where)
         if not dry_run:
-            days = sorted({*outcome.days, *quarantine.move_to_their_days(lake, stream, run_id="replay")})
+            days = sorted({*outcome.days, *quarantine.move_redated_rows(lake, stream, run_id="replay")})
             if days:
                 from lakehouse.automation.repair import recompute  # Dagster takes seconds to import
 
@@ -100,10 +100,10 @@ def replay_rows(name: str, file: Path, *, dry_run: bool, as_json: bool) -> int:
         stream = lake.stream(name)
         rows = list(_read(stream, file))
         lines = [json.dumps(values, ensure_ascii=False).encode() for _, values in rows]
-        broken = quarantine.judge(lake, stream, lines) if rows else {}
+        broken = quarantine.validate_rows(lake, stream, lines) if rows else {}
         good = [row for number, row in enumerate(rows) if number not in broken]
         if good and not dry_run:
-            quarantine.land_corrected(lake, stream, good)
+            quarantine.land_corrections(lake, stream, good)
             from lakehouse.automation.repair import ingest_incoming  # Dagster takes seconds to import
 
             ingest_incoming(lake, stream)
@@ -111,22 +111,22 @@ def replay_rows(name: str, file: Path, *, dry_run: bool, as_json: bool) -> int:
     for given in broken.values():
         for reason in given:
             reasons[reason] = reasons.get(reason, 0) + 1
-    _print_outcome(Outcome(len(good), len(broken), reasons), "would be" if dry_run else "are", as_json=as_json)
+    _print_outcome(ReplayPreview(len(good), len(broken), reasons), "would be" if dry_run else "are", as_json=as_json)
     return 1 if broken else 0
 
 
-def _print_outcome(outcome: Outcome, verb: str, *, as_json: bool) -> None:
+def _print_outcome(outcome: ReplayPreview, verb: str, *, as_json: bool) -> None:
     if as_json:
-        said = {**asdict(outcome), "days": to_text(outcome.days), "held_back": to_text(outcome.held_back)}
+        said = {**asdict(outcome), "days": format_days(outcome.days), "held_back": format_days(outcome.held_back)}
         print_json(said)
         return
     console.print(f"{outcome.valid:,} rows {verb} valid, {outcome.refused:,} {verb} still refused.")
     for reason, rows in outcome.reasons.items():
         console.print(f"  {rows:,} rows: {reason}", highlight=False, soft_wrap=True)
     if outcome.days:
-        console.print(f"Days that {'change' if verb == 'are' else 'would change'}: {to_text(outcome.days)}.")
+        console.print(f"Days that {'change' if verb == 'are' else 'would change'}: {format_days(outcome.days)}.")
     if outcome.held_back:
-        console.print(f"Kept back by the quality gate even so: {to_text(outcome.held_back)}.")
+        console.print(f"Kept back by the quality gate even so: {format_days(outcome.held_back)}.")
 
 
 @contextmanager
@@ -148,7 +148,7 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
         raise LakehouseError(f"Can't write {output}: {problem.strerror or problem}.") from problem
 
 
-def _exported(row: Refused) -> dict[str, Any]:
+def _exported(row: RejectedRow) -> dict[str, Any]:
     place = {OBJECT: row.object, ROW: row.row, REASONS: row.reasons}
     try:
         fields = json.loads(row.raw)
@@ -181,7 +181,7 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value
 
 
-def _read(stream: Stream, file: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+def _read(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
     """The corrected rows of a file as `export` writes it. Raises LakehouseError that names the line."""
     try:
         with file.open(encoding="utf-8", newline="") as opened:

@@ -3,7 +3,8 @@
 import shlex
 
 from lakehouse.cli.printing import console, print_json, print_table
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.connection import tool_variables

@@ -25,13 +25,14 @@ from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
 from lakehouse.maintenance.orphans import reachable
 from lakehouse.maintenance.subject import Subject
-from lakehouse.pipeline.bronze import land_days, sources, taken
+from lakehouse.pipeline.bronze import ingest_days, ingested_objects
+from lakehouse.pipeline.commits import commit_files, retry_on_conflict
 from lakehouse.pipeline.erasure_log import FOLDER, add_record
 from lakehouse.pipeline.exports import export_dashboard, export_features
 from lakehouse.pipeline.gold import DAILY_METRICS
+from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import carried
-from lakehouse.pipeline.writing import commit_files, recomputing
+from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.lookups.publish import delete_old_versions
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
@@ -104,12 +105,14 @@ def _landed(lake: Lake, subject: Subject) -> list[LandingObject]:
 def _rows_not_in_bronze(lake: Lake, subject: Subject) -> dict[str, int]:
     """Count the subject's rows in each landing object that bronze does not hold yet."""
     landed = _landed(lake, subject)
-    in_bronze = taken(lake, lake.tables.load(f"bronze.{subject.stream.name}"), sorted({obj.day for obj in landed}))
+    in_bronze = ingested_objects(
+        lake, lake.tables.load(f"bronze.{subject.stream.name}"), sorted({obj.day for obj in landed})
+    )
     waiting = [obj for obj in landed if obj.key not in in_bronze]
     if not waiting:
         return {}
     with lake.engine.cursor() as cursor:
-        rows = bronze_rows(cursor, subject.stream.contract, sources(lake, waiting))
+        rows = bronze_rows(cursor, subject.stream.contract, input_objects(lake, waiting))
         select = f"select _object::varchar, count(*) from landed where {subject.in_bronze()} group by 1"
         return dict(rows.query("landed", select).fetchall())
 
@@ -122,7 +125,7 @@ def erase_rows(lake: Lake, subject: Subject) -> ErasureResult:
     stream = subject.stream
     if waiting := _rows_not_in_bronze(lake, subject):
         days = sorted({obj.day for obj in _landed(lake, subject) if obj.key in waiting})
-        land_days(lake, stream, days, run_id=RUN_ID)
+        ingest_days(lake, stream, days, run_id=RUN_ID)
     result = find_rows(lake, subject)
     result.record = add_record(
         lake.objects,
@@ -162,7 +165,7 @@ def rewrite_exports(lake: Lake, stream: Stream) -> None:
 
 
 def _rewrite(lake: Lake, table_name: str, where: str) -> None:
-    recomputing(partial(_attempt, lake, table_name, where))
+    retry_on_conflict(partial(_attempt, lake, table_name, where))
 
 
 def _attempt(lake: Lake, table_name: str, where: str) -> None:
@@ -228,7 +231,7 @@ def expire_history(lake: Lake, subject: Subject) -> int:
 
     Raises CommitConflictError if other writers keep committing; run it again.
     """
-    return sum(recomputing(partial(_expire_table, lake, name)) for name in subject_tables(subject))
+    return sum(retry_on_conflict(partial(_expire_table, lake, name)) for name in subject_tables(subject))
 
 
 def _expire_table(lake: Lake, table_name: str) -> int:
@@ -271,7 +274,7 @@ def _expire_all(table: Table) -> None:
         snapshot for snapshot in table.metadata.snapshots if snapshot.snapshot_id != table.metadata.current_snapshot_id
     ]:
         old = sorted(old, key=lambda snapshot: snapshot.sequence_number or 0)[:EXPIRE_AT_MOST]
-        if not expire(table, old, carried(table, old)):
+        if not expire(table, old, carried_properties(table, old)):
             raise CommitConflictError(
                 f"Snapshots of {'.'.join(table.name())} could not be expired: other commits kept winning. Run it again."
             )

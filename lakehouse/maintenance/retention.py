@@ -20,12 +20,12 @@ from lakehouse.http.idempotency import expire
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
 from lakehouse.maintenance.file_changes import FileChanges
-from lakehouse.pipeline.bronze import taken
+from lakehouse.pipeline.bronze import ingested_objects
+from lakehouse.pipeline.commits import commit_files, retry_on_conflict
 from lakehouse.pipeline.exports import export_dashboard
 from lakehouse.pipeline.gold import DAILY_METRICS, write_metrics
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.retention import first_kept
-from lakehouse.pipeline.writing import commit_files, recomputing
+from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.storage.iceberg.commit import files_of
 from lakehouse.storage.iceberg.snapshots import EPOCH
 
@@ -40,8 +40,8 @@ def apply_retention(
     yield from run.landing()
     yield from run.realtime()
     yield from run.bronze()
-    yield from run.by_day(f"quarantine.{stream.name}", first_kept(stream.contract, "quarantine", run.today))
-    yield from run.by_day(f"silver.{stream.name}", first_kept(stream.contract, "silver", run.today))
+    yield from run.by_day(f"quarantine.{stream.name}", first_kept_day(stream.contract, "quarantine", run.today))
+    yield from run.by_day(f"silver.{stream.name}", first_kept_day(stream.contract, "silver", run.today))
     yield from run.unified_objects()
     yield from run.gold()
     yield from run.serving()
@@ -63,13 +63,13 @@ class _Retention:
 
     def landing(self) -> Iterator[FileChanges]:
         """Drop objects older than the contract keeps, provided bronze holds their rows."""
-        first = first_kept(self.stream.contract, "landing", self.today)
+        first = first_kept_day(self.stream.contract, "landing", self.today)
         if first is None:
             return
         table = self.lake.tables.load(f"bronze.{self.stream.name}")
         days = files = size = 0
         for day, objects in self._landed_before(first).items():
-            in_bronze = taken(self.lake, table, [day])
+            in_bronze = ingested_objects(self.lake, table, [day])
             dropped = [obj for obj in objects if obj.key in in_bronze]
             keys = [obj.key for obj in dropped]
             self._delete(keys)
@@ -80,14 +80,14 @@ class _Retention:
 
     def realtime(self) -> Iterator[FileChanges]:
         """Drop hours older than the contract keeps, up to the first day with landing objects that bronze lacks."""
-        first = first_kept(self.stream.contract, "realtime", self.today)
+        first = first_kept_day(self.stream.contract, "realtime", self.today)
         if first is None:
             return
         table = self.lake.tables.load(f"bronze.{self.stream.name}")
         incomplete = [
             day
             for day, objects in self._landed_before(first).items()
-            if {obj.key for obj in objects} - taken(self.lake, table, [day])
+            if {obj.key for obj in objects} - ingested_objects(self.lake, table, [day])
         ]
         hour = f"{min([first, *incomplete])}-00"
         yield from self._drop(
@@ -102,7 +102,7 @@ class _Retention:
         A silver day that is kept is computed from all its rows, whenever they arrived. Arrival days that landing still
         has are kept too, because they would be landed again.
         """
-        first = first_kept(self.stream.contract, "bronze", self.today)
+        first = first_kept_day(self.stream.contract, "bronze", self.today)
         if first is None:
             return
         landed = set(self._landed_before(first))
@@ -122,7 +122,7 @@ class _Retention:
 
     def unified_objects(self) -> Iterator[FileChanges]:
         """Drop the exported objects of the unified view, which hold silver's rows."""
-        first = first_kept(self.stream.contract, "silver", self.today)
+        first = first_kept_day(self.stream.contract, "silver", self.today)
         folder = f"serving/unified/{self.stream.name}"
         if first is None:
             return
@@ -135,7 +135,7 @@ class _Retention:
 
     def gold(self) -> Iterator[FileChanges]:
         """Drop the stream's aggregates, and its rows of the daily metrics table that all streams share."""
-        name, first = self.stream.name, first_kept(self.stream.contract, "gold", self.today)
+        name, first = self.stream.name, first_kept_day(self.stream.contract, "gold", self.today)
         yield from self.by_day(f"gold.{name}_daily", first)
         if first is None:
             return
@@ -160,7 +160,7 @@ class _Retention:
 
     def serving(self) -> Iterator[FileChanges]:
         """Drop features and alerts, and the exported alert objects."""
-        name, first = self.stream.name, first_kept(self.stream.contract, "serving", self.today)
+        name, first = self.stream.name, first_kept_day(self.stream.contract, "serving", self.today)
         yield from self._alert_objects(first)
         for kind in ("features", "alerts"):
             yield from self.by_day(f"serving.{name}_{kind}", first)
@@ -199,7 +199,7 @@ class _Retention:
                 commit_files(self.lake, table, [], where, removed=old, ledger={})
             return old
 
-        if old := recomputing(attempt):
+        if old := retry_on_conflict(attempt):
             yield FileChanges(
                 name,
                 removed=len(old),

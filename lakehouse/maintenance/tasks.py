@@ -8,8 +8,8 @@ from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.orphans import abort_unfinished_uploads, remove_orphans
 from lakehouse.maintenance.retention import apply_retention, expire_idempotency_records
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.writing import expire_old
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _compact(run: TaskRun, target: str) -> Iterator[TaskReport]:
 
 def _expire(run: TaskRun, target: str) -> Iterator[TaskReport]:
     total = 0
-    while expired := expire_old(run.lake, run.lake.tables.load(target), at_least=1, dry_run=run.dry_run):
+    while expired := expire_snapshots(run.lake, run.lake.tables.load(target), at_least=1, dry_run=run.dry_run):
         total += expired
         if run.dry_run:
             break

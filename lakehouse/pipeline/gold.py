@@ -1,4 +1,4 @@
-"""Gold: the daily aggregates of each stream, and all their numbers in long form."""
+"""Compute gold: the daily aggregates of each stream, and the numbers of all of them in long form."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -7,48 +7,54 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.engine.connection import bind, columns_of, scan_sql
+from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.pipeline.writing import Written, replace_days
 
-NUMBERS = ("bigint", "double", "decimal")
+METRIC_TYPES = ("bigint", "double", "decimal")
+"""Columns of these types are metrics; the others are their dimensions."""
+
 DAILY_METRICS = "gold.daily_metrics"
 
 
-def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> Written:
-    """Every number of every `gold.{stream}_daily` of these days, one a row, into `gold.daily_metrics`."""
-    sources = {
-        name: sequence_of(lake.tables.load(name)) for name in (f"gold.{stream}_daily" for stream in lake.streams)
-    }
-    select = "\nunion all\n".join(f"({metrics_sql(lake, stream, days)})" for stream in lake.streams.values())
+def write_daily(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> WriteResult:
+    """Replace `gold.{stream}_daily` of these days with the stream's `gold.sql` over silver."""
+    silver = lake.tables.load(f"silver.{stream.name}")
+    sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("gold").sources}
+    select = daily_sql(stream, silver, days)
+    return replace_days(lake, f"gold.{stream.name}_daily", select, days, sources=sources, run_id=run_id)
+
+
+def daily_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
+    """Generate the SELECT of the stream's daily aggregates of these days."""
+    return bind(stream.sql("gold"), {"silver": f"select * from {scan_sql(silver)} where {days_filter(days)}"})
+
+
+def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> WriteResult:
+    """Replace `gold.daily_metrics` of these days with every number of every `gold.{stream}_daily`, one a row."""
+    tables = {name: lake.tables.load(f"gold.{name}_daily") for name in lake.streams}
+    sources = {f"gold.{name}_daily": sequence_of(table) for name, table in tables.items()}
+    selects = [metrics_sql(stream, tables[name], days) for name, stream in lake.streams.items()]
+    select = "\nunion all\n".join(f"({select})" for select in selects)
     return replace_days(lake, DAILY_METRICS, select, days, column="date_key", sources=sources, run_id=run_id)
 
 
-def metrics_sql(lake: Lake, stream: Stream, days: Sequence[date] | None = None) -> str:
-    """A SELECT of the numbers of a stream's daily aggregates in long form, of these days or of all."""
-    return metrics_of(stream, lake.tables.load(f"gold.{stream.name}_daily"), days)
+def metrics_sql(stream: Stream, daily: Table, days: Sequence[date] | None = None) -> str:
+    """Generate the SELECT of a stream's daily aggregates in long form, of these days or of all.
 
-
-def metrics_of(stream: Stream, table: Table, days: Sequence[date] | None = None) -> str:
-    """`metrics_sql` of the stream's daily aggregates as loaded."""
-    where = "true" if days is None else among(days)
-    return "\nunion all\n".join(_long_form(stream, columns_of(table), f"{scan_sql(table)} where {where}"))
-
-
-def _long_form(stream: Stream, columns: Sequence[tuple[str, str]], source: str) -> list[str]:
-    numbers = [name for name, sql_type in columns if sql_type.startswith(NUMBERS)]
-    names = [name for name, sql_type in columns if not sql_type.startswith(NUMBERS) and name != "dt"]
-    keys = ", ".join(map(literal, names))
-    values = ", ".join(f"{quote(name)}::varchar" for name in names)
-    return [
-        f"select dt as date_key, {literal(stream.name)} as stream, {literal(number)} as metric_name,"
-        f" {quote(number)}::double as metric_value, map([{keys}]::varchar[], [{values}]::varchar[]) as dimensions"
-        f" from {source} and {quote(number)} is not null"
-        for number in numbers
-    ]
-
-
-def among(days: Sequence[date], column: str = "dt") -> str:
-    """The SQL filter of these days."""
-    return f"{column} in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
+    Its columns are those of `gold.daily_metrics`: date_key, stream, metric_name, metric_value, dimensions (map).
+    """
+    columns = [(name, sql_type) for name, sql_type in columns_of(daily) if name != "dt"]
+    metrics = [name for name, sql_type in columns if sql_type.startswith(METRIC_TYPES)]
+    dimensions = [name for name, sql_type in columns if not sql_type.startswith(METRIC_TYPES)]
+    keys = ", ".join(map(literal, dimensions))
+    values = ", ".join(f"{quote(name)}::varchar" for name in dimensions)
+    source = f"{scan_sql(daily)} where {'true' if days is None else days_filter(days)}"
+    return "\nunion all\n".join(
+        f"select dt as date_key, {literal(stream.name)} as stream, {literal(metric)} as metric_name,"
+        f" {quote(metric)}::double as metric_value, map([{keys}]::varchar[], [{values}]::varchar[]) as dimensions"
+        f" from {source} and {quote(metric)} is not null"
+        for metric in metrics
+    )

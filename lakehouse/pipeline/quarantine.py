@@ -18,28 +18,28 @@ import duckdb
 from lakehouse.contracts.sql import clean_sql, day_sql, literal, quarantine_sql, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers import InputObject, bronze_rows
-from lakehouse.pipeline.gold import among
+from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import Readable
-from lakehouse.pipeline.writing import commit_files, measure, recomputing
+from lakehouse.pipeline.unified_view import ReadableLake
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
 from lakehouse.storage.iceberg.snapshots import EPOCH
 
-REPLAYED = "replayed-"
+CORRECTION_PREFIX = "replayed-"
 """What the names of landing objects with corrected rows begin with."""
 
-ORIGIN = "_replaces"
+REPLACES_FIELD = "_replaces"
 """The field of a corrected row that says which row it replaces, as `{"object": …, "row": …}`."""
 
-Place = tuple[str, int]
+RowPlace = tuple[str, int]
 """A landing object's key and the number of a row in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedRow:
     """A row in quarantine."""
 
     dt: date
@@ -51,7 +51,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReplayPreview:
     """What today's contract would make of refused rows."""
 
     valid: int = 0
@@ -64,7 +64,7 @@ class Outcome:
     """Those that the quality gate would keep back even so."""
 
 
-def open_sql(lake: Readable, stream: Stream, where: str = "true") -> str:
+def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:
     """A SELECT of the rows in quarantine that no corrected row has replaced."""
     return f"""select quarantine.*
         from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
@@ -72,20 +72,20 @@ def open_sql(lake: Readable, stream: Stream, where: str = "true") -> str:
           on quarantine._object = replaced.object and quarantine._row = replaced.row"""
 
 
-def _replaced_sql(lake: Readable, stream: Stream) -> str:
+def _replaced_sql(lake: ReadableLake, stream: Stream) -> str:
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     first = _folder(stream)
     # As a range it is seen from a file's own bounds that it holds none of them.
     beyond = first[:-1] + chr(ord(first[-1]) + 1)
     return f"""select
-          json_extract_string(_extra, '$.{ORIGIN}.object') as object,
-          try_cast(json_extract_string(_extra, '$.{ORIGIN}.row') as bigint) as row
+          json_extract_string(_extra, '$.{REPLACES_FIELD}.object') as object,
+          try_cast(json_extract_string(_extra, '$.{REPLACES_FIELD}.row') as bigint) as row
         from {scan}
         where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
 
 
 def _folder(stream: Stream) -> str:
-    return f"incoming/{stream.name}/{REPLAYED}"
+    return f"incoming/{stream.name}/{CORRECTION_PREFIX}"
 
 
 def filter_sql(first: date | None = None, last: date | None = None, reason: str | None = None) -> str:
@@ -97,38 +97,38 @@ def filter_sql(first: date | None = None, last: date | None = None, reason: str 
     return " and ".join(parts) or "true"
 
 
-def counts(lake: Lake, stream: Stream, where: str = "true") -> list[tuple[date, str, int]]:
+def count_by_reason(lake: Lake, stream: Stream, where: str = "true") -> list[tuple[date, str, int]]:
     """How many open rows each day and reason has; a row counts for each of its reasons."""
     with lake.engine.cursor() as cursor:
         return cursor.execute(
             f"""select dt, reason, count(*) as rows
-            from (select dt, unnest(reasons) as reason from ({open_sql(lake, stream, where)}))
+            from (select dt, unnest(reasons) as reason from ({open_rows_sql(lake, stream, where)}))
             group by dt, reason
             order by dt, rows desc, reason"""
         ).fetchall()
 
 
-def refused_rows(lake: Lake, stream: Stream, where: str = "true", limit: int | None = None) -> Iterable[Refused]:
+def rejected_rows(lake: Lake, stream: Stream, where: str = "true", limit: int | None = None) -> Iterable[RejectedRow]:
     """Open rows, by day and place."""
     at_most = f"limit {limit}" if limit is not None else ""
     with lake.engine.cursor() as cursor:
         found = cursor.execute(
             f"""select dt, raw, reasons, _object, _row, _arrived_at
-            from ({open_sql(lake, stream, where)})
+            from ({open_rows_sql(lake, stream, where)})
             order by dt, _object, _row
             {at_most}"""
         )
         while batch := found.fetchmany(1000):
-            yield from (Refused(*row) for row in batch)
+            yield from (RejectedRow(*row) for row in batch)
 
 
-def foresee(lake: Lake, stream: Stream, where: str = "true") -> Outcome:
+def preview_replay(lake: Lake, stream: Stream, where: str = "true") -> ReplayPreview:
     """What today's contract would make of the rows in quarantine; nothing is written."""
     bronze = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     with lake.engine.cursor() as cursor:
-        cursor.execute(f"create temp table refused as {open_sql(lake, stream, where)}")
+        cursor.execute(f"create temp table refused as {open_rows_sql(lake, stream, where)}")
         if not cursor.execute("select count(*) from refused").fetchall()[0][0]:
-            return Outcome()
+            return ReplayPreview()
         cursor.execute(f"""create temp table rows_again as
             select bronze.* replace ({day_sql(stream.contract)} as dt), refused.dt as was, refused.reasons as before
             from {bronze} as bronze
@@ -136,7 +136,7 @@ def foresee(lake: Lake, stream: Stream, where: str = "true") -> Outcome:
         return _outcome(cursor, stream, bronze)
 
 
-def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> Outcome:
+def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> ReplayPreview:
     contract = stream.contract
     cursor.execute(
         f"create temp table still as select _object, _row, reasons from ({quarantine_sql(contract, 'rows_again')})"
@@ -160,7 +160,7 @@ def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
         f"""with days_again as (
           select * replace ({day_sql(contract)} as dt)
           from {bronze} as bronze
-          where {among(days)} or (_object, _row) in (select (_object, _row) from rows_again)
+          where {days_filter(days)} or (_object, _row) in (select (_object, _row) from rows_again)
         )
         select dt
         from ({clean_sql(contract, "days_again")})
@@ -168,10 +168,10 @@ def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
         having count(*) filter (_valid) between 1 and count(*) * {contract.quality_threshold} - 1e-9"""
     ).fetchall()
     held = sorted(day for (day,) in gated if day in days)
-    return Outcome(valid, refused, dict(reasons), days, held)
+    return ReplayPreview(valid, refused, dict(reasons), days, held)
 
 
-def judge(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:
+def validate_rows(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:
     """The lines, from 0, that break today's contract, with every reason."""
     content = b"\n".join(lines)
     source = InputObject("rows.ndjson", datetime.now(UTC), len(content), lambda: BytesIO(content))
@@ -186,14 +186,14 @@ def judge(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[
     return {row - 1: reasons for row, reasons in found}
 
 
-def land_corrected(lake: Lake, stream: Stream, rows: Sequence[tuple[Place, Mapping[str, Any]]]) -> str:
+def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, Mapping[str, Any]]]) -> str:
     """Land corrected rows, each with the place of the refused one it replaces; the key of their object.
 
     The same rows land once, however often this is done. Raises LakehouseError when a place is of no open row.
     """
     _require_open(lake, stream, [place for place, _ in rows])
     lines = [
-        json.dumps({**values, ORIGIN: {"object": key, "row": row}}, ensure_ascii=False, sort_keys=True).encode()
+        json.dumps({**values, REPLACES_FIELD: {"object": key, "row": row}}, ensure_ascii=False, sort_keys=True).encode()
         for (key, row), values in rows
     ]
     content = b"\n".join(sorted(lines)) + b"\n"
@@ -202,9 +202,9 @@ def land_corrected(lake: Lake, stream: Stream, rows: Sequence[tuple[Place, Mappi
     return key
 
 
-def _require_open(lake: Lake, stream: Stream, places: Sequence[Place]) -> None:
+def _require_open(lake: Lake, stream: Stream, places: Sequence[RowPlace]) -> None:
     with lake.engine.cursor() as cursor:
-        open_places = set(cursor.execute(f"select _object, _row from ({open_sql(lake, stream)})").fetchall())
+        open_places = set(cursor.execute(f"select _object, _row from ({open_rows_sql(lake, stream)})").fetchall())
     if unknown := [place for place in places if place not in open_places]:
         key, row = unknown[0]
         raise LakehouseError(
@@ -213,9 +213,9 @@ def _require_open(lake: Lake, stream: Stream, places: Sequence[Place]) -> None:
         )
 
 
-def move_to_their_days(lake: Lake, stream: Stream, *, run_id: str = "") -> list[date]:
+def move_redated_rows(lake: Lake, stream: Stream, *, run_id: str = "") -> list[date]:
     """Bring bronze rows that a changed contract dates otherwise to their day; the event dates that were touched."""
-    return recomputing(partial(_move, lake, stream, run_id))
+    return retry_on_conflict(partial(_move, lake, stream, run_id))
 
 
 def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
@@ -237,11 +237,12 @@ def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
         )
         with lake.engine.scratch() as folder:
             rows = cursor.execute(
-                f"select {columns} from {scan} as bronze where {among(arrivals, 'arrival_dt')} and (arrival_dt, dt) in ({pairs})"
+                f"select {columns} from {scan} as bronze"
+                f" where {days_filter(arrivals, 'arrival_dt')} and (arrival_dt, dt) in ({pairs})"
             )
             files = write_stream(lake.engine, iter(rows.to_arrow_reader(122_880)), "from chunk", table, folder)
             added = upload(lake.connection, table, files)
             ledger = {str(dt): {"rows": 0} for _, dt in found}
-            ledger |= {str(of): {"rows": size["rows"]} for of, size in measure(files, added).items()}
+            ledger |= {str(of): {"rows": size["rows"]} for of, size in partition_sizes(files, added).items()}
             commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=run_id)
     return sorted(date.fromisoformat(name) for name in ledger)

@@ -27,27 +27,27 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, copy_to_files, describe, scan_sql
 from lakehouse.engine.partition_writer import write_partitions
 from lakehouse.engine.reader import read_files
+from lakehouse.pipeline.commits import WriteResult, commit_days, retry_on_conflict
 from lakehouse.pipeline.fast_path import Sifted, sift
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.pipeline.writing import Written, commit_days, recomputing
 from lakehouse.storage.iceberg.commit import Uploads, files_of, partitions_filter
 from lakehouse.storage.iceberg.data_file import NewFile
 from lakehouse.storage.iceberg.snapshots import EPOCH
 
-ROWS_PER_GROUP = 500_000
-BYTES_PER_GROUP = 32 << 20
+MAX_GROUP_ROWS = 500_000
+MAX_GROUP_BYTES = 32 << 20
 """Partitions are computed together until their rows, or bronze's files, exceed this; a larger partition is a group of its
 own."""
 
-ROWS_IN_MEMORY = 2_000_000
-BYTES_IN_MEMORY = 64 << 20
+MAX_ROWS_IN_MEMORY = 2_000_000
+MAX_BYTES_IN_MEMORY = 64 << 20
 """A group whose rows, or bronze's files, exceed this is not read into memory; it is one partition, for others are smaller."""
 
-ROWS_WORTH_A_LOOK = 50_000
+MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
 """Below this, to learn what a stream's SQL hands on takes longer than to take all of it from DuckDB."""
 
-ORIGIN = "hash(_arrived_at, _row)"
+ROW_ORIGIN_SQL = "hash(_arrived_at, _row)"
 """Where a row came from, for little: it tells all rows of one object apart, and most of those of several."""
 
 
@@ -60,7 +60,7 @@ class Ledger:
     silver: int = 0
     quarantined: int = 0
     duplicates: int = 0
-    held_back: bool = False
+    blocked: bool = False
 
     @property
     def quality(self) -> float:
@@ -74,17 +74,17 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class SilverResult:
     """What became of some partitions: their ledgers, and the two commits."""
 
     ledgers: Mapping[date, Ledger]
-    silver: Written
-    quarantine: Written
+    silver: WriteResult
+    quarantine: WriteResult
 
     @property
-    def held_back(self) -> list[date]:
+    def blocked(self) -> list[date]:
         """The partitions that the quality gate kept from being replaced."""
-        return [day for day, ledger in self.ledgers.items() if ledger.held_back]
+        return [day for day, ledger in self.ledgers.items() if ledger.blocked]
 
 
 @dataclass(slots=True)
@@ -99,17 +99,17 @@ class _Files:
         self.ledgers |= part.ledgers
 
 
-def clean_days(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> Cleaned:
+def clean_days(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> SilverResult:
     """Compute silver and quarantine of these event dates from bronze and commit both.
 
     A partition whose share of valid rows is under the contract's threshold keeps what silver held; what would have been
     new goes to quarantine with that reason, and `held_back` names the partition.
     Raises CommitConflictError when other writers of these partitions keep being first.
     """
-    return recomputing(lambda: _attempt(lake, stream, sorted(set(days)), run_id))
+    return retry_on_conflict(lambda: _attempt(lake, stream, sorted(set(days)), run_id))
 
 
-def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Cleaned:
+def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> SilverResult:
     bronze, silver, quarantine = (
         lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "silver", "quarantine")
     )
@@ -128,9 +128,9 @@ def _attempt(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> C
     quarantined = commit_days(
         lake, quarantine, files.quarantine, refused, days, sources=sources, run_id=run_id, counts=counts
     )
-    replaced = [day for day in days if not ledgers[day].held_back]
+    replaced = [day for day in days if not ledgers[day].blocked]
     written = commit_days(lake, silver, files.silver, kept, replaced, sources=sources, run_id=run_id, counts=counts)
-    return Cleaned(ledgers, written, quarantined)
+    return SilverResult(ledgers, written, quarantined)
 
 
 def _compute(
@@ -157,7 +157,7 @@ def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[Dat
         files.setdefault(day, []).append(data_file)
     group: dict[date, list[DataFile]] = {}
     for day, found in sorted(files.items()):
-        if group and _exceed([*group.values(), found], ROWS_PER_GROUP, BYTES_PER_GROUP):
+        if group and _exceed([*group.values(), found], MAX_GROUP_ROWS, MAX_GROUP_BYTES):
             yield group
             group = {}
         group[day] = found
@@ -196,7 +196,7 @@ class _Group:
     def run(self, silver: Table, quarantine: Table, folder: Path, name: str) -> _Files:
         """Write the group's files and count its ledgers."""
         self._make("view bronze", f"from {scan_sql(self.bronze)} where {_among(self.days)}")
-        if _exceed(self.files.values(), ROWS_IN_MEMORY, BYTES_IN_MEMORY):
+        if _exceed(self.files.values(), MAX_ROWS_IN_MEMORY, MAX_BYTES_IN_MEMORY):
             self._sift_by_sql()
         else:
             self._sift_in_memory()
@@ -222,7 +222,7 @@ class _Group:
                 silver=in_silver.get(day, 0),
                 quarantined=quarantined.get(day, 0),
                 duplicates=repeats.get(day, 0) + repeats_broken.get(day, 0),
-                held_back=day in held,
+                blocked=day in held,
             )
         return files
 
@@ -252,7 +252,7 @@ class _Group:
         """
         self._make(
             "table checked",
-            f"""select dt, {ORIGIN} as origin, hash(dt, {self.keys}) as key_hash, _valid
+            f"""select dt, {ROW_ORIGIN_SQL} as origin, hash(dt, {self.keys}) as key_hash, _valid
             from ({clean_sql(self.contract)})""",
         )
         self._make(
@@ -267,12 +267,12 @@ class _Group:
               having count(*) > 1
             )""",
         )
-        self._make("table suspects", f"from bronze where {ORIGIN} in (from suspected)")
+        self._make("table suspects", f"from bronze where {ROW_ORIGIN_SQL} in (from suspected)")
         # A join and no filter, for DuckDB would filter first and then match each text anew that it now matches once.
         self._make(
             "view sure",
             f"""select {", ".join(map(quote, self.columns))}
-            from (select *, {ORIGIN} as origin from ({clean_sql(self.contract)}))
+            from (select *, {ROW_ORIGIN_SQL} as origin from ({clean_sql(self.contract)}))
             anti join suspected using (origin)""",
         )
 
@@ -338,7 +338,7 @@ class _Group:
         are here already, and to take them out of DuckDB again would cost more than all the rest.
         """
         sql = self.stream.sql("silver")
-        kept = handed_on(sql, "valid", tuple(valid.column_names)) if len(valid) >= ROWS_WORTH_A_LOOK else ()
+        kept = handed_on(sql, "valid", tuple(valid.column_names)) if len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS else ()
         if not kept:
             self.cursor.register("valid", valid)
             return self.cursor.execute(sql).to_arrow_table()
@@ -397,4 +397,4 @@ def _rows(files: Sequence[NewFile]) -> dict[date, int]:
 
 def _ledger_counts(ledger: Ledger) -> dict[str, int]:
     counts = {name: getattr(ledger, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
-    return counts | ({"held_back": 1} if ledger.held_back else {})
+    return counts | ({"held_back": 1} if ledger.blocked else {})

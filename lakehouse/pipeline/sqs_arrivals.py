@@ -7,7 +7,7 @@ from functools import partial
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject, arrival_time
-from lakehouse.pipeline.bronze import taken
+from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.sqs.inbox import Inbox, keys_in
 from lakehouse.sources.sqs.messages import Created
@@ -62,7 +62,7 @@ class Arrivals:
 
     def _not_held(self, stream: Stream, files: list[LandingObject]) -> list[LandingObject]:
         table = self._lake.tables.load(f"bronze.{stream.name}")
-        held = taken(self._lake, table, sorted({file.day for file in files}))
+        held = ingested_objects(self._lake, table, sorted({file.day for file in files}))
         return sorted(file for file in files if file.key not in held)
 
 

@@ -14,11 +14,11 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
-HEALTH = "serving.stream_health"
+HEALTH_VIEW = "serving.stream_health"
 """The view of how fresh and how good each stream is."""
 
 
-class Catalog(Protocol):
+class TableCatalog(Protocol):
     """Tables by name, as of now or as of some moment."""
 
     def load(self, name: str) -> Table:
@@ -31,7 +31,7 @@ class Catalog(Protocol):
         """Every table as `layer.name`."""
 
 
-class Readable(Protocol):
+class ReadableLake(Protocol):
     """What has views: a lake, or one moment of it."""
 
     @property
@@ -39,7 +39,7 @@ class Readable(Protocol):
         """All streams by name."""
 
     @property
-    def tables(self) -> Catalog:
+    def tables(self) -> TableCatalog:
         """All tables."""
 
     @property
@@ -129,7 +129,7 @@ from (
 where {quote(changes.operation)} <> '{changes.delete}'"""
 
 
-def health_sql(lake: Readable) -> str:
+def health_sql(lake: ReadableLake) -> str:
     """A SELECT of each stream's events, quarantined rows and newest moments by day, of silver merged with realtime."""
     parts = []
     for name, stream in lake.streams.items():
@@ -152,24 +152,26 @@ from ({rows})
 group by stream, dt"""
 
 
-def view_names(lake: Readable) -> list[str]:
+def view_names(lake: ReadableLake) -> list[str]:
     """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
     views = [f"serving.unified_{name}" for name in lake.streams]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
-    return sorted([*lake.tables.names(), *views, HEALTH])
+    return sorted([*lake.tables.names(), *views, HEALTH_VIEW])
 
 
-def view_exists(lake: Readable, name: str) -> bool:
+def view_exists(lake: ReadableLake, name: str) -> bool:
     """Whether a name can be read; asks for this one alone."""
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False
-    return name == HEALTH or (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
+    return (
+        name == HEALTH_VIEW or (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
+    )
 
 
-def view_sql(lake: Readable, name: str) -> str:
+def view_sql(lake: ReadableLake, name: str) -> str:
     """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
-    if name == HEALTH:
+    if name == HEALTH_VIEW:
         return health_sql(lake)
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
@@ -180,9 +182,9 @@ def view_sql(lake: Readable, name: str) -> str:
     return f"from {scan_sql(lake.tables.load(name))}"
 
 
-def tables_of(lake: Readable, name: str) -> list[str]:
+def source_tables(lake: ReadableLake, name: str) -> list[str]:
     """The tables that a name of `view_names` reads."""
-    if name == HEALTH:
+    if name == HEALTH_VIEW:
         return [f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine")]
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
@@ -190,21 +192,21 @@ def tables_of(lake: Readable, name: str) -> list[str]:
     return [name]
 
 
-def names_of(stream: str) -> set[str]:
+def stream_view_names(stream: str) -> set[str]:
     """Every name that can be read and has this stream's data alone."""
     layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
     below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
     return layers | {name.format(stream) for name in below}
 
 
-def _stream_of(lake: Readable, short: str) -> Stream | None:
+def _stream_of(lake: ReadableLake, short: str) -> Stream | None:
     if short.startswith("unified_"):
         return lake.streams.get(short.removeprefix("unified_"))
     stream = lake.streams.get(short.removesuffix("_current")) if short.endswith("_current") else None
     return stream if stream is not None and stream.contract.changes else None
 
 
-def create_views_sql(lake: Readable, names: Iterable[str]) -> list[str]:
+def create_views_sql(lake: ReadableLake, names: Iterable[str]) -> list[str]:
     """The statements that make these views in an empty database."""
     names = list(names)
     schemas = sorted({name.partition(".")[0] for name in names})

@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.contracts.streams import discover
-from lakehouse.pipeline.lake import table_specs
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse_tests.assets.graph import FILE, as_text, checks, specs
 
 SPECS = specs()

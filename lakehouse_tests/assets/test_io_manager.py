@@ -132,7 +132,7 @@ def test_an_asset_without_partitions_is_a_table_that_is_replaced_whole(own: Own)
 
 
 def test_what_reads_silver_is_known_to_be_older_when_silver_is_newer(own: Own) -> None:
-    from lakehouse.pipeline.lineage.staleness import stale
+    from lakehouse.pipeline.lineage.staleness import stale_days
 
     asset = dg.asset(
         key=["gold", f"{own.name}_sums"], ins={"silver": dg.AssetIn(["silver", own.name])}, partitions_def=DAILY
@@ -140,9 +140,9 @@ def test_what_reads_silver_is_known_to_be_older_when_silver_is_newer(own: Own) -
     for day in DAYS:
         _run(own, asset, partition_key=str(day))
     tables = own.lake.tables
-    assert stale(tables.load(f"silver.{own.name}"), tables.load(f"gold.{own.name}_sums")) == []
+    assert stale_days(tables.load(f"silver.{own.name}"), tables.load(f"gold.{own.name}_sums")) == []
     own.clean(DAYS[1])
-    assert stale(tables.load(f"silver.{own.name}"), tables.load(f"gold.{own.name}_sums")) == [DAYS[1]]
+    assert stale_days(tables.load(f"silver.{own.name}"), tables.load(f"gold.{own.name}_sums")) == [DAYS[1]]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, REALTIME, SERVING, build_jobs
-from lakehouse.pipeline.lineage.properties import computed
+from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2025, 3, 1)
@@ -115,7 +115,7 @@ def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
     assert own.stale() == []
     definition = own.stream.definition_of("gold")
     gold = own.lake.tables.load(f"gold.{own.name}_daily")
-    assert computed(gold, definition.source, DAYS) == dict.fromkeys(DAYS, definition.number), (
+    assert computed_from(gold, definition.source, DAYS) == dict.fromkeys(DAYS, definition.number), (
         "an audit tells edited SQL from wrong rows"
     )
 

@@ -7,14 +7,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.audit.findings import Report
-from lakehouse.audit.merging import UNIFIED
-from lakehouse.audit.served import OBJECTS
+from lakehouse.audit.realtime import UNIFIED
+from lakehouse.audit.serving import OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.listing import list_day
+from lakehouse.pipeline.commits import LEDGER_PROPERTY
 from lakehouse.pipeline.exports import export_unified, unified_key
-from lakehouse.pipeline.writing import LEDGER
 from lakehouse.storage.iceberg.commit import commit, files_of, partitions_filter, upload
 from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
@@ -71,7 +71,9 @@ def _edit_ledger(own: Own, day: date) -> None:
     """A commit that changes nothing but what is said of a day."""
     table = own.lake.tables.load(f"quarantine.{own.name}")
     said = {"rows": 0, "landed": 12, "valid": 9, "silver": 8, "quarantined": 2, "duplicates": 2}
-    commit(table, [], touched=partitions_filter("dt", [day]), properties={LEDGER: json.dumps({str(day): said})})
+    commit(
+        table, [], touched=partitions_filter("dt", [day]), properties={LEDGER_PROPERTY: json.dumps({str(day): said})}
+    )
 
 
 def _lose_landed(own: Own, day: date) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.audit.findings import Finding
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.pipeline.exports import export_unified
@@ -93,7 +93,7 @@ def test_a_day_that_the_gate_keeps_back_is_sound(make_stream: Callable[..., Own]
     own.clean(day)
     own.land([payment("f", noon(day)), payment("e1", noon(day), status="lost"), "{"], noon(day) + timedelta(seconds=1))
     own.bronze()
-    assert own.clean(day).held_back == [day]
+    assert own.clean(day).blocked == [day]
     own.below(day)
     assert audit(own.lake, [own.stream]).findings == []
 

@@ -10,7 +10,8 @@ import pytest
 from lakehouse.chaos.unreliable import FAULTS, SILENT, Weather, unreliable
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.maintenance import tags
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.storage.iceberg import retrying_catalog as catalog
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 

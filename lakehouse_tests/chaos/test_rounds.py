@@ -84,7 +84,7 @@ def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_ag
         keys = [key for key in lake.events.draw(chance) if key not in before]
         lines = [json.dumps(event(key, lake.events.sent[key]) | {"event_time": old.isoformat()}) for key in keys]
         land(lake.calm.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
-        bronze.land_days(lake.calm, lake.stream, [old.date()])
+        bronze.ingest_days(lake.calm, lake.stream, [old.date()])
         lake.events.acknowledged.update(keys)
     lake.join([lake.start("settling", wanted := [old.date(), *days()])])
     for name in lake.calm.tables.names():

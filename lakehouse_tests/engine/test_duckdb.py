@@ -17,8 +17,8 @@ from lakehouse.contracts.sql import quote
 from lakehouse.engine import stream_writer as streaming
 from lakehouse.engine.connection import DuckDB, bind, columns_of, copy_to_files, extension_path, scan_sql, secret_sql
 from lakehouse.engine.stream_writer import write_stream
+from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.writing import replace_days
 from lakehouse.storage.iceberg.data_file import NewFile
 from lakehouse.storage.iceberg.tables import TableSpec
 

@@ -10,7 +10,7 @@ import pytest
 from pyiceberg.table import Table
 
 from lakehouse.maintenance.compaction import Budget, compact, plan
-from lakehouse.pipeline.lineage.staleness import changed, sequence_of
+from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
 from lakehouse.storage.iceberg.replace import live_entries, replace_files
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
@@ -48,7 +48,7 @@ def _rows(own: Own) -> list[tuple[Any, ...]]:
 
 
 def test_small_files_merge_into_one_per_partition_without_row_loss(own: Own) -> None:
-    rows, before = _rows(own), changed(_load(own))
+    rows, before = _rows(own), last_changes(_load(own))
     done = compact(own.lake, f"bronze.{own.name}", Budget(), quiet=NOW)
     assert (done.removed, done.added, done.skipped) == (8, 2, 0)
     table = _load(own)
@@ -59,7 +59,7 @@ def test_small_files_merge_into_one_per_partition_without_row_loss(own: Own) -> 
     assert summary.summary is not None
     assert summary.summary.operation.value == "replace"
     assert summary.summary["total-records"] == "8"
-    assert changed(table) == before, "rewriting does not make rows newer"
+    assert last_changes(table) == before, "rewriting does not make rows newer"
     assert compact(own.lake, f"bronze.{own.name}", Budget(), quiet=NOW).removed == 0, "nothing left to do"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.orphans import abort_unfinished_uploads, reachable, remove_orphans
-from lakehouse.pipeline.writing import expire_old
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.storage.objects.multipart import _client
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.pipeline.own import Own, noon, payment
@@ -85,7 +85,7 @@ def test_files_of_expired_snapshots_are_removed_and_kept_ones_readable(own: Own)
     table = own.lake.tables.load(name)
     with table.transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
-    assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 3
+    assert expire_snapshots(own.lake, own.lake.tables.load(name), at_least=1) == 3
     remove_orphans(own.lake, name, age=SOON)
     assert _files(own) == _reachable_keys(own)
     kept = own.lake.tables.load(name)

@@ -8,9 +8,10 @@ import pytest
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.pipeline import exports as serving
-from lakehouse.pipeline.bronze import land_days, missed_days
+from lakehouse.pipeline.bronze import ingest_days, pending_days
+from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.gold import DAILY_METRICS
-from lakehouse.pipeline.lineage.refresh import new_files
+from lakehouse.pipeline.lineage.refresh import pending_files
 from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}
@@ -79,8 +80,8 @@ def test_every_layer_keeps_exactly_its_retention(own: Own) -> None:
     unified = [info.key.split("dt=")[1][:10] for info in own.lake.objects.list(f"serving/unified/{name}")]
     assert unified == [str(ago(n)) for n in (5, 3, 2, 0)]
     assert own.stale() == []
-    assert missed_days(own.lake, own.stream, ago(12), ago(0)) == []
-    assert new_files(own.lake, own.stream) == []
+    assert pending_days(own.lake, own.stream, ago(12), ago(0)) == []
+    assert pending_files(own.lake, own.stream) == []
     assert _drop(own) == {}, "nothing left to do"
 
 
@@ -89,7 +90,7 @@ def test_landing_objects_missing_in_bronze_are_kept(own: Own) -> None:
     own.drop(b"event_id\n", "held.csv")
     assert _drop(own) == {}
     assert own.arrived() == [ago(8), ago(0)]
-    land_days(own.lake, own.stream, [ago(8)])
+    ingest_days(own.lake, own.stream, [ago(8)])
     assert _drop(own)[f"landing/{own.name}"].removed == 1
 
 
@@ -98,7 +99,7 @@ def test_bronze_rows_still_in_landing_are_kept(own: Own) -> None:
     assert _days(own, f"bronze.{own.name}") == [ago(20)]
     assert _drop(own) == {}
     assert _days(own, f"bronze.{own.name}") == [ago(20)]
-    assert missed_days(own.lake, own.stream, ago(3), ago(0)) == []
+    assert pending_days(own.lake, own.stream, ago(3), ago(0)) == []
     assert own.stale() == [], "silver keeps no day that old"
 
 
@@ -117,8 +118,8 @@ def test_features_over_dropped_days_are_not_recomputed(own: Own) -> None:
     _arrive(own, 6, 4)
     _compute(own, [ago(6), ago(4)])
     _drop(own)
-    assert serving.feature_days(own.lake, own.stream, [ago(4)]) == []
-    assert serving.feature_days(own.lake, own.stream, [ago(3)]) == [ago(3)], "a partial window is better than none"
+    assert affected_days(own.lake, own.stream, [ago(4)]) == []
+    assert affected_days(own.lake, own.stream, [ago(3)]) == [ago(3)], "a partial window is better than none"
 
 
 def test_interrupted_run_is_finished_by_the_next(own: Own) -> None:

@@ -8,8 +8,8 @@ import pytest
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.maintenance import tags
 from lakehouse.maintenance.orphans import remove_orphans
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.writing import expire_old
 from lakehouse.serving.query.sql import run_query
 from lakehouse.storage.iceberg import snapshots
 from lakehouse_tests.pipeline.own import Own, noon, payment
@@ -39,7 +39,7 @@ def test_tagged_snapshot_is_readable_after_expiry(own: Own) -> None:
         own.bronze(DAY, replace=True)
     with own.lake.tables.load(name).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "1"})
-    assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 2
+    assert expire_snapshots(own.lake, own.lake.tables.load(name), at_least=1) == 2
     remove_orphans(own.lake, name, age=SOON)
     assert _count(own.lake, f"select count(*) from {name} at (version => 'before')") == 1
     assert _count(own.lake, f"select count(*) from {name}") == 4
@@ -48,7 +48,7 @@ def test_tagged_snapshot_is_readable_after_expiry(own: Own) -> None:
     assert tags.delete_tags(own.lake, "before", [name]) == [tag]
     with pytest.raises(QueryError, match="has no snapshot or tag before"):
         run_query(own.lake, f"select * from {name} at (version => 'before')")
-    assert expire_old(own.lake, own.lake.tables.load(name), at_least=1) == 1
+    assert expire_snapshots(own.lake, own.lake.tables.load(name), at_least=1) == 1
 
 
 def test_tag_needs_a_snapshot_and_an_unused_name(own: Own) -> None:

@@ -10,8 +10,8 @@ from lakehouse.maintenance import tasks
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.tasks import TASKS, TaskReport, run_task
+from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.writing import expire_old
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 8, 1)
@@ -42,7 +42,7 @@ def test_blocked_day_stays_blocked_after_snapshot_expiry(
     own.land([payment("good", noon(DAY)), payment("bad", noon(DAY), amount="-1")], noon(DAY))
     own.drop(b"event_id,event_time,account_id,amount,currency,type,status\n", "header.csv")
     own.bronze()
-    assert own.clean(DAY).held_back == [DAY]
+    assert own.clean(DAY).blocked == [DAY]
     assert own.stale() == []
     for layer in ("bronze", "quarantine", "silver"):
         name = f"{layer}.{own.name}"
@@ -54,7 +54,7 @@ def test_blocked_day_stays_blocked_after_snapshot_expiry(
     own.clean(DAY + timedelta(days=1))
     own.below(DAY + timedelta(days=1))
     for layer in ("bronze", "quarantine", "silver"):
-        assert expire_old(own.lake, own.lake.tables.load(f"{layer}.{own.name}"), at_least=1) > 0
+        assert expire_snapshots(own.lake, own.lake.tables.load(f"{layer}.{own.name}"), at_least=1) > 0
     assert own.stale() == []
     assert own.bronze().snapshot_id is None, "an object without rows is not read again"
 

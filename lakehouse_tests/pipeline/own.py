@@ -20,12 +20,14 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.writer import land
 from lakehouse.pipeline import bronze, gold, realtime, silver
-from lakehouse.pipeline import exports as serving
 from lakehouse.pipeline import unified_view as views
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.alerts import write_alerts
+from lakehouse.pipeline.commits import WriteResult
+from lakehouse.pipeline.features import write_features
+from lakehouse.pipeline.ingest import IngestResult
+from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
-from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.pipeline.writing import Written, replace_days
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection
 
@@ -103,37 +105,33 @@ class Own:
         self.lake.objects.put(key, content)
         return key
 
-    def bronze(self, *days: date, replace: bool = False) -> bronze.Landed:
+    def bronze(self, *days: date, replace: bool = False) -> IngestResult[date]:
         """Run bronze for these days of arrival; for all that have any when none is named."""
-        return bronze.land_days(self.lake, self.stream, days or self.arrived(), replace=replace, run_id="test")
+        return bronze.ingest_days(self.lake, self.stream, days or self.arrived(), replace=replace, run_id="test")
 
     def arrived(self) -> list[date]:
         """Every day on which something has landed."""
         found = list_days(self.lake.objects, self.name, EARLY, LATE)
         return [day for day, landings in found.items() if landings]
 
-    def clean(self, *days: date) -> silver.Cleaned:
+    def clean(self, *days: date) -> silver.SilverResult:
         """Run silver for these event dates."""
         return silver.clean_days(self.lake, self.stream, days, run_id="test")
 
-    def refresh_realtime(self, *hours: str, replace: bool = False) -> realtime.Fresh:
+    def refresh_realtime(self, *hours: str, replace: bool = False) -> IngestResult[str]:
         """Run realtime for these hours."""
-        return realtime.refresh_hours(self.lake, self.stream, hours, replace=replace, run_id="test")
+        return realtime.ingest_hours(self.lake, self.stream, hours, replace=replace, run_id="test")
 
-    def gold(self, *days: date) -> Written:
-        """Run the daily aggregates as their asset does."""
-        table = self.lake.tables.load(f"silver.{self.name}")
-        sources = {f"silver.{self.name}": sequence_of(table), **self.stream.definition_of("gold").sources}
-        source = f"select * from {scan_sql(table)} where {gold.among(days)}"
-        select = gold_sql(self.stream, source)
-        return replace_days(self.lake, f"gold.{self.name}_daily", select, days, sources=sources)
+    def gold(self, *days: date) -> WriteResult:
+        """Run the daily aggregates."""
+        return gold.write_daily(self.lake, self.stream, days)
 
     def below(self, *days: date) -> None:
         """Run all that is computed from silver."""
         self.gold(*days)
         gold.write_metrics(self.lake, days)
-        serving.write_features(self.lake, self.stream, days)
-        serving.write_alerts(self.lake, self.stream, days)
+        write_features(self.lake, self.stream, days)
+        write_alerts(self.lake, self.stream, days)
 
     def stale(self) -> list[date]:
         """The days that would be computed again."""
@@ -165,12 +163,7 @@ class Own:
         return sorted(self.ask("select dt, reasons from {quarantine}"))
 
 
-def gold_sql(stream: Stream, silver_sql: str) -> str:
-    """The stream's gold over a SELECT of silver."""
-    return f"with silver as ({silver_sql}) select * from ({stream.sql('gold')})"
-
-
-def assert_conserved(own: Own, cleaned: silver.Cleaned) -> None:
+def assert_conserved(own: Own, cleaned: silver.SilverResult) -> None:
     """The ledgers add up, and say what the tables hold."""
     landed, kept, refused = (own.counts(layer) for layer in ("bronze", "silver", "quarantine"))
     for day, ledger in cleaned.ledgers.items():

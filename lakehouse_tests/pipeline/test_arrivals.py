@@ -14,7 +14,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.automation import sensors
 from lakehouse.automation.sensors import incoming_files
 from lakehouse.errors import LakehouseError
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.sqs_arrivals import Arrivals
 from lakehouse.sources.sqs.inbox import Inbox
 from lakehouse_tests.pipeline.own import Own, payment
@@ -69,7 +69,7 @@ def test_messages_go_when_bronze_holds_what_they_tell_of(own: Own, arrivals: Arr
     assert arrivals.new_files() == found
 
     days = sorted({file.day for file in found[own.name]})
-    land_days(own.lake, own.stream, days)
+    ingest_days(own.lake, own.stream, days)
     assert arrivals.new_files() == {}
     assert _left(sqs, url) == 0
 

@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from lakehouse.pipeline import writing
+from lakehouse.pipeline import commits
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg import commit as committing
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment, span
@@ -25,7 +25,7 @@ CHILD = """
     import os, signal, sys
     from datetime import date
     from pathlib import Path
-    from lakehouse.pipeline import bronze, realtime, silver, writing
+    from lakehouse.pipeline import bronze, commits, realtime, silver
     from lakehouse.pipeline.lake import Lake
     from lakehouse.settings import Settings
 
@@ -33,18 +33,18 @@ CHILD = """
     lake = Lake(Settings(home=home, streams=(Path(streams),)))
     stream = lake.stream(name)
     if die:
-        commit, calls = writing.commit, []
+        commit, calls = commits.commit, []
         def killed(table, *rest, **more):
             calls.append(table)
             if len(calls) == int(die):
                 os.kill(os.getpid(), signal.SIGKILL)
             return commit(table, *rest, **more)
-        writing.commit = killed
+        commits.commit = killed
     match layer:
-        case "bronze": bronze.land_days(lake, stream, [date.fromisoformat(day)])
-        case "bronze again": bronze.land_days(lake, stream, [date.fromisoformat(day)], replace=True)
+        case "bronze": bronze.ingest_days(lake, stream, [date.fromisoformat(day)])
+        case "bronze again": bronze.ingest_days(lake, stream, [date.fromisoformat(day)], replace=True)
         case "silver": silver.clean_days(lake, stream, [date.fromisoformat(day)])
-        case "realtime": realtime.refresh_hours(lake, stream, [day + "-12:00"])
+        case "realtime": realtime.ingest_hours(lake, stream, [day + "-12:00"])
 """
 """A process that runs a layer, and with `die` is killed when its files are written and its so-manieth commit is due."""
 
@@ -131,12 +131,12 @@ def test_silver_computed_while_bronze_grows_is_asked_for_again(own: Own, monkeyp
 
     def late(table, *rest, **more):  # type: ignore[no-untyped-def]  # stands before pyiceberg's
         if table.name()[0] == "quarantine":
-            monkeypatch.setattr(writing, "commit", commit)
+            monkeypatch.setattr(commits, "commit", commit)
             own.land([payment("b", noon(DAY))], noon(DAY) + timedelta(minutes=1))
             own.bronze(DAY)
         return commit(table, *rest, **more)
 
-    monkeypatch.setattr(writing, "commit", late)
+    monkeypatch.setattr(commits, "commit", late)
     own.clean(DAY)
     assert own.counts("silver") == {DAY: 1}
     own.below(DAY)

@@ -149,7 +149,7 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
 
     own.bronze(*_arrivals(first))
     own.refresh_realtime(*_hours(first))
-    _assert_all_is_right(own, first, model, silver.ROWS_IN_MEMORY)
+    _assert_all_is_right(own, first, model, silver.MAX_ROWS_IN_MEMORY)
     # Once more from the beginning, replacing everything, and nothing is different.
     own.bronze(*_arrivals(first), replace=True)
     own.refresh_realtime(*_hours(first), replace=True)
@@ -158,8 +158,8 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
 
 def _assert_all_is_right(own: Own, first: date, model: Model, rows_in_memory: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silver, "ROWS_IN_MEMORY", rows_in_memory)
-        patch.setattr(silver, "ROWS_WORTH_A_LOOK", 0)
+        patch.setattr(silver, "MAX_ROWS_IN_MEMORY", rows_in_memory)
+        patch.setattr(silver, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
         cleaned = own.clean(*sorted(model.landed))
     assert cleaned.ledgers == model.ledgers()
     assert_conserved(own, cleaned)

@@ -14,12 +14,13 @@ from pyiceberg.table import Table
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.landing.listing import list_days
 from lakehouse.maintenance.compaction import Budget, compact
-from lakehouse.pipeline import bronze, silver, writing
+from lakehouse.pipeline import bronze, commits, silver
 from lakehouse.pipeline import unified_view as views
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage import realtime_coverage as coverage
-from lakehouse.pipeline.lineage.properties import DEFINED
+from lakehouse.pipeline.lineage.properties import DEFINITION_PROPERTY
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.storage.iceberg.replace import merge_manifests
 from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment, threshold
 from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
@@ -143,11 +144,11 @@ def _run(own: Own, step: str, first: date, days: list[date]) -> None:
 def _expire(own: Own) -> None:
     """Let all snapshots go but the newest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "KEPT", 1)
+        patch.setattr(commits, "MIN_SNAPSHOTS_KEPT", 1)
         for table in _seen(own):
             settings = own.lake.settings.model_copy(update={"time_travel_days": 0})
             lake = Lake(settings, own.lake.connection)
-            writing.expire_old(lake, table, at_least=1)
+            commits.expire_snapshots(lake, table, at_least=1)
 
 
 def _day(own: Own, day: date, hours: Sequence[int] = (9, 15)) -> None:
@@ -160,7 +161,7 @@ def _day(own: Own, day: date, hours: Sequence[int] = (9, 15)) -> None:
 
 def _batch(own: Own, day: date) -> None:
     """What the daily run does of a day."""
-    own.clean(*own.bronze(day).touched)
+    own.clean(*own.bronze(day).event_dates)
 
 
 def test_the_daily_run_leaves_its_day_covered_and_the_next_one_open(own: Own) -> None:
@@ -177,7 +178,7 @@ def test_what_changes_afterwards_is_open_until_it_is_taken(own: Own) -> None:
     _day(own, DAY)
     _batch(own, DAY)
     own.land([payment("late", noon(DAY - timedelta(days=1)))], noon(NEXT))
-    touched = own.bronze(NEXT).touched
+    touched = own.bronze(NEXT).event_dates
     assert _assert_same(own) is None  # all hours have rows of that day
     own.clean(*touched)
     assert _assert_same(own) == []
@@ -231,7 +232,7 @@ def test_a_day_that_the_gate_keeps_back_stays_open(gated: Own) -> None:
     _batch(gated, DAY)
     _day(gated, NEXT, hours=(9,))
     gated.land([payment("broken", noon(NEXT), amount="-1")], noon(NEXT))
-    assert gated.clean(*gated.bronze(NEXT).touched).held_back == [NEXT]
+    assert gated.clean(*gated.bronze(NEXT).event_dates).blocked == [NEXT]
     assert _assert_same(gated) == [f"{NEXT}-09"]
 
 
@@ -289,7 +290,7 @@ def test_rows_of_another_contract_are_read(own: Own) -> None:
     assert _assert_same(stricter) is None
     hour = f"{datetime.now(UTC):%Y-%m-%d-%H}"
     for layer in ("realtime", "bronze"):
-        assert own.lake.tables.load(f"{layer}.{own.name}").properties[DEFINED].endswith(hour)
+        assert own.lake.tables.load(f"{layer}.{own.name}").properties[DEFINITION_PROPERTY].endswith(hour)
 
 
 def test_days_that_silver_has_let_go_of_are_read(own: Own) -> None:
@@ -313,7 +314,7 @@ def test_where_it_can_not_be_read_what_bronze_has_all_of_realtime_is(own: Own) -
 
 
 def test_a_query_in_a_process_of_its_own_reads_what_silver_may_lack(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coverage, "WORTH_IT", 0)
+    monkeypatch.setattr(coverage, "MIN_REALTIME_ROWS", 0)
     _day(own, DAY)
     _day(own, NEXT)
     _batch(own, DAY)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from lakehouse.engine.connection import columns_of
 from lakehouse.errors import LakehouseError
-from lakehouse.pipeline.lake import Lake, empty_sql
-from lakehouse.pipeline.writing import replace_days
+from lakehouse.pipeline.commits import replace_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import empty_sql
 from lakehouse.serving.lookups import cache as serving_lookups
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups

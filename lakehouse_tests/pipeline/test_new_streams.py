@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, UnknownStreamError
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse_tests.pipeline.own import Own, noon, open_stream, payment
 
 DAY = date(2019, 4, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.landing.writer import land
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
@@ -34,7 +34,7 @@ def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:
     good = "".join(EVENT.format(id=n, amount="1.00") for n in range(3, 60))
     land(glue_lake.objects, "financial", (lines + good + EVENT.format(id=99, amount="-1")).encode(), now=now)
     stream = glue_lake.stream("financial")
-    land_days(glue_lake, stream, [now.date()])
+    ingest_days(glue_lake, stream, [now.date()])
     days = days_to_refresh(glue_lake, stream)
     assert [str(day) for day in days] == ["2026-01-02"]
     ledger = clean_days(glue_lake, stream, days).ledgers[days[0]]

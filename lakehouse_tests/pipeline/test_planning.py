@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from lakehouse.pipeline import bronze
-from lakehouse.pipeline import exports as serving
-from lakehouse.pipeline.lineage.refresh import new_files
-from lakehouse.pipeline.lineage.staleness import changed, sequence_of, stale
+from lakehouse.pipeline.alerts import write_alerts
+from lakehouse.pipeline.features import affected_days
+from lakehouse.pipeline.lineage.refresh import pending_files
+from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of, stale_days
 from lakehouse.storage.iceberg import snapshots
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
@@ -38,7 +39,7 @@ def fresh(own: Own) -> Own:
 def test_a_late_row_of_an_old_day_asks_for_that_day_alone(fresh: Own) -> None:
     fresh.land([payment("late", noon(OLD))], noon(DAYS[2]) + timedelta(minutes=1))
     landed = fresh.bronze(DAYS[2])
-    assert landed.touched == [OLD]
+    assert landed.event_dates == [OLD]
     assert fresh.stale() == [OLD]
     fresh.clean(OLD)
     fresh.below(OLD)
@@ -64,7 +65,7 @@ def test_what_is_below_a_silver_that_was_computed_alone_is_stale(fresh: Own) -> 
     assert fresh.stale() == [DAYS[1]]
     silver = fresh.lake.tables.load(f"silver.{fresh.name}")
     for table in (f"gold.{fresh.name}_daily", f"serving.{fresh.name}_features", f"serving.{fresh.name}_alerts"):
-        assert stale(silver, fresh.lake.tables.load(table)) == [DAYS[1]], table
+        assert stale_days(silver, fresh.lake.tables.load(table)) == [DAYS[1]], table
     fresh.below(DAYS[1])
     assert fresh.stale() == []
 
@@ -101,7 +102,7 @@ def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
     with fresh.lake.tables.load(table).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
     for _ in range(4):
-        serving.write_alerts(fresh.lake, fresh.stream, [DAYS[2]])
+        write_alerts(fresh.lake, fresh.stream, [DAYS[2]])
     assert len(fresh.lake.tables.load(table).metadata.snapshots) <= 3
     assert fresh.stale() == []
     fresh.clean(DAYS[0])
@@ -124,17 +125,17 @@ def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch:
 def test_changed_names_each_day_with_its_newest_commit(fresh: Own) -> None:
     table = fresh.lake.tables.load(f"bronze.{fresh.name}")
     before = sequence_of(table)
-    assert sorted(changed(table)) == DAYS
+    assert sorted(last_changes(table)) == DAYS
     fresh.land([payment("late", noon(DAYS[0]))], noon(DAYS[2]) + timedelta(minutes=1))
     fresh.bronze(DAYS[2])
     table = fresh.lake.tables.load(f"bronze.{fresh.name}")
-    assert changed(table, since=before) == {DAYS[0]: before + 1}
+    assert last_changes(table, since=before) == {DAYS[0]: before + 1}
 
 
 def test_late_data_changes_the_features_of_the_days_that_look_back_on_it(fresh: Own) -> None:
-    assert serving.feature_days(fresh.lake, fresh.stream, [DAYS[0]]) == DAYS
-    assert serving.feature_days(fresh.lake, fresh.stream, [DAYS[2]]) == [DAYS[2]]
-    assert serving.feature_days(fresh.lake, fresh.stream, [FIRST - timedelta(days=28)]) == [
+    assert affected_days(fresh.lake, fresh.stream, [DAYS[0]]) == DAYS
+    assert affected_days(fresh.lake, fresh.stream, [DAYS[2]]) == [DAYS[2]]
+    assert affected_days(fresh.lake, fresh.stream, [FIRST - timedelta(days=28)]) == [
         FIRST - timedelta(days=28), *DAYS[:2]
     ]  # fmt: skip
 
@@ -151,16 +152,16 @@ def test_a_file_without_rows_is_taken_once(own: Own, content: bytes) -> None:
     own.drop(content, "empty.csv")
     today = datetime.now(UTC).date()
     own.bronze(today)
-    assert new_files(own.lake, own.stream) == []
-    assert bronze.missed_days(own.lake, own.stream, today, today) == []
+    assert pending_files(own.lake, own.stream) == []
+    assert bronze.pending_days(own.lake, own.stream, today, today) == []
     before = own.snapshots("bronze")
     own.bronze(today)
     assert own.snapshots("bronze") == before
 
 
 def test_missed_days_are_those_with_objects_that_bronze_does_not_hold(fresh: Own) -> None:
-    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
+    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
     fresh.land([payment("late", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(hours=1))
-    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == [DAYS[1]]
+    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == [DAYS[1]]
     fresh.bronze(DAYS[1])
-    assert bronze.missed_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
+    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []

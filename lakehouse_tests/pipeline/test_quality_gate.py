@@ -38,9 +38,9 @@ def _silver(own: Own) -> list[tuple[str, str]]:
 
 def test_a_day_under_the_threshold_keeps_its_last_good_snapshot_and_loses_nothing(gated: Own) -> None:
     cleaned = gated.clean(DAY)
-    assert cleaned.held_back == [DAY]
+    assert cleaned.blocked == [DAY]
     # b and the first a stay, the new version of a is a duplicate of it; c and the four bad rows are in quarantine.
-    assert cleaned.ledgers == {DAY: Ledger(landed=8, valid=4, silver=2, quarantined=5, duplicates=1, held_back=True)}
+    assert cleaned.ledgers == {DAY: Ledger(landed=8, valid=4, silver=2, quarantined=5, duplicates=1, blocked=True)}
     assert_conserved(gated, cleaned)
     assert _silver(gated) == [("a", "12.50"), ("b", "12.50")]
     lost = "status is none of pending, settled, declined"
@@ -75,7 +75,7 @@ def test_a_day_recovers_when_good_rows_arrive(gated: Own) -> None:
     gated.bronze()
     assert gated.stale() == [DAY]
     cleaned = gated.clean(DAY)
-    assert cleaned.held_back == []
+    assert cleaned.blocked == []
     assert cleaned.ledgers == {DAY: Ledger(landed=88, valid=84, silver=83, quarantined=4, duplicates=1)}
     assert_conserved(gated, cleaned)
     assert _silver(gated)[:3] == [("a", "99.00"), ("b", "12.50"), ("c", "12.50")]
@@ -87,7 +87,7 @@ def test_other_days_of_the_run_are_committed(gated: Own) -> None:
     gated.land([payment("n", noon(NEXT))], noon(NEXT))
     gated.bronze(NEXT)
     cleaned = gated.clean(DAY, NEXT)
-    assert cleaned.held_back == [DAY]
+    assert cleaned.blocked == [DAY]
     assert_conserved(gated, cleaned)
     assert gated.counts("silver") == {DAY: 2, NEXT: 1}
 
@@ -97,6 +97,6 @@ def test_a_first_day_under_the_threshold_leaves_silver_empty(make_stream: Callab
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY), status="lost")], _at(0))
     own.bronze()
     cleaned = own.clean(DAY)
-    assert cleaned.ledgers == {DAY: Ledger(landed=2, valid=1, silver=0, quarantined=2, held_back=True)}
+    assert cleaned.ledgers == {DAY: Ledger(landed=2, valid=1, silver=0, quarantined=2, blocked=True)}
     assert_conserved(own, cleaned)
     assert own.stale() == []

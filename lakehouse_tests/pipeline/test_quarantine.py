@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.audit.auditing import audit
+from lakehouse.audit.audit import audit
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
@@ -43,21 +43,21 @@ def _lost_is_known(text: str) -> str:
 
 
 def test_reasons_are_counted_by_day(own: Own) -> None:
-    found = {(day, reason): rows for day, reason, rows in quarantine.counts(own.lake, own.stream)}
+    found = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(own.lake, own.stream)}
     status = "status is none of pending, settled, declined"
     assert found[DAY, status] == found[LATER, status] == 1
     assert found[DAY, "amount is not above 0"] == 1
     assert sum(found.values()) == 5
     where = quarantine.filter_sql(LATER, LATER, "AMOUNT")
-    (row,) = quarantine.refused_rows(own.lake, own.stream, where)
+    (row,) = quarantine.rejected_rows(own.lake, own.stream, where)
     assert (row.dt, row.row, len(row.reasons)) == (LATER, 2, 2)
     assert json.loads(row.raw)["event_id"] == "both"
 
 
 def test_a_contract_that_has_learnt_to_accept_a_row_brings_it_in(own: Own) -> None:
-    assert quarantine.foresee(own.lake, own.stream).days == []
+    assert quarantine.preview_replay(own.lake, own.stream).days == []
     own = _with_contract(own, _lost_is_known)
-    outcome = quarantine.foresee(own.lake, own.stream)
+    outcome = quarantine.preview_replay(own.lake, own.stream)
     assert (outcome.valid, outcome.refused, outcome.held_back) == (1, 3, [])
     assert outcome.reasons["amount is not above 0"] == 2
     assert outcome.days == [DAY, LATER], "on the second a reason goes, though its row stays refused"
@@ -65,7 +65,7 @@ def test_a_contract_that_has_learnt_to_accept_a_row_brings_it_in(own: Own) -> No
     own.clean(*outcome.days)
     own.below(*outcome.days)
     assert own.counts("silver") == {DAY: 5, LATER: 1}
-    assert quarantine.foresee(own.lake, own.stream).days == []
+    assert quarantine.preview_replay(own.lake, own.stream).days == []
     assert audit(own.lake, [own.stream]).findings == []
 
 
@@ -79,9 +79,9 @@ def test_a_row_whose_time_can_be_read_only_now_moves_to_its_day(make_stream: Cal
     own.clean(DAY)
     assert own.counts("quarantine") == {DAY: 1}
     own = _with_contract(own, lambda text: text.replace("value: 2019-04-01", "value: 2017-01-01"))
-    assert quarantine.foresee(own.lake, own.stream).days == [date(2018, 1, 1), DAY]
-    assert quarantine.move_to_their_days(own.lake, own.stream) == [date(2018, 1, 1), DAY]
-    assert quarantine.move_to_their_days(own.lake, own.stream) == []
+    assert quarantine.preview_replay(own.lake, own.stream).days == [date(2018, 1, 1), DAY]
+    assert quarantine.move_redated_rows(own.lake, own.stream) == [date(2018, 1, 1), DAY]
+    assert quarantine.move_redated_rows(own.lake, own.stream) == []
     own.clean(date(2018, 1, 1), DAY)
     assert own.counts("silver") == {date(2018, 1, 1): 1, DAY: 1}
     assert own.counts("quarantine") == {}
@@ -92,15 +92,15 @@ def test_a_row_whose_time_can_be_read_only_now_moves_to_its_day(make_stream: Cal
 def test_mended_rows_come_in_once_and_say_what_they_replace(own: Own) -> None:
     rows = [
         (one.object, one.row, json.loads(one.raw))
-        for one in quarantine.refused_rows(own.lake, own.stream)
+        for one in quarantine.rejected_rows(own.lake, own.stream)
         if one.raw != "{"
     ]
     mended = [((key, row), {**values, "amount": "9.00", "status": "settled"}) for key, row, values in rows]
     lines = [json.dumps(values).encode() for _, values in mended]
-    assert quarantine.judge(own.lake, own.stream, [*lines, b'{"event_id": 1}'])[3]
-    assert quarantine.judge(own.lake, own.stream, lines) == {}
-    key = quarantine.land_corrected(own.lake, own.stream, mended)
-    assert quarantine.land_corrected(own.lake, own.stream, mended) == key
+    assert quarantine.validate_rows(own.lake, own.stream, [*lines, b'{"event_id": 1}'])[3]
+    assert quarantine.validate_rows(own.lake, own.stream, lines) == {}
+    key = quarantine.land_corrections(own.lake, own.stream, mended)
+    assert quarantine.land_corrections(own.lake, own.stream, mended) == key
     own.bronze()
     own.clean(*own.stale())
     own.below(DAY, LATER)
@@ -109,17 +109,17 @@ def test_mended_rows_come_in_once_and_say_what_they_replace(own: Own) -> None:
         f"select json_extract_string(_extra, '$._replaces.row') from {{bronze}} where _object = '{key}' order by all"
     )
     assert origins == [("2",), ("5",), ("6",)]
-    (left,) = quarantine.refused_rows(own.lake, own.stream)
+    (left,) = quarantine.rejected_rows(own.lake, own.stream)
     assert left.raw == "{"
     assert own.counts("quarantine") == {DAY: 3, LATER: 1}, "what was refused did land and was refused"
     assert audit(own.lake, [own.stream]).wrong == []
     with pytest.raises(LakehouseError, match="are of no open row in quarantine"):
-        quarantine.land_corrected(own.lake, own.stream, [((key, 99), {})])
+        quarantine.land_corrections(own.lake, own.stream, [((key, 99), {})])
 
 
 def test_mended_rows_arrive_now(own: Own) -> None:
-    refused = next(iter(quarantine.refused_rows(own.lake, own.stream, quarantine.filter_sql(reason="status"))))
-    quarantine.land_corrected(
+    refused = next(iter(quarantine.rejected_rows(own.lake, own.stream, quarantine.filter_sql(reason="status"))))
+    quarantine.land_corrections(
         own.lake, own.stream, [((refused.object, refused.row), payment("e0", noon(DAY), amount="7"))]
     )
     own.bronze()

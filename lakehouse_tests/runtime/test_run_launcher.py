@@ -18,7 +18,8 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
 
 from lakehouse.contracts.streams import discover
-from lakehouse.pipeline.lake import Lake, table_specs
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.runtime.instance import environment, open_instance, run_forker_state
 from lakehouse.runtime.run_launcher import ForkingRunLauncher
 from lakehouse.runtime.run_process import find_worker, process_tag

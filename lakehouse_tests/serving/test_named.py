@@ -12,7 +12,7 @@ import pytest
 from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ParameterError, QueryFileError
-from lakehouse.pipeline.lake import METRIC_COLUMNS, table_specs
+from lakehouse.pipeline.table_specs import METRIC_COLUMNS, table_specs
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries, read_query
 
 GOOD = """/*

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.pipeline.quarantine import land_corrected
+from lakehouse.pipeline.quarantine import land_corrections
 from lakehouse.serving.api.quarantine import just_arrived
 from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
@@ -54,7 +54,7 @@ def test_a_row_that_a_corrected_one_has_replaced_counts_no_longer(
         assert (before.rows, len(before.reasons), len(before.samples)) == (2, 2, 2)
         first = next(one for one in before.samples if one.row == 1)
         assert first.object is not None
-        land_corrected(own.lake, own.stream, [((first.object, 1), payment("a", noon(DAY) + timedelta(seconds=1)))])
+        land_corrections(own.lake, own.stream, [((first.object, 1), payment("a", noon(DAY) + timedelta(seconds=1)))])
         own.bronze()
         own.clean(DAY)
         after = asyncio.run(_asked(own, tracker, readers))

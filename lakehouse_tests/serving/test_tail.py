@@ -25,7 +25,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 @pytest.fixture
 def tracker(own: Own, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[SnapshotTracker]:
     """Moments of the stream's lake, whose threads do not run: each step is the test's."""
-    monkeypatch.setattr(coverage, "WORTH_IT", 0)
+    monkeypatch.setattr(coverage, "MIN_REALTIME_ROWS", 0)
     tracker = SnapshotTracker(lake_of(own, tmp_path, "silver", "realtime", "bronze"))
     tracker.refresh()
     yield tracker

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 
-def to_text(days: Iterable[date]) -> str:
+def format_days(days: Iterable[date]) -> str:
     """The days as ranges, in order."""
-    return ",".join(f"{first}..{last}" if first < last else str(first) for first, last in ranges(days))
+    return ",".join(f"{first}..{last}" if first < last else str(first) for first, last in day_ranges(days))
 
 
-def from_text(text: str) -> list[date]:
+def parse_days(text: str) -> list[date]:
     """The days of such a text, in order. Raises ValueError."""
     days: list[date] = []
     for part in filter(None, text.split(",")):
@@ -19,7 +19,7 @@ def from_text(text: str) -> list[date]:
     return days
 
 
-def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
     """The days as inclusive ranges without gaps, in order."""
     found: list[tuple[date, date]] = []
     for day in sorted(set(days)):

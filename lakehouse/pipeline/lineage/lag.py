@@ -13,11 +13,11 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject, hour_partition
 from lakehouse.landing.listing import hours_landed, list_hour
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import new_files
-from lakehouse.pipeline.realtime import partition_of
+from lakehouse.pipeline.lineage.refresh import pending_files
+from lakehouse.pipeline.realtime import arrival_hour_of
 from lakehouse.storage.iceberg.commit import files_of, partitions_filter
 
-LOOK_BACK = timedelta(hours=1)
+LISTED_SPAN = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,19 @@ class Lag:
         }
 
 
-def lag_of(lake: Lake, stream: Stream, now: datetime, *, files_since: datetime | None, list_files: bool = True) -> Lag:
+def measure_lag(
+    lake: Lake, stream: Stream, now: datetime, *, files_since: datetime | None, list_files: bool = True
+) -> Lag:
     """How far a stream's tables are behind its landing objects; from a listing of two hours and table metadata.
 
     Files are those that arrived since about `files_since`; none without `list_files`.
     """
-    hours = sorted({hour_partition(now - LOOK_BACK), hour_partition(now)})
+    hours = sorted({hour_partition(now - LISTED_SPAN), hour_partition(now)})
     landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
-    among_hours = partitions_filter("arrival_hour", [partition_of(hour) for hour in hours])
+    among_hours = partitions_filter("arrival_hour", [arrival_hour_of(hour) for hour in hours])
     held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), among_hours) if landed else None
     waiting = [one for one in landed if held is None or one.arrived_at > held]
-    files = new_files(lake, stream, files_since) if list_files else []
+    files = pending_files(lake, stream, files_since) if list_files else []
     taken = _newest_held(lake.tables.load(f"bronze.{stream.name}"), partitions_filter("arrival_dt", [now.date()]))
     return Lag([*landed, *files], waiting, files, taken)
 

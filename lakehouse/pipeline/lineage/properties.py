@@ -12,47 +12,47 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.contracts.definition import Definition
-from lakehouse.pipeline.lineage.date_ranges import from_text, to_text
+from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.storage.iceberg.snapshots import ledger
 
-SOURCES = "lakehouse.sources"
+SOURCES_PROPERTY = "lakehouse.sources"
 """Snapshot property: the tables that it was computed from, with the sequence number each had."""
 
-COMPUTED = "lakehouse.computed"
+COMPUTED_PROPERTY = "lakehouse.computed"
 """Table property: what expired snapshots said, as source → sequence number → days."""
 
-EMPTIED = "lakehouse.emptied"
+EMPTIED_PROPERTY = "lakehouse.emptied"
 """Table property: days without rows that expired snapshots wrote, by their sequence number. No file tells of such a day."""
 
-HELD_BACK = "lakehouse.held-back"
+BLOCKED_PROPERTY = "lakehouse.held-back"
 """Table property: days of which the newest expired snapshot said that the quality gate refused them."""
 
-WITHOUT_ROWS = "lakehouse.objects-without-rows"
+OBJECTS_WITHOUT_ROWS_PROPERTY = "lakehouse.objects-without-rows"
 """Snapshot property, and table property of what expired ones said: landing objects that were read and had no rows, such
 as a file with a header alone. No row says that they were taken."""
 
-SEEN = "lakehouse.realtime-seen"
+REALTIME_SEEN_PROPERTY = "lakehouse.realtime-seen"
 """Snapshot property of bronze, and table property of what expired ones said: a realtime table, and up to which of its sequence
 numbers bronze has each landing object of a day of arrival that it has rows of, as number → days."""
 
-SEEN_DAYS = 60
+MAX_SEEN_DAYS = 60
 """Of which that is said at most, the newest: realtime is kept for a week."""
 
-DEFINED = "lakehouse.defined"
+DEFINITION_PROPERTY = "lakehouse.defined"
 """Table property of realtime and bronze: the definition by which the rows of all hours of arrival are made; with an hour, of
 those after it."""
 
-Read = dict[str, dict[date, int]]
+SequencesBySource = dict[str, dict[date, int]]
 """Of each source, the sequence number that each day was computed from."""
 
 
 def sources_of(snapshot: Snapshot) -> dict[str, int]:
     """The tables that a snapshot was computed from, with the sequence number each had."""
-    text = snapshot.summary.additional_properties.get(SOURCES) if snapshot.summary else None
+    text = snapshot.summary.additional_properties.get(SOURCES_PROPERTY) if snapshot.summary else None
     return dict(json.loads(text)) if text else {}
 
 
-def computed(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
+def computed_from(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
     """For each of the days that was ever computed from `source`, that table's sequence number at the time."""
     wanted = set(days)
     found: dict[date, int] = {}
@@ -68,17 +68,17 @@ def computed(table: Table, source: str, days: Iterable[date]) -> dict[date, int]
     return {day: earlier[day] for day in wanted & earlier.keys()} | found
 
 
-def emptied(table: Table) -> dict[date, int]:
+def emptied_days(table: Table) -> dict[date, int]:
     """Days that were written without rows, with the sequence number of the newest commit that did so."""
-    days = _days_by_number(json.loads(table.properties.get(EMPTIED, "{}")))
+    days = _days_by_number(json.loads(table.properties.get(EMPTIED_PROPERTY, "{}")))
     for snapshot in _in_order(table.metadata.snapshots):
         _note_emptied(days, snapshot)
     return days
 
 
-def held_back(table: Table) -> set[date]:
+def blocked_days(table: Table) -> set[date]:
     """Days of which the newest commit said that the quality gate refused them."""
-    days = set(from_text(table.properties.get(HELD_BACK, "")))
+    days = set(parse_days(table.properties.get(BLOCKED_PROPERTY, "")))
     for snapshot in _in_order(table.metadata.snapshots):
         _note_held_back(days, snapshot)
     return days
@@ -86,22 +86,22 @@ def held_back(table: Table) -> set[date]:
 
 def objects_without_rows(table: Table) -> set[str]:
     """Landing objects that were read and had no rows."""
-    texts = [table.properties.get(WITHOUT_ROWS, "[]"), *map(_without_rows, table.metadata.snapshots)]
+    texts = [table.properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY, "[]"), *map(_without_rows, table.metadata.snapshots)]
     return {key for text in texts for key in json.loads(text)}
 
 
-def seen_note(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
+def seen_property(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
     """The property that says that bronze has all of these days that realtime, as loaded, has, and what was `known` before."""
     snapshot = realtime.current_snapshot()
     every = {**(known or {}), **dict.fromkeys(days, (snapshot.sequence_number or 0) if snapshot else 0)}
-    return {SEEN: _seen_text(str(realtime.metadata.table_uuid), every)} if every else {}
+    return {REALTIME_SEEN_PROPERTY: _seen_text(str(realtime.metadata.table_uuid), every)} if every else {}
 
 
-def seen(bronze: Table, realtime: Table) -> dict[date, int]:
+def seen_realtime(bronze: Table, realtime: Table) -> dict[date, int]:
     """By day of arrival, the sequence number of realtime up to which bronze has each landing object that it has rows of."""
     uuid = str(realtime.metadata.table_uuid)
     found: dict[date, int] = {}
-    for text in [bronze.properties.get(SEEN, "{}"), *map(_seen_by, bronze.metadata.snapshots)]:
+    for text in [bronze.properties.get(REALTIME_SEEN_PROPERTY, "{}"), *map(_seen_by, bronze.metadata.snapshots)]:
         for day, sequence in _days_by_number(json.loads(text).get(uuid, {})).items():
             found[day] = max(found.get(day, 0), sequence)
     return found
@@ -109,21 +109,21 @@ def seen(bronze: Table, realtime: Table) -> dict[date, int]:
 
 def defined_by(definition: Definition) -> dict[str, str]:
     """The property of a table without rows, that all it will hold is made by this definition."""
-    return {DEFINED: str(definition.number)}
+    return {DEFINITION_PROPERTY: str(definition.number)}
 
 
 def defined_since(table: Table, definition: Definition) -> str | None:
     """The hour of arrival after which all rows are made by this definition, empty for all; None when there is none."""
-    number, _, since = table.properties.get(DEFINED, "").partition(" ")
+    number, _, since = table.properties.get(DEFINITION_PROPERTY, "").partition(" ")
     return since if number.isdecimal() and definition.matches(int(number)) else None
 
 
-def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
+def carried_properties(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
     """The table properties that go on saying what these snapshots say."""
-    read, gone = _carried(table), _days_by_number(json.loads(table.properties.get(EMPTIED, "{}")))
-    refused = set(from_text(table.properties.get(HELD_BACK, "")))
-    empty = set(json.loads(table.properties.get(WITHOUT_ROWS, "[]")))
-    known = table.properties.get(SEEN, "{}")
+    read, gone = _carried(table), _days_by_number(json.loads(table.properties.get(EMPTIED_PROPERTY, "{}")))
+    refused = set(parse_days(table.properties.get(BLOCKED_PROPERTY, "")))
+    empty = set(json.loads(table.properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY, "[]")))
+    known = table.properties.get(REALTIME_SEEN_PROPERTY, "{}")
     for snapshot in _in_order(expiring):
         known = _seen_both(known, _seen_by(snapshot))
         for source, sequence in sources_of(snapshot).items():
@@ -132,14 +132,20 @@ def carried(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
         _note_held_back(refused, snapshot)
         empty |= set(json.loads(_without_rows(snapshot)))
     said = {
-        COMPUTED: json.dumps({name: _grouped(days) for name, days in read.items()}) if read else "",
-        EMPTIED: json.dumps(_grouped(gone)) if gone else "",
-        HELD_BACK: to_text(refused),
-        WITHOUT_ROWS: json.dumps(sorted(empty)) if empty else "",
-        SEEN: known if known != "{}" else "",
+        COMPUTED_PROPERTY: json.dumps({name: _grouped(days) for name, days in read.items()}) if read else "",
+        EMPTIED_PROPERTY: json.dumps(_grouped(gone)) if gone else "",
+        BLOCKED_PROPERTY: format_days(refused),
+        OBJECTS_WITHOUT_ROWS_PROPERTY: json.dumps(sorted(empty)) if empty else "",
+        REALTIME_SEEN_PROPERTY: known if known != "{}" else "",
     }
     # A property that says nothing is written only where it said something before.
-    nothing = {EMPTIED: "{}", COMPUTED: "{}", HELD_BACK: "", WITHOUT_ROWS: "[]", SEEN: "{}"}
+    nothing = {
+        EMPTIED_PROPERTY: "{}",
+        COMPUTED_PROPERTY: "{}",
+        BLOCKED_PROPERTY: "",
+        OBJECTS_WITHOUT_ROWS_PROPERTY: "[]",
+        REALTIME_SEEN_PROPERTY: "{}",
+    }
     return {
         name: text or nothing[name]
         for name, text in said.items()
@@ -173,15 +179,17 @@ def _ledger_days(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
 
 
 def _without_rows(snapshot: Snapshot) -> str:
-    return (snapshot.summary.additional_properties.get(WITHOUT_ROWS) if snapshot.summary else None) or "[]"
+    return (
+        snapshot.summary.additional_properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY) if snapshot.summary else None
+    ) or "[]"
 
 
 def _seen_by(snapshot: Snapshot) -> str:
-    return (snapshot.summary.additional_properties.get(SEEN) if snapshot.summary else None) or "{}"
+    return (snapshot.summary.additional_properties.get(REALTIME_SEEN_PROPERTY) if snapshot.summary else None) or "{}"
 
 
 def _seen_text(uuid: str, days: Mapping[date, int]) -> str:
-    newest = sorted(days)[-SEEN_DAYS:]
+    newest = sorted(days)[-MAX_SEEN_DAYS:]
     return json.dumps({uuid: _grouped({day: days[day] for day in newest})})
 
 
@@ -198,17 +206,17 @@ def is_day(name: str) -> bool:
     return len(name) == 10 and name[4] == "-"
 
 
-def _carried(table: Table) -> Read:
-    said: Mapping[str, Mapping[str, str]] = json.loads(table.properties.get(COMPUTED, "{}"))
+def _carried(table: Table) -> SequencesBySource:
+    said: Mapping[str, Mapping[str, str]] = json.loads(table.properties.get(COMPUTED_PROPERTY, "{}"))
     return {source: _days_by_number(groups) for source, groups in said.items()}
 
 
 def _days_by_number(groups: Mapping[str, str]) -> dict[date, int]:
-    return {day: int(sequence) for sequence, text in groups.items() for day in from_text(text)}
+    return {day: int(sequence) for sequence, text in groups.items() for day in parse_days(text)}
 
 
 def _grouped(days: Mapping[date, int]) -> dict[str, str]:
     groups: dict[int, list[date]] = {}
     for day, sequence in days.items():
         groups.setdefault(sequence, []).append(day)
-    return {str(sequence): to_text(group) for sequence, group in sorted(groups.items())}
+    return {str(sequence): format_days(group) for sequence, group in sorted(groups.items())}

@@ -17,23 +17,23 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import CommitConflictError, LakehouseError
 from lakehouse.landing.keys import arrival_hour
-from lakehouse.pipeline.lineage.properties import computed, defined_by, defined_since, seen, seen_note
-from lakehouse.pipeline.lineage.retention import first_kept
-from lakehouse.pipeline.lineage.staleness import changed, sequence_of
+from lakehouse.pipeline.lineage.properties import computed_from, defined_by, defined_since, seen_property, seen_realtime
+from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
 from lakehouse.storage.iceberg.errors import UNANSWERED
 from lakehouse.storage.iceberg.manifests import Said, has_deletes, said_of
 
 log = logging.getLogger(__name__)
 
-WORTH_IT = 100_000
+MIN_REALTIME_ROWS = 100_000
 """Rows of realtime; fewer are read sooner than it is found out which need not be."""
 
 
-def is_worth_it(realtime: Table) -> bool:
+def is_large(realtime: Table) -> bool:
     """Whether the table holds enough rows to ask which of them silver has taken."""
     snapshot = realtime.current_snapshot()
     said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-    return int(said.get("total-records") or 0) > WORTH_IT
+    return int(said.get("total-records") or 0) > MIN_REALTIME_ROWS
 
 
 def uncovered_hours(
@@ -44,7 +44,7 @@ def uncovered_hours(
     Good for realtime and silver as they are here; of bronze any version does, a newer one knows more.
     """
     try:
-        return _uncovered(stream, realtime, bronze, silver, first_kept(stream.contract, "silver", today))
+        return _uncovered(stream, realtime, bronze, silver, first_kept_day(stream.contract, "silver", today))
     except (LakehouseError, OSError) as problem:
         log.info("all of %s is read: %s", ".".join(realtime.name()), problem)
         return None
@@ -57,7 +57,7 @@ def _uncovered(
     if None in since or any(map(has_deletes, (realtime, bronze, silver))):
         return None
     alike = max(hour for hour in since if hour is not None)
-    known, open_days = seen(bronze, realtime), _not_taken(stream, bronze, silver)
+    known, open_days = seen_realtime(bronze, realtime), _not_taken(stream, bronze, silver)
 
     def is_covered(file: Said) -> bool:
         hour = str(file.partition[0])
@@ -76,9 +76,9 @@ def _uncovered(
 
 def _not_taken(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     """The days of which bronze holds rows that silver was not computed from, by today's definition, in order."""
-    touched = changed(bronze)
-    read = computed(silver, ".".join(bronze.name()), touched)
-    defined = computed(silver, stream.definition.source, touched)
+    touched = last_changes(bronze)
+    read = computed_from(silver, ".".join(bronze.name()), touched)
+    defined = computed_from(silver, stream.definition.source, touched)
     newest = sequence_of(bronze)
     # One that says it was computed from later commits than there are was computed from another table.
     return sorted(
@@ -97,7 +97,7 @@ def _day(file: Said) -> date:
     return date.fromisoformat(file.partition[0][:10])
 
 
-def note_definition(table: Table, stream: Stream) -> None:
+def record_definition(table: Table, stream: Stream) -> None:
     """Have the table say by which definition its rows are made, before any is made by another than it says.
 
     Raises CommitConflictError when that can't be said.
@@ -115,16 +115,16 @@ def note_definition(table: Table, stream: Stream) -> None:
 
 def unseen_days(bronze: Table, realtime: Table, days: Iterable[date]) -> list[date]:
     """Those of these days of arrival of which realtime has files that bronze has not noted yet. Raises as `said_of` does."""
-    known, wanted = seen(bronze, realtime), set(days)
+    known, wanted = seen_realtime(bronze, realtime), set(days)
     found = {_day(file) for file in said_of(realtime) if file.sequence > known.get(_day(file), 0)}
     return sorted(wanted & found)
 
 
-def note_seen(bronze: Table, realtime: Table, days: Sequence[date]) -> None:
+def record_seen(bronze: Table, realtime: Table, days: Sequence[date]) -> None:
     """Have bronze say of these days what `seen_note` says, for who has nothing to commit. Where that fails, more is read."""
     if days:
         with suppress(CommitFailedException, *UNANSWERED):
-            _say(bronze, seen_note(realtime, days, seen(bronze, realtime)))
+            _say(bronze, seen_property(realtime, days, seen_realtime(bronze, realtime)))
 
 
 def _say(table: Table, properties: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from lakehouse.contracts.model import Contract
 Layer = Literal["landing", "realtime", "bronze", "silver", "quarantine", "gold", "serving"]
 
 
-def kept_days(contract: Contract, layer: Layer) -> int | None:
+def retention_days(contract: Contract, layer: Layer) -> int | None:
     """For how many days after a partition's date the layer keeps it; None is without limit.
 
     Quarantine is kept as bronze is, whose rows it explains; serving as gold is.
@@ -26,10 +26,10 @@ def kept_days(contract: Contract, layer: Layer) -> int | None:
     return days[layer]
 
 
-def first_kept(contract: Contract, layer: Layer, today: date | None = None) -> date | None:
+def first_kept_day(contract: Contract, layer: Layer, today: date | None = None) -> date | None:
     """The oldest day that the layer keeps; None when it keeps all.
 
     Days before silver's are never computed again: bronze may have let go of some of their rows.
     """
-    days = kept_days(contract, layer)
+    days = retention_days(contract, layer)
     return None if days is None else (today or datetime.now(UTC).date()) - timedelta(days=days)

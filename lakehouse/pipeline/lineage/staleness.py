@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
-from lakehouse.pipeline.lineage.properties import computed, emptied, is_day
+from lakehouse.pipeline.lineage.properties import computed_from, emptied_days, is_day
 from lakehouse.storage.iceberg.snapshots import EPOCH, ledger
 
 
@@ -20,7 +20,7 @@ def sequence_of(table: Table) -> int:
     return (snapshot.sequence_number or 0) if snapshot else 0
 
 
-def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
+def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
     """Each day of `column` with the sequence number of the newest commit that touched it, if later than `since`."""
     days: dict[date, int] = {}
     snapshot = table.current_snapshot()
@@ -37,7 +37,7 @@ def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]
                 day = EPOCH + timedelta(days=entry.data_file.partition[position])
                 days[day] = max(days.get(day, 0), sequence)
     # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.
-    for day, sequence in emptied(table).items():
+    for day, sequence in emptied_days(table).items():
         if sequence > since:
             days[day] = max(days.get(day, 0), sequence)
     for kept in table.metadata.snapshots:
@@ -49,8 +49,8 @@ def changed(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]
     return days
 
 
-def stale(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
+def stale_days(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
     """The days of `derived` that were computed before `source` last changed there, or never, in order."""
-    touched: Mapping[date, int] = changed(source, column, since)
-    read = computed(derived, ".".join(source.name()), touched)
+    touched: Mapping[date, int] = last_changes(source, column, since)
+    read = computed_from(derived, ".".join(source.name()), touched)
     return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))

@@ -22,7 +22,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from lakehouse.errors import ParameterError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.pipeline.unified_view import names_of, view_exists
+from lakehouse.pipeline.unified_view import stream_view_names, view_exists
 from lakehouse.serving.api.content_negotiation import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
 from lakehouse.serving.api.result_cache import Answers, Kept
 from lakehouse.serving.api.state import Serving
@@ -168,7 +168,7 @@ def _refuse_others(key: ApiKey | None, names: list[str]) -> None:
     """A key that is good for some streams reads what is theirs alone."""
     if key is None or not key.streams:
         return
-    allowed = {name for stream in key.streams for name in names_of(stream)}
+    allowed = {name for stream in key.streams for name in stream_view_names(stream)}
     if others := [name for name in names if name not in allowed]:
         raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {', '.join(others)}.")
 

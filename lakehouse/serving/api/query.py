@@ -12,7 +12,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from lakehouse.errors import QueryError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.pipeline.unified_view import names_of, view_names
+from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
 from lakehouse.serving.api.disconnect import unless_gone
 from lakehouse.serving.api.state import Serving
@@ -91,7 +91,7 @@ def _prepared(serving: Serving, query: Query, form: Format, key: ApiKey | None) 
     snapshot, settings = serving.snapshot, serving.settings
     allowed = set(view_names(snapshot))
     if key is not None and key.streams:
-        allowed &= {name for stream in key.streams for name in names_of(stream)}
+        allowed &= {name for stream in key.streams for name in stream_view_names(stream)}
     text, past = resolve_time_travel(snapshot.only(allowed), query.sql)
     views = {name: select for name, select in snapshot.views(text).items() if name in allowed}
     return QueryRequest(

@@ -15,9 +15,9 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, columns_of, describe, scan_sql
-from lakehouse.pipeline.gold import among
+from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.staleness import changed, sequence_of
+from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
 from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS, cached_copies, cached_copy, lookups_folder
 from lakehouse.storage.objects.store import Objects
@@ -146,16 +146,16 @@ def _newest_sql(
     old = _scan(lake, before)
     if describe(cursor, f"from {old}") != describe(cursor, everything):
         return everything
-    days = [*changed(features, since=before.version[0])]
+    days = [*last_changes(features, since=before.version[0])]
     # An entity that is no longer in the day it was last seen on: what it was before is in any other day.
     return f"""with fresh as (
-  select {columns} from {source} where {among(days)} {newest}
+  select {columns} from {source} where {days_filter(days)} {newest}
 ),
 gone as (
-  select id from {old} where {among(days)} and id not in (select id from fresh)
+  select id from {old} where {days_filter(days)} and id not in (select id from fresh)
 ),
 every as (
-  select {columns} from {old} where not ({among(days)})
+  select {columns} from {old} where not ({days_filter(days)})
   union all
   from fresh
   union all

@@ -15,9 +15,9 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal
 from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.errors import QueryError
-from lakehouse.pipeline.gold import among
-from lakehouse.pipeline.lineage.staleness import changed
+from lakehouse.pipeline.lineage.staleness import last_changes
 
 ORDER = ("event_time", "stream", "alert", "dt", "entity", "event_key")
 """What tells one alert from another, in the order in which they are listed."""
@@ -161,12 +161,12 @@ def since_sql(table: Table, seen: int, commit: int) -> str | None:
     if commit == seen:
         return None
     seen = seen if seen < commit else 0  # another table of that name
-    days = sorted(changed(table, since=seen))
+    days = sorted(last_changes(table, since=seen))
     if not days:
         return None
-    now = f"select * from {scan_sql(table, _snapshot(table, commit))} where {among(days)}"
+    now = f"select * from {scan_sql(table, _snapshot(table, commit))} where {days_filter(days)}"
     before = _snapshot(table, seen)
-    return now if before is None else f"{now} except select * from {scan_sql(table, before)} where {among(days)}"
+    return now if before is None else f"{now} except select * from {scan_sql(table, before)} where {days_filter(days)}"
 
 
 def _snapshot(table: Table, commit: int) -> int | None:

@@ -12,9 +12,9 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.gold import DAILY_METRICS
-from lakehouse.pipeline.lineage.properties import computed, held_back, is_day
-from lakehouse.pipeline.lineage.retention import first_kept
-from lakehouse.pipeline.lineage.staleness import changed
+from lakehouse.pipeline.lineage.properties import blocked_days, computed_from, is_day
+from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.snapshots import ledger
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
@@ -88,10 +88,12 @@ def partitions_of(stream: Stream, load: Callable[[str], Table]) -> Partitions:
 
     Days before the first that silver keeps are left out: they are not computed again.
     """
-    name, first = stream.name, first_kept(stream.contract, "silver")
+    name, first = stream.name, first_kept_day(stream.contract, "silver")
     tables = {one: load(one) for one in tables_of(name)}
     layers_below = layers_of(name)
-    touched = {source: _kept(changed(tables[source]), first) for source in {layer.source for layer in layers_below}}
+    touched = {
+        source: _kept(last_changes(tables[source]), first) for source in {layer.source for layer in layers_below}
+    }
     quarantine, bronze = tables[f"quarantine.{name}"], touched[f"bronze.{name}"]
     days = _days(quarantine)
     held = _held_back(quarantine, bronze, f"bronze.{name}")
@@ -108,7 +110,7 @@ def partitions_of(stream: Stream, load: Callable[[str], Table]) -> Partitions:
 
 def _states(table: Table, layer: Layer, source: Mapping[date, int]) -> dict[date, Partition]:
     rows = {day: row.get("rows") for day, row in _ledgers(table).items()}
-    read = computed(table, layer.source, source)
+    read = computed_from(table, layer.source, source)
     found: dict[date, Partition] = {}
     for day, sequence in source.items():
         state: State = "waiting" if day not in read else "stale" if sequence > read[day] else "materialised"
@@ -122,8 +124,8 @@ def _kept(days: Mapping[date, int], first: date | None) -> dict[date, int]:
 
 def _held_back(quarantine: Table, bronze: Mapping[date, int], source: str) -> Sequence[date]:
     """Days that the gate refused as bronze is now; where it has changed since, they are computed again."""
-    held = held_back(quarantine) & bronze.keys()
-    read = computed(quarantine, source, held)
+    held = blocked_days(quarantine) & bronze.keys()
+    read = computed_from(quarantine, source, held)
     return [day for day in held if read.get(day, -1) >= bronze.get(day, 0)]
 
 

@@ -29,9 +29,9 @@ from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject, arrival_hour, hour_of, hour_partition
 from lakehouse.landing.listing import list_hour
 from lakehouse.landing.readers import bronze_batches
-from lakehouse.pipeline.bronze import sources
+from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.realtime import rows_sql
+from lakehouse.pipeline.realtime import valid_rows_sql
 from lakehouse.serving.query.recent_rejects import KEPT, RecentRejects
 
 log = logging.getLogger(__name__)
@@ -271,7 +271,7 @@ class Tail:
     def _read(self, stream: Stream, found: Sequence[LandingObject]) -> list[Read]:
         keys = frozenset(one.key for one in found)
         try:
-            batches = list(bronze_batches(stream.contract, sources(self._lake, found)))
+            batches = list(bronze_batches(stream.contract, input_objects(self._lake, found)))
         except LakehouseError as problem:
             if len(found) > 1:
                 return [read for one in found for read in self._read(stream, [one])]
@@ -283,7 +283,7 @@ class Tail:
             with self._engine.cursor() as cursor:
                 chunk = pa.Table.from_batches(batches)
                 cursor.register("chunk", chunk)
-                segment = self._write(stream.name, rows_sql(stream), keys, cursor)
+                segment = self._write(stream.name, valid_rows_sql(stream), keys, cursor)
                 now, looked = time.monotonic(), self._looked.get(stream.name, float("-inf"))
                 if chunk.num_rows > (segment.rows if segment else 0) and now - looked >= REFUSED_SECONDS:
                     self._looked[stream.name] = now

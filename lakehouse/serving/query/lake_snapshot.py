@@ -20,8 +20,8 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.realtime_coverage import is_worth_it, uncovered_hours
-from lakehouse.pipeline.unified_view import tables_of, view_exists, view_sql
+from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
+from lakehouse.pipeline.unified_view import source_tables, view_exists, view_sql
 from lakehouse.serving.query.hot_tail import AT_ONCE, LOOK_BACK, Held, Tail
 from lakehouse.serving.query.sql import names_mentioned
 from lakehouse.storage.iceberg.tables import NAMESPACES
@@ -106,7 +106,7 @@ class LakeSnapshot:
 
     def snapshot_ids_of(self, names: Iterable[str]) -> dict[str, int | None]:
         """The snapshots of the tables behind these names."""
-        return {table: self.snapshot_ids.get(table) for name in names for table in tables_of(self, name)}
+        return {table: self.snapshot_ids.get(table) for name in names for table in source_tables(self, name)}
 
     def committed(self, names: Iterable[str]) -> str:
         """What tells whether the tables behind these names are as they were."""
@@ -114,7 +114,7 @@ class LakeSnapshot:
 
     def landed(self, names: Iterable[str]) -> str:
         """What tells whether anything else has landed that these names give and no table holds."""
-        tables = {table for name in names for table in tables_of(self, name)}
+        tables = {table for name in names for table in source_tables(self, name)}
         streams = sorted(name.partition(".")[2] for name in tables if name.startswith("realtime."))
         return repr([self.tail.get(stream, ()) for stream in streams])
 
@@ -314,7 +314,7 @@ class SnapshotTracker:
 def _uncovered(stream: Stream, realtime: Table, bronze: Table, silver: Table) -> Sequence[str] | None:
     """The hours to read. Whatever fails, there is a snapshot: it reads all of them."""
     try:
-        return uncovered_hours(stream, realtime, bronze, silver) if is_worth_it(realtime) else None
+        return uncovered_hours(stream, realtime, bronze, silver) if is_large(realtime) else None
     except Exception:
         log.exception("all of realtime.%s is read", stream.name)
         return None

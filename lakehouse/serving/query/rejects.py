@@ -14,8 +14,8 @@ from lakehouse.contracts.sql import BRONZE_COLUMNS, day_sql, literal, quarantine
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.errors import QueryError
-from lakehouse.pipeline.quarantine import open_sql
-from lakehouse.pipeline.unified_view import Readable
+from lakehouse.pipeline.quarantine import open_rows_sql
+from lakehouse.pipeline.unified_view import ReadableLake
 
 REASONS = 200
 """Reasons that one answer lists; each row's own are all there."""
@@ -96,7 +96,7 @@ def parse_time(text: str) -> datetime:
         raise QueryError(f"since={text[:80]!r} is no time; write one such as 2025-11-20T14:00:00Z (UTC).") from problem
 
 
-def reasons_sql(lake: Readable, stream: Stream) -> str:
+def reasons_sql(lake: ReadableLake, stream: Stream) -> str:
     """Rows by reason, the most frequent first; a first row without a reason counts all rows. Parameters: since, reason."""
     return f"""with refused as (
   {_refused(lake, stream)}
@@ -116,7 +116,7 @@ union all
 )"""
 
 
-def samples_sql(lake: Readable, stream: Stream) -> str:
+def samples_sql(lake: ReadableLake, stream: Stream) -> str:
     """RejectSample rows, those that arrived last first. Parameters: since, reason, limit."""
     return f"""{_SHOWN}
 from (
@@ -134,7 +134,7 @@ def recent_rejects_sql(stream: Stream, rows: str) -> str:
     return f"{_SHOWN}\nfrom ({bind(quarantine_sql(contract), {'bronze': bronze})})"
 
 
-def in_bronze_sql(lake: Readable, stream: Stream, rows: Iterable[RejectSample]) -> str:
+def in_bronze_sql(lake: ReadableLake, stream: Stream, rows: Iterable[RejectSample]) -> str:
     """The landing objects of these rows that bronze holds."""
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     objects = {row.object: row.arrived_at.date() for row in rows if row.object is not None}
@@ -143,12 +143,12 @@ def in_bronze_sql(lake: Readable, stream: Stream, rows: Iterable[RejectSample]) 
     return f"select distinct _object as object from {scan} where arrival_dt in ({days}) and _object in ({keys})"
 
 
-def _refused(lake: Readable, stream: Stream) -> str:
+def _refused(lake: ReadableLake, stream: Stream) -> str:
     arrived = "$since::timestamp is null or _arrived_at >= $since::timestamp"
     return f"""select *
   from (
     select *, list_distinct(list_transform(reasons, lambda reason: {KIND})) as kinds
-    from ({open_sql(lake, stream, arrived)})
+    from ({open_rows_sql(lake, stream, arrived)})
   )
   where $reason::varchar is null or list_contains(kinds, $reason::varchar)"""
 

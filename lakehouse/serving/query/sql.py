@@ -16,7 +16,7 @@ import duckdb
 from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import Readable, create_views_sql, view_exists, view_names
+from lakehouse.pipeline.unified_view import ReadableLake, create_views_sql, view_exists, view_names
 from lakehouse.serving.query.sandbox import lockdown_sql, refuse_writing
 from lakehouse.serving.query.snapshot_views import explain_interruption
 from lakehouse.settings import get_settings
@@ -123,7 +123,7 @@ class _Travel:
     view: str
 
 
-def resolve_time_travel(lake: Readable, sql: str) -> tuple[str, dict[str, str]]:
+def resolve_time_travel(lake: ReadableLake, sql: str) -> tuple[str, dict[str, str]]:
     """The statement with each `a.b at (…)` as the name of a view, and these views' SELECTs by their names.
 
     DuckDB's own AT is for attached catalogs. Raises QueryError for a past that never was.
@@ -177,7 +177,7 @@ def _travel_at(tokens: "list[Token]", position: int) -> tuple[int, str, str, str
     return position + 6 + arrow + 1, f"{texts[0]}.{texts[2]}", texts[5], after[0].text
 
 
-def _travel_sql(lake: Readable, travel: _Travel) -> str:
+def _travel_sql(lake: ReadableLake, travel: _Travel) -> str:
     if not view_exists(lake, travel.name):
         raise QueryError(f"There is no table {travel.name}. There are: {', '.join(view_names(lake))}")
     try:

@@ -18,8 +18,8 @@ from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import problem_details_plugin
 from lakehouse.landing.writer import land
-from lakehouse.pipeline.bronze import land_days
-from lakehouse.pipeline.exports import write_features
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
@@ -43,7 +43,7 @@ def _land(lake: Lake, name: str, lines: str) -> None:
     stream = lake.stream(name)
     now = datetime.now(UTC)
     land(lake.objects, name, lines.encode(), now=now)
-    land_days(lake, stream, [now.date()])
+    ingest_days(lake, stream, [now.date()])
     days = days_to_refresh(lake, stream)
     clean_days(lake, stream, days)
     write_features(lake, stream, days)

@@ -9,7 +9,7 @@ import pyarrow.ipc as ipc
 import pytest
 
 from lakehouse.landing.writer import land
-from lakehouse.pipeline.bronze import land_days
+from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
@@ -31,7 +31,7 @@ def _land(settings: Settings, connection: Connection, *amounts: str) -> None:
         for amount in amounts
     )
     land(lake.objects, "financial", lines.encode(), now=now)
-    land_days(lake, stream, [now.date()])
+    ingest_days(lake, stream, [now.date()])
     clean_days(lake, stream, days_to_refresh(lake, stream))
     lake.engine.close()
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lakehouse.contracts.sql import literal
-from lakehouse.pipeline.lake import ALERT_COLUMNS, empty_sql
-from lakehouse.pipeline.writing import replace_days
+from lakehouse.pipeline.commits import replace_days
+from lakehouse.pipeline.table_specs import ALERT_COLUMNS, empty_sql
 from lakehouse.serving.monitoring.alert_feed import AlertFeed, _Seen
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.alerts import Alert, parse_since

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.errors import QueryError
-from lakehouse.pipeline.lake import ALERT_COLUMNS
+from lakehouse.pipeline.table_specs import ALERT_COLUMNS
 from lakehouse.serving.api.sse import kept_alive
 from lakehouse.serving.monitoring.alerts import Alert, Seen, Since, cursor_of, merged, newest_sql, page_sql, parse_since
 

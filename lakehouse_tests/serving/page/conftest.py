@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 from lakehouse.http import api_keys as keys
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.realtime import refresh_hours
+from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server as http
@@ -55,7 +55,7 @@ class Home:
     def refresh_realtime(self, stream: str) -> None:
         """Refresh the realtime table for this hour."""
         hour = f"{datetime.now(UTC):%Y-%m-%d-%H:00}"
-        refresh_hours(self.lake, self.lake.stream(stream), [hour], run_id="test")
+        ingest_hours(self.lake, self.lake.stream(stream), [hour], run_id="test")
 
     def post(self, stream: str, *events: Mapping[str, Any]) -> None:
         """Send events. They are stored when this returns."""

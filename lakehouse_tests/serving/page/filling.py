@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from lakehouse.landing.writer import land
 from lakehouse.pipeline import bronze, gold, silver
-from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline.alerts import write_alerts
+from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse_tests.pipeline.own import Own
@@ -25,10 +26,10 @@ def fill(lake: Lake, streams: Iterable[str], *, days: int, events: int, faults: 
             first = start + timedelta(days=day)
             lines = simulator.batch(events, first, first + timedelta(days=1)).lines
             land(lake.objects, name, lines, now=now)
-        landed = bronze.land_days(lake, own.stream, [now.date()], run_id="test")
-        touched |= set(landed.touched)
-        silver.clean_days(lake, own.stream, landed.touched, run_id="test")
-        own.gold(*landed.touched)
-        serving.write_features(lake, own.stream, landed.touched)
-        serving.write_alerts(lake, own.stream, landed.touched)
+        landed = bronze.ingest_days(lake, own.stream, [now.date()], run_id="test")
+        touched |= set(landed.event_dates)
+        silver.clean_days(lake, own.stream, landed.event_dates, run_id="test")
+        own.gold(*landed.event_dates)
+        write_features(lake, own.stream, landed.event_dates)
+        write_alerts(lake, own.stream, landed.event_dates)
     gold.write_metrics(lake, sorted(touched))

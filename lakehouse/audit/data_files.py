@@ -5,13 +5,13 @@ from urllib.parse import urlparse
 
 from pyiceberg.table import Table
 
-from lakehouse.audit.context import Sight
+from lakehouse.audit.context import Context
 from lakehouse.storage.objects.store import Objects
 
 CHECK = "files are there"
 
 
-def check(sight: Sight) -> None:
+def check(sight: Context) -> None:
     """Say which partitions have lost a file, and leave them out of what follows."""
     for name, table in sight.tables.items():
         layer = name.partition(".")[0]
@@ -35,13 +35,13 @@ def check(sight: Sight) -> None:
             sight.unreadable.setdefault(layer, set()).update(lost)
 
 
-def _stored(sight: Sight, table: Table) -> dict[str, int]:
+def _stored(sight: Context, table: Table) -> dict[str, int]:
     location = urlparse(table.location())
     objects = Objects.from_connection(replace(sight.lake.connection, bucket=location.netloc))
     return {info.key: info.size for info in objects.list(f"{location.path.strip('/')}/data")}
 
 
-def _mend(sight: Sight, layer: str, day: object) -> str:
+def _mend(sight: Context, layer: str, day: object) -> str:
     if layer == "bronze":
         return f"bring the file back from a backup, or, where its landing objects are still there, {sight.repair(day)}"
     return sight.repair(day)

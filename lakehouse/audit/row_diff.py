@@ -8,37 +8,39 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.audit.findings import Difference, example
+from lakehouse.audit.findings import Difference, format_key
 from lakehouse.contracts.sql import quote
 
-CLOSE = 1e-9
+RELATIVE_TOLERANCE = 1e-9
 """Sums of floating-point numbers depend on their order; they may differ by so much of themselves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class DayDigest:
     """What a day's rows add up to: equal rows in any order give equal sums."""
 
     rows: int = 0
     hashes: int = 0
 
 
-def sums(
+def day_digests(
     cursor: duckdb.DuckDBPyConnection, select: str, columns: Sequence[tuple[str, str]], day: str
-) -> dict[date, Sum]:
+) -> dict[date, DayDigest]:
     """The sum of each day of a SELECT, over these columns as (name, type)."""
     found = cursor.execute(
         f"select {quote(day)}, count(*), sum({_hash(columns)}) from ({select}) group by {quote(day)}"
     ).fetchall()
-    return {of: Sum(rows, hashes) for of, rows, hashes in found}
+    return {of: DayDigest(rows, hashes) for of, rows, hashes in found}
 
 
-def differing(expected: Mapping[date, Sum], actual: Mapping[date, Sum]) -> list[date]:
+def differing_days(expected: Mapping[date, DayDigest], actual: Mapping[date, DayDigest]) -> list[date]:
     """The days whose sums differ, in order."""
-    return sorted(day for day in expected.keys() | actual.keys() if expected.get(day, Sum()) != actual.get(day, Sum()))
+    return sorted(
+        day for day in expected.keys() | actual.keys() if expected.get(day, DayDigest()) != actual.get(day, DayDigest())
+    )
 
 
-def differences(
+def day_differences(
     cursor: duckdb.DuckDBPyConnection,
     expected: str,
     actual: str,
@@ -87,7 +89,7 @@ def _difference(row: tuple[Any, ...], key: Sequence[str], close: int) -> Differe
     expected, actual, same, *lists = row[1 + len(key) :]
     if same and expected == actual and all(_close(*lists[2 * n : 2 * n + 2]) for n in range(close)):
         return None
-    of = example(key, row[1 : 1 + len(key)])
+    of = format_key(key, row[1 : 1 + len(key)])
     if actual == 0:
         return Difference(missing=expected, example=of)
     if expected == 0:
@@ -100,7 +102,11 @@ def _difference(row: tuple[Any, ...], key: Sequence[str], close: int) -> Differe
 def _close(expected: Sequence[float | None], actual: Sequence[float | None]) -> bool:
     return len(expected) == len(actual) and all(
         one == other
-        or (one is not None and other is not None and math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE))
+        or (
+            one is not None
+            and other is not None
+            and math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE, abs_tol=RELATIVE_TOLERANCE)
+        )
         for one, other in zip(expected, actual, strict=True)
     )
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.audit.comparing import differences, differing, sums
-from lakehouse.audit.context import Sight, groups
-from lakehouse.audit.findings import counted
+from lakehouse.audit.context import Context, day_groups
+from lakehouse.audit.findings import count_mismatches
+from lakehouse.audit.row_diff import day_differences, day_digests, differing_days
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
-from lakehouse.pipeline.gold import among
+from lakehouse.engine.filters import days_filter
 from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "landed = silver + quarantined + duplicates"
@@ -23,7 +23,7 @@ CHECK = "landed = silver + quarantined + duplicates"
 Ledger = Mapping[str, int]
 
 
-def check(sight: Sight) -> None:
+def check(sight: Context) -> None:
     """Compare silver and quarantine with what bronze gives, by event date."""
     bronze, silver, quarantine = (sight.table(layer) for layer in ("bronze", "silver", "quarantine"))
     landed = sight.days(bronze)
@@ -39,12 +39,12 @@ def check(sight: Sight) -> None:
     behind = sight.stale(bronze, silver, compared)
     redefined = sight.redefined(quarantine, "silver", compared) | sight.redefined(silver, "silver", compared)
     ledgers = _newest(sight)
-    for group in groups({day: landed.get(day, 0) for day in compared}):
+    for group in day_groups({day: landed.get(day, 0) for day in compared}):
         with sight.lake.engine.cursor() as cursor:
             _Days(sight, cursor, group, ledgers, redefined).compare(behind)
 
 
-def _newest(sight: Sight) -> dict[str, dict[str, Any]]:
+def _newest(sight: Context) -> dict[str, dict[str, Any]]:
     """What the newest commits that wrote each day say of it."""
     found: dict[str, dict[str, Any]] = {}
     for snapshot in sorted(sight.table("quarantine").metadata.snapshots, key=lambda s: s.sequence_number or 0):
@@ -56,7 +56,7 @@ def _newest(sight: Sight) -> dict[str, dict[str, Any]]:
 class _Days:
     """Some event dates on a cursor of their own."""
 
-    sight: Sight
+    sight: Context
     cursor: duckdb.DuckDBPyConnection
     days: Sequence[date]
     ledgers: Mapping[str, Mapping[str, Any]]
@@ -85,7 +85,7 @@ class _Days:
         """Make what silver is made of, as `survivors`; bronze's rows and valid rows by day."""
         contract = self.sight.contract
         keys = ", ".join(map(quote, contract.key))
-        self._make("view bronze", f"from {self._scan('bronze')} where {among(self.days)}")
+        self._make("view bronze", f"from {self._scan('bronze')} where {days_filter(self.days)}")
         self._make("view cleaned", f"select *, hash(dt, {keys}) as _key from ({clean_sql(contract)})")
         self._make("table checked", "select dt, _key, _valid, _object, _row from cleaned")
         self._make(
@@ -105,16 +105,18 @@ class _Days:
         columns = columns_of(self.sight.table("silver"))
         names = ", ".join(quote(name) for name, _ in columns)
         fields = ", ".join(quote(f.name) for f in self.sight.contract.fields)
-        valid = f"select {fields}, dt, _arrived_at from survivors where {among(days)}"
+        valid = f"select {fields}, dt, _arrived_at from survivors where {days_filter(days)}"
         expected = f"select {names} from ({bind(self.sight.stream.sql('silver'), {'valid': valid})})"
-        actual = f"select {names} from {self._scan('silver')} where {among(days)}"
-        unlike = differing(sums(self.cursor, expected, columns, "dt"), sums(self.cursor, actual, columns, "dt"))
+        actual = f"select {names} from {self._scan('silver')} where {days_filter(days)}"
+        unlike = differing_days(
+            day_digests(self.cursor, expected, columns, "dt"), day_digests(self.cursor, actual, columns, "dt")
+        )
         if unlike:
             # Windows look at the whole day, so the filter stands outside.
-            found = differences(
+            found = day_differences(
                 self.cursor,
-                f"from ({expected}) where {among(unlike)}",
-                f"from ({actual}) where {among(unlike)}",
+                f"from ({expected}) where {days_filter(unlike)}",
+                f"from ({actual}) where {days_filter(unlike)}",
                 columns,
                 day="dt",
                 key=self.sight.contract.key,
@@ -128,11 +130,11 @@ class _Days:
             return
         key = self.sight.contract.key
         names = ", ".join(map(quote, ("dt", *key)))
-        actual = f"select {names} from {self._scan('silver')} where {among(days)}"
-        survivors = f"select {names} from survivors where {among(days)}"
+        actual = f"select {names} from {self._scan('silver')} where {days_filter(days)}"
+        survivors = f"select {names} from survivors where {days_filter(days)}"
         same = " and ".join(f"a.{quote(k)} is not distinct from b.{quote(k)}" for k in ("dt", *key))
         expected = f"select distinct a.* from ({actual}) as a semi join ({survivors}) as b on {same}"
-        found = differences(self.cursor, expected, actual, [("dt", "date")], day="dt", key=key)
+        found = day_differences(self.cursor, expected, actual, [("dt", "date")], day="dt", key=key)
         for day, difference in found.items():
             self._say("silver", day, f"{difference}, in what the gate kept")
 
@@ -140,7 +142,7 @@ class _Days:
         if not days:
             return
         self._make("view invalid", "select _object, _row from checked where not _valid")
-        self._make("view broken", f"from bronze semi join invalid using (_object, _row) where {among(days)}")
+        self._make("view broken", f"from bronze semi join invalid using (_object, _row) where {days_filter(days)}")
         columns = [(name, kind) for name, kind in columns_of(self.sight.table("quarantine"))]
         names = ", ".join(quote(name) for name, _ in columns)
         expected = f"""select {names}
@@ -149,7 +151,7 @@ class _Days:
               partition by dt, raw, _defect is null
               order by _arrived_at desc, _object desc, _row desc
             ) = 1"""
-        actual = f"select {names} from {self._scan('quarantine')} where {among(days)}"
+        actual = f"select {names} from {self._scan('quarantine')} where {days_filter(days)}"
         self._compare_in_quarantine([day for day in days if day not in kept_back], expected, actual, columns)
         if kept_back:
             same = " and ".join(
@@ -157,7 +159,7 @@ class _Days:
             )
             held = f"""select a.dt, a._object, a._row
                 from survivors as a
-                anti join (from {self._scan("silver")} where {among(kept_back)}) as b on {same}"""
+                anti join (from {self._scan("silver")} where {days_filter(kept_back)}) as b on {same}"""
             whence = "dt, _object, _row"
             self._compare_in_quarantine(
                 kept_back,
@@ -171,10 +173,10 @@ class _Days:
     ) -> None:
         if not days:
             return
-        found = differences(
+        found = day_differences(
             self.cursor,
-            f"from ({expected}) where {among(days)}",
-            f"from ({actual}) where {among(days)}",
+            f"from ({expected}) where {days_filter(days)}",
+            f"from ({actual}) where {days_filter(days)}",
             columns,
             day="dt",
             key=["_object", "_row"],
@@ -197,7 +199,7 @@ class _Days:
                 "quarantined": rows["quarantine"].get(day, 0),
             }
             there["duplicates"] = there["landed"] - there["silver"] - there["quarantined"]
-            if wrong := counted(there, said):
+            if wrong := count_mismatches(there, said):
                 self._say("silver", day, f"the ledger says {wrong}", "ledger")
 
     def _say(self, layer: str, day: date, what: str, check: str = CHECK) -> None:

@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from lakehouse.engine.connection import copy_to_files
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import SOURCES, carried
+from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, carried_properties
 from lakehouse.storage.iceberg.commit import Committed, commit, discard, files_of, partitions_filter, upload
 from lakehouse.storage.iceberg.data_file import NewFile, Value
 from lakehouse.storage.iceberg.errors import said
@@ -23,19 +23,19 @@ from lakehouse.storage.iceberg.snapshots import expirable, expire
 
 T = TypeVar("T")
 
-ATTEMPTS = 8
+MAX_ATTEMPTS = 8
 """How often a partition that others also write is computed before its run fails."""
 
-KEPT = 48
+MIN_SNAPSHOTS_KEPT = 48
 """Snapshots that every table keeps, whatever their age."""
 
-SNAPSHOTS_KEPT = "lakehouse.snapshots-kept"
-LEDGER = "lakehouse.ledger"
-RUN_ID = "lakehouse.run-id"
+SNAPSHOTS_KEPT_PROPERTY = "lakehouse.snapshots-kept"
+LEDGER_PROPERTY = "lakehouse.ledger"
+RUN_ID_PROPERTY = "lakehouse.run-id"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """What one write did to each partition, by its name, and to the table as a whole."""
 
     table: str
@@ -44,14 +44,14 @@ class Written:
     columns: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
 
-def recomputing(compute: Callable[[], T]) -> T:
+def retry_on_conflict(compute: Callable[[], T]) -> T:
     """Run `compute`, again when a concurrent commit to the same partitions was first.
 
     Raises CommitConflictError after eight tries, and StorageUnavailableError when what DuckDB reads can't be read.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(CommitConflictError),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(MAX_ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.1, max=5),
         reraise=True,
     )
@@ -75,13 +75,13 @@ def replace_days(
     cursor: duckdb.DuckDBPyConnection | None = None,
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
-) -> Written:
+) -> WriteResult:
     """Make the table's partitions of these days hold exactly the rows that `select` gives for them.
 
     Every day is written, one without rows too. Raises CommitConflictError when another writer keeps being first.
     """
 
-    def attempt() -> Written:
+    def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
         one = (days[0],) if len(days) == 1 else None
         with lake.engine.scratch() as folder:
@@ -89,7 +89,7 @@ def replace_days(
             added = upload(lake.connection, table, files)
             return commit_days(lake, table, files, added, days, column=column, sources=sources, run_id=run_id)
 
-    return recomputing(attempt)
+    return retry_on_conflict(attempt)
 
 
 def replace_table(
@@ -100,10 +100,10 @@ def replace_table(
     cursor: duckdb.DuckDBPyConnection,
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
-) -> Written:
+) -> WriteResult:
     """Make a table without partitions hold exactly the rows that `select` gives."""
 
-    def attempt() -> Written:
+    def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
         with lake.engine.scratch() as folder:
             files = copy_to_files(cursor, select, table, folder, name="all", partition=())
@@ -123,9 +123,9 @@ def replace_table(
                 sources=sources,
                 run_id=run_id,
             )
-        return Written(table_name, {"": size}, done)
+        return WriteResult(table_name, {"": size}, done)
 
-    return recomputing(attempt)
+    return retry_on_conflict(attempt)
 
 
 def commit_days(
@@ -139,16 +139,16 @@ def commit_days(
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
     counts: Mapping[date, Mapping[str, int]] | None = None,
-) -> Written:
+) -> WriteResult:
     """Commit the files, which are uploaded, as all that these days hold; `counts` go to the ledger beside rows."""
     touched = partitions_filter(column, days)
-    sizes = measure(files, added)
+    sizes = partition_sizes(files, added)
     partitions = {str(day): {**sizes.get(day, _EMPTY), **(counts or {}).get(day, {})} for day in days}
     done = commit_files(
         lake, table, added, touched, removed=files_of(table, touched), ledger=partitions,
         sources=sources, run_id=run_id,
     )  # fmt: skip
-    return Written(".".join(table.name()), partitions, done)
+    return WriteResult(".".join(table.name()), partitions, done)
 
 
 def commit_files(
@@ -161,40 +161,42 @@ def commit_files(
     ledger: Mapping[str, Mapping[str, Any]],
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
-    notes: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | None = None,
 ) -> Committed:
     """One snapshot with its run, ledger and notes; what was uploaded is deleted again when the commit conflicts."""
-    properties = {
-        **(notes or {}),
-        RUN_ID: run_id,
-        LEDGER: json.dumps({name: _counts(row) for name, row in ledger.items()}),
+    summary = {
+        **(properties or {}),
+        RUN_ID_PROPERTY: run_id,
+        LEDGER_PROPERTY: json.dumps({name: _counts(row) for name, row in ledger.items()}),
     }
     if sources is not None:
-        properties[SOURCES] = json.dumps(sources)
+        summary[SOURCES_PROPERTY] = json.dumps(sources)
     try:
-        done = commit(table, added, touched=touched, removed=removed, properties=properties)
+        done = commit(table, added, touched=touched, removed=removed, properties=summary)
     except CommitConflictError:
         discard(lake.connection, added)
         raise
-    expire_old(lake, table)
+    expire_snapshots(lake, table)
     return done
 
 
-def expire_old(lake: Lake, table: Table, *, at_least: int | None = None, dry_run: bool = False) -> int:
+def expire_snapshots(lake: Lake, table: Table, *, at_least: int | None = None, dry_run: bool = False) -> int:
     """Let old snapshots go, at most 100, what they say being carried; how many went, or in a dry run would go.
 
     Little and often, for a commit reads and writes the whole list. Tables committed every few minutes say how many they
     keep; the others also keep the last one of each day for time travel.
     """
-    often = table.properties.get(SNAPSHOTS_KEPT)
+    often = table.properties.get(SNAPSHOTS_KEPT_PROPERTY)
     days = 0 if often else lake.settings.time_travel_days
-    old = expirable(table, int(often or KEPT), days=days, at_least=at_least)
+    old = expirable(table, int(often or MIN_SNAPSHOTS_KEPT), days=days, at_least=at_least)
     if not old or dry_run:
         return len(old)
-    return len(old) if expire(table, old, carried(table, old)) else 0
+    return len(old) if expire(table, old, carried_properties(table, old)) else 0
 
 
-def measure(files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1) -> dict[Value, dict[str, int]]:
+def partition_sizes(
+    files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1
+) -> dict[Value, dict[str, int]]:
     """Rows, bytes and files of what was added, by the partition value at `position`."""
     sizes: dict[Value, dict[str, int]] = {}
     for file, data_file in zip(files, added, strict=True):

@@ -6,13 +6,15 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Literal
 
-from lakehouse.audit.comparing import differences
-from lakehouse.audit.context import Sight, groups
+from lakehouse.audit.context import Context, day_groups
+from lakehouse.audit.row_diff import day_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
-from lakehouse.pipeline.exports import WINDOW_DAYS, alerts_sql, features_sql, unified_key
-from lakehouse.pipeline.gold import among
-from lakehouse.pipeline.lineage.properties import SOURCES, computed
+from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.alerts import alerts_sql
+from lakehouse.pipeline.exports import unified_key
+from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, features_sql
+from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, computed_from
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
 
@@ -21,35 +23,35 @@ FEATURES = "features = features.sql of silver"
 OBJECTS = "objects = unified"
 
 
-def check(sight: Sight) -> None:
+def check(sight: Context) -> None:
     """Compare alerts, features and unified objects with what they are computed from, by event date."""
     _check_alerts(sight)
     _check_features(sight)
     _check_objects(sight)
 
 
-def _check_alerts(sight: Sight) -> None:
+def _check_alerts(sight: Context) -> None:
     silver, realtime, alerts = sight.table("silver"), sight.table("realtime"), sight.table("serving", "_alerts")
     rows = sight.days(silver)
     days = sight.readable(rows.keys() | sight.days(alerts).keys(), "silver", "serving")
     late = sight.stale(silver, alerts, days)
     _say_late(sight, late, ALERTS, "alerts")
     # Realtime changes every few minutes and alerts follow; what it adds to a day can't be compared in between.
-    read, fresh = computed(alerts, ".".join(realtime.name()), days), _with_fresh_rows(sight)
+    read, fresh = computed_from(alerts, ".".join(realtime.name()), days), _with_fresh_rows(sight)
     days = [day for day in days if day not in late and (day not in fresh or read.get(day) == sequence_of(realtime))]
     key = ["alert", "entity", "event_key"]
     select = partial(alerts_sql, sight.stream, silver, realtime, uncovered=sight.uncovered)
     _compare(sight, "alerts", ALERTS, days, rows, key, select)
 
 
-def _check_features(sight: Sight) -> None:
+def _check_features(sight: Context) -> None:
     silver, features = sight.table("silver"), sight.table("serving", "_features")
     rows = sight.days(features)
     days = sight.readable(rows.keys() | sight.days(silver).keys(), "silver", "serving")
     # Where silver has let go of the first of the days that features look at, they are not computed again.
     days = [day for day in days if sight.readable(_looked_at(day)[-1:], "silver")]
     touched = sight.changed(silver, whole=True)
-    read = computed(features, ".".join(silver.name()), days)
+    read = computed_from(features, ".".join(silver.name()), days)
     late = {day for day in days if any(touched.get(of, -1) > read.get(day, -1) for of in _looked_at(day))}
     _say_late(sight, late, FEATURES, "features")
     days = [day for day in days if day not in late]
@@ -59,10 +61,10 @@ def _check_features(sight: Sight) -> None:
 
 
 def _looked_at(day: date) -> list[date]:
-    return [day - timedelta(days=back) for back in range(WINDOW_DAYS)]
+    return [day - timedelta(days=back) for back in range(FEATURE_WINDOW_DAYS)]
 
 
-def _check_objects(sight: Sight) -> None:
+def _check_objects(sight: Context) -> None:
     """Objects say what they were written from; those older than that are written anew within minutes."""
     silver, realtime = sight.table("silver"), sight.table("realtime")
     rows = sight.days(silver)
@@ -80,10 +82,10 @@ def _check_objects(sight: Sight) -> None:
     sight.report.compared(f"serving/unified/{sight.stream.name}", len(compared))
     columns = columns_of(silver)
     names = ", ".join(quote(name) for name, _ in columns)
-    for group in groups({day: rows[day] for day in compared}):
+    for group in day_groups({day: rows[day] for day in compared}):
         objects = ", ".join(literal(_url(sight, unified_key(sight.stream, day))) for day in group)
         with sight.lake.engine.cursor() as cursor:
-            found = differences(
+            found = day_differences(
                 cursor,
                 unified_sql(sight.stream, silver, realtime, group, uncovered=sight.uncovered),
                 f"select {names} from read_parquet([{objects}], hive_partitioning = false)",
@@ -96,7 +98,7 @@ def _check_objects(sight: Sight) -> None:
             sight.say("serving", day, OBJECTS, what, sight.repair(day))
 
 
-def _sources(sight: Sight) -> dict[date, dict[str, int]]:
+def _sources(sight: Context) -> dict[date, dict[str, int]]:
     """What each day's object was written from."""
     name = sight.stream.name
     keys = {info.key for info in sight.lake.objects.list(f"serving/unified/{name}")}
@@ -108,16 +110,16 @@ def _sources(sight: Sight) -> dict[date, dict[str, int]]:
     with sight.lake.engine.cursor() as cursor:
         said = cursor.execute(
             f"select file_name, decode(value) from parquet_kv_metadata([{', '.join(map(literal, files))}])"
-            f" where decode(key) = {literal(SOURCES)}"
+            f" where decode(key) = {literal(SOURCES_PROPERTY)}"
         ).fetchall()
     return {files[file]: json.loads(text) for file, text in said}
 
 
-def _with_fresh_rows(sight: Sight) -> set[date]:
+def _with_fresh_rows(sight: Context) -> set[date]:
     """Days on which realtime holds a key that silver does not."""
     key = ", ".join(map(quote, ("dt", *sight.contract.key)))
     silver, realtime = (scan_sql(sight.table(layer)) for layer in ("silver", "realtime"))
-    readable = among(sight.readable(sight.days(sight.table("silver")), "silver"))
+    readable = days_filter(sight.readable(sight.days(sight.table("silver")), "silver"))
     with sight.lake.engine.cursor() as cursor:
         rows = cursor.execute(f"""
             with fresh as (select distinct dt, hash({key}) as keyed from {realtime}),
@@ -126,12 +128,12 @@ def _with_fresh_rows(sight: Sight) -> set[date]:
     return {day for (day,) in rows}
 
 
-def _url(sight: Sight, key: str) -> str:
+def _url(sight: Context, key: str) -> str:
     return f"s3://{sight.lake.connection.bucket}/{key}"
 
 
 def _compare(
-    sight: Sight,
+    sight: Context,
     what: Literal["alerts", "features"],
     check: str,
     days: Sequence[date],
@@ -145,16 +147,16 @@ def _compare(
     close = [name for name, kind in columns if kind == "double"]
     redefined = sight.redefined(table, what, days)
     sight.report.compared(".".join(table.name()), len(days), sum(rows.get(day, 0) for day in days))
-    for group in groups({day: rows.get(day, 0) for day in days}):
+    for group in day_groups({day: rows.get(day, 0) for day in days}):
         with sight.lake.engine.cursor() as cursor:
-            actual = f"select {names} from {scan_sql(table)} where {among(group)}"
+            actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"
             expected = f"select {names} from ({select(group)})"
-            found = differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
+            found = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
         for day, difference in found.items():
             sight.say_unlike("serving", day, check, f"{table.name()[1]}: {difference}", what, day in redefined)
 
 
-def _say_late(sight: Sight, days: set[date], check: str, what: str) -> None:
+def _say_late(sight: Context, days: set[date], check: str, what: str) -> None:
     for day in sorted(days):
         said = f"{sight.stream.name}_{what} was computed before silver.{sight.stream.name} changed"
         sight.say("serving", day, check, said, sight.repair(day), state="stale")

@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.pipeline.writing import recomputing
+from lakehouse.pipeline.commits import retry_on_conflict
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_storage_that_duckdb_can_not_read_is_said_in_one_line(problem: Exception
         raise problem
 
     with pytest.raises(StorageUnavailableError, match=rf"run it again \({said}\)\.$"):
-        recomputing(compute)
+        retry_on_conflict(compute)
 
 
 def test_a_file_of_this_machine_that_can_not_be_read_is_no_affair_of_storage() -> None:
@@ -35,4 +35,4 @@ def test_a_file_of_this_machine_that_can_not_be_read_is_no_affair_of_storage() -
         raise duckdb.IOException("IO Error: No files found that match the pattern")
 
     with pytest.raises(duckdb.IOException, match="No files found"):
-        recomputing(compute)
+        retry_on_conflict(compute)

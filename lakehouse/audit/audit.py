@@ -6,9 +6,9 @@ from functools import partial
 
 import duckdb
 
-from lakehouse.audit import cleaning, files, landing, ledgers, merging, served
+from lakehouse.audit import bronze, data_files, ledgers, realtime, serving, silver
 from lakehouse.audit import gold as sums
-from lakehouse.audit.context import Sight
+from lakehouse.audit.context import Context
 from lakehouse.audit.findings import Report
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import ObjectNotFoundError
@@ -54,14 +54,14 @@ def _audit(lake: Lake, stream: Stream, first: date | None, last: date | None, re
 
 
 def _look(lake: Lake, stream: Stream, first: date, last: date, read_landing: bool) -> Report:
-    sight = Sight(lake, stream, first, last)
-    files.check(sight)
+    sight = Context(lake, stream, first, last)
+    data_files.check(sight)
     checks: list[tuple[str, Callable[[], None]]] = [
-        ("bronze", partial(landing.check, sight, read=read_landing)),
-        ("silver", partial(cleaning.check, sight)),
+        ("bronze", partial(bronze.check, sight, read=read_landing)),
+        ("silver", partial(silver.check, sight)),
         ("gold", partial(sums.check, sight)),
-        ("realtime", partial(merging.check, sight)),
-        ("serving", partial(served.check, sight)),
+        ("realtime", partial(realtime.check, sight)),
+        ("serving", partial(serving.check, sight)),
         ("silver", partial(ledgers.check, sight)),
     ]
     for name, check in checks:
