@@ -16,10 +16,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from lakehouse.audit.auditing import audit
 
 from lakehouse.assets import resources
 from lakehouse.assets.resources import LakeResource
-from lakehouse.audit.auditing import audit
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.sensors import incoming_files, late_data
 from lakehouse.contracts.streams import Stream

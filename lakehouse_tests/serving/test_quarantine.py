@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.pipeline.quarantine import land_corrections
-from lakehouse.serving.api.quarantine import just_arrived
+from lakehouse.serving.api.quarantine import rejects_not_in_bronze
 from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.recent_rejects import RecentRejects
@@ -77,7 +77,7 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
         refused = tracker.tail.recent_rejects
 
         def shown() -> list[RejectSample]:
-            return asyncio.run(just_arrived(refused, readers, own.stream, tracker.refresh()))
+            return asyncio.run(rejects_not_in_bronze(refused, readers, own.stream, tracker.refresh()))
 
         tracker.catch_up()
         found = shown()

@@ -1,4 +1,4 @@
-"""Runs the serving process in this one: `python -m lakehouse.serving.api`. The command line's own start is in `server`."""
+"""Run the serving process in the foreground: `python -m lakehouse.serving.api`. See `server` for starting one in the background."""
 
 import logging
 import sys
@@ -9,8 +9,8 @@ from lakehouse.settings import get_settings
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("pyiceberg").setLevel(logging.WARNING)  # it tells of every table it looks up
+    logging.getLogger("pyiceberg").setLevel(logging.WARNING)  # it logs every table it loads
     try:
         run_server(get_settings())
-    except LakehouseError as problem:
-        sys.exit(str(problem))
+    except LakehouseError as error:
+        sys.exit(str(error))

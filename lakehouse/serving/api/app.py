@@ -1,6 +1,6 @@
-"""The application: routers put together with what they work with. What a route does is in its own module.
+"""The application of the serving process: its routers, their shared state, and the OpenAPI document of all routes.
 
-A further router is one more in ROUTERS; it finds `serving` among its handlers' arguments.
+Add a router to ROUTERS; its handlers receive the shared state as `serving`. What a route does is in its own module.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import alerts, overview, quarantine, query, tables
-from lakehouse.serving.api.named_queries import named_router
+from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.api.notify_listener import listen
 from lakehouse.serving.api.query_errors import QUERY_PROBLEMS
-from lakehouse.serving.api.sse import Live
+from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.api.state import Serving, open_serving
 from lakehouse.serving.lookups import routes as lookups
 from lakehouse.serving.page import routes as page
@@ -30,7 +30,7 @@ from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http.app import ROUTERS as INGEST_ROUTERS
 from lakehouse.sources.http.app import openapi_config, provide_value
 from lakehouse.sources.http.health import Health
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 ROUTERS: Sequence[Router] = (
     query.router,
@@ -40,50 +40,57 @@ ROUTERS: Sequence[Router] = (
     quarantine.router,
     page.router,
 )
-"""What this process answers, and the document tells of; named queries are added when their files have been read."""
+"""Routers of this process. `create_app` adds one for the named queries, once their files are read."""
 
-SOON = {"retry-after": "1"}
+DEPENDENCIES = ("ingest", "access", "metrics", "probe", "known", "serving")
+"""Names of the dependencies of all handlers, those of the gateway included."""
 
 
 @get("/health/ready", include_in_schema=False)
 async def ready(serving: Serving) -> Health:
-    """Whether queries are answered; whether events are stored is the front door's to say."""
+    """Report whether queries can run. Whether events can be stored is reported by the gateway."""
     if not serving.workers.started:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The workers are starting; ask again.", headers=SOON)
+        raise Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The query workers are starting. Try again in a second.",
+            headers={"retry-after": "1"},
+        )
     return Health("ok")
 
 
 def create_app(
-    settings: Settings | None = None, hints: tuple[str, int] | None = None, live: Live | None = None
+    settings: Settings | None = None,
+    notify_address: tuple[str, int] | None = None,
+    event_streams: EventStreams | None = None,
 ) -> ASGIApp:
-    """The application of the serving process, hearing of what lands at the address of `hints`; `live` ends its feeds.
+    """Build the application of the serving process.
 
-    Raises StorageUnavailableError when there is no storage to talk to.
+    It listens for notifications of landed objects at `notify_address`, if given. The caller can end `event_streams`.
+    Raises StorageUnavailableError if storage is not running.
     """
     settings = settings or get_settings()
-    # A router belongs to one application, and the document is another.
     queries = read_queries(settings.queries)
-    lake = Lake(settings, server.connection(settings), metadata_only=True)
+    lake = Lake(settings, storage.connection(settings), metadata_only=True)
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
-    serving = open_serving(settings, lake, access, live or Live())
+    serving = open_serving(settings, lake, access, event_streams or EventStreams())
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
-        ear = await listen(serving.tracker, *hints) if hints else None
-        tasks = [asyncio.create_task(work) for work in serving.background()]
+        listener = await listen(serving.tracker, *notify_address) if notify_address else None
+        tasks = [asyncio.create_task(task) for task in serving.background_tasks()]
         try:
             yield
         finally:
-            if ear is not None:
-                ear.close()
+            if listener is not None:
+                listener.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await serving.close()
 
     app = Litestar(
-        route_handlers=[*ROUTERS, named_router(queries), ready],
+        route_handlers=[*ROUTERS, named_queries_router(queries), ready],
         dependencies={"serving": provide_value(serving)},
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin(QUERY_PROBLEMS)],
@@ -92,15 +99,15 @@ def create_app(
         state=State({"serving": serving}),
         logging_config=None,
     )
-    return _Documented(app, documented(named_router(queries)))
+    # A router belongs to one application, so the document's application gets a router of its own.
+    return _WithDocument(app, openapi_app(named_queries_router(queries)))
 
 
-def documented(*more: Router) -> Litestar:
-    """An application of all routes, the front door's too, that is asked for nothing but the document about them."""
-    names = ("ingest", "access", "metrics", "probe", "known", "serving")
+def openapi_app(*more: Router) -> Litestar:
+    """Build an application that serves only the OpenAPI document of all routes, including the gateway's and `more`."""
     return Litestar(
         route_handlers=[*INGEST_ROUTERS, lookups.router, *ROUTERS, *more],
-        dependencies={name: provide_value(None) for name in names},
+        dependencies={name: provide_value(None) for name in DEPENDENCIES},
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin()],
         openapi_config=openapi_config(),
@@ -108,13 +115,13 @@ def documented(*more: Router) -> Litestar:
     )
 
 
-class _Documented:
-    """The application, with the document of another."""
+class _WithDocument:
+    """An application whose `/schema` is served by another one."""
 
     def __init__(self, app: Litestar, document: Litestar) -> None:
         self._app = app
         self._document = document
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        asked = scope["type"] == "http" and (scope["path"] + "/").startswith("/schema/")
-        await (self._document if asked else self._app)(scope, receive, send)
+        is_document = scope["type"] == "http" and (scope["path"] + "/").startswith("/schema/")
+        await (self._document if is_document else self._app)(scope, receive, send)

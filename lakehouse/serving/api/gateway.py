@@ -1,6 +1,6 @@
-"""What a process of the HTTP server answers: events, and look-ups, which need nothing but files of this machine.
+"""The application of a gateway process: ingest and look-ups, which need only local files.
 
-All else it passes on to the serving process.
+Every other request is forwarded to the serving process.
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from lakehouse.sources.http.app import ExtraRoutes
 
 
 def create_app(settings: Settings | None = None) -> ASGIApp:
-    """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
+    """Build the application of one gateway process. Raises StorageUnavailableError if storage is not running."""
     settings = settings or get_settings()
     folder = lookups_folder(settings)
 
-    def beside(streams: Mapping[str, Stream], access: AccessControl) -> ExtraRoutes:
-        known = LookupContext(streams, LookupIndexes(folder), access)
+    def lookup_routes(streams: Mapping[str, Stream], access: AccessControl) -> ExtraRoutes:
+        context = LookupContext(streams, LookupIndexes(folder), access)
         return ExtraRoutes(
-            (lookups.router,), {"known": known}, lookups.PATHS, partial(lookups.answer_immediately, known)
+            (lookups.router,), {"known": context}, lookups.PATHS, partial(lookups.answer_immediately, context)
         )
 
-    return app.create_app(settings, beside)
+    return app.create_app(settings, lookup_routes)

@@ -1,6 +1,6 @@
-"""`GET /v1/queries/{name}`: each named query is an endpoint of its own, with its parameters' types in the document.
+"""Routes under `/v1/queries`: each named query is an endpoint of its own, with typed parameters in the OpenAPI document.
 
-An answer is kept as long as what it was read from stays as it is, and its ETag says so; see `answers`.
+Results are cached until the tables they were read from change, and carry an ETag; see `result_cache`.
 """
 
 import asyncio
@@ -8,15 +8,16 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, Router, get
+from litestar import Response, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.spec import Operation, Schema
-from litestar.openapi.spec import Parameter as Documented
+from litestar.openapi.spec import Parameter as OpenAPIParameter
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from lakehouse.errors import ParameterError
@@ -24,18 +25,16 @@ from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import stream_view_names, view_exists
 from lakehouse.serving.api.content_negotiation import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
-from lakehouse.serving.api.result_cache import Answers, Kept
-from lakehouse.serving.api.state import Serving
+from lakehouse.serving.api.result_cache import CachedResult, ResultCache
+from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.named_queries import NamedQuery, Parameter, Value
 from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
 from lakehouse.serving.query.sql import names_mentioned
 
-Asked = Request[Any, Any, Any]
+MAX_SECONDS = 10.0
 
-SECONDS = 10.0
-
-TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
+OPENAPI_TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
     "text": (OpenAPIType.STRING, None),
     "integer": (OpenAPIType.INTEGER, None),
     "number": (OpenAPIType.NUMBER, None),
@@ -43,29 +42,31 @@ TYPES: Mapping[str, tuple[OpenAPIType, OpenAPIFormat | None]] = {
     "date": (OpenAPIType.STRING, OpenAPIFormat.DATE),
     "timestamp": (OpenAPIType.STRING, OpenAPIFormat.DATE_TIME),
 }
-"""OpenAPI's type and format of a parameter."""
+"""OpenAPI type and format by parameter type."""
 
 
-class Reads:
-    """What a query reads of the latest snapshot, worked out once a snapshot."""
+class QuerySources:
+    """The tables and views that a query reads, and their versions in the latest snapshot."""
 
     def __init__(self, query: NamedQuery) -> None:
         self._mentioned = sorted(names_mentioned(query.sql))
         self._number = -1
         self.names: list[str] = []
-        """Of the tables and views."""
+        """Existing tables and views among those that the query mentions."""
         self.committed = ""
+        """Version of their commits."""
         self.landed = ""
+        """Version of their newest arrivals."""
 
-    def look(self, snapshot: LakeSnapshot) -> None:
-        """Be about this snapshot."""
+    def update(self, snapshot: LakeSnapshot) -> None:
+        """Switch to this snapshot. Does nothing if it is the current one."""
         if snapshot.number != self._number:
             self.names = [name for name in self._mentioned if view_exists(snapshot, name)]
             self.committed, self.landed = snapshot.committed(self.names), snapshot.landed(self.names)
             self._number = snapshot.number
 
 
-class About(msgspec.Struct):
+class ParameterInfo(msgspec.Struct):
     """A parameter of a named query."""
 
     name: str
@@ -73,37 +74,38 @@ class About(msgspec.Struct):
     description: str
     required: bool
     default: Any = None
-    """`today` and `now` are those of the request."""
+    """`today` and `now` are resolved at the time of the request."""
     enum: list[str] | None = None
     minimum: float | None = None
     maximum: float | None = None
 
 
-class Listed(msgspec.Struct):
+class QueryInfo(msgspec.Struct):
     """A named query."""
 
     name: str
     description: str
     path: str
-    parameters: list[About]
+    parameters: list[ParameterInfo]
 
 
-def named_router(queries: Mapping[str, NamedQuery]) -> Router:
-    """The routes of these queries, and the list of them."""
-    listed = [_listed(query) for query in queries.values()]
+def named_queries_router(queries: Mapping[str, NamedQuery]) -> Router:
+    """Build the routes of these queries, and the route that lists them."""
+    infos = [_query_info(query) for query in queries.values()]
 
-    @get("/", summary="The named queries", responses=error_responses(401, 403))
-    async def list_queries(request: Asked, serving: Serving) -> list[Listed]:
-        """Every named query with its parameters."""
+    @get("/", summary="List the named queries", responses=error_responses(401, 403))
+    async def list_queries(request: HttpRequest, serving: Serving) -> list[QueryInfo]:
+        """List every named query with its parameters."""
         serving.access.authenticate(request)
-        return listed
+        return infos
 
-    answers = Answers()
-    handlers = [_handler(query, answers) for query in queries.values()]
-    return Router("/v1/queries", route_handlers=[list_queries, _unknown(sorted(queries)), *handlers], tags=["queries"])
+    cache = ResultCache()
+    handlers = [_query_handler(query, cache) for query in queries.values()]
+    unknown = _unknown_query_handler(sorted(queries))
+    return Router("/v1/queries", route_handlers=[list_queries, unknown, *handlers], tags=["queries"])
 
 
-def _unknown(names: list[str]) -> HTTPRouteHandler:
+def _unknown_query_handler(names: list[str]) -> HTTPRouteHandler:
     @get("/{name:str}", include_in_schema=False)
     async def unknown_query(name: str) -> None:
         raise Problem(HTTPStatus.NOT_FOUND, f"There is no query {name!r}; there are {', '.join(names)}.")
@@ -111,9 +113,9 @@ def _unknown(names: list[str]) -> HTTPRouteHandler:
     return unknown_query
 
 
-def _handler(query: NamedQuery, answers: Answers) -> HTTPRouteHandler:
-    reads = Reads(query)
-    parameters = [_documented(name, one) for name, one in query.parameters.items()]
+def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
+    sources = QuerySources(query)
+    parameters = [_openapi_parameter(name, parameter) for name, parameter in query.parameters.items()]
 
     @dataclass
     class QueryOperation(Operation):
@@ -128,31 +130,35 @@ def _handler(query: NamedQuery, answers: Answers) -> HTTPRouteHandler:
         description=query.description,
         responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 429, 503),
     )
-    async def answer(request: Asked, serving: Serving) -> Response[bytes]:
-        key = serving.access.authorize(request, "query")
+    async def run_named_query(request: HttpRequest, serving: Serving) -> Response[bytes]:
+        api_key = serving.access.authorize(request, "query")
         form = chosen(request)
-        values = _values(query, request)
+        values = _parameter_values(query, request)
         snapshot = serving.snapshot
-        reads.look(snapshot)
-        _refuse_others(key, reads.names)
-        question = repr((query.sql, sorted(values.items()), form, reads.committed))
-        wanted = request.headers.get("if-none-match", "")
-        if (etag := _etag(question, reads.landed)) in wanted:
-            return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": etag})
-        kept = await answers.get(
-            question, reads.landed, partial(_computed, serving, snapshot, query, values, form, question, reads.landed)
-        )
-        if kept.etag in wanted:
-            return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": kept.etag})
-        headers = {"etag": kept.etag, "cache-control": "private, no-cache", STATISTICS: kept.statistics}
-        if kept.landed != reads.landed:
-            headers["age"] = str(round(kept.age))
-        return Response(kept.body, media_type=MEDIA_TYPES[form], headers=headers)
+        sources.update(snapshot)
+        _check_streams(api_key, sources.names)
+        landed = sources.landed
+        cache_key = repr((query.sql, sorted(values.items()), form, sources.committed))
+        if_none_match = request.headers.get("if-none-match", "")
+        if (etag := _etag(cache_key, landed)) in if_none_match:
+            return _not_modified(etag)
+        compute = partial(_compute, serving, snapshot, query, values, form, cache_key, landed)
+        result = await cache.get(cache_key, landed, compute)
+        if result.etag in if_none_match:
+            return _not_modified(result.etag)
+        headers = {"etag": result.etag, "cache-control": "private, no-cache", STATISTICS: result.statistics}
+        if result.landed != landed:
+            headers["age"] = str(round(result.age))
+        return Response(result.body, media_type=MEDIA_TYPES[form], headers=headers)
 
-    return answer
+    return run_named_query
 
 
-def _values(query: NamedQuery, request: Asked) -> dict[str, Value | None]:
+def _not_modified(etag: str) -> Response[bytes]:
+    return Response(b"", status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": etag})
+
+
+def _parameter_values(query: NamedQuery, request: HttpRequest) -> dict[str, Value | None]:
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in given:
@@ -160,74 +166,80 @@ def _values(query: NamedQuery, request: Asked) -> dict[str, Value | None]:
         given[name] = value
     try:
         return query.bind(given)
-    except ParameterError as problem:
-        raise Problem(HTTPStatus.BAD_REQUEST, str(problem)) from None
+    except ParameterError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
-def _refuse_others(key: ApiKey | None, names: list[str]) -> None:
-    """A key that is good for some streams reads what is theirs alone."""
+def _check_streams(key: ApiKey | None, names: list[str]) -> None:
+    """Raise Problem 403 if a key restricted to some streams would read tables of others."""
     if key is None or not key.streams:
         return
     allowed = {name for stream in key.streams for name in stream_view_names(stream)}
-    if others := [name for name in names if name not in allowed]:
-        raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) is not good for {', '.join(others)}.")
+    if forbidden := [name for name in names if name not in allowed]:
+        raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) may not read {', '.join(forbidden)}.")
 
 
-def _etag(question: str, landed: str) -> str:
-    return f'"{hashlib.sha256((question + landed).encode()).hexdigest()[:32]}"'
+def _etag(cache_key: str, landed: str) -> str:
+    return f'"{hashlib.sha256((cache_key + landed).encode()).hexdigest()[:32]}"'
 
 
-async def _computed(
+async def _compute(
     serving: Serving,
     snapshot: LakeSnapshot,
     query: NamedQuery,
     values: Mapping[str, Value | None],
     form: Format,
-    question: str,
+    cache_key: str,
     landed: str,
-) -> Kept:
-    began = time.monotonic()
-    rows = serving.settings.query_rows
-    answer = await serving.readers.run(query.sql, values, rows=rows, seconds=SECONDS, snapshot=snapshot)
-    snapshots = {name: None if one is None else str(one) for name, one in answer.snapshots.items()}
-    statistics = Statistics(answer.table.num_rows, answer.truncated, answer.seconds, answer.table.nbytes, snapshots)
-    columns = [Column(field.name, sql_type(field.type)) for field in answer.table.schema]
-    body = await asyncio.to_thread(lambda: b"".join(render(answer.table, columns, form, statistics)))
-    said = msgspec.json.encode(statistics).decode()
-    return Kept(_etag(question, landed), body, said, landed, time.monotonic() - began)
+) -> CachedResult:
+    started = time.monotonic()
+    max_rows = serving.settings.query_rows
+    result = await serving.readers.run(query.sql, values, rows=max_rows, seconds=MAX_SECONDS, snapshot=snapshot)
+    table = result.table
+    snapshots = {name: None if id_ is None else str(id_) for name, id_ in result.snapshots.items()}
+    statistics = Statistics(table.num_rows, result.truncated, result.seconds, table.nbytes, snapshots)
+    columns = [Column(field.name, sql_type(field.type)) for field in table.schema]
+    body = await asyncio.to_thread(lambda: b"".join(render(table, columns, form, statistics)))
+    return CachedResult(
+        etag=_etag(cache_key, landed),
+        body=body,
+        statistics=msgspec.json.encode(statistics).decode(),
+        landed=landed,
+        seconds=time.monotonic() - started,
+    )
 
 
-def _documented(name: str, parameter: Parameter) -> Documented:
-    kind, form = TYPES[parameter.type]
+def _openapi_parameter(name: str, parameter: Parameter) -> OpenAPIParameter:
+    kind, form = OPENAPI_TYPES[parameter.type]
     schema = Schema(
         type=kind,
         format=form,
         enum=parameter.enum,
-        minimum=None if parameter.minimum is None else float(parameter.minimum),
-        maximum=None if parameter.maximum is None else float(parameter.maximum),
+        minimum=_as_float(parameter.minimum),
+        maximum=_as_float(parameter.maximum),
     )
-    words = parameter.description
+    description = parameter.description
     if not parameter.required and parameter.default is not None:
-        words += f" {parameter.default} unless given."
-    return Documented(name, "query", schema=schema, description=words, required=parameter.required)
+        description += f" {parameter.default} unless given."
+    return OpenAPIParameter(name, "query", schema=schema, description=description, required=parameter.required)
 
 
-def _listed(query: NamedQuery) -> Listed:
-    return Listed(
-        query.name,
-        query.description,
-        f"/v1/queries/{query.name}",
-        [
-            About(
-                name,
-                one.type,
-                one.description,
-                one.required,
-                None if one.required else one.default,
-                [*one.enum] if one.enum else None,
-                None if one.minimum is None else float(one.minimum),
-                None if one.maximum is None else float(one.maximum),
-            )
-            for name, one in query.parameters.items()
-        ],
-    )
+def _query_info(query: NamedQuery) -> QueryInfo:
+    parameters = [
+        ParameterInfo(
+            name=name,
+            type=parameter.type,
+            description=parameter.description,
+            required=parameter.required,
+            default=None if parameter.required else parameter.default,
+            enum=[*parameter.enum] if parameter.enum else None,
+            minimum=_as_float(parameter.minimum),
+            maximum=_as_float(parameter.maximum),
+        )
+        for name, parameter in query.parameters.items()
+    ]
+    return QueryInfo(query.name, query.description, f"/v1/queries/{query.name}", parameters)
+
+
+def _as_float(bound: Decimal | None) -> float | None:
+    return None if bound is None else float(bound)

@@ -1,4 +1,4 @@
-"""Hears from the HTTP server that an object has landed. What is heard is only where to look: the object says the rest."""
+"""Receive the gateway's notifications of landed objects. They say only where to look; the object itself has the events."""
 
 import asyncio
 from typing import Any
@@ -9,27 +9,27 @@ from lakehouse.landing.keys import hour_of
 from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.sources.http.notify import LandingNotification
 
-HINT = msgspec.json.Decoder(LandingNotification)
+_DECODER = msgspec.json.Decoder(LandingNotification)
 
 
-class Listener(asyncio.DatagramProtocol):
-    """Passes hints of landed objects on."""
+class NotifyListener(asyncio.DatagramProtocol):
+    """Pass notifications of landed objects to the snapshot tracker."""
 
     def __init__(self, tracker: SnapshotTracker) -> None:
         self._tracker = tracker
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """One hint; what is none is passed over, for anybody on this machine could have sent it."""
+        """Handle one datagram. Invalid ones are ignored, because any program on this machine can send them."""
         try:
-            hint = HINT.decode(data)
+            notification = _DECODER.decode(data)
         except msgspec.DecodeError:
             return
-        if hint.key.startswith(f"realtime/{hint.stream}/") and hour_of(hint.key) is not None:
-            self._tracker.notify(hint.landing())
+        if notification.key.startswith(f"realtime/{notification.stream}/") and hour_of(notification.key) is not None:
+            self._tracker.notify(notification.landing())
 
 
 async def listen(tracker: SnapshotTracker, host: str, port: int) -> asyncio.BaseTransport:
-    """Listen for datagrams; whoever closes what this gives ends it. Raises OSError when the port is taken."""
+    """Listen for notifications until the returned transport is closed. Raises OSError if the port is taken."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: Listener(tracker), local_addr=(host, port))
+    transport, _ = await loop.create_datagram_endpoint(lambda: NotifyListener(tracker), local_addr=(host, port))
     return transport

@@ -1,69 +1,68 @@
-"""`GET /v1/overview` and what is below it: what flows now, the days' numbers, the partitions and their state."""
+"""Routes under `/v1/overview`: the live overview, partition states, and business metrics by day."""
 
-from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import Router, get
 from litestar.params import QueryParameter
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.serving.api.authorized_streams import named, readable
-from lakehouse.serving.api.state import Serving
+from lakehouse.serving.api.sse import AuthorizedStreams, Messages
+from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.monitoring.daily_metrics import (
     MEASURES_SQL,
-    Measures,
-    Numbers,
-    measures_of,
-    numbers_of,
-    numbers_sql,
+    MetricByDay,
+    StreamMeasures,
+    metric_by_day,
+    metric_sql,
+    stream_measures,
 )
-from lakehouse.serving.monitoring.overview import Grid, Overview, OverviewNow
+from lakehouse.serving.monitoring.overview import Overview, OverviewTracker, PartitionGrid
 
-MOST_DAYS = 5_000
-REFUSED = error_responses(400, 401, 403, 404, 408, 429, 503)
+MAX_DAYS = 5_000
+METRICS_ERRORS = error_responses(400, 401, 403, 404, 408, 429, 503)
+
+ToParameter = Annotated[date | None, QueryParameter(description="The last day. Defaults to today.")]
+DaysParameter = Annotated[int, QueryParameter(ge=1, le=400, description="Number of days.")]
+FirstParameter = Annotated[date, QueryParameter(description="The first day.")]
+LastParameter = Annotated[date, QueryParameter(description="The last day.")]
+ByParameter = Annotated[str | None, QueryParameter(max_length=200, description="Split the metric by this dimension.")]
 
 
-@get("/", summary="What flows now", responses=error_responses(401, 403, 503))
-async def overview(request: Request[Any, Any, Any], serving: Serving) -> OverviewNow:
-    """Each stream's rate, freshness, quality and partitions; made anew every second."""
-    names = readable(serving, request)
+@get("/", summary="Get the overview", responses=error_responses(401, 403, 503))
+async def overview(request: HttpRequest, serving: Serving) -> Overview:
+    """Return the rate, freshness, quality and partition counts of each stream. Updated every second."""
+    names = serving.readable_streams(request)
     return (await serving.overview.latest()).only(names)
 
 
-@get(
-    "/live", summary="What flows, from now on", media_type="text/event-stream", responses=error_responses(401, 403, 429)
-)
-async def live(request: Request[Any, Any, Any], serving: Serving) -> ServerSentEvent:
-    """Server-sent events: an `overview` every second."""
-
-    def names() -> list[str]:
-        return readable(serving, request)
-
-    names()
-    return serving.live.answer(_messages(serving.overview, names), names)
+@get("/live", summary="Follow the overview", media_type="text/event-stream", responses=error_responses(401, 403, 429))
+async def live(request: HttpRequest, serving: Serving) -> ServerSentEvent:
+    """Stream an `overview` event every second."""
+    return serving.event_streams.respond(
+        partial(_overview_messages, serving.overview), partial(serving.readable_streams, request)
+    )
 
 
-async def _messages(overview: Overview, names: Callable[[], list[str]]) -> AsyncGenerator[ServerSentEventMessage, None]:
-    now = await overview.latest()
+async def _overview_messages(tracker: OverviewTracker, authorized_streams: AuthorizedStreams) -> Messages:
+    latest = await tracker.latest()
     while True:
-        yield ServerSentEventMessage(data=msgspec.json.encode(now.only(names())).decode(), event="overview")
-        now = await overview.next()
+        text = msgspec.json.encode(latest.only(authorized_streams())).decode()
+        yield ServerSentEventMessage(data=text, event="overview")
+        latest = await tracker.next()
 
 
-@get("/partitions", summary="Partitions and their state", responses=error_responses(400, 401, 403))
+@get("/partitions", summary="List partition states", responses=error_responses(400, 401, 403))
 async def partitions(
-    request: Request[Any, Any, Any],
-    serving: Serving,
-    to: Annotated[date | None, QueryParameter(description="The last day; today when none is given.")] = None,
-    days: Annotated[int, QueryParameter(ge=1, le=400, description="How many days.")] = 30,
-) -> Grid:
-    """Of every stream and layer that is computed day by day: what is materialised, stale, waiting or held back."""
-    names = readable(serving, request)
+    request: HttpRequest, serving: Serving, to: ToParameter = None, days: DaysParameter = 30
+) -> PartitionGrid:
+    """List the state of each day's partition (materialised, stale, waiting or held_back), by stream and layer."""
+    names = serving.readable_streams(request)
     last = to or datetime.now(UTC).date()
     if last < date(1, 1, 1) + timedelta(days=days):
         raise Problem(HTTPStatus.BAD_REQUEST, f"There are no {days} days up to {last}.")
@@ -71,32 +70,33 @@ async def partitions(
     return serving.overview.grid(names, last, days)
 
 
-@get("/metrics/{stream:str}", summary="Which numbers a stream has", responses=REFUSED)
-async def measures(request: Request[Any, Any, Any], serving: Serving, stream: str) -> Measures:
-    """The numbers of `gold.daily_metrics` for this stream, and the days there are."""
-    name = named(serving, request, stream).name
-    answer = await serving.readers.run(MEASURES_SQL, [name])
-    return measures_of(name, answer.table.to_pylist())
+@get("/metrics/{stream:str}", summary="List the metrics of a stream", responses=METRICS_ERRORS)
+async def measures(request: HttpRequest, serving: Serving, stream: str) -> StreamMeasures:
+    """List the metrics that `gold.daily_metrics` holds for a stream, with their dimensions and days."""
+    name = serving.get_stream(request, stream).name
+    result = await serving.readers.run(MEASURES_SQL, [name])
+    return stream_measures(name, result.table.to_pylist())
 
 
-@get("/metrics/{stream:str}/{metric:str}", summary="A number by day", responses=REFUSED)
-async def numbers(
-    request: Request[Any, Any, Any],
+@get("/metrics/{stream:str}/{metric:str}", summary="Get a metric by day", responses=METRICS_ERRORS)
+async def metric(
+    request: HttpRequest,
     serving: Serving,
     stream: str,
     metric: str,
-    first: Annotated[date, QueryParameter(description="The first day.")],
-    last: Annotated[date, QueryParameter(description="The last day.")],
-    by: Annotated[str | None, QueryParameter(max_length=200, description="A dimension to tell it apart by.")] = None,
-) -> Numbers:
-    """One number of a stream by day, as a whole or for the largest values of a dimension."""
-    name = named(serving, request, stream).name
-    if not 0 <= (last - first).days < MOST_DAYS:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"Ask for 1 to {MOST_DAYS} days; these are {(last - first).days + 1}.")
-    asked = {"stream": name, "metric": metric, "first": first, "last": last} | ({"by": by} if by else {})
-    answer = await serving.readers.run(numbers_sql(metric, by), asked)
-    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
-    return numbers_of(name, metric, by, days, answer.table.to_pylist())
+    first: FirstParameter,
+    last: LastParameter,
+    by: ByParameter = None,
+) -> MetricByDay:
+    """Return one metric of a stream by day: its total, or one series for each of the largest values of a dimension."""
+    name = serving.get_stream(request, stream).name
+    number_of_days = (last - first).days + 1
+    if not 1 <= number_of_days <= MAX_DAYS:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"Request 1 to {MAX_DAYS} days, not {number_of_days}.")
+    parameters = {"stream": name, "metric": metric, "first": first, "last": last} | ({"by": by} if by else {})
+    result = await serving.readers.run(metric_sql(metric, by), parameters)
+    days = [first + timedelta(days=offset) for offset in range(number_of_days)]
+    return metric_by_day(name, metric, by, days, result.table.to_pylist())
 
 
-router = Router("/v1/overview", route_handlers=[overview, live, partitions, measures, numbers], tags=["overview"])
+router = Router("/v1/overview", route_handlers=[overview, live, partitions, measures, metric], tags=["overview"])

@@ -1,15 +1,14 @@
-"""`GET /v1/quarantine/{stream}`: what was refused, and why."""
+"""Route `/v1/quarantine/{stream}`: rejected rows and their reasons."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Router, get
+from litestar import Router, get
 from litestar.params import QueryParameter
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.problems import error_responses
-from lakehouse.serving.api.authorized_streams import named
-from lakehouse.serving.api.state import Serving
+from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.recent_rejects import RecentRejects
@@ -26,48 +25,51 @@ from lakehouse.serving.query.rejects import (
     samples_sql,
 )
 
+SinceParameter = Annotated[
+    str | None,
+    QueryParameter(max_length=100, description="Only rows that arrived from then on, such as 2025-11-20T14:00:00Z."),
+]
+ReasonParameter = Annotated[
+    str | None, QueryParameter(max_length=4000, description="Only rows with this reason, as the report lists it.")
+]
+LimitParameter = Annotated[int, QueryParameter(ge=0, le=1000, description="Maximum number of sample rows.")]
 
-@get("/{stream:str}", summary="What was refused, and why", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
+
+@get("/{stream:str}", summary="Report rejected rows", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
 async def quarantine(
-    request: Request[Any, Any, Any],
+    request: HttpRequest,
     serving: Serving,
     stream: str,
-    since: Annotated[
-        str | None,
-        QueryParameter(max_length=100, description="What arrived from then on, a time such as 2025-11-20T14:00:00Z."),
-    ] = None,
-    reason: Annotated[
-        str | None,
-        QueryParameter(max_length=4000, description="Those with this reason, as the list of reasons has it."),
-    ] = None,
-    limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many rows at most.")] = 20,
+    since: SinceParameter = None,
+    reason: ReasonParameter = None,
+    limit: LimitParameter = 20,
 ) -> QuarantineReport:
-    """A stream's quarantine: its rows counted by reason, and those that arrived last with their raw text."""
-    known, snapshot = named(serving, request, stream), serving.snapshot
-    first = None if since is None else parse_time(since)
-    asked = {"since": first, "reason": reason}
-    counted, samples, fresh = await asyncio.gather(
-        serving.readers.run(reasons_sql(snapshot, known), asked, snapshot=snapshot),
-        serving.readers.run(samples_sql(snapshot, known), {**asked, "limit": limit}, snapshot=snapshot),
-        just_arrived(serving.tracker.tail.recent_rejects, serving.readers, known, snapshot),
+    """Report a stream's quarantine: row counts by reason, and the newest rows with their raw text."""
+    definition, snapshot = serving.get_stream(request, stream), serving.snapshot
+    since_time = None if since is None else parse_time(since)
+    parameters = {"since": since_time, "reason": reason}
+    counted, samples, recent = await asyncio.gather(
+        serving.readers.run(reasons_sql(snapshot, definition), parameters, snapshot=snapshot),
+        serving.readers.run(samples_sql(snapshot, definition), {**parameters, "limit": limit}, snapshot=snapshot),
+        rejects_not_in_bronze(serving.tracker.tail.recent_rejects, serving.readers, definition, snapshot),
     )
-    counted_now = serving.overview.counted(stream)
-    arrived = RecentArrivals(counted_now.events, counted_now.broken)
-    shown = [row for row in fresh if matches_filter(row, first, reason)]
+    recent_counts = serving.overview.recent_counts(stream)
+    arrived = RecentArrivals(recent_counts.events, recent_counts.broken)
+    shown = [row for row in recent if matches_filter(row, since_time, reason)]
     shown += reject_samples(samples.table.to_pylist())
     return quarantine_report(stream, arrived, counted.table.to_pylist(), shown[:limit])
 
 
-async def just_arrived(
-    refused: RecentRejects, readers: ReaderPool, stream: Stream, snapshot: LakeSnapshot
+async def rejects_not_in_bronze(
+    recent_rejects: RecentRejects, readers: ReaderPool, stream: Stream, snapshot: LakeSnapshot
 ) -> list[RejectSample]:
-    """The rows refused just now that bronze does not hold, those that arrived last first; the others are forgotten."""
-    if not (rows := await asyncio.to_thread(refused.of, stream)):
+    """Return the recently rejected rows that bronze does not hold yet, newest first, and forget the others."""
+    if not (rows := await asyncio.to_thread(recent_rejects.of, stream)):
         return []
-    found = await readers.run(in_bronze_sql(snapshot, stream, rows), snapshot=snapshot)
-    held = {str(one) for one in found.table.column("object").to_pylist()}
-    refused.forget(stream.name, held)
-    return [row for row in rows if row.object not in held]
+    result = await readers.run(in_bronze_sql(snapshot, stream, rows), snapshot=snapshot)
+    in_bronze = {str(key) for key in result.table.column("object").to_pylist()}
+    recent_rejects.forget(stream.name, in_bronze)
+    return [row for row in rows if row.object not in in_bronze]
 
 
 router = Router("/v1/quarantine", route_handlers=[quarantine], tags=["alerts and quarantine"])

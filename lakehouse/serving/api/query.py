@@ -1,4 +1,4 @@
-"""`POST /v1/query`: read-only SQL over every table and view."""
+"""Route `POST /v1/query`: read-only SQL over every table and view."""
 
 import asyncio
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Request, Response, Router, post
+from litestar import Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
 from lakehouse.errors import QueryError
@@ -14,33 +14,33 @@ from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
-from lakehouse.serving.api.disconnect import unless_gone
-from lakehouse.serving.api.state import Serving
+from lakehouse.serving.api.disconnect import cancel_on_disconnect
+from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS
 from lakehouse.serving.query.sql import resolve_time_travel
 from lakehouse.serving.query.worker import QueryRequest
 
-MOST_BYTES = 4 * MAX_SQL_CHARACTERS
-"""Of a request: a statement, and what belongs to it."""
+MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS
+"""Room for a statement of any characters, and its parameters."""
 
-MOST_READ_BYTES = 64 << 20
-"""Of a request that is too long: one that is not read to its end is cut off, and its sender never sees the answer."""
+MAX_DISCARDED_BYTES = 64 << 20
+"""A body that is too large is read up to here, because a client that is still sending never sees the response."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Less than the server allows."""
+    """Limits below those of the server."""
 
     seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A query."""
+    """A query with its parameters and limits."""
 
     sql: str
     params: list[Any] | dict[str, Any] = []
-    """Values for `?` in their order, or for `$name` by name."""
+    """Values for `?` by position, or for `$name` by name."""
     limits: Limits = Limits()
 
 
@@ -49,16 +49,16 @@ class _QueryOperation(Operation):
     def __post_init__(self) -> None:
         limits = {"seconds": Schema(type="number"), "rows": Schema(type="integer")}  # type: ignore[arg-type]
         properties: dict[str, Any] = {
-            "sql": Schema(type="string", description="One SELECT; tables are `layer.name`."),  # type: ignore[arg-type]
-            "params": Schema(description="An array for `?`, an object for `$name`."),
-            "limits": Schema(type="object", properties=limits, description="Less than the server allows."),  # type: ignore[arg-type]
+            "sql": Schema(type="string", description="One SELECT. Name tables as `layer.name`."),  # type: ignore[arg-type]
+            "params": Schema(description="An array for `?`, or an object for `$name`."),
+            "limits": Schema(type="object", properties=limits, description="Limits below those of the server."),  # type: ignore[arg-type]
         }
         query = Schema(type="object", required=["sql"], properties=properties)  # type: ignore[arg-type]
         content = {
             "application/json": OpenAPIMediaType(schema=query),
             "text/plain": OpenAPIMediaType(schema=Schema(type="string")),  # type: ignore[arg-type]
         }
-        self.request_body = RequestBody(content=content, description="A query, or its SQL alone.", required=True)
+        self.request_body = RequestBody(content=content, description="A query, or only its SQL as text.", required=True)
 
 
 @post(
@@ -68,76 +68,75 @@ class _QueryOperation(Operation):
     responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
     summary="Run SQL",
 )
-async def run_query(request: Request[Any, Any, Any], serving: Serving) -> Response[Any]:
-    """One SELECT over the tables and views of `GET /v1/tables`, now or `at (version => …)`.
+async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
+    """Run one SELECT over the tables and views of `GET /v1/tables`, now or `at (version => …)`.
 
-    In JSON, NDJSON, CSV or Arrow, by Accept; the header Lakehouse-Statistics says how many rows there are, whether there
-    would be more, the seconds, and the snapshots that were read.
+    The Accept header selects JSON, NDJSON, CSV or Arrow. The header Lakehouse-Statistics holds the number of rows, whether
+    they were truncated, the seconds taken, and the snapshots read.
     """
     key = serving.access.authorize(request, "query")
     form = chosen(request)
-    query = _parsed(request, await _body(request))
-    asked = await asyncio.to_thread(_prepared, serving, query, form, key)
-    most = serving.settings.query_seconds
-    told = await unless_gone(request, serving.workers.run(asked, min(query.limits.seconds or most, most)))
-    assert told.statistics is not None
-    return response(form, told.statistics, told.body, told.path)
+    query = _parse(request, await _read_body(request))
+    query_request = await asyncio.to_thread(_prepare, serving, query, form, key)
+    max_seconds = serving.settings.query_seconds
+    seconds = min(query.limits.seconds or max_seconds, max_seconds)
+    reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
+    assert reply.statistics is not None
+    return response(form, reply.statistics, reply.body, reply.path)
 
 
-def _prepared(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
-    """The query as a worker takes it: over one snapshot, with the views that it names and its key may read."""
+def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
+    """Resolve a query for a worker: one snapshot, and the views that it names and its key may read."""
     if len(query.sql) > MAX_SQL_CHARACTERS:
-        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters; this one has {len(query.sql):,}.")
+        raise QueryError(
+            f"A query may have at most {MAX_SQL_CHARACTERS:,} characters; this one has {len(query.sql):,}."
+        )
     snapshot, settings = serving.snapshot, serving.settings
     allowed = set(view_names(snapshot))
     if key is not None and key.streams:
         allowed &= {name for stream in key.streams for name in stream_view_names(stream)}
-    text, past = resolve_time_travel(snapshot.only(allowed), query.sql)
-    views = {name: select for name, select in snapshot.views(text).items() if name in allowed}
+    sql, past_views = resolve_time_travel(snapshot.only(allowed), query.sql)
+    views = {name: select for name, select in snapshot.views(sql).items() if name in allowed}
     return QueryRequest(
-        sql=text,
+        sql=sql,
         parameters=query.params,
         form=form,
         rows=min(query.limits.rows or settings.query_rows, settings.query_rows),
         bytes=settings.query_answer_mb << 20,
         snapshot=snapshot.number,
-        views=views | past,
-        snapshots={name: _text(number) for name, number in snapshot.snapshot_ids_of(views).items()},
+        views=views | past_views,
+        snapshots={name: None if id_ is None else str(id_) for name, id_ in snapshot.snapshot_ids_of(views).items()},
         names=sorted(allowed),
     )
 
 
-async def _body(request: Request[Any, Any, Any]) -> bytes:
+async def _read_body(request: HttpRequest) -> bytes:
     pieces, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size <= MOST_BYTES:
+        if size <= MAX_BODY_BYTES:
             pieces.append(piece)
-        elif size > MOST_READ_BYTES:
+        elif size > MAX_DISCARDED_BYTES:
             break
-    if size > MOST_BYTES:
-        detail = f"A query may have {MOST_BYTES >> 10} KiB; what is longer belongs in a table."
+    if size > MAX_BODY_BYTES:
+        detail = f"A query may have at most {MAX_BODY_BYTES >> 10} KiB. Put longer data into a table."
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
     return b"".join(pieces)
 
 
-def _parsed(request: Request[Any, Any, Any], body: bytes) -> Query:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+def _parse(request: HttpRequest, body: bytes) -> Query:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if media == "application/json":
+        if media_type == "application/json":
             return msgspec.json.decode(body, type=Query)
-        if media in ("text/plain", "application/sql"):
+        if media_type in ("text/plain", "application/sql"):
             return Query(body.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        detail = f'This is no query ({problem}); send {{"sql": "select …", "params": […], "limits": {{"rows": 100}}}}.'
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = f'Invalid query ({error}). Send {{"sql": "select …", "params": […], "limits": {{"rows": 100}}}}.'
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     raise Problem(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the query as application/json, or its SQL alone as text/plain."
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the query as application/json, or only its SQL as text/plain."
     )
-
-
-def _text(snapshot: int | None) -> str | None:
-    return None if snapshot is None else str(snapshot)
 
 
 router = Router("/v1/query", route_handlers=[run_query], tags=["query"])

@@ -1,7 +1,8 @@
-"""Answers that are kept: as long as the tables they were read from stay as they are.
+"""Cache of query results, valid as long as the tables they were read from stay the same.
 
-What has merely landed since may be missing for a moment: it is read again beside, at a fraction of the time, and who asks
-meanwhile gets what there is. So many who ask, while thousands of events a second arrive, wait for nothing.
+A cached result may lack what has landed in the last seconds. It is then computed again in the background, at most for a
+fraction of the time, while clients receive the cached one. So many clients never wait, even under thousands of events per
+second.
 """
 
 import asyncio
@@ -11,79 +12,87 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-CACHE_BYTES = 64 << 20
+MAX_BYTES = 64 << 20
 
-PAUSE = 4
-"""An answer that lacks what has landed is made again after so many times as long as it took."""
+REFRESH_AGE_RATIO = 4
+"""Recompute a result that lacks new arrivals once it is older than its computing time multiplied by this."""
 
-STAND_IN = 8
-"""For so many times as long as it took it may stand in for a newer one,"""
+MAX_STALE_RATIO = 8
+"""Serve a result that lacks new arrivals up to its computing time multiplied by this, within MAX_STALE_SECONDS."""
 
-STAND_IN_SECONDS = (2.0, 15.0)
-"""at least and at most."""
+MAX_STALE_SECONDS = (2.0, 15.0)
+"""Lower and upper bound of the age of a result that lacks new arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An answer as it was sent."""
+class CachedResult:
+    """A response body with what is needed to send it again."""
 
     etag: str
     body: bytes
     statistics: str
+    """JSON for the statistics header."""
     landed: str
-    """Which of the newest arrivals are in it."""
+    """Version of the newest arrivals it includes."""
     seconds: float
-    """That it took."""
+    """Computing time."""
     at: float = field(default_factory=time.monotonic)
-    """When it was made."""
+    """When computing ended, on the monotonic clock."""
 
     @property
     def age(self) -> float:
-        """Seconds since it was begun."""
+        """Seconds since computing began."""
         return time.monotonic() - self.at + self.seconds
 
-    def may_stand_in(self) -> bool:
-        """Whether it may be given although something has landed since."""
-        least, most = STAND_IN_SECONDS
-        return self.age < max(least, min(most, self.seconds * STAND_IN))
+    def may_be_stale(self) -> bool:
+        """Whether it is young enough to be served although something has landed since."""
+        shortest, longest = MAX_STALE_SECONDS
+        return self.age < max(shortest, min(longest, self.seconds * MAX_STALE_RATIO))
 
 
-class Answers:
-    """The newest answers, the least recently asked for forgotten first; the same question is worked on once at a time."""
+Compute = Callable[[], Coroutine[Any, Any, CachedResult]]
 
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most = most
-        self._held = 0
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-        self._asked: dict[str, asyncio.Task[Kept]] = {}
 
-    async def get(self, question: str, landed: str, compute: Callable[[], Coroutine[Any, Any, Kept]]) -> Kept:
-        """The answer to a question about tables as they are and what has landed: kept, being worked on, or computed now."""
-        if (kept := self._kept.get(question)) is not None:
-            self._kept.move_to_end(question)
-            if kept.landed == landed:
-                return kept
-            if kept.may_stand_in():
-                if kept.age >= kept.seconds * PAUSE:
-                    self._work(question, compute)
-                return kept
-        # Who gives up does not take the answer from the others.
-        return await asyncio.shield(self._work(question, compute))
+class ResultCache:
+    """A least-recently-used cache, bounded in bytes. Concurrent requests for one result share its computation."""
 
-    def _work(self, question: str, compute: Callable[[], Coroutine[Any, Any, Kept]]) -> "asyncio.Task[Kept]":
-        if (task := self._asked.get(question)) is None:
-            task = self._asked[question] = asyncio.create_task(compute())
-            task.add_done_callback(lambda done: self._finished(question, done))
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._results: OrderedDict[str, CachedResult] = OrderedDict()
+        self._running: dict[str, asyncio.Task[CachedResult]] = {}
+
+    async def get(self, key: str, landed: str, compute: Compute) -> CachedResult:
+        """Return the result for a key: cached, being computed, or computed now.
+
+        `key` names the query and the snapshots it reads, `landed` the version of the newest arrivals. Raises what
+        `compute` raises.
+        """
+        if (cached := self._results.get(key)) is not None:
+            self._results.move_to_end(key)
+            if cached.landed == landed:
+                return cached
+            if cached.may_be_stale():
+                if cached.age >= cached.seconds * REFRESH_AGE_RATIO:
+                    self._start(key, compute)
+                return cached
+        # A client that disconnects must not cancel the computation for the others.
+        return await asyncio.shield(self._start(key, compute))
+
+    def _start(self, key: str, compute: Compute) -> "asyncio.Task[CachedResult]":
+        if (task := self._running.get(key)) is None:
+            task = self._running[key] = asyncio.create_task(compute())
+            task.add_done_callback(lambda done: self._store(key, done))
         return task
 
-    def _finished(self, question: str, done: "asyncio.Task[Kept]") -> None:
-        del self._asked[question]
+    def _store(self, key: str, done: "asyncio.Task[CachedResult]") -> None:
+        del self._running[key]
         if done.cancelled() or done.exception() is not None:
             return
-        if (before := self._kept.pop(question, None)) is not None:
-            self._held -= len(before.body)
-        self._kept[question] = done.result()
-        self._held += len(done.result().body)
-        while self._held > self._most:
-            _, oldest = self._kept.popitem(last=False)
-            self._held -= len(oldest.body)
+        if (previous := self._results.pop(key, None)) is not None:
+            self._bytes -= len(previous.body)
+        self._results[key] = done.result()
+        self._bytes += len(done.result().body)
+        while self._bytes > self._max_bytes:
+            _, oldest = self._results.popitem(last=False)
+            self._bytes -= len(oldest.body)

@@ -1,4 +1,4 @@
-"""The serving process of one home, in the process that runs it. What it answers is the application's affair."""
+"""Run the serving process of a home in the current process. See `app` for what it serves, `server` for starting it."""
 
 import asyncio
 import os
@@ -14,32 +14,32 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
 from lakehouse.serving.api.app import create_app
 from lakehouse.serving.api.server import SERVICE, running
-from lakehouse.serving.api.sse import Live
+from lakehouse.serving.api.sse import EventStreams
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 
 HOST = "127.0.0.1"
-SWITCH_SECONDS = 0.0005
-"""After which threads that read what has landed let requests go on, a tenth of Python's own: an answer takes no longer."""
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""A tenth of Python's default, so that threads reading landed objects yield to requests: a response takes no longer."""
 
-CONNECTIONS = 1024
-"""At once; live feeds keep theirs open."""
+MAX_CONNECTIONS = 1024
+"""Event streams keep theirs open."""
 
 
 def run_server(settings: Settings) -> None:
-    """Serve on a free loopback port until SIGTERM or SIGINT. Storage must run.
+    """Serve on a free loopback port until SIGTERM or SIGINT.
 
-    Takes this process over, signals and environment; `start` gives it one of its own. Raises LakehouseError when one
-    runs for this home, StorageUnavailableError when storage does not run.
+    Takes over the signals of this process; use `server.start` for a process of its own. Raises LakehouseError if a serving
+    process already runs for this home, and StorageUnavailableError if storage is not running.
     """
     storage.connection(settings)
-    if (found := running(settings)) and found.pid != os.getpid():
-        raise LakehouseError(f"A serving process runs already at {found.url}; stop it with `lakehouse down`.")
+    if (other := running(settings)) and other.pid != os.getpid():
+        raise LakehouseError(f"A serving process already runs at {other.url}. Stop it with: lakehouse down")
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = int(probe.getsockname()[1])
     SERVICE.register(settings, f"http://{HOST}:{port}", needs_keys=needs_keys(settings))
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         uvloop.run(_serve(settings, port))
     finally:
@@ -47,23 +47,23 @@ def run_server(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, port: int) -> None:
-    live = Live()
-    serving = Server(
-        create_app(settings, (HOST, port), live),
+    event_streams = EventStreams()
+    server = Server(
+        create_app(settings, (HOST, port), event_streams),
         address=HOST,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
-        backlog=CONNECTIONS,
-        backpressure=CONNECTIONS,
+        backlog=MAX_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
         websockets=False,
         log_access=False,
     )
 
     def stop() -> None:
-        live.end()
-        serving.stop()  # type: ignore[no-untyped-call]
+        event_streams.end()
+        server.stop()  # type: ignore[no-untyped-call]
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    await serving.serve()
+    await server.serve()

@@ -1,4 +1,4 @@
-"""The life of the serving process of one home, seen from outside: start, find, stop. Quick to import; serving is `run`'s."""
+"""Start, find and stop the serving process of a home. Quick to import; see `run` for the process itself."""
 
 from lakehouse.processes.service import RunningService, Service
 from lakehouse.settings import Settings
@@ -7,15 +7,15 @@ SERVICE = Service("serving", "lakehouse.serving.api", "The serving process")
 
 
 def start(settings: Settings) -> RunningService:
-    """Start one in a process of its own unless one runs, and wait until it answers. Raises LakehouseError."""
+    """Start the serving process unless it runs, and wait until it responds. Raises LakehouseError if it does not start."""
     return SERVICE.start(settings)
 
 
 def stop(settings: Settings) -> bool:
-    """Stop it. True when one ran."""
+    """Stop the serving process. Return whether it ran."""
     return SERVICE.stop(settings)
 
 
 def running(settings: Settings) -> RunningService | None:
-    """The serving process of this home; None when there is none."""
+    """Return the running serving process of this home, or None."""
     return SERVICE.running(settings)

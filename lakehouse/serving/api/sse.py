@@ -1,4 +1,4 @@
-"""Server-sent events: kept alive, ended when the client leaves, and no more of them at once than can be fed."""
+"""Server-sent events: a bounded number of streams, kept alive, and ended when the client leaves or its key is revoked."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -11,46 +11,52 @@ from litestar.response.sse import ServerSentEventMessage
 from lakehouse.http.problems import Problem
 
 KEEP_ALIVE_SECONDS = 15.0
-"""After which silence is broken, so that nobody in between takes the connection for dead."""
+"""Silence after which a comment is sent, so that proxies do not close the connection as idle."""
 
 RETRY_MS = 2_000
-CLIENTS = 200
+MAX_CLIENTS = 200
+
+AuthorizedStreams = Callable[[], list[str]]
+"""Return the streams that the request may read now. Raises Problem when its key no longer allows any."""
+
+Messages = AsyncGenerator[ServerSentEventMessage, None]
 
 
-class Live:
-    """Those who follow something."""
+class EventStreams:
+    """All event streams of this process."""
 
-    def __init__(self, most: int = CLIENTS) -> None:
-        self._most = most
+    def __init__(self, max_clients: int = MAX_CLIENTS) -> None:
+        self._max_clients = max_clients
         self._clients = 0
         self._ended = asyncio.Event()
 
     def end(self) -> None:
-        """End all feeds, which never end by themselves, so that the server can stop."""
+        """End all event streams, so that the server can stop. They never end by themselves."""
         self._ended.set()
 
-    def answer(
-        self, source: AsyncGenerator[ServerSentEventMessage, None], allowed: Callable[[], object]
+    def respond(
+        self, messages: Callable[[AuthorizedStreams], Messages], authorized_streams: AuthorizedStreams
     ) -> ServerSentEvent:
-        """Send what comes from `source` as it comes, until `allowed` raises a Problem: keys are revoked.
+        """Respond with `messages(authorized_streams)` as they come, until `authorized_streams` raises a Problem.
 
-        Raises Problem 429 when too many follow already.
+        Raises that Problem if the request is not authorized to begin with, and Problem 429 if there are too many clients.
         """
-        if self._clients >= self._most:
+        authorized_streams()
+        if self._clients >= self._max_clients:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"{self._most} clients follow this already; ask for what there is with GET instead.",
+                f"{self._max_clients} clients already follow live events. Poll with GET instead, or try again later.",
                 headers={"retry-after": "30"},
             )
-        return ServerSentEvent(self._counted(source, allowed), retry_duration=RETRY_MS)
+        return ServerSentEvent(self._counted(messages(authorized_streams), authorized_streams), retry_duration=RETRY_MS)
 
     async def _counted(
-        self, source: AsyncGenerator[ServerSentEventMessage, None], allowed: Callable[[], object]
+        self, messages: Messages, authorized_streams: AuthorizedStreams
     ) -> AsyncIterator[ServerSentEventMessage]:
         self._clients += 1
         try:
-            async for message in kept_alive(source, self._ended):
-                allowed()
+            async for message in keep_alive(messages, self._ended):
+                authorized_streams()
                 yield message
         except Problem:
             return
@@ -58,29 +64,29 @@ class Live:
             self._clients -= 1
 
 
-async def kept_alive(
-    source: AsyncGenerator[ServerSentEventMessage, None], ended: asyncio.Event, seconds: float = KEEP_ALIVE_SECONDS
+async def keep_alive(
+    messages: Messages, ended: asyncio.Event, seconds: float = KEEP_ALIVE_SECONDS
 ) -> AsyncIterator[ServerSentEventMessage]:
-    """The messages of `source` until `ended` is set, with a comment whenever there is none for so long."""
+    """Yield `messages` until `ended` is set, and a comment after each `seconds` of silence. Closes `messages`."""
     ending = asyncio.ensure_future(ended.wait())
-    upcoming = asyncio.ensure_future(anext(source))
+    upcoming = asyncio.ensure_future(anext(messages))
     try:
         while True:
             done, _ = await asyncio.wait({upcoming, ending}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if ended.is_set():
                 return
             if not done:
-                yield ServerSentEventMessage(data=None, comment="still here")
+                yield ServerSentEventMessage(data=None, comment="keep-alive")
                 continue
             try:
                 message = upcoming.result()
             except StopAsyncIteration:
                 return
             yield message
-            upcoming = asyncio.ensure_future(anext(source))
+            upcoming = asyncio.ensure_future(anext(messages))
     finally:
         ending.cancel()
         upcoming.cancel()
         with suppress(asyncio.CancelledError, StopAsyncIteration):
             await upcoming
-        await source.aclose()
+        await messages.aclose()

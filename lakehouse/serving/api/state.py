@@ -1,72 +1,109 @@
-"""What the routers work with: the lake, its latest snapshot and its readers. One a process."""
+"""What the route handlers work with: the lake, its latest snapshot, readers and feeds. One instance per process."""
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
+from litestar import Request
+
+from lakehouse.contracts.streams import Stream
 from lakehouse.http.auth import AccessControl
+from lakehouse.http.problems import Problem
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.api.sse import Live
+from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
-from lakehouse.serving.monitoring.overview import Overview
+from lakehouse.serving.monitoring.overview import OverviewTracker
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.worker_pool import WorkerPool
 from lakehouse.settings import Settings
 
+HttpRequest = Request[Any, Any, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What a handler may use; nothing here blocks but what says so."""
+    """State that all handlers share. Nothing here blocks unless it says so."""
 
     settings: Settings
     lake: Lake
-    """For work off the event loop: looking up tables and objects blocks."""
+    """Use it off the event loop only, because loading tables and objects blocks."""
     tracker: SnapshotTracker
     readers: ReaderPool
-    """For the SQL that the package brings."""
+    """Run the SQL that ships with the package."""
     workers: WorkerPool
-    """For the SQL that people send."""
+    """Run the SQL that users send."""
     access: AccessControl
     lookups: LookupCache
-    """For the HTTP server's processes, which answer from them."""
-    overview: Overview
+    """Keeps the local look-up files current for the gateway's processes, which respond from them."""
+    overview: OverviewTracker
     alert_feed: AlertFeed
     alert_pages: AlertPages
-    live: Live
+    event_streams: EventStreams
 
     @property
     def snapshot(self) -> LakeSnapshot:
-        """The lake as it is now, but for what others than this home's programs have committed in the last seconds."""
+        """The latest snapshot of the lake. Commits by programs outside this home show up some seconds later."""
         return self.tracker.latest
 
-    def snapshot_ids(self) -> Mapping[str, int | None]:
-        """The current snapshot id of every table; None for one that never had any. Costs nothing."""
-        return self.tracker.latest.snapshot_ids
+    def get_stream(self, request: HttpRequest, name: str) -> Stream:
+        """Return the stream that a request names.
 
-    def background(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs beside the answering of requests, until it is cancelled."""
+        Raises Problem 401 or 403 if the request may not read it, and Problem 404 with the existing streams if there is
+        none.
+        """
+        self.access.authorize(request, "query", name)
+        streams = self.snapshot.streams
+        if name not in streams:
+            names = self.readable_streams(request)
+            detail = f"There is no stream {name!r}; there are {', '.join(names)}."
+            raise Problem(HTTPStatus.NOT_FOUND, detail, streams=names)
+        return streams[name]
+
+    def readable_streams(self, request: HttpRequest) -> list[str]:
+        """List the streams that the request may read, sorted. Raises Problem 401 or 403 if it may not read any."""
+        key = self.access.authorize(request, "query")
+        return [name for name in sorted(self.snapshot.streams) if key is None or key.allows("query", name)]
+
+    def selected_streams(self, request: HttpRequest, stream: str | None) -> list[str]:
+        """List the stream that a request names, or all that it may read. Raises as `get_stream` does."""
+        return self.readable_streams(request) if stream is None else [self.get_stream(request, stream).name]
+
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
+        """Return the coroutines to run next to the server until they are cancelled."""
         return [self.overview.run(), self.alert_feed.run()]
 
     async def close(self) -> None:
-        """End what runs."""
+        """Stop all threads and processes."""
         await self.workers.close()
         self.tracker.close()
         self.lookups.close()
         self.readers.close()
 
 
-def open_serving(settings: Settings, lake: Lake, access: AccessControl, live: Live) -> Serving:
-    """Everything ready to be asked. Blocks until the catalog has answered; raises StorageUnavailableError."""
+def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_streams: EventStreams) -> Serving:
+    """Build the shared state. Blocks until the catalog has responded; raises StorageUnavailableError."""
     tracker = SnapshotTracker(lake)
     tracker.start()
     workers = WorkerPool(settings, lake.connection, tracker.tail.folder)
     lookups = LookupCache(lake.objects, lookups_folder(settings), lake.changes("lookups"))
     lookups.start()
     readers = ReaderPool(tracker)
-    overview, feed = Overview(settings, tracker), AlertFeed(tracker, readers)
-    pages = AlertPages(tracker, readers, feed)
-    return Serving(settings, lake, tracker, readers, workers, access, lookups, overview, feed, pages, live)
+    feed = AlertFeed(tracker, readers)
+    return Serving(
+        settings=settings,
+        lake=lake,
+        tracker=tracker,
+        readers=readers,
+        workers=workers,
+        access=access,
+        lookups=lookups,
+        overview=OverviewTracker(settings, tracker),
+        alert_feed=feed,
+        alert_pages=AlertPages(tracker, readers, feed),
+        event_streams=event_streams,
+    )

@@ -1,53 +1,53 @@
-"""`GET /v1/tables`: what can be read."""
-
-from typing import Any
+"""Routes `/v1/tables` and `/v1/tail`: what can be queried now."""
 
 import msgspec
-from litestar import Request, Router, get
+from litestar import Router, get
 
 from lakehouse.http.problems import error_responses
 from lakehouse.pipeline.unified_view import view_names
-from lakehouse.serving.api.state import Serving
+from lakehouse.serving.api.state import HttpRequest, Serving
 
 
-class Readable(msgspec.Struct):
-    """A table or a view."""
+class TableInfo(msgspec.Struct):
+    """A table or view."""
 
     name: str
-    """As it is written in SQL, `layer.name`."""
+    """The name to use in SQL, `layer.name`."""
     snapshot: str | None
-    """The id of its current snapshot, as text, for it has more digits than a JSON number keeps everywhere; null for a view
-    and for a table that never held anything."""
+    """The current snapshot id, as text because JSON numbers lose digits; null for views and for empty tables."""
 
 
-@get("/v1/tables", summary="What can be read", responses=error_responses(401, 403))
-async def tables(request: Request[Any, Any, Any], serving: Serving) -> list[Readable]:
-    """Every table and view, with the snapshot that a query would read now."""
-    serving.access.authorize(request, "query")
-    snapshots = serving.snapshot_ids()
-    return [
-        Readable(name, None if (found := snapshots.get(name)) is None else str(found))
-        for name in view_names(serving.snapshot)
-    ]
-
-
-class Newest(msgspec.Struct):
-    """The newest events of a stream, which no realtime table holds yet."""
+class TailInfo(msgspec.Struct):
+    """The hot tail of a stream: rows that no realtime table holds yet."""
 
     rows: int
     objects: int
     bytes: int
     left_out: int
-    """Landing objects whose rows are not to be seen until realtime takes them: there were too many, or they can't be read
-    here."""
+    """Landing objects whose rows are not visible before the realtime table holds them, because there are too many or they
+    cannot be read here."""
 
 
-@get("/v1/tail", summary="What landed last", responses=error_responses(401, 403))
-async def tail(request: Request[Any, Any, Any], serving: Serving) -> dict[str, Newest]:
-    """By stream, what the unified views have beyond the tables."""
+@get("/v1/tables", summary="List tables and views", responses=error_responses(401, 403))
+async def tables(request: HttpRequest, serving: Serving) -> list[TableInfo]:
+    """List every table and view with the snapshot that a query would read now."""
     serving.access.authorize(request, "query")
-    held = serving.tracker.tail_sizes
-    return {name: Newest(one.rows, one.objects, one.bytes, one.left_out) for name, one in held.items()}
+    snapshot = serving.snapshot
+    ids = snapshot.snapshot_ids
+    return [
+        TableInfo(name, None if (snapshot_id := ids.get(name)) is None else str(snapshot_id))
+        for name in view_names(snapshot)
+    ]
+
+
+@get("/v1/tail", summary="Get the size of the hot tail", responses=error_responses(401, 403))
+async def tail(request: HttpRequest, serving: Serving) -> dict[str, TailInfo]:
+    """Return, by stream, what the unified views hold beyond the tables."""
+    serving.access.authorize(request, "query")
+    return {
+        name: TailInfo(size.rows, size.objects, size.bytes, size.left_out)
+        for name, size in serving.tracker.tail_sizes.items()
+    }
 
 
 router = Router("/", route_handlers=[tables, tail], tags=["query"])

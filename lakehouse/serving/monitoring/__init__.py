@@ -1,1 +1,1 @@
-"""What people watch: overview, alerts, freshness and partition state."""
+"""Monitoring: the live overview, alerts, daily metrics and partition states, as `api` serves them."""

@@ -1,7 +1,7 @@
-"""Alerts as they come up: those of the newest events first, before any table holds them, and then the tables' own.
+"""The feed of new alerts: those of the newest events first, before any table holds them, then those of the tables.
 
-An alert is fed once, and again when it is computed anew with another outcome. The feed is in memory and bounded; who was
-away too long, or was fed by a process that is gone, gets again all that is kept.
+An alert is fed once, and again if it is recomputed with another result. The feed is in memory and bounded. A client that
+was away too long, or that followed a process which is gone, receives all alerts the feed still holds.
 """
 
 import asyncio
@@ -26,167 +26,167 @@ from lakehouse.serving.query.reader_pool import ReaderPool
 
 log = logging.getLogger(__name__)
 
-KEPT = 5_000
-"""Alerts that are kept for those who come back."""
+MAX_KEPT_ALERTS = 5_000
+"""Alerts kept for clients that reconnect."""
 
-AT_ONCE = 2_000
-"""Alerts of one stream that one look finds at most, the newest."""
+MAX_NEW_ALERTS = 2_000
+"""Alerts of one stream that one check finds at most, newest first."""
 
-EVERY = 1.0
-SHARE = 10
-"""All streams are looked at again after so many times as long as it took."""
+MIN_CHECK_SECONDS = 1.0
+MAX_CHECK_SECONDS = 20.0
+MIN_IDLE_RATIO = 10
+"""The pause between two checks, in multiples of the time a check takes, within the bounds above."""
 
-LONGEST_SECONDS = 20.0
+FRESH_WINDOW = timedelta(minutes=20)
+"""Only rows that arrived within it are searched for fresh alerts. The tables hold the alerts of older rows."""
 
-BACK = timedelta(minutes=20)
-"""How long ago a row arrived at most that alerts are looked for in; the tables have those of older ones."""
+AlertsByIdentity = dict[tuple[object, ...], Alert]
 
 
-class Fed(msgspec.Struct, frozen=True):
-    """An alert with its place in the feed."""
+class FeedEntry(msgspec.Struct, frozen=True):
+    """An alert with its position in the feed."""
 
     number: int
     alert: Alert
     stored: bool
-    """Whether a table held it then."""
+    """Whether a table already held it when it was fed."""
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What is known of one stream's alerts of these days."""
+class _StreamAlerts:
+    """The alerts of one stream at its last check."""
 
-    stored: dict[tuple[object, ...], Alert] = field(default_factory=dict)
-    fresh: dict[tuple[object, ...], Alert] = field(default_factory=dict)
+    stored: AlertsByIdentity = field(default_factory=dict)
+    fresh: AlertsByIdentity = field(default_factory=dict)
     versions: tuple[object, ...] = ()
 
 
 class AlertFeed:
-    """Follows the alerts of all streams; one task looks, any number of readers follow."""
+    """Feeds the alerts of all streams. One task checks for new alerts, any number of clients follow."""
 
     def __init__(self, tracker: SnapshotTracker, readers: ReaderPool) -> None:
         self._tracker = tracker
         self._readers = readers
         self._id = secrets.token_hex(4)
-        self._kept: deque[Fed] = deque(maxlen=KEPT)
+        self._entries: deque[FeedEntry] = deque(maxlen=MAX_KEPT_ALERTS)
         self._number = 0
-        self._seen: dict[str, _Seen] = {}
-        self._more = asyncio.Event()
+        self._streams: dict[str, _StreamAlerts] = {}
+        self._added = asyncio.Event()
 
     async def run(self) -> None:
-        """Look for alerts until cancelled."""
+        """Check for new alerts until cancelled."""
         while True:
-            begun = time.monotonic()
+            started = time.monotonic()
             for stream in self._tracker.latest.streams.values():
                 try:
-                    await self._look(stream)
-                except LakehouseError as problem:
-                    log.warning("alerts of %s can't be looked for: %s", stream.name, problem)
-                except Exception:  # a task that ends would feed nobody any longer
-                    log.exception("alerts of %s can't be looked for", stream.name)
-            took = time.monotonic() - begun
-            await asyncio.sleep(max(EVERY, min(took * SHARE, LONGEST_SECONDS)))
+                    await self._check(stream)
+                except LakehouseError as error:
+                    log.warning("could not check %s for alerts: %s", stream.name, error)
+                except Exception:  # an exception would end the task, and with it the feed
+                    log.exception("could not check %s for alerts", stream.name)
+            idle = min((time.monotonic() - started) * MIN_IDLE_RATIO, MAX_CHECK_SECONDS)
+            await asyncio.sleep(max(MIN_CHECK_SECONDS, idle))
 
     @property
     def position(self) -> str:
-        """The id of the newest one that was fed."""
+        """The id of the newest entry."""
         return f"{self._id}-{self._number}"
 
-    def event_id(self, fed: Fed) -> str:
-        """How a reader says that it has seen this one."""
-        return f"{self._id}-{fed.number}"
+    def event_id(self, entry: FeedEntry) -> str:
+        """Return the id by which a client reports that it has received an entry."""
+        return f"{self._id}-{entry.number}"
 
     def unstored(self, streams: Collection[str], after: str | None, until: str) -> list[Alert]:
-        """Alerts of these streams that were fed after one id and until another, and that no table held then.
+        """Return the alerts of these streams that were fed after one id and up to another, before a table held them.
 
-        Ids of another process are none of its own: after such a one is from the first, and until it is nothing.
+        An id of another process counts as the feed's start.
         """
-        first, last = self._after(after or ""), self._after(until)
-        newest = {fed.alert.identity: fed for fed in self._kept if first < fed.number <= last}
-        return [fed.alert for fed in newest.values() if not fed.stored and fed.alert.stream in streams]
+        first, last = self._number_of(after or ""), self._number_of(until)
+        newest = {entry.alert.identity: entry for entry in self._entries if first < entry.number <= last}
+        return [entry.alert for entry in newest.values() if not entry.stored and entry.alert.stream in streams]
 
-    def known(self, until: str | None) -> set[Alert]:
-        """Alerts that were fed until that id, before a table held them."""
-        last = self._after(until or "")
-        return {fed.alert for fed in self._kept if fed.number <= last and not fed.stored}
+    def fed_before_stored(self, until: str | None) -> set[Alert]:
+        """Return the alerts that were fed up to an id, before a table held them."""
+        last = self._number_of(until or "")
+        return {entry.alert for entry in self._entries if entry.number <= last and not entry.stored}
 
-    async def follow(self, last_id: str | None) -> AsyncIterator[Fed]:
-        """What comes up from now on; after `last_id` when that is given."""
-        number = self._number if last_id is None else self._after(last_id)
+    async def follow(self, last_id: str | None) -> AsyncIterator[FeedEntry]:
+        """Yield new entries as they are added: those after `last_id`, or from now on."""
+        number = self._number if last_id is None else self._number_of(last_id)
         while True:
-            more = self._more
-            for fed in [fed for fed in self._kept if fed.number > number]:
-                number = fed.number
-                yield fed
-            await more.wait()
+            added = self._added
+            for entry in [entry for entry in self._entries if entry.number > number]:
+                number = entry.number
+                yield entry
+            await added.wait()
 
-    def _after(self, last_id: str) -> int:
-        mine, _, number = last_id.partition("-")
-        return int(number) if mine == self._id and number.isdecimal() else 0
+    def _number_of(self, event_id: str) -> int:
+        feed_id, _, number = event_id.partition("-")
+        return int(number) if feed_id == self._id and number.isdecimal() else 0
 
-    async def _look(self, stream: Stream) -> None:
+    async def _check(self, stream: Stream) -> None:
         snapshot = self._tracker.latest
-        seen = self._seen.setdefault(stream.name, _Seen())
-        versions = _versions(snapshot, stream)
-        if versions == seen.versions:
+        state = self._streams.setdefault(stream.name, _StreamAlerts())
+        versions = _source_versions(snapshot, stream)
+        if versions == state.versions:
             return
         first_day = datetime.now(UTC).date() - timedelta(days=1)
-        stored = await self._stored(snapshot, stream, first_day)
-        fresh = await self._fresh(snapshot, stream, first_day)
-        kept = {key: alert for key, alert in seen.fresh.items() if alert.dt >= first_day}
-        self._feed(seen, stored, kept | fresh)
-        seen.versions = versions
+        stored = await self._stored_alerts(snapshot, stream, first_day)
+        fresh = await self._fresh_alerts(snapshot, stream, first_day)
+        kept = {key: alert for key, alert in state.fresh.items() if alert.dt >= first_day}
+        self._add(state, stored, kept | fresh)
+        state.versions = versions
 
-    def _feed(
-        self, seen: _Seen, stored: dict[tuple[object, ...], Alert], fresh: dict[tuple[object, ...], Alert]
-    ) -> None:
+    def _add(self, state: _StreamAlerts, stored: AlertsByIdentity, fresh: AlertsByIdentity) -> None:
         fresh = {key: alert for key, alert in fresh.items() if key not in stored}
-        before = seen.fresh | seen.stored
-        now = fresh | stored
-        new = [alert for key, alert in now.items() if before.get(key) != alert]
-        seen.stored, seen.fresh = stored, fresh
-        for alert in sorted(new, key=lambda alert: alert.place):
+        before = state.fresh | state.stored
+        new = [alert for key, alert in (fresh | stored).items() if before.get(key) != alert]
+        state.stored, state.fresh = stored, fresh
+        for alert in sorted(new, key=lambda alert: alert.sort_key):
             self._number += 1
-            self._kept.append(Fed(self._number, alert, alert.identity in stored))
+            self._entries.append(FeedEntry(self._number, alert, alert.identity in stored))
         if new:
-            self._more.set()
-            self._more = asyncio.Event()
+            self._added.set()
+            self._added = asyncio.Event()
 
-    async def _stored(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
-        sql = f"select * from serving.{stream.name}_alerts where dt >= ?::date order by event_time desc limit {AT_ONCE}"
-        return await self._ask(snapshot, stream, sql, [first_day.isoformat()])
+    async def _stored_alerts(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> AlertsByIdentity:
+        sql = (
+            f"select * from serving.{stream.name}_alerts where dt >= ?::date"
+            f" order by event_time desc limit {MAX_NEW_ALERTS}"
+        )
+        return await self._read(snapshot, stream, sql, [first_day.isoformat()])
 
-    async def _fresh(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> dict[tuple[object, ...], Alert]:
-        """Alerts in the rows that arrived last: a lower bound of what the whole day gives, minutes earlier."""
-        since = datetime.now(UTC) - BACK
-        events = newest_sql(snapshot, stream, since)
+    async def _fresh_alerts(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> AlertsByIdentity:
+        """Compute the alerts of the newest rows: a subset of what the whole day yields, minutes earlier."""
+        events = newest_rows_sql(snapshot, stream, datetime.now(UTC) - FRESH_WINDOW)
         sql = bind(stream.sql("alerts"), {"events": f"select * from ({events}) where dt >= date '{first_day}'"})
-        return await self._ask(snapshot, stream, f"{sql}\norder by event_time desc\nlimit {AT_ONCE}", [])
+        return await self._read(snapshot, stream, f"{sql}\norder by event_time desc\nlimit {MAX_NEW_ALERTS}", [])
 
-    async def _ask(
+    async def _read(
         self, snapshot: LakeSnapshot, stream: Stream, sql: str, parameters: Sequence[str]
-    ) -> dict[tuple[object, ...], Alert]:
-        answer = await self._readers.run(sql, parameters, snapshot=snapshot)
-        alerts = (Alert.of({**row, "stream": stream.name}) for row in answer.table.to_pylist())
+    ) -> AlertsByIdentity:
+        result = await self._readers.run(sql, parameters, snapshot=snapshot)
+        alerts = (Alert.of({**row, "stream": stream.name}) for row in result.table.to_pylist())
         return {alert.identity: alert for alert in alerts}
 
 
-def newest_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> str:
-    """A SELECT of the rows that have arrived since then, each key once, as the unified view has them.
+def newest_rows_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> str:
+    """Return a SELECT of the rows that arrived since then, each key once, with the columns of the unified view.
 
-    Silver is not asked: it would be read whole for the few events that were sent before and are sent again.
+    Silver is left out, because it would be read whole only for the few events that are sent again.
     """
     realtime, silver = (snapshot.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
-    kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
-    sources = [f"select {kept} from {scan_sql(realtime)} where arrival_hour >= '{arrival_hour(since)}'"]
+    realtime_columns = ", ".join(quote(name) for name, _ in columns_of(realtime))
+    sources = [f"select {realtime_columns} from {scan_sql(realtime)} where arrival_hour >= '{arrival_hour(since)}'"]
     if tail := snapshot.tail.get(stream.name):
-        sources.append(f"select {kept} from read_parquet([{', '.join(map(literal, tail))}])")
+        sources.append(f"select {realtime_columns} from read_parquet([{', '.join(map(literal, tail))}])")
     arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"
     newest = latest_sql(stream.contract.key, f"({' union all '.join(sources)})", arrived)
     return f"select {columns} from ({newest})"
 
 
-def _versions(snapshot: LakeSnapshot, stream: Stream) -> tuple[object, ...]:
-    """What alerts are made of, and where they are: they are looked for when any of it changes."""
+def _source_versions(snapshot: LakeSnapshot, stream: Stream) -> tuple[object, ...]:
+    """Return the versions of everything that alerts are computed from or stored in."""
     names = (f"realtime.{stream.name}", f"silver.{stream.name}", f"serving.{stream.name}_alerts")
     return *(snapshot.snapshot_ids.get(name) for name in names), snapshot.tail.get(stream.name)

@@ -1,8 +1,8 @@
-"""Alerts a page at a time, each page with what to ask for to have the next: nothing that comes up meanwhile is passed over.
+"""Pages of alerts, each with a cursor for the next one, so that a client that follows the cursor misses none.
 
-A reader has seen the tables as of some commits and the feed up to a number. What follows is what the tables hold now and
-did not then, whenever it happened, and what has been fed since and no table holds yet; without what had been fed before
-the tables had it.
+A cursor says which table commits and which feed position the client has read. The next pages hold the alerts that the
+tables hold now and did not hold then, whenever their event happened, and those fed since that no table holds yet. Alerts
+that the client received from the feed before a table held them are left out.
 """
 
 import asyncio
@@ -15,86 +15,89 @@ from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alerts import (
     Alert,
-    Seen,
-    Since,
-    cursor_of,
-    from_sql,
-    merged,
+    AlertCursor,
+    AlertsVersion,
+    added_sql,
+    encode_cursor,
+    from_day_sql,
+    merge_alerts,
     newest_sql,
     page_sql,
-    since_sql,
 )
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some alerts, and a cursor for those that follow."""
+class AlertPage:
+    """A page of alerts, and the encoded cursor for the next page."""
 
     alerts: list[Alert]
     next: str
 
 
 class AlertPages:
-    """Reads alerts from tables and feed."""
+    """Reads alerts from the tables and the feed."""
 
     def __init__(self, tracker: SnapshotTracker, readers: ReaderPool, feed: AlertFeed) -> None:
         self._tracker = tracker
         self._readers = readers
         self._feed = feed
 
-    async def newest(self, streams: Collection[str], limit: int) -> Page:
-        """The newest by the time of their event, the newest first; what comes up from now on follows."""
-        fed, snapshot = self._feed.position, self._tracker.latest
+    async def newest(self, streams: Collection[str], limit: int) -> AlertPage:
+        """Return the newest alerts by event time, newest first. The next page holds alerts raised from now on."""
+        feed_position, snapshot = self._feed.position, self._tracker.latest
         sql, parameters = newest_sql(streams, limit)
         stored = await self._read(snapshot, sql, parameters)
-        found = merged(stored, self._feed.unstored(streams, None, fed), ())[::-1][:limit]
-        return Page(found, cursor_of(Since(seen=_seen(snapshot, streams, fed))))
+        fresh = self._feed.unstored(streams, None, feed_position)
+        alerts = merge_alerts(stored, fresh, ())[::-1][:limit]
+        return AlertPage(alerts, encode_cursor(AlertCursor(seen=_version(snapshot, streams, feed_position))))
 
-    async def since(self, streams: Collection[str], since: Since, limit: int) -> Page:
-        """The oldest of those that are asked for; of one answer every page is made of the same."""
-        # The feed is behind the tables: what it knows up to here they hold, or it is among what no table holds.
-        fed, snapshot = self._feed.position, self._tracker.latest
-        until = since.until or _seen(snapshot, streams, fed)
-        sources = await asyncio.to_thread(_sources, snapshot, streams, since, until)
-        before = since.seen.feed if since.seen else None
-        known = self._feed.known(before)
+    async def since(self, streams: Collection[str], cursor: AlertCursor, limit: int) -> AlertPage:
+        """Return the oldest alerts after a cursor. All pages of one result are read from the same version."""
+        # The feed lags behind the tables: its alerts up to this position are in the tables, or are not stored anywhere.
+        feed_position, snapshot = self._feed.position, self._tracker.latest
+        until = cursor.until or _version(snapshot, streams, feed_position)
+        sources = await asyncio.to_thread(_sources, snapshot, streams, cursor, until)
+        before = cursor.seen.feed if cursor.seen else None
+        already_fed = self._feed.fed_before_stored(before)
         fresh = self._feed.unstored(streams, before, until.feed)
-        place = since.place
+        place = cursor.place
         while True:
             sql, parameters = page_sql(sources, place, limit)
             stored = await self._read(snapshot, sql, parameters) if sources else []
-            last = stored[-1].place if len(stored) == limit else None
-            found = merged(
-                [alert for alert in stored if alert not in known],
-                [alert for alert in fresh if last is None or alert.place <= last],
+            last = stored[-1].sort_key if len(stored) == limit else None
+            alerts = merge_alerts(
+                [alert for alert in stored if alert not in already_fed],
+                [alert for alert in fresh if last is None or alert.sort_key <= last],
                 place,
             )
-            if last is None and len(found) <= limit:
-                return Page(found, cursor_of(Since(seen=until)))
-            place = found[limit - 1].place if len(found) > limit or last is None else last
-            if found:
-                return Page(found[:limit], cursor_of(msgspec.structs.replace(since, place=place, until=until)))
+            if last is None and len(alerts) <= limit:
+                return AlertPage(alerts, encode_cursor(AlertCursor(seen=until)))
+            place = alerts[limit - 1].sort_key if len(alerts) > limit or last is None else last
+            if alerts:
+                next_cursor = msgspec.structs.replace(cursor, place=place, until=until)
+                return AlertPage(alerts[:limit], encode_cursor(next_cursor))
 
     async def _read(self, snapshot: LakeSnapshot, sql: str, parameters: Sequence[str | int]) -> list[Alert]:
-        answer = await self._readers.run(sql, parameters, snapshot=snapshot)
-        return [Alert.of(row) for row in answer.table.to_pylist()]
+        result = await self._readers.run(sql, parameters, snapshot=snapshot)
+        return [Alert.of(row) for row in result.table.to_pylist()]
 
 
-def _seen(snapshot: LakeSnapshot, streams: Collection[str], fed: str) -> Seen:
-    return Seen({name: sequence_of(snapshot.tables.load(f"serving.{name}_alerts")) for name in streams}, fed)
+def _version(snapshot: LakeSnapshot, streams: Collection[str], feed_position: str) -> AlertsVersion:
+    commits = {name: sequence_of(snapshot.tables.load(f"serving.{name}_alerts")) for name in streams}
+    return AlertsVersion(commits, feed_position)
 
 
-def _sources(snapshot: LakeSnapshot, streams: Collection[str], since: Since, until: Seen) -> dict[str, str]:
-    """By stream, the SELECT of what an answer is made of; none where that is nothing. Reads metadata."""
-    found = {}
+def _sources(
+    snapshot: LakeSnapshot, streams: Collection[str], cursor: AlertCursor, until: AlertsVersion
+) -> dict[str, str]:
+    """Return, by stream, the SELECT of the alerts to read; streams without any are left out. Reads metadata."""
+    selects: dict[str, str] = {}
     for name in streams:
         table, commit = snapshot.tables.load(f"serving.{name}_alerts"), until.commits.get(name, 0)
-        if since.seen is not None:
-            select = since_sql(table, since.seen.commits.get(name, 0), commit)
-        else:
-            select = from_sql(table, since.place[0][:10], commit)
-        if select is not None:
-            found[name] = select
-    return found
+        if cursor.seen is None:
+            selects[name] = from_day_sql(table, cursor.place[0][:10], commit)
+        elif (select := added_sql(table, cursor.seen.commits.get(name, 0), commit)) is not None:
+            selects[name] = select
+    return selects

@@ -1,7 +1,8 @@
-"""Alerts as people and programs read them, a page at a time: those from a time on, and those that have come up since.
+"""Alerts as clients read them, and the queries and cursors for reading them a page at a time.
 
-What has come up is what the tables hold now and did not at an earlier commit, so an alert is given whenever its event
-happened and arrived. The newest ones, which no table holds yet, are the affair of `alert_feed`.
+A page starts at a time, or holds the alerts raised since an earlier response. Those are the alerts that the tables hold now
+and did not hold at an earlier commit, so the time of their event does not matter. See `alert_feed` for the newest alerts,
+which no table holds yet.
 """
 
 import base64
@@ -19,45 +20,48 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lineage.staleness import last_changes
 
-ORDER = ("event_time", "stream", "alert", "dt", "entity", "event_key")
-"""What tells one alert from another, in the order in which they are listed."""
+IDENTITY_COLUMNS = ("event_time", "stream", "alert", "dt", "entity", "event_key")
+"""The columns that identify an alert, in the order in which alerts are listed."""
+
+SORT_EXPRESSIONS = ("event_time", "stream", "alert", "dt", "coalesce(entity, '')", "coalesce(event_key, '')")
+SORT_PARAMETERS = ("?::timestamp", "?", "?", "?::date", "?", "?")
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in the data that somebody should look at."""
+    """Something in the data that needs attention."""
 
     stream: str
     alert: str
-    """Its kind."""
+    """Kind of alert."""
     severity: str
     """info, warning or critical."""
     entity: str | None
-    """What it is about: a device, an account, a service."""
+    """What it is about, such as a device, an account or a service."""
     event_time: datetime
     value: float | None
     threshold: float | None
     message: str | None
     dt: date
     event_key: str | None
-    """The event it came from, or the window."""
+    """Key of the event, or of the window, that raised it."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Self:
-        """An alert from a row of an alert table with its stream."""
-        moment: datetime = row["event_time"]
-        return cls(**{**row, "event_time": moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment})
+        """Build an alert from a row of an alert table, with its stream."""
+        event_time: datetime = row["event_time"]
+        return cls(**{**row, "event_time": event_time if event_time.tzinfo else event_time.replace(tzinfo=UTC)})
 
     @property
     def identity(self) -> tuple[str, str, date, str | None, str | None]:
-        """What stays when it is computed again with more events."""
+        """What stays the same when the alert is recomputed from more events."""
         return self.stream, self.alert, self.dt, self.entity, self.event_key
 
     @property
-    def place(self) -> tuple[str, ...]:
-        """Where it stands in the order of all alerts."""
-        moment = self.event_time.astimezone(UTC).replace(tzinfo=None)
+    def sort_key(self) -> tuple[str, ...]:
+        """Position in the order of all alerts, as text."""
+        event_time = self.event_time.astimezone(UTC).replace(tzinfo=None)
         return (
-            moment.isoformat(" ", "microseconds"),
+            event_time.isoformat(" ", "microseconds"),
             self.stream,
             self.alert,
             self.dt.isoformat(),
@@ -66,119 +70,120 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """Up to where alerts are known: the commits of the tables, and a number of the feed's."""
+class AlertsVersion(msgspec.Struct, frozen=True):
+    """A version of all alerts: the commits of the tables, and a position in the feed."""
 
     commits: dict[str, int]
-    """The sequence number of each stream's table."""
+    """Sequence number of each stream's alert table."""
     feed: str
-    """An id of `AlertFeed`'s."""
+    """An id of `AlertFeed`."""
 
 
-class Since(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is asked for: alerts from a place on, or those that were not among what has been seen."""
+class AlertCursor(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where to continue: after a position in the order of alerts, or after an earlier version of them.
+
+    Clients hold encoded cursors, so the field names must not change.
+    """
 
     place: tuple[str, ...] = ()
-    """A moment, or the place of the last alert of the page before; empty for the first page of what has come up."""
-    seen: Seen | None = None
-    """What has been seen before; None where alerts are asked for from a time on."""
-    until: Seen | None = None
-    """What the pages of one answer are made of; None for the first, which is made of what there is."""
+    """A time alone, or the sort key of the previous page's last alert; empty on the first page after a version."""
+    seen: AlertsVersion | None = None
+    """The version that the client has already read; None when it reads from a time on."""
+    until: AlertsVersion | None = None
+    """The version that all pages of one result are read from; None on the first page, which reads the current one."""
 
 
-def cursor_of(since: Since) -> str:
-    """A text that `parse_since` reads."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(since)).decode().rstrip("=")
+def encode_cursor(cursor: AlertCursor) -> str:
+    """Encode a cursor as text that `parse_since` reads."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
 
 
-def parse_since(text: str) -> Since:
-    """A time such as 2025-11-20T14:00:00Z, a day, or a cursor. Raises QueryError for anything else."""
+def parse_since(text: str) -> AlertCursor:
+    """Parse a time such as 2025-11-20T14:00:00Z, a day, or an encoded cursor. Raises QueryError for anything else."""
     try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-        return Since((moment.isoformat(" ", "microseconds"),))
+        time = datetime.fromisoformat(text)
+        time = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+        return AlertCursor((time.isoformat(" ", "microseconds"),))
     except (ValueError, OverflowError):
         pass
     try:
         padded = text + "=" * (-len(text) % 4)
-        since = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=Since)
-        if _is_whole(since):
-            return since
+        cursor = msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=AlertCursor)
+        if _is_valid(cursor):
+            return cursor
     except (binascii.Error, ValueError, msgspec.DecodeError):
         pass
     raise QueryError(
-        f"since={text[:80]!r} is neither a time, such as 2025-11-20T14:00:00Z (UTC), nor the `next` of an earlier answer."
+        f"since={text[:80]!r} is neither a time, such as 2025-11-20T14:00:00Z (UTC), nor the `next` of an earlier response."
     )
 
 
-def _is_whole(since: Since) -> bool:
-    """Whether it may be what an answer gave. Raises ValueError for a place without a time."""
-    if not since.place:
-        return since.seen is not None and since.until is None
-    if len(since.place) != len(ORDER) or since.until is None:
+def _is_valid(cursor: AlertCursor) -> bool:
+    """Whether `encode_cursor` could have been called with it. Raises ValueError if its position has no valid time."""
+    if not cursor.place:
+        return cursor.seen is not None and cursor.until is None
+    if len(cursor.place) != len(IDENTITY_COLUMNS) or cursor.until is None:
         return False
-    moment, day = since.place[0], since.place[3]
-    written = datetime.fromisoformat(moment).isoformat(" ", "microseconds"), date.fromisoformat(day).isoformat()
-    return written == (moment, day)
+    time, day = cursor.place[0], cursor.place[3]
+    canonical = datetime.fromisoformat(time).isoformat(" ", "microseconds"), date.fromisoformat(day).isoformat()
+    return canonical == (time, day)
 
 
 def newest_sql(streams: Iterable[str], limit: int) -> tuple[str, list[str | int]]:
-    """The query for the newest alerts, the newest first, and its parameters."""
+    """Return the query for the newest alerts, newest first, and its parameters."""
     tables = {name: f"from serving.{name}_alerts" for name in streams}
-    return f"{_all(tables)}\norder by {', '.join(f'{column} desc' for column in KEYS)}\nlimit ?", [limit]
+    order = ", ".join(f"{expression} desc" for expression in SORT_EXPRESSIONS)
+    return f"{_union_sql(tables)}\norder by {order}\nlimit ?", [limit]
 
 
 def page_sql(sources: Mapping[str, str], place: tuple[str, ...], limit: int) -> tuple[str, list[str | int]]:
-    """The query for the oldest alerts that these SELECTs give by stream, from a place on, and its parameters."""
-    compared = "true"
+    """Return the query for the oldest alerts after a position, and its parameters. `sources` has a SELECT by stream."""
+    order = ", ".join(SORT_EXPRESSIONS)
+    where = "true"
     if place:
-        compared = "event_time >= ?::timestamp" if len(place) == 1 else f"({', '.join(KEYS)}) > ({', '.join(PLACE)})"
-    return f"{_all(sources)}\nwhere {compared}\norder by {', '.join(KEYS)}\nlimit ?", [*place, limit]
+        where = "event_time >= ?::timestamp" if len(place) == 1 else f"({order}) > ({', '.join(SORT_PARAMETERS)})"
+    return f"{_union_sql(sources)}\nwhere {where}\norder by {order}\nlimit ?", [*place, limit]
 
 
-KEYS = ("event_time", "stream", "alert", "dt", "coalesce(entity, '')", "coalesce(event_key, '')")
-PLACE = ("?::timestamp", "?", "?", "?::date", "?", "?")
+def _union_sql(sources: Mapping[str, str]) -> str:
+    selects = (f"select {literal(name)} as stream, * from ({select})" for name, select in sources.items())
+    return "select * from (\n" + "\nunion all by name\n".join(selects) + "\n)"
 
 
-def _all(sources: Mapping[str, str]) -> str:
-    tables = (f"select {literal(name)} as stream, * from ({select})" for name, select in sources.items())
-    return "select * from (\n" + "\nunion all by name\n".join(tables) + "\n)"
+def from_day_sql(table: Table, day: str, commit: int) -> str:
+    """Return a SELECT of the rows from a day on that the table held at a commit, or holds now if that commit expired.
 
-
-def from_sql(table: Table, day: str, commit: int) -> str:
-    """A SELECT of what the table held from that day on at a commit, or holds now where that is forgotten.
-
-    No earlier day is looked at: an event's `dt` is its date.
+    Earlier days need no scan, because an event's `dt` is its date.
     """
-    return f"select * from {scan_sql(table, _snapshot(table, commit))} where dt >= date {literal(day)}"
+    return f"select * from {scan_sql(table, _snapshot_id(table, commit))} where dt >= date {literal(day)}"
 
 
-def since_sql(table: Table, seen: int, commit: int) -> str | None:
-    """A SELECT of what the table held at a commit and did not at an earlier one; None when that is nothing.
+def added_sql(table: Table, seen: int, commit: int) -> str | None:
+    """Return a SELECT of the rows that the table held at a commit but not at an earlier one, `seen`; None if there are none.
 
-    Where the earlier one is forgotten, the days that have changed since are given whole. Metadata is read.
+    If the earlier commit has expired, all rows of the days that changed since are selected. Reads metadata.
     """
     if commit == seen:
         return None
-    seen = seen if seen < commit else 0  # another table of that name
+    seen = seen if seen < commit else 0  # a lower commit means that the table was recreated
     days = sorted(last_changes(table, since=seen))
     if not days:
         return None
-    now = f"select * from {scan_sql(table, _snapshot(table, commit))} where {days_filter(days)}"
-    before = _snapshot(table, seen)
+    now = f"select * from {scan_sql(table, _snapshot_id(table, commit))} where {days_filter(days)}"
+    before = _snapshot_id(table, seen)
     return now if before is None else f"{now} except select * from {scan_sql(table, before)} where {days_filter(days)}"
 
 
-def _snapshot(table: Table, commit: int) -> int | None:
-    return next((one.snapshot_id for one in table.metadata.snapshots if one.sequence_number == commit), None)
+def _snapshot_id(table: Table, commit: int) -> int | None:
+    return next((s.snapshot_id for s in table.metadata.snapshots if s.sequence_number == commit), None)
 
 
-def merged(stored: Sequence[Alert], fresh: Iterable[Alert], place: tuple[str, ...]) -> list[Alert]:
-    """Alerts of the tables and those from a place on that no table holds yet, each once, in order."""
-    held = {alert.identity for alert in stored}
-    found = [alert for alert in fresh if alert.identity not in held and _is_after(alert, place)]
-    return sorted([*stored, *found], key=lambda alert: alert.place)
+def merge_alerts(stored: Sequence[Alert], fresh: Iterable[Alert], place: tuple[str, ...]) -> list[Alert]:
+    """Merge alerts of the tables with those after a position that no table holds yet: each once, sorted."""
+    in_tables = {alert.identity for alert in stored}
+    unstored = [alert for alert in fresh if alert.identity not in in_tables and _is_after(alert, place)]
+    return sorted([*stored, *unstored], key=lambda alert: alert.sort_key)
 
 
 def _is_after(alert: Alert, place: tuple[str, ...]) -> bool:
-    return alert.place >= place if len(place) == 1 else alert.place > place
+    return alert.sort_key >= place if len(place) == 1 else alert.sort_key > place

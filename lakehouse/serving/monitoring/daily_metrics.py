@@ -1,4 +1,4 @@
-"""The day's business numbers over time: one number of a stream by day, as a whole or by one of its dimensions."""
+"""Business metrics by day: one metric of a stream, in total or split by one of its dimensions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
@@ -6,23 +6,23 @@ from typing import Any, Literal
 
 import msgspec
 
-SERIES = 8
-"""Values of a dimension that are told apart; the others are one series where they can be added up."""
+MAX_SERIES = 8
+"""Dimension values with a series of their own. The others are summed in one more series, if the metric can be summed."""
 
-How = Literal["sum", "max", "min", "mean"]
+Aggregation = Literal["sum", "max", "min", "mean"]
 
 
 class Measure(msgspec.Struct, frozen=True):
-    """A number that a stream has for each day, and what it can be told apart by."""
+    """A metric of a stream, and the dimensions it can be split by."""
 
     name: str
-    how: How
-    """How the numbers of several rows of `gold.{stream}_daily` become one."""
+    how: Aggregation
+    """How the values of several rows of `gold.{stream}_daily` are combined."""
     dimensions: list[str]
 
 
-class Measures(msgspec.Struct, frozen=True):
-    """The numbers of a stream, and the days it has them for."""
+class StreamMeasures(msgspec.Struct, frozen=True):
+    """All metrics of a stream, and the days they exist for."""
 
     stream: str
     first_day: date | None
@@ -31,27 +31,28 @@ class Measures(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """A number by day, null where there is none."""
+    """Values by day, null where there is none."""
 
     name: str
     values: list[float | None]
 
 
-class Numbers(msgspec.Struct, frozen=True):
-    """One number of a stream by day."""
+class MetricByDay(msgspec.Struct, frozen=True):
+    """One metric of a stream by day."""
 
     stream: str
     metric: str
-    how: How
+    how: Aggregation
     by: str | None
     days: list[date]
     series: list[Series]
 
 
-def how_of(metric: str) -> How:
-    """How a number of several rows becomes one: extremes stay extremes, averages and percentiles can't be added up.
+def aggregation_of(metric: str) -> Aggregation:
+    """Return how values of a metric are combined, by the prefix of its name.
 
-    Counts of distinct things are added up too, and may count one that occurs in several rows more than once.
+    Averages and percentiles cannot be summed, so their mean is taken. Distinct counts are summed, and may count a value
+    that occurs in several rows more than once.
     """
     prefix = metric.partition("_")[0]
     if prefix in ("max", "min"):
@@ -68,23 +69,29 @@ from gold.daily_metrics
 where stream = ?
 group by metric_name
 order by metric_name"""
-"""A stream's numbers. Parameter: the stream."""
+"""Select the metrics of a stream. Parameter: the stream."""
 
 
-def measures_of(stream: str, rows: Iterable[Mapping[str, Any]]) -> Measures:
-    """What the rows of `MEASURES_SQL` say."""
+def stream_measures(stream: str, rows: Iterable[Mapping[str, Any]]) -> StreamMeasures:
+    """Build the measures of a stream from the rows of `MEASURES_SQL`."""
     rows = list(rows)
-    return Measures(
+    return StreamMeasures(
         stream,
         min((row["first_day"] for row in rows), default=None),
         max((row["last_day"] for row in rows), default=None),
-        [Measure(row["metric_name"], how_of(row["metric_name"]), list(row["dimensions"] or [])) for row in rows],
+        [
+            Measure(row["metric_name"], aggregation_of(row["metric_name"]), list(row["dimensions"] or []))
+            for row in rows
+        ],
     )
 
 
-def numbers_sql(metric: str, by: str | None) -> str:
-    """One number of a stream by day and by `by`. Parameters: stream, metric, first and last day, and `by` if given."""
-    combine = {"sum": "fsum", "max": "max", "min": "min", "mean": "avg"}[how_of(metric)]
+def metric_sql(metric: str, by: str | None) -> str:
+    """Return the query for a metric by day and by dimension `by`.
+
+    Parameters: stream, metric, first (day), last (day), and by if given.
+    """
+    combine = {"sum": "fsum", "max": "max", "min": "min", "mean": "avg"}[aggregation_of(metric)]
     name = "coalesce(dimensions[$by], 'none')" if by else "''"
     return f"""select date_key, {name} as name, {combine}(metric_value) as value
 from gold.daily_metrics
@@ -95,19 +102,19 @@ group by all
 order by date_key"""
 
 
-def numbers_of(
+def metric_by_day(
     stream: str, metric: str, by: str | None, days: Sequence[date], rows: Iterable[Mapping[str, Any]]
-) -> Numbers:
-    """The rows of `numbers_sql` as series, the largest first; those beyond eight are added up where that means something."""
-    how = how_of(metric)
-    found: dict[str, dict[date, float]] = {}
+) -> MetricByDay:
+    """Build series from the rows of `metric_sql`, largest first, with the smallest combined into one."""
+    how = aggregation_of(metric)
+    values: dict[str, dict[date, float]] = {}
     for row in rows:
         if row["value"] is not None:
-            found.setdefault(str(row["name"]), {})[row["date_key"]] = float(row["value"])
-    ordered = sorted(found, key=lambda name: (-sum(map(abs, found[name].values())), name))
-    kept, rest = ordered[:SERIES], ordered[SERIES:]
-    series = [Series(name or metric, [found[name].get(day) for day in days]) for name in kept]
-    if rest and how == "sum":
-        others = [[found[name][day] for name in rest if day in found[name]] for day in days]
-        series.append(Series(f"{len(rest)} others", [sum(values) if values else None for values in others]))
-    return Numbers(stream, metric, how, by, list(days), series)
+            values.setdefault(str(row["name"]), {})[row["date_key"]] = float(row["value"])
+    largest_first = sorted(values, key=lambda name: (-sum(map(abs, values[name].values())), name))
+    shown, others = largest_first[:MAX_SERIES], largest_first[MAX_SERIES:]
+    series = [Series(name or metric, [values[name].get(day) for day in days]) for name in shown]
+    if others and how == "sum":
+        by_day = [[values[name][day] for name in others if day in values[name]] for day in days]
+        series.append(Series(f"{len(others)} others", [sum(numbers) if numbers else None for numbers in by_day]))
+    return MetricByDay(stream, metric, how, by, list(days), series)

@@ -1,6 +1,4 @@
-"""The state of a stream's partitions, read off the tables' metadata alone: what is computed, what is behind, what was held
-back by the quality gate.
-"""
+"""States of a stream's partitions, from table metadata alone: materialised, stale, waiting, or blocked by the quality gate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +16,19 @@ from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.snapshots import ledger
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
+"""`waiting` was never computed; `held_back` is blocked by the quality gate."""
 
 
 class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One day of one layer: its state, and its rows as far as a snapshot still says."""
+    """One day of one layer."""
 
     state: State
     rows: int | None = None
+    """None if no kept snapshot has the count."""
 
 
-class Day(msgspec.Struct, frozen=True):
-    """What became of one day's events, as the ledger of its last computation says."""
+class DayLedger(msgspec.Struct, frozen=True):
+    """The conservation ledger of one day, as its last computation recorded it."""
 
     day: date
     landed: int
@@ -37,16 +37,17 @@ class Day(msgspec.Struct, frozen=True):
     quarantined: int
     duplicates: int
     held_back: bool
+    """Whether the quality gate blocked it."""
 
     @property
     def quality(self) -> float | None:
-        """The share of valid rows; None for a day without rows."""
+        """Share of valid rows; None for a day without rows."""
         return self.valid / self.landed if self.landed else None
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer that has a partition for each day: its table and the table that it is computed from."""
+    """A layer with one partition per day: its table, and the table it is computed from."""
 
     name: str
     table: str
@@ -54,7 +55,7 @@ class Layer:
 
 
 def layers_of(stream: str) -> list[Layer]:
-    """The layers of a stream that are computed day by day, from the top down."""
+    """List the layers of a stream that are computed by day, sources before the layers computed from them."""
     silver, daily = f"silver.{stream}", f"gold.{stream}_daily"
     return [
         Layer("silver", silver, f"bronze.{stream}"),
@@ -65,74 +66,81 @@ def layers_of(stream: str) -> list[Layer]:
     ]
 
 
-def tables_of(stream: str) -> list[str]:
-    """Every table that the state of a stream's partitions is read off."""
+def source_tables(stream: str) -> list[str]:
+    """List every table whose metadata `stream_partitions` reads."""
     return [f"bronze.{stream}", f"quarantine.{stream}", *(layer.table for layer in layers_of(stream))]
 
 
 @dataclass(frozen=True, slots=True)
-class Partitions:
-    """A stream's partitions by layer and day, and what became of each day."""
+class StreamPartitions:
+    """A stream's partitions by layer and day, and its conservation ledgers by day."""
 
     layers: Mapping[str, Mapping[date, Partition]]
-    days: Mapping[date, Day]
+    ledgers: Mapping[date, DayLedger]
 
     @property
-    def last(self) -> Day | None:
-        """The newest day on which something landed."""
-        return max((day for day in self.days.values() if day.landed), key=lambda day: day.day, default=None)
+    def last_day(self) -> DayLedger | None:
+        """The ledger of the newest day with landed rows."""
+        return max((day for day in self.ledgers.values() if day.landed), key=lambda day: day.day, default=None)
 
 
-def partitions_of(stream: Stream, load: Callable[[str], Table]) -> Partitions:
-    """The state of all partitions of a stream; `load` gives a table by its name.
+def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPartitions:
+    """Derive the state of all partitions of a stream. `load` returns a table by its name.
 
-    Days before the first that silver keeps are left out: they are not computed again.
+    Days before the first that silver keeps are left out, because they are never computed again.
     """
     name, first = stream.name, first_kept_day(stream.contract, "silver")
-    tables = {one: load(one) for one in tables_of(name)}
-    layers_below = layers_of(name)
-    touched = {
-        source: _kept(last_changes(tables[source]), first) for source in {layer.source for layer in layers_below}
+    tables = {table: load(table) for table in source_tables(name)}
+    computed_layers = layers_of(name)
+    sources = {
+        source: _kept(last_changes(tables[source]), first) for source in {layer.source for layer in computed_layers}
     }
-    quarantine, bronze = tables[f"quarantine.{name}"], touched[f"bronze.{name}"]
-    days = _days(quarantine)
-    held = _held_back(quarantine, bronze, f"bronze.{name}")
+    quarantine, bronze = tables[f"quarantine.{name}"], sources[f"bronze.{name}"]
+    ledgers = _day_ledgers(quarantine)
+    blocked = _blocked_days(quarantine, bronze, f"bronze.{name}")
     layers: dict[str, dict[date, Partition]] = {
-        "bronze": {day: Partition("materialised", days[day].landed if day in days else None) for day in bronze}
+        "bronze": {day: Partition("materialised", ledgers[day].landed if day in ledgers else None) for day in bronze}
     }
-    for layer in layers_below:
-        found = _states(tables[layer.table], layer, touched[layer.source])
+    for layer in computed_layers:
+        partitions = _partitions(tables[layer.table], layer, sources[layer.source])
         if layer.name == "silver":
-            found |= {day: Partition("held_back", found[day].rows if day in found else None) for day in held}
-        layers[layer.name] = found
-    return Partitions(layers, days)
+            partitions |= {
+                day: Partition("held_back", partitions[day].rows if day in partitions else None) for day in blocked
+            }
+        layers[layer.name] = partitions
+    return StreamPartitions(layers, ledgers)
 
 
-def _states(table: Table, layer: Layer, source: Mapping[date, int]) -> dict[date, Partition]:
-    rows = {day: row.get("rows") for day, row in _ledgers(table).items()}
-    read = computed_from(table, layer.source, source)
-    found: dict[date, Partition] = {}
+def _partitions(table: Table, layer: Layer, source: Mapping[date, int]) -> dict[date, Partition]:
+    """Compare the source version each day was computed from with the source's current version, its sequence number."""
+    rows = {day: row.get("rows") for day, row in _ledger_rows(table).items()}
+    source_versions = computed_from(table, layer.source, source)
+    partitions: dict[date, Partition] = {}
     for day, sequence in source.items():
-        state: State = "waiting" if day not in read else "stale" if sequence > read[day] else "materialised"
-        found[day] = Partition(state, None if state == "waiting" or layer.table == DAILY_METRICS else rows.get(day))
-    return found
+        if day not in source_versions:
+            partitions[day] = Partition("waiting")
+        else:
+            state: State = "stale" if sequence > source_versions[day] else "materialised"
+            # All streams share the daily metrics table, so its ledger does not count one stream's rows.
+            partitions[day] = Partition(state, None if layer.table == DAILY_METRICS else rows.get(day))
+    return partitions
 
 
 def _kept(days: Mapping[date, int], first: date | None) -> dict[date, int]:
     return {day: sequence for day, sequence in days.items() if first is None or day >= first}
 
 
-def _held_back(quarantine: Table, bronze: Mapping[date, int], source: str) -> Sequence[date]:
-    """Days that the gate refused as bronze is now; where it has changed since, they are computed again."""
-    held = blocked_days(quarantine) & bronze.keys()
-    read = computed_from(quarantine, source, held)
-    return [day for day in held if read.get(day, -1) >= bronze.get(day, 0)]
+def _blocked_days(quarantine: Table, bronze: Mapping[date, int], source: str) -> Sequence[date]:
+    """List the days that the quality gate blocked. Days whose bronze has changed since are recomputed, so not listed."""
+    days = blocked_days(quarantine) & bronze.keys()
+    source_versions = computed_from(quarantine, source, days)
+    return [day for day in days if source_versions.get(day, -1) >= bronze.get(day, 0)]
 
 
-def _days(quarantine: Table) -> dict[date, Day]:
-    """Quarantine's commits have the ledgers of all days, of those too that silver refused."""
+def _day_ledgers(quarantine: Table) -> dict[date, DayLedger]:
+    """Read the ledgers of all days from quarantine, whose commits include the days that were blocked from silver."""
     return {
-        day: Day(
+        day: DayLedger(
             day,
             landed=int(row.get("landed", 0)),
             valid=int(row.get("valid", 0)),
@@ -141,12 +149,12 @@ def _days(quarantine: Table) -> dict[date, Day]:
             duplicates=int(row.get("duplicates", 0)),
             held_back=bool(row.get("held_back")),
         )
-        for day, row in _ledgers(quarantine).items()
+        for day, row in _ledger_rows(quarantine).items()
     }
 
 
-def _ledgers(table: Table) -> dict[date, Mapping[str, Any]]:
-    """What the newest snapshot that wrote each day says of it; days whose snapshots have expired are missing."""
+def _ledger_rows(table: Table) -> dict[date, Mapping[str, Any]]:
+    """Return each day's ledger row of the newest snapshot that wrote it. Days of expired snapshots are missing."""
     newest: dict[date, Mapping[str, Any]] = {}
     for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0):
         newest |= {date.fromisoformat(day): row for day, row in ledger(snapshot).items() if is_day(day)}

@@ -1,4 +1,4 @@
-"""What is acknowledged over HTTP is soon in SQL over HTTP, all of it and once."""
+"""Events acknowledged over HTTP are soon visible in SQL over HTTP, each once."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 
 
-def test_acknowledged_events_are_soon_in_the_unified_view(api: httpx.Client) -> None:
+def test_acknowledged_events_appear_in_the_unified_view(api: httpx.Client) -> None:
     now = datetime.now(UTC)
     for number in range(5):
         event = {"event_time": f"{now:%Y-%m-%dT%H:%M:%SZ}", "service": "freshness", "level": "INFO", "message": "m"}
@@ -23,7 +23,7 @@ def test_acknowledged_events_are_soon_in_the_unified_view(api: httpx.Client) -> 
         while counts[-1] < 100 * (number + 1):
             assert time.monotonic() < deadline, counts
             sql = "select count(*) as n from serving.unified_logs where service = 'freshness'"
-            answer = api.post("/v1/query", json={"sql": sql}, timeout=60)
-            counts.append(answer.json()["rows"][0]["n"])
+            response = api.post("/v1/query", json={"sql": sql}, timeout=60)
+            counts.append(response.json()["rows"][0]["n"])
         assert counts[-1] == 100 * (number + 1)
     assert api.get("/v1/tail").json()["logs"]["rows"] >= 500

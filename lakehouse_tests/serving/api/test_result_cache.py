@@ -1,4 +1,4 @@
-"""Kept answers: as good as the tables are, quick while events arrive, and never older than they may be."""
+"""The result cache: current with its tables, fast while events arrive, and never too stale."""
 
 import asyncio
 import time
@@ -8,104 +8,104 @@ from typing import Any
 import pytest
 
 from lakehouse.serving.api import result_cache as module
-from lakehouse.serving.api.result_cache import Answers, Kept
+from lakehouse.serving.api.result_cache import CachedResult, ResultCache
 
 
-class Asked:
-    """A question whose answers are counted."""
+class CountedQuery:
+    """A query that counts how often it is computed."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.times = 0
+        self.runs = 0
 
-    def about(self, landed: str) -> Callable[[], Coroutine[Any, Any, Kept]]:
-        async def compute() -> Kept:
-            self.times += 1
+    def compute_for(self, landed: str) -> Callable[[], Coroutine[Any, Any, CachedResult]]:
+        async def compute() -> CachedResult:
+            self.runs += 1
             await asyncio.sleep(self.seconds)
-            return Kept(f"{landed}", landed.encode(), "{}", landed, self.seconds)
+            return CachedResult(f"{landed}", landed.encode(), "{}", landed, self.seconds)
 
         return compute
 
 
-def test_many_who_ask_wait_for_one_answer() -> None:
-    asked, answers = Asked(0.05), Answers()
+def test_concurrent_requests_share_one_computation() -> None:
+    query, cache = CountedQuery(0.05), ResultCache()
 
-    async def ask() -> list[Kept]:
-        return await asyncio.gather(*(answers.get("q", "1", asked.about("1")) for _ in range(20)))
+    async def ask() -> list[CachedResult]:
+        return await asyncio.gather(*(cache.get("q", "1", query.compute_for("1")) for _ in range(20)))
 
-    assert {kept.body for kept in asyncio.run(ask())} == {b"1"}
-    assert asked.times == 1
+    assert {result.body for result in asyncio.run(ask())} == {b"1"}
+    assert query.runs == 1
 
 
-def test_what_landed_is_soon_in_an_answer_that_nobody_waits_for() -> None:
-    asked, answers = Asked(0.05), Answers()
+def test_new_arrivals_are_added_in_the_background() -> None:
+    query, cache = CountedQuery(0.05), ResultCache()
 
     async def ask() -> tuple[set[bytes], bytes]:
-        await answers.get("q", "0", asked.about("0"))
-        began, seen = time.monotonic(), set()
+        await cache.get("q", "0", query.compute_for("0"))
+        started, seen = time.monotonic(), set()
         for number in range(1, 100):
-            seen.add(_at_once(answers.get("q", str(number), asked.about(str(number)))).body)
+            seen.add(_result_without_waiting(cache.get("q", str(number), query.compute_for(str(number)))).body)
             await asyncio.sleep(0.01)
-        assert asked.times <= 2 + (time.monotonic() - began) / (asked.seconds * (module.PAUSE - 1))
-        await asyncio.sleep(asked.seconds * module.PAUSE)
-        await answers.get("q", "last", asked.about("last"))
-        await asyncio.sleep(asked.seconds * 3)
-        return seen, (await answers.get("q", "last", asked.about("last"))).body
+        assert query.runs <= 2 + (time.monotonic() - started) / (query.seconds * (module.REFRESH_AGE_RATIO - 1))
+        await asyncio.sleep(query.seconds * module.REFRESH_AGE_RATIO)
+        await cache.get("q", "last", query.compute_for("last"))
+        await asyncio.sleep(query.seconds * 3)
+        return seen, (await cache.get("q", "last", query.compute_for("last"))).body
 
     seen, last = asyncio.run(ask())
     assert len(seen) > 2
     assert last == b"last"
 
 
-def _at_once(asking: Coroutine[Any, Any, Kept]) -> Kept:
-    """What it gives without waiting for anything."""
+def _result_without_waiting(getting: Coroutine[Any, Any, CachedResult]) -> CachedResult:
+    """Return the result, which must not wait for anything."""
     try:
-        asking.send(None)
+        getting.send(None)
     except StopIteration as done:
-        kept: Kept = done.value
-        return kept
-    raise AssertionError("it waits")
+        result: CachedResult = done.value
+        return result
+    raise AssertionError("the request waits")
 
 
-def test_other_tables_and_an_old_answer_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, answers = Asked(0.01), Answers()
-    monkeypatch.setattr(module, "STAND_IN_SECONDS", (0.1, 0.1))
+def test_other_snapshot_or_too_stale_result_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, cache = CountedQuery(0.01), ResultCache()
+    monkeypatch.setattr(module, "MAX_STALE_SECONDS", (0.1, 0.1))
 
     async def ask() -> list[bytes]:
-        found = [await answers.get(question, "1", asked.about(question)) for question in ("q", "q of another snapshot")]
+        fresh = [await cache.get(key, "1", query.compute_for(key)) for key in ("q", "q of another snapshot")]
         await asyncio.sleep(0.2)
-        return [kept.body for kept in (*found, await answers.get("q", "2", asked.about("late")))]
+        return [result.body for result in (*fresh, await cache.get("q", "2", query.compute_for("late")))]
 
     assert asyncio.run(ask()) == [b"q", b"q of another snapshot", b"late"]
 
 
-def test_a_failure_is_told_to_who_waits_and_kept_from_who_does_not() -> None:
-    answers = Answers()
+def test_failure_reaches_only_requests_that_wait() -> None:
+    cache = ResultCache()
 
-    async def fails() -> Kept:
+    async def fails() -> CachedResult:
         raise ValueError("no")
 
     async def ask() -> bytes:
         with pytest.raises(ValueError, match="no"):
-            await answers.get("q", "1", fails)
-        await answers.get("q", "1", Asked(0.0).about("1"))
-        kept = await answers.get("q", "2", fails)
+            await cache.get("q", "1", fails)
+        await cache.get("q", "1", CountedQuery(0.0).compute_for("1"))
+        stale = await cache.get("q", "2", fails)
         await asyncio.sleep(0.01)
-        return kept.body
+        return stale.body
 
     assert asyncio.run(ask()) == b"1"
 
 
-def test_the_least_recently_asked_for_is_forgotten_first() -> None:
-    asked, answers = Asked(0.0), Answers(most=3)
+def test_least_recently_used_result_is_evicted_first() -> None:
+    query, cache = CountedQuery(0.0), ResultCache(max_bytes=3)
 
-    async def ask(*questions: str) -> int:
-        before = asked.times
-        for question in questions:
-            await answers.get(question, "1", asked.about("1"))
-        return asked.times - before
+    async def new_computations(*keys: str) -> int:
+        before = query.runs
+        for key in keys:
+            await cache.get(key, "1", query.compute_for("1"))
+        return query.runs - before
 
-    async def all_of_it() -> list[int]:
-        return [await ask("a", "b", "c"), await ask("a"), await ask("d"), await ask("a", "c", "d"), await ask("b")]
+    async def run() -> list[int]:
+        return [await new_computations(*keys) for keys in ("abc", "a", "d", "acd", "b")]
 
-    assert asyncio.run(all_of_it()) == [3, 0, 1, 0, 1]
+    assert asyncio.run(run()) == [3, 0, 1, 0, 1]

@@ -1,4 +1,4 @@
-"""Who follows the cursor is given every alert that comes up, whenever it happened, and none a second time."""
+"""A client that follows the cursor receives every new alert once, whenever its event happened."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ import pytest
 from lakehouse.contracts.sql import literal
 from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.table_specs import ALERT_COLUMNS, empty_sql
-from lakehouse.serving.monitoring.alert_feed import AlertFeed, _Seen
+from lakehouse.serving.monitoring.alert_feed import AlertFeed, _StreamAlerts
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.alerts import Alert, parse_since
 from lakehouse.serving.query.lake_snapshot import SnapshotTracker
@@ -24,17 +24,17 @@ from lakehouse_tests.serving.trackers import reading
 DAYS = span(date(2021, 6, 1), 3)
 
 
-class Desk:
-    """Alerts of one stream: those of its table, those that are fed before, and a reader who follows the cursor."""
+class AlertClient:
+    """The alert table and feed of one stream, and a client that follows the cursor."""
 
     def __init__(self, own: Own, tracker: SnapshotTracker, readers: ReaderPool) -> None:
         self.name = f"serving.{own.name}_alerts"
         self._own = own
         self._tracker = tracker
         self._feed = AlertFeed(tracker, readers)
-        self._looked = _Seen()
+        self._state = _StreamAlerts()
         self._pages = AlertPages(tracker, readers, self._feed)
-        self._next = "2010-01-01"
+        self._cursor = "2010-01-01"
         self.table: dict[date, list[Alert]] = {}
 
     def alert(self, key: str, day: date, minute: int = 0, value: float = 1.0) -> Alert:
@@ -46,7 +46,7 @@ class Desk:
         )  # fmt: skip
 
     def store(self, day: date, *alerts: Alert) -> None:
-        """Have the table hold these of a day and no others."""
+        """Replace a day of the table with these alerts."""
         rows = [
             "select " + ", ".join(f"{_sql(getattr(alert, name))}::{kind} as {name}" for name, kind in ALERT_COLUMNS)
             for alert in alerts
@@ -56,41 +56,41 @@ class Desk:
         self._tracker.refresh()
 
     def feed(self, *fresh: Alert) -> None:
-        """Have the feed find these beside what the table holds."""
+        """Add these alerts, and those of the table, to the feed."""
         stored: dict[tuple[object, ...], Alert] = {
             alert.identity: alert for alerts in self.table.values() for alert in alerts
         }
-        self._feed._feed(self._looked, stored, self._looked.fresh | {alert.identity: alert for alert in fresh})
+        self._feed._add(self._state, stored, self._state.fresh | {alert.identity: alert for alert in fresh})
 
     def restart(self) -> None:
-        """The feed is another process's, which knows nothing yet."""
+        """Replace the feed with that of a new process."""
         self.__init__(self._own, self._tracker, self._pages._readers)  # type: ignore[misc]
 
     def page(self, limit: int = 100) -> list[Alert]:
-        """The next page."""
-        page = asyncio.run(self._pages.since([self._own.name], parse_since(self._next), limit))
-        self._next = page.next
+        """Read the next page."""
+        page = asyncio.run(self._pages.since([self._own.name], parse_since(self._cursor), limit))
+        self._cursor = page.next
         return page.alerts
 
     def rest(self, limit: int = 100) -> list[Alert]:
-        """All pages up to the first that has nothing."""
-        found: list[Alert] = []
+        """Read all pages up to the first empty one."""
+        alerts: list[Alert] = []
         while page := self.page(limit):
             assert len(page) <= limit
-            found += page
-        return found
+            alerts += page
+        return alerts
 
     def newest(self, limit: int) -> list[Alert]:
-        """The newest alerts; the reader goes on after them."""
+        """Read the newest alerts. The next page continues after them."""
         page = asyncio.run(self._pages.newest([self._own.name], limit))
-        self._next = page.next
+        self._cursor = page.next
         return page.alerts
 
-    def forget(self) -> None:
-        """Have the table forget all but what it holds."""
+    def expire_history(self) -> None:
+        """Expire all snapshots of the table but the current one."""
         table = self._own.lake.tables.load(self.name)
         current = table.current_snapshot()
-        assert expire(table, [one for one in table.metadata.snapshots if one != current], {})
+        assert expire(table, [snapshot for snapshot in table.metadata.snapshots if snapshot != current], {})
         self._tracker.refresh()
 
 
@@ -105,111 +105,111 @@ def _sql(value: Any) -> str:
 
 
 @pytest.fixture
-def desk(make_stream: Callable[..., Own], tmp_path: Path) -> Iterator[Desk]:
+def client(make_stream: Callable[..., Own], tmp_path: Path) -> Iterator[AlertClient]:
     own = make_stream()
     with reading(own, tmp_path, "silver", "realtime", "serving.alerts") as (tracker, readers):
-        yield Desk(own, tracker, readers)
+        yield AlertClient(own, tracker, readers)
 
 
-def test_one_that_arrives_late_follows_those_that_happened_later(desk: Desk) -> None:
-    early, late, other = (desk.alert(key, day) for key, day in zip("abc", DAYS, strict=True))
-    desk.store(DAYS[1], late)
-    assert desk.rest() == [late]
-    desk.store(DAYS[0], early)
-    desk.store(DAYS[2], other)
-    desk.store(DAYS[1], late)
-    assert desk.rest() == [early, other]
-    changed = desk.alert("a", DAYS[0], value=2.0)
-    desk.store(DAYS[0], changed)
-    assert desk.rest() == [changed]
-    desk.store(DAYS[0])
-    assert desk.rest() == []
+def test_late_alert_follows_those_of_later_events(client: AlertClient) -> None:
+    early, late, other = (client.alert(key, day) for key, day in zip("abc", DAYS, strict=True))
+    client.store(DAYS[1], late)
+    assert client.rest() == [late]
+    client.store(DAYS[0], early)
+    client.store(DAYS[2], other)
+    client.store(DAYS[1], late)
+    assert client.rest() == [early, other]
+    changed = client.alert("a", DAYS[0], value=2.0)
+    client.store(DAYS[0], changed)
+    assert client.rest() == [changed]
+    client.store(DAYS[0])
+    assert client.rest() == []
 
 
-def test_the_newest_are_followed_by_what_comes_up(desk: Desk) -> None:
-    one, two, three = (desk.alert(key, DAYS[1], minute) for minute, key in enumerate("abc"))
-    desk.store(DAYS[1], one, two)
-    desk.feed(three)
-    assert desk.newest(2) == [three, two]
-    late = desk.alert("late", DAYS[0])
-    desk.store(DAYS[0], late)
-    desk.store(DAYS[1], one, two, three)
-    assert desk.rest() == [late]
+def test_new_alerts_follow_the_newest_page(client: AlertClient) -> None:
+    one, two, three = (client.alert(key, DAYS[1], minute) for minute, key in enumerate("abc"))
+    client.store(DAYS[1], one, two)
+    client.feed(three)
+    assert client.newest(2) == [three, two]
+    late = client.alert("late", DAYS[0])
+    client.store(DAYS[0], late)
+    client.store(DAYS[1], one, two, three)
+    assert client.rest() == [late]
 
 
-def test_pages_of_one_answer_are_made_of_the_same_whatever_comes_up_meanwhile(desk: Desk) -> None:
-    first = [desk.alert(str(number), DAYS[1], number) for number in range(5)]
-    desk.store(DAYS[1], *first)
-    assert desk.page(2) == first[:2]
-    early, fresh = desk.alert("early", DAYS[0]), desk.alert("fresh", DAYS[2])
-    desk.store(DAYS[0], early)
-    desk.feed(fresh)
-    assert desk.page(2) == first[2:4]
-    desk.store(DAYS[2], fresh)
-    assert [desk.page(2), desk.page(2), desk.page(2)] == [first[4:], [early, fresh], []]
+def test_pages_of_one_result_do_not_mix_in_new_alerts(client: AlertClient) -> None:
+    first = [client.alert(str(number), DAYS[1], number) for number in range(5)]
+    client.store(DAYS[1], *first)
+    assert client.page(2) == first[:2]
+    early, fresh = client.alert("early", DAYS[0]), client.alert("fresh", DAYS[2])
+    client.store(DAYS[0], early)
+    client.feed(fresh)
+    assert client.page(2) == first[2:4]
+    client.store(DAYS[2], fresh)
+    assert [client.page(2), client.page(2), client.page(2)] == [first[4:], [early, fresh], []]
 
 
-def test_what_was_fed_before_a_table_had_it_is_given_then_and_not_again(desk: Desk) -> None:
-    assert desk.rest() == []
-    one, two = desk.alert("a", DAYS[0]), desk.alert("b", DAYS[0], 1)
-    desk.feed(one, two)
-    assert desk.page(1) == [one]
-    assert desk.rest(1) == [two]
-    better = desk.alert("b", DAYS[0], 1, value=3.0)
-    desk.store(DAYS[0], one, better)
-    desk.feed()
-    assert desk.rest(1) == [better]
+def test_alert_fed_before_it_is_stored_comes_once(client: AlertClient) -> None:
+    assert client.rest() == []
+    one, two = client.alert("a", DAYS[0]), client.alert("b", DAYS[0], 1)
+    client.feed(one, two)
+    assert client.page(1) == [one]
+    assert client.rest(1) == [two]
+    better = client.alert("b", DAYS[0], 1, value=3.0)
+    client.store(DAYS[0], one, better)
+    client.feed()
+    assert client.rest(1) == [better]
 
 
-def test_after_a_restart_some_may_come_again_and_none_is_missed(desk: Desk) -> None:
-    one, two, three = (desk.alert(key, DAYS[0], minute) for minute, key in enumerate("abc"))
-    desk.feed(one)
-    followed = desk.rest(), desk._next
-    desk.restart()
-    desk._next = followed[1]
-    desk.feed(two)
-    desk.store(DAYS[0], one, two, three)
-    assert followed[0] == [one]
-    assert desk.rest(2) == [one, two, three]
+def test_restart_may_repeat_alerts_but_misses_none(client: AlertClient) -> None:
+    one, two, three = (client.alert(key, DAYS[0], minute) for minute, key in enumerate("abc"))
+    client.feed(one)
+    before_restart, cursor = client.rest(), client._cursor
+    client.restart()
+    client._cursor = cursor
+    client.feed(two)
+    client.store(DAYS[0], one, two, three)
+    assert before_restart == [one]
+    assert client.rest(2) == [one, two, three]
 
 
-def test_where_the_past_is_forgotten_changed_days_are_given_whole(desk: Desk) -> None:
-    kept, one, two = desk.alert("kept", DAYS[0]), desk.alert("a", DAYS[1]), desk.alert("b", DAYS[1], 1)
-    desk.store(DAYS[0], kept)
-    desk.store(DAYS[1], one)
-    assert desk.rest() == [kept, one]
-    desk.store(DAYS[1], one, two)
-    desk.forget()
-    assert desk.rest(1) == [one, two]
-    assert desk.rest() == []
+def test_changed_days_are_repeated_after_snapshot_expiry(client: AlertClient) -> None:
+    kept, one, two = client.alert("kept", DAYS[0]), client.alert("a", DAYS[1]), client.alert("b", DAYS[1], 1)
+    client.store(DAYS[0], kept)
+    client.store(DAYS[1], one)
+    assert client.rest() == [kept, one]
+    client.store(DAYS[1], one, two)
+    client.expire_history()
+    assert client.rest(1) == [one, two]
+    assert client.rest() == []
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_in_any_order_of_arriving_feeding_storing_and_reading_each_is_given_once(desk: Desk, seed: int) -> None:
+def test_each_alert_comes_once_in_any_order_of_events(client: AlertClient, seed: int) -> None:
     chance = random.Random(seed)
     fed: list[Alert] = []
-    given: list[Alert] = []
-    known: set[Alert] = set()
+    received: list[Alert] = []
+    raised: set[Alert] = set()
     for number in range(30):
         day = chance.choice(DAYS)
-        new = desk.alert(str(number), day, chance.randrange(60))
-        what = chance.choice(["feed", "store", "settle", "read", "read"])
-        if what == "feed":
-            desk.feed(new)
+        new = client.alert(str(number), day, chance.randrange(60))
+        action = chance.choice(["feed", "store", "settle", "read", "read"])
+        if action == "feed":
+            client.feed(new)
             fed.append(new)
-            known.add(new)
-        elif what == "store":
-            desk.store(day, *desk.table.get(day, []), new)
-            known.add(new)
-        elif what == "settle" and fed:
-            one = fed.pop(chance.randrange(len(fed)))
-            desk.store(one.dt, *desk.table.get(one.dt, []), one)
+            raised.add(new)
+        elif action == "store":
+            client.store(day, *client.table.get(day, []), new)
+            raised.add(new)
+        elif action == "settle" and fed:
+            alert = fed.pop(chance.randrange(len(fed)))
+            client.store(alert.dt, *client.table.get(alert.dt, []), alert)
             if chance.random() < 0.5:
-                desk.feed()
+                client.feed()
         else:
-            given += desk.page(chance.randint(1, 3))
-    given += desk.rest(2)
-    assert sorted(_keys(given)) == sorted(_keys(known))
+            received += client.page(chance.randint(1, 3))
+    received += client.rest(2)
+    assert sorted(_keys(received)) == sorted(_keys(raised))
 
 
 def _keys(alerts: Sequence[Alert] | set[Alert]) -> list[str]:

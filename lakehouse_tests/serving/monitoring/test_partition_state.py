@@ -1,4 +1,4 @@
-"""A partition's state is what its tables' metadata says, at every step from landing to the numbers of the day."""
+"""Partition states, freshness, quarantine reports and daily metrics of one stream, from landing to gold."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -7,9 +7,16 @@ import pytest
 
 from lakehouse.engine.connection import rows_of
 from lakehouse.pipeline.unified_view import create_views_sql, view_names
-from lakehouse.serving.monitoring.daily_metrics import MEASURES_SQL, How, how_of, measures_of, numbers_of, numbers_sql
-from lakehouse.serving.monitoring.freshness import newest
-from lakehouse.serving.monitoring.partition_state import Day, State, partitions_of
+from lakehouse.serving.monitoring.daily_metrics import (
+    MEASURES_SQL,
+    Aggregation,
+    aggregation_of,
+    metric_by_day,
+    metric_sql,
+    stream_measures,
+)
+from lakehouse.serving.monitoring.freshness import largest_time
+from lakehouse.serving.monitoring.partition_state import DayLedger, State, stream_partitions
 from lakehouse.serving.query.rejects import (
     RecentArrivals,
     parse_time,
@@ -26,11 +33,11 @@ HOUR = timedelta(hours=1)
 
 
 def states(own: Own, day: date = DAY) -> dict[str, State]:
-    found = partitions_of(own.stream, own.lake.tables.load).layers
-    return {layer: days[day].state for layer, days in found.items() if day in days}
+    layers = stream_partitions(own.stream, own.lake.tables.load).layers
+    return {layer: days[day].state for layer, days in layers.items() if day in days}
 
 
-def test_a_day_goes_from_waiting_to_materialised_and_is_stale_when_late_rows_come(
+def test_day_is_waiting_then_materialised_then_stale(
     make_stream: Callable[..., Own],
 ) -> None:
     own = make_stream(edit=threshold(0.1))
@@ -45,23 +52,23 @@ def test_a_day_goes_from_waiting_to_materialised_and_is_stale_when_late_rows_com
     own.below(DAY)
     layers = ("bronze", "silver", "gold", "metrics", "features", "alerts")
     assert states(own) == dict.fromkeys(layers, "materialised")
-    found = partitions_of(own.stream, own.lake.tables.load)
-    assert found.days == {DAY: Day(DAY, 2, 1, 1, 1, 0, False)}
-    assert found.last == found.days[DAY]
-    assert found.layers["silver"][DAY].rows == 1
+    partitions = stream_partitions(own.stream, own.lake.tables.load)
+    assert partitions.ledgers == {DAY: DayLedger(DAY, 2, 1, 1, 1, 0, False)}
+    assert partitions.last_day == partitions.ledgers[DAY]
+    assert partitions.layers["silver"][DAY].rows == 1
     own.land([payment("c", noon(DAY))], noon(LATER))
     own.bronze()
     assert states(own) == dict.fromkeys(layers, "materialised") | {"silver": "stale"}
 
 
-def test_a_day_that_the_gate_refused_is_held_back_until_its_bronze_changes(make_stream: Callable[..., Own]) -> None:
+def test_day_is_blocked_until_its_bronze_changes(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=threshold(0.5))
     own.land([payment("a", noon(DAY)), "{", "["], noon(DAY))
     own.bronze()
     own.clean(DAY)
-    found = partitions_of(own.stream, own.lake.tables.load)
-    assert found.layers["silver"][DAY].state == "held_back"
-    assert found.days[DAY].quality == pytest.approx(1 / 3)
+    partitions = stream_partitions(own.stream, own.lake.tables.load)
+    assert partitions.layers["silver"][DAY].state == "held_back"
+    assert partitions.ledgers[DAY].quality == pytest.approx(1 / 3)
     own.land([payment(key, noon(DAY)) for key in "bcdef"], noon(DAY) + HOUR)
     own.bronze()
     assert states(own)["silver"] == "waiting"
@@ -69,18 +76,18 @@ def test_a_day_that_the_gate_refused_is_held_back_until_its_bronze_changes(make_
     assert states(own)["silver"] == "materialised"
 
 
-def test_the_newest_event_is_read_off_statistics(make_stream: Callable[..., Own]) -> None:
+def test_newest_event_is_read_from_file_statistics(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     table = own.lake.tables.load(f"silver.{own.name}")
-    assert newest(table, "event_time") is None
+    assert largest_time(table, "event_time") is None
     own.land([payment("a", noon(DAY)), payment("b", noon(LATER)), payment("c", noon(DAY) - HOUR)], noon(LATER) + HOUR)
     own.bronze()
     own.clean(DAY, LATER)
     table = own.lake.tables.load(f"silver.{own.name}")
-    assert (newest(table, "event_time"), newest(table, "_arrived_at")) == (noon(LATER), noon(LATER) + HOUR)
+    assert (largest_time(table, "event_time"), largest_time(table, "_arrived_at")) == (noon(LATER), noon(LATER) + HOUR)
 
 
-def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callable[..., Own]) -> None:
+def test_quarantine_report_counts_reasons_and_shows_raw_rows(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=threshold(0.1))
     html = '<img src=x onerror="alert(1)">'
     own.land([payment("a", noon(DAY), amount="x", currency=html), payment("b", noon(DAY), amount="y")], noon(DAY))
@@ -92,12 +99,12 @@ def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callabl
         def ask(
             since: str | None = None, reason: str | None = None, limit: int = 10
         ) -> tuple[int, dict[str, int], list[str]]:
-            asked = {"since": since and parse_time(since), "reason": reason}
-            asking = {
-                reasons_sql(own.lake, own.stream): asked,
-                samples_sql(own.lake, own.stream): {**asked, "limit": limit},
+            parameters = {"since": since and parse_time(since), "reason": reason}
+            queries = {
+                reasons_sql(own.lake, own.stream): parameters,
+                samples_sql(own.lake, own.stream): {**parameters, "limit": limit},
             }
-            counted, samples = (cursor.execute(*one).to_arrow_table().to_pylist() for one in asking.items())
+            counted, samples = (cursor.execute(*query).to_arrow_table().to_pylist() for query in queries.items())
             found = quarantine_report(own.name, RecentArrivals(5, 4), counted, reject_samples(samples))
             return found.rows, {one.reason: one.rows for one in found.reasons}, [one.raw or "" for one in found.samples]
 
@@ -117,7 +124,7 @@ def test_reasons_are_counted_and_rows_shown_as_they_arrived(make_stream: Callabl
         assert ask(since=f"{LATER}")[0] == 0
 
 
-def test_numbers_by_day_are_those_of_gold(make_stream: Callable[..., Own]) -> None:
+def test_daily_metrics_match_gold(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     own.land(
         [
@@ -135,9 +142,9 @@ def test_numbers_by_day_are_those_of_gold(make_stream: Callable[..., Own]) -> No
         cursor.execute(f"attach ':memory:' as {own.name}; use {own.name}")
         for statement in create_views_sql(own.lake, ["gold.daily_metrics"]):
             cursor.execute(statement)
-        measures = measures_of(own.name, cursor.execute(MEASURES_SQL, [own.name]).to_arrow_table().to_pylist())
+        measures = stream_measures(own.name, cursor.execute(MEASURES_SQL, [own.name]).to_arrow_table().to_pylist())
         assert (measures.first_day, measures.last_day) == (DAY, LATER)
-        assert [(one.name, one.how) for one in measures.measures] == [
+        assert [(measure.name, measure.how) for measure in measures.measures] == [
             ("amount", "sum"),
             ("declined", "sum"),
             ("max_amount", "max"),
@@ -146,9 +153,13 @@ def test_numbers_by_day_are_those_of_gold(make_stream: Callable[..., Own]) -> No
         assert measures.measures[0].dimensions == ["currency", "type"]
 
         def ask(metric: str, by: str | None) -> dict[str, list[float | None]]:
-            asked = {"stream": own.name, "metric": metric, "first": DAY, "last": LATER} | ({"by": by} if by else {})
-            rows = cursor.execute(numbers_sql(metric, by), asked).to_arrow_table().to_pylist()
-            return {one.name: one.values for one in numbers_of(own.name, metric, by, [DAY, LATER], rows).series}
+            parameters = {"stream": own.name, "metric": metric, "first": DAY, "last": LATER} | (
+                {"by": by} if by else {}
+            )
+            rows = cursor.execute(metric_sql(metric, by), parameters).to_arrow_table().to_pylist()
+            return {
+                series.name: series.values for series in metric_by_day(own.name, metric, by, [DAY, LATER], rows).series
+            }
 
         assert ask("amount", None) == {"amount": [11.75, 3.0]}
         assert ask("amount", "currency") == {"EUR": [10.25, 3.0], "USD": [1.5, None]}
@@ -157,7 +168,7 @@ def test_numbers_by_day_are_those_of_gold(make_stream: Callable[..., Own]) -> No
 
 
 @pytest.mark.parametrize(
-    ("metric", "how"),
+    ("metric", "aggregation"),
     [
         ("amount", "sum"),
         ("max_amount", "max"),
@@ -167,13 +178,13 @@ def test_numbers_by_day_are_those_of_gold(make_stream: Callable[..., Own]) -> No
         ("paid", "sum"),
     ],
 )
-def test_extremes_stay_extremes_and_averages_are_not_added_up(metric: str, how: How) -> None:
-    assert how_of(metric) == how
+def test_aggregation_follows_the_metric_name(metric: str, aggregation: Aggregation) -> None:
+    assert aggregation_of(metric) == aggregation
 
 
-def test_what_is_beyond_eight_series_is_one() -> None:
+def test_series_beyond_the_maximum_are_combined() -> None:
     rows = [{"date_key": DAY, "name": f"{n:02}", "value": float(n)} for n in range(1, 11)]
-    series = numbers_of("s", "amount", "x", [DAY], rows).series
-    assert [one.name for one in series] == ["10", "09", "08", "07", "06", "05", "04", "03", "2 others"]
+    series = metric_by_day("s", "amount", "x", [DAY], rows).series
+    assert [it.name for it in series] == ["10", "09", "08", "07", "06", "05", "04", "03", "2 others"]
     assert series[-1].values == [3.0]
-    assert len(numbers_of("s", "max_amount", "x", [DAY], rows).series) == 8
+    assert len(metric_by_day("s", "max_amount", "x", [DAY], rows).series) == 8
