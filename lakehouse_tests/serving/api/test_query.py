@@ -108,7 +108,7 @@ def test_limits_are_kept_and_said(api: httpx.Client, http_settings: Settings) ->
         (b'{"sql": "select getenv(\'HOME\')"}', 400, "not allowed here"),
         (b'{"sql": "select 1; select 2"}', 400, "One statement is run at a time"),
         (b'{"sql": ""}', 400, "One statement"),
-        (b'{"sql": 1}', 400, "This is no query"),
+        (b'{"sql": 1}', 400, "Invalid query"),
         (b'{"sql": "select 1", "limit": 5}', 400, "`limit`"),
         (b'{"sql": "select 1", "limits": {"rows": 0}}', 400, "limits.rows"),
         (b'{"sql": "select 1", "params": 5}', 400, "params"),
