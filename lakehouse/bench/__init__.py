@@ -1,1 +1,1 @@
-"""Benchmarks: each measures one figure beside its counterpart. What they measure lives elsewhere."""
+"""Benchmarks. Each module measures one thing beside its counterpart and yields figures."""

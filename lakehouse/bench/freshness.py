@@ -1,4 +1,4 @@
-"""`bench freshness`: how long after its POST an event is in SQL over HTTP, while ten thousand a second arrive."""
+"""`bench freshness`: the time from POST to visible in SQL over HTTP, while 10,000 events a second arrive."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from lakehouse.bench.measuring import Figure, figure
+from lakehouse.bench.figures import Figure, figure
 from lakehouse.contracts.streams import discover
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import server as serving
@@ -22,12 +22,12 @@ from lakehouse.storage.embedded import lifecycle as storage
 STREAM = "financial"
 BATCH = 1000
 COUNT = f"select count(*) as n from serving.unified_{STREAM}"
-PATIENCE = 30.0
+TIMEOUT_SECONDS = 30.0
 CONNECTIONS = 16
 
 
 def measure(seconds: float = 30.0, rate: int = 10_000, port: int = 18420) -> Iterator[Figure]:
-    """Post so many events a second, and ask all the while how many are there. On a lake of its own."""
+    """Post `rate` events a second to a lake of its own, and query the count all the while."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings(home=Path(folder), http_port=port)
         storage.start(settings)
@@ -48,14 +48,14 @@ def _measured(client: httpx.Client, seconds: float, rate: int) -> Iterator[Figur
     simulator = Simulator(stream.contract, stream.simulate, 1)
     count = max(1, int(seconds * rate / BATCH))
     bodies = [simulator.batch(BATCH, now - timedelta(minutes=1), now).lines for _ in range(count)]
-    _visible(client)  # what is slow the first time is not what is measured
+    _visible(client)  # warm up: the first query starts the workers
     posted: list[tuple[int, float]] = []
-    """How many events were sent, the last of them then; a number is here before it can be seen."""
+    """Events sent so far, and when the last was sent. An entry is appended before its POST, so that no probe can outrun it."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         sending = pool.submit(_send, pool, client, bodies, rate, posted)
         waited, wrong, met = [], 0, 0
-        deadline = begun + seconds + PATIENCE
+        deadline = begun + seconds + TIMEOUT_SECONDS
         while not (sending.done() and met == count) and time.perf_counter() < deadline:
             seen, at = _visible(client), time.perf_counter()
             wrong += seen > len(posted) * BATCH
@@ -79,8 +79,8 @@ def _send(
         time.sleep(max(0.0, begun + number * BATCH / rate - time.perf_counter()))
         posted.append(((number + 1) * BATCH, time.perf_counter()))
         sent.append(pool.submit(_post, client, body))
-    for one in sent:
-        one.result()
+    for response in sent:
+        response.result()
     return len(bodies) * BATCH / (time.perf_counter() - begun)
 
 

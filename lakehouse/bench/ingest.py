@@ -1,7 +1,7 @@
-"""`bench ingest`: durable HTTP ingest beside the usual way, and its memory over time. Kills are `killing`'s.
+"""`bench ingest`: durable HTTP ingest beside the usual way, and its memory over time. See `chaos.kill_ingest` for kills.
 
-The counterpart is what many begin with: FastAPI on uvicorn that parses the lines and appends them to a local file,
-without validation, without a fsync, on one process.
+The counterpart is FastAPI on uvicorn in one process. It parses the lines and appends them to a local file, without
+validation and without fsync.
 """
 
 import subprocess
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from lakehouse.bench import clients
-from lakehouse.bench.clients import Answers
-from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.bench import load_generator
+from lakehouse.bench.figures import Figure, figure, own_lake
+from lakehouse.bench.load_generator import LoadResult
 from lakehouse.contracts.streams import discover
 from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import ingest_days
@@ -31,19 +31,19 @@ from lakehouse.storage.embedded import lifecycle as storage
 STREAM = "financial"
 PATH = f"/v1/streams/{STREAM}/events"
 BODIES = 64
-"""Different bodies of 1,000 events; they are sent over and over."""
+"""Different bodies of 1,000 events, sent in turn."""
 CONNECTIONS = 128
 MEMORY_RATE = 50
-"""Requests of 1,000 events a second while memory is watched."""
+"""Requests of 1,000 events per second while memory is measured."""
 
 
 def measure(seconds: float = 10.0) -> Iterator[Figure]:
-    """The figures, one after another, each of about so many seconds; then what bronze holds of it, and the counterpart."""
+    """Yield the figures, each of about `seconds`; then how many events bronze holds, and the counterpart."""
     with own_lake() as lake, serving(lake.settings) as running:
         url = running.url + PATH
-        thousand = [clients.request(url, body) for body in bodies(BODIES, 1000)]
-        single = [clients.request(url, body) for body in bodies(1000, 1)]
-        taken = clients.run(url, thousand, connections=CONNECTIONS, seconds=2.0).acknowledged * 1000
+        thousand = [load_generator.request(url, body) for body in bodies(BODIES, 1000)]
+        single = [load_generator.request(url, body) for body in bodies(1000, 1)]
+        acknowledged = load_generator.run(url, thousand, connections=CONNECTIONS, seconds=2.0).acknowledged * 1000
 
         full, cost = _costed(lake.settings, running, thousand, 1000, seconds)
         yield _rate("1,000 events a request", full, 1000, 600_000, core_microseconds_an_event=cost)
@@ -53,29 +53,29 @@ def measure(seconds: float = 10.0) -> Iterator[Figure]:
         each, cost = _costed(lake.settings, running, single, 1, seconds, connections=1000)
         yield _rate("one event a request", each, 1, core_microseconds_an_event=cost)
 
-        taken += (full.acknowledged + steady.acknowledged) * 1000 + each.acknowledged
-        yield figure("ingest", "acknowledged", taken, "events")
+        acknowledged += (full.acknowledged + steady.acknowledged) * 1000 + each.acknowledged
+        yield figure("ingest", "acknowledged", acknowledged, "events")
         held = _rows_of_bronze(lake)
-        yield figure("ingest", "of these not in bronze", max(taken - held, 0), "events", 0, in_bronze=held)
+        yield figure("ingest", "of these not in bronze", max(acknowledged - held, 0), "events", 0, in_bronze=held)
     yield from _counterpart(seconds)
 
 
 def memory(seconds: float = 600.0) -> Iterator[Figure]:
-    """Resident memory of the server's processes after a tenth of the time and at its end, at 50,000 events/s."""
+    """Yield the server's resident memory after a tenth of the time and at its end, at 50,000 events/s."""
     with own_lake() as lake, serving(lake.settings) as running:
         url = running.url + PATH
-        thousand = [clients.request(url, body) for body in bodies(BODIES, 1000)]
-        found = []
+        thousand = [load_generator.request(url, body) for body in bodies(BODIES, 1000)]
+        sizes = []
         for part in (0.1, 0.9):
-            clients.run(url, thousand, connections=CONNECTIONS, seconds=seconds * part, rate=MEMORY_RATE)
-            found.append(sum(process.memory_info().rss for process in family(running.pid)) / 2**20)
-            yield figure("ingest", f"memory after {part * seconds:.0f} s more", found[-1], "MiB")
-        yield figure("ingest", "memory ratio", found[1] / found[0], "times", 1.1)
+            load_generator.run(url, thousand, connections=CONNECTIONS, seconds=seconds * part, rate=MEMORY_RATE)
+            sizes.append(sum(process.memory_info().rss for process in family(running.pid)) / 2**20)
+            yield figure("ingest", f"memory after {part * seconds:.0f} s more", sizes[-1], "MiB")
+        yield figure("ingest", "memory ratio", sizes[1] / sizes[0], "times", 1.1)
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[RunningService]:
-    """An HTTP server on a port that is free, for as long as the block lasts."""
+    """Run an HTTP server on a free port during the block."""
     try:
         yield server.start(settings)
     finally:
@@ -83,14 +83,14 @@ def serving(settings: Settings) -> Iterator[RunningService]:
 
 
 def bodies(count: int, events: int) -> list[bytes]:
-    """So many different bodies of so many simulated events, none of them twice."""
+    """Return `count` bodies of `events` simulated events, without repeats."""
     stream, now = discover()[STREAM], datetime.now(UTC)
     simulator = Simulator(stream.contract, stream.simulate, 1)
     return [simulator.batch(events, now - timedelta(hours=1), now).lines for _ in range(count)]
 
 
 def family(pid: int | None) -> list[psutil.Process]:
-    """A process and its children; none when it is gone."""
+    """Return a process and its children; an empty list if it is gone."""
     process = find_running(pid) if pid else None
     return process_tree(process) if process else []
 
@@ -104,14 +104,14 @@ def _costed(
     *,
     rate: float | None = None,
     connections: int = CONNECTIONS,
-) -> tuple[Answers, float]:
-    """The answers, and the core-microseconds an event took of server, storage and load generator together.
+) -> tuple[LoadResult, float]:
+    """Run a load; return its result and the core-microseconds per event of server, storage and load generator together.
 
-    The machine's other users do not count in those.
+    Other processes of the machine do not count.
     """
     processes = family(running.pid) + family(storage.status(settings).pid) + [psutil.Process()]
     before = sum(map(_cpu, processes))
-    answers = clients.run(running.url + PATH, requests, connections=connections, seconds=seconds, rate=rate)
+    answers = load_generator.run(running.url + PATH, requests, connections=connections, seconds=seconds, rate=rate)
     spent = sum(map(_cpu, processes)) - before
     return answers, round(spent / max(answers.acknowledged * events, 1) * 1e6, 3)
 
@@ -121,16 +121,16 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _rate(name: str, answers: Answers, events: int, reach: float | None = None, **more: float) -> Figure:
+def _rate(name: str, answers: LoadResult, events: int, reach: float | None = None, **more: float) -> Figure:
     value = answers.acknowledged * events / answers.seconds
     return figure("ingest", name, value, "events/s", reach, p50_ms=_ms(answers, 0.5), p99_ms=_ms(answers, 0.99), **more)
 
 
-def _p99(name: str, answers: Answers, reach: float, **more: float) -> Figure:
+def _p99(name: str, answers: LoadResult, reach: float, **more: float) -> Figure:
     return figure("ingest", name, _ms(answers, 0.99), "ms", reach, p50_ms=_ms(answers, 0.5), **more)
 
 
-def _ms(answers: Answers, share: float) -> float:
+def _ms(answers: LoadResult, share: float) -> float:
     return round(answers.percentile(share) * 1e3, 1)
 
 
@@ -158,18 +158,18 @@ READY = "Uvicorn running on "
 
 
 def _counterpart(seconds: float) -> Iterator[Figure]:
-    """The usual way; none where FastAPI and uvicorn are not installed."""
+    """Yield the counterpart's figure; nothing if FastAPI or uvicorn is not installed."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         Path(folder, "usual.py").write_text(_USUAL.format(path=str(Path(folder, "events.ndjson"))))
         command = [sys.executable, "-m", "uvicorn", "usual:app", "--port", "0", "--no-access-log", "--no-use-colors"]
         process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
         try:
-            said = next((line for line in process.stderr or [] if READY in line), None)
-            if said is None:
+            ready_line = next((line for line in process.stderr or [] if READY in line), None)
+            if ready_line is None:
                 return
-            url = said.partition(READY)[2].split()[0] + "/events"
-            requests = [clients.request(url, body) for body in bodies(BODIES, 1000)]
-            answers = clients.run(url, requests, connections=32, seconds=seconds)
+            url = ready_line.partition(READY)[2].split()[0] + "/events"
+            requests = [load_generator.request(url, body) for body in bodies(BODIES, 1000)]
+            answers = load_generator.run(url, requests, connections=32, seconds=seconds)
             yield _rate("counterpart: FastAPI, local file, not durable", answers, 1000)
         finally:
             process.kill()

@@ -1,7 +1,7 @@
-"""`bench launcher`: how long after a run is asked for its first step begins, forked from the warm process and as by default.
+"""`bench launcher`: the time from asking for a run to its first step, forked from the warm process and by Dagster's default.
 
-Asked as the page, the schedules and the sensors ask: through the queue, which the daemon looks at. By default is Dagster's
-launcher alone, without a queue.
+Runs are asked for as the page, schedules and sensors do: through the queue, which the daemon reads. The counterpart is
+Dagster's default launcher alone, without a queue.
 """
 
 import os
@@ -20,7 +20,7 @@ from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._grpc.client import DagsterGrpcClient
 
 from lakehouse.automation.jobs import REALTIME
-from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
@@ -38,16 +38,16 @@ RUNS = 10
 RUN_SECONDS = 300.0
 
 QUEUE = "QUEUED_RUN_COORDINATOR"
-_ANY_WORKSPACE: Any = None
-"""The queue asks nothing of it."""
+_NO_WORKSPACE: Any = None
+"""The queue does not use its workspace."""
 
 Launch = Callable[[dg.DagsterInstance, dg.DagsterRun], None]
 
 
 def measure(runs: int = RUNS) -> Iterator[Figure]:
-    """The figures: `realtime` of all streams with nothing new, so many times each way, taking turns."""
+    """Yield the figures: `realtime` of all streams with no new events, `runs` times each way, in turns."""
     with own_lake() as lake:
-        os.environ.update(environment(lake.settings))  # the definitions are loaded here too
+        os.environ.update(environment(lake.settings))  # this process loads the definitions as well
         port = free_port()
         with (
             running(lake.settings, code_server_program(port)),
@@ -62,64 +62,64 @@ def measure(runs: int = RUNS) -> Iterator[Figure]:
             client = DagsterGrpcClient(port=port, host="127.0.0.1")
             for launch in (_through_the_queue, partial(_by_default, client)):
                 _run(history, port, launch)
-            taken = [
+            pairs = [
                 (_run(history, port, _through_the_queue), _run(history, port, partial(_by_default, client)))
                 for _ in range(runs)
             ]
             idle = warm.memory_full_info()
-    warm_runs, default_runs = zip(*taken, strict=True)
-    yield _figure("warm, asked to first step", [one.to_first_step for one in warm_runs], REACH)
-    yield _figure("warm, of that in the queue", [one.in_queue for one in warm_runs])
-    yield _figure("default launcher, asked to first step", [one.to_first_step for one in default_runs])
-    ratio = statistics.median(one.to_first_step for one in default_runs) / statistics.median(
-        one.to_first_step for one in warm_runs
+    warm_runs, default_runs = zip(*pairs, strict=True)
+    yield _figure("warm, asked to first step", [run.to_first_step for run in warm_runs], REACH)
+    yield _figure("warm, of that in the queue", [run.in_queue for run in warm_runs])
+    yield _figure("default launcher, asked to first step", [run.to_first_step for run in default_runs])
+    ratio = statistics.median(run.to_first_step for run in default_runs) / statistics.median(
+        run.to_first_step for run in warm_runs
     )
     yield figure("launcher", "default / warm", ratio, "x")
     yield figure("launcher", "memory of the idle warm process", idle.uss / 2**20, "MiB", rss=round(idle.rss / 2**20))
 
 
-def _figure(name: str, taken: Sequence[float], reach: float | None = None) -> Figure:
-    worst = round(max(taken), 3)
-    return figure("launcher", name, statistics.median(taken), "s", reach, worst=worst, runs=len(taken))
+def _figure(name: str, seconds: Sequence[float], reach: float | None = None) -> Figure:
+    worst = round(max(seconds), 3)
+    return figure("launcher", name, statistics.median(seconds), "s", reach, worst=worst, runs=len(seconds))
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """Seconds from asking for a run to when it left the queue, and to the start of its first step."""
+class StartTimes:
+    """Seconds from asking for a run until it left the queue, and until its first step started."""
 
     in_queue: float
     to_first_step: float
 
 
-def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> Begun:
-    """Ask for a run and wait for its end."""
+def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> StartTimes:
+    """Ask for a run and wait for its end. Raises LakehouseError if it fails."""
     repository = ReconstructableRepository.for_module("lakehouse.definitions", "defs")
-    place = GrpcServerCodeLocationOrigin("127.0.0.1", port, None, "lakehouse")
+    code_location = GrpcServerCodeLocationOrigin("127.0.0.1", port, None, "lakehouse")
     run = history.create_run_for_job(
         repository.get_definition().get_job(REALTIME),
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags={"dagster/partition": hour_partition(datetime.now(UTC))},
         job_code_origin=repository.get_reconstructable_job(REALTIME).get_python_origin(),
-        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(place, "__repository__"), REALTIME),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code_location, "__repository__"), REALTIME),
     )
     asked = time.time()
     launch(history, run)
     deadline = time.monotonic() + RUN_SECONDS
-    while (found := history.get_run_by_id(run.run_id)) is None or not found.is_finished:
+    while (finished := history.get_run_by_id(run.run_id)) is None or not finished.is_finished:
         if time.monotonic() > deadline:
             raise LakehouseError(f"Run {run.run_id} did not end within {RUN_SECONDS:.0f} s.")
         time.sleep(0.1)
-    if found.status != dg.DagsterRunStatus.SUCCESS:
-        raise LakehouseError(f"Run {run.run_id} ended as {found.status.value}.")
+    if finished.status != dg.DagsterRunStatus.SUCCESS:
+        raise LakehouseError(f"Run {run.run_id} ended as {finished.status.value}.")
     starting, steps = (
         [event.timestamp for event in history.all_logs(run.run_id, of_type=kind)]
         for kind in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.STEP_START)
     )
-    return Begun(min(starting, default=asked) - asked, min(steps) - asked)
+    return StartTimes(min(starting, default=asked) - asked, min(steps) - asked)
 
 
 def _through_the_queue(history: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    history.run_coordinator.submit_run(SubmitRunContext(run, _ANY_WORKSPACE))
+    history.run_coordinator.submit_run(SubmitRunContext(run, _NO_WORKSPACE))
 
 
 def _by_default(client: DagsterGrpcClient, history: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlparse
 
-from lakehouse.bench.measuring import Figure, Spent, figure, own_lake, timed
+from lakehouse.bench.figures import Figure, Spent, figure, own_lake, timed
 from lakehouse.bench.tick import make_history
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
@@ -27,13 +27,13 @@ STREAM = "financial"
 HOURS, DAYS = 7 * 24, 30
 EVENTS = 20_000
 QUERIES = 7
-AT_ONCE = timedelta(0)
-ALL_AGES = timedelta(seconds=-5)
-"""As if it were tomorrow: storage's clock has whole seconds."""
+NO_QUIET_TIME = timedelta(0)
+ANY_AGE = timedelta(seconds=-5)
+"""Younger than any file, because storage's clock has whole seconds."""
 
 
 def measure(hours: int = HOURS, days: int = DAYS, queries: int = QUERIES) -> Iterator[Figure]:
-    """The figures of one stream's realtime and bronze table: files, bytes, seconds, and one query before and after."""
+    """Yield files, bytes, seconds and one query of a stream's realtime and bronze table, before and after."""
     with own_lake() as lake:
         stream = lake.stream(STREAM)
         _fill(lake, stream, hours, days)
@@ -45,7 +45,7 @@ def measure(hours: int = HOURS, days: int = DAYS, queries: int = QUERIES) -> Ite
             spent[name] = timed(lambda name=name: _maintain(lake, name))[1]  # type: ignore[misc]
         for name in names:
             if _rows(lake, name) != rows[name]:
-                raise AssertionError(f"{name} held {rows[name]} rows and holds {_rows(lake, name)} now")
+                raise AssertionError(f"{name} has {_rows(lake, name)} rows after maintenance, {rows[name]} before")
             files, stored, seconds = before[name]
             yield figure("maintenance", f"{name} files", _files(lake, name), "files", before=files)
             yield figure("maintenance", f"{name} bytes stored", _stored(lake, name), "bytes", before=stored)
@@ -66,13 +66,13 @@ def _fill(lake: Lake, stream: Stream, hours: int, days: int) -> None:
 
 
 def _maintain(lake: Lake, name: str) -> None:
-    compact(lake, name, Budget(), quiet=AT_ONCE)
+    compact(lake, name, Budget(), quiet=NO_QUIET_TIME)
     with lake.tables.load(name).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "1"})
     while expire_snapshots(lake, lake.tables.load(name), at_least=1):
         pass
     merge_small_manifests(lake, name)
-    remove_orphans(lake, name, age=ALL_AGES)
+    remove_orphans(lake, name, age=ANY_AGE)
 
 
 def _files(lake: Lake, name: str) -> int:
@@ -90,12 +90,12 @@ def _stored(lake: Lake, name: str) -> int:
 
 
 def _query(lake: Lake, name: str, times: int) -> float:
-    """The median seconds of counting a column of the whole table, the metadata looked up anew."""
-    taken: list[float] = []
+    """Return the median seconds of a query over the whole table, including loading its metadata."""
+    seconds: list[float] = []
     for _ in range(times):
         started = time.perf_counter()
         scan = scan_sql(lake.tables.load(name))
         with lake.engine.cursor() as cursor:
             cursor.execute(f"select count(distinct event_id), max(amount) from {scan}").fetchall()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)

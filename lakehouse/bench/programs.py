@@ -1,4 +1,4 @@
-"""The programs of `lakehouse up` for as long as a benchmark needs them. What they are is the supervisor's."""
+"""Run programs of `lakehouse up` during a benchmark. See `runtime.supervisor` for their definitions."""
 
 import os
 import sys
@@ -20,7 +20,10 @@ START_SECONDS = 300.0
 def running(
     settings: Settings, program: Program, answers: Callable[[], bool] | None = None
 ) -> Iterator[psutil.Process]:
-    """A program from when it answers to the end of the block, with all it starts. Raises LakehouseError with its log."""
+    """Start a program, wait until it answers, and stop it with its children afterwards.
+
+    Raises LakehouseError, and prints the program's log, if it does not start within five minutes.
+    """
     log = settings.root / f"{program.name}.log"
     ready = answers or program.answers or (lambda: True)
     child = spawn(program.words, log, env=os.environ | environment(settings))

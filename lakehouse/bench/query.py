@@ -17,8 +17,8 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.bench import clients
-from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.bench import load_generator
+from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB, bind, scan_sql
@@ -40,62 +40,62 @@ from lakehouse.sources.http import server as http
 from lakehouse.sources.simulation import Simulator
 
 ROWS = 200_000
-"""Of each stream in the week."""
+"""Rows of each stream in the week."""
 
 DAYS = 7
 BATCH = 25_000
 ENTITIES = 1_000_000
 LOOKED_UP = 4_000
-"""Different ids that are asked for, over and over."""
+"""Different ids that are looked up, in turn."""
 
-AT_ONCE = (1, 16)
+CLIENTS = (1, 16)
 EVENTS_A_SECOND = 10_000
 EVENTS = 1_000
-"""Of a request that brings new ones."""
+"""Events in a request."""
 
 BODIES = 20
-"""Different requests for each stream, sent over and over."""
+"""Different requests for each stream, sent in turn."""
 
 CONNECTIONS = 16
 WARM_SECONDS = 1.0
-"""At most, before each figure: the first answer is waited for."""
+"""At most, before each figure."""
 QUERY_MS, LOOKUP_MS = 100, 20
-DIRECTLY = 5
-"""Times that a query is run straight in DuckDB."""
+DIRECT_RUNS = 5
+"""Runs of each query straight in DuckDB."""
 
-GIVEN = {"daily_metrics": {"stream": "retail"}}
-"""What queries must be given."""
+PARAMETERS = {"daily_metrics": {"stream": "retail"}}
+"""Required parameters of named queries."""
 
 
 def measure(
     seconds: float = 4.0, rows: int = ROWS, entities: int = ENTITIES, rate: int = EVENTS_A_SECOND, days: int = DAYS
 ) -> Iterator[Figure]:
-    """The figures, each of so many seconds, on a lake of its own that holds so many days."""
+    """Yield the figures, each of `seconds`, on a lake of its own with `days` days of `rows` rows per stream."""
     spawn = multiprocessing.get_context("spawn")
     with own_lake() as lake, ProcessPoolExecutor(1, spawn) as generator:
-        began = time.perf_counter()
+        started = time.perf_counter()
         dates = fill(lake, rows, days)
         customers = _customers(lake, entities, dates[-1])
-        yield figure("query", "lake made in", time.perf_counter() - began, "s", rows_of_a_stream=rows)
+        yield figure("query", "lake made in", time.perf_counter() - started, "s", rows_of_a_stream=rows)
         yield _unified(lake, dates[-1])
         queries = read_queries().values()
         directly = _directly(lake, queries)
         with _served(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
             for query in queries:
-                given = "&".join(f"{name}={value}" for name, value in GIVEN.get(query.name, {}).items())
+                given = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
                 paths = [f"/v1/queries/{query.name}" + (f"?{given}" if given else "")]
                 alone = {"duckdb_ms": round(directly[query.name] * 1e3, 1)}
                 yield from _asked(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
             ids = random.Random(1).choices(range(entities), k=LOOKED_UP)  # noqa: S311
             devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
             yield from _asked(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
-            known = [f"/v1/customers/{one}" for one in customers]
+            known = [f"/v1/customers/{customer}" for customer in customers]
             yield from _asked(generator, url, "one customer", known, seconds, LOOKUP_MS)
             yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
 
 
 def fill(lake: Lake, rows: int, days: int) -> list[date]:
-    """So many events of every stream over the days up to today, in every layer, today's in realtime as well."""
+    """Fill every layer with `rows` events per stream over the days up to today; today's are in realtime too."""
     now = datetime.now(UTC)
     dates = [(now - timedelta(days=back)).date() for back in range(days - 1, -1, -1)]
     for stream in lake.streams.values():
@@ -114,7 +114,7 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
 
 
 def _customers(lake: Lake, entities: int, day: date) -> list[str]:
-    """Publish the look-ups, that of devices with so many of them; some customers there are."""
+    """Publish the look-ups, with `entities` devices; return ids of customers."""
     devices = lake.stream("iot")
     known = scan_sql(lake.tables.load("serving.iot_features"))
     select = (
@@ -137,30 +137,31 @@ def _device(number: int) -> str:
 
 
 def _directly(lake: Lake, queries: Iterable[NamedQuery]) -> dict[str, float]:
-    """The median seconds of each query in a DuckDB that has all views already, on the same files."""
+    """Return the median seconds of each query in DuckDB alone, with all views created, on the same files."""
     engine = DuckDB(lake.connection, threads=lake.settings.threads, scratch=lake.settings.root / "scratch")
     try:
         for statement in create_views_sql(lake, view_names(lake)):
             engine.database.execute(statement)
         return {
-            query.name: _median(engine.database, query.sql, query.bind(GIVEN.get(query.name, {}))) for query in queries
+            query.name: _median(engine.database, query.sql, query.bind(PARAMETERS.get(query.name, {})))
+            for query in queries
         }
     finally:
         engine.close()
 
 
 def _median(database: duckdb.DuckDBPyConnection, sql: str, values: Any = None) -> float:
-    """The median seconds of a query."""
-    taken = []
-    for _ in range(DIRECTLY):
-        began = time.perf_counter()
+    """Return the median seconds of a query."""
+    seconds = []
+    for _ in range(DIRECT_RUNS):
+        started = time.perf_counter()
         database.execute(sql, values).fetchall()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _unified(lake: Lake, day: date) -> Figure:
-    """A count of a unified view once bronze has noted that it has all of realtime, beside what it was before and silver."""
+    """Count a unified view whose realtime hours are covered, beside all of realtime read and silver alone."""
     stream = lake.stream("iot")
     silver, realtime = lake.tables.load("silver.iot"), lake.tables.load("realtime.iot")
     ingest_days(lake, stream, [day])
@@ -171,10 +172,12 @@ def _unified(lake: Lake, day: date) -> Figure:
         "silver_ms": f"from {scan_sql(silver)}",
     }
     with lake.engine.cursor() as cursor:
-        took = {name: _median(cursor, f"select count(*) from ({select})") * 1e3 for name, select in selects.items()}
-    value = took.pop("covered")
-    beside = {name: round(milliseconds, 1) for name, milliseconds in took.items()}
-    return figure("query", "count of serving.unified_iot, realtime in silver", value, "ms", **beside)
+        milliseconds = {
+            name: _median(cursor, f"select count(*) from ({select})") * 1e3 for name, select in selects.items()
+        }
+    covered = milliseconds.pop("covered")
+    beside = {name: round(value, 1) for name, value in milliseconds.items()}
+    return figure("query", "count of serving.unified_iot, realtime in silver", covered, "ms", **beside)
 
 
 @contextmanager
@@ -190,17 +193,17 @@ def _served(lake: Lake) -> Iterator[str]:
 
 @contextmanager
 def _arriving(streams: Iterable[Stream], url: str, rate: int) -> Iterator[Callable[[], float]]:
-    """Events of all streams arrive as long as the block lasts; gives what tells how many a second did."""
+    """Post events of all streams during the block; yield a function that returns the events per second so far."""
     requests = [
-        request for both in zip(*(_requests(stream, url) for stream in streams), strict=True) for request in both
+        request for group in zip(*(_requests(stream, url) for stream in streams), strict=True) for request in group
     ]
     spawn = multiprocessing.get_context("spawn")
     sent, ended = spawn.Value("q", 0), spawn.Event()
     process = spawn.Process(target=_arrive, args=(url, requests, rate, sent, ended))
     process.start()
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
-        yield lambda: sent.value / (time.perf_counter() - began)
+        yield lambda: sent.value / (time.perf_counter() - started)
     finally:
         ended.set()
         process.join()
@@ -209,14 +212,14 @@ def _arriving(streams: Iterable[Stream], url: str, rate: int) -> Iterator[Callab
 def _requests(stream: Stream, url: str) -> list[bytes]:
     simulator, now = Simulator(stream.contract, stream.simulate, 2), datetime.now(UTC)
     bodies = (simulator.batch(EVENTS, now - timedelta(minutes=1), now).lines for _ in range(BODIES))
-    return [clients.request(f"{url}/v1/streams/{stream.name}/events", body) for body in bodies]
+    return [load_generator.request(f"{url}/v1/streams/{stream.name}/events", body) for body in bodies]
 
 
 def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: Any) -> None:
     first = 0
     while not ended.is_set():
-        turned = [*requests[first:], *requests[:first]]
-        answers = clients.run(url, turned, connections=CONNECTIONS, seconds=3.0, rate=rate / EVENTS)
+        rotated = [*requests[first:], *requests[:first]]
+        answers = load_generator.run(url, rotated, connections=CONNECTIONS, seconds=3.0, rate=rate / EVENTS)
         first = (first + len(answers.sent)) % len(requests)
         sent.value += answers.acknowledged * EVENTS
 
@@ -230,15 +233,15 @@ def _asked(
     reach: float,
     **more: float,
 ) -> Iterator[Figure]:
-    requests = [clients.get(url + path) for path in paths]
-    for at_once in AT_ONCE:
-        work = partial(clients.run, url, requests, connections=at_once)
+    requests = [load_generator.get(url + path) for path in paths]
+    for clients in CLIENTS:
+        work = partial(load_generator.run, url, requests, connections=clients)
         generator.submit(work, seconds=min(WARM_SECONDS, seconds)).result()
         answers = generator.submit(work, seconds=seconds).result()
         if answers.statuses.keys() != {HTTPStatus.OK}:
-            raise AssertionError(f"{name} was answered {answers.statuses}")
+            raise AssertionError(f"{name} was answered with statuses {answers.statuses}")
         times = {f"p{share}_ms": round(answers.percentile(share / 100) * 1e3, 1) for share in (50, 95)}
         rate = round(answers.acknowledged / answers.seconds, 1)
         p99 = answers.percentile(0.99) * 1e3
-        label = f"{name}, {at_once} client{'s' * (at_once > 1)}, p99"
+        label = f"{name}, {clients} client{'s' * (clients > 1)}, p99"
         yield figure("query", label, p99, "ms", reach, **times, requests_per_second=rate, **more)

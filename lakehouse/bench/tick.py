@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
 
-from lakehouse.bench.measuring import Figure, figure, own_lake
+from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.keys import arrival_hour, hour_partition
@@ -30,27 +30,30 @@ REACH = 1.2
 TICKS = 12
 COLD_TICKS = 4
 EVENTS = 3_000
-"""Of each stream in five minutes, in one object a minute."""
+"""Events per stream in five minutes, in one object per minute."""
 
 OBJECTS = 5
 
 RETAINED_HOURS = 7 * 24
-"""What realtime keeps."""
+"""The retention of realtime."""
 
 TICKS_AN_HOUR = 12
 KEPT_SNAPSHOTS = 48
 DAYS = 365
 COMMITS_OF_A_YEAR = 12
-"""A commit a day would be truer and takes too long to make; realtime does not read these tables."""
+"""Commits of bronze and silver in the history. One a day would take too long to write, and realtime does not read these tables."""
 
 HISTORY_ROWS = 20
-"""In each file of the history."""
+"""Rows in each file of the history."""
 
 
 def measure(
     ticks: int = TICKS, cold_ticks: int = COLD_TICKS, hours: int = RETAINED_HOURS, days: int = DAYS
 ) -> Iterator[Figure]:
-    """The figures, both lakes up at once and taking turns; `hours` is how far back realtime goes, `days` the others."""
+    """Yield the figures. Both lakes run at once and take turns.
+
+    `hours` is how far back realtime's history goes, `days` how far back bronze's and silver's.
+    """
     with own_lake() as empty, own_lake() as old:
         sources = [_Source(empty), _Source(old)]
         for source in sources:
@@ -67,22 +70,22 @@ def measure(
         yield from _compared("cold", cold)
 
 
-def _compared(name: str, taken: Sequence[Sequence[float]]) -> Iterator[Figure]:
-    empty, old = (statistics.median(one) for one in zip(*taken, strict=True))
+def _compared(name: str, rounds: Sequence[Sequence[float]]) -> Iterator[Figure]:
+    empty, old = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
     yield figure("tick", f"{name}, empty lake", empty, "s", events=EVENTS * 7)
     yield figure("tick", f"{name}, a year of history", old, "s", events=EVENTS * 7)
     yield figure("tick", f"{name} ratio", old / empty, "x", REACH)
 
 
 class _Source:
-    """New events for all streams of a lake; both lakes get the same."""
+    """The same new events for all streams of each lake."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self._simulators = {name: Simulator(s.contract, s.simulate, 1) for name, s in lake.streams.items()}
 
     def land(self) -> str:
-        """Land five minutes of events; the hour they landed in."""
+        """Land five minutes of events; return the hour they landed in."""
         now = datetime.now(UTC)
         for name, simulator in self._simulators.items():
             for _ in range(OBJECTS):
@@ -100,7 +103,7 @@ def _tick(source: _Source) -> float:
     seconds = time.perf_counter() - started
     expected = EVENTS * len(source.lake.streams)
     if rows != expected:
-        raise AssertionError(f"realtime took {rows} rows where {expected} landed")
+        raise AssertionError(f"realtime has {rows} new rows, expected {expected}")
     return seconds
 
 
@@ -115,7 +118,7 @@ raise_on_failure(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition"
 
 
 def _cold_tick(source: _Source) -> float:
-    """The same by the job `realtime`, in a new process that imports all of it, as Dagster's daemon starts one."""
+    """Run the job `realtime` in a new process, which imports everything as Dagster's own launcher does."""
     hour = source.land()
     child = {**os.environ, **environment(source.lake.settings)}
     started = time.perf_counter()
@@ -124,9 +127,9 @@ def _cold_tick(source: _Source) -> float:
 
 
 def make_history(lake: Lake, stream: Stream, hours: int, days: int, *, files_a_day: int = 1) -> None:
-    """Commits as a year of ticks and nights leaves them: small files, and no more snapshots than are kept.
+    """Commit what a year of ticks and nights leaves: small files, and as many snapshots as are kept.
 
-    Rows of the current day must have landed; `files_a_day` is how often files arrived in bronze.
+    Rows of the current day must have landed. `files_a_day` is the number of files that arrived in bronze per day.
     """
     today = datetime.now(UTC).date()
     ingest_days(lake, stream, [today])
@@ -144,19 +147,19 @@ def make_history(lake: Lake, stream: Stream, hours: int, days: int, *, files_a_d
 
 
 def _repeated(files: Sequence[NewFile], times: int) -> list[NewFile]:
-    """Each file so often, under names of their own: who puts a file deletes it here."""
-    found = []
+    """Return `times` hard links to each file, because an upload deletes the file it uploads."""
+    links = []
     for file in files:
         for number in range(times):
             path = file.path.with_name(f"{file.path.stem}-{number}.parquet")
             os.link(file.path, path)
-            found.append(replace(file, path=path))
+            links.append(replace(file, path=path))
         file.path.unlink()
-    return found
+    return links
 
 
 def _spread(lake: Lake, table: Table, column: str, values: Sequence[str]) -> list[NewFile]:
-    """A few of the table's rows as they would be in each of these partitions, as one file each."""
+    """Write a few of the table's rows into each of these partitions, as one file each."""
     folder = lake.settings.root / "history" / table.name()[0] / table.name()[1]
     folder.mkdir(parents=True)
     among = ", ".join(f"'{value}'" for value in values)

@@ -1,6 +1,6 @@
-"""`bench year`: Dagster's history after a year of 5- and 10-minute runs, as it would be if nothing were pruned.
+"""`bench year`: Dagster's history after a year of 5- and 10-minute runs without pruning.
 
-Runs older than the history keeps have of their events those that are asked for later: a year of all events is ten million.
+Old runs have only the events that Dagster reads later, because a year of all events is ten million.
 """
 
 import json
@@ -20,10 +20,10 @@ import psutil
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.automation.jobs import REALTIME, SERVING
 from lakehouse.automation.runs import Runner, raise_on_failure
-from lakehouse.bench.measuring import Figure, figure, own_lake
-from lakehouse.bench.pages import ask, queries
+from lakehouse.bench.dagster_pages import ask, queries
+from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.bench.programs import running
-from lakehouse.bench.runs import Template, write_history
+from lakehouse.bench.run_history import Template, write_history
 from lakehouse.landing.keys import hour_partition
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
@@ -38,14 +38,14 @@ PAGE_SECONDS = 2.0
 TICKS = 3
 WATCHED_SECONDS = 10.0
 PRUNED_DAYS = 5
-"""Days of runs that are pruned: the nightly task has one day's."""
+"""Days of runs to prune; the nightly task prunes one day."""
 
 
 def measure(days: int, watched_seconds: float = WATCHED_SECONDS) -> Iterator[Figure]:
-    """The figures, each taken on a new history and on one of so many days."""
+    """Yield the figures, each on a new history and on one of `days` days."""
     with own_lake(realtime_start=(datetime.now(UTC) - timedelta(days=days + 1)).date()) as lake:
         settings = lake.settings
-        # The definitions are loaded here, too.
+        # This process loads the definitions as well.
         os.environ.update(environment(settings) | {"LAKEHOUSE_REALTIME_START": str(settings.realtime_start)})
         runner = Runner(lake)
         templates = _execute(lake, runner)
@@ -63,24 +63,26 @@ def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> It
     yield figure("year", f"{state}: storage", sum(file.stat().st_size for file in _databases(lake)) / 1e6, "MB")
     ticks = [_tick(lake, runner)[0] for _ in range(TICKS)]
     yield figure("year", f"{state}: realtime tick", statistics.median(ticks), "s")
-    looked = json.loads(subprocess.run([sys.executable, "-c", _LOOK], check=True, capture_output=True).stdout)
-    for sensor, seconds in looked.items():
+    sensor_seconds = json.loads(
+        subprocess.run([sys.executable, "-c", _EVALUATE_SENSORS], check=True, capture_output=True).stdout
+    )
+    for sensor, seconds in sensor_seconds.items():
         yield figure("year", f"{state}: sensor {sensor}", seconds, "s")
     programs = dagster_programs(lake.settings, page=True)
     with ExitStack() as stack:
-        processes = {one.name: stack.enter_context(running(lake.settings, one)) for one in programs}
+        processes = {program.name: stack.enter_context(running(lake.settings, program)) for program in programs}
         url = programs[-1].url()
         assert url is not None
         for name, query in queries().items():
-            ask(url, query)  # the first also loads what the page keeps in memory
+            ask(url, query)  # the first request also fills the page's caches
             taken = [ask(url, query)[0] for _ in range(3)]
             yield figure("year", f"{state}: {name}", statistics.median(taken), "s", PAGE_SECONDS)
-        for name, most in _memory(processes, watched_seconds).items():
-            yield figure("year", f"{state}: memory of {name}", most, "MiB")
+        for name, peak in _memory(processes, watched_seconds).items():
+            yield figure("year", f"{state}: memory of {name}", peak, "MiB")
 
 
 def _prune(settings: Settings, days: int) -> Iterator[Figure]:
-    """The oldest days of runs, as the nightly task takes one's; what they held is used again by what comes."""
+    """Prune the oldest days of runs as the nightly task does; SQLite uses their space again."""
     started = time.monotonic()
     with open_instance(settings) as history:
         oldest = settings.model_copy(update={"history_days": max(settings.history_days, days - PRUNED_DAYS)})
@@ -93,19 +95,19 @@ def _prune(settings: Settings, days: int) -> Iterator[Figure]:
 
 
 def _free(settings: Settings) -> int:
-    """Bytes of the databases that are used again before they grow."""
-    found = 0
+    """Return the free bytes inside the databases, which are used again before they grow."""
+    free = 0
     for name in ("runs.db", "event_log.db"):
         with closing(sqlite3.connect(dagster_home(settings) / "history" / name)) as database:
             (pages,), (size,) = (
-                database.execute(f"pragma {what}").fetchone() for what in ("freelist_count", "page_size")
+                database.execute(f"pragma {pragma}").fetchone() for pragma in ("freelist_count", "page_size")
             )
-            found += pages * size
-    return found
+            free += pages * size
+    return free
 
 
 def _execute(lake: Lake, runner: Runner) -> list[Template]:
-    """One real run of each of the two jobs."""
+    """Run each of the two jobs once; return the runs as templates."""
     _, realtime, hour = _tick(lake, runner)
     today = datetime.now(UTC).date()
     done = runner.run(SERVING, exact_tags([today]))
@@ -114,7 +116,7 @@ def _execute(lake: Lake, runner: Runner) -> list[Template]:
 
 
 def _tick(lake: Lake, runner: Runner) -> tuple[float, str, str]:
-    """New events of every stream into realtime by the job: seconds, the run's id and the hour."""
+    """Land new events of every stream and run the job `realtime`; return seconds, run id and hour."""
     now = datetime.now(UTC)
     for name, stream in lake.streams.items():
         batch = Simulator(stream.contract, stream.simulate, 1).batch(EVENTS, now - timedelta(minutes=5), now)
@@ -126,7 +128,7 @@ def _tick(lake: Lake, runner: Runner) -> tuple[float, str, str]:
     return time.perf_counter() - started, done.run_id, hour
 
 
-_LOOK = """
+_EVALUATE_SENSORS = """
 import json, time
 import dagster as dg
 from lakehouse.assets.resources import LakeResource
@@ -146,21 +148,21 @@ print(json.dumps(found))
 
 
 def _memory(processes: dict[str, psutil.Process], seconds: float) -> dict[str, float]:
-    """The most memory that each and what it starts have had after so long, in MiB; a page that is shared counts for each."""
-    most = dict.fromkeys(processes, 0.0)
+    """Return the peak memory of each process with its children, in MiB. A page shared by several counts for each."""
+    peak = dict.fromkeys(processes, 0.0)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for name, process in processes.items():
-            most[name] = max(most[name], _resident(process))
+            peak[name] = max(peak[name], _resident(process))
         time.sleep(0.5)
-    return most
+    return peak
 
 
 def _resident(process: psutil.Process) -> float:
     total = 0
-    for one in [process, *process.children(recursive=True)]:
+    for member in [process, *process.children(recursive=True)]:
         try:
-            total += one.memory_info().rss
+            total += member.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return total / (1 << 20)

@@ -1,7 +1,7 @@
-"""`bench faults`: a small lakehouse under load whose processes are killed and whose network fails; then what is left is counted.
+"""`bench faults`: kill processes of a small lakehouse under load, let its network fail, and count what is left.
 
-Every event that was acknowledged is in silver or in quarantine, once, whatever was killed when. Each round draws from its
-own seed, so that one that failed can be drawn again.
+Every acknowledged event must be in silver or in quarantine, once. Each round draws from its own seed, so that a failed
+round can be repeated.
 """
 
 import random
@@ -10,80 +10,83 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from lakehouse.bench.measuring import Figure, figure
-from lakehouse.chaos.faulty import PATIENCE, WORKS, FaultyLake, days, faulty_lake
-from lakehouse.chaos.unreliable import FAULTS, SILENT
+from lakehouse.bench.figures import Figure, figure
+from lakehouse.chaos.faulty_lake import TIMEOUT_SECONDS, WORKS, FaultyLake, days, faulty_lake
+from lakehouse.chaos.unreliable_network import FAULTS, SILENT
 
-AT_ONCE = (WORKS, WORKS[:-1])
-"""Of which works one is drawn each, to run beside the HTTP server and its client: a Dagster run takes as long as the others
-together, so there is one at most.
+CONCURRENT_WORK = (WORKS, WORKS[:-1])
+"""One kind of work is drawn from each, to run beside the HTTP server. A Dagster run takes as long as the others together, so
+there is one at most.
 """
-BETWEEN_COUNTS = 15
+
+ROUNDS_PER_COUNT = 15
 """Rounds after which everything is brought up to date and counted."""
 
-FIRST_TIME = 3.0
-"""Seconds that a work is taken to take before one has."""
+ASSUMED_SECONDS = 3.0
+"""Expected seconds of a kind of work before one has finished."""
 
-WEATHER = (0.0, 0.05, 0.1, 0.2)
-"""Of a round's requests, how many meet a fault."""
-MOST_FAULTS = 15
-"""Of a round. Who meets one tries again after a moment, and a Dagster run would meet hundreds."""
+FAULT_RATIOS = (0.0, 0.05, 0.1, 0.2)
+"""Shares of a round's requests that meet a fault; each round draws one."""
+
+MAX_FAULTS = 15
+"""Per round. A fault costs a retry, and a Dagster run would meet hundreds."""
+
 MIXED = (*[fault for fault in FAULTS if fault not in SILENT] * 12, *SILENT)
-"""Faults as often as they come: who meets silence waits for seconds."""
+"""Faults with their weights. Silence is rare, because each one costs seconds."""
 
 
 def measure(rounds: int, seed: int) -> Iterator[Figure]:
-    """The figures after so many rounds. Raises AssertionError naming the rounds' seeds for the first count that is wrong."""
+    """Yield the figures after `rounds` rounds. Raises AssertionError with the rounds' seeds at the first wrong count."""
     started = time.monotonic()
     with faulty_lake(seed) as lake:
-        for first in range(0, rounds, BETWEEN_COUNTS):
-            some = range(seed + first, seed + min(first + BETWEEN_COUNTS, rounds))
-            play_and_count(lake, some)
+        for first in range(0, rounds, ROUNDS_PER_COUNT):
+            seeds = range(seed + first, seed + min(first + ROUNDS_PER_COUNT, rounds))
+            play_and_count(lake, seeds)
             if sys.stderr.isatty():
-                print(f"round {first + len(some)} of {rounds}, {lake.killed.total()} kills", file=sys.stderr)
+                print(f"round {first + len(seeds)} of {rounds}, {lake.killed.total()} kills", file=sys.stderr)
         met, events = lake.weather.met, lake.events
         yield figure("faults", "rounds", rounds, "", seed=seed, seconds=round(time.monotonic() - started))
         yield figure("faults", "kills", lake.killed.total(), "", **lake.killed)
         yield figure("faults", "requests that met a fault", met.total() - met["none"], "", **met)
         yield figure("faults", "events acknowledged", len(events.acknowledged), "", sent_again=events.again)
-        yield figure("faults", "works", lake.told.total(), "", **lake.told)
+        yield figure("faults", "works", lake.outcomes.total(), "", **lake.outcomes)
         yield figure("faults", "lost", 0, "", 0)
         yield figure("faults", "twice", 0, "", 0)
 
 
 def play_and_count(lake: FaultyLake, seeds: range) -> None:
-    """Some rounds, then rest and a count. Raises AssertionError when something is wrong."""
+    """Play these rounds, bring everything up to date, and count. Raises AssertionError if anything is wrong."""
     try:
         for seed in seeds:
             play(lake, random.Random(seed))  # noqa: S311
         lake.settle()
         count = lake.count()
-    except AssertionError as problem:
-        raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {problem}") from problem
+    except AssertionError as error:
+        raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {error}") from error
     if not count.passed:
         raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {count}")
 
 
 def play(lake: FaultyLake, chance: random.Random) -> None:
-    """One round of load, faults and kills. Raises AssertionError for who waits for ever or fails without a word."""
-    lake.serve()  # as `up` does: a server whose worker dies twice within seconds gives up
-    lake.weather.share, lake.weather.faults, lake.weather.left = chance.choice(WEATHER), MIXED, MOST_FAULTS
+    """Play one round of load, faults and kills. Raises AssertionError if a process hangs or fails without a message."""
+    lake.serve()  # as `up` does, because a server whose worker dies twice within seconds ends
+    lake.weather.share, lake.weather.faults, lake.weather.left = chance.choice(FAULT_RATIOS), MIXED, MAX_FAULTS
     sender = lake.send(chance)
-    works = [lake.start(chance.choice(some), days()) for some in AT_ONCE]
+    works = [lake.start(chance.choice(kinds), days()) for kinds in CONCURRENT_WORK]
     plan: list[tuple[float, Callable[[], None]]] = []
     for work in works:
-        at = chance.uniform(0.0, lake.took.get(work.name, FIRST_TIME))
+        at = chance.uniform(0.0, lake.seconds.get(work.name, ASSUMED_SECONDS))
         if chance.random() < 0.5:
             plan.append((at, partial(lake.kill, work)))
-    for kill, often in ((lake.kill_storage, 0.15), (lake.kill_http_worker, 0.15), (lake.kill_http, 0.03)):
-        at = chance.uniform(0.0, max(lake.took.values(), default=FIRST_TIME))
-        if chance.random() < often:
+    for kill, probability in ((lake.kill_storage, 0.15), (lake.kill_http_worker, 0.15), (lake.kill_http, 0.03)):
+        at = chance.uniform(0.0, max(lake.seconds.values(), default=ASSUMED_SECONDS))
+        if chance.random() < probability:
             plan.append((at, kill))
-    begun = time.monotonic()
-    for at, kill in sorted(plan, key=lambda one: one[0]):
-        lake.wait(works, begun + at - time.monotonic())  # nothing is under way any more when they have ended
+    started = time.monotonic()
+    for at, kill in sorted(plan, key=lambda entry: entry[0]):
+        lake.wait(works, started + at - time.monotonic())  # returns early when all have ended
         kill()
     lake.join(works)
-    sender.join(PATIENCE)
-    if sender.is_alive() or sender.problem:
-        raise AssertionError(sender.problem or "the HTTP server gives no answer")
+    sender.join(TIMEOUT_SECONDS)
+    if sender.is_alive() or sender.error:
+        raise AssertionError(sender.error or "the HTTP server does not answer")

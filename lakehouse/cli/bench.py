@@ -11,7 +11,7 @@ from lakehouse.cli.durations import seconds
 from lakehouse.cli.printing import print_json
 
 if TYPE_CHECKING:
-    from lakehouse.bench.measuring import Figure
+    from lakehouse.bench.figures import Figure
 
 bench = typer.Typer(help="The benchmarks, one JSON line a figure, each on a lake of its own.", no_args_is_help=True)
 
@@ -22,9 +22,9 @@ def bench_load(
     keep: Annotated[Path | None, typer.Option(help="Leave the file and the lake in this empty folder.")] = None,
 ) -> None:
     """A large file through bronze and silver, beside DuckDB alone and pandas."""
-    from lakehouse.bench import loading
+    from lakehouse.bench import load
 
-    _print(loading.measure(rows, folder=keep))
+    _print(load.measure(rows, folder=keep))
 
 
 @bench.command("tick")
@@ -64,13 +64,13 @@ def bench_ingest(
 ) -> None:
     """Durable events over HTTP, beside FastAPI that appends them to a local file."""
     from lakehouse.bench import ingest
-    from lakehouse.chaos import killing
+    from lakehouse.chaos import kill_ingest
 
     length = seconds(duration or ("30s" if kill else "10m" if memory else "10s"))
     if length is None or (kill and memory):
         raise typer.BadParameter("give --duration a length, and one of --kill and --memory")
     if kill:
-        _print(killing.measure(length, seed))
+        _print(kill_ingest.measure(length, seed))
     elif memory:
         _print(ingest.memory(length))
     else:
@@ -130,8 +130,7 @@ def bench_faults(
     ] = False,
 ) -> None:
     """Kills and a failing network, round after round: events lost and counted twice."""
-    from lakehouse.chaos import faults
-    from lakehouse.chaos import whole as whole_lakehouse
+    from lakehouse.chaos import faults, whole_lakehouse
 
     harness = whole_lakehouse if whole else faults
     _print(harness.measure(rounds, seed if seed is not None else int(time.time())))

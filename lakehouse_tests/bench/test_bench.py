@@ -1,4 +1,4 @@
-"""Each benchmark runs to its end at a tiny size, checks what it made, and says its figures as JSON, one a line."""
+"""Each benchmark runs at a tiny size, checks its result, and prints its figures as JSON lines."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -9,9 +9,9 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, loading, maintenance, query, tick
-from lakehouse.bench.measuring import Figure
-from lakehouse.bench.runs import Template, write_history
+from lakehouse.bench import backfill, load, maintenance, query, tick
+from lakehouse.bench.figures import Figure
+from lakehouse.bench.run_history import Template, write_history
 from lakehouse.cli.app import app
 from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
@@ -23,8 +23,8 @@ def _by_name(figures: list[Figure]) -> dict[str, Figure]:
     return {figure["figure"]: figure for figure in figures}
 
 
-def test_a_generated_file_holds_what_it_says(tmp_path: Path) -> None:
-    file = loading.generate(tmp_path / "made.csv", 60_000, date(2024, 1, 1), 10)
+def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
+    file = load.generate(tmp_path / "made.csv", 60_000, date(2024, 1, 1), 10)
     with duckdb.connect() as database:
         found = database.execute(
             f"""with lines as (
@@ -42,7 +42,7 @@ def test_a_generated_file_holds_what_it_says(tmp_path: Path) -> None:
     assert min(ledger.silver, ledger.quarantined, ledger.duplicates) > 0
 
 
-def test_load_says_the_ratio_and_the_memory_of_a_file_whose_rows_all_arrived() -> None:
+def test_load_reports_ratio_and_memory() -> None:
     result = CliRunner().invoke(app, ["bench", "load", "--rows", "20000"])
     assert result.exit_code == 0, result.output
     figures = _by_name([json.loads(line) for line in result.stdout.splitlines()])
@@ -62,7 +62,7 @@ def test_load_says_the_ratio_and_the_memory_of_a_file_whose_rows_all_arrived() -
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
-def test_backfill_compares_a_year_with_a_day_of_the_same_rows() -> None:
+def test_backfill_compares_a_year_with_one_day() -> None:
     figures = _by_name(list(backfill.measure(20_000, rounds=1)))
     assert list(figures) == ["365 partitions", "one partition", "ratio"]
     assert figures["ratio"]["value"] == pytest.approx(
@@ -72,12 +72,12 @@ def test_backfill_compares_a_year_with_a_day_of_the_same_rows() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few events in one object, and a history of few commits."""
+    """Use few events in one object, and a history of few commits."""
     for name, value in {"EVENTS": 50, "OBJECTS": 1, "KEPT_SNAPSHOTS": 2, "COMMITS_OF_A_YEAR": 1}.items():
         monkeypatch.setattr(tick, name, value)
 
 
-def test_tick_takes_the_same_events_with_and_without_history(small: None) -> None:
+def test_tick_reports_both_lakes(small: None) -> None:
     figures = _by_name(list(tick.measure(ticks=1, cold_ticks=1, hours=1, days=1)))
     assert list(figures) == [
         "history made in",
@@ -91,7 +91,7 @@ def test_tick_takes_the_same_events_with_and_without_history(small: None) -> Non
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
-def test_maintenance_leaves_few_files_and_every_row(small: None) -> None:
+def test_maintenance_leaves_few_files(small: None) -> None:
     figures = _by_name(list(maintenance.measure(hours=2, days=3, queries=1)))
     for name in ("realtime.financial", "bronze.financial"):
         files = figures[f"{name} files"]
@@ -99,7 +99,7 @@ def test_maintenance_leaves_few_files_and_every_row(small: None) -> None:
         assert figures[f"{name} query"]["value"] > 0
 
 
-def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) -> None:
+def test_copied_run_history_is_pruned(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     hour = "2024-01-01-10:00"
 
@@ -119,7 +119,7 @@ def test_a_history_of_many_runs_is_copied_from_one_and_pruned(tmp_path: Path) ->
         assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=7)).runs > 250
 
 
-def test_query_asks_every_query_and_look_up_while_events_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_reports_every_query_and_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "BODIES", 1)
     for workers in ("HTTP", "QUERY"):
         monkeypatch.setenv(f"LAKEHOUSE_{workers}_WORKERS", "1")

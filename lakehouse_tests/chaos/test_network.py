@@ -1,4 +1,4 @@
-"""What becomes of a commit, and of all else that goes over the network, when the network fails."""
+"""Commits and catalog requests over a network that fails."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lakehouse.chaos.unreliable import FAULTS, SILENT, Weather, unreliable
+from lakehouse.chaos.unreliable_network import FAULTS, SILENT, Weather, unreliable
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.maintenance import tags
 from lakehouse.pipeline.lake import Lake
@@ -40,7 +40,7 @@ def own(make_stream: Callable[..., Own], weather: Weather) -> Iterator[Own]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_commit_whose_request_or_answer_fails_is_made_once(own: Own, weather: Weather, fault: str) -> None:
+def test_commit_with_a_failed_request_or_answer_is_made_once(own: Own, weather: Weather, fault: str) -> None:
     own.lake.tables.load(f"bronze.{own.name}")
     weather.share, weather.faults, weather.only, weather.left = 1.0, [fault], b"POST /v1/tables/namespaces/", 1
     landed = own.bronze(DAY)
@@ -50,19 +50,17 @@ def test_a_commit_whose_request_or_answer_fails_is_made_once(own: Own, weather: 
     assert own.counts("bronze") == {DAY: 10}
 
 
-def test_a_commit_that_is_there_is_made_though_it_was_refused_when_it_was_sent_again(
-    own: Own, weather: Weather
-) -> None:
-    with own.lake.tables.load(f"bronze.{own.name}").transaction() as change:  # logs in, too
+def test_commit_refused_on_retry_counts_when_it_was_made(own: Own, weather: Weather) -> None:
+    with own.lake.tables.load(f"bronze.{own.name}").transaction() as change:  # also logs in
         change.set_properties({"commit.retry.num-retries": "0"})
     weather.share, weather.faults, weather.only, weather.left = 1.0, ["lost answer"], b"POST /v1/tables/namespaces/", 1
     own.bronze(DAY)
     assert (own.snapshots("bronze"), own.counts("bronze")) == (1, {DAY: 10})
-    assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files were not cleaned up"
+    assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files are still there"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_layer_is_right_when_one_request_in_five_fails(own: Own, weather: Weather, fault: str) -> None:
+def test_layers_are_right_when_a_fifth_of_requests_fail(own: Own, weather: Weather, fault: str) -> None:
     weather.share, weather.faults = 0.2, [fault]
     weather.left = 3 if fault in SILENT else None  # each costs a second
     own.bronze(DAY)
@@ -74,7 +72,7 @@ def test_every_layer_is_right_when_one_request_in_five_fails(own: Own, weather: 
     assert (own.counts("silver"), own.counts("realtime")) == ({DAY: 9}, {DAY: 10})
 
 
-def test_a_commit_that_nobody_answers_for_says_so_and_can_be_repeated(
+def test_unanswered_commit_is_reported_and_can_be_repeated(
     own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.2)
@@ -85,7 +83,7 @@ def test_a_commit_that_nobody_answers_for_says_so_and_can_be_repeated(
     weather.share = 0.0
     own.bronze(DAY)
     assert own.counts("bronze") == {DAY: 10}
-    # What the unanswered commit names is still there, whether it arrived or not.
+    # The files of the unanswered commit are still there, whether it arrived or not.
     assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)]
 
 
@@ -100,7 +98,7 @@ ASK: dict[str, Callable[[Own], object]] = {
 
 @pytest.mark.parametrize("fault", ["error", "reset", "cut answer"])
 @pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_whatever_a_catalog_that_gives_no_answer_was_asked_says_so(
+def test_silent_catalog_is_reported_for_every_request(
     own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Own], object], fault: str
 ) -> None:
     monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""A lakehouse whose processes are killed and whose network fails, and one that eight processes write to at once."""
+"""A lakehouse whose processes are killed and whose network fails, and one with eight writers at once."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlparse
 import psutil
 import pytest
 
-from lakehouse.bench.maintaining import TASKS
-from lakehouse.bench.sending import event
-from lakehouse.chaos.faults import BETWEEN_COUNTS, play_and_count
-from lakehouse.chaos.faulty import WORKS, FaultyLake, days, faulty_lake
+from lakehouse.chaos.faults import ROUNDS_PER_COUNT, play_and_count
+from lakehouse.chaos.faulty_lake import WORKS, FaultyLake, days, faulty_lake
+from lakehouse.chaos.maintenance_tasks import TASKS
+from lakehouse.chaos.sender import event
 from lakehouse.cli.up import keep_storage
 from lakehouse.landing.writer import land
 from lakehouse.maintenance.orphans import FILE_SUFFIXES, reachable
@@ -26,8 +26,8 @@ from lakehouse.storage.objects.store import Objects
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
 ROUNDS = 200 if NIGHTLY else 15
 PROCESSES = 8
-TIMES = 10 if NIGHTLY else 1
-"""That eight processes run at once."""
+CONCURRENT_RUNS = 10 if NIGHTLY else 1
+"""Times that eight processes run at once."""
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +36,17 @@ def lake() -> Iterator[FaultyLake]:
         yield lake
 
 
-def test_nothing_is_lost_or_there_twice_whatever_is_killed_and_however_the_network_fails(lake: FaultyLake) -> None:
+def test_kills_and_network_faults_lose_and_repeat_nothing(lake: FaultyLake) -> None:
     seed = int(time.time())
     print(f"seed {seed}")
-    for first in range(seed, seed + ROUNDS, BETWEEN_COUNTS):
-        play_and_count(lake, range(first, min(first + BETWEEN_COUNTS, seed + ROUNDS)))
+    for first in range(seed, seed + ROUNDS, ROUNDS_PER_COUNT):
+        play_and_count(lake, range(first, min(first + ROUNDS_PER_COUNT, seed + ROUNDS)))
     assert lake.killed
     assert lake.events.acknowledged
     assert lake.weather.met.total() > lake.weather.met["none"]
 
 
-def test_storage_that_is_killed_is_started_again_by_those_who_keep_it(lake: FaultyLake) -> None:
+def test_killed_storage_is_restarted_at_the_same_address(lake: FaultyLake) -> None:
     running = server.status(lake.embedded)
     pid = running.pid
     assert pid is not None
@@ -56,16 +56,16 @@ def test_storage_that_is_killed_is_started_again_by_those_who_keep_it(lake: Faul
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
     keep_storage(lake.embedded)
     again = server.status(lake.embedded)
-    assert (again.running, again.endpoint) == (True, running.endpoint), "others look for it where it was"
+    assert (again.running, again.endpoint) == (True, running.endpoint), "other processes keep its address"
 
 
-@pytest.mark.parametrize("seed", range(8, 8 + TIMES))
-def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake: FaultyLake, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(8, 8 + CONCURRENT_RUNS))
+def test_eight_concurrent_writers_leave_correct_tables(lake: FaultyLake, seed: int) -> None:
     lake.weather.share = 0.0
     chance = random.Random(seed)
     senders = [lake.send(chance)]
     senders[0].join()
-    # On all days, and each on its own: the same partitions, and different ones of the same tables.
+    # All days and single days: the same partitions, and different partitions of the same tables.
     works = [lake.start(WORKS[n % len(WORKS)], days() if n % 2 else [days()[n % 3]]) for n in range(PROCESSES)]
     senders.append(lake.send(chance))
     lake.join(works)
@@ -76,11 +76,11 @@ def test_eight_processes_at_once_end_and_leave_what_one_after_another_would(lake
     assert count.passed, count
 
 
-def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_again(lake: FaultyLake) -> None:
+def test_killed_maintenance_is_finished_by_the_next_run(lake: FaultyLake) -> None:
     lake.weather.share = 0.0
     chance = random.Random(int(time.time()))
     old, before = datetime.now(UTC) - timedelta(days=10), set(lake.events.sent)
-    for number in range(4):  # objects to let go of, files to put together, snapshots to expire
+    for number in range(4):  # objects to drop, files to compact, snapshots to expire
         keys = [key for key in lake.events.draw(chance) if key not in before]
         lines = [json.dumps(event(key, lake.events.sent[key]) | {"event_time": old.isoformat()}) for key in keys]
         land(lake.calm.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
@@ -90,17 +90,17 @@ def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_ag
     for name in lake.calm.tables.names():
         with lake.calm.tables.load(name).transaction() as change:
             change.set_properties({"lakehouse.snapshots-kept": "1"})
-    whose = event(keys[0], True)["account_id"]
-    theirs = {key for key in lake.events.sent if event(key, True)["account_id"] == whose}
+    account = event(keys[0], True)["account_id"]
+    erased = {key for key in lake.events.sent if event(key, True)["account_id"] == account}
     for task in TASKS:
         for again in (False, True):
-            work = lake.start(task, wanted, {"account_id": whose})
+            work = lake.start(task, wanted, {"account_id": account})
             if not again:
                 work.join(chance.uniform(0.3, 2.0))
                 lake.kill(work)
             lake.join([work])
         assert work.exitcode == 0, task
-    lake.events.acknowledged -= theirs
+    lake.events.acknowledged -= erased
     lake.join([lake.start("settling", wanted)])
     count = lake.count()
     assert count.passed, count
@@ -109,12 +109,12 @@ def test_maintenance_that_is_killed_at_any_moment_is_finished_when_it_is_done_ag
 
 
 def _unnamed(lake: FaultyLake) -> set[str]:
-    """Files under the tables' locations that nothing names."""
+    """Return the files under the tables' locations that no snapshot names."""
     left = set()
     for name in lake.calm.tables.names():
         table = lake.calm.tables.load(name)
         location = urlparse(table.location())
         objects = Objects.from_connection(replace(lake.calm.connection, bucket=location.netloc))
-        there = {one.key for one in objects.list(location.path.strip("/")) if one.key.endswith(FILE_SUFFIXES)}
-        left |= there - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
+        stored = {item.key for item in objects.list(location.path.strip("/")) if item.key.endswith(FILE_SUFFIXES)}
+        left |= stored - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
     return left

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from lakehouse.chaos import killing
+from lakehouse.chaos import kill_ingest
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
 from lakehouse.sources.http import server
@@ -105,7 +105,7 @@ def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
 
 
 def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
-    figures = {figure["figure"]: figure["value"] for figure in killing.measure(seconds=10)}
+    figures = {figure["figure"]: figure["value"] for figure in kill_ingest.measure(seconds=10)}
     assert figures["kills"] > 0
     assert figures["acknowledged between kills"] > 0
     assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)

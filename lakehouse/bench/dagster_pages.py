@@ -1,4 +1,4 @@
-"""What the Dagster page asks when somebody opens it: the queries of its 1.13, with the fields that cost something."""
+"""The GraphQL queries that Dagster 1.13 sends when you open its pages, with the fields that cost something."""
 
 import time
 from typing import Any
@@ -60,7 +60,7 @@ PARTITIONS = """query PartitionHealthQuery {
 
 
 def queries() -> dict[str, str]:
-    """Each page's query by what the page is called."""
+    """Return each page's query by the name of the page."""
     return {
         "runs page": RUNS,
         "timeline page": TIMELINE % (time.time() - 6 * 3600),
@@ -71,10 +71,10 @@ def queries() -> dict[str, str]:
 
 
 def ask(url: str, query: str) -> tuple[float, Any]:
-    """Seconds that a query takes, and its answer. Raises AssertionError when it is refused."""
+    """Return the seconds that a query takes, and its data. Raises AssertionError if Dagster refuses it."""
     started = time.perf_counter()
     answer = httpx.post(f"{url}/graphql", json={"query": query}, timeout=300).json()
-    taken = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     if "errors" in answer:
         raise AssertionError(f"the Dagster page refuses {query.split()[1]}: {answer['errors'][0]['message']}")
-    return taken, answer["data"]
+    return seconds, answer["data"]

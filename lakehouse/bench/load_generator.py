@@ -1,6 +1,6 @@
-"""A load generator for HTTP: ready-made requests over kept connections, at a rate or as fast as they are answered.
+"""A load generator for HTTP: prepared requests over kept connections, at a rate or as fast as they are answered.
 
-It does next to nothing but send and wait, so that on a machine it shares with the server it leaves the cores to that.
+It only sends and waits, because it shares the machine's cores with the server that it measures.
 """
 
 import asyncio
@@ -13,36 +13,36 @@ from urllib.parse import urlsplit
 import uvloop
 
 END = b"\r\n\r\n"
-PATIENCE = 60.0
-"""Seconds for which a request is sent again and again where it has to be taken."""
+RETRY_SECONDS = 60.0
+"""Seconds for which a request is retried with `until_taken`."""
 
 
 @dataclass(slots=True)
-class Answers:
-    """What came back, over all connections."""
+class LoadResult:
+    """The responses of one load, over all connections."""
 
     statuses: dict[int, int] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
-    """Seconds from when a request was due to its answer, of those answered 2xx."""
+    """Seconds from when a request was due to its 2xx answer."""
     broken: int = 0
-    """Requests whose connection broke off."""
+    """Requests whose connection broke."""
     seconds: float = 0.0
     sent: list[int] = field(default_factory=list)
-    """The numbers of the requests that were answered 2xx, in any order, counted on where they were sent over and over."""
+    """Numbers of the requests that were answered 2xx, in any order. The count goes on when the requests repeat."""
 
     @property
     def acknowledged(self) -> int:
-        """Requests answered 2xx."""
+        """Return the number of requests answered 2xx."""
         return len(self.latencies)
 
     def percentile(self, share: float) -> float:
-        """The latency that this share of the requests stayed within, in seconds."""
+        """Return the latency in seconds that this share of the requests stayed within."""
         ordered = sorted(self.latencies)
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
 
 def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
-    """The bytes of a POST."""
+    """Return the bytes of a POST."""
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     head = [
@@ -56,7 +56,7 @@ def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
 
 
 def get(url: str) -> bytes:
-    """The bytes of a GET."""
+    """Return the bytes of a GET."""
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     return f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode() + b"\r\n"
@@ -70,29 +70,29 @@ def run(
     seconds: float,
     rate: float | None = None,
     until_taken: bool = False,
-) -> Answers:
-    """Send the requests over and over, for so many seconds; with `rate`, so many a second, on time or late.
+) -> LoadResult:
+    """Send the requests in turn for `seconds`; with `rate`, that many per second.
 
-    Latency is counted from when a request was due, so that a server that stalls is not spared the requests it held up.
-    With `until_taken` each request is sent again until it is answered 2xx, for some time beyond the seconds too.
+    Latency counts from when a request was due, so that a stalled server is charged for the requests it delayed.
+    With `until_taken`, each request is retried until it is answered 2xx, also beyond `seconds`.
     """
-    return uvloop.run(_send(url, requests, connections, _Turns(seconds, rate), PATIENCE if until_taken else None))
+    return uvloop.run(_send(url, requests, connections, _Turns(seconds, rate), RETRY_SECONDS if until_taken else None))
 
 
 async def _send(
-    url: str, requests: Sequence[bytes], connections: int, turns: "_Turns", patience: float | None
-) -> Answers:
-    answers = Answers()
+    url: str, requests: Sequence[bytes], connections: int, turns: "_Turns", retry_seconds: float | None
+) -> LoadResult:
+    answers = LoadResult()
     parts = urlsplit(url)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     host, port = parts.hostname or "", parts.port or 80
-    await asyncio.gather(*(_client(host, port, requests, turns, answers, patience) for _ in range(connections)))
-    answers.seconds = time.perf_counter() - begun
+    await asyncio.gather(*(_client(host, port, requests, turns, answers, retry_seconds) for _ in range(connections)))
+    answers.seconds = time.perf_counter() - started
     return answers
 
 
 class _Turns:
-    """Which request is next and when it is due."""
+    """The next request and when it is due."""
 
     def __init__(self, seconds: float, rate: float | None) -> None:
         self._begun = time.perf_counter()
@@ -107,7 +107,7 @@ class _Turns:
 
 
 async def _client(
-    host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: Answers, patience: float | None
+    host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: LoadResult, retry_seconds: float | None
 ) -> None:
     connection: _Connection | None = None
     while (turn := turns.take()) is not None:
@@ -132,7 +132,7 @@ async def _client(
                 break
             if status in (429, 503):
                 await asyncio.sleep(0.2)
-            if patience is None or now - due > patience:
+            if retry_seconds is None or now - due > retry_seconds:
                 break
     if connection is not None:
         connection.close()
@@ -144,22 +144,22 @@ async def _connect(host: str, port: int) -> "_Connection":
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """One connection with one request at a time."""
 
     def __init__(self) -> None:
         self.closed = False
         self._transport: asyncio.Transport | None = None
-        self._got = b""
+        self._received = b""
         self._answer: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
-        self._got += data
-        head, end, rest = self._got.partition(END)
+        self._received += data
+        head, end, rest = self._received.partition(END)
         if end and len(rest) >= _length(head) and self._answer is not None and not self._answer.done():
-            self._got = b""
+            self._received = b""
             self._answer.set_result(int(head[9:12]))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,7 +168,7 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(ConnectionResetError("the server closed the connection"))
 
     async def exchange(self, content: bytes) -> int:
-        """Send a request; the status of its answer. Raises OSError when the connection breaks."""
+        """Send a request and return the status of its answer. Raises OSError if the connection breaks."""
         if self._transport is None or self.closed:
             raise ConnectionResetError("the server closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
@@ -176,7 +176,7 @@ class _Connection(asyncio.Protocol):
         return await self._answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 

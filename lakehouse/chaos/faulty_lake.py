@@ -1,4 +1,4 @@
-"""A small lakehouse whose processes can be killed, behind a network that can fail. What happens to it is `faults`'."""
+"""A small lakehouse whose processes can be killed, behind a network that can fail. See `faults` for the rounds."""
 
 import multiprocessing
 import os
@@ -29,9 +29,9 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.audit.audit import audit
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
-from lakehouse.bench.maintaining import maintain
-from lakehouse.bench.sending import STREAM, Events, Sender
-from lakehouse.chaos.unreliable import Weather, unreliable
+from lakehouse.chaos.maintenance_tasks import maintain
+from lakehouse.chaos.sender import STREAM, Events, Sender
+from lakehouse.chaos.unreliable_network import Weather, unreliable
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
@@ -49,24 +49,24 @@ from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 
 WORKS = ("realtime", "bronze", "silver", "run")
-UP_TO_DATE = ("bronze", "realtime", "run")
+SETTLING_STEPS = ("bronze", "realtime", "run")
 
-TELLING = 3
-"""How a worker ends that said in one line what is wrong."""
+EXIT_REPORTED = 3
+"""Exit code of a worker that printed one line about what failed."""
 
-PATIENCE = 180.0
-"""Seconds after which somebody waits for ever."""
+TIMEOUT_SECONDS = 180.0
+"""Seconds after which a process counts as hung."""
 
 SILENCE_SECONDS = 1
-"""For which the lakehouse waits for storage that says nothing."""
+"""Seconds that the lakehouse waits for storage that does not answer."""
 
-NOT_ALONE = {dg.AssetKey(["gold", "daily_metrics"]), dg.AssetKey(["serving", f"{STREAM}_dashboard"])}
-"""What is made from all streams; here is one."""
+MULTI_STREAM_ASSETS = {dg.AssetKey(["gold", "daily_metrics"]), dg.AssetKey(["serving", f"{STREAM}_dashboard"])}
+"""Assets made from all streams. They are left out, because there is one stream here."""
 
 
 @dataclass(slots=True)
 class Count:
-    """What is wrong, an entry each; nothing is right."""
+    """Everything that is wrong, one entry each."""
 
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Count:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return True if nothing is wrong."""
         return not (self.lost or self.twice or self.wrong)
 
 
@@ -92,70 +92,70 @@ class FaultyLake:
         self.stream = self.calm.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
-        self.told: Counter[str] = Counter()
-        self.took: dict[str, float] = {}
-        """Seconds that a work took which was not killed, the last time."""
-        self._begun: WeakKeyDictionary[BaseProcess, float] = WeakKeyDictionary()
+        self.outcomes: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+        """Seconds of each kind of work, the last time it was not killed."""
+        self._started: WeakKeyDictionary[BaseProcess, float] = WeakKeyDictionary()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["lakehouse.chaos.forking", "lakehouse.chaos.faulty"])
-        with environment(self.variables):  # it loads the definitions while the HTTP server starts
+        self._context.set_forkserver_preload(["lakehouse.chaos.preload", "lakehouse.chaos.faulty_lake"])
+        with environment(self.variables):  # start it now, so that it loads the definitions while the HTTP server starts
             forkserver.ensure_running()
 
-    def start(self, work: str, *what: Any) -> BaseProcess:
-        """Do some work in a process of its own."""
-        process = self._context.Process(target=_worker, args=(work, self.variables, *what), name=work)
+    def start(self, work: str, *arguments: Any) -> BaseProcess:
+        """Start some work in a process of its own."""
+        process = self._context.Process(target=_worker, args=(work, self.variables, *arguments), name=work)
         process.start()
-        self._begun[process] = time.monotonic()
+        self._started[process] = time.monotonic()
         return process
 
     def join(self, processes: Sequence[BaseProcess]) -> None:
-        """Wait for their ends. Raises AssertionError for one that takes for ever or fails without a word."""
-        self.wait(processes, PATIENCE)
+        """Wait for the processes. Raises AssertionError if one hangs or fails without a message."""
+        self.wait(processes, TIMEOUT_SECONDS)
         for process in processes:
             if process.exitcode is None:
                 process.kill()
-                raise AssertionError(f"{process.name} did not end within {PATIENCE:.0f} s")
-            if process.exitcode not in (0, TELLING, -signal.SIGKILL):
+                raise AssertionError(f"{process.name} did not end within {TIMEOUT_SECONDS:.0f} s")
+            if process.exitcode not in (0, EXIT_REPORTED, -signal.SIGKILL):
                 raise AssertionError(f"{process.name} ended with {process.exitcode}")
-            self.told[{0: "done", TELLING: "said why not"}.get(process.exitcode, "killed")] += 1
+            self.outcomes[{0: "done", EXIT_REPORTED: "reported an error"}.get(process.exitcode, "killed")] += 1
 
     def wait(self, processes: Sequence[BaseProcess], seconds: float) -> None:
-        """Wait for their ends, so long at most, and note how long each took."""
+        """Wait for the processes, for `seconds` at most, and record how long each took."""
         deadline = time.monotonic() + seconds
-        while under_way := [process for process in processes if process.exitcode is None]:
+        while running := [process for process in processes if process.exitcode is None]:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            connection.wait([process.sentinel for process in under_way], left)
-            for process in under_way:
+            connection.wait([process.sentinel for process in running], left)
+            for process in running:
                 if process.exitcode == 0:
-                    self.took[process.name] = time.monotonic() - self._begun[process]
+                    self.seconds[process.name] = time.monotonic() - self._started[process]
 
     def send(self, chance: random.Random) -> Sender:
-        """Post events to the HTTP server, beside all else."""
+        """Start a client that posts events to the HTTP server."""
         sender = Sender(self.events, chance, self._url)
         sender.start()
         return sender
 
     def _url(self) -> str | None:
-        found = http.running(self.settings)
-        return found.url if found else None
+        service = http.running(self.settings)
+        return service.url if service else None
 
     def kill(self, process: BaseProcess) -> None:
-        """Kill -9 a work, unless it is done."""
+        """Kill -9 a process, unless it has ended."""
         if process.exitcode is None:
             process.kill()
             self.killed[process.name] += 1
 
     def kill_http_worker(self) -> None:
-        """Kill -9 a process that answers requests; the server replaces it."""
+        """Kill -9 an HTTP worker; the server replaces it."""
         for worker in http_workers(self.settings)[:1]:
             self._kill("http worker", worker)
 
     def kill_http(self) -> None:
         """Kill -9 the HTTP server and all of its workers at once, and start it again as `up` does."""
-        found = http.running(self.settings)
-        family = [psutil.Process(found.pid), *http_workers(self.settings)] if found else []
+        service = http.running(self.settings)
+        family = [psutil.Process(service.pid), *http_workers(self.settings)] if service else []
         kill(family)
         self.killed["http server"] += bool(family)
         self.serve()
@@ -166,7 +166,7 @@ class FaultyLake:
             http.start(self.settings)
 
     def kill_storage(self) -> None:
-        """Kill -9, and start again as `up` does."""
+        """Kill -9 storage, and start it again as `up` does."""
         if pid := storage.status(self.embedded).pid:
             self._kill("storage", psutil.Process(pid))
         storage.start(self.embedded)
@@ -177,46 +177,48 @@ class FaultyLake:
             self.killed[kind] += 1
 
     def settle(self) -> None:
-        """With a good network, bring every layer up to date."""
+        """Bring every layer up to date over a good network. Raises AssertionError if that fails."""
         self.weather.share = 0.0
         process = self.start("settling", days())
         self.join([process])
         if process.exitcode != 0:
-            raise AssertionError("not everything can be computed although nothing is wrong any more")
+            raise AssertionError("a layer cannot be computed over a good network")
         with open_instance(self.embedded) as history:
             left = [run for run in history.get_runs(dg.RunsFilter(statuses=ACTIVE_STATUSES)) if is_active(history, run)]
         if left:
-            raise AssertionError(f"{len(left)} runs of killed processes are said to go on")
+            raise AssertionError(f"{len(left)} runs of killed processes are still marked as active")
 
     def count(self) -> Count:
-        """Compare what was sent with what there is, and each layer with what it is made of."""
-        return count(self.calm, self.stream, self.events, leaving_out="daily_metrics")
+        """Compare the sent events with the tables, and audit every layer."""
+        return count(self.calm, self.stream, self.events, ignored_check="daily_metrics")
 
 
-def count(lake: Lake, stream: Stream, events: Events, *, leaving_out: str = " ") -> Count:
-    """Compare the events with what the lake holds, and each layer with what it is made of, but what is left out."""
+def count(lake: Lake, stream: Stream, events: Events, *, ignored_check: str = " ") -> Count:
+    """Compare the sent events with the tables, and audit every layer, except checks that start with `ignored_check`."""
 
     def ask(select: str, table: str) -> Counter[str]:
         with lake.engine.cursor() as cursor:
-            found = cursor.execute(f"{select} from {scan_sql(lake.tables.load(f'{table}.{stream.name}'))}").fetchall()
-        return Counter(key for (key,) in found)
+            rows = cursor.execute(f"{select} from {scan_sql(lake.tables.load(f'{table}.{stream.name}'))}").fetchall()
+        return Counter(key for (key,) in rows)
 
     kept = ask("select event_id", "silver")
-    refused = ask("select json_extract_string(raw, '$.event_id')", "quarantine")
-    found = Count(
-        lost=sorted(events.acknowledged - set(kept) - set(refused)),
-        twice=sorted(key for key, times in (kept + refused).items() if times > 1),
-        wrong=[str(one) for one in audit(lake, [stream]).findings if not one.check.startswith(leaving_out)],
+    rejected = ask("select json_extract_string(raw, '$.event_id')", "quarantine")
+    result = Count(
+        lost=sorted(events.acknowledged - set(kept) - set(rejected)),
+        twice=sorted(key for key, times in (kept + rejected).items() if times > 1),
+        wrong=[
+            str(finding) for finding in audit(lake, [stream]).findings if not finding.check.startswith(ignored_check)
+        ],
     )
     valid = {key for key, good in events.sent.items() if good}
-    if set(kept) - valid or set(refused) - (set(events.sent) - valid):
-        found.wrong.append("silver or quarantine holds what it should not")
-    return found
+    if set(kept) - valid or set(rejected) - (set(events.sent) - valid):
+        result.wrong.append("silver or quarantine holds events that do not belong there")
+    return result
 
 
 @contextmanager
 def faulty_lake(seed: int) -> Iterator[FaultyLake]:
-    """A lakehouse in a temporary folder, its storage behind an unreliable network that is good to begin with."""
+    """Yield a lakehouse in a temporary folder, with its storage behind a network that is good to begin with."""
     with faulty_storage(seed) as place, ExitStack() as stack:
         lake = FaultyLake(place)
         lake.calm.tables.ensure(table_specs([lake.stream]))
@@ -228,19 +230,19 @@ def faulty_lake(seed: int) -> Iterator[FaultyLake]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A home whose storage runs, behind an unreliable network."""
+    """A home with running storage behind an unreliable network."""
 
     home: Path
     connection: Connection
-    """Past the network."""
+    """The direct connection, past the network."""
     weather: Weather
     variables: Mapping[str, str]
-    """Of a process that reaches this storage through the network."""
+    """Environment of a process that reaches the storage through the network."""
 
 
 @contextmanager
 def faulty_storage(seed: int) -> Iterator[Place]:
-    """Storage in a temporary folder, behind a network that is good to begin with."""
+    """Run storage in a temporary folder, behind a network that is good to begin with."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-faults-", ignore_cleanup_errors=True) as folder:
         embedded, weather = Settings(home=Path(folder), storage="embedded"), Weather()
         reached = storage.start(embedded)
@@ -253,7 +255,7 @@ def faulty_storage(seed: int) -> Iterator[Place]:
 
 @contextmanager
 def _reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dict[str, str]]:
-    """The variables of a process that reaches this storage through such weather."""
+    """Yield the environment of a process that reaches this storage through such weather."""
     endpoint, catalog = urlparse(str(reached.endpoint)), urlparse(reached.catalog["uri"])
     with (
         unreliable(int(endpoint.port or 0), weather, seed) as s3,
@@ -279,25 +281,25 @@ def _reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dic
 
 
 def http_workers(settings: Settings) -> list[psutil.Process]:
-    """The processes of the HTTP server that answer requests."""
-    found = http.running(settings)
+    """Return the HTTP server's worker processes."""
+    service = http.running(settings)
     with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(found.pid).children(recursive=True) if found else []
+        children = psutil.Process(service.pid).children(recursive=True) if service else []
         return [child for child in children if not any("resource_tracker" in word for word in child.cmdline())]
     return []
 
 
-def _worker(work: str, variables: Mapping[str, str], *what: Any) -> None:
-    """A process that does some work; it ends well, or with one line, or with a traceback that should not be."""
+def _worker(work: str, variables: Mapping[str, str], *arguments: Any) -> None:
+    """Run some work in this process. Exit with 0, with EXIT_REPORTED after one line, or with 1 after a traceback."""
     os.environ.update(variables)
     get_settings.cache_clear()
     try:
         lake = _alone(Lake(get_settings()))
-        for one in UP_TO_DATE if work == "settling" else [work]:
-            do(lake, lake.stream(STREAM), one, *what)
-    except LakehouseError as problem:
-        print(f"{work}: {problem}", file=sys.stderr)
-        os._exit(TELLING)
+        for step in SETTLING_STEPS if work == "settling" else [work]:
+            do(lake, lake.stream(STREAM), step, *arguments)
+    except LakehouseError as error:
+        print(f"{work}: {error}", file=sys.stderr)
+        os._exit(EXIT_REPORTED)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -305,9 +307,9 @@ def _worker(work: str, variables: Mapping[str, str], *what: Any) -> None:
 
 
 def do(
-    lake: Lake, stream: Stream, work: str, wanted: Sequence[date], whose: Mapping[str, str] = MappingProxyType({})
+    lake: Lake, stream: Stream, work: str, wanted: Sequence[date], subject_key: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Bring a layer up to date, or by a Dagster run all that is below bronze; or do a task of maintenance."""
+    """Bring a layer up to date, run everything below bronze through Dagster, or run a maintenance task."""
     match work:
         case "realtime":
             realtime.ingest_hours(lake, stream, _hours())
@@ -318,11 +320,11 @@ def do(
         case "run":
             _refresh(lake, stream, wanted)
         case _:
-            maintain(lake, stream, work, partial(_refresh, lake, stream, wanted), whose)
+            maintain(lake, stream, work, partial(_refresh, lake, stream, wanted), subject_key)
 
 
 def _refresh(lake: Lake, stream: Stream, wanted: Sequence[date]) -> None:
-    keys = [key for key in stream_asset_keys(stream) if key not in NOT_ALONE]
+    keys = [key for key in stream_asset_keys(stream) if key not in MULTI_STREAM_ASSETS]
     raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane_tags(REFRESH, stream.name)}, keys))
 
 
@@ -332,7 +334,7 @@ def _alone(lake: Lake) -> Lake:
 
 
 def days() -> list[date]:
-    """The days that events are of, in order."""
+    """Return the event dates of all events, in order."""
     today = datetime.now(UTC).date()
     return [today - timedelta(days=back) for back in (2, 1, 0)]
 
@@ -344,7 +346,7 @@ def _hours() -> list[str]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for as long as the block lasts."""
+    """Set these variables during the block."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:

@@ -1,4 +1,4 @@
-"""`bench load`: a large file through bronze and silver, beside DuckDB alone and pandas, which check nothing."""
+"""`bench load`: a large file through bronze and silver, beside DuckDB alone and pandas, which validate nothing."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.bench.measuring import Figure, PeakMemory, Spent, figure, own_lake, timed
+from lakehouse.bench.figures import Figure, PeakMemory, Spent, figure, own_lake, timed
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
@@ -26,17 +26,17 @@ MEMORY_REACH_MIB = 2048
 THREADS = 2
 
 REPEAT_EVERY = 50
-"""Every fiftieth line is the one before once more."""
+"""Every fiftieth line repeats the one before."""
 
 BROKEN_EVERY = 5_003
-"""A prime, so that lines that break the contract fall on all other kinds of lines but are repeated by none."""
+"""A prime, so that invalid lines fall on all other kinds of lines. None of them is repeated."""
 
 PANDAS_CHUNK = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A generated file, and what silver must make of it."""
+    """A generated file, and the ledger that silver must reach."""
 
     path: Path
     rows: int
@@ -46,7 +46,10 @@ class File:
 
 
 def measure(rows: int, *, folder: Path | None = None, usual: bool = True) -> Iterator[Figure]:
-    """The figures of loading a file of so many rows; `usual` measures pandas too. What is made stays in `folder`."""
+    """Yield the figures of loading a file of `rows` rows.
+
+    With `usual`, pandas is measured as well. With `folder`, the file and the lake stay there.
+    """
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-", ignore_cleanup_errors=True) as own:
         place = folder or Path(own)
         place.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ def measure(rows: int, *, folder: Path | None = None, usual: bool = True) -> Ite
 
 
 def generate(path: Path, rows: int, first: date = FIRST_DAY, days: int = DAYS) -> File:
-    """Write retail-shaped rows in the order of time, some 100 bytes each, and count what is in them."""
+    """Write retail-shaped rows in the order of time, some 100 bytes each, and count the invalid and repeated ones."""
     with duckdb.connect() as database:
         database.execute(f"set threads = {THREADS}")
         database.execute("set memory_limit = '1GiB'")
@@ -85,7 +88,7 @@ _REPEATED = f"(i > 0 and i % {REPEAT_EVERY} = 0)"
 
 
 def _rows_sql(rows: int, first: date, days: int) -> str:
-    """Invoices of 20 lines; an eighth of them are cancellations and a quarter have no customer.
+    """Return a SELECT of invoices with 20 lines each: an eighth are cancellations, a quarter have no customer.
 
     Each line is a function of its number alone, and no two numbers give the same line.
     """
@@ -131,9 +134,9 @@ def _load(lake: Lake, file: File) -> _Loaded:
         _, bronze = timed(lambda: ingest_days(lake, stream, [landed.day]))
         cleaned, silver = timed(lambda: clean_days(lake, stream, file.days))
     ledgers = cleaned.ledgers.values()
-    total = Ledger(*(sum(getattr(one, name) for one in ledgers) for name in _COUNTS))
+    total = Ledger(*(sum(getattr(ledger, name) for ledger in ledgers) for name in _COUNTS))
     if total != file.expected:
-        raise AssertionError(f"silver is wrong: {total} where the file has {file.expected}")
+        raise AssertionError(f"silver is wrong: {total}, expected {file.expected}")
     return _Loaded(uploading, bronze, silver, total, peak.mib)
 
 
@@ -141,7 +144,7 @@ _COUNTS = ("landed", "valid", "silver", "quarantined", "duplicates")
 
 
 def _duckdb_alone(file: File, folder: Path) -> Spent:
-    """DuckDB reading the file with all its defaults and writing one Parquet file, zstd, on this disk."""
+    """Measure DuckDB with its defaults, copying the file to one local zstd Parquet file."""
     target = folder / "alone.parquet"
 
     def work() -> None:
@@ -155,7 +158,7 @@ def _duckdb_alone(file: File, folder: Path) -> Spent:
 
 
 def _pandas(file: File, folder: Path) -> Spent:
-    """What many would write: chunks of the file through pandas into Parquet, with types fixed and nothing checked."""
+    """Measure the usual script: chunks of the file through pandas into Parquet, with fixed types and no validation."""
     target = folder / "usual.parquet"
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""A client that posts events and notes which were acknowledged, whatever becomes of the server meanwhile."""
+"""A client that posts events and records which were acknowledged, while the server is killed and restarted."""
 
 import json
 import random
@@ -14,38 +14,40 @@ import httpx
 STREAM = "financial"
 PATH = f"/v1/streams/{STREAM}/events"
 EVENTS = 25
-"""Of one request."""
+"""Events per request."""
 
 BATCHES = 4
-"""Requests of one client."""
+"""Requests per client."""
 
 VALID_FOR_EACH_INVALID = 40
-"""At least, of each day, so that the quality gate is far away whatever part of them lands."""
+"""Per day at least, so that the quality gate passes whatever part of them lands."""
 
-REPEATED = 0.1
-SENT_AGAIN = 0.2
-"""Requests that are sent again although they were acknowledged, as by a client that never saw it."""
+REPEATED_RATIO = 0.1
+"""Share of events that repeat an earlier key."""
 
-TRIES = 8
-PAUSE = 0.25
+RESENT_RATIO = 0.2
+"""Share of acknowledged requests that are sent again, as by a client that never saw the answer."""
+
+MAX_ATTEMPTS = 8
+RETRY_SECONDS = 0.25
 ANSWER_SECONDS = 20.0
 
 
 @dataclass(slots=True)
 class Events:
-    """What was sent: all of it by key, whether it is valid; and the keys that their sender knows to be stored."""
+    """All events that were sent: key → whether it is valid; and the keys that were acknowledged."""
 
     sent: dict[str, bool] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     requests: int = 0
     again: int = 0
-    """Requests that were sent again."""
+    """Requests that were sent more than once."""
 
     def draw(self, chance: random.Random) -> list[str]:
-        """The keys of one more request, some of them those of earlier ones."""
+        """Draw the keys of one more request; some repeat earlier ones."""
         known = list(self.sent)
         keys = {
-            chance.choice(known) if known and chance.random() < REPEATED else f"{chance.getrandbits(64):016x}"
+            chance.choice(known) if known and chance.random() < REPEATED_RATIO else f"{chance.getrandbits(64):016x}"
             for _ in range(EVENTS)
         }
         for key in sorted(keys - self.sent.keys()):
@@ -54,22 +56,22 @@ class Events:
         return sorted(keys)
 
     def _of_day(self, day: int) -> tuple[int, int]:
-        found = [good for key, good in self.sent.items() if _days_ago(key) == day]
-        return sum(found), len(found) - sum(found)
+        valid = [is_valid for key, is_valid in self.sent.items() if _days_ago(key) == day]
+        return sum(valid), len(valid) - sum(valid)
 
 
 class Sender(Thread):
-    """Posts some requests one after another, each until it is acknowledged or given up."""
+    """Posts requests one after another, each until it is acknowledged or out of attempts."""
 
     def __init__(self, events: Events, chance: random.Random, url: Callable[[], str | None], batches: int = BATCHES):
-        """`url` says where the server is just now; None while it is nowhere."""
+        """Create a sender. `url` returns the server's current address, or None while it is down."""
         super().__init__(name="sender", daemon=True)
         self._events, self._url = events, url
-        self._batches = [(events.draw(chance), chance.random() < SENT_AGAIN) for _ in range(batches)]
-        self.problem: str | None = None
+        self._batches = [(events.draw(chance), chance.random() < RESENT_RATIO) for _ in range(batches)]
+        self.error: str | None = None
 
     def run(self) -> None:
-        """Post them all."""
+        """Post all requests."""
         with httpx.Client(timeout=ANSWER_SECONDS) as client:
             for keys, again in self._batches:
                 if self._post(client, keys) and again:
@@ -77,22 +79,22 @@ class Sender(Thread):
                     self._post(client, keys)
 
     def _post(self, client: httpx.Client, keys: Sequence[str]) -> bool:
-        """Whether the server said that these are stored. Where it did not they may be, or not."""
+        """Post the events of these keys; return True if the server acknowledged them. Otherwise they may or may not be stored."""
         body = b"".join(json.dumps(event(key, self._events.sent[key])).encode() + b"\n" for key in keys)
-        for number in range(TRIES):
+        for number in range(MAX_ATTEMPTS):
             if number:
-                time.sleep(PAUSE)
+                time.sleep(RETRY_SECONDS)
             self._events.again += bool(number)
             try:
                 answer = client.post(f"{self._url()}{PATH}", content=body, headers=HEADERS)
-            except (httpx.TransportError, httpx.UnsupportedProtocol):  # the latter while there is no URL
+            except (httpx.TransportError, httpx.UnsupportedProtocol):  # the latter while the server is down
                 continue
             if answer.status_code == httpx.codes.ACCEPTED:
                 self._events.requests += 1
                 self._events.acknowledged.update(keys)
                 return True
             if answer.status_code not in (429, 500, 502, 503):
-                self.problem = f"events were answered {answer.status_code}: {answer.text[:200]}"
+                self.error = f"POST was answered {answer.status_code}: {answer.text[:200]}"
         return False
 
 
@@ -100,7 +102,7 @@ HEADERS = {"content-type": "application/x-ndjson"}
 
 
 def event(key: str, valid: bool) -> dict[str, Any]:
-    """An event whose fields follow from its key, so that it is the same whenever it is sent."""
+    """Return an event whose fields follow from its key, so that it is the same whenever it is sent."""
     ago = timedelta(days=_days_ago(key), seconds=int(key[1:4], 16))
     at = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - ago
     return {

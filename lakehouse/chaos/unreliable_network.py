@@ -1,7 +1,7 @@
-"""A network between us and storage that fails as networks and servers do, by chance and by its seed.
+"""A proxy in front of storage that fails as networks and servers do, at random from a seed.
 
-It understands as much of HTTP/1.1 as it takes to see one request from the next: each gets a connection of its own to the
-server, and what comes and goes is passed on as it is.
+It parses just enough of HTTP/1.1 to tell one request from the next. Each request gets a connection of its own to the
+server; bytes are passed on unchanged.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from threading import Event, Thread
 
 HEAD_BYTES = 1 << 16
-PIECE = 1 << 16
+CHUNK_BYTES = 1 << 16
 
 FAULTS = ("error", "slow down", "too many", "reset", "silence", "lost answer", "cut answer", "slow answer", "no answer")
-"""A 500; a 503 and a 429 that ask for patience; a reset, or nothing at all, instead of sending it on; and after the server
-has done what was asked, an answer that is lost whole, one that is cut, one that takes its time, and one that never comes."""
+"""A 500; a 503 and a 429; a reset, or silence, before the request reaches the server. After the server has handled the
+request: an answer that is lost, cut, slow, or never sent."""
 
 SILENT = ("silence", "no answer")
 SILENCE_SECONDS = 300.0
-"""After which who still waits for an answer is let go."""
+"""Seconds after which a silent connection is closed."""
 
 _ANSWERS = {
     "error": b"HTTP/1.1 500 Internal Server Error",
@@ -34,22 +34,22 @@ _ANSWERS = {
 
 @dataclass(slots=True)
 class Weather:
-    """How bad the network is now; safe to change at any time."""
+    """The current faults of the network; safe to change at any time."""
 
     share: float = 0.0
-    """Of the requests, how many meet a fault."""
+    """Share of requests that meet a fault."""
     faults: Sequence[str] = FAULTS
     only: bytes = b""
-    """What has to be in the first line of a request that meets one, such as its method."""
+    """Bytes that the first line of a request must contain to meet one, such as its method."""
     left: int | None = None
-    """How many more requests meet one; None for any number."""
+    """Number of requests that may still meet one; None is without limit."""
     met: "Counter[str]" = field(default_factory=Counter)
-    """Requests by the fault that they met, "none" for those that met none."""
+    """Number of requests by fault; "none" counts those without one."""
 
 
 @contextmanager
 def unreliable(port: int, weather: Weather, seed: int) -> Iterator[int]:
-    """A port of this machine that leads to another through such weather, for as long as the block lasts."""
+    """Run a proxy to a local port during the block; yield the proxy's port."""
     proxy = _Proxy(port, weather, random.Random(seed))  # noqa: S311
     thread = Thread(target=proxy.run, name=f"unreliable-{port}", daemon=True)
     thread.start()
@@ -62,6 +62,8 @@ def unreliable(port: int, weather: Weather, seed: int) -> Iterator[int]:
 
 
 class _Proxy:
+    """The proxy, on an event loop in a thread of its own."""
+
     def __init__(self, upstream: int, weather: Weather, chance: random.Random) -> None:
         self._upstream, self._weather, self._chance = upstream, weather, chance
         self._tasks: set[asyncio.Task[object]] = set()
@@ -89,7 +91,7 @@ class _Proxy:
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)  # the loop itself would let go of it
+        self._tasks.add(task)  # because the event loop keeps no reference to it
         try:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -119,25 +121,25 @@ class _Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, fault: str
     ) -> None:
         try:
-            answers, asking = await asyncio.open_connection("127.0.0.1", self._upstream)
+            upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         except OSError:
             _reset(writer)
             return
-        asking.write(_closing(head))
-        body = asyncio.create_task(_copy(reader, asking))
+        upstream_writer.write(_closing(head))
+        body = asyncio.create_task(_copy(reader, upstream_writer))
         try:
-            await self._answer(answers, writer, fault)
+            await self._answer(upstream_reader, writer, fault)
             if fault == "no answer":
                 await asyncio.wait({body}, timeout=SILENCE_SECONDS)
         finally:
             body.cancel()
             await asyncio.gather(body, return_exceptions=True)
-            await _close(asking)
+            await _close(upstream_writer)
 
-    async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: str) -> None:
+    async def _answer(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: str) -> None:
         interim = True
-        while interim:  # "100 Continue" is not the answer yet
-            head = await answers.readuntil(b"\r\n\r\n")
+        while interim:  # "100 Continue" is not the final answer
+            head = await upstream.readuntil(b"\r\n\r\n")
             interim = head.startswith(b"HTTP/1.1 100")
             if interim:
                 writer.write(head)
@@ -148,23 +150,23 @@ class _Proxy:
             return
         if fault == "slow answer":
             await asyncio.sleep(self._chance.uniform(0.1, 0.5))
-        first = await answers.read(PIECE)
+        first = await upstream.read(CHUNK_BYTES)
         if fault == "cut answer":
             writer.write((head + first)[: len(head) + len(first) // 2] if first else head[: len(head) // 2])
             await writer.drain()
             return
         writer.write(_closing(head) + first)
-        while piece := await answers.read(PIECE):
-            writer.write(piece)
+        while chunk := await upstream.read(CHUNK_BYTES):
+            writer.write(chunk)
             await writer.drain()
         await writer.drain()
 
 
 async def _be_silent(reader: asyncio.StreamReader) -> None:
-    """Take what comes and say nothing, until the other side has had enough."""
+    """Read and never answer, until the client closes the connection."""
     with suppress(TimeoutError):
         async with asyncio.timeout(SILENCE_SECONDS):
-            while await reader.read(PIECE):
+            while await reader.read(CHUNK_BYTES):
                 pass
 
 
@@ -176,29 +178,29 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError, asyncio.CancelledError):
-        while piece := await reader.read(PIECE):
-            writer.write(piece)
+        while chunk := await reader.read(CHUNK_BYTES):
+            writer.write(chunk)
             await writer.drain()
 
 
 async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, status: bytes) -> None:
-    """Answer without asking the server, after what comes with the request has come, as most servers do."""
+    """Answer without the server, after reading the request's body, as most servers do."""
     length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
     if b"100-continue" not in head.lower():
-        while length > 0 and (piece := await reader.read(min(length, PIECE))):
-            length -= len(piece)
+        while length > 0 and (chunk := await reader.read(min(length, CHUNK_BYTES))):
+            length -= len(chunk)
     writer.write(status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     await writer.drain()
 
 
 def _closing(head: bytes) -> bytes:
-    """The head of a request or answer, after which the connection ends."""
+    """Return the head with `Connection: close`."""
     lines = [line for line in head[:-4].split(b"\r\n") if not line.lower().startswith((b"connection:", b"keep-alive:"))]
     return b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n"
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End the connection with RST, so that the other side sees an error and no end."""
+    """Close the connection with RST, so that the client sees an error instead of an end."""
     with suppress(OSError):
         raw = writer.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

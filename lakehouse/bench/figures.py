@@ -1,4 +1,4 @@
-"""What every benchmark needs: a lake of its own, a clock, and the memory of this process. Figures are made elsewhere."""
+"""The parts that every benchmark uses: a figure, a lake of its own, a clock, and peak memory."""
 
 import gc
 import tempfile
@@ -19,24 +19,24 @@ from lakehouse.storage.embedded import lifecycle as server
 T = TypeVar("T")
 
 Figure: TypeAlias = dict[str, Any]
-"""One line of output: bench, figure, value, unit; reach, where there is one to reach, and what else tells of it."""
+"""One line of output: bench, figure, value, unit, the target (`reach`) if there is one, and further numbers."""
 
 SAMPLE_SECONDS = 0.02
 
 
 def figure(bench: str, name: str, value: float, unit: str, reach: float | None = None, **more: Any) -> Figure:
-    """A figure, rounded to what can be repeated."""
+    """Return a figure, with its value rounded to three decimals."""
     target = {} if reach is None else {"reach": reach}
     return {"bench": bench, "figure": name, "value": round(value, 3), "unit": unit, **target, **more}
 
 
 @contextmanager
 def own_lake(folder: Path | None = None, **settings: Any) -> Iterator[Lake]:
-    """An empty lake with its own server, in `folder` or in one that is removed afterwards."""
+    """Yield an empty lake with its own storage server, in `folder` or in a temporary one."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-", ignore_cleanup_errors=True) as own:
-        mine = Settings(home=folder or Path(own), storage="embedded", **settings)
-        with server.running(mine) as connection:
-            lake = Lake(mine, connection)
+        own_settings = Settings(home=folder or Path(own), storage="embedded", **settings)
+        with server.running(own_settings) as connection:
+            lake = Lake(own_settings, connection)
             lake.bootstrap()
             try:
                 yield lake
@@ -46,7 +46,7 @@ def own_lake(folder: Path | None = None, **settings: Any) -> Iterator[Lake]:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What some work took: seconds on the clock, and seconds of all cores in this process alone."""
+    """The cost of some work: wall-clock seconds, and CPU seconds of this process over all cores."""
 
     seconds: float
     cpu: float
@@ -56,15 +56,15 @@ class Spent:
 
 
 def timed(work: Callable[[], T]) -> tuple[T, Spent]:
-    """Do the work; what it gave and what it took."""
+    """Run the work; return its result and its cost."""
     gc.collect()
     clock, cpu = time.perf_counter(), time.process_time()
-    given = work()
-    return given, Spent(time.perf_counter() - clock, time.process_time() - cpu)
+    result = work()
+    return result, Spent(time.perf_counter() - clock, time.process_time() - cpu)
 
 
 class PeakMemory:
-    """The most resident memory that this process had while the block ran, in MiB, sampled fifty times a second."""
+    """Sample this process's resident memory during a block; `mib` is the peak in MiB."""
 
     def __init__(self) -> None:
         self.mib = 0.0

@@ -1,7 +1,7 @@
-"""`bench faults --whole`: a whole `lakehouse up` under load whose processes are killed, one kind after another, and all at once.
+"""`bench faults --whole`: kill the processes of a `lakehouse up` under load, one kind after another, and all at once.
 
-Nothing is done for it but what a machine that starts again does: `lakehouse up`. Files under `incoming/` go all the way by
-its sensors and its queue; what came over HTTP goes to bronze by a command, as each night by a schedule.
+The only repair is `lakehouse up`, as after a restart of the machine. Files under `incoming/` reach gold by the sensors and
+the queue. Events over HTTP reach bronze by a command, which stands for the nightly schedule.
 """
 
 import json
@@ -16,10 +16,19 @@ from contextlib import ExitStack, contextmanager, suppress
 import psutil
 
 from lakehouse.automation.runs import Runner, raise_on_failure
-from lakehouse.bench.measuring import Figure, figure
-from lakehouse.bench.sending import STREAM, Events, Sender, event
+from lakehouse.bench.figures import Figure, figure
 from lakehouse.chaos.faults import MIXED
-from lakehouse.chaos.faulty import PATIENCE, Count, Place, count, days, environment, faulty_storage, http_workers
+from lakehouse.chaos.faulty_lake import (
+    TIMEOUT_SECONDS,
+    Count,
+    Place,
+    count,
+    days,
+    environment,
+    faulty_storage,
+    http_workers,
+)
+from lakehouse.chaos.sender import STREAM, Events, Sender, event
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import (
@@ -39,22 +48,22 @@ from lakehouse.storage.embedded import lifecycle as storage
 KINDS = (
     "http worker", "http", "serving", "code-server", "warm-runs", "daemon", "run", "storage", "supervisor", "everything",
 )  # fmt: skip
-"""What is killed; each of several rounds begins where the last ended."""
+"""Kinds of process to kill, in turn."""
 
 ROUND_SECONDS = 12.0
-"""In which a round's kill happens; sensors look every thirty."""
+"""Seconds of a round, with its kill at a random moment. Sensors run every 30 seconds."""
 
-BETWEEN_COUNTS = 5
-WEATHER = (0.0, 0.02, 0.05)
+ROUNDS_PER_COUNT = 5
+FAULT_RATIOS = (0.0, 0.02, 0.05)
 UP_SECONDS = 300.0
 SETTLING_SECONDS = 300.0
-"""After which who has not caught up never will; two sensors, one after the other, take one minute of it."""
+"""Seconds within which everything must be computed. Two sensors in sequence take a minute of it."""
 
-LOOK_SECONDS = 3.0
+POLL_INTERVAL_SECONDS = 3.0
 
 
-class Whole:
-    """A lakehouse that `lakehouse up` runs, its storage started apart and reached through the weather."""
+class WholeLakehouse:
+    """A lakehouse run by `lakehouse up`, with storage started separately behind an unreliable network."""
 
     def __init__(self, place: Place) -> None:
         self.weather = place.weather
@@ -69,7 +78,7 @@ class Whole:
         self._log = place.home / "logs" / "up.log"
 
     def up(self) -> None:
-        """`lakehouse up`, until it says that all runs. Raises AssertionError when it never does."""
+        """Run `lakehouse up` until everything runs. Raises AssertionError if that fails."""
         command = [sys.executable, "-m", "lakehouse", "up", "--no-ui"]
         child = spawn(command, self._log, env=os.environ | self.variables)
 
@@ -81,19 +90,19 @@ class Whole:
             leave_running(child)
             return
         stop_child(child, supervisor.STOP_SECONDS)
-        raise AssertionError(f"`lakehouse up` does not come up: {self._log.read_text()[-500:]}")
+        raise AssertionError(f"`lakehouse up` did not start: {self._log.read_text()[-500:]}")
 
     def down(self) -> None:
-        """Stop it in order. Raises AssertionError when something goes on."""
+        """Stop everything. Raises AssertionError if a process is left."""
         family = self._family()
         supervisor.stop(self.settings)
         left = wait_for_exit(family, 10)
         kill(left)
         if left:
-            raise AssertionError(f"{len(left)} processes outlive `lakehouse down`")
+            raise AssertionError(f"{len(left)} processes are left after `lakehouse down`")
 
     def kill(self, kind: str) -> None:
-        """Kill -9 one kind of process, and start again what nobody starts."""
+        """Kill -9 one kind of process, and restart storage or the supervisor if it was killed."""
         if kind == "everything":
             victims = [*self._family(), *self._processes("storage")]
         elif kind == "run" and not self._wait_for(lambda: bool(self._processes("run"))):
@@ -116,72 +125,72 @@ class Whole:
             return http_workers(self.settings)[:1]
         state = supervisor.read_state(self.settings)
         children = [state.supervisor, *state.children] if state else []
-        found = {child.name: process for child in children if (process := child.process) is not None}
+        running = {child.name: process for child in children if (process := child.process) is not None}
         if kind == "run":
             with suppress(KeyError, psutil.NoSuchProcess):
-                return found["warm-runs"].children()[:1]
+                return running["warm-runs"].children()[:1]
             return []
-        return [found[kind]] if kind in found else []
+        return [running[kind]] if kind in running else []
 
     def _family(self) -> list[psutil.Process]:
-        """`up` and all that it has started."""
+        """Return the supervisor and all its descendants."""
         state = supervisor.read_state(self.settings)
-        found: dict[int, psutil.Process] = {}
+        family: dict[int, psutil.Process] = {}
         for child in [state.supervisor, *state.children] if state else []:
             if process := child.process:
-                found |= {member.pid: member for member in process_tree(process)}
-        return list(found.values())
+                family |= {member.pid: member for member in process_tree(process)}
+        return list(family.values())
 
-    def _wait_for(self, what: Callable[[], bool], seconds: float = ROUND_SECONDS) -> bool:
+    def _wait_for(self, condition: Callable[[], bool], seconds: float = ROUND_SECONDS) -> bool:
         deadline = time.monotonic() + seconds
-        while not (done := what()) and time.monotonic() < deadline:
+        while not (done := condition()) and time.monotonic() < deadline:
             time.sleep(0.05)
         return done
 
     def play(self, chance: random.Random, kind: str) -> None:
-        """One round: events over HTTP and a file, a kill of this kind among them."""
-        self.weather.share, self.weather.faults = chance.choice(WEATHER), MIXED
+        """Play one round: events over HTTP, a file, and a kill of this kind."""
+        self.weather.share, self.weather.faults = chance.choice(FAULT_RATIOS), MIXED
         sender = Sender(self.events, chance, self._url)
         sender.start()
         keys = self.events.draw(chance)
         lines = [json.dumps(event(key, self.events.sent[key])) for key in keys]
         self.calm.objects.put(f"incoming/{STREAM}/{chance.getrandbits(32):08x}.ndjson", "\n".join(lines).encode())
         self.events.acknowledged.update(keys)
-        begun, at = time.monotonic(), chance.uniform(0.0, ROUND_SECONDS)
+        started, at = time.monotonic(), chance.uniform(0.0, ROUND_SECONDS)
         time.sleep(at)
         self.kill(kind)
-        time.sleep(max(0.0, begun + ROUND_SECONDS - time.monotonic()))
-        sender.join(PATIENCE)
-        if sender.is_alive() or sender.problem:
-            raise AssertionError(sender.problem or "the HTTP server gives no answer")
+        time.sleep(max(0.0, started + ROUND_SECONDS - time.monotonic()))
+        sender.join(TIMEOUT_SECONDS)
+        if sender.is_alive() or sender.error:
+            raise AssertionError(sender.error or "the HTTP server does not answer")
 
     def _url(self) -> str | None:
-        found = http.running(self.settings)
-        return found.url if found else None
+        service = http.running(self.settings)
+        return service.url if service else None
 
     def settle(self) -> Count:
-        """Wait with a good network until all is computed and every program runs; what is wrong then."""
+        """Wait over a good network until everything is computed and every program runs; return what is still wrong."""
         self.weather.share = 0.0
-        with suppress(LakehouseError):  # what is left over is the sensors'
+        with suppress(LakehouseError):  # the sensors retry what failed
             raise_on_failure(Runner(self.calm).land(self.stream, days()))
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
-            found = count(self.calm, self.stream, self.events)
-            found.wrong += self._missing()
-            if found.passed or time.monotonic() > deadline:
-                return found
-            time.sleep(LOOK_SECONDS)
+            result = count(self.calm, self.stream, self.events)
+            result.wrong += self._missing()
+            if result.passed or time.monotonic() > deadline:
+                return result
+            time.sleep(POLL_INTERVAL_SECONDS)
 
     def _missing(self) -> list[str]:
         state = supervisor.read_state(self.settings)
-        return [f"{one.name} does not run" for one in (state.children if state else []) if one.process is None]
+        return [f"{child.name} does not run" for child in (state.children if state else []) if child.process is None]
 
 
 @contextmanager
-def whole_lake(seed: int) -> Iterator[Whole]:
-    """A whole lakehouse in a temporary folder, up, with a good network."""
+def whole_lakehouse(seed: int) -> Iterator[WholeLakehouse]:
+    """Run a whole lakehouse in a temporary folder, behind a network that is good to begin with."""
     with faulty_storage(seed) as place, ExitStack() as stack:
-        whole = Whole(place)
+        whole = WholeLakehouse(place)
         stack.callback(whole.calm.engine.close)
         stack.callback(supervisor.stop, whole.settings)
         whole.up()
@@ -189,20 +198,20 @@ def whole_lake(seed: int) -> Iterator[Whole]:
 
 
 def measure(rounds: int, seed: int) -> Iterator[Figure]:
-    """The figures after so many rounds. Raises AssertionError naming the rounds' seeds for the first count that is wrong."""
-    started, counted = time.monotonic(), 0.0
-    with whole_lake(seed) as whole:
-        for first in range(0, rounds, BETWEEN_COUNTS):
-            some = range(seed + first, seed + min(first + BETWEEN_COUNTS, rounds))
-            for one in some:
-                whole.play(random.Random(one), KINDS[one % len(KINDS)])  # noqa: S311
+    """Yield the figures after `rounds` rounds. Raises AssertionError with the rounds' seeds at the first wrong count."""
+    started, longest = time.monotonic(), 0.0
+    with whole_lakehouse(seed) as whole:
+        for first in range(0, rounds, ROUNDS_PER_COUNT):
+            seeds = range(seed + first, seed + min(first + ROUNDS_PER_COUNT, rounds))
+            for number in seeds:
+                whole.play(random.Random(number), KINDS[number % len(KINDS)])  # noqa: S311
                 if sys.stderr.isatty():
-                    print(f"round {one - seed + 1} of {rounds}, {dict(whole.killed)}", file=sys.stderr)
-            begun = time.monotonic()
-            found = whole.settle()
-            counted = max(counted, time.monotonic() - begun)
-            if not found.passed:
-                raise AssertionError(f"rounds of seeds {some.start} to {some.stop - 1}: {found}")
+                    print(f"round {number - seed + 1} of {rounds}, {dict(whole.killed)}", file=sys.stderr)
+            settling = time.monotonic()
+            result = whole.settle()
+            longest = max(longest, time.monotonic() - settling)
+            if not result.passed:
+                raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {result}")
         whole.down()
         met = whole.weather.met
         yield figure(
@@ -211,6 +220,6 @@ def measure(rounds: int, seed: int) -> Iterator[Figure]:
         yield figure("faults", "kills", whole.killed.total(), "", **whole.killed)
         yield figure("faults", "requests that met a fault", met.total() - met["none"], "", **met)
         yield figure("faults", "events acknowledged", len(whole.events.acknowledged), "", sent_again=whole.events.again)
-        yield figure("faults", "longest until all was computed", counted, "s")
+        yield figure("faults", "longest until all was computed", longest, "s")
         yield figure("faults", "lost", 0, "", 0)
         yield figure("faults", "twice", 0, "", 0)

@@ -1,4 +1,4 @@
-"""Maintenance of a small lakehouse with nothing spared for its age, so that there is something to do and to break off."""
+"""Maintenance of a small lakehouse that spares nothing for its age, so that there is work to interrupt."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -12,14 +12,16 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
 
-AT_ONCE = timedelta(seconds=-5)
-"""An age that everything has: storage's clock has whole seconds."""
+ANY_AGE = timedelta(seconds=-5)
+"""Younger than any file, because storage's clock has whole seconds."""
 
 TASKS = ("retention", "compact", "expire", "orphans", "erase")
 
 
-def maintain(lake: Lake, stream: Stream, task: str, refresh: Callable[[], None], whose: Mapping[str, str]) -> None:
-    """Do a task on every table of the stream; `whose` rows are to be erased is said by columns and their values."""
+def maintain(
+    lake: Lake, stream: Stream, task: str, refresh: Callable[[], None], subject_key: Mapping[str, str]
+) -> None:
+    """Run a task on every table of the stream. `erase` removes the rows of `subject_key` (column → value)."""
     tables = [name for name in lake.tables.names() if stream.name in name]
     match task:
         case "retention":
@@ -33,9 +35,9 @@ def maintain(lake: Lake, stream: Stream, task: str, refresh: Callable[[], None],
                     pass
         case "orphans":
             for name in tables:
-                remove_orphans(lake, name, age=AT_ONCE)
+                remove_orphans(lake, name, age=ANY_AGE)
         case "erase":
-            subject = Subject.parse(stream, [f"{column}={value}" for column, value in whose.items()])
+            subject = Subject.parse(stream, [f"{column}={value}" for column, value in subject_key.items()])
             erase_rows(lake, subject)
             refresh()
             rewrite_exports(lake, stream)

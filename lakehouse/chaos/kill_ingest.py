@@ -1,4 +1,4 @@
-"""`bench ingest --kill`: processes killed again and again under load, and then every event that was sent is looked for."""
+"""`bench ingest --kill`: kill processes under load, then search for every event that was sent."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from threading import Event, Thread
 
 import psutil
 
-from lakehouse.bench import clients
+from lakehouse.bench import load_generator
+from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.bench.ingest import PATH, STREAM, bodies, family, serving
-from lakehouse.bench.measuring import Figure, figure, own_lake
 from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
@@ -23,47 +23,47 @@ from lakehouse.sources.http import server
 from lakehouse.storage.embedded import lifecycle as storage
 
 EVENTS = 100
-"""Of a request."""
+"""Events per request."""
 RATE = 40
-"""Requests a second."""
+"""Requests per second."""
 
 
 def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
-    """Kill -9 a worker, the server with or without its workers, or the storage every second or so, under load.
+    """Kill -9 a worker, the server with or without its workers, or storage, every second or so under load.
 
-    Clients send again what is not acknowledged. At the end every acknowledged event is in silver, and none is there
-    twice, however often it has landed.
+    Clients retry until they get an acknowledgement. In the end, every acknowledged event must be in silver once, however
+    often it has landed.
     """
     with own_lake() as lake, ExitStack() as end:
         settings = lake.settings
-        end.callback(storage.stop, settings)  # it stays where it was started again
+        end.callback(storage.stop, settings)  # because the killer restarts it
         url = end.enter_context(serving(settings)).url + PATH
         sent = bodies(int(seconds * RATE), EVENTS)
         killer = _Killer(settings, seed)
         killer.start()
         try:
-            requests = [clients.request(url, body) for body in sent]
-            answers = clients.run(url, requests, connections=16, seconds=seconds, rate=RATE, until_taken=True)
+            requests = [load_generator.request(url, body) for body in sent]
+            answers = load_generator.run(url, requests, connections=16, seconds=seconds, rate=RATE, until_taken=True)
         finally:
             killer.end()
         connection = storage.start(settings)
-        server.stop(settings)  # what it holds is stored, or was never acknowledged
-        taken = {
+        server.stop(settings)  # stores its buffer; the rest was never acknowledged
+        acknowledged = {
             json.loads(line)["event_id"] for number in answers.sent for line in sent[number % len(sent)].splitlines()
         }
-        found, rows, landed = _found(Lake(settings, connection))
+        kept, rows, landed = _count_events(Lake(settings, connection))
     yield figure("ingest", "kills", killer.kills, "kills", by_kind=killer.by_kind)
-    yield figure("ingest", "acknowledged between kills", len(taken), "events", p99_ms=_ms(answers))
-    yield figure("ingest", "acknowledged and lost", len(taken - found), "events", 0)
-    yield figure("ingest", "twice in silver", rows - len(found), "events", 0, landed_again=landed - len(found))
+    yield figure("ingest", "acknowledged between kills", len(acknowledged), "events", p99_ms=_ms(answers))
+    yield figure("ingest", "acknowledged and lost", len(acknowledged - kept), "events", 0)
+    yield figure("ingest", "twice in silver", rows - len(kept), "events", 0, landed_again=landed - len(kept))
 
 
-def _ms(answers: clients.Answers) -> float:
+def _ms(answers: load_generator.LoadResult) -> float:
     return round(answers.percentile(0.99) * 1e3, 1)
 
 
-def _found(lake: Lake) -> tuple[set[str], int, int]:
-    """The events of silver, how many rows it has, and how many bronze has."""
+def _count_events(lake: Lake) -> tuple[set[str], int, int]:
+    """Return silver's event ids, its number of rows, and bronze's."""
     stream, today = lake.stream(STREAM), datetime.now(UTC).date()
     landed = ingest_days(lake, stream, [today - timedelta(days=1), today])
     clean_days(lake, stream, landed.event_dates)
@@ -75,7 +75,7 @@ def _found(lake: Lake) -> tuple[set[str], int, int]:
 
 
 class _Killer(Thread):
-    """Kills, and starts again what does not come back by itself."""
+    """Kills processes, and restarts those that have no supervisor."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         super().__init__(name="killer", daemon=True)
@@ -86,33 +86,33 @@ class _Killer(Thread):
 
     @property
     def kills(self) -> int:
-        """Of all kinds."""
+        """Return the number of kills of all kinds."""
         return sum(self.by_kind.values())
 
     def run(self) -> None:
-        """Until it is ended."""
+        """Kill until `end` is called."""
         while not self._ended.wait(self._chance.uniform(0.5, 2.0)):
-            which = self._chance.choice(["worker", "worker", "server", "parent", "storage"])
+            kind = self._chance.choice(["worker", "worker", "server", "parent", "storage"])
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                self.by_kind[which] += self._kill(which)
+                self.by_kind[kind] += self._kill(kind)
             storage.start(self._settings)
             if server.running(self._settings) is None:
                 server.start(self._settings)
 
     def end(self) -> None:
-        """Kill no more."""
+        """Stop killing."""
         self._ended.set()
         self.join()
 
-    def _kill(self, which: str) -> bool:
+    def _kill(self, kind: str) -> bool:
         running = server.running(self._settings)
         processes = family(running.pid if running else None)
-        if which == "storage":
+        if kind == "storage":
             processes = family(storage.status(self._settings).pid)
-        elif which == "worker":
+        elif kind == "worker":
             processes = [self._chance.choice(processes[1:])] if processes[1:] else []
-        elif which == "parent":
-            processes = processes[:1]  # its workers end by themselves, when what they hold is stored
+        elif kind == "parent":
+            processes = processes[:1]  # its workers store their buffers and end by themselves
         for process in reversed(processes):
             os.kill(process.pid, signal.SIGKILL)
         return bool(processes)

@@ -1,4 +1,4 @@
-"""A Dagster history as so many days of schedules leave it, quickly: runs that were executed once, copied in SQL."""
+"""Write the Dagster history of many days of schedules quickly: runs that were executed once, copied in SQL."""
 
 import sqlite3
 import uuid
@@ -14,13 +14,13 @@ from lakehouse.runtime.instance import dagster_home
 from lakehouse.settings import Settings
 
 MINUTES = {"realtime": 5, "serving": 10}
-"""Between two runs of a job."""
+"""Minutes between two runs of a job."""
 
-THIN = ("ASSET_MATERIALIZATION", "PIPELINE_START", "PIPELINE_SUCCESS")
-"""Events that runs older than `full_days` are copied with: all that is asked for of them later."""
+KEPT_EVENT_TYPES = ("ASSET_MATERIALIZATION", "PIPELINE_START", "PIPELINE_SUCCESS")
+"""Events of runs older than `full_days`: the ones that Dagster reads later."""
 
-COPIES_AT_ONCE = 10_000
-"""In one transaction, so that SQLite's log stays smaller than the database."""
+COPIES_PER_TRANSACTION = 10_000
+"""Bounded, so that SQLite's log stays smaller than the database."""
 
 Copy = tuple[str, str, float, str]
 """A copy's id, its time as text and in seconds, and its partition."""
@@ -28,7 +28,7 @@ Copy = tuple[str, str, float, str]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A run that was executed: its job, its id, and the partition it was about."""
+    """A run that was executed: its job, its id and its partition."""
 
     job: str
     run_id: str
@@ -37,23 +37,26 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """How many runs and events were written."""
+    """The number of runs and events written."""
 
     runs: int
     events: int
 
 
 def write_history(settings: Settings, templates: list[Template], days: int, full_days: int) -> Copies:
-    """Copy each template for every time its job would have run in the past `days`, up to an hour ago."""
+    """Copy each template for every time that its job would have run in the past `days`, up to an hour ago.
+
+    Runs of the last `full_days` days keep all their events.
+    """
     runs = events = 0
     folder = dagster_home(settings) / "history"
     for template in templates:
         for full in (False, True):
             copies = _copies(template, days, full_days, full)
-            while some := list(islice(copies, COPIES_AT_ONCE)):
-                runs += len(some)
-                events += _copy_events(folder / "event_log.db", template, some, full)
-                _copy_runs(folder / "runs.db", template, some)
+            while chunk := list(islice(copies, COPIES_PER_TRANSACTION)):
+                runs += len(chunk)
+                events += _copy_events(folder / "event_log.db", template, chunk, full)
+                _copy_runs(folder / "runs.db", template, chunk)
     return Copies(runs, events)
 
 
@@ -72,7 +75,7 @@ def _copies(template: Template, days: int, full_days: int, full: bool) -> Iterat
 
 @contextmanager
 def _opened(path: Path, copies: list[Copy]) -> Iterator[sqlite3.Connection]:
-    """A transaction on the database, with the copies as a table."""
+    """Open a transaction on the database, with the copies as a table."""
     with closing(sqlite3.connect(path, timeout=60)) as database, database:
         database.execute("pragma synchronous = off")
         database.execute("pragma cache_size = -400000")
@@ -83,18 +86,18 @@ def _opened(path: Path, copies: list[Copy]) -> Iterator[sqlite3.Connection]:
 
 def _copy_events(path: Path, template: Template, copies: list[Copy], full: bool) -> int:
     with _opened(path, copies) as database:
-        which = "" if full else f"and dagster_event_type in {THIN}"
+        event_filter = "" if full else f"and dagster_event_type in {KEPT_EVENT_TYPES}"
         database.execute(
             f"""create temp table template as
             select event, dagster_event_type, step_key, asset_key, partition
             from event_logs
-            where run_id = ? {which}
+            where run_id = ? {event_filter}
             order by id""",
             (template.run_id,),
         )
-        # A cross join goes through the first table in its order, and for each row through the second in its own:
-        # the copies come out in the order of time without being sorted.
-        done = database.execute(
+        # A cross join loops over the first table in its order, and for each row over the second in its own.
+        # So the copies come out in the order of time without a sort.
+        result = database.execute(
             """insert into event_logs (run_id, event, dagster_event_type, timestamp, step_key, asset_key, partition)
             select
               copies.run_id,
@@ -105,7 +108,7 @@ def _copy_events(path: Path, template: Template, copies: list[Copy], full: bool)
             cross join template""",
             (template.run_id, template.partition),
         )
-        return done.rowcount
+        return result.rowcount
 
 
 def _copy_runs(path: Path, template: Template, copies: list[Copy]) -> None:
