@@ -48,7 +48,7 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["load", "retail", ""], "A path is empty; write . for this folder.", id="no path"),
         pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
         pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
-        pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT; this is delete.", id="delete"),
+        pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT. This is delete.", id="delete"),
         pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is none of table, json, csv.", id="format"),
     ],
 )  # fmt: skip
@@ -195,7 +195,9 @@ def test_an_export_is_a_duckdb_file_of_one_moment(lakehouse: Command, tmp_path: 
 def test_an_export_replaces_no_file_of_another_kind(lakehouse: Command, tmp_path: Path) -> None:
     file = tmp_path / "precious.txt"
     file.write_text("precious")
-    assert "is no DuckDB file; remove it or name another." in _failed(lakehouse("export", "--duckdb", str(file)))
+    assert "is not a DuckDB file. Remove it or choose another name." in _failed(
+        lakehouse("export", "--duckdb", str(file))
+    )
     assert file.read_text() == "precious"
     line = _failed(lakehouse("export", "--duckdb", str(tmp_path / "x.duckdb"), "gold.nothing"))
     assert line.startswith("There is no table gold.nothing. There are: ")

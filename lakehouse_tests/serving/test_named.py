@@ -34,14 +34,14 @@ def _file(folder: Path, text: str, name: str = "q.sql") -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        (GOOD, "select 1", "begins with no /\\* … \\*/ comment"),
+        (GOOD, "select 1", "must start with a /\\* … \\*/ comment"),
         ("name: q", "name: other", "must be the file's name, 'q'"),
-        ("name: q", "name: [", "line .*no YAML"),
+        ("name: q", "name: [", "line .*not YAML"),
         ("name: q\n", "", "name: Field required"),
         ("description: Some numbers.", "description: ''", "description: "),
         ("type: integer", "type: int", "parameters.days.type: Input should be 'text', 'integer'"),
         ("default: 7", "default: 70", "70 is more than 9"),
-        ("default: 7", "default: x", "'x' is no integer"),
+        ("default: 7", "default: x", "'x' is not an integer"),
         ("default: 7", "defualt: 7", "parameters.days.defualt: Extra inputs are not permitted"),
         ("$days", "7", "the header has the parameters days, the SQL uses none"),
         ("$days", "$days + $more", "the SQL uses days, more"),
@@ -65,18 +65,18 @@ def test_adding_a_file_adds_a_query_and_may_replace_one(tmp_path: Path) -> None:
     found = read_queries([tmp_path])
     assert found.keys() == read_queries().keys() | {"q"}
     assert found["funnel"].path == tmp_path / "funnel.sql"
-    with pytest.raises(QueryFileError, match="is no folder"):
+    with pytest.raises(QueryFileError, match="is not a folder"):
         read_queries([tmp_path / "none"])
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"day": "1"}, "q has no parameter day; there are: days."),
+        ({"day": "1"}, "q has no parameter day. It has: days."),
         ({"days": "0"}, "days: 0 is less than 1."),
         ({"days": "10"}, "days: 10 is more than 9."),
-        ({"days": "1.5"}, "days: '1.5' is no integer"),
-        ({"days": "1; drop"}, "days: '1; drop' is no integer"),
+        ({"days": "1.5"}, "days: '1.5' is not an integer"),
+        ({"days": "1; drop"}, "days: '1; drop' is not an integer"),
     ],
 )
 def test_a_parameter_that_does_not_fit_is_refused(tmp_path: Path, given: Mapping[str, str], says: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from lakehouse.pipeline.quarantine import land_corrections
 from lakehouse.serving.api.quarantine import rejects_not_in_bronze
-from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.recent_rejects import RecentRejects
 from lakehouse.serving.query.rejects import (
@@ -22,6 +21,7 @@ from lakehouse.serving.query.rejects import (
     reject_samples,
     samples_sql,
 )
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse_tests.pipeline.own import Own, noon, payment
 from lakehouse_tests.serving.trackers import reading
 
@@ -92,7 +92,7 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
         assert refused.changes == changes
         own.bronze()
         own.clean(at.date())
-        assert (shown(), refused.of(own.stream)) == ([], [])
+        assert (shown(), refused.newest(own.stream)) == ([], [])
         in_table = asyncio.run(_asked(own, tracker, readers)).samples
     assert {(one.object, one.row, one.raw, *one.reasons) for one in in_table} == {
         (one.object, one.row, one.raw, *one.reasons) for one in found
@@ -102,7 +102,7 @@ def test_refused_rows_are_seen_when_they_land_until_bronze_holds_them(
 
 def test_few_refused_rows_are_kept_and_those_the_newest(make_stream: Callable[..., Own], tmp_path: Path) -> None:
     own = make_stream()
-    refused, at = RecentRejects(kept=3), datetime.now(UTC)
+    refused, at = RecentRejects(max_rows=3), datetime.now(UTC)
     with reading(own, tmp_path, *LAYERS) as (tracker, _):
         tracker.tail.recent_rejects = refused
         for seconds in range(3):
@@ -111,10 +111,10 @@ def test_few_refused_rows_are_kept_and_those_the_newest(make_stream: Callable[..
             tracker.catch_up()
             if seconds:
                 newest = [f"{second} {n}" for second in (seconds, seconds - 1) for n in (1, 0)][:3]
-                assert [row.raw for row in refused.of(own.stream)] == newest
-        gone = [row.object or "" for row in refused.of(own.stream)[:1]]
-        refused.forget(own.name, gone)
-        assert [row.raw for row in refused.of(own.stream)] == ["1 1"]
+                assert [row.raw for row in refused.newest(own.stream)] == newest
+        gone = [row.object or "" for row in refused.newest(own.stream)[:1]]
+        refused.drop(own.name, gone)
+        assert [row.raw for row in refused.newest(own.stream)] == ["1 1"]
 
 
 @pytest.mark.parametrize(

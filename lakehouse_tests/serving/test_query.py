@@ -114,9 +114,9 @@ def test_nothing_outside_the_lake_is_read(lake: Lake, sql: str) -> None:
 
 
 def test_the_refusal_says_what_is_allowed(lake: Lake) -> None:
-    with pytest.raises(QueryError, match=r"^Only reading is allowed: write a SELECT; this is insert\.$"):
+    with pytest.raises(QueryError, match=r"^Only reading is allowed: write a SELECT. This is insert\.$"):
         _rows(lake, "insert into silver.iot values (1)")
-    with pytest.raises(QueryError, match=r"^One statement is run at a time; this is 2\.$"):
+    with pytest.raises(QueryError, match=r"^Send one statement at a time. This is 2\.$"):
         _rows(lake, "select 1; select 2")
 
 
@@ -248,7 +248,7 @@ def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
         ("version => 12", "has no snapshot or tag 12"),
         ("version => 'x'", "has no snapshot or tag x"),
         ("timestamp => '2001-01-01'", "has no snapshot as old as 2001-01-01"),
-        ("timestamp => 'yesterday'", "'yesterday' is no time; write one such as"),
+        ("timestamp => 'yesterday'", "'yesterday' is not a time. Write one such as"),
     ],
 )
 def test_a_past_that_never_was_is_said_to_be_so(grown: Own, at: str, said: str) -> None:

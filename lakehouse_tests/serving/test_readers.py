@@ -7,8 +7,8 @@ import pytest
 
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 
 FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 
@@ -29,7 +29,7 @@ def tracker(lake: Lake) -> Iterator[SnapshotTracker]:
 
 @pytest.fixture
 def readers(tracker: SnapshotTracker) -> Iterator[ReaderPool]:
-    readers = ReaderPool(tracker, at_once=2, waiting=1)
+    readers = ReaderPool(tracker, threads=2, max_waiting=1)
     yield readers
     readers.close()
 

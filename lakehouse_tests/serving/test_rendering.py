@@ -85,5 +85,5 @@ def test_arrow_keeps_the_types() -> None:
 
 
 def test_a_date_that_no_calendar_here_has_is_said_to_be_one() -> None:
-    with pytest.raises(QueryError, match=r"x: .*; cast it to varchar"):
+    with pytest.raises(QueryError, match=r"x: .*\. Cast it to varchar"):
         _rendered("select date '290000-01-01' as x", "json")

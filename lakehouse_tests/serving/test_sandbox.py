@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 from lakehouse.errors import QueryError
-from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check, lockdown_sql
+from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_query, lockdown_sql
 from lakehouse_tests.serving.test_query import ELSEWHERE, WRITING
 
 TABLES = {"silver.iot", "serving.unified_iot"}
@@ -113,13 +113,13 @@ REFUSED = [
 @pytest.mark.parametrize("sql", READING)
 def test_reading_the_data_is_let_through(sql: str) -> None:
     with duckdb.connect() as database:
-        check(database, sql, TABLES)
+        check_query(database, sql, TABLES)
 
 
 @pytest.mark.parametrize("sql", [*WRITING, *REFUSED])
 def test_all_else_is_refused_before_it_is_run(sql: str) -> None:
     with duckdb.connect() as database, pytest.raises(QueryError):
-        check(database, sql, TABLES)
+        check_query(database, sql, TABLES)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_all_else_is_refused_before_it_is_run(sql: str) -> None:
 )
 def test_what_is_too_long_or_too_deep_is_refused(sql: str) -> None:
     with duckdb.connect() as database, pytest.raises(QueryError):
-        check(database, sql, TABLES)
+        check_query(database, sql, TABLES)
 
 
 def test_every_function_that_gives_rows_is_judged_by_its_name() -> None:
@@ -139,7 +139,7 @@ def test_every_function_that_gives_rows_is_judged_by_its_name() -> None:
             if name in ("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"):
                 continue
             with pytest.raises(QueryError):
-                check(database, f'from "{name}"()', TABLES)
+                check_query(database, f'from "{name}"()', TABLES)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage import realtime_coverage as coverage
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse_tests.pipeline.own import Own, payment
 from lakehouse_tests.serving.trackers import lake_of
 
@@ -59,8 +60,8 @@ def test_what_landed_is_seen_when_told_of_and_when_it_is_found(own: Own, tracker
     before = tracker.latest
     told = tracker.ingest([_land(own, "a", "b")])
     assert _keys(own, told) == ["a", "b"]
-    assert told.landed(view) != before.landed(view)
-    assert told.committed(view) == before.committed(view)
+    assert told.tail_version(view) != before.tail_version(view)
+    assert told.table_version(view) == before.table_version(view)
     _land(own, "c")
     assert _keys(own, tracker.catch_up()) == ["a", "b", "c"]
     assert tracker.tail_sizes[own.name].objects == 2
@@ -141,8 +142,8 @@ def test_a_new_process_answers_before_it_knows_what_silver_has_taken(
     own.clean((landed.arrived_at - timedelta(minutes=1)).date())
     new = SnapshotTracker(lake_of(own, tmp_path / "new", "silver", "realtime", "bronze"))
     first = new.refresh()
-    assert (first.hours, new.cover().hours) == ({}, {own.name: []})
-    assert new.cover() is new.latest
+    assert (first.hours, new.refresh_coverage().hours) == ({}, {own.name: []})
+    assert new.refresh_coverage() is new.latest
     assert _keys(own, first) == _keys(own, new.latest) == ["a"]
     new.close()
 
@@ -150,7 +151,7 @@ def test_a_new_process_answers_before_it_knows_what_silver_has_taken(
 def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
     own: Own, tracker: SnapshotTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse.serving.query.lake_snapshot.uncovered_hours", lambda *_: 1 / 0)
+    monkeypatch.setattr("lakehouse.serving.query.coverage_cache.uncovered_hours", lambda *_: 1 / 0)
     landed = _land(own, "a")
     own.refresh_realtime(_hour(landed.arrived_at))
     assert tracker.refresh().hours == {own.name: None}
@@ -171,7 +172,7 @@ def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path
     lake = lake_of(own, tmp_path, "silver", "realtime")
     tracker = SnapshotTracker(lake)
     tracker.refresh()
-    tracker.tail._most = 12_000
+    tracker.tail._max_bytes = 12_000
     landed = [_land(own, *(f"{number}-{key}" for key in range(100))) for number in range(6)]
     for one in landed:
         tracker.ingest([one])

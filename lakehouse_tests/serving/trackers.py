@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse_tests.pipeline.own import Own
 
 

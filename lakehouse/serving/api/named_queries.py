@@ -62,7 +62,7 @@ class QuerySources:
         """Switch to this snapshot. Does nothing if it is the current one."""
         if snapshot.number != self._number:
             self.names = [name for name in self._mentioned if view_exists(snapshot, name)]
-            self.committed, self.landed = snapshot.committed(self.names), snapshot.landed(self.names)
+            self.committed, self.landed = snapshot.table_version(self.names), snapshot.tail_version(self.names)
             self._number = snapshot.number
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from lakehouse.landing.keys import hour_of
-from lakehouse.serving.query.lake_snapshot import SnapshotTracker
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.sources.http.notify import LandingNotification
 
 _DECODER = msgspec.json.Decoder(LandingNotification)

@@ -64,11 +64,11 @@ async def rejects_not_in_bronze(
     recent_rejects: RecentRejects, readers: ReaderPool, stream: Stream, snapshot: LakeSnapshot
 ) -> list[RejectSample]:
     """Return the recently rejected rows that bronze does not hold yet, newest first, and forget the others."""
-    if not (rows := await asyncio.to_thread(recent_rejects.of, stream)):
+    if not (rows := await asyncio.to_thread(recent_rejects.newest, stream)):
         return []
     result = await readers.run(in_bronze_sql(snapshot, stream, rows), snapshot=snapshot)
     in_bronze = {str(key) for key in result.table.column("object").to_pylist()}
-    recent_rejects.forget(stream.name, in_bronze)
+    recent_rejects.drop(stream.name, in_bronze)
     return [row for row in rows if row.object not in in_bronze]
 
 

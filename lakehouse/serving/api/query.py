@@ -18,7 +18,7 @@ from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS
-from lakehouse.serving.query.sql import resolve_time_travel
+from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.serving.query.worker import QueryRequest
 
 MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS

@@ -17,8 +17,9 @@ from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.overview import OverviewTracker
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.serving.query.worker_pool import WorkerPool
 from lakehouse.settings import Settings
 

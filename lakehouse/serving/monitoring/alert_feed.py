@@ -21,8 +21,9 @@ from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import arrival_hour
 from lakehouse.serving.monitoring.alerts import Alert
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,9 @@ from lakehouse.serving.monitoring.alerts import (
     newest_sql,
     page_sql,
 )
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from lakehouse.serving.monitoring.partition_state import (
     source_tables,
     stream_partitions,
 )
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)

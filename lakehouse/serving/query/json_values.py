@@ -1,4 +1,4 @@
-"""Values as JSON holds them. Whole answers, by the types of their columns, are the affair of `rendering`."""
+"""Single values as JSON. See `rendering` for whole results, which it converts by the types of their columns."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
@@ -8,9 +8,15 @@ from typing import Any
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON holds it: decimals and times as text, times in UTC with a Z, no NaN."""
-    # By the very type, for of one look-up a hundred values are asked about.
-    return _PLAIN.get(type(value), str)(value)
+    """Return a value as JSON holds it: decimals and times as text, times in UTC with a Z, NaN and infinity as null."""
+    # By the exact type, because a hundred values of one look-up are converted.
+    return _CONVERTERS.get(type(value), str)(value)
+
+
+def timestamp_text(value: datetime) -> str:
+    """Return a time as ISO 8601 in UTC with a Z. A time without a zone is UTC."""
+    naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return naive.isoformat() + "Z"
 
 
 def _same(value: Any) -> Any:
@@ -21,11 +27,6 @@ def _float(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-def _moment(value: datetime) -> str:
-    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    return moment.isoformat() + "Z"
-
-
 def _mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): to_json(item) for key, item in value.items()}
 
@@ -34,13 +35,13 @@ def _items(value: list[Any] | tuple[Any, ...]) -> list[Any]:
     return [to_json(item) for item in value]
 
 
-_PLAIN: Mapping[type, Callable[[Any], Any]] = {
+_CONVERTERS: Mapping[type, Callable[[Any], Any]] = {
     **dict.fromkeys((bool, int, str, type(None)), _same),
     **dict.fromkeys((date, time), lambda value: value.isoformat()),
     **dict.fromkeys((list, tuple), _items),
     float: _float,
     Decimal: lambda value: f"{value:f}",
-    datetime: _moment,
+    datetime: timestamp_text,
     dict: _mapping,
     bytes: lambda value: value.hex(),
 }

@@ -1,11 +1,11 @@
-"""Named queries: `.sql` files whose leading comment says, in YAML, their name, what they give and what they take.
+"""Named queries: `.sql` files that start with a YAML comment of their name, description and parameters.
 
-A parameter stands in the SQL as `$days`. One without a default must be given; `today` and `now` are defaults of dates
-and timestamps. How a query is run, and what HTTP makes of it, is not known here.
+The SQL uses a parameter as `$days`. A parameter without a default is required. `today` and `now` can be defaults of dates
+and timestamps. See `reader_pool` for running a query and `serving.api.named_queries` for its HTTP endpoint.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -17,11 +17,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lakehouse.errors import ParameterError, QueryFileError
+from lakehouse.landing.readers.rows import naive_utc
 
-FOLDER = Path(__file__).with_name("queries")
+BUILTIN_FOLDER = Path(__file__).with_name("queries")
 
 HEADER = re.compile(r"\s*/\*(?P<yaml>.*?)\*/", re.DOTALL)
-NAME = r"^[a-z][a-z0-9_]{0,62}$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 Value = str | int | Decimal | bool | date | datetime
 
@@ -33,11 +34,12 @@ TYPES: Mapping[str, TypeAdapter[Any]] = {
     "date": TypeAdapter(date),
     "timestamp": TypeAdapter(datetime),
 }
-RELATIVE = {"date": "today", "timestamp": "now"}
+RELATIVE_DEFAULTS = {"date": "today", "timestamp": "now"}
+"""The default of a type that stands for the time of the request."""
 
 
 class Parameter(BaseModel):
-    """A parameter as the header describes it."""
+    """A parameter as the file's header describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,49 +57,52 @@ class Parameter(BaseModel):
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> "Parameter":
-        if self.default is not None and self.default != RELATIVE.get(self.type):
-            self.read(self.default)
+        if self.default is not None and self.default != RELATIVE_DEFAULTS.get(self.type):
+            self.parse(self.default)
         return self
 
-    def read(self, value: Any) -> Value:
-        """The value, of this type and within bounds. Raises ValueError that says what is allowed."""
+    def parse(self, value: Any) -> Value:
+        """Return the value in this type. Raises ValueError with the rule that it breaks."""
         try:
             # Text as HTTP brings it, or a value as YAML or JSON has it.
-            found: Value = TYPES[self.type].validate_python(str(value) if self.type == "number" else value)
-        except ValidationError as problem:
-            raise ValueError(f"{value!r} is no {self.type}: {problem.errors()[0]['msg'].lower()}") from None
-        if self.enum is not None and found not in self.enum:
+            parsed: Value = TYPES[self.type].validate_python(str(value) if self.type == "number" else value)
+        except ValidationError as error:
+            article = "an" if self.type == "integer" else "a"
+            reason = error.errors()[0]["msg"].lower()
+            raise ValueError(f"{value!r} is not {article} {self.type}: {reason}") from None
+        if self.enum is not None and parsed not in self.enum:
             raise ValueError(f"{value!r} is none of {', '.join(self.enum)}")
-        if isinstance(found, Decimal | int) and not isinstance(found, bool):
-            if not Decimal(found).is_finite():
-                raise ValueError(f"{value!r} is no finite number")
-            if self.minimum is not None and found < self.minimum:
-                raise ValueError(f"{value} is less than {self.minimum}")
-            if self.maximum is not None and found > self.maximum:
-                raise ValueError(f"{value} is more than {self.maximum}")
-        if isinstance(found, datetime):
-            return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
-        return found
+        if isinstance(parsed, Decimal | int) and not isinstance(parsed, bool):
+            self._check_bounds(parsed, value)
+        return naive_utc(parsed) if isinstance(parsed, datetime) else parsed
 
-    def absent(self) -> Value | None:
-        """The value where none is given."""
-        if self.default is not None and self.default == RELATIVE.get(self.type):
+    def _check_bounds(self, number: Decimal | int, value: Any) -> None:
+        if not Decimal(number).is_finite():
+            raise ValueError(f"{value!r} is not a finite number")
+        if self.minimum is not None and number < self.minimum:
+            raise ValueError(f"{value} is less than {self.minimum}")
+        if self.maximum is not None and number > self.maximum:
+            raise ValueError(f"{value} is more than {self.maximum}")
+
+    def default_value(self) -> Value | None:
+        """Return the value of a parameter that is not given."""
+        if self.default is not None and self.default == RELATIVE_DEFAULTS.get(self.type):
             now = datetime.now(UTC).replace(tzinfo=None)
             return now if self.type == "timestamp" else now.date()
-        return None if self.default is None else self.read(self.default)
+        return None if self.default is None else self.parse(self.default)
 
 
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME_PATTERN)
     description: str = Field(min_length=1)
     parameters: dict[str, Parameter] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class NamedQuery:
-    """One file: its name, what it gives, its parameters and its SQL."""
+    """A query as its file describes it."""
 
     name: str
     description: str
@@ -106,46 +111,47 @@ class NamedQuery:
     path: Path
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Value | None]:
-        """Every parameter's value. Raises ParameterError that names those that are unknown, missing or wrong."""
+        """Return every parameter's value. Raises ParameterError naming those that are unknown, missing or wrong."""
         unknown = sorted(given.keys() - self.parameters.keys())
         if unknown:
-            there = ", ".join(self.parameters) or "none"
-            raise ParameterError(f"{self.name} has no parameter {', '.join(unknown)}; there are: {there}.")
-        missing = [name for name, one in self.parameters.items() if one.required and name not in given]
+            raise ParameterError(
+                f"{self.name} has no parameter {', '.join(unknown)}. It has: {_listed(self.parameters)}."
+            )
+        missing = [name for name, parameter in self.parameters.items() if parameter.required and name not in given]
         if missing:
             raise ParameterError(f"{self.name} needs {', '.join(missing)}.")
-        return {name: self._value(name, one, given) for name, one in self.parameters.items()}
+        return {name: self._value(name, parameter, given) for name, parameter in self.parameters.items()}
 
     def _value(self, name: str, parameter: Parameter, given: Mapping[str, Any]) -> Value | None:
         if given.get(name) is None:
-            return parameter.absent()
+            return parameter.default_value()
         try:
-            return parameter.read(given[name])
-        except ValueError as problem:
-            raise ParameterError(f"{name}: {problem}.") from None
+            return parameter.parse(given[name])
+        except ValueError as error:
+            raise ParameterError(f"{name}: {error}.") from None
 
 
 def read_queries(folders: Iterable[Path] = ()) -> dict[str, NamedQuery]:
-    """The queries of the package and of these folders, by name; a later folder's wins.
+    """Read the queries of the package and of these folders, by name. A later folder replaces a query of the same name.
 
-    Raises QueryFileError naming file, field and what is allowed.
+    Raises QueryFileError with the file, the field and the rule.
     """
-    found: dict[str, NamedQuery] = {}
-    for folder in (FOLDER, *folders):
+    queries: dict[str, NamedQuery] = {}
+    for folder in (BUILTIN_FOLDER, *folders):
         if not folder.is_dir():
-            raise QueryFileError(f"{folder} is no folder; LAKEHOUSE_QUERIES names folders of .sql files.")
+            raise QueryFileError(f"{folder} is not a folder. LAKEHOUSE_QUERIES lists folders of .sql files.")
         for path in sorted(folder.glob("*.sql")):
             query = read_query(path)
-            found[query.name] = query
-    return dict(sorted(found.items()))
+            queries[query.name] = query
+    return dict(sorted(queries.items()))
 
 
 def read_query(path: Path) -> NamedQuery:
-    """The query of one file. Raises QueryFileError naming file, field and what is allowed."""
+    """Read the query of one file. Raises QueryFileError with the file, the field and the rule."""
     text = path.read_text()
     match = HEADER.match(text)
     if match is None:
-        raise QueryFileError(f"{path}: begins with no /* … */ comment that says name, description and parameters.")
+        raise QueryFileError(f"{path}: must start with a /* … */ comment of name, description and parameters.")
     header = _header(path, match["yaml"])
     sql = text[match.end() :].strip().rstrip(";")
     _check(path, header, sql)
@@ -154,15 +160,14 @@ def read_query(path: Path) -> NamedQuery:
 
 def _header(path: Path, text: str) -> _Header:
     try:
-        content = yaml.safe_load(text)
-        return _Header.model_validate(content)
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f" line {mark.line + 1}:" if mark else ""
-        raise QueryFileError(f"{path}:{where} the header is no YAML: {getattr(problem, 'problem', problem)}.") from None
-    except ValidationError as problem:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'header'}: {e['msg']}" for e in problem.errors())
-        raise QueryFileError(f"{path}: {wrong}") from None
+        return _Header.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise QueryFileError(f"{path}:{line} the header is not YAML: {getattr(error, 'problem', error)}.") from None
+    except ValidationError as error:
+        breaches = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'header'}: {e['msg']}" for e in error.errors())
+        raise QueryFileError(f"{path}: {breaches}") from None
 
 
 def _check(path: Path, header: _Header, sql: str) -> None:
@@ -170,9 +175,9 @@ def _check(path: Path, header: _Header, sql: str) -> None:
         raise QueryFileError(f"{path}: name: {header.name!r} must be the file's name, {path.stem!r}.")
     try:
         statements = duckdb.extract_statements(sql)
-    except duckdb.Error as problem:
-        raise QueryFileError(f"{path}: {problem}") from problem
-    if [one.type for one in statements] != [duckdb.StatementType.SELECT]:
+    except duckdb.Error as error:
+        raise QueryFileError(f"{path}: {error}") from error
+    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
         raise QueryFileError(f"{path}: must hold one SELECT after its header.")
     used = {str(name) for name in statements[0].named_parameters}
     if used != header.parameters.keys():
@@ -182,5 +187,4 @@ def _check(path: Path, header: _Header, sql: str) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    listed: Sequence[str] = [*names]
-    return ", ".join(listed) or "none"
+    return ", ".join(names) or "none"

@@ -1,6 +1,6 @@
-"""ReaderPool: run the SELECTs that the package itself brings, each over one snapshot of the lake, a few at a time.
+"""Runs the SELECTs that the package brings, each over one lake snapshot, a few at a time in this process.
 
-Their SQL is trusted; what people send is not run here.
+Their SQL is trusted. See `worker_pool` for SQL that users send.
 """
 
 import asyncio
@@ -15,26 +15,33 @@ import pyarrow as pa
 from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.pipeline.unified_view import view_names
-from lakehouse.serving.query.lake_snapshot import LakeSnapshot, SnapshotTracker
-from lakehouse.serving.query.snapshot_views import KEPT_SQL, Parameters, SnapshotViews, fetch
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
+from lakehouse.serving.query.snapshot_views import (
+    CACHE_SETTINGS_SQL,
+    Parameters,
+    SnapshotViews,
+    fetch,
+    with_table_names,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a query gave."""
+class QueryResult:
+    """The rows of a query and what it took to read them."""
 
     table: pa.Table
     truncated: bool
-    """Whether there were more rows than were asked for."""
+    """Whether there are more rows than were asked for."""
     seconds: float
     snapshots: Mapping[str, int | None]
-    """The tables it read and their snapshots; None for one that never held anything."""
+    """The snapshot id of each table that was read; None for a table without a snapshot."""
 
 
 class ReaderPool:
-    """A pool of readers over one DuckDB."""
+    """Threads that share one DuckDB."""
 
-    def __init__(self, tracker: SnapshotTracker, *, at_once: int = 4, waiting: int = 64) -> None:
+    def __init__(self, tracker: SnapshotTracker, *, threads: int = 4, max_waiting: int = 64) -> None:
         lake = tracker.lake
         self._engine = DuckDB(
             lake.connection,
@@ -42,12 +49,12 @@ class ReaderPool:
             threads=lake.settings.threads,
             scratch=lake.settings.root / "scratch",
         )
-        for statement in KEPT_SQL:
+        for statement in CACHE_SETTINGS_SQL:
             self._engine.database.execute(statement)
         self._tracker = tracker
         self._views = SnapshotViews(self._engine.database)
-        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="reader")
-        self._room = at_once + waiting
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
+        self._free_places = threads + max_waiting
 
     async def run(
         self,
@@ -57,33 +64,34 @@ class ReaderPool:
         rows: int | None = None,
         seconds: float = 10.0,
         snapshot: LakeSnapshot | None = None,
-    ) -> Answer:
-        """Run one SELECT over this snapshot, or over the latest; at most `rows` rows of it.
+    ) -> QueryResult:
+        """Run one SELECT over this snapshot, or over the latest. Returns at most `rows` rows.
 
-        Ends it when the caller is cancelled. Raises QueryError, QueryTimeoutError after so many seconds, and BusyError
-        when more wait than ever get a turn.
+        The query is interrupted when the caller is cancelled. Raises QueryError, QueryTimeoutError after `seconds`, and
+        BusyError when too many queries wait.
         """
-        if self._room <= 0:
-            raise BusyError("Too many queries wait for their turn; ask again in a second.")
-        self._room -= 1
-        snapshot = snapshot or self._tracker.latest
-        reading = _Reading(self._engine.cursor(), self._views, snapshot, sql, parameters, rows)
+        if self._free_places <= 0:
+            raise BusyError("Too many queries are waiting. Try again in a second.")
+        self._free_places -= 1
+        query = _RunningQuery(
+            self._engine.cursor(), self._views, snapshot or self._tracker.latest, sql, parameters, rows
+        )
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._pool, reading.run)
-            return await asyncio.wait_for(work, seconds)
+            running = asyncio.get_running_loop().run_in_executor(self._pool, query.run)
+            return await asyncio.wait_for(running, seconds)
         except TimeoutError:
-            raise QueryTimeoutError(f"The query was ended after {seconds:g} s; ask for less at a time.") from None
+            raise QueryTimeoutError(f"The query was stopped after {seconds:g} s. Ask for less at a time.") from None
         finally:
-            reading.end()
-            self._room += 1
+            query.interrupt()
+            self._free_places += 1
 
     def close(self) -> None:
-        """End all."""
+        """Wait for the running queries, cancel those that wait, and close the database."""
         self._pool.shutdown(cancel_futures=True)
         self._engine.close()
 
 
-class _Reading:
+class _RunningQuery:
     def __init__(
         self,
         cursor: duckdb.DuckDBPyConnection,
@@ -91,38 +99,33 @@ class _Reading:
         snapshot: LakeSnapshot,
         sql: str,
         parameters: Parameters,
-        rows: int | None,
+        max_rows: int | None,
     ) -> None:
         self._cursor = cursor
         self._views = views
         self._snapshot = snapshot
         self._sql = sql
         self._parameters = parameters
-        self._rows = rows
-        self._ended = False
+        self._max_rows = max_rows
+        self._interrupted = False
 
-    def run(self) -> Answer:
-        begun = time.perf_counter()
+    def run(self) -> QueryResult:
+        start = time.perf_counter()
         snapshot = self._snapshot
         try:
             views = snapshot.views(self._sql)
-            with self._views.of(snapshot.number, views) as catalog:
-                if self._ended:
-                    raise QueryError("The query was ended before it began.")
+            with self._views.catalog(snapshot.number, views) as catalog:
+                if self._interrupted:
+                    raise QueryError("The query was stopped before it started.")
                 self._cursor.execute(f"use {catalog}")
-                table, truncated = fetch(self._cursor, self._sql, self._parameters, self._rows, lambda: self._ended)
-        except duckdb.Error as problem:
-            raise QueryError(explained(str(problem), snapshot)) from problem
-        return Answer(table, truncated, time.perf_counter() - begun, snapshot.snapshot_ids_of(views))
+                table, truncated = fetch(
+                    self._cursor, self._sql, self._parameters, self._max_rows, lambda: self._interrupted
+                )
+        except duckdb.Error as error:
+            raise QueryError(with_table_names(str(error), lambda: view_names(snapshot))) from error
+        return QueryResult(table, truncated, time.perf_counter() - start, snapshot.snapshot_ids_of(views))
 
-    def end(self) -> None:
-        """Interrupt it if it still runs, and give up its cursor."""
-        self._ended = True
+    def interrupt(self) -> None:
+        """Interrupt the query if it still runs."""
+        self._interrupted = True
         self._cursor.interrupt()
-
-
-def explained(problem: str, snapshot: LakeSnapshot) -> str:
-    """DuckDB's message, with the names there are where one was not found."""
-    if "does not exist" in problem and "Table with name" in problem:
-        return f"{problem}\nThere are: {', '.join(view_names(snapshot))}"
-    return problem

@@ -1,7 +1,7 @@
-"""Rows that were refused just now, so that they are seen before their day is computed: the newest of each stream, in memory.
+"""The newest rejected rows of each stream, in memory, so that they are visible before their day is computed.
 
-Why they were is worked out when somebody asks, for under load that takes as long as all else that is done with what lands.
-Who reads them leaves out those of objects that bronze holds: what became of those rows, the tables say.
+Their reasons are worked out when they are read, because under load that takes as long as everything else that is done with
+new objects. A reader leaves out rows of objects that bronze holds: the tables say what became of those.
 """
 
 import logging
@@ -20,68 +20,69 @@ from lakehouse.serving.query.rejects import RejectSample, recent_rejects_sql, re
 
 log = logging.getLogger(__name__)
 
-KEPT = 200
-"""Rows of a stream,"""
+MAX_REJECTS = 200
+"""Rows that are kept of a stream,"""
 
-MOST_BYTES = 16 << 20
-"""or less where they are larger than that."""
+MAX_REJECTS_BYTES = 16 << 20
+"""or fewer where they are larger than this together."""
 
 
 class RecentRejects:
-    """The newest refused rows of each stream. Any thread may ask and add."""
+    """The newest rejected rows of each stream. Any thread may call any method."""
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
-        self._waiting: dict[str, pa.Table] = {}
-        self._rows: defaultdict[str, list[RejectSample]] = defaultdict(list)
+    def __init__(self, max_rows: int = MAX_REJECTS) -> None:
+        self._max_rows = max_rows
+        self._unexplained: dict[str, pa.Table] = {}
+        self._samples: defaultdict[str, list[RejectSample]] = defaultdict(list)
         self._lock = Lock()
         self._explaining = Lock()
         self.changes = 0
-        """How often rows came or went."""
+        """How often rows were added or dropped."""
 
     def add(self, stream: str, rows: pa.Table) -> None:
-        """Have these rows, as the readers give them, those that arrived last first; too many push out those before."""
+        """Add rows as the landing readers return them, the newest first. The oldest are dropped when there are too many."""
         with self._lock:
-            held = self._waiting.get(stream)
+            held = self._unexplained.get(stream)
             every = rows if held is None else pa.concat_tables([rows, held])
-            room = int(every.num_rows * MOST_BYTES / max(every.nbytes, 1))
-            # A copy, so that what it is taken from is not kept with it.
-            self._waiting[stream] = every.take(pa.array(range(min(every.num_rows, self._kept, max(room, 1)))))
+            fitting = max(int(every.num_rows * MAX_REJECTS_BYTES / max(every.nbytes, 1)), 1)
+            # A copy: a slice would keep the whole chunk in memory.
+            self._unexplained[stream] = every.take(pa.array(range(min(every.num_rows, self._max_rows, fitting))))
             self.changes += 1
 
-    def of(self, stream: Stream) -> list[RejectSample]:
-        """A stream's rows, those that arrived last first. Takes some milliseconds when new ones have come."""
+    def newest(self, stream: Stream) -> list[RejectSample]:
+        """Return a stream's rejected rows, the newest first. Takes some milliseconds when new ones were added."""
         with self._explaining:
             with self._lock:
-                waiting = self._waiting.pop(stream.name, None)
-            explained = [] if waiting is None else _explained(stream, waiting)
+                unexplained = self._unexplained.pop(stream.name, None)
+            explained = [] if unexplained is None else _explain(stream, unexplained)
             with self._lock:
-                every = {(row.object, row.row): row for row in (*self._rows[stream.name], *explained)}
-                newest = sorted(every.values(), key=_arrival, reverse=True)[: self._kept]
-                self._rows[stream.name] = newest
+                samples = {(row.object, row.row): row for row in (*self._samples[stream.name], *explained)}
+                newest = sorted(samples.values(), key=_arrival, reverse=True)[: self._max_rows]
+                self._samples[stream.name] = newest
                 return list(newest)
 
-    def forget(self, stream: str, objects: Collection[str]) -> None:
-        """Give up the rows of these landing objects."""
+    def drop(self, stream: str, objects: Collection[str]) -> None:
+        """Drop the rows of these landing objects."""
         with self._lock:
-            before = len(self._rows[stream])
-            self._rows[stream] = [row for row in self._rows[stream] if row.object not in objects]
-            self.changes += len(self._rows[stream]) < before
-            if (waiting := self._waiting.get(stream)) is not None:
-                theirs: Any = pc.is_in(waiting.column("_object"), pa.array(sorted(objects), pa.string()))
-                self._waiting[stream] = waiting.filter(pc.invert(theirs))
+            before = len(self._samples[stream])
+            self._samples[stream] = [row for row in self._samples[stream] if row.object not in objects]
+            self.changes += len(self._samples[stream]) < before
+            if (unexplained := self._unexplained.get(stream)) is not None:
+                dropped: Any = pc.is_in(unexplained.column("_object"), pa.array(sorted(objects), pa.string()))
+                self._unexplained[stream] = unexplained.filter(pc.invert(dropped))
 
 
-def _explained(stream: Stream, rows: pa.Table) -> list[RejectSample]:
+def _explain(stream: Stream, rows: pa.Table) -> list[RejectSample]:
+    """Work out why each of these rows was rejected; no rows after an error, so that those in the table are still shown."""
     with closing(duckdb.connect(config={"threads": 1})) as database:
         database.execute("set timezone = 'UTC'")
         database.register("landed", rows)
         try:
-            found = database.execute(recent_rejects_sql(stream, "landed")).to_arrow_table()
-        except duckdb.Error as problem:  # what the tables hold is shown all the same
-            log.warning("%s: what was refused is not to be seen until its day is computed: %s", stream.name, problem)
+            samples = database.execute(recent_rejects_sql(stream, "landed")).to_arrow_table()
+        except duckdb.Error as error:
+            log.warning("%s: newest rejected rows are invisible until their day is computed: %s", stream.name, error)
             return []
-    return reject_samples(found.to_pylist(), just_arrived=True)
+    return reject_samples(samples.to_pylist(), just_arrived=True)
 
 
 def _arrival(row: RejectSample) -> tuple[float, str, int]:

@@ -1,13 +1,12 @@
-"""Rows as bytes: JSON, NDJSON, CSV or Arrow. Values come out exactly, by the types of their columns.
+"""Query results as bytes: JSON, NDJSON, CSV or Arrow. Every value comes out exactly, by the type of its column.
 
-Decimals are strings, and so are integers that a double can't hold, for most readers of JSON would round them; times are
-ISO 8601 with a Z; what is no number in JSON (NaN, infinity) is null.
+Decimals are strings, and so are integers that a double can't hold, because most JSON readers would round them. Times are
+ISO 8601 with a Z. NaN and infinity are null.
 """
 
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -15,25 +14,26 @@ import msgspec
 import pyarrow as pa
 
 from lakehouse.errors import QueryError
+from lakehouse.serving.query.json_values import timestamp_text
 
 Format = Literal["json", "ndjson", "csv", "arrow"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-EXACT = 2**53 - 1
-"""The largest integer up to which a double holds every one."""
+MAX_EXACT_INTEGER = 2**53 - 1
+"""A double holds every integer up to this one."""
 
-ROWS = 5_000
-"""Rows that are turned into bytes at a time."""
+BATCH_ROWS = 5_000
+"""Rows that are rendered at a time."""
 
 Convert = Callable[[Any], Any]
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of an answer."""
+    """A column of a result."""
 
     name: str
     type: str
-    """As SQL has it."""
+    """The SQL type."""
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -41,17 +41,17 @@ class Statistics(msgspec.Struct, frozen=True):
 
     rows: int
     truncated: bool
-    """Whether there are more rows than the limit let through."""
+    """Whether there are more rows than the limit allowed."""
     seconds: float
     bytes: int
-    """Of the rows, uncompressed, in memory."""
+    """Size of the rows in memory, uncompressed."""
     snapshots: dict[str, str | None]
-    """The tables that were read, and the snapshot of each as text, for it has more digits than a double holds; null for one
-    that never held anything. A past that was asked for is not among them."""
+    """The snapshot id of each table that was read, as text because it has more digits than a double holds; null for a
+    table without a snapshot. Tables that were read as of an earlier time are not listed."""
 
 
 def render(table: pa.Table, columns: Sequence[Column], form: Format, statistics: Statistics) -> Iterator[bytes]:
-    """The rows in this format, piece by piece. Raises QueryError for a value that the format can't hold."""
+    """Yield the rows in this format, piece by piece. Raises QueryError for a value that the format can't hold."""
     names = _distinct([column.name for column in columns])
     match form:
         case "json":
@@ -65,7 +65,7 @@ def render(table: pa.Table, columns: Sequence[Column], form: Format, statistics:
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of an Arrow type."""
+    """Return DuckDB's name of an Arrow type."""
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"
     if pa.types.is_timestamp(kind):
@@ -93,10 +93,10 @@ _ENCODER = msgspec.json.Encoder()
 def _json(table: pa.Table, names: Sequence[str], columns: Sequence[Column], statistics: Statistics) -> Iterator[bytes]:
     described = [Column(name, column.type) for name, column in zip(names, columns, strict=True)]
     yield b'{"columns":' + _ENCODER.encode(described) + b',"rows":['
-    before = b"\n"
+    separator = b"\n"
     for rows in _objects(table, names):
-        yield before + b",\n".join(map(_ENCODER.encode, rows))
-        before = b",\n"
+        yield separator + b",\n".join(map(_ENCODER.encode, rows))
+        separator = b",\n"
     yield b'],\n"statistics":' + _ENCODER.encode(statistics) + b"}\n"
 
 
@@ -131,24 +131,24 @@ def _cell(value: Any) -> Any:
 
 
 def _values(table: pa.Table) -> Iterator[list[list[Any]]]:
-    """The columns' values, some rows at a time."""
+    """Yield the values of each column, BATCH_ROWS rows at a time."""
     converts = [_converter(field.type) for field in table.schema]
-    for start in range(0, table.num_rows, ROWS):
-        part = table.slice(start, ROWS)
+    for start in range(0, table.num_rows, BATCH_ROWS):
+        part = table.slice(start, BATCH_ROWS)
         yield [_converted(part, number, convert) for number, convert in enumerate(converts)]
 
 
 def _converted(part: pa.Table, number: int, convert: Convert | None) -> list[Any]:
     try:
         values: list[Any] = part.column(number).to_pylist()
-    except (OverflowError, ValueError) as problem:
+    except (OverflowError, ValueError) as error:
         name = part.schema.field(number).name
-        raise QueryError(f"{name}: {problem}; cast it to varchar to see it.") from problem
+        raise QueryError(f"{name}: {error}. Cast it to varchar to see it.") from error
     return values if convert is None else [None if value is None else convert(value) for value in values]
 
 
 def _converter(kind: pa.DataType) -> Convert | None:
-    """What makes a value of this type JSON's; None where nothing has to be done."""
+    """Return what turns a value of this type into JSON's; None where nothing is to do."""
     types = pa.types
     if types.is_integer(kind):
         return None if kind.bit_width <= 32 else _integer
@@ -157,47 +157,49 @@ def _converter(kind: pa.DataType) -> Convert | None:
     if types.is_floating(kind):
         return lambda value: value if isfinite(value) else None
     if types.is_timestamp(kind):
-        return _moment
+        return timestamp_text
     if types.is_date(kind) or types.is_time(kind):
         return lambda value: value.isoformat()
     if types.is_binary(kind) or types.is_large_binary(kind):
         return lambda value: value.hex()
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        item = _all(kind.value_type)
-        return lambda value: [item(one) for one in value]
-    if types.is_map(kind):
-        key, held = _all(kind.key_type), _all(kind.item_type)
-        return lambda value: {str(key(name)): held(one) for name, one in value}
-    if types.is_struct(kind):
-        fields = {field.name: _all(field.type) for field in kind}
-        return lambda value: {name: fields[name](one) for name, one in value.items()}
+    if types.is_nested(kind):
+        return _nested_converter(kind)
     if types.is_dictionary(kind):
         return _converter(kind.value_type)
     return None if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) else str
 
 
-def _all(kind: pa.DataType) -> Convert:
+def _nested_converter(kind: pa.DataType) -> Convert:
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        convert_item = _nullable_converter(kind.value_type)
+        return lambda value: [convert_item(item) for item in value]
+    if types.is_map(kind):
+        convert_key, convert_item = _nullable_converter(kind.key_type), _nullable_converter(kind.item_type)
+        return lambda value: {str(convert_key(key)): convert_item(item) for key, item in value}
+    if types.is_struct(kind):
+        fields = {field.name: _nullable_converter(field.type) for field in kind}
+        return lambda value: {name: fields[name](item) for name, item in value.items()}
+    return str
+
+
+def _nullable_converter(kind: pa.DataType) -> Convert:
     convert = _converter(kind)
     return lambda value: value if value is None or convert is None else convert(value)
 
 
 def _integer(value: Any) -> int | str:
     whole = int(value)
-    return whole if -EXACT <= whole <= EXACT else str(whole)
-
-
-def _moment(value: datetime) -> str:
-    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    return moment.isoformat() + "Z"
+    return whole if -MAX_EXACT_INTEGER <= whole <= MAX_EXACT_INTEGER else str(whole)
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, a number added to those that were there before."""
-    found: dict[str, None] = {}
+    """Return the names with a number added to repeated ones."""
+    distinct: dict[str, None] = {}
     for name in names:
-        new, number = name, 0
-        while new in found:
+        candidate, number = name, 0
+        while candidate in distinct:
             number += 1
-            new = f"{name}_{number}"
-        found[new] = None
-    return list(found)
+            candidate = f"{name}_{number}"
+        distinct[candidate] = None
+    return list(distinct)

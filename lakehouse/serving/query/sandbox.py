@@ -1,8 +1,8 @@
-"""What SQL that people send may say: one SELECT over the tables and views it is given, and nothing that reaches out.
+"""The rules for SQL that users send: one SELECT over the tables and views it is given, and nothing that reaches further.
 
-The statement is judged as DuckDB itself has parsed it. Table functions are allowed by name; names that are no tables are
-refused, for DuckDB takes those for files. The database it runs in is closed as well, see `lockdown_sql`.
-Imports next to nothing, for the processes that run queries start with it.
+A statement is judged as DuckDB itself parses it. Table functions must be on a list. A name that is no table is rejected,
+because DuckDB would read it as a file. The database that runs it is locked down as well, see `lockdown_sql`.
+Imports little, because the worker processes start with it.
 """
 
 import json
@@ -16,116 +16,117 @@ from lakehouse.errors import QueryError
 
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree"})
 
-FORBIDDEN = re.compile(
+FORBIDDEN_FUNCTIONS = re.compile(
     r"getenv|current_setting|getvariable|set_config|write_log|nextval|currval|which_secret|(json_)?execute.*"
     r"|json_serialize_plan|query(_table)?|read_.*|.*_scan|sniff_.*|glob|parse_duckdb_log_message|sleep_ms"
     r"|pg_(?!typeof$).*|duckdb_.*|pragma_.*|inet_.*|enable_.*|disable_.*|force_.*|in_search_path|add_parquet_key",
     re.IGNORECASE,
 )
-"""Functions that tell of the server, run text as SQL, or wait."""
+"""Functions that reveal the server, run text as SQL, or wait."""
 
 EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[^()]*\))?", re.IGNORECASE)
 
-PLAIN_NAME = re.compile(r"(?!duckdb_|pg_|pragma_|sqlite_|information_schema)\w+", re.IGNORECASE)
-"""Names of common table expressions: none that could be a file or one of DuckDB's own views."""
+CTE_NAME = re.compile(r"(?!duckdb_|pg_|pragma_|sqlite_|information_schema)\w+", re.IGNORECASE)
+"""Names of common table expressions: none that DuckDB could take for a file or for one of its own views."""
 
 MAX_SQL_CHARACTERS = 256 << 10
-"""Characters of a statement."""
 
 
-def check(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:
-    """Raises QueryError unless it is one SELECT (or EXPLAIN, DESCRIBE or SUMMARIZE of one) of these tables.
+def check_query(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:
+    """Raise QueryError unless this is one SELECT (or EXPLAIN, DESCRIBE or SUMMARIZE of one) of these tables.
 
     `tables` are lower-case `schema.name`.
     """
     if len(sql) > MAX_SQL_CHARACTERS:
-        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters; this one has {len(sql):,}.")
-    refuse_writing(sql)
+        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters. This one has {len(sql):,}.")
+    check_read_only(sql)
     explain = EXPLAIN.match(sql)
-    found = cursor.execute("select json_serialize_sql(?::varchar)", [sql[explain.end() :] if explain else sql])
-    parsed = json.loads((found.fetchone() or ["{}"])[0])
-    if parsed.get("error"):
-        raise QueryError(f"This can't be run here: {parsed.get('error_message')}")
-    nodes = list(_nodes(parsed))
-    expressions = {name.lower() for node in nodes for name in _expressions(node)}
+    row = cursor.execute("select json_serialize_sql(?::varchar)", [sql[explain.end() :] if explain else sql]).fetchone()
+    tree = json.loads((row or ["{}"])[0])
+    if tree.get("error"):
+        raise QueryError(f"This can't be run here: {tree.get('error_message')}")
+    nodes = list(_nodes(tree))
+    cte_names = {name.lower() for node in nodes for name in _cte_names(node)}
     for node in nodes:
-        _check_node(node, tables, expressions)
+        _check_node(node, tables, cte_names)
 
 
 def lockdown_sql(directories: Collection[str]) -> list[str]:
-    """The statements after which a database reads below these places and nowhere else, whatever it is asked."""
-    places = ", ".join("'" + place.replace("'", "''") + "'" for place in directories)
+    """Return the statements after which a database reads below these directories and nowhere else, whatever it is asked."""
+    allowed = ", ".join("'" + directory.replace("'", "''") + "'" for directory in directories)
     return [
-        f"set allowed_directories = [{places}]",
+        f"set allowed_directories = [{allowed}]",
         "set enable_external_access = false",
         "set allow_community_extensions = false",
         "set lock_configuration = true",
     ]
 
 
-def refuse_writing(sql: str) -> None:
-    """Raises QueryError unless this is one statement that reads, or that explains one."""
-    kind = _kind(sql)
+def check_read_only(sql: str) -> None:
+    """Raise QueryError unless this is one statement that reads, or that explains one."""
+    kind = _statement_type(sql)
     if kind == duckdb.StatementType.EXPLAIN and (explain := EXPLAIN.match(sql)):
         # EXPLAIN ANALYZE runs what it explains.
-        kind = _kind(sql[explain.end() :])
+        kind = _statement_type(sql[explain.end() :])
     if kind != duckdb.StatementType.SELECT:
-        raise QueryError(f"Only reading is allowed: write a SELECT; this is {kind.name.lower()}.")
+        raise QueryError(f"Only reading is allowed: write a SELECT. This is {kind.name.lower()}.")
 
 
-def _kind(sql: str) -> duckdb.StatementType:
+def _statement_type(sql: str) -> duckdb.StatementType:
     try:
         statements = duckdb.extract_statements(sql)
-    except duckdb.Error as problem:
-        raise QueryError(str(problem)) from problem
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
     if len(statements) != 1:
-        raise QueryError(f"One statement is run at a time; this is {len(statements)}.")
+        raise QueryError(f"Send one statement at a time. This is {len(statements)}.")
     return statements[0].type
 
 
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All objects within, the outer ones first."""
-    waiting = [value]
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield all objects of a JSON tree, the outer ones first."""
+    waiting = [tree]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            yield one
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
 
 
-def _expressions(node: dict[str, Any]) -> Iterator[str]:
-    """The names of the common table expressions that a node brings."""
+def _cte_names(node: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of the common table expressions that a node defines."""
     for entry in (node.get("cte_map") or {}).get("map", []):
         name = entry["key"]
-        if not PLAIN_NAME.fullmatch(name):
+        if not CTE_NAME.fullmatch(name):
             raise QueryError(f"{name!r} can't be the name of a WITH: use letters, digits and underscores.")
         yield name
 
 
-def _check_node(node: dict[str, Any], tables: Collection[str], expressions: Collection[str]) -> None:
+def _check_node(node: dict[str, Any], tables: Collection[str], cte_names: Collection[str]) -> None:
     match node.get("type"):
         case "BASE_TABLE":
-            _check_table(node, tables, expressions)
+            _check_table(node, tables, cte_names)
         case "TABLE_FUNCTION":
             name = str(node["function"].get("function_name")).lower()
             if name not in TABLE_FUNCTIONS:
                 allowed = ", ".join(sorted(TABLE_FUNCTIONS))
-                raise QueryError(f"{name}() is not allowed here; of the functions that give rows there are {allowed}.")
+                raise QueryError(f"{name}() is not allowed here. The functions that return rows are {allowed}.")
         case "SHOW_REF" if not node.get("query"):
-            raise QueryError("SHOW is not allowed here; GET /v1/tables lists what there is, DESCRIBE its columns.")
+            raise QueryError(
+                "SHOW is not allowed here. List tables with GET /v1/tables and their columns with DESCRIBE."
+            )
     called = node.get("function_name")
-    if called is not None and FORBIDDEN.fullmatch(str(called)):
+    if called is not None and FORBIDDEN_FUNCTIONS.fullmatch(str(called)):
         raise QueryError(f"{called}() is not allowed here: it reaches beyond the data.")
 
 
-def _check_table(node: dict[str, Any], tables: Collection[str], expressions: Collection[str]) -> None:
+def _check_table(node: dict[str, Any], tables: Collection[str], cte_names: Collection[str]) -> None:
     schema, name = str(node.get("schema_name", "")).lower(), str(node.get("table_name", "")).lower()
-    known = f"{schema}.{name}" in tables if schema else name in expressions
-    if not known or node.get("catalog_name"):
+    is_known = f"{schema}.{name}" in tables if schema else name in cte_names
+    if not is_known or node.get("catalog_name"):
         parts = (node.get("catalog_name"), node.get("schema_name"), node.get("table_name"))
         written = ".".join(str(part) for part in parts if part)
         raise QueryError(f"Table with name {written} does not exist!")
     if node.get("at_clause"):
-        raise QueryError(f"{schema}.{name}: AT takes version => a snapshot's number, or timestamp => 'a time'.")
+        raise QueryError(f"{schema}.{name}: AT takes version => a snapshot's id, or timestamp => 'a time'.")

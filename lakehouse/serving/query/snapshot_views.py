@@ -1,11 +1,11 @@
-"""Views of tracker in one DuckDB, and a query's rows through them.
+"""Views of lake snapshots in one DuckDB, and fetching a query's rows through them.
 
-Imports next to nothing, for the processes that run queries start with it.
+Imports little, because the worker processes start with it.
 """
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,110 +14,125 @@ import pyarrow as pa
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-BATCH = 8192
+BATCH_ROWS = 8192
 
-KEPT_SQL = ("set enable_http_metadata_cache = true", "set validate_external_file_cache = 'NO_VALIDATION'")
-"""What is read here stays as it is under its name, so that it need not be asked about again: each scan would ask S3 of
-every file of its table, and of those that describe it.
+CACHE_SETTINGS_SQL = (
+    "set enable_http_metadata_cache = true",
+    "set validate_external_file_cache = 'NO_VALIDATION'",
+)
+"""Keep what was read of a file without asking S3 again, because files never change under their name. Without this, each scan
+asks about every data file and every metadata file of its table.
 """
 
 
 class SnapshotViews:
-    """Each snapshot's views in a catalog of its own, made when they are first named and gone with the snapshot's last use."""
+    """One DuckDB catalog per snapshot, with its views.
+
+    A view is created when a query first names it. A catalog is detached after its last use, except the newest.
+    """
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._cursor = database.cursor()
         self._lock = threading.Lock()
-        self._made: dict[int, set[str]] = {}
+        self._created: dict[int, set[str]] = {}
+        """The names of the views in each snapshot's catalog."""
         self._users: Counter[int] = Counter()
 
     @contextmanager
-    def of(self, snapshot: int, views: Mapping[str, str]) -> Iterator[str]:
-        """The catalog in which these names are views of these SELECTs, kept as long as the block lasts.
+    def catalog(self, number: int, views: Mapping[str, str]) -> Iterator[str]:
+        """Yield the catalog of a snapshot in which these names are views of these SELECTs.
 
-        A snapshot's name always stands for the same SELECT.
+        It stays as long as the block lasts. In one snapshot, a name always stands for the same SELECT.
         """
-        catalog = f"moment_{snapshot}"
+        catalog = f"snapshot_{number}"
         with self._lock:
-            self._users[snapshot] += 1
+            self._users[number] += 1
             try:
-                self._make(snapshot, catalog, views)
+                self._create(number, catalog, views)
             except BaseException:
-                self._users[snapshot] -= 1
+                self._users[number] -= 1
                 raise
         try:
             yield catalog
         finally:
             with self._lock:
-                self._users[snapshot] -= 1
-                self._forget_older()
+                self._users[number] -= 1
+                self._detach_unused()
 
-    def _make(self, snapshot: int, catalog: str, views: Mapping[str, str]) -> None:
-        made = self._made.get(snapshot)
-        if made is None:
+    def _create(self, number: int, catalog: str, views: Mapping[str, str]) -> None:
+        created = self._created.get(number)
+        if created is None:
             self._cursor.execute(f"attach ':memory:' as {catalog}")
-            made = self._made[snapshot] = set()
+            created = self._created[number] = set()
         for name, select in views.items():
-            if name not in made:
+            if name not in created:
                 schema, _, short = name.partition(".")
-                place = f"{catalog}.{_quoted(schema)}"
-                self._cursor.execute(f"create schema if not exists {place}")
-                self._cursor.execute(f"create view {place}.{_quoted(short)} as {select}")
-                made.add(name)
+                target = f"{catalog}.{_quoted(schema)}"
+                self._cursor.execute(f"create schema if not exists {target}")
+                self._cursor.execute(f"create view {target}.{_quoted(short)} as {select}")
+                created.add(name)
 
-    def _forget_older(self) -> None:
-        for number in sorted(self._made)[:-1]:
+    def _detach_unused(self) -> None:
+        for number in sorted(self._created)[:-1]:
             if not self._users[number]:
-                self._cursor.execute(f"detach moment_{number}")
-                del self._made[number], self._users[number]
+                self._cursor.execute(f"detach snapshot_{number}")
+                del self._created[number], self._users[number]
 
 
 def fetch(
     cursor: duckdb.DuckDBPyConnection,
     sql: str,
     parameters: Parameters,
-    rows: int | None,
-    ended: Callable[[], bool] = lambda: False,
+    max_rows: int | None,
+    is_interrupted: Callable[[], bool] = lambda: False,
 ) -> tuple[pa.Table, bool]:
-    """The first rows of a SELECT, and whether there are more. `ended` tells whether somebody interrupted it.
+    """Run a SELECT. Returns its first rows, and whether there are more.
 
-    Raises duckdb.Error and what Arrow makes of it.
+    `is_interrupted` tells whether the caller has interrupted the query. Raises duckdb.Error, or an Arrow or OS error that
+    wraps one.
     """
     try:
-        return _fetch(cursor, sql, parameters, rows)
-    except (duckdb.InterruptException, OSError) as problem:
-        if not ended():
-            explain_interruption(cursor, sql, parameters, problem)
+        return _fetch(cursor, sql, parameters, max_rows)
+    except (duckdb.InterruptException, OSError) as error:
+        if not is_interrupted():
+            raise_cause(cursor, sql, parameters, error)
         raise
 
 
 def _fetch(
-    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, rows: int | None
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, max_rows: int | None
 ) -> tuple[pa.Table, bool]:
     result = cursor.execute(sql, _bound(parameters))
-    if rows is None:
+    if max_rows is None:
         return result.to_arrow_table(), False
-    reader = result.to_arrow_reader(BATCH)
-    taken: list[pa.RecordBatch] = []
-    left = rows
+    reader = result.to_arrow_reader(BATCH_ROWS)
+    batches: list[pa.RecordBatch] = []
+    left = max_rows
     for batch in reader:
-        taken.append(batch[:left])
-        left -= taken[-1].num_rows
-        if taken[-1].num_rows < batch.num_rows:
-            return pa.Table.from_batches(taken, reader.schema), True
-    return pa.Table.from_batches(taken, reader.schema), False
+        batches.append(batch[:left])
+        left -= batches[-1].num_rows
+        if batches[-1].num_rows < batch.num_rows:
+            return pa.Table.from_batches(batches, reader.schema), True
+    return pa.Table.from_batches(batches, reader.schema), False
 
 
-def explain_interruption(
-    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, problem: Exception
-) -> None:
-    """Raise what a query that nobody interrupted failed of: where one thread fails DuckDB interrupts the others, and now
-    and then tells of that alone. Run for its figures, a query tells the first failure.
+def raise_cause(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, error: Exception) -> None:
+    """Raise the error behind an interrupt that no caller asked for; return when `error` is something else.
+
+    When one thread fails, DuckDB interrupts the others and sometimes reports only the interrupt. EXPLAIN ANALYZE runs the
+    query again and reports the first failure.
     """
-    if not isinstance(problem, duckdb.InterruptException) and "INTERRUPT Error" not in str(problem):
+    if not isinstance(error, duckdb.InterruptException) and "INTERRUPT Error" not in str(error):
         return
-    with suppress(duckdb.ParserException):  # of what is no SELECT
+    with suppress(duckdb.ParserException):  # it is not a SELECT
         cursor.execute(f"explain analyze {sql}", _bound(parameters)).fetchall()
+
+
+def with_table_names(message: str, names: Callable[[], Iterable[str]]) -> str:
+    """Return DuckDB's message; when it says that a table does not exist, with the names of those that do."""
+    if "does not exist" in message and "Table with name" in message:
+        return f"{message}\nThere are: {', '.join(names())}"
+    return message
 
 
 def _bound(parameters: Parameters) -> Any:

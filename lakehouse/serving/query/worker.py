@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
-from lakehouse.serving.query.sandbox import check
-from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch
+from lakehouse.serving.query.sandbox import check_query
+from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, with_table_names
 
 INLINE = 1 << 20
 """Bytes of an answer up to which it comes in the message; a larger one lies in a file."""
@@ -110,12 +110,12 @@ class Worker:
         try:
             return self._answer(ask)
         except QueryError as problem:
-            return WorkerReply(_with_names(str(problem), ask.names))
+            return WorkerReply(with_table_names(str(problem), lambda: ask.names))
         except duckdb.InterruptException:
             return WorkerReply("The query was ended.")
         except (duckdb.Error, pa.ArrowException, MemoryError, OSError) as problem:
             if not _is_about_memory(problem):
-                return WorkerReply(_with_names(str(problem), ask.names))
+                return WorkerReply(with_table_names(str(problem), lambda: ask.names))
             words = str(problem).partition("\n")[0]
             detail = f"The query needs more memory than it may use ({words}); ask for less at a time."
             return WorkerReply(detail, worn=True)
@@ -128,8 +128,8 @@ class Worker:
     def _answer(self, ask: QueryRequest) -> WorkerReply:
         begun = time.perf_counter()
         self._ended = False
-        check(self._cursor, ask.sql, ask.views.keys())
-        with self._views.of(ask.snapshot, ask.views) as catalog:
+        check_query(self._cursor, ask.sql, ask.views.keys())
+        with self._views.catalog(ask.snapshot, ask.views) as catalog:
             self._cursor.execute(f"use {catalog}")
             table, truncated = fetch(self._cursor, ask.sql, ask.parameters, ask.rows, lambda: self._ended)
         columns = [Column(field.name, sql_type(field.type)) for field in table.schema]
@@ -168,12 +168,6 @@ class Worker:
 def _is_about_memory(problem: Exception) -> bool:
     """DuckDB's error, Python's, or DuckDB's as Arrow hands it on."""
     return isinstance(problem, duckdb.OutOfMemoryException | MemoryError) or "Out of Memory" in str(problem)
-
-
-def _with_names(problem: str, names: Sequence[str]) -> str:
-    if "does not exist" in problem and "Table with name" in problem:
-        return f"{problem}\nThere are: {', '.join(names)}"
-    return problem
 
 
 def limit_memory(most_mb: int) -> None:

@@ -17,8 +17,8 @@ from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.processes.workers import kill_worker, start_worker
 from lakehouse.serving.query.sandbox import lockdown_sql
-from lakehouse.serving.query.snapshot_views import KEPT_SQL
-from lakehouse.serving.query.sql import places
+from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL
+from lakehouse.serving.query.sql import readable_locations
 from lakehouse.serving.query.worker import ANSWERS, LENGTH, Interrupt, QueryRequest, Setup, WorkerReply, framed
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection
@@ -152,8 +152,8 @@ class WorkerPool:
         spool.mkdir(parents=True, exist_ok=True)
         statements = [
             *setup_sql(connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
-            *KEPT_SQL,
-            *lockdown_sql([*places(self._connection), f"{self._tail}/"]),
+            *CACHE_SETTINGS_SQL,
+            *lockdown_sql([*readable_locations(self._connection), f"{self._tail}/"]),
         ]
         return Setup(statements, settings.query_memory_mb, str(spool))
 

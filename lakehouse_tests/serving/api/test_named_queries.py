@@ -91,9 +91,9 @@ def test_the_list_and_the_document_tell_of_each_query(api: httpx.Client) -> None
     ("path", "status", "says"),
     [
         ("/v1/queries/nothing", 404, "There is no query 'nothing'; there are customer_segments, daily_metrics"),
-        ("/v1/queries/funnel?days=x", 400, "days: 'x' is no integer"),
+        ("/v1/queries/funnel?days=x", 400, "days: 'x' is not an integer"),
         ("/v1/queries/funnel?days=0", 400, "days: 0 is less than 1."),
-        ("/v1/queries/funnel?dayz=1", 400, "funnel has no parameter dayz; there are: days, until, country."),
+        ("/v1/queries/funnel?dayz=1", 400, "funnel has no parameter dayz. It has: days, until, country."),
         ("/v1/queries/funnel?days=1&days=2", 400, "days is given twice"),
         ("/v1/queries/daily_metrics", 400, "daily_metrics needs stream."),
     ],

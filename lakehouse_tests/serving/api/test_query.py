@@ -106,7 +106,7 @@ def test_limits_are_kept_and_said(api: httpx.Client, http_settings: Settings) ->
         (b'{"sql": "select * from silver.nothing"}', 400, "There are: bronze.clickstream, "),
         (b'{"sql": "delete from silver.iot"}', 400, "Only reading is allowed"),
         (b'{"sql": "select getenv(\'HOME\')"}', 400, "not allowed here"),
-        (b'{"sql": "select 1; select 2"}', 400, "One statement is run at a time"),
+        (b'{"sql": "select 1; select 2"}', 400, "Send one statement at a time"),
         (b'{"sql": ""}', 400, "One statement"),
         (b'{"sql": 1}', 400, "Invalid query"),
         (b'{"sql": "select 1", "limit": 5}', 400, "`limit`"),

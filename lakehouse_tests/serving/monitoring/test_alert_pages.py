@@ -15,8 +15,8 @@ from lakehouse.pipeline.table_specs import ALERT_COLUMNS, empty_sql
 from lakehouse.serving.monitoring.alert_feed import AlertFeed, _StreamAlerts
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.alerts import Alert, parse_since
-from lakehouse.serving.query.lake_snapshot import SnapshotTracker
 from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.storage.iceberg.snapshots import expire
 from lakehouse_tests.pipeline.own import Own, span
 from lakehouse_tests.serving.trackers import reading
