@@ -59,7 +59,7 @@ def test_a_wrong_query_says_what_is_wrong(readers: ReaderPool) -> None:
 
 def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: ReaderPool) -> None:
     async def slow() -> None:
-        with pytest.raises(QueryTimeoutError, match=r"ended after 0\.3 s"):
+        with pytest.raises(QueryTimeoutError, match=r"stopped after 0\.3 s"):
             await readers.run(FOREVER, seconds=0.3)
 
     async def all_of_it() -> None:
