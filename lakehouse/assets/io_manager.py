@@ -27,7 +27,8 @@ from lakehouse.pipeline.commits import WriteResult, replace_days, replace_table
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.storage.iceberg.tables import NAMESPACES, TableSpec
+from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.storage.iceberg.tables import NAMESPACES
 
 Rows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame
 """What an asset may return, and take."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 import dagster as dg
 
 from lakehouse.contracts.streams import Query, Stream
-from lakehouse.storage.iceberg.tables import TableSpec
+from lakehouse.storage.iceberg.schema import TableSpec
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 BATCH_SLACK = timedelta(hours=26)

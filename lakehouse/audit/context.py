@@ -21,8 +21,9 @@ from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
-from lakehouse.storage.iceberg.commit import files_of
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import date_from_days
 
 MAX_GROUP_ROWS = 500_000
 """Days are compared together until they hold more rows than that; a larger day alone."""
@@ -90,10 +91,10 @@ class Context:
 
     def files(self, table: Table, column: str = "dt") -> Sequence[tuple[date, DataFile]]:
         """The table's files of the range, with the day each is of."""
-        known = ".".join(table.name()), column
+        known = qualified_name(table), column
         if known not in self._files:
             position = [part.name for part in table.spec().fields].index(column)
-            found = files_of(table, _between(column, self.first, self.last))
+            found = select_files(table, _between(column, self.first, self.last))
             self._files[known] = [(day_of(one.partition[position]), one) for one in found]
         return self._files[known]
 
@@ -103,7 +104,7 @@ class Context:
 
     def changed(self, table: Table, column: str = "dt", *, whole: bool = False) -> Mapping[date, int]:
         """When each day of the range, or of the whole table, last changed, as the sequence number of the commit."""
-        name = ".".join(table.name())
+        name = qualified_name(table)
         if name not in self._changed:
             self._changed[name] = last_changes(table, column)
         found = self._changed[name]
@@ -113,7 +114,7 @@ class Context:
         """Those of the days that `derived` was not computed for from the newest of `source`, or by an older definition."""
         touched = self.changed(source, column)
         among = [day for day in days if day in touched]
-        read = computed_from(derived, ".".join(source.name()), among)
+        read = computed_from(derived, qualified_name(source), among)
         return {day for day in among if touched[day] > read.get(day, -1)}
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
@@ -172,4 +173,4 @@ def layer_of(table: Table) -> Layer:
 
 def day_of(value: Any) -> date:
     """A partition value that is a date, or an hour such as `2025-11-20-14`, as a day."""
-    return date.fromisoformat(value[:10]) if isinstance(value, str) else EPOCH + timedelta(days=value)
+    return date.fromisoformat(value[:10]) if isinstance(value, str) else date_from_days(value)

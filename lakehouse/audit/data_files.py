@@ -1,12 +1,9 @@
 """Every data file that a table names is in storage, as large as it was. What is in the files is compared elsewhere."""
 
-from dataclasses import replace
-from urllib.parse import urlparse
-
 from pyiceberg.table import Table
 
 from lakehouse.audit.context import Context
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 
 CHECK = "files are there"
 
@@ -20,7 +17,7 @@ def check(sight: Context) -> None:
         sizes = _stored(sight, table) if found else {}
         days = [part.name for part in table.spec().fields]
         for day, data_file in found:
-            size = sizes.get(urlparse(data_file.file_path).path.lstrip("/"))
+            size = sizes.get(object_key(data_file.file_path))
             if size == data_file.file_size_in_bytes:
                 continue
             what = "is gone" if size is None else f"has {size:,} bytes, not {data_file.file_size_in_bytes:,}"
@@ -36,9 +33,8 @@ def check(sight: Context) -> None:
 
 
 def _stored(sight: Context, table: Table) -> dict[str, int]:
-    location = urlparse(table.location())
-    objects = Objects.from_connection(replace(sight.lake.connection, bucket=location.netloc))
-    return {info.key: info.size for info in objects.list(f"{location.path.strip('/')}/data")}
+    objects = Objects.from_url(sight.lake.connection, table.location())
+    return {info.key: info.size for info in objects.list(f"{object_key(table.location())}/data")}
 
 
 def _mend(sight: Context, layer: str, day: object) -> str:

@@ -11,6 +11,7 @@ from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.gold import DAILY_METRICS, metrics_sql
+from lakehouse.storage.iceberg.catalog import qualified_name
 
 GOLD = "gold = sums of silver"
 METRICS = "daily_metrics = gold"
@@ -63,8 +64,8 @@ def _fresh(sight: Context, source: Table, derived: Table, check: str, days: Sequ
     readable = sight.readable(days, layer_of(source), layer_of(derived))
     late = sight.stale(source, derived, readable)
     for day in sorted(late):
-        what = f"{derived.name()[1]} was computed before {'.'.join(source.name())} changed"
+        what = f"{derived.name()[1]} was computed before {qualified_name(source)} changed"
         sight.say("gold", day, check, what, sight.repair(day), state="stale")
     fresh = [day for day in readable if day not in late]
-    sight.report.compared(".".join(derived.name()), len(fresh))
+    sight.report.compared(qualified_name(derived), len(fresh))
     return fresh

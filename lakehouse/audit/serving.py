@@ -17,6 +17,7 @@ from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, features_sql
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, computed_from
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
+from lakehouse.storage.iceberg.catalog import qualified_name
 
 ALERTS = "alerts = alerts.sql of unified"
 FEATURES = "features = features.sql of silver"
@@ -37,7 +38,7 @@ def _check_alerts(sight: Context) -> None:
     late = sight.stale(silver, alerts, days)
     _say_late(sight, late, ALERTS, "alerts")
     # Realtime changes every few minutes and alerts follow; what it adds to a day can't be compared in between.
-    read, fresh = computed_from(alerts, ".".join(realtime.name()), days), _with_fresh_rows(sight)
+    read, fresh = computed_from(alerts, qualified_name(realtime), days), _with_fresh_rows(sight)
     days = [day for day in days if day not in late and (day not in fresh or read.get(day) == sequence_of(realtime))]
     key = ["alert", "entity", "event_key"]
     select = partial(alerts_sql, sight.stream, silver, realtime, uncovered=sight.uncovered)
@@ -51,7 +52,7 @@ def _check_features(sight: Context) -> None:
     # Where silver has let go of the first of the days that features look at, they are not computed again.
     days = [day for day in days if sight.readable(_looked_at(day)[-1:], "silver")]
     touched = sight.changed(silver, whole=True)
-    read = computed_from(features, ".".join(silver.name()), days)
+    read = computed_from(features, qualified_name(silver), days)
     late = {day for day in days if any(touched.get(of, -1) > read.get(day, -1) for of in _looked_at(day))}
     _say_late(sight, late, FEATURES, "features")
     days = [day for day in days if day not in late]
@@ -71,7 +72,7 @@ def _check_objects(sight: Context) -> None:
     sources = _sources(sight)
     days = sight.readable(rows.keys() & sources.keys(), "silver")
     touched = sight.changed(silver)
-    of_silver, of_realtime = (".".join(table.name()) for table in (silver, realtime))
+    of_silver, of_realtime = (qualified_name(table) for table in (silver, realtime))
     fresh = _with_fresh_rows(sight)
     compared = [
         day
@@ -146,7 +147,7 @@ def _compare(
     names = ", ".join(quote(name) for name, _ in columns)
     close = [name for name, kind in columns if kind == "double"]
     redefined = sight.redefined(table, what, days)
-    sight.report.compared(".".join(table.name()), len(days), sum(rows.get(day, 0) for day in days))
+    sight.report.compared(qualified_name(table), len(days), sum(rows.get(day, 0) for day in days))
     for group in day_groups({day: rows.get(day, 0) for day in days}):
         with sight.lake.engine.cursor() as cursor:
             actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"

@@ -16,6 +16,7 @@ from lakehouse.audit.row_diff import day_differences, day_digests, differing_day
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "landed = silver + quarantined + duplicates"
@@ -35,7 +36,7 @@ def check(sight: Context) -> None:
     compared = [day for day in days if day not in late]
     for table in (silver, quarantine):
         rows = sight.days(table)
-        sight.report.compared(".".join(table.name()), len(compared), sum(rows.get(day, 0) for day in compared))
+        sight.report.compared(qualified_name(table), len(compared), sum(rows.get(day, 0) for day in compared))
     behind = sight.stale(bronze, silver, compared)
     redefined = sight.redefined(quarantine, "silver", compared) | sight.redefined(silver, "silver", compared)
     ledgers = _newest(sight)

@@ -1,9 +1,7 @@
 """Computes again what an audit found to differ: bronze and realtime from landing, the rest from bronze."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
-from urllib.parse import urlparse
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.audit.findings import Finding
@@ -16,8 +14,9 @@ from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.realtime import ingest_hours
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import partitions_filter
+from lakehouse.storage.objects.store import Objects, object_key
 
 RUN_ID = "repair"
 
@@ -61,8 +60,8 @@ def _days(findings: Sequence[Finding], *layers: str) -> list[date]:
 def _forget_lost(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
     """Take files that are gone out of bronze, so that what is left can be read."""
     table = lake.tables.load(f"bronze.{stream.name}")
-    objects = Objects.from_connection(replace(lake.connection, bucket=urlparse(table.location()).netloc))
+    objects = Objects.from_url(lake.connection, table.location())
     touched = partitions_filter("arrival_dt", days)
-    lost = [one for one in files_of(table, touched) if objects.head(urlparse(one.file_path).path.lstrip("/")) is None]
+    lost = [one for one in select_files(table, touched) if objects.head(object_key(one.file_path)) is None]
     if lost:
         commit_files(lake, table, [], touched, removed=lost, ledger={}, run_id=RUN_ID)

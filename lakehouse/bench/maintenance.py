@@ -3,9 +3,7 @@
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlparse
 
 from lakehouse.bench.figures import Figure, Spent, figure, own_lake, timed
 from lakehouse.bench.tick import make_history
@@ -20,8 +18,8 @@ from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.sources.simulation import Simulator
-from lakehouse.storage.iceberg.replace import live_entries
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.iceberg.manifests import live_entries
+from lakehouse.storage.objects.store import Objects, object_key
 
 STREAM = "financial"
 HOURS, DAYS = 7 * 24, 30
@@ -84,9 +82,9 @@ def _rows(lake: Lake, name: str) -> int:
 
 
 def _stored(lake: Lake, name: str) -> int:
-    location = urlparse(lake.tables.load(name).location())
-    objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
-    return sum(info.size for info in objects.list(location.path.strip("/")))
+    location = lake.tables.load(name).location()
+    objects = Objects.from_url(lake.connection, location)
+    return sum(info.size for info in objects.list(object_key(location)))
 
 
 def _query(lake: Lake, name: str, times: int) -> float:

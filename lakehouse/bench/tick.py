@@ -23,8 +23,8 @@ from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.runtime.instance import environment
 from lakehouse.sources.simulation import Simulator
-from lakehouse.storage.iceberg.commit import partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import NewFile
+from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
 REACH = 1.2
 TICKS = 12

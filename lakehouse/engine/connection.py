@@ -15,8 +15,8 @@ import duckdb
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.storage.iceberg.data_file import NewFile, Value
-from lakehouse.storage.iceberg.tables import field_ids
+from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
+from lakehouse.storage.iceberg.schema import field_ids
 from lakehouse.storage.objects.connection import Connection
 
 EXTENSIONS = ("httpfs", "avro", "iceberg")
@@ -142,7 +142,7 @@ def copy_to_files(
     folder: Path,
     *,
     name: str,
-    partition: tuple[Value, ...] | None = None,
+    partition: tuple[PartitionValue, ...] | None = None,
 ) -> list[NewFile]:
     """Run a SELECT and write its rows as Parquet files of the table's columns under `folder`.
 
@@ -183,7 +183,7 @@ def rows_of(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[
     return cursor.execute(query, list(parameters)).fetchall()
 
 
-def _partition_of(path: Path, by: Sequence[str]) -> tuple[Value, ...]:
+def _partition_of(path: Path, by: Sequence[str]) -> tuple[PartitionValue, ...]:
     folders = dict(part.split("=", 1) for part in path.parts if "=" in part)
     return tuple(PARTITION_TYPES.get(name, str)(unquote(folders[name])) for name in by)
 

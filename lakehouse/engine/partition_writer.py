@@ -15,7 +15,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import IcebergType, ListType, MapType
 
-from lakehouse.storage.iceberg.data_file import NewFile, Value
+from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
 
 ROW_GROUP = 122_880
 """Rows: what one thread reads at a time."""
@@ -156,12 +156,12 @@ def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(cast, schema=schema)
 
 
-def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[Value, ...], pa.Table]]:
+def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[PartitionValue, ...], pa.Table]]:
     """The rows of each partition. Rows in the order of time, the usual case, are not copied."""
     if not rows.num_rows:
         return []
     starts = _starts(rows, by)
-    found: dict[tuple[Value, ...], list[pa.Table]] = {}
+    found: dict[tuple[PartitionValue, ...], list[pa.Table]] = {}
     if len(starts) > 1:
         firsts = rows.select(by).take(pa.array(starts))
         if len(starts) > RUNS_PER_PARTITION * firsts.group_by(list(by)).aggregate([]).num_rows:
@@ -170,7 +170,7 @@ def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[Value, ...
     ends = [*starts[1:].tolist(), rows.num_rows]
     for start, end in zip(starts.tolist(), ends, strict=True):
         part = rows.slice(start, end - start)
-        partition: tuple[Value, ...] = tuple(part.column(name)[0].as_py() for name in by)
+        partition: tuple[PartitionValue, ...] = tuple(part.column(name)[0].as_py() for name in by)
         found.setdefault(partition, []).append(part)
     return [(partition, pa.concat_tables(parts)) for partition, parts in found.items()]
 

@@ -1,9 +1,7 @@
 """Data files of a table read into memory nearly as they are stored: texts as numbers into what distinct ones there are."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
-from urllib.parse import urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +10,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 
 ROWS_PER_TEXT = 2
 """A column with fewer rows for each distinct text is plain text, which is then quicker to work with."""
@@ -25,13 +23,13 @@ def read_files(connection: Connection, table: Table, files: Sequence[DataFile]) 
 
     Texts are plain or dictionaries, column by column.
     """
-    objects = Objects.from_connection(replace(connection, bucket=urlparse(table.location()).netloc))
+    objects = Objects.from_url(connection, table.location())
     rows = pa.concat_tables([_read(objects, table, file) for file in files])
     return pa.table({name: _plain_where_better(rows.column(name)) for name in rows.column_names})
 
 
 def _read(objects: Objects, table: Table, file: DataFile) -> pa.Table:
-    content: Any = pa.py_buffer(objects.get(urlparse(file.file_path).path.lstrip("/")))
+    content: Any = pa.py_buffer(objects.get(object_key(file.file_path)))
     columns = table.schema().fields
     metadata = pq.read_metadata(content)
     there = set(metadata.schema.to_arrow_schema().names)

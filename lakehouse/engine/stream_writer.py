@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 
 from lakehouse.engine.connection import DuckDB
 from lakehouse.engine.partition_writer import merge_files, write_partitions
-from lakehouse.storage.iceberg.data_file import NewFile, Value
+from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
 
 CHUNK_ROWS = 500_000
 CHUNK_BYTES = 96 << 20
@@ -80,7 +80,7 @@ def _selected(select: str, cursor: duckdb.DuckDBPyConnection, chunk: pa.Table) -
 
 
 def _merge(files: Sequence[NewFile], folder: Path, pool: ThreadPoolExecutor) -> list[NewFile]:
-    by_partition: dict[tuple[Value, ...], list[NewFile]] = defaultdict(list)
+    by_partition: dict[tuple[PartitionValue, ...], list[NewFile]] = defaultdict(list)
     for file in files:
         by_partition[file.partition].append(file)
 

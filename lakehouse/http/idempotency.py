@@ -15,7 +15,7 @@ from obstore.store import S3Store
 
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import AlreadyThereError, explained
+from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
 from lakehouse.storage.objects.store import Objects
 
 FOLDER = "idempotency"
@@ -79,24 +79,24 @@ class IdempotencyStore:
     async def _put(self, path: str, remembered: IdempotencyRecord, *, if_absent: bool) -> bool:
         content = msgspec.json.encode(remembered)
         try:
-            with explained("write", path, self._connection):
+            with translate_errors("write", path, self._connection):
                 await obstore.put_async(
                     self._store, path, content, mode="create" if if_absent else "overwrite", use_multipart=False
                 )
-        except AlreadyThereError:
+        except ObjectExistsError:
             return False
         return True
 
     async def _get(self, path: str) -> IdempotencyRecord | None:
         try:
-            with explained("read", path, self._connection):
+            with translate_errors("read", path, self._connection):
                 found = await obstore.get_async(self._store, path)
                 return _DECODER.decode(bytes(await found.bytes_async()))
         except (ObjectNotFoundError, msgspec.DecodeError):
             return None
 
     async def _delete(self, path: str) -> None:
-        with explained("delete", path, self._connection):
+        with translate_errors("delete", path, self._connection):
             await obstore.delete_async(self._store, path)
 
 

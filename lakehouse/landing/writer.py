@@ -14,7 +14,7 @@ import pyarrow as pa
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.landing.keys import LandingObject, realtime_key
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import AlreadyThereError, explained
+from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
 from lakehouse.storage.objects.store import Objects, open_store
 
 _numbers = count()
@@ -69,9 +69,9 @@ class AsyncLandingWriter:
         if (zstd_key := compressed_key(key, len(content))) != key:
             key, content = zstd_key, await asyncio.to_thread(_compressed, content)
         try:
-            with explained("write", key, self._connection):
+            with translate_errors("write", key, self._connection):
                 await obstore.put_async(self._store, key, content, mode="create", use_multipart=False)
-        except AlreadyThereError as error:
+        except ObjectExistsError as error:
             if await asyncio.to_thread(self._objects.get, key) != content:
                 raise _key_taken(key) from error
         return LandingObject(key, stream, at.astimezone(UTC), len(content))

@@ -24,11 +24,11 @@ from lakehouse.engine.connection import columns_of, copy_to_files, describe
 from lakehouse.errors import CommitConflictError, LakehouseError
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.commit import discard, upload
-from lakehouse.storage.iceberg.data_file import NewFile, Value
-from lakehouse.storage.iceberg.manifests import has_deletes
-from lakehouse.storage.iceberg.replace import live_entries, replace_files
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.manifests import has_delete_files, live_entries
+from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue, date_from_days
+from lakehouse.storage.iceberg.replace import replace_files
 
 SMALL_FILE_BYTES = 128 << 20
 MAX_FILE_BYTES = 512 << 20
@@ -73,7 +73,7 @@ class Budget:
 class Group:
     """Small files of one partition that are merged into one."""
 
-    partition: tuple[Value, ...]
+    partition: tuple[PartitionValue, ...]
     entries: tuple[ManifestEntry, ...]
 
     @property
@@ -109,10 +109,10 @@ class Group:
 
 def plan(table: Table, *, quiet: timedelta = QUIET_PERIOD, now: datetime | None = None) -> list[Group]:
     """Plan which files to merge. The groups that save most files per rewritten byte come first."""
-    if has_deletes(table):
+    if has_delete_files(table):
         return []  # rewriting would bring back rows that another program deleted by position
     recent = _recent_snapshots(table, (now or datetime.now(UTC)) - quiet)
-    by_partition: dict[tuple[Value, ...], list[ManifestEntry]] = defaultdict(list)
+    by_partition: dict[tuple[PartitionValue, ...], list[ManifestEntry]] = defaultdict(list)
     for entry in live_entries(table):
         if entry.data_file.spec_id == table.spec().spec_id:
             by_partition[_values(table, entry.data_file)].append(entry)
@@ -195,13 +195,13 @@ def _merge(lake: Lake, table: Table, folder: Path, group: Group, name: str) -> N
     expected = sum(file.record_count for file in group.files)
     if rows != expected or not merged:
         raise LakehouseError(
-            f"{'.'.join(table.name())}: the files of partition {group.partition} hold {rows} rows, but their manifest says "
+            f"{qualified_name(table)}: the files of partition {group.partition} hold {rows} rows, but their manifest says "
             f"{expected}. Nothing was changed. Find out what is wrong with: lakehouse audit"
         )
     return merged[0]
 
 
-def _groups(partition: tuple[Value, ...], entries: Iterable[ManifestEntry]) -> Iterator[Group]:
+def _groups(partition: tuple[PartitionValue, ...], entries: Iterable[ManifestEntry]) -> Iterator[Group]:
     members: list[ManifestEntry] = []
     size = 0
     small = (entry for entry in entries if entry.data_file.file_size_in_bytes < SMALL_FILE_BYTES)
@@ -220,11 +220,11 @@ def _recent_snapshots(table: Table, since: datetime) -> set[int]:
     return {snapshot.snapshot_id for snapshot in table.metadata.snapshots if snapshot.timestamp_ms > since_ms}
 
 
-def _values(table: Table, data_file: DataFile) -> tuple[Value, ...]:
+def _values(table: Table, data_file: DataFile) -> tuple[PartitionValue, ...]:
     """Return the partition values as Python values. Iceberg stores a date as a number of days."""
-    values: list[Value] = []
+    values: list[PartitionValue] = []
     for position, part in enumerate(table.spec().fields):
         value = data_file.partition[position]
         is_date = isinstance(table.schema().find_field(part.source_id).field_type, DateType)
-        values.append(EPOCH + timedelta(days=value) if is_date else value)
+        values.append(date_from_days(value) if is_date else value)
     return tuple(values)

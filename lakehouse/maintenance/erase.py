@@ -8,10 +8,10 @@ See `residue_scan` for the search that proves nothing is left.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from pyiceberg.table import Table
 
@@ -23,7 +23,6 @@ from lakehouse.errors import CommitConflictError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
-from lakehouse.maintenance.orphans import reachable
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.bronze import ingest_days, ingested_objects
 from lakehouse.pipeline.commits import commit_files, retry_on_conflict
@@ -35,11 +34,13 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.lookups.publish import delete_old_versions
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import Value
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.manifests import referenced_files, select_files
+from lakehouse.storage.iceberg.partitions import PartitionValue, partitions_filter, stored_value
 from lakehouse.storage.iceberg.replace import merge_manifests
-from lakehouse.storage.iceberg.snapshots import EPOCH, EXPIRE_AT_MOST, expire
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.iceberg.snapshots import MAX_SNAPSHOTS_TO_EXPIRE, expire
+from lakehouse.storage.objects.store import Objects, object_key
 
 RUN_ID = "erase"
 ROWS_PER_BATCH = 122_880
@@ -174,7 +175,7 @@ def _attempt(lake: Lake, table_name: str, where: str) -> None:
     columns = [part.name for part in table.spec().fields]
     keys = ", ".join(map(quote, columns))
     with lake.engine.cursor() as cursor, lake.engine.scratch() as folder:
-        partitions: list[tuple[Value, ...]] = cursor.execute(
+        partitions: list[tuple[PartitionValue, ...]] = cursor.execute(
             f"select distinct {keys} from {scan_sql(table)} where {where}"
         ).fetchall()
         if not partitions:
@@ -182,10 +183,10 @@ def _attempt(lake: Lake, table_name: str, where: str) -> None:
         selects = (_partition_sql(columns, partition) for partition in partitions)
         cursor.execute("create temp table partitions as " + " union all ".join(selects))
         touched = partitions_filter(columns[0], [partition[0] for partition in partitions])
-        internal = {tuple(_internal(value) for value in partition) for partition in partitions}
+        internal = {tuple(stored_value(value) for value in partition) for partition in partitions}
         removed = [
             file
-            for file in files_of(table, touched)
+            for file in select_files(table, touched)
             if tuple(file.partition[position] for position in range(len(columns))) in internal
         ]
         fields = ", ".join(quote(column.name) for column in table.schema().fields)
@@ -200,19 +201,14 @@ def _attempt(lake: Lake, table_name: str, where: str) -> None:
         commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=RUN_ID)
 
 
-def _partition_sql(columns: Sequence[str], partition: Sequence[Value]) -> str:
+def _partition_sql(columns: Sequence[str], partition: Sequence[PartitionValue]) -> str:
     return "select " + ", ".join(
         f"date '{value}' as {quote(name)}" if isinstance(value, date) else f"{literal(str(value))} as {quote(name)}"
         for name, value in zip(columns, partition, strict=True)
     )
 
 
-def _internal(value: Value) -> str | int:
-    """Return the value as Iceberg stores it in a data file's partition."""
-    return (value - EPOCH).days if isinstance(value, date) else value
-
-
-def _ledger_name(column: str, value: Value) -> str:
+def _ledger_name(column: str, value: PartitionValue) -> str:
     """Return the partition's name in the conservation ledger."""
     return f"{value}:00" if column == "arrival_hour" else str(value)
 
@@ -240,7 +236,7 @@ def _expire_table(lake: Lake, table_name: str) -> int:
         return 0
     # Manifests keep entries of removed files, with the bounds of their values, until they are rewritten.
     merge_manifests(table)
-    objects = Objects.from_connection(replace(lake.connection, bucket=urlparse(table.location()).netloc))
+    objects = Objects.from_url(lake.connection, table.location())
     # Record the candidates first, so that a run killed between expiring and deleting can be finished.
     pending_key = f"{FOLDER}/.pending/{table_name}.json"
     candidates = {*_pending(lake, pending_key), *_reachable_keys(table)}
@@ -258,7 +254,7 @@ def _pending(lake: Lake, key: str) -> list[str]:
 
 
 def _reachable_keys(table: Table) -> list[str]:
-    return [unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)]
+    return [unquote(object_key(path)) for path in referenced_files(table)]
 
 
 def _expire_all(table: Table) -> None:
@@ -273,9 +269,9 @@ def _expire_all(table: Table) -> None:
     while old := [
         snapshot for snapshot in table.metadata.snapshots if snapshot.snapshot_id != table.metadata.current_snapshot_id
     ]:
-        old = sorted(old, key=lambda snapshot: snapshot.sequence_number or 0)[:EXPIRE_AT_MOST]
+        old = sorted(old, key=lambda snapshot: snapshot.sequence_number or 0)[:MAX_SNAPSHOTS_TO_EXPIRE]
         if not expire(table, old, carried_properties(table, old)):
             raise CommitConflictError(
-                f"Snapshots of {'.'.join(table.name())} could not be expired: other commits kept winning. Run it again."
+                f"Snapshots of {qualified_name(table)} could not be expired: other commits kept winning. Run it again."
             )
         table.refresh()

@@ -3,6 +3,7 @@
 from lakehouse.errors import CommitConflictError
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.manifests import current_manifests
 from lakehouse.storage.iceberg.replace import MANIFEST_BYTES, merge_manifests
 
 MIN_MANIFESTS = 8
@@ -13,10 +14,7 @@ def merge_small_manifests(lake: Lake, name: str, *, dry_run: bool = False) -> Fi
     """Merge the table's manifests if they are many and fit into few. Yields to a concurrent commit."""
     unchanged = FileChanges(name)
     table = lake.tables.load(name)
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return unchanged
-    manifests = snapshot.manifests(table.io)
+    manifests = current_manifests(table)
     needed = 1 + sum(manifest.manifest_length for manifest in manifests) // MANIFEST_BYTES
     if len(manifests) < max(MIN_MANIFESTS, 2 * needed):
         return unchanged
@@ -25,6 +23,5 @@ def merge_small_manifests(lake: Lake, name: str, *, dry_run: bool = False) -> Fi
             merge_manifests(table)
         except CommitConflictError:
             return unchanged
-        merged = table.current_snapshot()
-        needed = len(merged.manifests(table.io)) if merged else 0
+        needed = len(current_manifests(table))
     return FileChanges(name, removed=len(manifests), added=needed)

@@ -3,18 +3,15 @@
 Files younger than a safe age are kept, because a running write may be about to commit them.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlparse
 
-from pyiceberg.table import Table
-
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.multipart import abort_uploads
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 
 SAFE_AGE = timedelta(days=1)
 """Four times the longest run, which is ended after six hours."""
@@ -22,18 +19,16 @@ SAFE_AGE = timedelta(days=1)
 FILE_SUFFIXES = (".parquet", ".orc", ".avro", ".metadata.json", ".puffin", ".stats")
 """Suffixes of the files that make up a table. Anything else in its folder belongs to the catalog."""
 
-READ_THREADS = 8
-
 
 def remove_orphans(
     lake: Lake, name: str, *, age: timedelta = SAFE_AGE, now: datetime | None = None, dry_run: bool = False
 ) -> FileChanges:
     """Delete files under the table's location that are older than `age` and that no table metadata references."""
     before = (now or datetime.now(UTC)) - age
-    location = urlparse(lake.tables.load(name).location())
-    objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
+    location = lake.tables.load(name).location()
+    objects = Objects.from_url(lake.connection, location)
     # List before reading the metadata: a file committed in between is then either too young or referenced.
-    folder = location.path.strip("/")
+    folder = object_key(location)
     old = {
         info.key: info.size
         for info in objects.list(folder)
@@ -41,7 +36,7 @@ def remove_orphans(
     }
     if not old:
         return FileChanges(name)
-    kept = {urlparse(path).path.lstrip("/") for path in reachable(lake.tables.load(name))}
+    kept = {object_key(path) for path in referenced_files(lake.tables.load(name))}
     kept |= {unquote(key) for key in kept}
     orphans = {key: size for key, size in old.items() if key not in kept}
     if not dry_run:
@@ -58,22 +53,3 @@ def abort_unfinished_uploads(
     buckets = sorted({lake.connection.bucket, warehouse} - {""})
     counts = [abort_uploads(replace(lake.connection, bucket=bucket), before, dry_run=dry_run) for bucket in buckets]
     return FileChanges("unfinished uploads", removed=sum(counts))
-
-
-def reachable(table: Table) -> Iterator[str]:
-    """Yield the path of every file that the table's metadata references: all snapshots and logged metadata files."""
-    metadata = table.metadata
-    yield table.metadata_location
-    yield from (entry.metadata_file for entry in metadata.metadata_log)
-    yield from (file.statistics_path for file in metadata.statistics)
-    yield from (file.statistics_path for file in metadata.partition_statistics)
-    yield from (snapshot.manifest_list for snapshot in metadata.snapshots)
-    with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="manifests") as pool:
-        manifest_lists = pool.map(lambda snapshot: snapshot.manifests(table.io), metadata.snapshots)
-        manifests = {manifest.manifest_path: manifest for listed in manifest_lists for manifest in listed}
-        yield from manifests
-        entries = pool.map(
-            lambda manifest: manifest.fetch_manifest_entry(table.io, discard_deleted=True), manifests.values()
-        )
-        for manifest_entries in entries:
-            yield from (entry.data_file.file_path for entry in manifest_entries)

@@ -5,9 +5,7 @@ Run after an erasure, this proves that nothing was left behind.
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
-from urllib.parse import urlparse
 
 import duckdb
 from pyiceberg.conversions import to_bytes
@@ -25,7 +23,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
 from lakehouse.serving.lookups.publish import entity_keys, list_versions
-from lakehouse.storage.objects.store import ObjectInfo, Objects
+from lakehouse.storage.objects.store import ObjectInfo, Objects, object_key
 
 MAX_LINE_BYTES = 16 << 20
 """Longer lines are searched in pieces."""
@@ -48,10 +46,9 @@ def find_residue(lake: Lake, subject: Subject) -> list[str]:
     residue = list(_matching_objects(lake, lake.objects, bucket, infos, subject))
     for table_name in subject_tables(subject):
         table = lake.tables.load(table_name)
-        location = urlparse(table.location())
-        objects = Objects.from_connection(replace(lake.connection, bucket=location.netloc))
-        files = objects.list(location.path.strip("/"))
-        residue += _matching_objects(lake, objects, location.netloc, files, subject, table.schema())
+        objects = Objects.from_url(lake.connection, table.location())
+        files = objects.list(object_key(table.location()))
+        residue += _matching_objects(lake, objects, objects.bucket, files, subject, table.schema())
     return [*residue, *_matching_lookups(lake, subject, residue)]
 
 

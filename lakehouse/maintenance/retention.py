@@ -26,8 +26,8 @@ from lakehouse.pipeline.exports import export_dashboard
 from lakehouse.pipeline.gold import DAILY_METRICS, write_metrics
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
-from lakehouse.storage.iceberg.commit import files_of
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import date_from_days, days_from_date
 
 METRICS_DAYS_PER_COMMIT = 365
 
@@ -108,7 +108,7 @@ class _Retention:
         landed = set(self._landed_before(first))
 
         def is_old(file: DataFile) -> bool:
-            arrival_day, day = (EPOCH + timedelta(days=file.partition[position]) for position in (0, 1))
+            arrival_day, day = (date_from_days(file.partition[position]) for position in (0, 1))
             return arrival_day < first and day < first and arrival_day not in landed
 
         both = And(_before("arrival_dt", first.isoformat()), _before("dt", first.isoformat()))
@@ -117,7 +117,7 @@ class _Retention:
     def by_day(self, name: str, first: date | None) -> Iterator[FileChanges]:
         """Drop the days before `first` from a table partitioned by `dt`."""
         if first is not None:
-            days = (first - EPOCH).days
+            days = days_from_date(first)
             yield from self._drop(name, _before("dt", first.isoformat()), lambda file: file.partition[0] < days)
 
     def unified_objects(self) -> Iterator[FileChanges]:
@@ -193,7 +193,7 @@ class _Retention:
     def _drop(self, name: str, where: BooleanExpression, is_old: Callable[[DataFile], bool]) -> Iterator[FileChanges]:
         def attempt() -> list[DataFile]:
             table = self.lake.tables.load(name)
-            old = [file for file in files_of(table, where) if is_old(file)]
+            old = [file for file in select_files(table, where) if is_old(file)]
             if old and not self.dry_run:
                 # No ledger: dropping expired partitions makes nothing downstream stale.
                 commit_files(self.lake, table, [], where, removed=old, ledger={})

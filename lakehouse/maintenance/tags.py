@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
+from lakehouse.storage.iceberg.catalog import qualified_name
 
 TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
@@ -37,10 +37,10 @@ def create_tags(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
         )
     requested = list(tables)
     loaded = [lake.tables.load(table) for table in requested or lake.tables.names()]
-    if empty := [_name(table) for table in loaded if requested and table.current_snapshot() is None]:
+    if empty := [qualified_name(table) for table in loaded if requested and table.current_snapshot() is None]:
         raise LakehouseError(f"Cannot tag {', '.join(empty)}: no snapshot yet. Write to it first.")
     loaded = [table for table in loaded if table.current_snapshot() is not None]
-    if tagged := [_name(table) for table in loaded if name in table.metadata.refs]:
+    if tagged := [qualified_name(table) for table in loaded if name in table.metadata.refs]:
         raise LakehouseError(
             f"{', '.join(tagged)} already has a tag {name}. Remove it with: lakehouse tag delete {name}"
         )
@@ -51,9 +51,9 @@ def create_tags(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
             table.manage_snapshots().create_tag(snapshot.snapshot_id, name).commit()
         except CommitFailedException as error:
             raise LakehouseError(
-                f"Tag {name} was not created: {_name(table)} changed meanwhile. Run it again."
+                f"Tag {name} was not created: {qualified_name(table)} changed meanwhile. Run it again."
             ) from error
-    return [tag for tag in list_tags(lake, [_name(table) for table in loaded]) if tag.name == name]
+    return [tag for tag in list_tags(lake, [qualified_name(table) for table in loaded]) if tag.name == name]
 
 
 def list_tags(lake: Lake, tables: Iterable[str] = ()) -> list[Tag]:
@@ -81,7 +81,3 @@ def delete_tags(lake: Lake, name: str, tables: Iterable[str] = ()) -> list[Tag]:
         except CommitFailedException as error:
             raise LakehouseError(f"Tag {name} was not deleted: {tag.table} changed meanwhile. Run it again.") from error
     return deleted
-
-
-def _name(table: Table) -> str:
-    return ".".join(table.name())

@@ -14,6 +14,7 @@ from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
+from lakehouse.storage.iceberg.catalog import qualified_name
 
 
 def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> WriteResult:
@@ -22,7 +23,7 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     An object is `serving/alerts/{kind}_YYYYMMDD.json`: an array of alerts, newest first.
     """
     tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
-    sources = {".".join(table.name()): sequence_of(table) for table in tables} | stream.definition_of("alerts").sources
+    sources = {qualified_name(table): sequence_of(table) for table in tables} | stream.definition_of("alerts").sources
     select = alerts_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
     name = f"serving.{stream.name}_alerts"
     existing = _kinds(lake, name, days)

@@ -37,8 +37,9 @@ from lakehouse.pipeline.lineage.properties import (
     seen_property,
 )
 from lakehouse.pipeline.lineage.realtime_coverage import record_definition, record_seen, unseen_days
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import NewFile
+from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
             table,
             added,
             touched,
-            removed=files_of(table, touched) if replace else [],
+            removed=select_files(table, touched) if replace else [],
             ledger={str(day): {"rows": size["rows"]} for day, size in by_event_date.items()},
             run_id=run_id,
             properties=seen_property(realtime, seen) | _without_rows_property(without_rows),

@@ -16,10 +16,12 @@ from lakehouse.engine.connection import copy_to_files
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, carried_properties
-from lakehouse.storage.iceberg.commit import Committed, commit, discard, files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import NewFile, Value
-from lakehouse.storage.iceberg.errors import said
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.commit import CommitResult, commit, discard, upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue, partitions_filter
 from lakehouse.storage.iceberg.snapshots import expirable, expire
+from lakehouse.storage.objects.errors import first_line
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ class WriteResult:
 
     table: str
     partitions: Mapping[str, Mapping[str, Any]]
-    commit: Committed | None = None
+    commit: CommitResult | None = None
     columns: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
 
@@ -61,7 +63,7 @@ def retry_on_conflict(compute: Callable[[], T]) -> T:
         if not (isinstance(problem, duckdb.HTTPException) or " HTTP " in str(problem)):
             raise  # of a file on this machine
         raise StorageUnavailableError(
-            f"Storage does not answer as it should; run it again ({said(problem)})."
+            f"Storage does not answer as it should; run it again ({first_line(problem)})."
         ) from problem
 
 
@@ -118,7 +120,7 @@ def replace_table(
                 table,
                 added,
                 AlwaysTrue(),
-                removed=files_of(table, AlwaysTrue()),
+                removed=select_files(table, AlwaysTrue()),
                 ledger={"": size},
                 sources=sources,
                 run_id=run_id,
@@ -145,10 +147,10 @@ def commit_days(
     sizes = partition_sizes(files, added)
     partitions = {str(day): {**sizes.get(day, _EMPTY), **(counts or {}).get(day, {})} for day in days}
     done = commit_files(
-        lake, table, added, touched, removed=files_of(table, touched), ledger=partitions,
+        lake, table, added, touched, removed=select_files(table, touched), ledger=partitions,
         sources=sources, run_id=run_id,
     )  # fmt: skip
-    return WriteResult(".".join(table.name()), partitions, done)
+    return WriteResult(qualified_name(table), partitions, done)
 
 
 def commit_files(
@@ -162,7 +164,7 @@ def commit_files(
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
     properties: Mapping[str, str] | None = None,
-) -> Committed:
+) -> CommitResult:
     """One snapshot with its run, ledger and notes; what was uploaded is deleted again when the commit conflicts."""
     summary = {
         **(properties or {}),
@@ -196,9 +198,9 @@ def expire_snapshots(lake: Lake, table: Table, *, at_least: int | None = None, d
 
 def partition_sizes(
     files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1
-) -> dict[Value, dict[str, int]]:
+) -> dict[PartitionValue, dict[str, int]]:
     """Rows, bytes and files of what was added, by the partition value at `position`."""
-    sizes: dict[Value, dict[str, int]] = {}
+    sizes: dict[PartitionValue, dict[str, int]] = {}
     for file, data_file in zip(files, added, strict=True):
         size = sizes.setdefault(file.partition[position], dict(_EMPTY))
         size["rows"] += data_file.record_count

@@ -19,6 +19,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
+from lakehouse.storage.iceberg.catalog import qualified_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[dat
     """Write each day of the unified view as `serving/unified/{stream}/dt=…/data.parquet`, replacing what was there."""
     tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
     select = unified_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
-    sources = json.dumps({".".join(table.name()): sequence_of(table) for table in tables})
+    sources = json.dumps({qualified_name(table): sequence_of(table) for table in tables})
     objects: dict[date, ExportedObject] = {}
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
         cursor.execute(f"create temp table unified as {select}")

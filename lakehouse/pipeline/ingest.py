@@ -13,7 +13,7 @@ from lakehouse.contracts.sql import literal
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.readers import InputObject
 from lakehouse.pipeline.lake import Lake
-from lakehouse.storage.iceberg.commit import files_of
+from lakehouse.storage.iceberg.manifests import select_files
 
 P = TypeVar("P")
 """A partition: a day of arrival in bronze, an hour of arrival in realtime."""
@@ -34,7 +34,7 @@ class IngestResult(Generic[P]):
 def objects_in(lake: Lake, table: Table, partitions: BooleanExpression) -> set[str]:
     """List the landing objects that the table holds rows of, in the partitions that a filter selects."""
     # Iceberg finds the files by their partitions; DuckDB's scan would read the metadata of all of them.
-    return objects_of_files(lake, [data_file.file_path for data_file in files_of(table, partitions)])
+    return objects_of_files(lake, [data_file.file_path for data_file in select_files(table, partitions)])
 
 
 def objects_of_files(lake: Lake, paths: Sequence[str]) -> set[str]:

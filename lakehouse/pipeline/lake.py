@@ -11,7 +11,7 @@ from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hou
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
-from lakehouse.storage.iceberg.change_marks import Changes
+from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.tables import Tables
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
@@ -59,7 +59,7 @@ class Lake:
     @cached_property
     def tables(self) -> Tables:
         """The Iceberg tables, by names such as `silver.retail`."""
-        return Tables(self.connection, metadata_only=self._metadata_only, changes=self.changes("tables"))
+        return Tables(self.connection, metadata_only=self._metadata_only, marks=self.changes("tables"))
 
     @cached_property
     def objects(self) -> Objects:
@@ -92,9 +92,9 @@ class Lake:
         """
         return self.tables.ensure(table_specs(self.streams.values()))
 
-    def changes(self, kind: str) -> Changes:
+    def changes(self, kind: str) -> ChangeMarks:
         """The marks by which processes of this home tell each other of changed `tables`, or changed `lookups`."""
-        return Changes(self.settings.root / "changes" / kind)
+        return ChangeMarks(self.settings.root / "changes" / kind)
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
         """The hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""

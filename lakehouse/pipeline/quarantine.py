@@ -25,8 +25,9 @@ from lakehouse.landing.readers import InputObject, bronze_rows
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import ReadableLake
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import days_from_date, partitions_filter
 
 CORRECTION_PREFIX = "replayed-"
 """What the names of landing objects with corrected rows begin with."""
@@ -228,9 +229,9 @@ def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
         if not found:
             return []
         arrivals = sorted({arrival for arrival, _ in found})
-        wanted = {((arrival - EPOCH).days, (dt - EPOCH).days) for arrival, dt in found}
+        wanted = {(days_from_date(arrival), days_from_date(dt)) for arrival, dt in found}
         touched = partitions_filter("arrival_dt", arrivals)
-        removed = [one for one in files_of(table, touched) if (one.partition[0], one.partition[1]) in wanted]
+        removed = [one for one in select_files(table, touched) if (one.partition[0], one.partition[1]) in wanted]
         pairs = ", ".join(f"(date '{arrival}', date '{dt}')" for arrival, dt in found)
         columns = ", ".join(
             f"{day} as dt" if column.name == "dt" else quote(column.name) for column in table.schema().fields

@@ -23,8 +23,9 @@ from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_c
 from lakehouse.pipeline.ingest import IngestResult, count_by_partition, input_objects, objects_in
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.realtime_coverage import record_definition
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import NewFile
+from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
 
 def ingest_hours(
@@ -51,7 +52,7 @@ def _ingest(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, run
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, to_read, folder)
         added = upload(lake.connection, table, files)
-        removed = files_of(table, touched) if replace else []
+        removed = select_files(table, touched) if replace else []
         sizes = cast("dict[str, dict[str, int]]", partition_sizes(files, added))
         counts = count_by_partition(
             hours, {hour: sizes.get(arrival_hour_of(hour), {}) for hour in hours}, to_read, _hour_of

@@ -8,7 +8,7 @@ spills.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -31,9 +31,9 @@ from lakehouse.pipeline.commits import WriteResult, commit_days, retry_on_confli
 from lakehouse.pipeline.fast_path import Sifted, sift
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import sequence_of
-from lakehouse.storage.iceberg.commit import Uploads, files_of, partitions_filter
-from lakehouse.storage.iceberg.data_file import NewFile
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.commit import Uploads
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partitions_filter
 
 MAX_GROUP_ROWS = 500_000
 MAX_GROUP_BYTES = 32 << 20
@@ -152,8 +152,8 @@ def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[Dat
     """The files of those of the days that bronze has rows of, as its manifests say, some days at a time."""
     files: dict[date, list[DataFile]] = {}
     position = [f.name for f in bronze.spec().fields].index("dt")
-    for data_file in files_of(bronze, partitions_filter("dt", days)):
-        day = EPOCH + timedelta(days=data_file.partition[position])
+    for data_file in select_files(bronze, partitions_filter("dt", days)):
+        day = date_from_days(data_file.partition[position])
         files.setdefault(day, []).append(data_file)
     group: dict[date, list[DataFile]] = {}
     for day, found in sorted(files.items()):

@@ -10,7 +10,7 @@ from lakehouse.contracts.streams import Query, Stream
 from lakehouse.engine.connection import bind, describe
 from lakehouse.errors import ContractError
 from lakehouse.pipeline.lineage.properties import defined_by
-from lakehouse.storage.iceberg.tables import TableSpec
+from lakehouse.storage.iceberg.schema import TableSpec
 
 Columns = tuple[tuple[str, str], ...]
 """Columns as (name, DuckDB type)."""

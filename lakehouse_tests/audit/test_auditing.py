@@ -15,7 +15,9 @@ from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.commits import LEDGER_PROPERTY
 from lakehouse.pipeline.exports import export_unified, unified_key
-from lakehouse.storage.iceberg.commit import commit, files_of, partitions_filter, upload
+from lakehouse.storage.iceberg.commit import commit, upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 TODAY = datetime.now(UTC).date()
@@ -57,13 +59,13 @@ def _change(own: Own, name: str, day: date, change: str) -> None:
             "{rows}", f"(from {scan_sql(table)} where {column} = '{value}')"
         )
         added = upload(own.lake.connection, table, copy_to_files(cursor, select, table, folder, name="changed"))
-    commit(table, added, touched=touched, removed=files_of(table, touched), properties={})
+    commit(table, added, touched=touched, removed=select_files(table, touched), properties={})
 
 
 def _lose_file(own: Own, name: str, day: date) -> None:
     """Delete a data file of a partition from storage."""
     table = own.lake.tables.load(name.format(own.name))
-    (data_file, *_) = files_of(table, partitions_filter(table.spec().fields[0].name, [day]))
+    (data_file, *_) = select_files(table, partitions_filter(table.spec().fields[0].name, [day]))
     table.io.delete(data_file.file_path)
 
 

@@ -12,7 +12,7 @@ from lakehouse.errors import StorageUnavailableError
 from lakehouse.maintenance import tags
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import table_specs
-from lakehouse.storage.iceberg import retrying_catalog as catalog
+from lakehouse.storage import retry
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 
 DAY = date(2019, 3, 1)
@@ -75,7 +75,7 @@ def test_layers_are_right_when_a_fifth_of_requests_fail(own: Own, weather: Weath
 def test_unanswered_commit_is_reported_and_can_be_repeated(
     own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.2)
     own.lake.tables.load(f"bronze.{own.name}")
     weather.share, weather.faults, weather.only = 1.0, ["lost answer"], b"/v1/tables/namespaces/bronze/tables/"
     with pytest.raises(StorageUnavailableError, match=r"does not answer|did not say whether the commit"):
@@ -101,7 +101,7 @@ ASK: dict[str, Callable[[Own], object]] = {
 def test_silent_catalog_is_reported_for_every_request(
     own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Own], object], fault: str
 ) -> None:
-    monkeypatch.setattr(catalog, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
     own.bronze(DAY)
     weather.share, weather.faults, weather.only = 1.0, [fault], b"/v1/tables/"
     if ask is ASK["pin it"]:

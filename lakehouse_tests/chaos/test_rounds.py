@@ -5,9 +5,8 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -18,10 +17,11 @@ from lakehouse.chaos.maintenance_tasks import TASKS
 from lakehouse.chaos.sender import event
 from lakehouse.cli.up import keep_storage
 from lakehouse.landing.writer import land
-from lakehouse.maintenance.orphans import FILE_SUFFIXES, reachable
+from lakehouse.maintenance.orphans import FILE_SUFFIXES
 from lakehouse.pipeline import bronze
 from lakehouse.storage.embedded import lifecycle as server
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.iceberg.manifests import referenced_files
+from lakehouse.storage.objects.store import Objects, object_key
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
 ROUNDS = 200 if NIGHTLY else 15
@@ -113,8 +113,7 @@ def _unnamed(lake: FaultyLake) -> set[str]:
     left = set()
     for name in lake.calm.tables.names():
         table = lake.calm.tables.load(name)
-        location = urlparse(table.location())
-        objects = Objects.from_connection(replace(lake.calm.connection, bucket=location.netloc))
-        stored = {item.key for item in objects.list(location.path.strip("/")) if item.key.endswith(FILE_SUFFIXES)}
-        left |= stored - {unquote(urlparse(path).path.lstrip("/")) for path in reachable(table)}
+        objects = Objects.from_url(lake.calm.connection, table.location())
+        stored = {item.key for item in objects.list(object_key(table.location())) if item.key.endswith(FILE_SUFFIXES)}
+        left |= stored - {unquote(object_key(path)) for path in referenced_files(table)}
     return left

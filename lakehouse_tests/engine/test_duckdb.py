@@ -19,8 +19,9 @@ from lakehouse.engine.connection import DuckDB, bind, columns_of, copy_to_files,
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.storage.iceberg.data_file import NewFile
-from lakehouse.storage.iceberg.tables import TableSpec
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.partitions import NewFile
+from lakehouse.storage.iceberg.schema import TableSpec
 
 DAY = date(2023, 1, 1)
 COLUMNS = (
@@ -65,7 +66,7 @@ def _rows_of(files: list[NewFile]) -> dict[date | int | str, int]:
 
 
 def test_every_type_comes_back_as_it_was(shared_lake: Lake, table: Table, cursor: duckdb.DuckDBPyConnection) -> None:
-    name = ".".join(table.name())
+    name = qualified_name(table)
     replace_days(shared_lake, name, ROWS, [DAY + timedelta(days=n) for n in range(3)])
     columns = ", ".join(quote(column) for column, _ in COLUMNS)
     now = scan_sql(shared_lake.tables.load(name))

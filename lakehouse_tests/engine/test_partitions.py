@@ -14,8 +14,10 @@ from pyiceberg.table import Table
 from lakehouse.engine.partition_writer import write_partitions
 from lakehouse.engine.reader import NUMBERED, read_files
 from lakehouse.pipeline.lake import Lake
-from lakehouse.storage.iceberg.commit import commit, files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.tables import TableSpec
+from lakehouse.storage.iceberg.commit import commit, upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import partitions_filter
+from lakehouse.storage.iceberg.schema import TableSpec
 
 DAYS = (date(2023, 1, 1), date(2023, 1, 2))
 _numbers = count()
@@ -59,7 +61,7 @@ def test_texts_come_back_however_they_were_held(
 
     added = upload(shared_lake.connection, table, files)
     commit(table, added, touched=partitions_filter("dt", DAYS), properties={})
-    read = read_files(shared_lake.connection, table, files_of(table, partitions_filter("dt", DAYS)))
+    read = read_files(shared_lake.connection, table, select_files(table, partitions_filter("dt", DAYS)))
     assert by_row(read) == by_row(rows)
     assert read.column("word").type == (NUMBERED if distinct == 3 else pa.string())
 

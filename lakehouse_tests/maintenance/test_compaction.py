@@ -11,7 +11,8 @@ from pyiceberg.table import Table
 
 from lakehouse.maintenance.compaction import Budget, compact, plan
 from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
-from lakehouse.storage.iceberg.replace import live_entries, replace_files
+from lakehouse.storage.iceberg.manifests import live_entries
+from lakehouse.storage.iceberg.replace import replace_files
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2018, 5, 1)

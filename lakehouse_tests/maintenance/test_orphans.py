@@ -1,18 +1,17 @@
 """Orphan files are deleted once they are old enough; files that a snapshot references are kept."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from urllib.parse import urlparse
 
 import pytest
 
 from lakehouse.maintenance.compaction import Budget, compact
-from lakehouse.maintenance.orphans import abort_unfinished_uploads, reachable, remove_orphans
+from lakehouse.maintenance.orphans import abort_unfinished_uploads, remove_orphans
 from lakehouse.pipeline.commits import expire_snapshots
+from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.multipart import _client
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 6, 1)
@@ -31,8 +30,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 def _objects(own: Own) -> Objects:
-    bucket = urlparse(own.lake.tables.load(f"bronze.{own.name}").location()).netloc
-    return Objects.from_connection(replace(own.lake.connection, bucket=bucket))
+    return Objects.from_url(own.lake.connection, own.lake.tables.load(f"bronze.{own.name}").location())
 
 
 def _files(own: Own) -> set[str]:
@@ -42,7 +40,7 @@ def _files(own: Own) -> set[str]:
 
 
 def _reachable_keys(own: Own) -> set[str]:
-    return {urlparse(path).path.lstrip("/") for path in reachable(own.lake.tables.load(f"bronze.{own.name}"))}
+    return {object_key(path) for path in referenced_files(own.lake.tables.load(f"bronze.{own.name}"))}
 
 
 def test_old_upload_of_a_dead_run_is_removed(own: Own) -> None:

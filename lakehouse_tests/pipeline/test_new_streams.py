@@ -163,7 +163,7 @@ def test_any_other_change_is_refused_and_leaves_the_tables_as_they_were(
         pytest.param("gold", "select 1 as x from silver", "gold.sql: must give a column dt", id="gold without dt"),
         pytest.param("features", "select 1 as x", "features.sql: must give a column dt", id="features without dt"),
         pytest.param("alerts", "select dt from events", "alerts.sql: must give the columns dt, alert", id="alerts"),
-        pytest.param("gold", "select dt, interval 1 day as span from silver", "span: type interval can't be kept", id="type"),
+        pytest.param("gold", "select dt, interval 1 day as span from silver", "span: type interval can't be stored", id="type"),
     ],
 )  # fmt: skip
 def test_sql_that_makes_no_table_is_refused_by_its_file(

@@ -97,7 +97,7 @@ def test_a_day_of_quarantine_alone_is_computed_once(own: Own) -> None:
 def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
     fresh: Own, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 1)
+    monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 1)
     table = f"serving.{fresh.name}_alerts"
     with fresh.lake.tables.load(table).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
@@ -110,7 +110,7 @@ def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
 
 
 def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 2)
+    monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 2)
     name = f"realtime.{own.name}"
     with own.lake.tables.load(name).transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "3"})

@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,12 +21,14 @@ from pyiceberg.table.update import update_table_metadata
 from lakehouse.errors import CommitConflictError
 from lakehouse.storage.iceberg import commit as committing
 from lakehouse.storage.iceberg import snapshots
-from lakehouse.storage.iceberg.commit import Uploads, commit, discard, files_of, partitions_filter, upload
-from lakehouse.storage.iceberg.data_file import NewFile
+from lakehouse.storage.iceberg.commit import Uploads, commit, discard, upload
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
+from lakehouse.storage.iceberg.schema import TableSpec, field_ids
 from lakehouse.storage.iceberg.snapshots import expirable, expire, ledger
-from lakehouse.storage.iceberg.tables import Tables, TableSpec, field_ids
+from lakehouse.storage.iceberg.tables import Tables
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 
 DAY = date(2022, 1, 1)
 _numbers = count()
@@ -66,7 +66,7 @@ def write(connection: Connection, name: str, tmp_path: Path) -> Replace:
         files = [_file(table, tmp_path, day, numbers) for day, numbers in days.items() if numbers]
         touched = partitions_filter("dt", days)
         added = upload(connection, table, files)
-        removed = files_of(table, touched)
+        removed = select_files(table, touched)
         return commit(table, added, touched=touched, removed=removed, properties=properties or {}).snapshot_id
 
     return write
@@ -99,7 +99,7 @@ def test_the_statistics_let_readers_skip_files(connection: Connection, name: str
     write({DAY: [1, 7], DAY + timedelta(days=1): [100]})
     table = Tables(connection).load(name)
     assert [task.file.record_count for task in table.scan(row_filter="n > 50").plan_files()] == [1]
-    assert Counter(file.record_count for file in files_of(table, partitions_filter("dt", [DAY]))) == {2: 1}
+    assert Counter(file.record_count for file in select_files(table, partitions_filter("dt", [DAY]))) == {2: 1}
 
 
 def test_a_commit_to_another_partition_is_passed(connection: Connection, name: str, write: Replace) -> None:
@@ -128,11 +128,10 @@ def test_many_writers_of_different_partitions_all_succeed(connection: Connection
 def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: Path) -> None:
     table = Tables(connection).load(name)
     added = upload(connection, table, [_file(table, tmp_path, DAY, [1])])
-    url = urlparse(added[0].file_path)
-    objects = Objects.from_connection(replace(connection, bucket=url.netloc))
-    assert objects.head(url.path.lstrip("/")) is not None
+    objects, key = Objects.from_url(connection, table.location()), object_key(added[0].file_path)
+    assert objects.head(key) is not None
     discard(connection, added)
-    assert objects.head(url.path.lstrip("/")) is None
+    assert objects.head(key) is None
 
 
 def test_what_was_uploaded_for_work_that_fails_is_gone(connection: Connection, name: str, tmp_path: Path) -> None:
@@ -142,8 +141,7 @@ def test_what_was_uploaded_for_work_that_fails_is_gone(connection: Connection, n
     (added,) = uploads.result()
     with pytest.raises(ZeroDivisionError), uploads:
         raise ZeroDivisionError
-    url = urlparse(added.file_path)
-    assert Objects.from_connection(replace(connection, bucket=url.netloc)).head(url.path.lstrip("/")) is None
+    assert Objects.from_url(connection, table.location()).head(object_key(added.file_path)) is None
 
 
 def test_manifests_are_merged(connection: Connection, name: str, write: Replace) -> None:
@@ -217,7 +215,7 @@ def _manifests(connection: Connection, name: str) -> list[ManifestFile]:
 def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
     connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "EXPIRE_AT_LEAST", 2)
+    monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 2)
     for n in range(3):
         write({DAY: [n]})
     assert expirable(Tables(connection).load(name), 2) == []
@@ -250,15 +248,15 @@ def test_the_files_of_partitions_are_those_that_a_scan_of_them_reads(
         AlwaysFalse(),
     ):
         scanned = [task.file.file_path for task in table.scan(row_filter=where).plan_files()]
-        assert sorted(one.file_path for one in files_of(table, where)) == sorted(scanned), where
+        assert sorted(one.file_path for one in select_files(table, where)) == sorted(scanned), where
 
 
 def test_a_filter_of_many_days_selects_each_of_them(connection: Connection, name: str, write: Replace) -> None:
     write({DAY + timedelta(days=n): [n] for n in (0, 250, 499, 500)})
     table = Tables(connection).load(name)
     assert partitions_filter("dt", []) == AlwaysFalse()
-    assert len(files_of(table, partitions_filter("dt", [DAY + timedelta(days=n) for n in range(500)]))) == 3
-    assert files_of(table, partitions_filter("dt", [DAY + timedelta(days=600 + n) for n in range(500)])) == []
+    assert len(select_files(table, partitions_filter("dt", [DAY + timedelta(days=n) for n in range(500)]))) == 3
+    assert select_files(table, partitions_filter("dt", [DAY + timedelta(days=600 + n) for n in range(500)])) == []
 
 
 def test_files_that_were_removed_are_listed_by_the_snapshot_that_removed_them_alone(

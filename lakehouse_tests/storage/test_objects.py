@@ -99,8 +99,8 @@ def test_of_two_writers_of_one_key_exactly_one_wins(connection: Connection) -> N
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects_module, "SINGLE_PUT", 5 * MIB)
-    monkeypatch.setattr(multipart, "PART", 5 * MIB)
+    monkeypatch.setattr(objects_module, "MULTIPART_THRESHOLD_BYTES", 5 * MIB)
+    monkeypatch.setattr(multipart, "PART_BYTES", 5 * MIB)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -8,8 +8,8 @@ from pyiceberg.io import InputStream
 from pyiceberg.io.pyarrow import PyArrowFile
 
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.storage.iceberg import retrying_file_io as patient
-from lakehouse.storage.iceberg.retrying_file_io import PatientFileIO
+from lakehouse.storage import retry
+from lakehouse.storage.iceberg.retrying_file_io import RetryingFileIO
 
 Failing = Callable[[float], list[str]]
 
@@ -43,7 +43,7 @@ def manifest(tmp_path: Path) -> Path:
 
 def test_a_manifest_is_asked_for_again_until_it_is_there(manifest: Path, failing: Failing) -> None:
     opened = failing(2)
-    with PatientFileIO().new_input(str(manifest)).open() as file:
+    with RetryingFileIO().new_input(str(manifest)).open() as file:
         assert file.read() == b"Obj"
     assert opened == [str(manifest)] * 3
 
@@ -51,15 +51,15 @@ def test_a_manifest_is_asked_for_again_until_it_is_there(manifest: Path, failing
 def test_storage_that_does_not_answer_for_long_is_said(
     manifest: Path, failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patient, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
     opened = failing(float("inf"))
     with pytest.raises(StorageUnavailableError, match=rf"asked for {manifest}; run it again \(AWS Error UNKNOWN"):
-        PatientFileIO().new_input(str(manifest)).open()
+        RetryingFileIO().new_input(str(manifest)).open()
     assert len(opened) > 1
 
 
 def test_a_manifest_that_is_gone_is_known_at_once(tmp_path: Path, failing: Failing) -> None:
     opened = failing(0)
     with pytest.raises(FileNotFoundError):
-        PatientFileIO().new_input(str(tmp_path / "snap-2.avro")).open()
+        RetryingFileIO().new_input(str(tmp_path / "snap-2.avro")).open()
     assert len(opened) == 1

@@ -8,8 +8,9 @@ import pytest
 from pyiceberg.types import DateType, DecimalType, DoubleType, IcebergType, ListType, LongType, MapType, StringType
 
 from lakehouse.errors import LakehouseError, SchemaChangeError
-from lakehouse.storage.iceberg import tables as tables_module
-from lakehouse.storage.iceberg.tables import NAMESPACES, Tables, TableSpec, field_ids, iceberg_schema, iceberg_type
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.schema import TableSpec, apply_change, field_ids, iceberg_schema, iceberg_type
+from lakehouse.storage.iceberg.tables import NAMESPACES, Tables
 from lakehouse.storage.objects.connection import Connection
 
 _numbers = count()
@@ -32,7 +33,7 @@ def _spec(name: str, *columns: tuple[str, str], by: tuple[str, ...] = ("dt",)) -
 def test_a_table_is_made_once_as_it_was_specified(tables: Tables, name: str) -> None:
     spec = _spec(name, ("n", "BIGINT"), ("words", "VARCHAR[]"), ("by", "MAP(VARCHAR, VARCHAR)"))
     assert tables.exists(name) is False
-    assert tables.ensure([spec]) == [f"{name}: made"]
+    assert tables.ensure([spec]) == [f"{name}: created"]
     assert tables.ensure([spec]) == []
     assert tables.exists(name) is True
     assert name in tables.names()
@@ -57,7 +58,7 @@ def test_makers_who_meet_make_one_table(connection: Connection, name: str) -> No
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda _: Tables(connection).ensure([spec]), range(3)))
     # SeaweedFS lets makers of the same moment all succeed; what is left is one empty table.
-    assert [f"{name}: made"] in done
+    assert [f"{name}: created"] in done
     tables = [Tables(connection) for _ in range(2)]
     assert [one.ensure([spec]) for one in tables] == [[], []]
     assert len({one.load(name).metadata_location for one in tables}) == 1
@@ -90,23 +91,23 @@ def test_what_was_broken_off_between_two_tables_is_finished_by_the_next(
     narrow = [_spec(one, ("n", "BIGINT")) for one in names]
     wide = [_spec(one, ("n", "BIGINT"), ("x", "DOUBLE")) for one in names]
     tables = Tables(connection)
-    make, evolve = tables.catalog.create_table, tables_module._evolve
+    make, evolve = tables.catalog.create_table, apply_change
 
     def make_but_the_second(identifier: str, *arguments: Any, **more: Any) -> Any:
         if identifier == names[1]:
             raise Killed
         return make(identifier, *arguments, **more)
 
-    def evolve_but_the_second(table: Any, spec: TableSpec, wanted: Any) -> Any:
-        if spec.name == names[1]:
+    def evolve_but_the_second(table: Any, change: Any) -> None:
+        if qualified_name(table) == names[1]:
             raise Killed
-        return evolve(table, spec, wanted)
+        evolve(table, change)
 
     monkeypatch.setattr(tables.catalog, "create_table", make_but_the_second)
     with pytest.raises(Killed):
         tables.ensure(narrow)
-    assert Tables(connection).ensure(narrow) == [f"{one}: made" for one in names[1:]]
-    monkeypatch.setattr(tables_module, "_evolve", evolve_but_the_second)
+    assert Tables(connection).ensure(narrow) == [f"{one}: created" for one in names[1:]]
+    monkeypatch.setattr("lakehouse.storage.iceberg.tables.apply_change", evolve_but_the_second)
     with pytest.raises(Killed):
         Tables(connection).ensure(wide)
     monkeypatch.undo()
@@ -151,7 +152,7 @@ def test_any_other_change_is_refused(
 
 def test_a_missing_table_is_said_with_what_makes_it(tables: Tables) -> None:
     with pytest.raises(
-        LakehouseError, match=r"There is no table gold\.never; `lakehouse bootstrap` makes what is missing"
+        LakehouseError, match=r"There is no table gold\.never; `lakehouse bootstrap` creates missing tables"
     ):
         tables.load("gold.never")
 
@@ -173,7 +174,7 @@ def test_a_sql_type_has_its_iceberg_type(sql_type: str, expected: IcebergType) -
 @pytest.mark.parametrize("sql_type", ["interval", "struct(a integer)", "hugeint", "bigint[]", "time", "float"])
 def test_a_type_that_is_not_kept_is_refused_with_those_that_are(sql_type: str) -> None:
     with pytest.raises(
-        LakehouseError, match=r"gold\.x\.c: type .* can't be kept in a table; cast to one of varchar, bigint"
+        LakehouseError, match=r"gold\.x\.c: type .* can't be stored in a table; cast to one of varchar, bigint"
     ):
         iceberg_schema(TableSpec("gold.x", (("c", sql_type),), ()))
 

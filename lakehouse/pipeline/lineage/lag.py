@@ -2,12 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
-from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import BooleanExpression
-from pyiceberg.table import Table
-from pyiceberg.types import TimestampType
+from datetime import datetime, timedelta
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject, hour_partition
@@ -15,7 +10,8 @@ from lakehouse.landing.listing import hours_landed, list_hour
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import pending_files
 from lakehouse.pipeline.realtime import arrival_hour_of
-from lakehouse.storage.iceberg.commit import files_of, partitions_filter
+from lakehouse.storage.iceberg.manifests import newest_time
+from lakehouse.storage.iceberg.partitions import partitions_filter
 
 LISTED_SPAN = timedelta(hours=1)
 
@@ -55,10 +51,12 @@ def measure_lag(
     hours = sorted({hour_partition(now - LISTED_SPAN), hour_partition(now)})
     landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
     among_hours = partitions_filter("arrival_hour", [arrival_hour_of(hour) for hour in hours])
-    held = _newest_held(lake.tables.load(f"realtime.{stream.name}"), among_hours) if landed else None
+    held = newest_time(lake.tables.load(f"realtime.{stream.name}"), "_arrived_at", among_hours) if landed else None
     waiting = [one for one in landed if held is None or one.arrived_at > held]
     files = pending_files(lake, stream, files_since) if list_files else []
-    taken = _newest_held(lake.tables.load(f"bronze.{stream.name}"), partitions_filter("arrival_dt", [now.date()]))
+    taken = newest_time(
+        lake.tables.load(f"bronze.{stream.name}"), "_arrived_at", partitions_filter("arrival_dt", [now.date()])
+    )
     return Lag([*landed, *files], waiting, files, taken)
 
 
@@ -68,11 +66,3 @@ def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
     hours = hours_landed(lake.objects, stream.name, today - timedelta(days=7), today)
     found = list_hour(lake.objects, stream.name, hours[-1]) if hours else []
     return max((one.arrived_at for one in found), default=None)
-
-
-def _newest_held(table: Table, where: BooleanExpression) -> datetime | None:
-    """When the newest row of some partitions arrived, by the statistics that the table keeps of its files."""
-    field = table.schema().find_field("_arrived_at")
-    bounds = (data_file.upper_bounds.get(field.field_id) for data_file in files_of(table, where))
-    newest = max((int(from_bytes(TimestampType(), bound)) for bound in bounds if bound is not None), default=None)
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=newest) if newest is not None else None

@@ -20,8 +20,9 @@ from lakehouse.landing.keys import arrival_hour
 from lakehouse.pipeline.lineage.properties import computed_from, defined_by, defined_since, seen_property, seen_realtime
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
-from lakehouse.storage.iceberg.errors import UNANSWERED
-from lakehouse.storage.iceberg.manifests import Said, has_deletes, said_of
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.errors import UNAVAILABLE_ERRORS
+from lakehouse.storage.iceberg.manifests import FileSummary, file_summaries, has_delete_files
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def uncovered_hours(
     try:
         return _uncovered(stream, realtime, bronze, silver, first_kept_day(stream.contract, "silver", today))
     except (LakehouseError, OSError) as problem:
-        log.info("all of %s is read: %s", ".".join(realtime.name()), problem)
+        log.info("all of %s is read: %s", qualified_name(realtime), problem)
         return None
 
 
@@ -54,12 +55,12 @@ def _uncovered(
     stream: Stream, realtime: Table, bronze: Table, silver: Table, first: date | None
 ) -> Sequence[str] | None:
     since = [defined_since(table, stream.definition) for table in (realtime, bronze)]
-    if None in since or any(map(has_deletes, (realtime, bronze, silver))):
+    if None in since or any(map(has_delete_files, (realtime, bronze, silver))):
         return None
     alike = max(hour for hour in since if hour is not None)
     known, open_days = seen_realtime(bronze, realtime), _not_taken(stream, bronze, silver)
 
-    def is_covered(file: Said) -> bool:
+    def is_covered(file: FileSummary) -> bool:
         hour = str(file.partition[0])
         return (
             hour > alike
@@ -69,7 +70,7 @@ def _uncovered(
             and not _any_between(open_days, *file.days)
         )
 
-    files = list(said_of(realtime))
+    files = list(file_summaries(realtime))
     hours = {str(file.partition[0]) for file in files if not is_covered(file)}
     return None if hours and len(hours) == len({file.partition[0] for file in files}) else sorted(hours)
 
@@ -77,7 +78,7 @@ def _uncovered(
 def _not_taken(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     """The days of which bronze holds rows that silver was not computed from, by today's definition, in order."""
     touched = last_changes(bronze)
-    read = computed_from(silver, ".".join(bronze.name()), touched)
+    read = computed_from(silver, qualified_name(bronze), touched)
     defined = computed_from(silver, stream.definition.source, touched)
     newest = sequence_of(bronze)
     # One that says it was computed from later commits than there are was computed from another table.
@@ -93,7 +94,7 @@ def _any_between(days: Sequence[date], first: date, last: date) -> bool:
     return at < len(days) and days[at] <= last
 
 
-def _day(file: Said) -> date:
+def _day(file: FileSummary) -> date:
     return date.fromisoformat(file.partition[0][:10])
 
 
@@ -110,20 +111,20 @@ def record_definition(table: Table, stream: Stream) -> None:
     try:
         _say(table, said)
     except CommitFailedException as problem:
-        raise CommitConflictError(f"Another writer changed {'.'.join(table.name())} first; run it again.") from problem
+        raise CommitConflictError(f"Another writer changed {qualified_name(table)} first; run it again.") from problem
 
 
 def unseen_days(bronze: Table, realtime: Table, days: Iterable[date]) -> list[date]:
     """Those of these days of arrival of which realtime has files that bronze has not noted yet. Raises as `said_of` does."""
     known, wanted = seen_realtime(bronze, realtime), set(days)
-    found = {_day(file) for file in said_of(realtime) if file.sequence > known.get(_day(file), 0)}
+    found = {_day(file) for file in file_summaries(realtime) if file.sequence > known.get(_day(file), 0)}
     return sorted(wanted & found)
 
 
 def record_seen(bronze: Table, realtime: Table, days: Sequence[date]) -> None:
     """Have bronze say of these days what `seen_note` says, for who has nothing to commit. Where that fails, more is read."""
     if days:
-        with suppress(CommitFailedException, *UNANSWERED):
+        with suppress(CommitFailedException, *UNAVAILABLE_ERRORS):
             _say(bronze, seen_property(realtime, days, seen_realtime(bronze, realtime)))
 
 

@@ -5,13 +5,15 @@ up to which sequence number of its source it has read. So nothing is remembered 
 """
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 
-from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
 from lakehouse.pipeline.lineage.properties import computed_from, emptied_days, is_day
-from lakehouse.storage.iceberg.snapshots import EPOCH, ledger
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.manifests import live_entries
+from lakehouse.storage.iceberg.partitions import date_from_days
+from lakehouse.storage.iceberg.snapshots import ledger
 
 
 def sequence_of(table: Table) -> int:
@@ -23,19 +25,14 @@ def sequence_of(table: Table) -> int:
 def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
     """Each day of `column` with the sequence number of the newest commit that touched it, if later than `since`."""
     days: dict[date, int] = {}
-    snapshot = table.current_snapshot()
-    if snapshot is None:
+    if table.current_snapshot() is None:
         return days
-    for manifest in snapshot.manifests(table.io):
-        if manifest.content != ManifestContent.DATA or (manifest.sequence_number or 0) <= since:
-            continue
-        names = [f.name for f in table.specs()[manifest.partition_spec_id].fields]
-        position = names.index(column)
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            sequence = entry.sequence_number or 0
-            if sequence > since:
-                day = EPOCH + timedelta(days=entry.data_file.partition[position])
-                days[day] = max(days.get(day, 0), sequence)
+    for entry in live_entries(table, lambda manifest: (manifest.sequence_number or 0) > since):
+        sequence = entry.sequence_number or 0
+        if sequence > since:
+            position = [field.name for field in table.specs()[entry.data_file.spec_id].fields].index(column)
+            day = date_from_days(entry.data_file.partition[position])
+            days[day] = max(days.get(day, 0), sequence)
     # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.
     for day, sequence in emptied_days(table).items():
         if sequence > since:
@@ -52,5 +49,5 @@ def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date,
 def stale_days(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
     """The days of `derived` that were computed before `source` last changed there, or never, in order."""
     touched: Mapping[date, int] = last_changes(source, column, since)
-    read = computed_from(derived, ".".join(source.name()), touched)
+    read = computed_from(derived, qualified_name(source), touched)
     return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))

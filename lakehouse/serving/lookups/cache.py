@@ -19,7 +19,7 @@ from lakehouse.serving.lookups.documents import Documents
 from lakehouse.serving.lookups.index import SCHEMA, LookupIndex
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
 from lakehouse.serving.lookups.publish import PREFIX, LookupVersion, list_versions
-from lakehouse.storage.iceberg.change_marks import Changes
+from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.objects.store import Objects
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ BATCH = 8192
 class LookupCache:
     """The copies of all look-ups of the lake, as of the last `refresh`."""
 
-    def __init__(self, objects: Objects, folder: Path, changes: Changes) -> None:
+    def __init__(self, objects: Objects, folder: Path, changes: ChangeMarks) -> None:
         self._objects = objects
         self._folder = folder
         self._changes = changes
@@ -62,7 +62,7 @@ class LookupCache:
         due = float("-inf")
         while True:
             try:
-                if self._changes.look() or time.monotonic() >= due:
+                if self._changes.poll() or time.monotonic() >= due:
                     due = time.monotonic() + EVERY
                     self.refresh()
             except LakehouseError as problem:

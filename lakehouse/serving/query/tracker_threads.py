@@ -14,7 +14,7 @@ from functools import partial
 
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject
-from lakehouse.storage.iceberg.change_marks import Changes
+from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class TrackerThreads:
 
     def __init__(
         self,
-        changes: Changes,
+        changes: ChangeMarks,
         *,
         refresh: Callable[[Collection[str] | None], object],
         refresh_coverage: Callable[[], object],
@@ -80,7 +80,7 @@ class TrackerThreads:
 
     def start(self) -> None:
         """Load every table once, then start the threads. Raises StorageUnavailableError."""
-        self._changes.look()
+        self._changes.poll()
         self._refresh(None)
         for thread in self._threads:
             thread.start()
@@ -100,7 +100,7 @@ class TrackerThreads:
         self._try(self._refresh_coverage, "Coverage of realtime can't be computed")
         due = time.monotonic() + TABLES_INTERVAL_SECONDS
         while not self._closing.wait(MARKS_INTERVAL_SECONDS):
-            changed = {name for name in self._changes.look() if name.partition(".")[0] in NAMESPACES}
+            changed = {name for name in self._changes.poll() if name.partition(".")[0] in NAMESPACES}
             start = time.monotonic()
             load_all = start >= due
             if not load_all and not changed:

@@ -14,7 +14,7 @@ from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import explained
+from lakehouse.storage.objects.errors import translate_errors
 
 METRICS_TYPE = "text/plain; version=0.0.4"
 PROBE = "health/ready"
@@ -37,7 +37,7 @@ class Probe:
     async def check(self) -> None:
         """Raises Problem 503 when nothing could be stored now."""
         try:
-            with explained("write", PROBE, self._connection):
+            with translate_errors("write", PROBE, self._connection):
                 if self._commit.in_doubt:
                     await obstore.put_async(self._store, PROBE, b"", use_multipart=False)
                 else:

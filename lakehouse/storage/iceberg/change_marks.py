@@ -1,7 +1,6 @@
-"""Marks that the programs of one home leave for each other when they have changed something, so that who wants to know
-need not ask storage all the time.
+"""Change marks: how the processes of one home tell each other what they changed, so that readers poll storage less.
 
-A mark says where to look and no more: what changed elsewhere has none, and one may be lost with its program.
+A mark is a hint. Changes made from other machines leave none, and a mark may be lost with its process.
 """
 
 import os
@@ -10,27 +9,27 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class Changes:
-    """Marks in one folder, a file a name."""
+class ChangeMarks:
+    """Marks in one folder, a file for each name."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seen: dict[str, int] = {}
 
     def mark(self, name: str) -> None:
-        """Say that what this names has changed. Never fails: who is not told looks for itself, a little later."""
-        now = time.time_ns()  # the file system's own clock may stand still for some milliseconds
+        """Mark a name as changed. Best effort: readers find missed changes by polling storage."""
+        now = time.time_ns()  # because the file system's own clock may stand still for some milliseconds
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / name
             path.touch()
             os.utime(path, ns=(now, now))
 
-    def look(self) -> set[str]:
-        """What has been marked since the last look; at the first, what ever was."""
-        found: dict[str, int] = {}
+    def poll(self) -> set[str]:
+        """Return the names marked since the last poll; the first poll returns all marks."""
+        marks: dict[str, int] = {}
         with suppress(OSError), os.scandir(self._folder) as entries:
-            found = {entry.name: entry.stat().st_mtime_ns for entry in entries}
-        changed = {name for name, at in found.items() if self._seen.get(name) != at}
-        self._seen = found
+            marks = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+        changed = {name for name, modified_ns in marks.items() if self._seen.get(name) != modified_ns}
+        self._seen = marks
         return changed

@@ -1,57 +1,49 @@
-"""One commit: upload the Parquet files of some partitions and make them, in one snapshot, what those partitions hold.
+"""Committing data files: upload the Parquet files of some partitions and replace those partitions in one snapshot.
 
-Other partitions' commits are retried past; another commit to the same partition since the table was loaded is a
-CommitConflictError, and whoever computed the files computes them again.
+Commits to other partitions are retried past. A commit to the same partition since the table was loaded raises
+CommitConflictError; the caller then computes the files again. See `replace` for commits that change no rows.
 """
 
-import functools
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import date
-from itertools import chain
-from typing import Any, Self
-from urllib.parse import quote, urlparse
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import quote
 
 import pyarrow.parquet as pq
-from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
-from pyiceberg.expressions.visitors import expression_evaluator, inclusive_projection, manifest_evaluator
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntry, ManifestFile
-from pyiceberg.schema import Schema
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestEntry, ManifestFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import TableUpdate, update_table_metadata
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import Record
-from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakehouse.errors import LakehouseError
-from lakehouse.storage.iceberg.commit_outcome import Producer, holds_files, make
-from lakehouse.storage.iceberg.data_file import NewFile, Value
-from lakehouse.storage.iceberg.snapshots import EPOCH
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.commit_outcome import SnapshotProducer, commit_snapshot
+from lakehouse.storage.iceberg.manifests import has_live_files
+from lakehouse.storage.iceberg.partitions import NewFile, stored_value
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.objects.store import Objects, object_key
 
-UPLOADS_AT_ONCE = 8
+MAX_CONCURRENT_UPLOADS = 8
 MANIFEST_BYTES = 128 << 10
-"""Manifests are merged up to this size, some five hundred files: who asks for one partition reads all of the manifest that
-it is in, and every commit asks for its own. Iceberg's 8 MiB are for tables that are rarely committed to."""
-
-VALUES_PER_PREDICATE = 150
-"""Iceberg's evaluators take a set of more than 200 values for "might match anything"."""
+"""Size up to which commits merge manifests, some five hundred files. A reader of one partition reads all of its manifest,
+and every commit reads that of its own partitions. Iceberg's default of 8 MiB suits tables with few commits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
-    """What a commit did: the snapshot, and the sizes of what it added."""
+class CommitResult:
+    """The snapshot that a commit made, and the size of what it added."""
 
     snapshot_id: int | None
     sequence: int
@@ -60,56 +52,61 @@ class Committed:
 
 
 class Uploads:
-    """Files on their way under the table's location, while others are still being made; use it in a `with` block.
+    """Uploads files below the table's location while others are still being written. Use it in a `with` block.
 
-    What has been put is deleted again when the block fails, so commit after it.
+    If the block fails, the uploaded files are deleted again. So commit after the block.
     """
 
     def __init__(self, connection: Connection, table: Table) -> None:
         self._connection, self._table = connection, table
-        self._location = urlparse(table.location())
-        self._objects = Objects.from_connection(replace(connection, bucket=self._location.netloc))
+        self._objects = Objects.from_url(connection, table.location())
         self._describe = _describer(table)
-        self._pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload")
-        self._begun: list[Future[DataFile]] = []
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT_UPLOADS, thread_name_prefix="upload")
+        self._futures: list[Future[DataFile]] = []
 
     def add(self, files: Iterable[NewFile]) -> None:
-        """Begin to put these; each is deleted here once it is put."""
-        self._begun += [self._pool.submit(self._put, file) for file in files]
+        """Start uploading files; each local file is deleted once it is uploaded."""
+        self._futures += [self._pool.submit(self._upload, file) for file in files]
 
     def result(self) -> list[DataFile]:
-        """The files as Iceberg data files in the order in which they were added, once all are put."""
-        return [one.result() for one in self._begun]
+        """Wait for all uploads and return the files as Iceberg data files, in the order in which they were added."""
+        return [future.result() for future in self._futures]
 
     def __enter__(self) -> Self:
-        """Nothing is begun yet."""
         return self
 
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        """Wait for what has begun."""
-        self._pool.shutdown(cancel_futures=failed is not None)
-        if failed is not None:
-            put = [one.result() for one in self._begun if not one.cancelled() and one.exception() is None]
-            with suppress(LakehouseError):  # storage that is away keeps them, until orphans are removed
-                discard(self._connection, put)
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=failure is not None)
+        if failure is not None:
+            succeeded = (future for future in self._futures if not future.cancelled() and future.exception() is None)
+            # If storage is down, the files stay until orphans are removed.
+            with suppress(LakehouseError):
+                discard(self._connection, [future.result() for future in succeeded])
 
-    def _put(self, file: NewFile) -> DataFile:
+    def _upload(self, file: NewFile) -> DataFile:
         folders = [
             f"{field.name}={quote(str(value))}"
             for field, value in zip(self._table.spec().fields, file.partition, strict=True)
         ]
-        key = "/".join([self._location.path.strip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
-        data_file = self._describe(file, f"{self._location.scheme}://{self._location.netloc}/{key}")
-        self._objects.put_file(key, file.path)
-        file.path.unlink()  # beside the others' way there, and not all at the end
+        url = "/".join([self._table.location().rstrip("/"), "data", *folders, f"{uuid.uuid4().hex}.parquet"])
+        data_file = self._describe(file, url)
+        self._objects.put_file(object_key(url), file.path)
+        file.path.unlink()  # now, in parallel with other uploads, because deleting all at the end takes longer
         return data_file
 
 
 def upload(connection: Connection, table: Table, files: Iterable[NewFile]) -> list[DataFile]:
-    """Put the files under the table's location, where they are deleted here, and describe them as Iceberg data files."""
+    """Upload files below the table's location, delete them locally, and return them as Iceberg data files."""
     with Uploads(connection, table) as uploads:
         uploads.add(files)
         return uploads.result()
+
+
+def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
+    """Delete uploaded files that no snapshot refers to. All are of one table."""
+    urls = [data_file.file_path for data_file in uploaded]
+    if urls:
+        Objects.from_url(connection, urls[0]).delete(map(object_key, urls))
 
 
 def commit(
@@ -119,15 +116,17 @@ def commit(
     touched: BooleanExpression,
     removed: Iterable[DataFile] = (),
     properties: Mapping[str, str],
-) -> Committed:
+) -> CommitResult:
     """Add and remove data files in one snapshot of `table`.
 
-    `touched` is the filter of the partitions that this writer has read and decided about, those of all `removed` among
-    them: a concurrent commit there raises CommitConflictError. `properties` go into the snapshot's summary. Raises
-    StorageUnavailableError, as `make` does.
+    `touched` is the filter of all partitions that the caller has read and decided about, those of `removed` among them.
+    `properties` go into the snapshot's summary.
+
+    Raises CommitConflictError if another writer committed to one of these partitions since the table was loaded, and
+    StorageUnavailableError as `commit_snapshot` does.
     """
-    transaction = _Transaction(table)
-    producer = _OverwriteMerging(
+    transaction = _CachingTransaction(table)
+    producer = _MergingOverwrite(
         operation=Operation.OVERWRITE, transaction=transaction, io=table.io, snapshot_properties=dict(properties)
     )
     producer.delete_by_predicate(touched)
@@ -135,104 +134,60 @@ def commit(
         producer.delete_data_file(data_file)
     for data_file in added:
         producer.append_data_file(data_file)
-    make(
+    commit_snapshot(
         table,
         transaction,
         producer,
-        beaten=f"Another writer committed to the same partitions of {'.'.join(table.name())} first; run it again.",
+        conflict=f"Another writer committed to the same partitions of {qualified_name(table)} first; run it again.",
     )
     snapshot = table.metadata.snapshot_by_id(producer.snapshot_id)
-    return Committed(
+    return CommitResult(
         snapshot_id=producer.snapshot_id,
         sequence=(snapshot.sequence_number or 0) if snapshot else 0,
         files=len(added),
-        bytes=sum(f.file_size_in_bytes for f in added),
+        bytes=sum(data_file.file_size_in_bytes for data_file in added),
     )
 
 
-def files_of(table: Table, where: BooleanExpression) -> list[DataFile]:
-    """The data files of the table's partitions that `where`, a filter over the columns it is partitioned by, selects.
+class _CachingTransaction(Transaction):
+    """A transaction that computes its metadata once for each set of updates.
 
-    A scan would say the same, but looks at each file's bounds and works out what is left of the filter for its rows: some
-    milliseconds a file for the days of a year.
-    """
-    snapshot = table.current_snapshot()
-    if snapshot is None:
-        return []
-    selects = {number: _Selects(table, number, where) for number in table.specs()}
-
-    def selected(manifest: ManifestFile) -> list[DataFile]:
-        data_files = (entry.data_file for entry in manifest.fetch_manifest_entry(table.io))
-        return [one for one in data_files if selects[manifest.partition_spec_id].partition(one.partition)]
-
-    manifests = [
-        manifest
-        for manifest in snapshot.manifests(table.io)
-        if manifest.content == ManifestContent.DATA
-        and holds_files(manifest)
-        and selects[manifest.partition_spec_id].manifest(manifest)
-    ]
-    return [*chain.from_iterable(ExecutorFactory.get_or_create().map(selected, manifests))]
-
-
-class _Selects:
-    """Whether a filter may select rows of a manifest, and of a partition, under one of the table's partitionings."""
-
-    def __init__(self, table: Table, spec_id: int, where: BooleanExpression) -> None:
-        schema, spec = table.schema(), table.specs()[spec_id]
-        projected = inclusive_projection(schema, spec)(where)
-        self.manifest = manifest_evaluator(spec, schema, projected)
-        self.partition = expression_evaluator(
-            Schema(*spec.partition_type(schema).fields), projected, case_sensitive=True
-        )
-
-
-def partitions_filter(column: str, values: Iterable[Value]) -> BooleanExpression:
-    """The filter of the partitions with these values of `column`."""
-    wanted = sorted(set(values))
-    if not wanted:
-        return AlwaysFalse()
-    literals = [value.isoformat() if isinstance(value, date) else value for value in wanted]
-    chunks = [literals[i : i + VALUES_PER_PREDICATE] for i in range(0, len(literals), VALUES_PER_PREDICATE)]
-    among: Any = In  # pydantic hides its signature from type checkers
-    parts: list[BooleanExpression] = [among(column, chunk) for chunk in chunks]
-    return functools.reduce(Or, parts) if len(parts) > 1 else parts[0]
-
-
-class _Transaction(Transaction):
-    """A transaction that makes its metadata once for what it is made of; pyiceberg 0.12 makes it and copies it, with every
-    snapshot in it, each of the twenty times that a commit looks at it. Nobody changes metadata in place.
+    pyiceberg 0.12 computes and copies it, with every snapshot in it, each of the twenty times that a commit reads it.
+    Caching is safe because metadata is never changed in place.
     """
 
-    _made: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+    _cache: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
 
     @property
     def table_metadata(self) -> TableMetadata:
-        """The table's metadata with what is staged."""
+        """The table's metadata with the staged updates."""
         base, updates = self._table.metadata, self._updates
         if not updates:
             return base
-        if self._made is None or self._made[0] is not base or self._made[1] is not updates:
-            self._made = (base, updates, update_table_metadata(base, updates))
-        return self._made[2]
+        if self._cache is None or self._cache[0] is not base or self._cache[1] is not updates:
+            self._cache = (base, updates, update_table_metadata(base, updates))
+        return self._cache[2]
 
 
-class _OverwriteMerging(Producer):
-    """An overwrite that merges small manifests, as appends do; pyiceberg 0.12 leaves them, one a commit, for ever.
+class _MergingOverwrite(SnapshotProducer):
+    """An overwrite that merges small manifests, as pyiceberg's appends do.
 
-    One that removes nothing does not read the manifests of the partitions it adds to.
+    pyiceberg 0.12 adds a manifest for each overwrite and never merges them. An overwrite that removes no file does not
+    read the manifests of its partitions.
     """
 
     def _build_delete_files_partition_predicate(self) -> None:
-        # What is removed is of partitions that the commit's own filter selects. pyiceberg would ask each manifest for every
-        # one of them, by a filter with as many terms.
+        # The commit's own filter already covers the removed files. pyiceberg would evaluate another with a term for each
+        # of them against every manifest.
         return
 
     def _existing_manifests(self) -> list[ManifestFile]:
         if self._deleted_data_files:
             return super()._existing_manifests()
         snapshot = self._transaction.table_metadata.snapshot_by_name(name=self._target_branch)
-        return [one for one in snapshot.manifests(io=self._io) if holds_files(one)] if snapshot else []
+        return (
+            [manifest for manifest in snapshot.manifests(io=self._io) if has_live_files(manifest)] if snapshot else []
+        )
 
     def _deleted_entries(self) -> list[ManifestEntry]:
         return super()._deleted_entries() if self._deleted_data_files else []
@@ -249,17 +204,18 @@ class _OverwriteMerging(Producer):
 
 
 def _describer(table: Table) -> Callable[[NewFile, str], DataFile]:
+    """Return a function that describes a local file, to be stored at a URL, as an Iceberg data file."""
     schema, spec = table.schema(), table.spec()
     plan = compute_statistics_plan(schema, table.properties)
     mapping = parquet_path_to_id_mapping(schema)
 
-    def describe(file: NewFile, location: str) -> DataFile:
+    def describe(file: NewFile, url: str) -> DataFile:
         statistics = data_file_statistics_from_parquet_metadata(pq.read_metadata(file.path), plan, mapping)
         return DataFile.from_args(
             content=DataFileContent.DATA,
-            file_path=location,
+            file_path=url,
             file_format=FileFormat.PARQUET,
-            partition=Record(*(_internal(value) for value in file.partition)),
+            partition=Record(*map(stored_value, file.partition)),
             file_size_in_bytes=file.path.stat().st_size,
             sort_order_id=None,
             spec_id=spec.spec_id,
@@ -269,18 +225,3 @@ def _describer(table: Table) -> Callable[[NewFile, str], DataFile]:
         )
 
     return describe
-
-
-def _internal(value: Value) -> str | int:
-    """A partition value as Iceberg keeps it: a date as days since 1970-01-01."""
-    return (value - EPOCH).days if isinstance(value, date) else value
-
-
-def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
-    """Delete uploaded files that no snapshot names."""
-    by_bucket: dict[str, list[str]] = {}
-    for data_file in uploaded:
-        url = urlparse(data_file.file_path)
-        by_bucket.setdefault(url.netloc, []).append(url.path.lstrip("/"))
-    for bucket, keys in by_bucket.items():
-        Objects.from_connection(replace(connection, bucket=bucket)).delete(keys)

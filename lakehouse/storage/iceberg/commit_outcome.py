@@ -1,4 +1,6 @@
-"""Making a commit and knowing what became of it, whatever the network does. What it changes is its caller's affair."""
+"""Committing a snapshot and finding out whether it succeeded, whatever the network does. See `commit` and `replace` for
+what goes into it.
+"""
 
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import ManifestFile
@@ -6,73 +8,74 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
-from lakehouse.storage.iceberg.errors import UNANSWERED, said
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.errors import UNAVAILABLE_ERRORS
+from lakehouse.storage.iceberg.manifests import has_live_files
+from lakehouse.storage.objects.errors import first_line
 
 
-class Producer(_OverwriteFiles):
-    """Writes the manifests of one snapshot, and deletes them again only when it is sure that nobody names them.
+class SnapshotProducer(_OverwriteFiles):
+    """Writes the manifests of one snapshot, and deletes them only when it is certain that no snapshot refers to them.
 
-    pyiceberg deletes them when a commit is refused for the last time. It may be refused because it is there already: the
-    answer was lost, and it was sent again.
+    pyiceberg deletes them when the last attempt to commit is refused. But the reason may be that an earlier attempt
+    succeeded and its answer was lost.
     """
 
     def _clean_all_uncommitted(self) -> None:
         return
 
     def _existing_manifests(self) -> list[ManifestFile]:
-        """Those that hold files. pyiceberg keeps what only lists files removed by earlier commits, and reads it each time;
-        it is of use in the snapshot alone that removed them.
+        """Return the manifests that list live files.
+
+        pyiceberg also keeps those of deleted files alone, which only the snapshot that deleted them needs, and reads them
+        in every later commit.
         """
-        return [one for one in super()._existing_manifests() if holds_files(one)]
+        return [manifest for manifest in super()._existing_manifests() if has_live_files(manifest)]
 
     def discard(self) -> None:
-        """Delete the manifests of a commit that was not made."""
+        """Delete the manifests of a commit that was refused."""
         super()._clean_all_uncommitted()
 
 
-def holds_files(manifest: ManifestFile) -> bool:
-    """Whether a manifest says of any file that it is there."""
-    return manifest.has_added_files() or manifest.has_existing_files()
+def commit_snapshot(table: Table, transaction: Transaction, producer: SnapshotProducer, *, conflict: str) -> None:
+    """Commit a snapshot. On return it is in the table exactly once, and `table` is up to date.
 
-
-def make(table: Table, transaction: Transaction, producer: Producer, *, beaten: str) -> None:
-    """Commit what the producer was told. When this returns the commit is in the table, once, and the table is up to date.
-
-    Raises CommitConflictError with the words of `beaten` when other writers were first, and nothing was committed; and
-    StorageUnavailableError when storage failed. Then it may be committed still, unless that says otherwise.
+    Raises CommitConflictError with the message `conflict` if other writers were first and nothing was committed, and
+    StorageUnavailableError if storage failed; then the commit may have succeeded, unless the message says otherwise.
     """
-    name = ".".join(table.name())
+    name = qualified_name(table)
     try:
-        producer.commit()  # writes manifests, and asks the catalog for nothing
-    except (ValidationException, CommitFailedException) as problem:
+        producer.commit()  # writes manifests and stages the snapshot; makes no catalog request
+    except (ValidationException, CommitFailedException) as error:
         producer.discard()
-        raise CommitConflictError(beaten) from problem
-    except UNANSWERED as problem:
+        raise CommitConflictError(conflict) from error
+    except UNAVAILABLE_ERRORS as error:
         raise StorageUnavailableError(
-            f"Storage failed while a commit to {name} was prepared, and nothing was committed; run it again ({said(problem)})."
-        ) from problem
+            f"Storage failed while a commit to {name} was prepared, and nothing was committed; run it again "
+            f"({first_line(error)})."
+        ) from error
     try:
         transaction.commit_transaction()
-    except (ValidationException, CommitFailedException) as problem:
-        if not _has_landed(table, producer.snapshot_id, problem):
+    except (ValidationException, CommitFailedException) as error:
+        if not _has_succeeded(table, producer.snapshot_id, error):
             producer.discard()
-            raise CommitConflictError(beaten) from problem
-    except UNANSWERED as problem:
-        # What was uploaded stays: the commit may still arrive. What never does is an orphan, and goes with the others.
-        if not _has_landed(table, producer.snapshot_id, problem):
-            raise _unknown(name, problem) from problem
+            raise CommitConflictError(conflict) from error
+    except UNAVAILABLE_ERRORS as error:
+        # Uploaded files stay because the request may still arrive. If it never does, they are removed as orphans.
+        if not _has_succeeded(table, producer.snapshot_id, error):
+            raise _unknown(name, error) from error
 
 
-def _has_landed(table: Table, snapshot_id: int, problem: Exception) -> bool:
-    """Whether a commit whose answer was lost is in the table. Raises StorageUnavailableError when that can't be seen."""
+def _has_succeeded(table: Table, snapshot_id: int, error: Exception) -> bool:
+    """Look for the snapshot in the table after `error`. Raises StorageUnavailableError if the table can't be loaded."""
     try:
         table.refresh()
-    except UNANSWERED:
-        raise _unknown(".".join(table.name()), problem) from problem
+    except UNAVAILABLE_ERRORS:
+        raise _unknown(qualified_name(table), error) from error
     return table.metadata.snapshot_by_id(snapshot_id) is not None
 
 
-def _unknown(name: str, problem: Exception) -> StorageUnavailableError:
+def _unknown(name: str, error: Exception) -> StorageUnavailableError:
     return StorageUnavailableError(
-        f"Storage did not say whether the commit to {name} succeeded; run it again ({said(problem)})."
+        f"Storage did not say whether the commit to {name} succeeded; run it again ({first_line(error)})."
     )

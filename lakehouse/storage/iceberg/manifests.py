@@ -1,128 +1,161 @@
-"""What a table's manifests say of its data files, remembered: a manifest never changes. What follows from it is not known here."""
+"""Reading manifests: which data files a table has, and what their statistics say. No data file is opened.
 
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+Every walk over manifest entries starts here. See `replace` for rewriting manifests.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import Any, NoReturn
-from urllib.parse import urlparse
+from itertools import chain
+from typing import Any
 
 from pyiceberg.conversions import from_bytes
-from pyiceberg.io import FileIO, InputFile, InputStream
-from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.table import Table
-from pyiceberg.types import DateType
+from pyiceberg.types import DateType, TimestampType
+from pyiceberg.utils.concurrent import ExecutorFactory
 
-from lakehouse.storage.iceberg.snapshots import EPOCH
-from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.store import Objects
+from lakehouse.storage.iceberg.partitions import PartitionMatcher, date_from_days
 
-REMEMBERED = 256
-"""Manifests; each says something of some hundred files."""
+CACHED_MANIFESTS = 256
+"""Each describes some hundred files."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a manifest says of a data file."""
+class FileSummary:
+    """A data file's partition, age and event dates, as its manifest states them."""
 
     partition: tuple[Any, ...]
     sequence: int
-    """That of the newest rows in it."""
+    """The sequence number of its newest rows."""
     days: tuple[date, date] | None
-    """The first and the last `dt` of its rows; None when that is not said of all of them."""
+    """The first and last `dt` of its rows; None when the statistics do not cover all rows."""
+
+
+def current_manifests(table: Table) -> list[ManifestFile]:
+    """List the manifests of the table's current snapshot, of data files and of deletes."""
+    snapshot = table.current_snapshot()
+    return snapshot.manifests(table.io) if snapshot else []
+
+
+def has_live_files(manifest: ManifestFile) -> bool:
+    """Tell whether a manifest lists any file that is not deleted."""
+    return manifest.has_added_files() or manifest.has_existing_files()
+
+
+def has_delete_files(table: Table) -> bool:
+    """Tell whether rows were deleted by position or value, as other engines do: data files then list too many rows."""
+    return any(manifest.content == ManifestContent.DELETES for manifest in current_manifests(table))
+
+
+def live_entries(table: Table, select: Callable[[ManifestFile], bool] | None = None) -> Iterator[ManifestEntry]:
+    """Walk the data files of the table's current snapshot, in the manifests for which `select` holds.
+
+    Raises LakehouseError or OSError if a manifest can't be read.
+    """
+    manifests = [
+        manifest for manifest in _data_manifests(table) if has_live_files(manifest) and (not select or select(manifest))
+    ]
+    return chain.from_iterable(_read_parallel(table.io, manifests))
+
+
+def select_files(table: Table, where: BooleanExpression) -> list[DataFile]:
+    """List the data files of the partitions that `where`, a filter over partition columns, selects.
+
+    A scan would give the same files. But it also checks each file's bounds and simplifies the filter for its rows, which
+    takes milliseconds a file.
+    """
+    matchers = {spec_id: PartitionMatcher(table, spec_id, where) for spec_id in table.specs()}
+    entries = live_entries(table, lambda manifest: matchers[manifest.partition_spec_id].may_match_manifest(manifest))
+    return [
+        entry.data_file
+        for entry in entries
+        if matchers[entry.data_file.spec_id].may_match_partition(entry.data_file.partition)
+    ]
+
+
+def newest_time(table: Table, column: str, where: BooleanExpression | None = None) -> datetime | None:
+    """Return the largest value of a timestamp column by the files' statistics; None for a table without rows.
+
+    `where`, a filter over partition columns, limits the partitions.
+    """
+    field_id = table.schema().find_field(column).field_id
+    bounds = ((file.upper_bounds or {}).get(field_id) for file in select_files(table, where or AlwaysTrue()))
+    newest = max((int(from_bytes(TimestampType(), bound)) for bound in bounds if bound is not None), default=None)
+    return None if newest is None else datetime.fromtimestamp(0, UTC) + timedelta(microseconds=newest)
+
+
+def file_summaries(table: Table) -> Iterator[FileSummary]:
+    """Summarize the table's data files, from a cache: a manifest never changes.
+
+    Raises LakehouseError or OSError if a manifest can't be read.
+    """
+    column = table.schema().find_field("dt").field_id
+    for manifest in _data_manifests(table):
+        yield from _summarize(_CacheKey(manifest.manifest_path, column, manifest, table.io))
+
+
+def referenced_files(table: Table) -> Iterator[str]:
+    """Yield the URL of every file that the table's metadata names.
+
+    These are the files of all its snapshots, and the metadata files that it still lists.
+    """
+    metadata = table.metadata
+    yield table.metadata_location
+    yield from (entry.metadata_file for entry in metadata.metadata_log)
+    yield from (file.statistics_path for file in metadata.statistics)
+    yield from (file.statistics_path for file in metadata.partition_statistics)
+    yield from (snapshot.manifest_list for snapshot in metadata.snapshots)
+    lists = ExecutorFactory.get_or_create().map(lambda snapshot: snapshot.manifests(table.io), metadata.snapshots)
+    manifests = {manifest.manifest_path: manifest for manifest in chain.from_iterable(lists)}
+    yield from manifests
+    for entries in _read_parallel(table.io, manifests.values()):
+        yield from (entry.data_file.file_path for entry in entries)
+
+
+def _data_manifests(table: Table) -> list[ManifestFile]:
+    return [manifest for manifest in current_manifests(table) if manifest.content == ManifestContent.DATA]
+
+
+def _read_parallel(files: FileIO, manifests: Iterable[ManifestFile]) -> Iterator[list[ManifestEntry]]:
+    return ExecutorFactory.get_or_create().map(lambda manifest: _read(files, manifest), manifests)
+
+
+def _read(files: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
+    return manifest.fetch_manifest_entry(files, discard_deleted=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Unread:
+class _CacheKey:
     path: str
     column: int
-    """The id of `dt`."""
+    """The field id of `dt`."""
     manifest: ManifestFile = field(compare=False)
     files: FileIO = field(compare=False)
 
 
-def said_of(table: Table) -> Iterator[Said]:
-    """What the manifests say of each of the table's data files. Raises LakehouseError or OSError where one can't be read."""
-    snapshot = table.current_snapshot()
-    column = table.schema().find_field("dt").field_id
-    for manifest in snapshot.manifests(table.io) if snapshot else []:
-        if manifest.content == ManifestContent.DATA:
-            yield from _read(_Unread(manifest.manifest_path, column, manifest, table.io))
-
-
-def has_deletes(table: Table) -> bool:
-    """Whether another program has deleted rows by their position or value: the data files then say too much."""
-    snapshot = table.current_snapshot()
-    return snapshot is not None and any(
-        manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io)
-    )
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _read(unread: _Unread) -> tuple[Said, ...]:
-    entries = unread.manifest.fetch_manifest_entry(unread.files, discard_deleted=True)
+@lru_cache(maxsize=CACHED_MANIFESTS)
+def _summarize(key: _CacheKey) -> tuple[FileSummary, ...]:
     return tuple(
-        Said(
+        FileSummary(
             tuple(entry.data_file.partition[n] for n in range(len(entry.data_file.partition))),
             entry.sequence_number or 0,
-            _days(entry.data_file, unread.column),
+            _days(entry.data_file, key.column),
         )
-        for entry in entries
+        for entry in _read(key.files, key.manifest)
     )
 
 
 def _days(file: DataFile, column: int) -> tuple[date, date] | None:
-    first, last = ((bounds or {}).get(column) for bounds in (file.lower_bounds, file.upper_bounds))
-    if first is None or last is None or (file.null_value_counts or {}).get(column) != 0:
+    lower, upper = ((bounds or {}).get(column) for bounds in (file.lower_bounds, file.upper_bounds))
+    if lower is None or upper is None or (file.null_value_counts or {}).get(column) != 0:
         return None
-    return _day(first), _day(last)
+    return _day(lower), _day(upper)
 
 
 def _day(bound: bytes) -> date:
-    days: Any = from_bytes(DateType(), bound)  # a number of days, whatever its type says
-    return EPOCH + timedelta(days=days)
-
-
-class ManifestFiles(FileIO):
-    """Manifests and their lists, for who reads nothing else of a table: pyiceberg's own way to files takes a second to import."""
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__()
-        self._connection = connection
-        self._buckets: dict[str, Objects] = {}
-
-    def new_input(self, location: str) -> InputFile:
-        """The file there; opening it raises what `Objects.get` raises."""
-        url = urlparse(location)
-        if url.netloc not in self._buckets:
-            self._buckets[url.netloc] = Objects.from_connection(replace(self._connection, bucket=url.netloc))
-        return _Whole(location, self._buckets[url.netloc], url.path.lstrip("/"))
-
-    def new_output(self, location: str) -> NoReturn:
-        """Not to be written to."""
-        raise io.UnsupportedOperation(f"{location}: this table was opened for what its metadata says")
-
-    def delete(self, location: object) -> NoReturn:
-        """Not to be deleted."""
-        raise io.UnsupportedOperation(f"{location}: this table was opened for what its metadata says")
-
-
-class _Whole(InputFile):
-    """A small file, read at once."""
-
-    def __init__(self, location: str, objects: Objects, key: str) -> None:
-        super().__init__(location)
-        self._objects, self._key = objects, key
-
-    def __len__(self) -> int:
-        found = self._objects.head(self._key)
-        return 0 if found is None else found.size
-
-    def exists(self) -> bool:
-        """Whether it is there."""
-        return self._objects.head(self._key) is not None
-
-    def open(self, seekable: bool = True) -> InputStream:
-        """What it holds."""
-        return io.BytesIO(self._objects.get(self._key))
+    days: Any = from_bytes(DateType(), bound)  # a number of days, whatever its annotation says
+    return date_from_days(days)

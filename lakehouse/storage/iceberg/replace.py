@@ -1,10 +1,10 @@
-"""One commit that stores the same rows otherwise: fewer files, or fewer manifests. What is worth rewriting is not known here.
+"""Commits that store the same rows in fewer files or fewer manifests. See `maintenance` for what is worth rewriting.
 
-It is Iceberg's REPLACE: the new files keep the sequence number of the rows in them, so that nobody takes them for a
-change, and writers who append to the same partitions meanwhile are not in its way.
+These are Iceberg's REPLACE operations. The new files keep the sequence number of their rows, so no reader takes them for
+a change, and they do not conflict with concurrent appends to the same partitions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
@@ -12,18 +12,19 @@ from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles
 from pyiceberg.typedef import EMPTY_DICT
 
-from lakehouse.storage.iceberg.commit_outcome import Producer, holds_files, make
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.commit_outcome import SnapshotProducer, commit_snapshot
+from lakehouse.storage.iceberg.manifests import has_live_files
 
 MANIFEST_BYTES = 8 << 20
 
 
 def replace_files(table: Table, added: Mapping[DataFile, int], removed: Iterable[DataFile]) -> None:
-    """Put files in place of others that hold the same rows; each new one is given with the sequence number of its rows.
+    """Replace files by others that hold the same rows; `added` maps each new file to the sequence number of its rows.
 
-    Raises CommitConflictError, with nothing changed, when another writer removed one of the files first.
+    Raises CommitConflictError, with nothing changed, if another writer removed one of the files first.
     """
-    transaction = table.transaction()
-    producer = _Rewriting(operation=Operation.OVERWRITE, transaction=transaction, io=table.io)
+    producer = _Rewrite(operation=Operation.OVERWRITE, transaction=table.transaction(), io=table.io)
     producer.sequences = {data_file.file_path: sequence for data_file, sequence in added.items()}
     for data_file in removed:
         producer.delete_data_file(data_file)
@@ -32,31 +33,23 @@ def replace_files(table: Table, added: Mapping[DataFile, int], removed: Iterable
     _commit(table, producer)
 
 
-def live_entries(table: Table) -> Iterator[ManifestEntry]:
-    """Every data file of the table's current snapshot, with its sequence number and the snapshot that added it."""
-    snapshot = table.current_snapshot()
-    for manifest in snapshot.manifests(table.io) if snapshot else []:
-        if manifest.content == ManifestContent.DATA:
-            yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-
-
 def merge_manifests(table: Table) -> None:
-    """Bring the entries of all manifests together in as few as hold them. Raises CommitConflictError."""
-    producer = _Rewriting(operation=Operation.OVERWRITE, transaction=table.transaction(), io=table.io)
-    producer.merge_from = 2
+    """Merge the table's manifests into as few as possible. Raises CommitConflictError."""
+    producer = _Rewrite(operation=Operation.OVERWRITE, transaction=table.transaction(), io=table.io)
+    producer.min_count_to_merge = 2
     _commit(table, producer)
 
 
-def _commit(table: Table, producer: "_Rewriting") -> None:
-    beaten = f"Another writer changed what was rewritten of {'.'.join(table.name())}; it gets its turn."
-    make(table, producer._transaction, producer, beaten=beaten)
+def _commit(table: Table, producer: "_Rewrite") -> None:
+    conflict = f"Another writer changed the rewritten files of {qualified_name(table)} first; nothing was changed."
+    commit_snapshot(table, producer._transaction, producer, conflict=conflict)
 
 
-class _Rewriting(Producer):
-    """pyiceberg 0.12 has no REPLACE; this goes when it has."""
+class _Rewrite(SnapshotProducer):
+    """A REPLACE operation. Goes when pyiceberg has one; 0.12 does not."""
 
     sequences: Mapping[str, int] = {}
-    merge_from: int | None = None
+    min_count_to_merge: int | None = None
 
     def _manifests(self) -> list[ManifestFile]:
         self._build_delete_files_partition_predicate()
@@ -84,31 +77,34 @@ class _Rewriting(Producer):
         by_spec: dict[int, list[ManifestEntry]] = {}
         for entry in entries:
             by_spec.setdefault(entry.data_file.spec_id, []).append(entry)
-        found = []
+        manifests = []
         for spec_id, group in by_spec.items():
             with self.new_manifest_writer(self.spec(spec_id)) as writer:
                 for entry in group:
                     writer.add_entry(entry)
-            found.append(writer.to_manifest_file())
-        return found
+            manifests.append(writer.to_manifest_file())
+        return manifests
 
     def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        if self.merge_from is None:
+        if self.min_count_to_merge is None:
             return manifests
-        data = [one for one in manifests if one.content == ManifestContent.DATA and holds_files(one)]
+        data = [
+            manifest for manifest in manifests if manifest.content == ManifestContent.DATA and has_live_files(manifest)
+        ]
         merging: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
             target_size_bytes=MANIFEST_BYTES,
-            min_count_to_merge=self.merge_from,
+            min_count_to_merge=self.min_count_to_merge,
             merge_enabled=True,
             snapshot_producer=self,
         )
-        return merging.merge_manifests(data) + [one for one in manifests if one.content != ManifestContent.DATA]
+        deletes = [manifest for manifest in manifests if manifest.content != ManifestContent.DATA]
+        return merging.merge_manifests(data) + deletes
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
-        counted = super()._summary(snapshot_properties)
-        return Summary(operation=Operation.REPLACE, **counted.additional_properties)
+        summary = super()._summary(snapshot_properties)
+        return Summary(operation=Operation.REPLACE, **summary.additional_properties)
 
     def _validate_concurrency(self) -> None:
-        # That the files removed are still there is seen when their entries are looked for; rows added beside them by
-        # others meanwhile are no conflict.
+        # Not needed: writing the deleted entries fails if a removed file is gone, and rows that others add to the same
+        # partitions are no conflict.
         return

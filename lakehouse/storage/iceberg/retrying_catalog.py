@@ -1,26 +1,26 @@
-"""The REST catalog, asked with patience: every request ends, and one that got no proper answer is sent again.
+"""A REST catalog client whose requests time out and are retried.
 
-Sending a commit again is safe: it names the snapshot it builds on, so it can't be taken twice. If the first did arrive
-the second is refused, and pyiceberg then finds its own snapshot in the table and knows that it is done.
+Retrying a commit is safe because it names the snapshot that it builds on, so it can't be applied twice. If the first
+request did succeed, the second is refused; pyiceberg then finds its own snapshot in the table and treats it as done.
 """
 
-import random
-import time
 from typing import Any
 
 from pyiceberg.catalog.rest import RestCatalog
 from requests import PreparedRequest, Response, Session, exceptions
 from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, retry_if_exception_type, retry_if_result
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-CONNECT_SECONDS = 5.0
-RETRY_SECONDS = 15.0
-FIRST_SECONDS = 3.0
-"""For which who has not heard from the server yet waits for somebody to listen at its address: most likely nobody will."""
+from lakehouse.storage import retry
+from lakehouse.storage.retry import retrying
 
-FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
-BUSY = frozenset({429, 500, 502, 503, 504})
-NO_ANSWER = (
+CONNECT_SECONDS = 5.0
+FIRST_CONNECT_SECONDS = 3.0
+"""How long to retry a refused connection to a server that never answered before: most likely none is running."""
+
+RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+RETRIED_ERRORS = (
     exceptions.ConnectionError,
     exceptions.Timeout,
     exceptions.ChunkedEncodingError,
@@ -28,43 +28,48 @@ NO_ANSWER = (
 )
 
 
-class PatientCatalog(RestCatalog):
-    """pyiceberg's REST catalog over connections that are patient (it has no way to be given any)."""
+class RetryingCatalog(RestCatalog):
+    """pyiceberg's REST catalog with retrying HTTP connections, which pyiceberg has no option for."""
 
     def _config_headers(self, session: Session) -> None:
-        # The first thing that is done to a session, before it logs in.
+        # Overridden because it is the first call with the session, before the login request.
         super()._config_headers(session)
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Patient(float(self.properties["answer-seconds"])))
+            session.mount(scheme, _RetryingAdapter(float(self.properties["answer-seconds"])))
 
 
-class _Patient(HTTPAdapter):
-    """Sends a request again until it is answered whole, for a while; pyiceberg itself would wait for ever."""
+class _RetryingAdapter(HTTPAdapter):
+    """Sends a request until the answer arrives whole. pyiceberg alone would wait for one forever."""
 
     def __init__(self, answer_seconds: float) -> None:
         super().__init__()
         self._timeout = CONNECT_SECONDS, answer_seconds
-        self._heard = False
+        self._was_answered = False
 
-    def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **more: Any) -> Response:  # type: ignore[override]
-        begun, wait = time.monotonic(), FIRST_WAIT
-        while True:
-            try:
-                response = super().send(request, stream, timeout or self._timeout, **more)
-                self._heard = True
-                if not stream:
-                    _ = response.content  # cut answers are seen here
-                if response.status_code not in BUSY or time.monotonic() > begun + RETRY_SECONDS:
-                    return response
-            except NO_ANSWER as problem:
-                patience = RETRY_SECONDS if self._heard or not _is_refused(problem) else FIRST_SECONDS
-                if time.monotonic() > begun + patience:
-                    raise
-            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311
-            wait = min(wait * 2, LONGEST_WAIT)
+    def send(self, request: PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any) -> Response:  # type: ignore[override]
+        """Send a request. Raises the last attempt's error, or returns its response."""
+
+        def attempt() -> Response:
+            response = super(_RetryingAdapter, self).send(request, stream, timeout or self._timeout, **options)
+            self._was_answered = True
+            if not stream:
+                _ = response.content  # raises if the answer was cut off
+            return response
+
+        condition = retry_if_exception_type(RETRIED_ERRORS) | retry_if_result(_is_busy)
+        return retrying(condition, stop=self._is_over)(attempt)
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        assert state.outcome is not None, "an attempt was made"
+        is_absent = not self._was_answered and _is_refused(state.outcome.exception())
+        return (state.seconds_since_start or 0.0) >= (FIRST_CONNECT_SECONDS if is_absent else retry.RETRY_SECONDS)
 
 
-def _is_refused(problem: Exception) -> bool:
-    """Whether nobody listens there."""
-    cause = problem.args[0] if problem.args else None
+def _is_busy(response: Response) -> bool:
+    return response.status_code in RETRIED_STATUS
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Tell whether no server listens at the address."""
+    cause = error.args[0] if error and error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)

@@ -1,52 +1,45 @@
-"""The small files that tables are made of, manifests and their lists, read whole and with patience.
-
-Arrow's S3 client asks for six seconds; a server that starts again may take longer.
-"""
+"""A FileIO that retries reading manifests and metadata, because Arrow's S3 client gives up after six seconds."""
 
 import pyarrow as pa
 from pyiceberg.io import InputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import retry_if_exception
 
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.storage.iceberg.errors import said
+from lakehouse.storage.objects.errors import first_line
+from lakehouse.storage.retry import retrying
 
-SMALL = (".avro", ".json")
-RETRY_SECONDS = 15.0
+METADATA_SUFFIXES = (".avro", ".json")
 
 
-class PatientFileIO(PyArrowFileIO):
-    """pyiceberg's files on Arrow, whose small ones are read with patience."""
+class RetryingFileIO(PyArrowFileIO):
+    """pyiceberg's FileIO on Arrow, with retries for metadata files."""
 
     def new_input(self, location: str) -> PyArrowFile:
-        """The file there. Opening a small one raises StorageUnavailableError when storage gives no proper answer."""
-        found = super().new_input(location)
-        if not location.endswith(SMALL):
-            return found
-        return _Small(location, found._path, found._filesystem, found._buffer_size)
+        """Return the file at this URL. Opening a metadata file raises StorageUnavailableError if storage does not answer."""
+        file = super().new_input(location)
+        if not location.endswith(METADATA_SUFFIXES):
+            return file
+        return _MetadataFile(location, file._path, file._filesystem, file._buffer_size)
 
 
-class _Small(PyArrowFile):
+class _MetadataFile(PyArrowFile):
+    """A small file, read whole in each attempt."""
+
     def open(self, seekable: bool = True) -> InputStream:
-        asked = Retrying(
-            retry=retry_if_exception(_may_pass),
-            stop=stop_after_delay(RETRY_SECONDS),
-            wait=wait_random_exponential(multiplier=0.05, max=2),
-            reraise=True,
-        )
         try:
-            return pa.BufferReader(asked(self._whole))
-        except OSError as problem:
-            if not _may_pass(problem):
+            return pa.BufferReader(retrying(retry_if_exception(_is_transient))(self._read))
+        except OSError as error:
+            if not _is_transient(error):
                 raise
             raise StorageUnavailableError(
-                f"Storage does not answer as it should when asked for {self.location}; run it again ({said(problem)})."
-            ) from problem
+                f"Storage does not answer as it should when asked for {self.location}; run it again ({first_line(error)})."
+            ) from error
 
-    def _whole(self) -> bytes:
+    def _read(self) -> bytes:
         with super().open() as file:
             return file.read()
 
 
-def _may_pass(problem: BaseException) -> bool:
-    return isinstance(problem, OSError) and not isinstance(problem, FileNotFoundError | PermissionError)
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)

@@ -1,4 +1,4 @@
-"""How to reach one lakehouse's storage, as plain data. Starting a server and talking to one belong elsewhere."""
+"""The address and credentials of one lakehouse's storage, as plain data. See `embedded` for starting a server."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,42 +9,42 @@ from lakehouse.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The address of one S3 bucket and one Iceberg catalog, with what it takes to log in."""
+    """The addresses of an S3 bucket and an Iceberg catalog, with the credentials for both."""
 
     bucket: str
-    """The bucket of landing and serving objects."""
+    """The bucket of landing objects and serving objects."""
     region: str
     endpoint: str | None
     """URL of the S3 server; None means AWS."""
     access_key_id: str | None
-    """None, as the secret, means the AWS credential chain."""
+    """None, together with the secret, means the AWS credential chain."""
     secret_access_key: str | None = field(repr=False)
     catalog: Mapping[str, str] = field(repr=False)
     """Properties for `pyiceberg.catalog.load_catalog("lakehouse", **properties)`."""
     silence_seconds: int = 30
-    """For which a server may be silent before a request counts as lost."""
+    """How long a server may be silent before a request counts as lost."""
     data_directory: Path | None = None
-    """Where an embedded server keeps its data on this machine: tells a full disk from other failures."""
+    """Where an embedded server keeps its data on this machine, to tell a full disk from other failures."""
     reader_access_key_id: str | None = None
-    """None, as the secret, means that there are no keys that only read."""
+    """None, together with the secret, means that there is no read-only key."""
     reader_secret_access_key: str | None = field(default=None, repr=False)
 
     def for_reading(self) -> "Connection":
-        """The same storage by keys that only read, where there are such; for what others may send SQL to."""
+        """Return the connection with the read-only key, if there is one. Use it where users run SQL."""
         if self.reader_access_key_id is None:
             return self
         return replace(self, access_key_id=self.reader_access_key_id, secret_access_key=self.reader_secret_access_key)
 
     @property
     def catalog_uri(self) -> str | None:
-        """URL of the catalog; None means AWS Glue."""
+        """The URL of the catalog; None means AWS Glue."""
         return self.catalog.get("uri") or self.catalog.get("glue.endpoint")
 
 
 def tool_variables(connection: Connection) -> dict[str, str]:
-    """The variables by which AWS's own tools, and what is built on them, and pyiceberg reach this storage.
+    """Return the environment variables with which the AWS tools, their SDKs and pyiceberg reach this storage.
 
-    pyiceberg's names: https://py.iceberg.apache.org/configuration/; its catalog is called `lakehouse`.
+    The catalog of pyiceberg is named `lakehouse`; see https://py.iceberg.apache.org/configuration/ for its variables.
     """
     aws = {
         "AWS_REGION": connection.region,
@@ -56,16 +56,16 @@ def tool_variables(connection: Connection) -> dict[str, str]:
         "PYICEBERG_CATALOG__LAKEHOUSE__" + name.upper().replace(".", "__").replace("-", "_"): value
         for name, value in connection.catalog.items()
     }
-    return _given(aws) | iceberg
+    return _without_none(aws) | iceberg
 
 
 def external_connection(settings: Settings) -> Connection:
-    """The S3 server and the catalog that the settings name."""
+    """Return the connection to the S3 server and the catalog that the settings name."""
     secret, reader_secret = (
-        one.get_secret_value() if one else None
-        for one in (settings.s3_secret_access_key, settings.s3_reader_secret_access_key)
+        key.get_secret_value() if key else None
+        for key in (settings.s3_secret_access_key, settings.s3_reader_secret_access_key)
     )
-    catalog = _glue(settings, secret) if settings.catalog == "glue" else _rest(settings)
+    catalog = _glue_catalog(settings, secret) if settings.catalog == "glue" else _rest_catalog(settings)
     return Connection(
         bucket=settings.bucket,
         region=settings.s3_region,
@@ -80,8 +80,8 @@ def external_connection(settings: Settings) -> Connection:
 
 
 def file_properties(endpoint: str | None, region: str, key_id: str | None, secret: str | None) -> dict[str, str]:
-    """Properties by which pyiceberg reads and writes a table's files, https://py.iceberg.apache.org/configuration/."""
-    return _given(
+    """Return the properties for a table's files in pyiceberg, https://py.iceberg.apache.org/configuration/."""
+    return _without_none(
         {
             "s3.endpoint": endpoint,
             "s3.region": region,
@@ -92,9 +92,9 @@ def file_properties(endpoint: str | None, region: str, key_id: str | None, secre
     )
 
 
-def _rest(settings: Settings) -> dict[str, str]:
+def _rest_catalog(settings: Settings) -> dict[str, str]:
     credential, token = settings.catalog_credential, settings.catalog_token
-    return _given(
+    return _without_none(
         {
             "type": "rest",
             "uri": settings.catalog_uri,
@@ -106,8 +106,8 @@ def _rest(settings: Settings) -> dict[str, str]:
     )
 
 
-def _glue(settings: Settings, secret: str | None) -> dict[str, str]:
-    return _given(
+def _glue_catalog(settings: Settings, secret: str | None) -> dict[str, str]:
+    return _without_none(
         {
             "type": "glue",
             "warehouse": settings.catalog_warehouse,
@@ -119,5 +119,5 @@ def _glue(settings: Settings, secret: str | None) -> dict[str, str]:
     )
 
 
-def _given(properties: Mapping[str, str | None]) -> dict[str, str]:
+def _without_none(properties: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in properties.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What the S3 clients raise, in our own words. Retrying is the clients' own."""
+"""Translation of S3 client errors to errors of this package. See `iceberg.errors` for those of catalogs."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,67 +18,54 @@ from obstore.exceptions import (
 from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
 from lakehouse.storage.objects.connection import Connection
 
-_RESERVE_SHARE = 0.02
-_RESERVE_BYTES = 128 << 20
+MIN_FREE_RATIO = 0.02
+MIN_FREE_BYTES = 128 << 20
+MAX_REASON_CHARACTERS = 300
 
 
-class AlreadyThereError(Exception):
-    """A conditional write found an object under its key."""
-
-
-def disk_shortage(data_directory: Path | None) -> str | None:
-    """What to tell the user when the disk under the embedded server is (nearly) full; None when it is not.
-
-    SeaweedFS stops writing at one percent and then answers 500 to every write, saying no more.
-    """
-    if data_directory is None or not data_directory.exists():
-        return None
-    disk = shutil.disk_usage(data_directory)
-    if disk.free > min(_RESERVE_BYTES, disk.total // 10) and disk.free > disk.total * _RESERVE_SHARE:
-        return None
-    left = f"{disk.free / 2**20:,.0f} MiB of {disk.total / 2**20:,.0f} MiB"
-    return f"the disk under {data_directory} has only {left} left; free some space and run the command again."
+class ObjectExistsError(Exception):
+    """A conditional write found that its key exists."""
 
 
 @contextmanager
-def explained(verb: str, key: str, connection: Connection) -> Iterator[None]:
-    """Raise what obstore raises inside as an error of ours that names the key, or AlreadyThereError."""
+def translate_errors(verb: str, key: str, connection: Connection) -> Iterator[None]:
+    """Replace an obstore error inside the block by one that names the key, or by ObjectExistsError."""
     what = f"Can't {verb} {key} in bucket {connection.bucket}"
     try:
         yield
-    except (AlreadyExistsError, PreconditionError) as problem:
-        raise AlreadyThereError from problem
-    except (NotFoundError, FileNotFoundError) as problem:
-        if "NoSuchBucket" in str(problem):
-            raise no_bucket(what) from problem
-        raise ObjectNotFoundError(f"There is no object {key} in bucket {connection.bucket}.") from problem
-    except (PermissionDeniedError, UnauthenticatedError) as problem:
-        raise refused(what) from problem
-    except GenericError as problem:
-        # Of listings obstore raises this whatever the status.
-        if "NoSuchBucket" in str(problem):
-            raise no_bucket(what) from problem
-        if "403 Forbidden" in str(problem) or "401 Unauthorized" in str(problem):
-            raise refused(what) from problem
-        raise failed(what, connection, _first_line(problem)) from problem
-    except BaseError as problem:
-        raise LakehouseError(f"{what}: {_first_line(problem)}") from problem
+    except (AlreadyExistsError, PreconditionError) as error:
+        raise ObjectExistsError from error
+    except (NotFoundError, FileNotFoundError) as error:
+        if "NoSuchBucket" in str(error):
+            raise missing_bucket(what) from error
+        raise ObjectNotFoundError(f"There is no object {key} in bucket {connection.bucket}.") from error
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise access_denied(what) from error
+    except GenericError as error:
+        # For listings obstore raises this whatever the status.
+        if "NoSuchBucket" in str(error):
+            raise missing_bucket(what) from error
+        if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
+            raise access_denied(what) from error
+        raise request_failed(what, connection, first_line(error)) from error
+    except BaseError as error:
+        raise LakehouseError(f"{what}: {first_line(error)}") from error
 
 
-def no_bucket(what: str) -> LakehouseError:
-    """The error for a bucket that does not exist."""
+def missing_bucket(what: str) -> LakehouseError:
+    """Build the error for a bucket that does not exist."""
     return LakehouseError(f"{what}: there is no such bucket; create it or set LAKEHOUSE_BUCKET.")
 
 
-def refused(what: str) -> LakehouseError:
-    """The error for credentials that may not do this."""
+def access_denied(what: str) -> LakehouseError:
+    """Build the error for credentials that do not permit a request."""
     return LakehouseError(
         f"{what}: the storage refuses it; check LAKEHOUSE_S3_ACCESS_KEY_ID and what its owner may do."
     )
 
 
-def failed(what: str, connection: Connection, reason: str) -> LakehouseError:
-    """The error for a server that does not answer, or not as it should."""
+def request_failed(what: str, connection: Connection, reason: str) -> LakehouseError:
+    """Build the error for a server that gives no proper answer."""
     if shortage := disk_shortage(connection.data_directory):
         return StorageFullError(f"{what}: {shortage}")
     if connection.data_directory is None:
@@ -90,6 +77,24 @@ def failed(what: str, connection: Connection, reason: str) -> LakehouseError:
     )
 
 
-def _first_line(problem: Exception) -> str:
-    # obstore adds a debug dump of many lines.
-    return str(problem).split("\n", 1)[0][:300]
+def disk_shortage(data_directory: Path | None) -> str | None:
+    """Return an error message if the disk under the embedded server is nearly full; None if it is not.
+
+    SeaweedFS stops writing at one percent of free space. It then answers 500 to every write, without a reason.
+    """
+    if data_directory is None or not data_directory.exists():
+        return None
+    disk = shutil.disk_usage(data_directory)
+    if disk.free > min(MIN_FREE_BYTES, disk.total // 10) and disk.free > disk.total * MIN_FREE_RATIO:
+        return None
+    free = f"{disk.free / 2**20:,.0f} MiB of {disk.total / 2**20:,.0f} MiB"
+    return f"the disk under {data_directory} has only {free} left; free some space and run the command again."
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message, because obstore adds a debug dump of many lines.
+
+    For a request that urllib3 retried in vain, it is that of the last attempt.
+    """
+    last_reason = getattr(next(iter(error.args), None), "reason", None)
+    return str(last_reason or error).split("\n", 1)[0][:MAX_REASON_CHARACTERS]

@@ -1,4 +1,7 @@
-"""Large objects, uploaded in parts: what obstore can't do on a condition. Small ones are objects.py's."""
+"""Multipart uploads of large objects, with the condition on the key that obstore does not support for them.
+
+See `store` for small objects.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,75 +13,95 @@ from typing import Any
 from filelock import FileLock
 
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import AlreadyThereError, failed, no_bucket, refused
+from lakehouse.storage.objects.errors import ObjectExistsError, access_denied, missing_bucket, request_failed
 
-PART = 32 << 20
-"""Bytes; S3 takes 10,000 parts, so objects up to 312 GiB."""
-AT_ONCE = 3
+PART_BYTES = 32 << 20
+"""S3 accepts 10,000 parts, so objects can be up to 312 GiB."""
+MAX_CONCURRENT_PARTS = 3
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 60
+MAX_ATTEMPTS = 4
 
 CONTENT_TYPE = "binary/octet-stream"
-"""S3's own default, said aloud: where a type is missing or that of some text, SeaweedFS compresses each chunk by gzip,
-and inflates it again for each read at three times the cost."""
+"""S3's default, sent explicitly: without a type, or with a text type, SeaweedFS compresses each chunk by gzip. Reading then
+costs three times as much, because it decompresses each chunk again."""
 
 
 def put_parts(
     connection: Connection, key: str, pieces: Iterable[bytes], *, if_absent: bool, metadata: Mapping[str, str]
 ) -> None:
-    """Upload the pieces in parts, a few at once; nothing is visible until the end, and if they raise nothing stays.
+    """Upload the pieces in parts, several at a time. The object appears whole at the end, or not at all if they raise.
 
-    Raises AlreadyThereError when `if_absent` and there is an object under this key, and errors as Objects does.
+    Raises ObjectExistsError if `if_absent` and the key exists, and errors as `Objects` does.
     """
-    with _explained(key, connection):
+    with _translate_errors(key, connection):
         client = _client(connection)
         target = {"Bucket": connection.bucket, "Key": key}
         upload = client.create_multipart_upload(**target, ContentType=CONTENT_TYPE, Metadata=dict(metadata))["UploadId"]
         try:
             parts = _upload(client, target | {"UploadId": upload}, _parts(pieces))
             condition = {"IfNoneMatch": "*"} if if_absent else {}
-            with _one_at_a_time(connection) if if_absent else nullcontext():
+            with _completion_lock(connection) if if_absent else nullcontext():
                 client.complete_multipart_upload(
                     **target, UploadId=upload, MultipartUpload={"Parts": parts}, **condition
                 )
         except BaseException:
-            with suppress(Exception):  # the first error counts; S3 forgets parts that nobody completes
+            # Suppressed because the first error counts. Maintenance aborts uploads that were never finished.
+            with suppress(Exception):
                 client.abort_multipart_upload(**target, UploadId=upload)
             raise
 
 
+def abort_uploads(connection: Connection, before: datetime, *, dry_run: bool = False) -> int:
+    """Abort unfinished uploads into the connection's bucket that were started before a time. Returns their number.
+
+    Raises errors as `Objects` does.
+    """
+    with _translate_errors("unfinished uploads", connection):
+        client = _client(connection)
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=connection.bucket)
+        old = [upload for page in pages for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
+        for upload in [] if dry_run else old:
+            client.abort_multipart_upload(Bucket=connection.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    return len(old)
+
+
 def _upload(client: Any, target: Mapping[str, str], parts: Iterable[bytes]) -> list[dict[str, Any]]:
-    done: list[dict[str, Any]] = []
-    under_way: deque[tuple[int, Future[Any]]] = deque()
+    """Upload parts and return them as S3's request to complete the upload lists them."""
+    uploaded: list[dict[str, Any]] = []
+    pending: deque[tuple[int, Future[Any]]] = deque()
 
     def collect() -> None:
-        number, future = under_way.popleft()
-        done.append({"PartNumber": number, "ETag": future.result()["ETag"]})
+        number, future = pending.popleft()
+        uploaded.append({"PartNumber": number, "ETag": future.result()["ETag"]})
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_CONCURRENT_PARTS) as pool:
         for number, part in enumerate(parts, start=1):
-            under_way.append((number, pool.submit(client.upload_part, **target, PartNumber=number, Body=part)))
-            if len(under_way) == AT_ONCE:
+            pending.append((number, pool.submit(client.upload_part, **target, PartNumber=number, Body=part)))
+            if len(pending) == MAX_CONCURRENT_PARTS:
                 collect()
-        while under_way:
+        while pending:
             collect()
-    return done
+    return uploaded
 
 
 def _parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
     held = bytearray()
     for piece in pieces:
         held += piece
-        while len(held) >= PART:
-            yield bytes(held[:PART])
-            del held[:PART]
+        while len(held) >= PART_BYTES:
+            yield bytes(held[:PART_BYTES])
+            del held[:PART_BYTES]
     if held:
         yield bytes(held)
 
 
-def _one_at_a_time(connection: Connection) -> AbstractContextManager[Any]:
-    """A lock around completing an upload on the embedded server, all of whose clients are on this machine.
+def _completion_lock(connection: Connection) -> AbstractContextManager[Any]:
+    """Serialize the completion of uploads on the embedded server, all of whose clients are on this machine.
 
-    SeaweedFS 4.48 checks the condition of two completions that come at once before it stores either (3 of 10 such
-    races had two winners); its single PUT and AWS's completion are atomic. Goes when a release has it fixed.
+    SeaweedFS 4.48 checks the condition of two concurrent completions before it stores either: 3 of 10 such races had two
+    winners. Its single PUT and the completion on AWS are atomic. Goes when a release has it fixed.
     """
     if connection.data_directory is None:
         return nullcontext()
@@ -86,13 +109,13 @@ def _one_at_a_time(connection: Connection) -> AbstractContextManager[Any]:
 
 
 def _client(connection: Connection) -> Any:
-    import boto3  # a third of a second, and only for large objects
+    import boto3  # takes a third of a second; only large objects need it
     from botocore.config import Config
 
     config = Config(
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 4},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
         s3={"addressing_style": "path" if connection.endpoint else "auto"},
     )
     client = boto3.client(
@@ -103,44 +126,30 @@ def _client(connection: Connection) -> Any:
         aws_secret_access_key=connection.secret_access_key,
         config=config,
     )
-    client.meta.events.register("before-sign.s3.UploadPart", _typed)
+    client.meta.events.register("before-sign.s3.UploadPart", _set_content_type)
     return client
 
 
-def _typed(request: Any, **_: Any) -> None:
-    """A part says its type too, for SeaweedFS looks at that of each; S3 takes no notice."""
+def _set_content_type(request: Any, **_: Any) -> None:
+    """Set the type of a part, because SeaweedFS decides by each part's type whether to compress it. S3 ignores it."""
     request.headers["Content-Type"] = CONTENT_TYPE
 
 
 @contextmanager
-def _explained(key: str, connection: Connection) -> Iterator[None]:
+def _translate_errors(key: str, connection: Connection) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     what = f"Can't write {key} in bucket {connection.bucket}"
     try:
         yield
-    except ClientError as problem:
-        code = str(problem.response.get("Error", {}).get("Code", ""))
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
         if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
-            raise AlreadyThereError from problem
+            raise ObjectExistsError from error
         if code in {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
-            raise refused(what) from problem
+            raise access_denied(what) from error
         if code == "NoSuchBucket":
-            raise no_bucket(what) from problem
-        raise failed(what, connection, str(problem)) from problem
-    except BotoCoreError as problem:
-        raise failed(what, connection, str(problem)) from problem
-
-
-def abort_uploads(connection: Connection, before: datetime, *, dry_run: bool = False) -> int:
-    """Abort uploads into the connection's bucket that were begun before then; how many there were.
-
-    Raises what Objects raises.
-    """
-    with _explained("unfinished uploads", connection):
-        client = _client(connection)
-        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=connection.bucket)
-        old = [one for page in pages for one in page.get("Uploads", ()) if one["Initiated"] < before]
-        for one in [] if dry_run else old:
-            client.abort_multipart_upload(Bucket=connection.bucket, Key=one["Key"], UploadId=one["UploadId"])
-    return len(old)
+            raise missing_bucket(what) from error
+        raise request_failed(what, connection, str(error)) from error
+    except BotoCoreError as error:
+        raise request_failed(what, connection, str(error)) from error

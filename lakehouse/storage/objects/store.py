@@ -1,23 +1,25 @@
-"""Objects of one S3 bucket: put, get, list, delete, with errors in our words. What keys mean is not known here."""
+"""Objects of one S3 bucket: put, get, list and delete, with this package's errors. See `landing.keys` for key layouts."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlparse
 
 import obstore
 from obstore.exceptions import GenericError
 from obstore.store import S3Store
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import retry_if_exception, stop_after_delay
 
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import AlreadyThereError, explained
+from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
 from lakehouse.storage.objects.multipart import CONTENT_TYPE, put_parts
+from lakehouse.storage.retry import retrying
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, ReadableFile
@@ -25,47 +27,48 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RETRY_SECONDS = 8.0
-TRIES = 6
-PAGE = 1000
-READ = 1 << 20
-SINGLE_PUT = 32 << 20
-"""Bytes from which an object is uploaded in parts."""
+MAX_RETRIES = 10
+PAGE_KEYS = 1000
+FILE_READ_BYTES = 1 << 20
+STREAM_CHUNK_BYTES = 1 << 20
+MULTIPART_THRESHOLD_BYTES = 32 << 20
+"""Objects of this size and more are uploaded in parts."""
 
-PIECE = 4 << 20
-"""Bytes of an object that are at hand while it is read from its start."""
+OPEN_CHUNK_BYTES = 4 << 20
+"""What an open object holds in memory while it is read from its start."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a listing says of an object."""
+    """An object as a listing describes it."""
 
     key: str
     size: int
-    """Bytes."""
+    """In bytes."""
     modified: datetime
-    """Aware, UTC."""
+    """With time zone, UTC."""
     etag: str
 
 
-def open_store(connection: Connection, seconds: float = RETRY_SECONDS, retries: int = 10) -> S3Store:
-    """An S3 client that gives up on a server that does not answer after this long and this many retries."""
+def open_store(connection: Connection, seconds: float = RETRY_SECONDS, retries: int = MAX_RETRIES) -> S3Store:
+    """Return an S3 client that retries a request for at most `seconds`, `retries` times."""
     options: dict[str, Any] = {"region": connection.region, "retry_config": _retry_config(seconds, retries)}
     options["client_options"] = {
         "connect_timeout": timedelta(seconds=min(seconds, 5)),
         "read_timeout": timedelta(seconds=connection.silence_seconds if retries else seconds),
-        # A large object may take any time as long as it moves; the read timeout above ends what does not.
+        # A large object may take any time while bytes arrive. If none do, the read timeout above applies.
         "timeout": timedelta(days=1),
     }
     if connection.endpoint is not None:
         options["client_options"]["allow_http"] = connection.endpoint.startswith("http://")
-        # Both names, for AWS_ENDPOINT_URL_S3 in the environment would win over the first.
+        # Both names, because AWS_ENDPOINT_URL_S3 in the environment overrides the first.
         options |= {"endpoint": connection.endpoint, "aws_endpoint_url_s3": connection.endpoint}
         options |= {"virtual_hosted_style_request": False, "skip_signature": False}
     return S3Store(connection.bucket, credential_provider=_credentials(connection), **options)
 
 
-class _Known:
-    """A connection, the same as another by all that a client is made of."""
+class _ClientKey:
+    """A connection that equals another with the same client options."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -75,16 +78,16 @@ class _Known:
         )
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Known) and self._key == other._key
+        return isinstance(other, _ClientKey) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
 
 
 @lru_cache(maxsize=32)
-def _kept_store(known: _Known, _process: int) -> S3Store:
-    """One client of a process for all who ask the same: making one reads the system's certificates, ten milliseconds."""
-    return open_store(known.connection)
+def _shared_store(key: _ClientKey, _pid: int) -> S3Store:
+    """Return a client for each process and connection, because each reads the system's certificates for ten milliseconds."""
+    return open_store(key.connection)
 
 
 def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
@@ -94,10 +97,12 @@ def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
 
 def _credentials(connection: Connection) -> Any:
     if connection.access_key_id is None or connection.secret_access_key is None:
-        from obstore.auth.boto3 import Boto3CredentialProvider  # half a second, and only for AWS's own chain
+        from obstore.auth.boto3 import (
+            Boto3CredentialProvider,  # takes half a second; only AWS's credential chain needs it
+        )
 
         return Boto3CredentialProvider()
-    # A provider and not plain options, so that an AWS_SESSION_TOKEN in the environment is not mixed in.
+    # A provider in place of plain options, because those would be combined with AWS_SESSION_TOKEN of the environment.
     credentials = {
         "access_key_id": connection.access_key_id,
         "secret_access_key": connection.secret_access_key,
@@ -110,8 +115,8 @@ def _credentials(connection: Connection) -> Any:
 class Objects:
     """The objects of one bucket.
 
-    Every method raises StorageUnavailableError when the server does not answer within some ten seconds,
-    StorageFullError when it has no space left, and LakehouseError for what it refuses; the message names the key.
+    Every method raises StorageUnavailableError if the server does not answer within about ten seconds, StorageFullError
+    if it has no space left, and LakehouseError if it refuses the request. The message names the key.
     """
 
     def __init__(self, store: S3Store, connection: Connection) -> None:
@@ -120,8 +125,18 @@ class Objects:
 
     @classmethod
     def from_connection(cls, connection: Connection) -> Self:
-        """The objects of the connection's bucket; nothing is asked of the server yet."""
-        return cls(_kept_store(_Known(connection), os.getpid()), connection)
+        """Return the objects of the connection's bucket. Makes no request."""
+        return cls(_shared_store(_ClientKey(connection), os.getpid()), connection)
+
+    @classmethod
+    def from_url(cls, connection: Connection, url: str) -> Self:
+        """Return the objects of the bucket in a URL such as a table's location, on the same server. Makes no request."""
+        return cls.from_connection(replace(connection, bucket=urlparse(url).netloc))
+
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket."""
+        return self._connection.bucket
 
     def put(
         self,
@@ -131,9 +146,9 @@ class Objects:
         if_absent: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Store an object of at most 5 GiB in one request. False when `if_absent` and there is one under this key."""
+        """Store an object of at most 5 GiB in one request. Returns False if `if_absent` and the key exists."""
         try:
-            with explained("write", key, self._connection):
+            with translate_errors("write", key, self._connection):
                 obstore.put(
                     self._store,
                     key,
@@ -142,7 +157,7 @@ class Objects:
                     mode="create" if if_absent else "overwrite",
                     use_multipart=False,
                 )
-        except AlreadyThereError:
+        except ObjectExistsError:
             return False
         return True
 
@@ -154,96 +169,99 @@ class Objects:
         if_absent: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> bool:
-        """Store the pieces as one object of any size, in bounded memory; if they raise, nothing is stored.
+        """Store the pieces as one object of any size, in bounded memory. Nothing is stored if the iterable raises.
 
-        False when `if_absent` and there is an object under this key.
+        Returns False if `if_absent` and the key exists.
         """
         pieces = iter(pieces)
-        head = _take(pieces, SINGLE_PUT)
-        if len(head) < SINGLE_PUT:
+        head = _read_ahead(pieces, MULTIPART_THRESHOLD_BYTES)
+        if len(head) < MULTIPART_THRESHOLD_BYTES:
             return self.put(key, head, if_absent=if_absent, metadata=metadata)
         try:
             put_parts(self._connection, key, chain([head], pieces), if_absent=if_absent, metadata=metadata or {})
-        except AlreadyThereError:
+        except ObjectExistsError:
             return False
         return True
 
     def put_file(self, key: str, path: Path, *, if_absent: bool = False) -> bool:
-        """Store a file of any size, in bounded memory. False when `if_absent` and there is an object under this key."""
+        """Store a file of any size, in bounded memory. Returns False if `if_absent` and the key exists."""
         with path.open("rb") as file:
-            return self.put_stream(key, iter(lambda: file.read(READ), b""), if_absent=if_absent)
+            return self.put_stream(key, iter(lambda: file.read(FILE_READ_BYTES), b""), if_absent=if_absent)
 
     def get(self, key: str) -> bytes:
-        """The whole object. Raises ObjectNotFoundError."""
-        with explained("read", key, self._connection):
+        """Read the whole object. Raises ObjectNotFoundError."""
+        with translate_errors("read", key, self._connection):
             return obstore.get(self._store, key).bytes().to_bytes()
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Size, time and etag of an object; None when there is none."""
+        """Return the object's size, time and etag; None if it does not exist."""
         try:
-            with explained("read", key, self._connection):
+            with translate_errors("read", key, self._connection):
                 return _info(obstore.head(self._store, key))
         except ObjectNotFoundError:
             return None
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start`; fewer where the object ends. Raises ObjectNotFoundError."""
-        with explained("read", key, self._connection):
+        """Read `length` bytes from `start`, fewer where the object ends. Raises ObjectNotFoundError."""
+        with translate_errors("read", key, self._connection):
             return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
 
     def open(self, key: str) -> "OpenObject":
-        """The object as a file to read and seek in. Raises ObjectNotFoundError."""
+        """Open the object as a file to read and seek in. Raises ObjectNotFoundError."""
         return OpenObject(self._store, self._connection, key)
 
-    def stream(self, key: str, chunk_size: int = 1 << 20) -> Iterator[bytes]:
-        """The object in pieces of about `chunk_size` bytes, as they arrive. Raises ObjectNotFoundError."""
-        with explained("read", key, self._connection):
+    def stream(self, key: str, chunk_size: int = STREAM_CHUNK_BYTES) -> Iterator[bytes]:
+        """Yield the object in chunks of about `chunk_size` bytes as they arrive. Raises ObjectNotFoundError."""
+        with translate_errors("read", key, self._connection):
             for chunk in obstore.get(self._store, key).stream(min_chunk_size=chunk_size):
                 yield bytes(chunk)
 
     def list(self, prefix: str, start_after: str | None = None) -> Iterator[ObjectInfo]:
-        """Objects under a folder, in the order of their keys, from the first key after `start_after`."""
-        with explained("list", prefix, self._connection):
-            full = True
-            while full:
-                page = _again(partial(self._page, prefix, start_after))
+        """List the objects below a folder in key order, from the first key after `start_after`."""
+        with translate_errors("list", prefix, self._connection):
+            has_more = True
+            while has_more:
+                page = _list(partial(self._page, prefix, start_after))
                 yield from map(_info, page)
-                full = len(page) == PAGE
+                has_more = len(page) == PAGE_KEYS
                 start_after = page[-1]["path"] if page else None
 
     def _page(self, prefix: str, start_after: str | None) -> "Sequence[ObjectMeta]":
-        return next(iter(obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE)), [])
+        return next(iter(obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE_KEYS)), [])
 
     def folders(self, prefix: str) -> Sequence[str]:
-        """The folders directly under a folder, by their whole prefix, without a trailing slash."""
-        with explained("list", prefix, self._connection):
-            return _again(lambda: obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
+        """List the folders directly below a folder, as whole prefixes without a trailing slash."""
+        with translate_errors("list", prefix, self._connection):
+            return _list(lambda: obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete these objects; one that does not exist is no error."""
-        gone = [*keys]
-        if gone:
-            with explained(
-                "delete", gone[0] if len(gone) == 1 else f"{gone[0]} and {len(gone) - 1} more", self._connection
-            ):
-                obstore.delete(self._store, gone)
+        """Delete objects. A key that does not exist is no error."""
+        todo = [*keys]
+        if todo:
+            what = todo[0] if len(todo) == 1 else f"{todo[0]} and {len(todo) - 1} more"
+            with translate_errors("delete", what, self._connection):
+                obstore.delete(self._store, todo)
 
 
 class OpenObject:
-    """An object as a file: its bytes from the start come in one request; from the first `seek` on, each read asks for its
-    own, which takes the embedded server twice the time.
+    """An object as a file.
+
+    Reads from the start share one request. From the first `seek` on, each read makes its own, which takes the embedded
+    server twice as long.
     """
 
     def __init__(self, store: S3Store, connection: Connection, key: str) -> None:
         self._store, self._connection, self._key = store, connection, key
-        with explained("read", key, connection):
-            self._pieces: Iterator[obstore.Bytes | bytes] = iter(obstore.get(store, key).stream(min_chunk_size=PIECE))
+        with translate_errors("read", key, connection):
+            self._pieces: Iterator[obstore.Bytes | bytes] = iter(
+                obstore.get(store, key).stream(min_chunk_size=OPEN_CHUNK_BYTES)
+            )
         self._held = memoryview(b"")
         self._file: ReadableFile | None = None
 
     def read(self, size: int = -1, /) -> "bytes | memoryview | obstore.Bytes":
-        """At most `size` bytes from where the last read ended, all that are left if it is below 0; none at the end."""
-        with explained("read", self._key, self._connection):
+        """Read at most `size` bytes, or the rest if it is negative; returns no bytes at the end."""
+        with translate_errors("read", self._key, self._connection):
             if self._file is not None:
                 return self._file.read(None if size < 0 else size)
             if size < 0:
@@ -254,46 +272,41 @@ class OpenObject:
             return piece
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a place, as with any file."""
-        with explained("read", self._key, self._connection):
+        """Move to an offset, as with any file."""
+        with translate_errors("read", self._key, self._connection):
             if self._file is None:
-                self._file, self._pieces, self._held = (
-                    obstore.open_reader(self._store, self._key),
-                    iter(()),
-                    memoryview(b""),
-                )
+                self._file = obstore.open_reader(self._store, self._key)
+                self._pieces, self._held = iter(()), memoryview(b"")
             return self._file.seek(offset, whence)
 
     def close(self) -> None:
-        """Let go of the object."""
+        """Free the buffers and the connection."""
         self._pieces, self._held = iter(()), memoryview(b"")
         if self._file is not None:
             self._file.close()
 
 
-def _is_cut(problem: BaseException) -> bool:
-    """Whether the answer to a list broke off: all else the client itself tries again."""
-    return isinstance(problem, GenericError) and "response body" in str(problem)
+def object_key(url: str) -> str:
+    """Return the key, or the folder, in a URL such as `s3://bucket/key`."""
+    return urlparse(url).path.strip("/")
 
 
-def _again(ask: Callable[[], T]) -> T:
-    """Ask again when the answer breaks off."""
-    retrying = Retrying(
-        retry=retry_if_exception(_is_cut),
-        stop=stop_after_attempt(TRIES),
-        wait=wait_random_exponential(multiplier=0.05, max=1),
-        reraise=True,
-    )
-    return retrying(ask)
+def _list(request: Callable[[], T]) -> T:
+    """Make a list request; retry it if its answer is cut off, because the S3 client retries all other failures alone."""
+    return retrying(retry_if_exception(_is_cut_off), stop=stop_after_delay(RETRY_SECONDS))(request)
 
 
-def _take(pieces: Iterator[bytes], size: int) -> bytes:
-    """The first pieces, together at least `size` bytes unless there are no more."""
-    taken, held = [], 0
+def _is_cut_off(error: BaseException) -> bool:
+    return isinstance(error, GenericError) and "response body" in str(error)
+
+
+def _read_ahead(pieces: Iterator[bytes], size: int) -> bytes:
+    """Return the first pieces, together at least `size` bytes unless there are no more."""
+    head, held = [], 0
     while held < size and (piece := next(pieces, None)) is not None:
-        taken.append(piece)
+        head.append(piece)
         held += len(piece)
-    return b"".join(taken)
+    return b"".join(head)
 
 
 def _info(meta: "ObjectMeta") -> ObjectInfo:

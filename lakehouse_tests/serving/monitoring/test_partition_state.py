@@ -15,7 +15,6 @@ from lakehouse.serving.monitoring.daily_metrics import (
     metric_sql,
     stream_measures,
 )
-from lakehouse.serving.monitoring.freshness import largest_time
 from lakehouse.serving.monitoring.partition_state import DayLedger, State, stream_partitions
 from lakehouse.serving.query.rejects import (
     RecentArrivals,
@@ -25,6 +24,7 @@ from lakehouse.serving.query.rejects import (
     reject_samples,
     samples_sql,
 )
+from lakehouse.storage.iceberg.manifests import newest_time
 from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAY = date(2024, 3, 5)
@@ -79,12 +79,12 @@ def test_day_is_blocked_until_its_bronze_changes(make_stream: Callable[..., Own]
 def test_newest_event_is_read_from_file_statistics(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     table = own.lake.tables.load(f"silver.{own.name}")
-    assert largest_time(table, "event_time") is None
+    assert newest_time(table, "event_time") is None
     own.land([payment("a", noon(DAY)), payment("b", noon(LATER)), payment("c", noon(DAY) - HOUR)], noon(LATER) + HOUR)
     own.bronze()
     own.clean(DAY, LATER)
     table = own.lake.tables.load(f"silver.{own.name}")
-    assert (largest_time(table, "event_time"), largest_time(table, "_arrived_at")) == (noon(LATER), noon(LATER) + HOUR)
+    assert (newest_time(table, "event_time"), newest_time(table, "_arrived_at")) == (noon(LATER), noon(LATER) + HOUR)
 
 
 def test_quarantine_report_counts_reasons_and_shows_raw_rows(make_stream: Callable[..., Own]) -> None:
