@@ -1,1 +1,1 @@
-"""The `lakehouse` command. Each module runs one command and prints its result."""
+"""The `lakehouse` command: one module a command or group of commands. `app` lists them, `options` holds shared options."""

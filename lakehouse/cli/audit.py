@@ -1,49 +1,56 @@
-"""`audit`: the proof that nothing is lost or counted twice, printed."""
+"""`audit`: every layer compared with its source, and the partitions that differ."""
 
 import re
 from collections.abc import Sequence
 from datetime import date
+from typing import Annotated
 
-from lakehouse.audit.audit import audit
+import typer
+
+from lakehouse.audit import audit as auditing
 from lakehouse.audit.findings import Finding, Report
-from lakehouse.cli.printing import console, day_option, print_json, print_table
+from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
+from lakehouse.cli.printing import print_json, print_table, print_text
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
-SHOWN = 50
-"""Findings that are printed for people."""
+MAX_FINDINGS = 50
+"""Findings that are printed for people; JSON has all."""
+
+Quick = Annotated[bool, typer.Option("--quick", help="Compare landing objects by name, without reading them.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 for stale partitions, too.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Recompute the partitions that differ, then audit again.")]
 
 
-def audit_streams(
-    names: Sequence[str],
-    first: str | None,
-    last: str | None,
-    *,
-    read_landing: bool,
-    strict: bool,
-    repair: bool,
-    as_json: bool,
-) -> int:
-    """Audit these streams, or all, and print what differs; 0 when all holds, else 1."""
+def audit(
+    streams: Streams = None,
+    first: FirstDay = None,
+    last: LastDay = None,
+    quick: Quick = False,
+    strict: Strict = False,
+    repair: Repair = False,
+    as_json: Json = False,
+) -> None:
+    """Audit these streams, or all, and print the findings; exit with 0 when nothing differs, else with 1."""
     settings = get_settings()
-    since, until = day_option(first, "--from"), day_option(last, "--to")
-    lake = Lake(settings)
-    streams = [lake.stream(name) for name in names] or list(lake.streams.values())
+    since, until = parse_day(first, "--from"), parse_day(last, "--to")
+    unopened = Lake(settings)
+    chosen = [unopened.stream(name) for name in streams or unopened.streams]
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        report = audit(lake, streams, since, until, read_landing=read_landing)
+        report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
         if repair and report.findings:
             from lakehouse.automation.repair import repair_findings  # Dagster takes seconds to import
 
             repair_findings(lake, report.findings)
-            report = audit(lake, streams, since, until, read_landing=read_landing)
+            report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
     if as_json:
         print_json(report.as_json())
     else:
         _print(report)
-    return 1 if report.wrong or (strict and report.stale) else 0
+    raise SystemExit(1 if report.wrong or (strict and report.stale) else 0)
 
 
 def _print(report: Report) -> None:
@@ -53,31 +60,32 @@ def _print(report: Report) -> None:
         layer[:] = [layer[0] + 1, layer[1] + count, layer[2] + report.rows[table]]
     rows = [[layer, *counts[:2], counts[2] or ""] for layer, counts in layers.items()]
     print_table("", ["layer", "tables", "partitions compared", "rows"], rows, ["tables", "partitions compared", "rows"])
-    _print_findings("Not computed from the newest data yet:", report.stale)
+    _print_findings("Stale, not computed from the newest data yet:", report.stale)
     _print_findings("Wrong:", report.wrong)
     if report.wrong:
-        console.print(f"{len(report.wrong):,} times a partition does not hold what it is made of.")
+        print_text(f"{len(report.wrong):,} partitions differ from their source.")
     else:
-        late = f" {len(report.stale):,} partitions are still to be computed." if report.stale else ""
-        console.print(f"Nothing is lost, nothing is counted twice.{late}", soft_wrap=True)
+        stale = f" {len(report.stale):,} partitions are stale." if report.stale else ""
+        print_text(f"No event is lost or counted twice.{stale}")
 
 
 def _print_findings(title: str, findings: Sequence[Finding]) -> None:
-    """A line each, those that say the same of several days as one."""
+    """Print the findings, one entry for all days with the same finding."""
     if not findings:
         return
-    said: dict[tuple[str, str, str], list[Finding]] = {}
-    for one in findings:
-        said.setdefault((one.stream, one.layer, one.what), []).append(one)
-    console.print(title)
-    for (stream, layer, what), same in list(said.items())[:SHOWN]:
-        days = format_days(date.fromisoformat(one.partition) for one in same)
-        console.print(f"  {layer}/{stream} {days}: {what}", highlight=False, soft_wrap=True)
-        console.print(f"    → {_do(same)}", highlight=False, soft_wrap=True)
-    if len(said) > SHOWN:
-        console.print(f"  … and {len(said) - SHOWN:,} more; --json has them all.")
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.stream, finding.layer, finding.what), []).append(finding)
+    print_text(title)
+    for (stream, layer, what), group in list(groups.items())[:MAX_FINDINGS]:
+        days = format_days(date.fromisoformat(finding.partition) for finding in group)
+        print_text(f"  {layer}/{stream} {days}: {what}")
+        print_text(f"    → {_remedy(group)}")
+    if len(groups) > MAX_FINDINGS:
+        print_text(f"  … and {len(groups) - MAX_FINDINGS:,} more; --json prints all.")
 
 
-def _do(same: Sequence[Finding]) -> str:
-    first, last = same[0], same[-1]
+def _remedy(group: Sequence[Finding]) -> str:
+    """The command that fixes every day of the group, as each finding has it for its own day."""
+    first, last = group[0], group[-1]
     return first.do.replace(f"--to {first.partition}", f"--to {last.partition}")

@@ -1,9 +1,12 @@
-"""`demo`: the main job on a fresh machine, from simulated events to what people read."""
+"""`demo`: every layer on a fresh machine, from simulated events to dashboards."""
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from lakehouse.cli.options import Json, Seed
 from lakehouse.cli.printing import console, print_json, print_table, progress
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
@@ -15,15 +18,18 @@ from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as server
 
 FAULTS = Faults(late=0.01, repeated=0.01, invalid=0.01, malformed=0.002)
-BATCHES = 4
-"""Landing objects of each stream."""
-
+OBJECTS_PER_STREAM = 4
 LAYERS = ("bronze", "realtime", "silver", "quarantine")
 
+Events = Annotated[int, typer.Option(min=1, help="Simulated events for each stream.")]
 
-def run_demo(*, events: int, seed: int, as_json: bool) -> None:
-    """Simulate all streams, run the graph through Dagster, and print what each layer holds and where to look."""
-    from lakehouse.assets.partitions import exact_tags
+
+def demo(events: Events = 20_000, seed: Seed = 1, as_json: Json = False) -> None:
+    """Simulate all streams, run the graph through Dagster, and print the rows of each layer.
+
+    Raises LakehouseError if a run fails or a row is unaccounted for.
+    """
+    from lakehouse.assets.partitions import exact_tags  # Dagster takes seconds to import
     from lakehouse.automation.jobs import BRONZE, REALTIME, REFRESH
     from lakehouse.automation.runs import Runner, raise_on_failure
     from lakehouse.pipeline.lineage.refresh import days_to_refresh
@@ -35,7 +41,7 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
         lake = Lake(settings, connection)
         lake.bootstrap()
         bars.update(task, advance=1, description="simulated events")
-        # The whole of yesterday: of a day that has just begun, what is broken may be more than what is valid.
+        # Simulate the whole of yesterday: of a day that has just begun, too few rows may be valid for the quality gate.
         now = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(seconds=1)
         truths = _simulate(lake, events, seed, now)
         bars.update(task, advance=1, description="realtime")
@@ -48,38 +54,36 @@ def run_demo(*, events: int, seed: int, as_json: bool) -> None:
         if days:
             raise_on_failure(runner.run(REFRESH, exact_tags(days)))
         bars.advance(task)
-        found = _holdings(lake, truths)
+        rows = _count_rows(lake, truths)
         seconds = time.monotonic() - started
-    _say(found, seconds, str(settings.root), as_json)
-    if wrong := [row["stream"] for row in found if not row["conserved"]]:
-        raise LakehouseError(
-            f"rows of {', '.join(wrong)} are not accounted for; please report this with {settings.root}"
-        )
+    _print(rows, seconds, str(settings.root), as_json)
+    if lossy := [row["stream"] for row in rows if not row["conserved"]]:
+        raise LakehouseError(f"Rows of {', '.join(lossy)} are unaccounted for; please report this with {settings.root}")
 
 
 def _simulate(lake: Lake, events: int, seed: int, now: datetime) -> dict[str, Truth]:
-    """A day of events up to then, landed in a few objects a stream."""
+    """Land the events of the day before `now`, in a few objects a stream."""
     truths: dict[str, Truth] = {}
-    step = timedelta(days=1) / BATCHES
+    step = timedelta(days=1) / OBJECTS_PER_STREAM
     for number, stream in enumerate(lake.streams.values()):
         simulator = Simulator(stream.contract, stream.simulate, seed + number, FAULTS)
         truth = Truth()
-        for batch_number in range(BATCHES):
+        for batch_number in range(OBJECTS_PER_STREAM):
             first = now - timedelta(days=1) + step * batch_number
-            batch = simulator.batch(max(1, events // BATCHES), first, first + step)
+            batch = simulator.batch(max(1, events // OBJECTS_PER_STREAM), first, first + step)
             land(lake.objects, stream.name, batch.lines, now=now)
             truth += batch.truth
         truths[stream.name] = truth
     return truths
 
 
-def _holdings(lake: Lake, truths: dict[str, Truth]) -> list[dict[str, Any]]:
-    found = []
+def _count_rows(lake: Lake, truths: dict[str, Truth]) -> list[dict[str, Any]]:
+    counts = []
     with lake.engine.cursor() as cursor:
 
-        def rows(name: str) -> int:
-            counted = cursor.execute(f"select count(*) from ({view_sql(lake, name)})").fetchone()
-            return int(counted[0]) if counted else 0
+        def rows(table: str) -> int:
+            count = cursor.execute(f"select count(*) from ({view_sql(lake, table)})").fetchone()
+            return int(count[0]) if count else 0
 
         for name, truth in truths.items():
             row: dict[str, Any] = {"stream": name, "simulated": truth.landed}
@@ -92,22 +96,22 @@ def _holdings(lake: Lake, truths: dict[str, Truth]) -> list[dict[str, Any]]:
                 "alerts": rows(f"serving.{name}_alerts"),
             }
             row["conserved"] = row["duplicates"] >= 0
-            found.append(row)
-    return found
+            counts.append(row)
+    return counts
 
 
-def _say(found: list[dict[str, Any]], seconds: float, home: str, as_json: bool) -> None:
+def _print(counts: list[dict[str, Any]], seconds: float, home: str, as_json: bool) -> None:
     if as_json:
-        print_json({"seconds": round(seconds, 3), "home": home, "streams": found})
+        print_json({"seconds": round(seconds, 3), "home": home, "streams": counts})
         return
-    # A column a stream, for a terminal of 80 columns has no room for all that is counted.
-    streams = [row["stream"] for row in found]
-    counted = [name for name in found[0] if name not in ("stream", "conserved")]
-    print_table("Rows", ["", *streams], [[name, *(row[name] for row in found)] for name in counted], streams)
+    # Streams are the columns, because a terminal of 80 columns has no room for a column a count.
+    streams = [row["stream"] for row in counts]
+    names = [name for name in counts[0] if name not in ("stream", "conserved")]
+    print_table("Rows", ["", *streams], [[name, *(row[name] for row in counts)] for name in names], streams)
     console.print(
         "bronze = silver + quarantine + duplicates: every landed line is accounted for, once.", soft_wrap=True
     )
-    console.print(f"Done in {seconds:.1f} s; all of it is under {home}. Next:")
+    console.print(f"Done in {seconds:.1f} s. Everything is under {home}. Try next:")
     console.print('  lakehouse query "select * from gold.financial_daily order by amount desc limit 5"', soft_wrap=True)
     console.print('  lakehouse query "select reasons, raw from quarantine.iot limit 5"')
     console.print("  lakehouse up         the Dagster page, schedules and sensors")

@@ -1,13 +1,13 @@
-"""`erase`: a subject's rows leave the lakehouse, and it is looked whether they did."""
+"""`erase`: a subject's rows removed from every layer, and the proof that no trace is left."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from lakehouse.cli.printing import console, notes, print_json, print_table
+from lakehouse.cli.options import Json, Stream
+from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
-from lakehouse.maintenance import erase
+from lakehouse.maintenance import erase as erasure
 from lakehouse.maintenance.residue_scan import find_residue
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.lake import Lake
@@ -15,58 +15,64 @@ from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
-SHOWN = 10
-"""Objects that are named in a message."""
+MAX_NAMED_OBJECTS = 10
+"""Objects that an error message names."""
+
+Key = Annotated[list[str], typer.Option(help="COLUMN=VALUE of the rows; give it twice for rows that have both.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many rows there are, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 
 
-def erase_subject(name: str, words: Sequence[str], *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Find the subject's rows and, once that is agreed to, remove them. Raises LakehouseError when something is left."""
+def erase(stream: Stream, key: Key, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
+    """Find the subject's rows and, once confirmed, remove them. Raises LakehouseError if a trace is left."""
     settings = get_settings()
-    subject = Subject.parse(Lake(settings).stream(name), words)
+    subject = Subject.parse(Lake(settings).stream(stream), key)
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        found = erase.find_rows(lake, subject)
+        erased = erasure.find_rows(lake, subject)
         if not dry_run:
             if not yes:
-                _print(found)
+                _print(erased)
                 typer.confirm("Remove these rows for good, and all older snapshots of these tables?", abort=True)
-            found = _erase(lake, subject)
+            erased = _erase(lake, subject)
     if as_json:
-        print_json(_as_data(found))
+        print_json(_as_json(erased))
         return
-    _print(found)
-    if found.record:
-        console.print(f"Nothing of them is left. The record is {found.record}.", soft_wrap=True)
+    _print(erased)
+    if erased.record:
+        print_text(f"No trace of the subject is left. The record is {erased.record}.")
 
 
-def _erase(lake: Lake, subject: Subject) -> erase.ErasureResult:
+def _erase(lake: Lake, subject: Subject) -> erasure.ErasureResult:
     from lakehouse.automation.repair import ingest_incoming, recompute  # Dagster takes seconds to import
 
-    found = erase.erase_rows(lake, subject)
-    notes.print("computing what is below bronze again")
-    recompute(lake, subject.stream, sorted(found.days))
+    erased = erasure.erase_rows(lake, subject)
+    stderr.print("Recomputing the layers below bronze")
+    recompute(lake, subject.stream, sorted(erased.days))
     ingest_incoming(lake, subject.stream)
-    erase.rewrite_exports(lake, subject.stream)
-    notes.print("letting old snapshots go")
-    erase.expire_history(lake, subject)
-    notes.print("looking for traces")
-    if left := find_residue(lake, subject):
-        more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+    erasure.rewrite_exports(lake, subject.stream)
+    stderr.print("Expiring old snapshots")
+    erasure.expire_history(lake, subject)
+    stderr.print("Scanning for residue")
+    if residue := find_residue(lake, subject):
+        more = f" and {len(residue) - MAX_NAMED_OBJECTS} more" if len(residue) > MAX_NAMED_OBJECTS else ""
         raise LakehouseError(
-            f"The values are still in {', '.join(left[:SHOWN])}{more}. A run may have been writing meanwhile: run it again."
+            f"The values are still in {', '.join(residue[:MAX_NAMED_OBJECTS])}{more}. "
+            "A run may have been writing meanwhile: run the command again."
         )
-    return found
+    return erased
 
 
-def _as_data(found: erase.ErasureResult) -> dict[str, Any]:
+def _as_json(erased: erasure.ErasureResult) -> dict[str, Any]:
     return {
-        "rows": found.rows,
-        "landing_objects": found.landing_objects,
-        "days": format_days(found.days),
-        "record": found.record,
+        "rows": erased.rows,
+        "landing_objects": erased.landing_objects,
+        "days": format_days(erased.days),
+        "record": erased.record,
     }
 
 
-def _print(found: erase.ErasureResult) -> None:
-    print_table("", ["table", "rows"], [[table, rows] for table, rows in found.rows.items() if rows], right=["rows"])
-    console.print(f"{len(found.landing_objects):,} landing objects; days: {format_days(found.days) or 'none'}")
+def _print(erased: erasure.ErasureResult) -> None:
+    rows = [[table, count] for table, count in erased.rows.items() if count]
+    print_table("", ["table", "rows"], rows, right=["rows"])
+    print_text(f"{len(erased.landing_objects):,} landing objects; days: {format_days(erased.days) or 'none'}")

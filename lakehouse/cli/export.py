@@ -1,29 +1,38 @@
-"""`export`: the lake as a file for other tools."""
+"""`export`: the lake as a DuckDB file for other tools."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from lakehouse.cli.printing import notes, print_json, print_table, progress
+import typer
+
+from lakehouse.cli.options import Json
+from lakehouse.cli.printing import print_json, print_table, progress, stderr
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.export import export_duckdb, select_tables
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
+File = Annotated[Path, typer.Option("--duckdb", metavar="FILE", help="The DuckDB file to write or replace.")]
+Tables = Annotated[
+    list[str] | None,
+    typer.Argument(help="Tables such as gold.iot_daily or 'gold.*'; all but bronze and realtime when you name none."),
+]
 
-def export_file(path: Path, tables: Sequence[str], *, as_json: bool) -> None:
-    """Copy tables into a DuckDB file. Raises LakehouseError."""
+
+def export(duckdb: File, tables: Tables = None, as_json: Json = False) -> None:
+    """Copy tables into a DuckDB file. Raises LakehouseError if a table is unknown or the file is of another kind."""
     settings = get_settings()
     with server.running(settings) as connection, progress() as bars:
         lake = Lake(settings, connection, metadata_only=True)
-        names = select_tables(lake, tables)
+        names = select_tables(lake, tables or [])
         task = bars.add_task("Copying tables", total=len(names))
-        copied = []
-        for one in export_duckdb(lake, names, path):
-            copied.append(one)
+        copies = []
+        for copy in export_duckdb(lake, names, duckdb):
+            copies.append(copy)
             bars.advance(task)
+    size = duckdb.stat().st_size
     if as_json:
-        tables_json = {one.name: one.rows for one in copied}
-        print_json({"file": str(path), "bytes": path.stat().st_size, "tables": tables_json})
+        print_json({"file": str(duckdb), "bytes": size, "tables": {copy.name: copy.rows for copy in copies}})
         return
-    print_table("", ["table", "rows"], [[one.name, one.rows] for one in copied], right=["rows"])
-    notes.print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB; `duckdb {path}` opens it.")
+    print_table("", ["table", "rows"], [[copy.name, copy.rows] for copy in copies], right=["rows"])
+    stderr.print(f"{duckdb}: {size / 1e6:,.1f} MB. Open it with `duckdb {duckdb}`.")

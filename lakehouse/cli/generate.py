@@ -1,10 +1,14 @@
-"""`generate`: simulated events at a steady rate, to the HTTP server when it runs, else straight to landing."""
+"""`generate`: simulated events at a steady rate, through the HTTP server when it runs, else straight to landing."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
+import typer
+
+from lakehouse.cli.options import Json, Seed, Streams, parse_duration
 from lakehouse.cli.printing import console, print_json, print_table, progress
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
@@ -14,43 +18,58 @@ from lakehouse.sources.http.client import Parcel, Target, deliver, find_target
 from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as server
 
-BATCHES_A_SECOND = 10
-BATCH = 20_000
-"""Events of one request or object, at most: some five megabytes, and a tenth of a second at 200,000 events a second."""
+PARCELS_PER_SECOND = 10
+MAX_PARCEL_EVENTS = 20_000
+"""Some five megabytes in one request or object, and a tenth of a second at 200,000 events a second."""
 
-EVENT_BYTES = 512
-"""No simulated event is longer; so many fit into a body that the server takes."""
+MAX_EVENT_BYTES = 512
+"""No simulated event is longer, so this bounds how many fit into a request body that the server accepts."""
 
 COUNTS = ("landed", "valid", "repeated", "invalid", "malformed", "late")
 
-Send = Callable[[Iterator[Parcel], Callable[[int], None]], None]
+Rate = Annotated[float, typer.Option(min=0.1, help="Events a second, over all the streams.")]
+Duration = Annotated[str, typer.Option(help="A duration such as 30s, 5m or 2h, or infinite.")]
+Late = Annotated[float, typer.Option(min=0, max=1, help="Share of late events.")]
+Repeated = Annotated[float, typer.Option(min=0, max=1, help="Share of repeated events.")]
+Invalid = Annotated[float, typer.Option(min=0, max=1, help="Share of events that break the contract.")]
+Malformed = Annotated[float, typer.Option(min=0, max=1, help="Share of lines that are not events at all.")]
 
 
-def generate_events(
-    names: Sequence[str], rate: float, seconds: float | None, seed: int, faults: Faults, *, as_json: bool
+def generate(
+    streams: Streams = None,
+    rate: Rate = 100.0,
+    duration: Duration = "30s",
+    seed: Seed = 1,
+    late: Late = 0.0,
+    repeated: Repeated = 0.0,
+    invalid: Invalid = 0.0,
+    malformed: Malformed = 0.0,
+    as_json: Json = False,
 ) -> None:
-    """Send `rate` events a second over all streams for so many seconds, or until interrupted, and say what was sent."""
+    """Send events for `duration`, or until interrupted, and print how many of each kind were sent."""
+    seconds = parse_duration(duration)
+    faults = Faults(late=late, repeated=repeated, invalid=invalid, malformed=malformed)
     settings = get_settings()
     lake = Lake(settings)
-    streams = [lake.stream(name) for name in names] or list(lake.streams.values())
+    chosen = [lake.stream(name) for name in streams or lake.streams]
     simulators = {
         stream.name: Simulator(stream.contract, stream.simulate, seed + number, faults)
-        for number, stream in enumerate(streams)
+        for number, stream in enumerate(chosen)
     }
-    truths = {stream.name: Truth() for stream in streams}
+    truths = {stream.name: Truth() for stream in chosen}
     started = time.monotonic()
     with server.running(settings) as connection, progress() as bars:
         task = bars.add_task("events", total=round(rate * seconds) if seconds else None)
         target = find_target(settings) if http.running(settings) else None
-        most = min(settings.http_max_events, settings.http_max_body_mb * 2**20 // EVENT_BYTES)
-        parcels = _parcels(simulators, truths, rate, seconds, most)
-        # What was sent is sent; interrupting says how much it is.
+        limit = min(settings.http_max_events, settings.http_max_body_mb * 2**20 // MAX_EVENT_BYTES)
+        parcels = _parcels(simulators, truths, rate, seconds, limit)
+        # Interrupting is a normal end: the summary counts the events that were sent.
         with suppress(KeyboardInterrupt):
             if target is not None:
                 _post(target, parcels, rate, lambda events: bars.advance(task, events))
             else:
                 _land(Lake(settings, connection), parcels, rate, lambda events: bars.advance(task, events))
-    _say(truths, time.monotonic() - started, _where(settings, target), as_json)
+    _print(truths, time.monotonic() - started, _where(settings, target), as_json)
 
 
 def _post(target: Target, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
@@ -67,12 +86,15 @@ def _land(lake: Lake, parcels: Iterator[Parcel], rate: float, advance: Callable[
 
 
 def _parcels(
-    simulators: dict[str, Simulator], truths: dict[str, Truth], rate: float, seconds: float | None, most: int
+    simulators: dict[str, Simulator], truths: dict[str, Truth], rate: float, seconds: float | None, limit: int
 ) -> Iterator[Parcel]:
-    """The streams in turn, each event dated when it is due, `most` at once; whoever takes the parcels keeps the pace."""
+    """Yield parcels of at most `limit` events, stream after stream, each event dated when it is due.
+
+    The consumer keeps the pace.
+    """
     total = round(rate * seconds) if seconds is not None else None
     started, sent = datetime.now(UTC), 0
-    size = max(1, min(BATCH, most, round(rate / BATCHES_A_SECOND)))
+    size = max(1, min(MAX_PARCEL_EVENTS, limit, round(rate / PARCELS_PER_SECOND)))
     while total is None or sent < total:
         for name, simulator in simulators.items():
             events = size if total is None else min(size, total - sent)
@@ -89,7 +111,7 @@ def _where(settings: Settings, target: Target | None) -> str:
     return target.url if target is not None else f"landing under {settings.root}"
 
 
-def _say(truths: dict[str, Truth], seconds: float, where: str, as_json: bool) -> None:
+def _print(truths: dict[str, Truth], seconds: float, where: str, as_json: bool) -> None:
     if as_json:
         counts = {name: {count: getattr(truth, count) for count in COUNTS} for name, truth in truths.items()}
         print_json({"seconds": round(seconds, 3), "to": where, "streams": counts})
@@ -97,4 +119,4 @@ def _say(truths: dict[str, Truth], seconds: float, where: str, as_json: bool) ->
     rows = [[name, *(getattr(truth, count) for count in COUNTS)] for name, truth in truths.items()]
     print_table("", ["stream", *COUNTS], rows, right=COUNTS)
     total = sum(truth.landed for truth in truths.values())
-    console.print(f"{total:,} events to {where} in {seconds:.1f} s, {total / max(seconds, 1e-9):,.0f} a second.")
+    console.print(f"Sent {total:,} events to {where} in {seconds:.1f} s, {total / max(seconds, 1e-9):,.0f} a second.")

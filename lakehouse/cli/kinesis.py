@@ -1,25 +1,32 @@
-"""`kinesis`: reads the Kinesis streams that the settings name."""
+"""`kinesis`: the Kinesis streams of the settings, read into landing."""
 
 import logging
 import signal
 import sys
 from threading import Event
+from typing import Annotated
 
+import typer
 from filelock import FileLock, Timeout
 
+from lakehouse.cli.options import Json
 from lakehouse.cli.printing import print_json, print_table
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 from lakehouse.sources.kinesis.reading import build, check_stream_names
 
+COLUMNS = ("stream", "source", "shards", "records", "objects", "bytes", "behind_ms")
 
-def read_streams(*, once: bool, as_json: bool) -> None:
-    """Read until SIGTERM or SIGINT, or with `once` until all there is has landed."""
+Once = Annotated[bool, typer.Option("--once", help="Stop when every record that is there has been read.")]
+
+
+def kinesis(once: Once = False, as_json: Json = False) -> None:
+    """Read until SIGTERM or SIGINT, or with `--once` until every record has landed."""
     settings = get_settings()
     if not settings.kinesis:
         raise LakehouseError(
-            'No Kinesis stream is named; set LAKEHOUSE_KINESIS, such as \'{"financial": "name or ARN"}\'.'
+            'No Kinesis stream is configured; set LAKEHOUSE_KINESIS, such as \'{"financial": "name or ARN"}\'.'
         )
     lake = Lake(settings)
     check_stream_names(settings.kinesis, list(lake.streams))
@@ -33,12 +40,13 @@ def read_streams(*, once: bool, as_json: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=1):
-            found = reading.run(stop, once=once)
+            statuses = reading.run(stop, once=once)
     except Timeout:
-        raise LakehouseError("Kinesis is being read already for this home; `lakehouse status` shows it.") from None
-    columns = ["stream", "source", "shards", "records", "objects", "bytes", "behind_ms"]
-    rows = [{column: getattr(status, column) for column in columns} for status in found]
+        raise LakehouseError(
+            "Another process reads Kinesis for this home already; `lakehouse status` shows it."
+        ) from None
+    rows = [{column: getattr(status, column) for column in COLUMNS} for status in statuses]
     if as_json:
         print_json(rows)
     else:
-        print_table("", columns, [list(row.values()) for row in rows], right=columns[2:])
+        print_table("", COLUMNS, [list(row.values()) for row in rows], right=COLUMNS[2:])

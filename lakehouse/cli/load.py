@@ -1,11 +1,14 @@
-"""`load`: files into landing, each content once, and the partitions they touch up to date."""
+"""`load`: files into landing, each content once, and every partition they touch brought up to date."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import console, print_json, progress
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.formats import FORMAT_SUFFIXES
@@ -17,56 +20,63 @@ from lakehouse.pipeline.lineage.refresh import pending_files
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
+StreamName = Annotated[str, typer.Argument(help="The stream that the files belong to.")]
+NoMaterialize = Annotated[
+    bool, typer.Option("--no-materialize", help="Only upload; the sensors of a running lakehouse do the rest.")
+]
 
-def load_files(stream: str, paths: Sequence[Path], *, materialize: bool, as_json: bool) -> None:
-    """Upload the files and, unless told otherwise, run what they touch. Raises LakehouseError for a failed run."""
+
+def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False, as_json: Json = False) -> None:
+    """Upload files and materialize every partition they touch. Raises LakehouseError if a run fails."""
     settings = get_settings()
     lake = Lake(settings)
     lake.stream(stream)
-    files = [file for path in paths for file in all_files(path)]
+    files = expand(paths)
     started = time.monotonic()
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
         lake.bootstrap()
         landed = _upload(lake, stream, files)
-        done: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "stream": stream,
             "files": len(files),
             "new_files": sum(new for _, new in landed),
-            "objects": [one.key for one, _ in landed],
+            "objects": [landing_object.key for landing_object, _ in landed],
             "partitions": "",
         }
-        if materialize:
-            done["partitions"] = _materialize(lake, stream)
-        done["seconds"] = round(time.monotonic() - started, 3)
+        if not no_materialize:
+            summary["partitions"] = _materialize(lake, stream)
+        summary["seconds"] = round(time.monotonic() - started, 3)
     if as_json:
-        print_json(done)
-    else:
-        console.print(f"{done['new_files']} new of {done['files']} files into {stream} in {done['seconds']:.1f} s.")
-        if materialize:
-            console.print(f"Brought up to date: {_in_words(parse_days(done['partitions']))}.")
+        print_json(summary)
+        return
+    console.print(
+        f"Loaded {summary['new_files']} new of {summary['files']} files into {stream} in {summary['seconds']:.1f} s."
+    )
+    if not no_materialize:
+        console.print(f"Brought up to date: {_describe(parse_days(summary['partitions']))}.")
 
 
-def _in_words(days: Sequence[date]) -> str:
+def _describe(days: Sequence[date]) -> str:
     if not days:
         return "nothing had changed"
     return str(days[0]) if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
 
 
-def all_files(path: Path) -> list[Path]:
-    """A file, or the files of a folder that can be loaded. Raises LakehouseError for a folder without any."""
-    if not path.is_dir():
-        return [path]
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and FORMAT_SUFFIXES.keys() & {s.lower() for s in file.suffixes}
+def expand(paths: Iterable[Path]) -> list[Path]:
+    """List the files that these files and folders stand for. Raises LakehouseError if a folder has none to load."""
+    return [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
+
+
+def _files_of(folder: Path) -> list[Path]:
+    files = sorted(
+        f for f in folder.rglob("*") if f.is_file() and FORMAT_SUFFIXES.keys() & {s.lower() for s in f.suffixes}
     )
-    if not found:
+    if not files:
         raise LakehouseError(
-            f"{path} holds no files to load ({', '.join(sorted(FORMAT_SUFFIXES))}, also .gz and .zst)."
+            f"{folder} holds no files to load ({', '.join(sorted(FORMAT_SUFFIXES))}, also .gz and .zst)."
         )
-    return found
+    return files
 
 
 def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[LandingObject, bool]]:
@@ -80,15 +90,15 @@ def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[Landin
 
 
 def _materialize(lake: Lake, stream_name: str) -> str:
-    from lakehouse.automation.runs import Runner, raise_on_failure
+    from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
 
     stream = lake.stream(stream_name)
     runner = Runner(lake)
     with progress() as bars:
         task = bars.add_task("bronze", total=2)
-        # What an earlier command or another process left is brought in as well.
+        # Include files that an earlier command or another process uploaded and did not land.
         if waiting := pending_files(lake, stream):
-            raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
+            raise_on_failure(runner.land(stream, sorted({file.day for file in waiting})))
         bars.update(task, advance=1, description="silver to serving")
         days, outcome = runner.refresh(stream)
         raise_on_failure(outcome)

@@ -1,12 +1,13 @@
-"""`maintain` and `tag`."""
+"""`maintain`: the tasks that keep the lake fast and small, by hand."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 
-from lakehouse.cli.printing import console, print_json, print_table
+import typer
+
+from lakehouse.cli.options import DryRun, Json
+from lakehouse.cli.printing import console, print_json
 from lakehouse.errors import LakehouseError
-from lakehouse.maintenance import tags
-from lakehouse.maintenance.tags import Tag
 from lakehouse.maintenance.tasks import TaskReport, run_task
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
@@ -14,84 +15,71 @@ from lakehouse.storage.embedded import lifecycle as server
 
 HISTORY = "history"
 
+TASKS = {
+    "retention": "Drop data that is older than its contract keeps.",
+    "compact": "Merge the small files of each partition, starting where that saves most.",
+    "expire": "Expire old snapshots; tags and the last of each day within LAKEHOUSE_TIME_TRAVEL_DAYS stay.",
+    "manifests": "Merge the manifests of tables that have many.",
+    "orphans": "Delete files and unfinished uploads older than a day that no table refers to.",
+    HISTORY: "Drop old runs, their events and logs from Dagster's history; each partition's latest state stays.",
+}
+"""Help by task, in the order in which each task leaves the least work to the next."""
 
-def run_tasks(tasks: Sequence[str], *, dry_run: bool, as_json: bool) -> None:
-    """Run these tasks in turn and print what they did. Raises LakehouseError when one met a problem."""
+maintain = typer.Typer(invoke_without_command=True, add_completion=False)
+
+
+@maintain.callback()
+def maintain_all(context: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Run every task in turn, as the schedule does at 04:00. Safe beside ingest, to kill and to repeat."""
+    if context.invoked_subcommand is None:
+        _run(*TASKS, dry_run=dry_run, as_json=as_json)
+
+
+def _add_command(task: str, help_text: str) -> None:
+    @maintain.command(task, help=help_text)
+    def run_one(dry_run: DryRun = False, as_json: Json = False) -> None:
+        _run(task, dry_run=dry_run, as_json=as_json)
+
+
+for _task, _help in TASKS.items():
+    _add_command(_task, _help)
+
+
+def _run(*tasks: str, dry_run: bool, as_json: bool) -> None:
+    """Run the tasks in turn and print what they did. Raises LakehouseError if a task failed."""
     settings = get_settings()
+    reports = []
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        found = []
-        for outcome in _outcomes(lake, tasks, dry_run):
-            found.append(outcome)
+        for report in (report for task in tasks for report in _reports(lake, task, dry_run)):
+            reports.append(report)
             if not as_json:
-                _print(outcome, dry_run)
+                _print(report, dry_run)
     if as_json:
-        print_json([asdict(outcome) for outcome in found])
-    elif not found:
+        print_json([asdict(report) for report in reports])
+    elif not reports:
         console.print("There is nothing to do.")
-    if problems := [one for one in found if one.problem]:
-        raise LakehouseError(f"{problems[0].task} of {problems[0].what}: {problems[0].problem}")
+    if failed := [report for report in reports if report.problem]:
+        raise LakehouseError(f"{failed[0].task} of {failed[0].what}: {failed[0].problem}")
 
 
-def _outcomes(lake: Lake, tasks: Sequence[str], dry_run: bool) -> Iterator[TaskReport]:
-    for task in tasks:
-        if task == HISTORY:
-            yield from _history(lake, dry_run)
-        else:
-            yield from run_task(lake, task, dry_run=dry_run)
+def _reports(lake: Lake, task: str, dry_run: bool) -> Iterator[TaskReport]:
+    return _prune_history(lake, dry_run) if task == HISTORY else run_task(lake, task, dry_run=dry_run)
 
 
-def _history(lake: Lake, dry_run: bool) -> Iterator[TaskReport]:
+def _prune_history(lake: Lake, dry_run: bool) -> Iterator[TaskReport]:
     from lakehouse.runtime.instance import open_instance  # Dagster takes seconds to import
     from lakehouse.runtime.pruning import prune
 
-    with open_instance(lake.settings) as history:
-        done = prune(history, lake.settings, dry_run=dry_run)
-    if done.runs or done.events or done.ticks:
-        words = f"{done.runs:,} runs, {done.events:,} events, {done.logs:,} logs, {done.ticks:,} ticks"
-        yield TaskReport(HISTORY, "Dagster's history", words, done.logs)
+    with open_instance(lake.settings) as instance:
+        pruned = prune(instance, lake.settings, dry_run=dry_run)
+    if pruned.runs or pruned.events or pruned.ticks:
+        counts = f"{pruned.runs:,} runs, {pruned.events:,} events, {pruned.logs:,} logs, {pruned.ticks:,} ticks"
+        yield TaskReport(HISTORY, "Dagster's history", counts, pruned.logs)
 
 
-def _print(outcome: TaskReport, dry_run: bool) -> None:
+def _print(report: TaskReport, dry_run: bool) -> None:
     verb = "would: " if dry_run else ""
-    size = f" ({outcome.files:,} files, {outcome.bytes / 1e6:,.1f} MB)" if outcome.files or outcome.bytes else ""
-    words = f"[red]{outcome.problem}[/red]" if outcome.problem else f"{verb}{outcome.done}{size}"
-    console.print(f"{outcome.task:10} {outcome.what:36} {words}", highlight=False, soft_wrap=True)
-
-
-def create_tag(name: str, tables: Sequence[str], *, as_json: bool) -> None:
-    """Pin the snapshots of tables under a name."""
-    settings = get_settings()
-    with server.running(settings) as connection:
-        made = tags.create_tags(Lake(settings, connection), name, tables)
-    if as_json:
-        print_json([asdict(tag) for tag in made])
-    else:
-        console.print(
-            f"{name} pins {len(made)} tables; read one with `select … from layer.table at (version => '{name}')`.",
-            soft_wrap=True,
-        )
-
-
-def list_tags(*, as_json: bool) -> None:
-    """Print every tag."""
-    settings = get_settings()
-    with server.running(settings) as connection:
-        found = tags.list_tags(Lake(settings, connection))
-    if as_json:
-        print_json([asdict(tag) for tag in found])
-        return
-    print_table("", ["tag", "table", "snapshot", "committed"], [_row(tag) for tag in found])
-
-
-def _row(tag: Tag) -> list[str]:
-    committed = f"{tag.committed:%Y-%m-%d %H:%M:%S}" if tag.committed else ""
-    return [tag.name, tag.table, str(tag.snapshot_id), committed]
-
-
-def delete_tag(name: str, tables: Sequence[str]) -> None:
-    """Take a tag off tables."""
-    settings = get_settings()
-    with server.running(settings) as connection:
-        gone = tags.delete_tags(Lake(settings, connection), name, tables)
-    console.print(f"{name} is off {len(gone)} tables.")
+    size = f" ({report.files:,} files, {report.bytes / 1e6:,.1f} MB)" if report.files or report.bytes else ""
+    text = f"[red]{report.problem}[/red]" if report.problem else f"{verb}{report.done}{size}"
+    console.print(f"{report.task:10} {report.what:36} {text}", highlight=False, soft_wrap=True)

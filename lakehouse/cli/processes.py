@@ -1,7 +1,8 @@
-"""`down` and `status`, which import no more than they need to find processes."""
+"""`down` and `status`. They import no more than they need to find processes, so that they answer at once."""
 
 from typing import Any
 
+from lakehouse.cli.options import Json
 from lakehouse.cli.printing import console, print_json, print_table
 from lakehouse.runtime import supervisor
 from lakehouse.serving.api import server as serving
@@ -10,32 +11,31 @@ from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as server
 
 
-def stop() -> None:
-    """Stop everything."""
+def down() -> None:
+    """Stop the supervisor, then servers that were started by themselves, and storage last."""
     settings = get_settings()
     stopped = supervisor.stop(settings)
-    for one in (http, serving, server):  # a server that was started by itself too, and storage last
-        stopped = one.stop(settings) or stopped
+    for service in (http, serving, server):
+        stopped = service.stop(settings) or stopped
     console.print("The lakehouse is down." if stopped else "The lakehouse was not up.")
 
 
-def show_status(*, as_json: bool) -> int:
-    """Print what runs; 0 when the lakehouse is up, else 1."""
-    settings = get_settings()
-    found = _status(settings)
+def status(as_json: Json = False) -> None:
+    """Print every process; exit with 0 when the lakehouse is up, else with 1."""
+    state = _state(get_settings())
     if as_json:
-        print_json(found)
+        print_json(state)
     else:
         rows = [
             [p["name"], "running" if p["running"] else "not running", p["pid"] or "", p["url"] or "", p["restarts"]]
-            for p in found["processes"]
+            for p in state["processes"]
         ]
         print_table("", ["process", "state", "pid", "where", "restarts"], rows, right=["restarts"])
-        console.print(f"home {found['home']}, {found['bytes_stored']:,} bytes stored")
-    return 0 if found["up"] else 1
+        console.print(f"home {state['home']}, {state['bytes_stored']:,} bytes stored")
+    raise SystemExit(0 if state["up"] else 1)
 
 
-def _status(settings: Settings) -> dict[str, Any]:
+def _state(settings: Settings) -> dict[str, Any]:
     storage = server.status(settings)
     state = supervisor.read_state(settings)
     processes: list[dict[str, Any]] = [

@@ -1,10 +1,13 @@
-"""`query`: one SELECT's rows as a table, JSON or CSV."""
+"""`query`: the rows of one SELECT, as a table, JSON or CSV."""
 
 import csv
 import json
 import os
 import sys
 from itertools import islice
+from typing import Annotated
+
+import typer
 
 from lakehouse.cli.printing import console, print_table
 from lakehouse.errors import QueryError
@@ -14,52 +17,58 @@ from lakehouse.serving.query.sql import QueryRows, run_query
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
-SHOWN = 200
-"""Rows of a table for people; json and csv give all."""
+MAX_TABLE_ROWS = 200
+"""QueryRows of a table for people; json and csv print all."""
+
+Sql = Annotated[
+    str,
+    typer.Argument(help="One SELECT; tables are layer.name, such as silver.retail. - reads it from standard input."),
+]
+Format = Annotated[str, typer.Option("--format", help="table, json or csv.")]
 
 
-def print_query(sql: str, output: str) -> None:
-    """Run the query and print its rows. Raises QueryError."""
+def query(sql: Sql, output: Format = "table") -> None:
+    """Run the query and print its rows. Raises QueryError if it is invalid or fails."""
     printers = {"table": _table, "json": _json, "csv": _csv}
     if output not in printers:
-        raise QueryError(f"--format {output!r} is none of {', '.join(printers)}.")
+        raise QueryError(f"--format {output!r} is not one of {', '.join(printers)}.")
+    text = sys.stdin.read() if sql == "-" else sql
     settings = get_settings()
     with server.running(settings) as connection:
-        found = run_query(Lake(settings, connection, metadata_only=True), sql)
+        result = run_query(Lake(settings, connection, metadata_only=True), text)
         try:
-            printers[output](found)
+            printers[output](result)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read our output has seen enough; what is left of it goes nowhere.
+            # The reader, such as `head`, has seen enough. Discard the rest, or flushing at exit would fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _table(found: QueryRows) -> None:
-    rows = [[_cell(value) for value in row] for row in islice(found.rows, SHOWN)]
-    print_table("", found.columns, rows)
-    more = sum(1 for _ in found.rows)
-    console.print(
-        f"{len(rows) + more:,} rows" + (f"; the first {SHOWN} are shown, --format csv gives all" if more else "")
-    )
+def _table(result: QueryRows) -> None:
+    cells = [[_cell(value) for value in row] for row in islice(result.rows, MAX_TABLE_ROWS)]
+    print_table("", result.columns, cells)
+    hidden = sum(1 for _ in result.rows)
+    more = f"; the first {MAX_TABLE_ROWS} are shown, --format csv prints all" if hidden else ""
+    console.print(f"{len(cells) + hidden:,} rows{more}")
 
 
 def _cell(value: object) -> str:
     plain = to_json(value)
-    return (
-        "" if plain is None else json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)
-    )
+    if plain is None:
+        return ""
+    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)
 
 
-def _json(found: QueryRows) -> None:
+def _json(result: QueryRows) -> None:
     sys.stdout.write("[")
-    for number, row in enumerate(found.rows):
+    for number, row in enumerate(result.rows):
         sys.stdout.write("\n" if number == 0 else ",\n")
-        json.dump(dict(zip(found.columns, map(to_json, row), strict=True)), sys.stdout, ensure_ascii=False)
+        json.dump(dict(zip(result.columns, map(to_json, row), strict=True)), sys.stdout, ensure_ascii=False)
     sys.stdout.write("]\n")
 
 
-def _csv(found: QueryRows) -> None:
+def _csv(result: QueryRows) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow(found.columns)
-    for row in found.rows:
+    writer.writerow(result.columns)
+    for row in result.rows:
         writer.writerow([_cell(value) if isinstance(value, dict | list) else to_json(value) for value in row])

@@ -1,7 +1,10 @@
-"""`up`."""
+"""`up`: everything that a lakehouse runs, started under one supervisor."""
 
 import os
 import sys
+from typing import Annotated
+
+import typer
 
 from lakehouse.cli.printing import console
 from lakehouse.errors import LakehouseError, StorageUnavailableError
@@ -20,78 +23,85 @@ from lakehouse.storage.embedded import lifecycle as server
 
 START_SECONDS = 180.0
 
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is up, and leave it running.")]
+NoPage = Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster page.")]
 
-def start(*, detach: bool, page: bool) -> None:
-    """Start everything; with `detach`, return once it is up."""
+
+def up(detach: Detach = False, no_ui: NoPage = False) -> None:
+    """Start everything and watch it; with `detach`, return once it is up.
+
+    Raises LakehouseError if a process does not start.
+    """
     settings = get_settings()
     if supervisor.is_up(settings):
-        console.print("The lakehouse is up already; `lakehouse status` shows where.")
+        console.print("The lakehouse is already up; `lakehouse status` shows where.")
         return
     if detach:
-        _detach(settings, page)
+        _detach(settings, no_ui=no_ui)
         return
     connection = server.start(settings)
     try:
         Lake(settings, connection).bootstrap()
-        supervisor.stop(settings)  # what a killed `up` has left
-        with open_instance(settings) as history:
-            fail_orphaned_runs(history)
+        supervisor.stop(settings)  # processes that a killed `up` left behind
+        with open_instance(settings) as instance:
+            fail_orphaned_runs(instance)
         programs = [
             _http(settings),
             *_kinesis(settings),
             _serving(settings),
-            *supervisor.dagster_programs(settings, page=page),
+            *supervisor.dagster_programs(settings, page=not no_ui),
         ]
-        Supervisor(settings, programs, _say_where, lambda: keep_storage(settings)).run()
+        Supervisor(settings, programs, _print_urls, lambda: keep_storage(settings)).run()
     finally:
         server.stop(settings)
 
 
 def keep_storage(settings: Settings) -> None:
-    """Start the embedded server again when its process is gone."""
+    """Restart the embedded storage server when its process is gone. Errors are printed, and the next call tries again."""
     try:
         server.connection(settings)
     except StorageUnavailableError:
         try:
             server.start(settings)
-        except LakehouseError as problem:
-            console.print(str(problem))
+        except LakehouseError as error:
+            console.print(str(error))
 
 
 def _http(settings: Settings) -> Program:
-    """The HTTP server; it stores what it holds before it ends."""
+    """Describe the HTTP server. It stores the events that it holds before it ends."""
     keys.local_key(settings)
 
-    def found() -> http.RunningService | None:
-        return http.running(settings)
+    def is_ready() -> bool:
+        running = http.running(settings)
+        return running is not None and http.is_ready(running)
 
-    return Program(
-        "http",
-        [sys.executable, "-m", "lakehouse.sources.http"],
-        answers=lambda: (one := found()) is not None and http.is_ready(one),
-        url=lambda: one.url if (one := found()) else None,
-    )
+    def url() -> str | None:
+        running = http.running(settings)
+        return running.url if running else None
+
+    return Program("http", [sys.executable, "-m", "lakehouse.sources.http"], answers=is_ready, url=url)
 
 
 def _serving(settings: Settings) -> Program:
-    """What people and programs read; the HTTP server passes on to it."""
-    return Program(
-        "serving",
-        [sys.executable, "-m", "lakehouse.serving.api"],
-        answers=lambda: (one := serving.running(settings)) is not None and process.is_ready(one),
-    )
+    """Describe the serving process, to which the HTTP server forwards reads."""
+
+    def is_ready() -> bool:
+        running = serving.running(settings)
+        return running is not None and process.is_ready(running)
+
+    return Program("serving", [sys.executable, "-m", "lakehouse.serving.api"], answers=is_ready)
 
 
 def _kinesis(settings: Settings) -> list[Program]:
-    """What reads Kinesis, when there is something to read."""
+    """Describe the process that reads Kinesis, if a stream is configured."""
     return [Program("kinesis", [sys.executable, "-m", "lakehouse", "kinesis"])] if settings.kinesis else []
 
 
-def _detach(settings: Settings, page: bool) -> None:
-    words = [sys.executable, "-m", "lakehouse", "up", *([] if page else ["--no-ui"])]
+def _detach(settings: Settings, *, no_ui: bool) -> None:
+    command = [sys.executable, "-m", "lakehouse", "up", *(["--no-ui"] if no_ui else [])]
     log = settings.root / "logs" / "up.log"
     log.unlink(missing_ok=True)
-    child = spawn(words, log, env=os.environ | environment(settings))
+    child = spawn(command, log, env=os.environ | environment(settings))
 
     def is_ready() -> bool:
         state = supervisor.read_state(settings)
@@ -100,19 +110,18 @@ def _detach(settings: Settings, page: bool) -> None:
     if wait_until_ready(is_ready, lambda: child.poll() is None, START_SECONDS, poll_seconds=0.1):
         leave_running(child)
         if state := supervisor.read_state(settings):
-            _say_where(state)
+            _print_urls(state)
         return
     if child.poll() is not None:
-        last = log.read_text(errors="replace").strip().splitlines()
-        reason = last[-1].removeprefix("lakehouse: ") if last else "it ended at once"
-        raise LakehouseError(f"{reason} ({log} has it all)")
+        lines = log.read_text(errors="replace").strip().splitlines() or ["it ended at once"]
+        raise LakehouseError(f"{lines[-1].removeprefix('lakehouse: ')} (see {log})")
     stop_child(child, supervisor.STOP_SECONDS)
-    raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; {log} says how far it got.")
+    raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; see {log}.")
 
 
-def _say_where(state: State) -> None:
+def _print_urls(state: State) -> None:
     console.print("The lakehouse is up.")
     for child in state.children:
         if child.url:
             console.print(f"  {child.name:12} {child.url}")
-    console.print("  `lakehouse status` shows what runs, `lakehouse down` stops it.")
+    console.print("  `lakehouse status` shows the processes, `lakehouse down` stops them.")

@@ -49,7 +49,7 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
         pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
         pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT. This is delete.", id="delete"),
-        pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is none of table, json, csv.", id="format"),
+        pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv.", id="format"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_done_is_said_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:

@@ -11,4 +11,4 @@ def test_maintenance_and_tags_by_hand(lakehouse: Command) -> None:
     assert lakehouse("maintain", "history", "--dry-run").stdout == "There is nothing to do.\n"
     assert json.loads(lakehouse("tag", "create", "empty", "--json").stdout) == []
     done = lakehouse("tag", "delete", "none")
-    assert (done.returncode, done.stderr) == (1, "lakehouse: There is no tag none. There are: none.\n")
+    assert (done.returncode, done.stderr) == (1, "lakehouse: There is no tag none. Existing tags: none.\n")
