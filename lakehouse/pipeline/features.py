@@ -16,6 +16,19 @@ from lakehouse.pipeline.lineage.staleness import sequence_of
 FEATURE_WINDOW_DAYS = 30
 """How many days of silver the features of a day read, the day itself included."""
 
+WINDOWS_SQL = f"""select
+  as_of,
+  as_of - days_before as dt,
+  days_before < 1 as in_1d,
+  days_before < 7 as in_7d
+from (
+  select
+    days.dt as as_of,
+    cast(unnest(range({FEATURE_WINDOW_DAYS})) as integer) as days_before
+  from days
+)"""
+"""The input `windows` of `features.sql`: for each day to compute, the days whose events count, and in which windows."""
+
 
 def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> WriteResult:
     """Replace `serving.{stream}_features` of these days with every entity's features as of each of them."""
@@ -32,6 +45,7 @@ def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
     inputs = {
         "events": f"select * from {scan_sql(silver)} where {days_filter(sorted(window))}",
         "days": f"select * from (values {wanted}) as days(dt)" if days else "select null::date as dt limit 0",
+        "windows": WINDOWS_SQL,
     }
     return bind(stream.sql("features"), inputs)
 

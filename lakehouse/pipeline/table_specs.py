@@ -29,6 +29,12 @@ ALERT_COLUMNS: Columns = (
     ("message", "VARCHAR"),
     ("event_key", "VARCHAR"),
 )
+DAYS_COLUMNS: Columns = (("dt", "DATE"),)
+"""The input `days` of `features.sql`."""
+
+WINDOWS_COLUMNS: Columns = (("as_of", "DATE"), ("dt", "DATE"), ("in_1d", "BOOLEAN"), ("in_7d", "BOOLEAN"))
+"""The input `windows` of `features.sql`; see `WINDOWS_SQL` in `features`."""
+
 METRIC_COLUMNS: Columns = (
     ("date_key", "DATE"),
     ("stream", "VARCHAR"),
@@ -63,7 +69,8 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
     silver = _columns(database, stream, "silver", {"valid": valid})
     realtime = _columns(database, stream, "silver", {"valid": (*valid, *ORIGIN_COLUMNS[:2])})
     gold = _columns(database, stream, "gold", {"silver": silver})
-    features = _columns(database, stream, "features", {"events": silver, "days": (("dt", "DATE"),)})
+    feature_inputs = {"events": silver, "days": DAYS_COLUMNS, "windows": WINDOWS_COLUMNS}
+    features = _columns(database, stream, "features", feature_inputs)
     quarantine: Columns = (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *ORIGIN_COLUMNS)
     _check_alerts(database, stream, silver)
     return [

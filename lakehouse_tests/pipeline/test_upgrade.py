@@ -16,18 +16,18 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from lakehouse.audit.auditing import audit
 
 from lakehouse.assets import resources
 from lakehouse.assets.resources import LakeResource
+from lakehouse.audit.audit import audit
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.sensors import incoming_files, late_data
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import computed, defined_since
+from lakehouse.pipeline.lineage.properties import computed_from, defined_since
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, new_files
-from lakehouse.pipeline.lineage.staleness import changed
+from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
@@ -96,7 +96,7 @@ def test_nothing_is_computed_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) 
     assert lake.bootstrap() == [], "no table is made or evolved"
     for stream in lake.streams.values():
         assert days_to_refresh(lake, stream) == []
-        assert new_files(lake, stream) == []
+        assert pending_files(lake, stream) == []
     assert _sensor_requests(lake, late_data) == []
     assert _sensor_requests(lake, incoming_files) == []
     assert _snapshots(lake) == before
@@ -130,8 +130,8 @@ def test_unified_view_still_skips_covered_hours(lake: Lake) -> None:
 def test_days_count_as_computed_by_todays_definition(lake: Lake, table: str, query: Any) -> None:
     for name, stream in lake.streams.items():
         definition = stream.definition_of(query)
-        days = changed(lake.tables.load(f"silver.{name}"))
-        numbers = computed(lake.tables.load(table.format(name)), definition.source, days)
+        days = last_changes(lake.tables.load(f"silver.{name}"))
+        numbers = computed_from(lake.tables.load(table.format(name)), definition.source, days)
         assert numbers.keys() == days.keys()
         assert definition.number not in numbers.values(), "the release stored another number"
         assert all(map(definition.matches, numbers.values()))
@@ -139,7 +139,7 @@ def test_days_count_as_computed_by_todays_definition(lake: Lake, table: str, que
 
 def test_edited_sql_counts_as_another_definition(lake: Lake, tmp_path: Path) -> None:
     stream, silver_table = lake.streams[OWN], lake.tables.load(f"silver.{OWN}")
-    numbers = computed(silver_table, stream.definition.source, changed(silver_table)).values()
+    numbers = computed_from(silver_table, stream.definition.source, last_changes(silver_table)).values()
     shutil.copytree(stream.folder, tmp_path / OWN)
     silver = tmp_path / OWN / "silver.sql"
     silver.write_text(silver.read_text().replace("5000", "6000"))

@@ -13,6 +13,7 @@ import pytest
 
 import lakehouse.streams
 from lakehouse.contracts import Contract, load_contract
+from lakehouse.pipeline.features import WINDOWS_SQL
 from lakehouse.sources.simulation import Simulate
 
 FOLDERS = sorted(path.parent for path in Path(lakehouse.streams.__file__).parent.glob("*/contract.odcs.yaml"))
@@ -54,7 +55,7 @@ def lake() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture
 def land(lake: duckdb.DuckDBPyConnection, contract: Contract, sql: Callable[[str], str]) -> Callable[[pa.Table], None]:
-    """Makes the table `valid` of events, `silver` and `events` of it by the stream's SQL, and `days` of its dates."""
+    """Makes the table `valid` of events, `silver` and `events` by its SQL, and `days` with their `windows`."""
 
     def land(events: pa.Table) -> None:
         typed = ", ".join(f'cast("{f.name}" as {f.type.sql}) as "{f.name}"' for f in contract.fields)
@@ -66,6 +67,7 @@ def land(lake: duckdb.DuckDBPyConnection, contract: Contract, sql: Callable[[str
         lake.execute(f"create or replace table silver as {sql('silver')}")
         lake.execute("create or replace view events as select * from silver")
         lake.execute("create or replace table days as select distinct dt from silver")
+        lake.execute(f"create or replace view windows as {WINDOWS_SQL}")
 
     return land
 

@@ -12,6 +12,7 @@ import pytest
 
 from lakehouse.contracts import Contract
 from lakehouse.sources.simulation import Simulate
+from lakehouse_tests.contracts.earlier_definitions import RELEASE, has_release, released_sql
 
 Rows = list[dict[str, Any]]
 
@@ -171,3 +172,25 @@ def test_features_are_what_a_slow_reading_says(
         assert found[key] == {
             name: pytest.approx(value) if isinstance(value, float) else value for name, value in features.items()
         }
+
+
+@pytest.mark.skipif(
+    not has_release(), reason=f"{RELEASE} is not in this clone's history; `git fetch --unshallow` brings it"
+)
+def test_features_with_windows_as_input_are_those_of_own_windows(
+    contract: Contract,
+    simulate: Simulate,
+    lake: duckdb.DuckDBPyConnection,
+    land: Callable[[pa.Table], None],
+    sql: Callable[[str], str],
+) -> None:
+    land(simulate(np.random.default_rng(7), 5_000, START, START + timedelta(days=DAYS)))
+    before = lake.sql(f"from ({released_sql(contract.stream, 'features')}) order by all")
+    after = lake.sql(f"from ({sql('features')}) order by all")
+    assert after.columns == before.columns
+    assert after.types == before.types
+    rows = after.fetchall()
+    assert len(rows) > DAYS
+    assert rows == [
+        tuple(pytest.approx(value) if isinstance(value, float) else value for value in row) for row in before.fetchall()
+    ]

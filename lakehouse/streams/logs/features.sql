@@ -15,16 +15,6 @@ with daily as (
   group by
     dt,
     service_normalised
-),
-windowed as (
-  select
-    days.dt as as_of,
-    daily.dt = days.dt as in_1d,
-    daily.dt > days.dt - interval 7 days as in_7d,
-    daily.*
-  from days
-  join daily
-    on daily.dt between days.dt - interval 29 days and days.dt
 )
 select
   as_of as dt,
@@ -53,7 +43,9 @@ select
   max(case when in_1d then max_latency_ms end) as max_latency_ms_1d,
   max(case when in_7d then max_latency_ms end) as max_latency_ms_7d,
   max(max_latency_ms) as max_latency_ms_30d
-from windowed
+from windows
+join daily
+  on daily.dt = windows.dt
 group by
   as_of,
   service

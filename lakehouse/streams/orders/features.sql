@@ -14,16 +14,6 @@ with daily as (
   group by
     dt,
     customer_id
-),
-windowed as (
-  select
-    days.dt as as_of,
-    daily.dt = days.dt as in_1d,
-    daily.dt > days.dt - interval 7 days as in_7d,
-    daily.*
-  from days
-  join daily
-    on daily.dt between days.dt - interval 29 days and days.dt
 )
 select
   as_of as dt,
@@ -52,7 +42,9 @@ select
   count(case when in_1d then 1 end) as active_days_1d,
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
-from windowed
+from windows
+join daily
+  on daily.dt = windows.dt
 group by
   as_of,
   customer_id
