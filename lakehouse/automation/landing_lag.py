@@ -93,9 +93,9 @@ def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime |
 
 def _kinesis(stream: Stream) -> dict[str, float]:
     """How far the reading of the stream's Kinesis stream is behind; nothing when there is none or nobody reads it."""
-    for status in kinesis.read(get_settings()):
+    for status in kinesis.read_statuses(get_settings()):
         if status.stream == stream.name and status.stream in get_settings().kinesis:
-            told = {"kinesis_is_read": int(status.is_current and status.problem is None)}
+            told = {"kinesis_is_read": int(status.is_current and status.error is None)}
             behind = {} if status.behind_ms is None else {"kinesis_behind_seconds": status.behind_ms / 1000}
             return told | (behind if status.is_current else {})
     return {}

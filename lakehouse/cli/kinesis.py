@@ -14,7 +14,7 @@ from lakehouse.cli.printing import print_json, print_table
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-from lakehouse.sources.kinesis.reading import build, check_stream_names
+from lakehouse.sources.kinesis.reader import check_stream_names, kinesis_reader
 
 COLUMNS = ("stream", "source", "shards", "records", "objects", "bytes", "behind_ms")
 
@@ -35,7 +35,7 @@ def kinesis(once: Once = False, as_json: Json = False) -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    reading = build(settings, lake.objects)
+    reading = kinesis_reader(settings, lake.objects)
     folder = settings.root / "kinesis"
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -10,7 +10,7 @@ from lakehouse.landing.keys import LandingObject, arrival_time
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.sqs.inbox import Inbox, keys_in
-from lakehouse.sources.sqs.messages import Created
+from lakehouse.sources.sqs.messages import CreatedObject
 
 FOLDER = "incoming"
 AT_ONCE = 8
@@ -40,14 +40,14 @@ class Arrivals:
                 by_stream[file.stream].append(file)
         found = {name: self._not_held(self._lake.streams[name], files) for name, files in by_stream.items()}
         waiting = {file.key for files in found.values() for file in files}
-        self.inbox.settle(partial(self._is_safe, waiting))
+        self.inbox.delete_ingested(partial(self._is_safe, waiting))
         return {name: files for name, files in found.items() if files}
 
-    def _keys(self, objects: Iterable[Created]) -> set[str]:
+    def _keys(self, objects: Iterable[CreatedObject]) -> set[str]:
         keys = keys_in(objects, self._lake.connection.bucket, FOLDER)
         return {key for key in keys if _stream_of(key) in self._lake.streams}
 
-    def _is_safe(self, waiting: set[str], one: Created) -> bool:
+    def _is_safe(self, waiting: set[str], one: CreatedObject) -> bool:
         return one.bucket != self._lake.connection.bucket or one.key not in waiting
 
     def _looked_up(self, keys: set[str]) -> dict[str, LandingObject | None]:

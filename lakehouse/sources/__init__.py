@@ -1,1 +1,1 @@
-"""Where events come from: HTTP, Kinesis, SQS and simulators. Each source writes through `landing`."""
+"""Sources of events: HTTP, Kinesis, SQS and simulators. Each writes through `landing`."""

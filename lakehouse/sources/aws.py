@@ -1,11 +1,13 @@
-"""Clients of the AWS services that events come from. What is asked of them belongs to the sources."""
+"""Clients and errors of the AWS services that events come from. What they are asked is up to each source."""
 
 import re
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from lakehouse.settings import Settings
 
-TRANSIENT = frozenset(
+TRANSIENT_ERROR_CODES = frozenset(
     {
         "InternalError",
         "InternalFailure",
@@ -23,25 +25,26 @@ TRANSIENT = frozenset(
         "ThrottlingException",
     }
 )
-"""Error codes that go away by themselves."""
+"""Errors that pass by themselves."""
 
 
 def aws_client(settings: Settings, service: str, *, region: str | None = None, connections: int = 10) -> Any:
-    """A boto3 client that leaves trying again to its caller.
+    """Make a boto3 client that leaves retries to its caller.
 
-    It logs in as S3 does when that is AWS's own, else by the AWS credential chain. `AWS_ENDPOINT_URL_KINESIS`,
-    `AWS_ENDPOINT_URL_SQS` and the like in the environment lead it elsewhere, as they do every AWS client.
+    It uses the S3 credentials if S3 is AWS's own, else the AWS credential chain. Environment variables such as
+    `AWS_ENDPOINT_URL_KINESIS` and `AWS_ENDPOINT_URL_SQS` redirect it, as they do every AWS client.
     """
-    import boto3  # a third of a second, and only for who uses these sources
+    import boto3  # takes a third of a second, and only these sources need it
     from botocore.config import Config
 
     secret = settings.s3_secret_access_key
-    own = settings.storage == "external" and settings.s3_endpoint is None and settings.s3_access_key_id and secret
+    is_aws = settings.storage == "external" and settings.s3_endpoint is None
+    has_keys = is_aws and settings.s3_access_key_id and secret
     return boto3.client(
         service,  # type: ignore[call-overload]  # its name is known at run time only
         region_name=region or settings.s3_region,
-        aws_access_key_id=settings.s3_access_key_id if own else None,
-        aws_secret_access_key=secret.get_secret_value() if own and secret else None,
+        aws_access_key_id=settings.s3_access_key_id if has_keys else None,
+        aws_secret_access_key=secret.get_secret_value() if has_keys and secret else None,
         config=Config(
             connect_timeout=5,
             read_timeout=30,
@@ -51,13 +54,18 @@ def aws_client(settings: Settings, service: str, *, region: str | None = None, c
     )
 
 
-def region_of(arn: str) -> str | None:
-    """The region that an ARN names; None of a plain name."""
+def error_code(error: Exception) -> str:
+    """Return the code of an error that AWS answered with; empty for any other error."""
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+def arn_region(arn: str) -> str | None:
+    """Return the region that an ARN names; None for a plain name."""
     parts = arn.split(":")
     return parts[3] or None if len(parts) >= 6 and parts[0] == "arn" else None
 
 
 def queue_region(url: str) -> str | None:
-    """The region that the URL of an SQS queue names; None of another server's."""
-    found = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.", url)
-    return found[1] if found else None
+    """Return the region that the URL of an SQS queue names; None for another server's URL."""
+    match = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.", url)
+    return match[1] if match else None

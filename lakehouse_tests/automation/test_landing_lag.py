@@ -15,7 +15,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.automation import landing_lag as landing
 from lakehouse.automation.landing_lag import landing_lag
 from lakehouse.sources.kinesis import status
-from lakehouse.sources.kinesis.status import Status
+from lakehouse.sources.kinesis.status import StreamStatus
 from lakehouse_tests.pipeline.own import Own, make_stream, payment, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]  # fixtures
@@ -109,8 +109,8 @@ def test_files_that_bronze_took_at_once_have_landed_too(own: Own, look: Look) ->
 def test_what_kinesis_has_is_told_too(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = own.lake.settings.model_copy(update={"kinesis": {own.name: "s"}})
     monkeypatch.setattr(landing, "get_settings", lambda: settings)
-    said = Status(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
-    status.write(settings, [said])
+    said = StreamStatus(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
+    status.write_statuses(settings, [said])
     numbers, _ = look()
     assert numbers is not None
     assert (numbers["kinesis_behind_seconds"], numbers["kinesis_is_read"]) == (1.5, 1)

@@ -1,1 +1,1 @@
-"""Kinesis streams, read into landing with each record once."""
+"""Kinesis streams, read into landing objects so that each record lands once."""

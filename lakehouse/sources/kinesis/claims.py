@@ -1,8 +1,8 @@
-"""Which records of a shard are in which landing object, written down before the object is.
+"""Claims: which records of a shard go into which landing object, written before the object is.
 
-Claims of a shard are numbered objects, each made by a conditional PUT: of two readers that go on from the same place
-one has the next number, the other sees what was claimed. A claim names its landing object and the first and last
-sequence number in it, so whoever finds a claim whose object is missing makes just that object, under just that name.
+Claims of a shard are numbered objects, each made by a conditional PUT. Of two readers that continue from the same
+place, one gets the next number and the other sees what was claimed. A claim names its landing object and the first and
+last sequence number in it. A reader that finds a claim without its object lands exactly that object.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ import msgspec
 
 from lakehouse.storage.objects.store import ObjectInfo, Objects
 
-KEPT = timedelta(hours=1)
-"""Older claims than the newest are kept so long: a reader that was held up longer looks where it stands, see reader."""
+KEEP_CLAIMS_FOR = timedelta(hours=1)
+"""How long claims older than the newest are kept. A reader that pauses longer looks its position up again first."""
 
-_CLAIM, _LANDED = ".json", ".landed"
+_CLAIM_SUFFIX, _LANDED_SUFFIX = ".json", ".landed"
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -26,12 +26,13 @@ class Claim(msgspec.Struct, frozen=True):
     first: str
     """Sequence number of the first record."""
     last: str
+    """Sequence number of the last record."""
     key: str
-    """Of the landing object."""
+    """Key of the landing object."""
     at: datetime
     """Arrival time of the landing object, aware, UTC."""
     reader: str
-    """Who claimed them: tells a claim of one's own, whose answer was lost, from another's."""
+    """Who made the claim. It tells our own claim, whose answer was lost, from another reader's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +50,37 @@ class Claims:
         self._objects = objects
         self._folder = folder
 
-    def newest(self) -> Position | None:
-        """How far the shard has been read; None when it was not."""
+    def position(self) -> Position | None:
+        """Look up how far the shard has been read; None if it has not been read."""
         entries = list(self._entries())
-        claimed = [info.key for info in entries if info.key.endswith(_CLAIM)]
-        if not claimed:
+        claim_keys = [info.key for info in entries if info.key.endswith(_CLAIM_SUFFIX)]
+        if not claim_keys:
             return None
-        claim = msgspec.json.decode(self._objects.get(claimed[-1]), type=Claim)
-        return Position(claim, any(info.key == self._landed(claim) for info in entries))
+        claim = msgspec.json.decode(self._objects.get(claim_keys[-1]), type=Claim)
+        return Position(claim, any(info.key == self._landed_key(claim) for info in entries))
 
-    def make(self, claim: Claim) -> bool:
-        """Claim the records; False when another reader has claimed some in their place."""
-        key, content = f"{self._folder}/{claim.number:012d}{_CLAIM}", msgspec.json.encode(claim)
+    def add(self, claim: Claim) -> bool:
+        """Claim the records. False if another reader has made a claim with this number."""
+        key, content = f"{self._folder}/{claim.number:012d}{_CLAIM_SUFFIX}", msgspec.json.encode(claim)
         return self._objects.put(key, content, if_absent=True) or self._objects.get(key) == content
 
     def mark_landed(self, claim: Claim) -> None:
-        """Note that a claim's object has landed. The next claim says so too; this is for when none comes soon."""
-        self._objects.put(self._landed(claim), b"landed")
+        """Note that a claim's object has landed. The next claim implies it too; this is for when none follows soon."""
+        self._objects.put(self._landed_key(claim), b"landed")
 
     def prune(self, now: datetime | None = None) -> None:
-        """Delete what is older than KEPT, but not the newest claim."""
+        """Delete claims older than KEEP_CLAIMS_FOR, except the newest."""
         entries = list(self._entries())
-        number = max((_number(info.key) for info in entries), default=0)
-        until = (now or datetime.now(UTC)) - KEPT
-        self._objects.delete(info.key for info in entries if _number(info.key) < number and info.modified < until)
+        newest = max((_number(info.key) for info in entries), default=0)
+        before = (now or datetime.now(UTC)) - KEEP_CLAIMS_FOR
+        self._objects.delete(info.key for info in entries if _number(info.key) < newest and info.modified < before)
 
     def _entries(self) -> Iterator[ObjectInfo]:
-        return (info for info in self._objects.list(self._folder) if info.key.endswith((_CLAIM, _LANDED)))
+        suffixes = (_CLAIM_SUFFIX, _LANDED_SUFFIX)
+        return (info for info in self._objects.list(self._folder) if info.key.endswith(suffixes))
 
-    def _landed(self, claim: Claim) -> str:
-        return f"{self._folder}/{claim.number:012d}{_LANDED}"
+    def _landed_key(self, claim: Claim) -> str:
+        return f"{self._folder}/{claim.number:012d}{_LANDED_SUFFIX}"
 
 
 def _number(key: str) -> int:

@@ -1,4 +1,4 @@
-"""How the reading of Kinesis stands, kept in a file that other processes look at."""
+"""Status of reading Kinesis, kept in a file that other processes read, and as Prometheus metrics."""
 
 import time
 from collections.abc import Sequence
@@ -9,58 +9,46 @@ import msgspec
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
 
-CURRENT = 30.0
-"""Seconds after which a status is of a reader that has ended."""
+MAX_AGE_SECONDS = 30.0
+"""An older status belongs to a reader that has ended."""
 
 
-class Status(msgspec.Struct, frozen=True):
+class StreamStatus(msgspec.Struct, frozen=True):
     """How far one Kinesis stream has been read."""
 
     stream: str
     source: str
     shards: int
-    """Those that are not read to their end."""
+    """Shards that are not read to their end."""
     behind_ms: int | None
-    """How far the slowest shard is behind its newest record; None when that is not known yet."""
+    """How far the slowest shard is behind its newest record; None if that is not known yet."""
     records: int
-    """Landed since the reader was started, as are objects and bytes."""
+    """Records landed since the reader started. The next two count from there too."""
     objects: int
     bytes: int
-    problem: str | None
+    error: str | None = msgspec.field(name="problem")
     at: float
-    """Seconds since 1970."""
+    """When the status was written, in seconds since 1970."""
 
     @property
     def is_current(self) -> bool:
-        """Whether a reader has said this just now."""
-        return time.time() - self.at < CURRENT
+        """Whether a running reader has written this."""
+        return time.time() - self.at < MAX_AGE_SECONDS
 
 
-def write(settings: Settings, statuses: Sequence[Status]) -> None:
-    """Keep the statuses for others to read."""
+def write_statuses(settings: Settings, statuses: Sequence[StreamStatus]) -> None:
+    """Write the statuses for other processes."""
     path = _path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, msgspec.json.encode(statuses).decode())
 
 
-def read(settings: Settings) -> list[Status]:
-    """What the last reader of this home said; nothing when none ever ran."""
+def read_statuses(settings: Settings) -> list[StreamStatus]:
+    """Read what the last reader of this home wrote; empty if none ever ran."""
     try:
-        return msgspec.json.decode(_path(settings).read_bytes(), type=list[Status])
+        return msgspec.json.decode(_path(settings).read_bytes(), type=list[StreamStatus])
     except (OSError, msgspec.DecodeError):
         return []
-
-
-def metrics(settings: Settings) -> bytes:
-    """The statuses in Prometheus' text format."""
-    lines: list[str] = []
-    statuses = [status for status in read(settings) if status.is_current]
-    for name, kind in _METRICS.items():
-        told = [(status.stream, number) for status in statuses if (number := _number(status, name)) is not None]
-        if told:
-            lines.append(f"# TYPE lakehouse_kinesis_{name} {kind}")
-            lines += [f'lakehouse_kinesis_{name}{{stream="{stream}"}} {number}' for stream, number in told]
-    return "".join(line + "\n" for line in lines).encode()
 
 
 _METRICS = {
@@ -72,11 +60,23 @@ _METRICS = {
 }
 
 
-def _number(status: Status, metric: str) -> float | None:
+def metrics(settings: Settings) -> bytes:
+    """Write the current statuses in Prometheus' text format."""
+    lines: list[str] = []
+    statuses = [status for status in read_statuses(settings) if status.is_current]
+    for name, kind in _METRICS.items():
+        samples = [(status.stream, value) for status in statuses if (value := _value(status, name)) is not None]
+        if samples:
+            lines.append(f"# TYPE lakehouse_kinesis_{name} {kind}")
+            lines += [f'lakehouse_kinesis_{name}{{stream="{stream}"}} {value}' for stream, value in samples]
+    return "".join(line + "\n" for line in lines).encode()
+
+
+def _value(status: StreamStatus, metric: str) -> float | None:
     if metric == "behind_seconds":
         return None if status.behind_ms is None else status.behind_ms / 1000
     if metric == "failing":
-        return int(status.problem is not None)
+        return int(status.error is not None)
     return int(getattr(status, metric.removesuffix("_total")))
 
 

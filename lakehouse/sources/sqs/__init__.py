@@ -1,1 +1,1 @@
-"""S3 event messages from SQS: which objects arrived under `incoming/`."""
+"""S3 event messages from SQS, which announce files that arrived under `incoming/`."""

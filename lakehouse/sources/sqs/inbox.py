@@ -1,6 +1,6 @@
-"""Messages received and not yet dealt with. They stay in the queue, unseen by others, until what they tell of is safe.
+"""Hold the messages of an SQS queue, invisible to other consumers, until the objects they announce are ingested.
 
-Nothing here outlives the process: when it dies, its messages are seen again some minutes later.
+Nothing here outlives the process. If it dies, SQS delivers its messages again some minutes later.
 """
 
 import logging
@@ -11,142 +11,147 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from lakehouse.errors import LakehouseError
-from lakehouse.sources.sqs.messages import Created, UnreadableMessageError, created
+from lakehouse.sources.aws import error_code
+from lakehouse.sources.sqs.messages import CreatedObject, UnreadableMessageError, created_objects
 
-MOST = 2_000
-"""Messages held at most; more are received when these are dealt with."""
+MAX_HELD_MESSAGES = 2_000
+"""No more messages are received before some of these are deleted."""
 
-UNSEEN = 300
-"""Seconds for which a held message is kept from being received again; renewed while it is held."""
+VISIBILITY_TIMEOUT_SECONDS = 300
+"""How long SQS hides a held message from other consumers; renewed while it is held."""
 
-WAIT = 1
-"""Seconds to wait for a first message: any wait has SQS ask all of its servers."""
+WAIT_TIME_SECONDS = 1
+"""How long to wait for a first message. Any wait makes SQS ask all of its servers."""
 
-BATCH = 10
-"""Messages in one request, SQS's own limit."""
+BATCH_SIZE = 10
+"""Messages in one request, which is SQS's own limit."""
+
+_NO_QUEUE = "there is no such queue; fix LAKEHOUSE_QUEUE_URL"
+_ADVICE = {
+    "AWS.SimpleQueueService.NonExistentQueue": _NO_QUEUE,
+    "QueueDoesNotExist": _NO_QUEUE,
+    "AccessDenied": "access is denied; allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility,"
+    " GetQueueAttributes, and SendMessage to the dead letters",
+}
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Message:
-    """A message that is held: the handle to it, and the objects it tells of."""
+class HeldMessage:
+    """The receipt handle of a message and the objects it announces."""
 
     receipt: str
-    objects: frozenset[Created]
+    objects: frozenset[CreatedObject]
 
 
 class Inbox:
-    """The messages of one queue. Methods raise LakehouseError when SQS can't be asked."""
+    """The messages of one queue. Methods raise LakehouseError if SQS can't be used."""
 
     def __init__(self, client: Any, url: str, dead_letter_url: str | None = None) -> None:
         self._client = client
         self._url = url
-        self._dead_letters = dead_letter_url
-        self._held: dict[str, Message] = {}
+        self._dead_letter_url = dead_letter_url
+        self._held: dict[str, HeldMessage] = {}
 
-    def receive(self) -> set[Created]:
-        """Receive what there is, as far as it can be held; the objects that new messages tell of."""
-        new: set[Created] = set()
+    def receive(self) -> set[CreatedObject]:
+        """Receive all messages, as far as they can be held. Returns the objects that new messages announce."""
+        new: set[CreatedObject] = set()
         is_first = True
-        while len(self._held) <= MOST - BATCH:
-            answer = self._ask(
+        while len(self._held) <= MAX_HELD_MESSAGES - BATCH_SIZE:
+            answer = self._call(
                 self._client.receive_message,
-                MaxNumberOfMessages=BATCH,
-                VisibilityTimeout=UNSEEN,
-                WaitTimeSeconds=WAIT if is_first else 0,
+                MaxNumberOfMessages=BATCH_SIZE,
+                VisibilityTimeout=VISIBILITY_TIMEOUT_SECONDS,
+                WaitTimeSeconds=WAIT_TIME_SECONDS if is_first else 0,
             )
             messages, is_first = answer.get("Messages", []), False
             for message in messages:
-                new |= self._take(message)
+                new |= self._hold(message)
             if not messages:
                 break
         return new
 
     @property
-    def objects(self) -> set[Created]:
-        """The objects that the held messages tell of."""
-        return {one for message in self._held.values() for one in message.objects}
+    def objects(self) -> set[CreatedObject]:
+        """The objects that the held messages announce."""
+        return {obj for message in self._held.values() for obj in message.objects}
 
-    def settle(self, is_safe: Callable[[Created], bool]) -> int:
-        """Delete the messages all of whose objects are safe, and keep the others from being seen; how many are left."""
-        done = [name for name, message in self._held.items() if all(map(is_safe, message.objects))]
-        self._for_all(done, self._client.delete_message_batch)
+    def delete_ingested(self, is_ingested: Callable[[CreatedObject], bool]) -> int:
+        """Delete the messages whose objects are all ingested and renew the others. Returns how many are left."""
+        done = [name for name, message in self._held.items() if all(map(is_ingested, message.objects))]
+        self._for_each_batch(done, self._client.delete_message_batch)
         for name in done:
             self._held.pop(name, None)
-        self._for_all(list(self._held), self._client.change_message_visibility_batch, VisibilityTimeout=UNSEEN)
+        self._for_each_batch(
+            list(self._held),
+            self._client.change_message_visibility_batch,
+            VisibilityTimeout=VISIBILITY_TIMEOUT_SECONDS,
+        )
         return len(self._held)
 
     def depth(self) -> dict[str, int]:
-        """About how many messages wait in the queue, are held by somebody, and are dead letters."""
+        """Count, approximately, the messages that wait in the queue, are held, and are dead letters."""
         names = {"waiting": "ApproximateNumberOfMessages", "held": "ApproximateNumberOfMessagesNotVisible"}
-        answer = self._ask(self._client.get_queue_attributes, AttributeNames=list(names.values()))["Attributes"]
-        found = {what: int(answer[name]) for what, name in names.items()}
-        if self._dead_letters:
+        answer = self._call(self._client.get_queue_attributes, AttributeNames=list(names.values()))["Attributes"]
+        depth = {what: int(answer[name]) for what, name in names.items()}
+        if self._dead_letter_url:
             waiting = names["waiting"]
-            dead = self._ask(self._client.get_queue_attributes, url=self._dead_letters, AttributeNames=[waiting])
-            found["dead"] = int(dead["Attributes"][waiting])
-        return found
+            dead = self._call(self._client.get_queue_attributes, url=self._dead_letter_url, AttributeNames=[waiting])
+            depth["dead"] = int(dead["Attributes"][waiting])
+        return depth
 
-    def _take(self, message: dict[str, Any]) -> frozenset[Created]:
-        """Hold a message; one that can't be understood becomes a dead letter."""
+    def _hold(self, message: dict[str, Any]) -> frozenset[CreatedObject]:
+        """Hold a message. One that can't be read becomes a dead letter."""
         try:
-            objects = frozenset(created(message["Body"]))
-        except UnreadableMessageError as problem:
-            self._bury(message, str(problem))
+            objects = frozenset(created_objects(message["Body"]))
+        except UnreadableMessageError as error:
+            self._move_to_dead_letters(message, str(error))
             return frozenset()
-        self._held[message["MessageId"]] = Message(message["ReceiptHandle"], objects)
+        self._held[message["MessageId"]] = HeldMessage(message["ReceiptHandle"], objects)
         return objects
 
-    def _bury(self, message: dict[str, Any], reason: str) -> None:
+    def _move_to_dead_letters(self, message: dict[str, Any], reason: str) -> None:
         body = message["Body"]
-        if self._dead_letters is None:
+        if self._dead_letter_url is None:
             log.error(
-                "A message in %s can't be understood and stays there, for LAKEHOUSE_QUEUE_DEAD_LETTER_URL is not set: %s. %s",
+                "A message in %s can't be read and stays there, because LAKEHOUSE_QUEUE_DEAD_LETTER_URL is not set: %s. %s",
                 self._url, reason, body[:500],
             )  # fmt: skip
             return
-        log.error("A message in %s can't be understood and is a dead letter now: %s.", self._url, reason)
-        in_order = {"MessageGroupId": "lakehouse", "MessageDeduplicationId": message["MessageId"]}
-        self._ask(
+        log.error("A message in %s can't be read and was moved to the dead letters: %s.", self._url, reason)
+        fifo = {"MessageGroupId": "lakehouse", "MessageDeduplicationId": message["MessageId"]}
+        self._call(
             self._client.send_message,
-            url=self._dead_letters,
+            url=self._dead_letter_url,
             MessageBody=body,
             MessageAttributes={"reason": {"DataType": "String", "StringValue": reason[:1000]}},
-            **(in_order if self._dead_letters.endswith(".fifo") else {}),
+            **(fifo if self._dead_letter_url.endswith(".fifo") else {}),
         )
-        # Only now: whoever dies between the two leaves it twice, never not at all.
-        self._ask(self._client.delete_message, ReceiptHandle=message["ReceiptHandle"])
+        # Deleted last, so that a crash between the two leaves the message twice and never loses it.
+        self._call(self._client.delete_message, ReceiptHandle=message["ReceiptHandle"])
 
-    def _for_all(self, names: list[str], method: Callable[..., Any], **more: Any) -> None:
-        """Do this to messages; one that is not ours any longer is let go of, for it will be received again."""
+    def _for_each_batch(self, names: list[str], method: Callable[..., Any], **more: Any) -> None:
+        """Apply a batch method to messages. A message that SQS refuses is dropped, because it will be received again."""
         for batch in _batches(names):
             ids = {str(i): name for i, name in enumerate(batch)}
             entries = [{"Id": i, "ReceiptHandle": self._held[name].receipt, **more} for i, name in ids.items()]
-            for failure in self._ask(method, Entries=entries).get("Failed", []):
+            for failure in self._call(method, Entries=entries).get("Failed", []):
                 self._held.pop(ids[failure["Id"]], None)
 
-    def _ask(self, method: Callable[..., Any], *, url: str | None = None, **request: Any) -> Any:
+    def _call(self, method: Callable[..., Any], *, url: str | None = None, **request: Any) -> Any:
         url = url or self._url
         try:
             return method(QueueUrl=url, **request)
-        except ClientError as problem:
-            code = problem.response["Error"]["Code"]
-            advice = {
-                "AWS.SimpleQueueService.NonExistentQueue": "there is no such queue; mend LAKEHOUSE_QUEUE_URL",
-                "QueueDoesNotExist": "there is no such queue; mend LAKEHOUSE_QUEUE_URL",
-                "AccessDenied": "access is denied; allow sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility,"
-                " GetQueueAttributes, and SendMessage to the dead letters",
-            }
-            raise LakehouseError(f"Can't use the queue {url}: {advice.get(code, str(problem))}.") from problem
-        except BotoCoreError as problem:
-            raise LakehouseError(f"Can't use the queue {url}: {problem}.") from problem
+        except (ClientError, BotoCoreError) as error:
+            advice = _ADVICE.get(error_code(error), str(error))
+            raise LakehouseError(f"Can't use the queue {url}: {advice}.") from error
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:
-    return (names[at : at + BATCH] for at in range(0, len(names), BATCH))
+    return (names[at : at + BATCH_SIZE] for at in range(0, len(names), BATCH_SIZE))
 
 
-def keys_in(objects: Iterable[Created], bucket: str, folder: str) -> set[str]:
-    """The keys of those objects that are in this bucket and folder."""
-    return {one.key for one in objects if one.bucket == bucket and one.key.startswith(f"{folder}/")}
+def keys_in(objects: Iterable[CreatedObject], bucket: str, folder: str) -> set[str]:
+    """Return the keys of those objects that are in this bucket and folder."""
+    return {obj.key for obj in objects if obj.bucket == bucket and obj.key.startswith(f"{folder}/")}

@@ -1,4 +1,4 @@
-"""What a message in the queue says: which objects were created. From S3 itself, EventBridge or SNS, in each one's form.
+"""Parse queue messages into the objects they announce. S3, EventBridge and SNS each have a form of their own.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
@@ -10,85 +10,86 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
-DEEPEST = 3
-"""Envelopes within one another: EventBridge may send to SNS, and SNS to SNS."""
+MAX_ENVELOPES = 3
+"""How many envelopes may be nested: EventBridge may send to SNS, and SNS to SNS."""
 
 
 class UnreadableMessageError(Exception):
-    """A message that says nothing we understand; its text says why."""
+    """A message in no known form. Its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """An object that was created, or written over."""
+class CreatedObject:
+    """An object that was created or overwritten."""
 
     bucket: str
     key: str
 
 
-def created(body: str) -> list[Created]:
-    """The objects that a message says were created; none when it is a test or about something else that happens in S3.
+def created_objects(body: str) -> list[CreatedObject]:
+    """Parse the objects that a message announces; none if it is a test or about another kind of event in S3.
 
     Raises UnreadableMessageError.
     """
-    return _created(_parsed(body), DEEPEST)
+    return _created(_parse(body), MAX_ENVELOPES)
 
 
-def _created(value: Any, depth: int) -> list[Created]:
-    if not isinstance(value, dict):
+def _created(message: Any, envelopes_left: int) -> list[CreatedObject]:
+    if not isinstance(message, dict):
         raise UnreadableMessageError("it is no JSON object")
     try:
-        if "Type" in value and "TopicArn" in value:
-            return _of_sns(value, depth)
-        if value.get("Event") == "s3:TestEvent":
+        if "Type" in message and "TopicArn" in message:
+            return _from_sns(message, envelopes_left)
+        if message.get("Event") == "s3:TestEvent":
             return []
-        if value.get("source") == "aws.s3" and "detail-type" in value:
-            return _of_event_bridge(value)
-        if "Records" in value:
-            return [one for record in value["Records"] for one in _of_record(record)]
-    except (KeyError, TypeError, AttributeError) as problem:
-        raise UnreadableMessageError(f"it lacks what an S3 event has: {problem}") from problem
+        if message.get("source") == "aws.s3" and "detail-type" in message:
+            return _from_event_bridge(message)
+        if "Records" in message:
+            return [obj for record in message["Records"] for obj in _from_s3(record)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableMessageError(f"it lacks what an S3 event has: {error}") from error
     raise UnreadableMessageError("it is no event of S3")
 
 
-def _of_sns(value: dict[str, Any], depth: int) -> list[Created]:
-    if value["Type"] == "Notification":
-        if not depth:
-            raise UnreadableMessageError(f"more than {DEEPEST} envelopes are within one another")
-        return _created(_parsed(value["Message"]), depth - 1)
-    if value["Type"] == "SubscriptionConfirmation":
+def _from_sns(message: dict[str, Any], envelopes_left: int) -> list[CreatedObject]:
+    if message["Type"] == "Notification":
+        if not envelopes_left:
+            raise UnreadableMessageError(f"more than {MAX_ENVELOPES} envelopes are nested")
+        return _created(_parse(message["Message"]), envelopes_left - 1)
+    if message["Type"] == "SubscriptionConfirmation":
         raise UnreadableMessageError(
-            f"the subscription to {value['TopicArn']} waits to be confirmed; open its SubscribeURL"
+            f"the subscription to {message['TopicArn']} waits to be confirmed; open its SubscribeURL"
         )
     return []
 
 
-def _of_event_bridge(value: dict[str, Any]) -> list[Created]:
-    if value["detail-type"] != "Object Created":
+def _from_event_bridge(message: dict[str, Any]) -> list[CreatedObject]:
+    if message["detail-type"] != "Object Created":
         return []
-    detail = value["detail"]
-    return [Created(_text(detail["bucket"]["name"]), _text(detail["object"]["key"]))]  # not URL-encoded here
+    detail = message["detail"]
+    # Unlike S3's own messages, these do not URL-encode the key.
+    return [CreatedObject(_text(detail["bucket"]["name"]), _text(detail["object"]["key"]))]
 
 
-def _of_record(record: dict[str, Any]) -> list[Created]:
+def _from_s3(record: dict[str, Any]) -> list[CreatedObject]:
     if not _text(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:"):
         return []
     s3 = record["s3"]
     try:
         key = unquote_plus(_text(s3["object"]["key"]), errors="strict")
-    except UnicodeDecodeError as problem:
-        raise UnreadableMessageError("the object's key is not UTF-8 when it is decoded") from problem
-    return [Created(_text(s3["bucket"]["name"]), key)]
+    except UnicodeDecodeError as error:
+        raise UnreadableMessageError("the object's key is not UTF-8 when it is decoded") from error
+    return [CreatedObject(_text(s3["bucket"]["name"]), key)]
 
 
-def _parsed(text: Any) -> Any:
+def _parse(text: Any) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, TypeError, RecursionError) as problem:
-        raise UnreadableMessageError(f"it is not JSON: {problem}") from problem
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UnreadableMessageError(f"it is not JSON: {error}") from error
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"a text where {value!r} is")
+        raise TypeError(f"expected a text, got {value!r}")
     return value

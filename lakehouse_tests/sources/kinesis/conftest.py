@@ -1,8 +1,9 @@
-"""A stream of its own for each test, and readers that pause for no one."""
+"""A stream of its own for each test, and readers that pause only briefly."""
 
 import pytest
+from tenacity import wait_fixed
 
-from lakehouse.sources.kinesis import reading as module
+from lakehouse.sources.kinesis import reader
 from lakehouse_tests.sources.kinesis.landings import new_stream
 
 
@@ -12,6 +13,6 @@ def stream() -> str:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
-    monkeypatch.setattr(module, "BACK_OFF", 0.002)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "CATCH_UP_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reader, "BACK_OFF", wait_fixed(0.004))

@@ -1,6 +1,7 @@
 # ruff: noqa: N803  (arguments are named as boto3 names them)
-"""Kinesis as its documentation describes it, as far as a reader sees it: what moto leaves out is resharding without
-moving records, closed shards that end, iterators that expire, and throttling.
+"""A fake Kinesis that behaves as the documentation says, as far as a reader sees it.
+
+It has what moto lacks: resharding that moves no records, closed shards that end, expiring iterators, and throttling.
 """
 
 import hashlib
@@ -28,11 +29,11 @@ class FakeShard:
 
 
 class FakeKinesis:
-    """One stream. `troubles` are raised by the next calls, one each; `before` is called first of all by each call."""
+    """One stream. The next calls raise `errors`, one each. Every call calls `before` first."""
 
     def __init__(self, shards: int = 1, *, limit: int = 7, page: int = 2) -> None:
         self.shards: dict[str, FakeShard] = {}
-        self.troubles: deque[str] = deque()
+        self.errors: deque[str] = deque()
         self.before: Callable[[str], None] = lambda _: None
         self.created = CREATED
         self._limit = limit
@@ -44,8 +45,8 @@ class FakeKinesis:
             self._add(i * width, HASHES - 1 if i == shards - 1 else (i + 1) * width - 1)
 
     def put(self, key: str, data: bytes) -> None:
-        where = int(hashlib.md5(key.encode()).hexdigest(), 16)  # noqa: S324 (as Kinesis does)
-        shard = next(one for one in self.shards.values() if one.is_open and one.first <= where <= one.last)
+        hash_key = int(hashlib.md5(key.encode()).hexdigest(), 16)  # noqa: S324 (as Kinesis does)
+        shard = next(shard for shard in self.shards.values() if shard.is_open and shard.first <= hash_key <= shard.last)
         shard.records.append(
             {
                 "SequenceNumber": str(next(self._numbers)),
@@ -62,8 +63,8 @@ class FakeKinesis:
         self._add(shard.first, middle, (shard.id,))
         self._add(middle + 1, shard.last, (shard.id,))
 
-    def merge(self, one: str, other: str) -> None:
-        left, right = sorted((self.shards[one], self.shards[other]), key=lambda shard: shard.first)
+    def merge(self, shard_id: str, other_id: str) -> None:
+        left, right = sorted((self.shards[shard_id], self.shards[other_id]), key=lambda shard: shard.first)
         assert left.last + 1 == right.first
         left.is_open = right.is_open = False
         self._add(left.first, right.last, (left.id, right.id))
@@ -75,7 +76,7 @@ class FakeKinesis:
         self._epoch += 1
 
     def recreate(self) -> None:
-        """Delete the stream and make it again."""
+        """Delete the stream and create it again."""
         self.created = datetime(2026, 11, 21, tzinfo=UTC)
         for shard in self.shards.values():
             shard.records.clear()
@@ -84,15 +85,15 @@ class FakeKinesis:
         name = f"shardId-{len(self.shards):012d}"
         self.shards[name] = FakeShard(name, first, last, parents)
 
-    def _called(self, what: str) -> None:
-        self.before(what)
-        if self.troubles:
-            raise error(self.troubles.popleft(), what)
+    def _called(self, operation: str) -> None:
+        self.before(operation)
+        if self.errors:
+            raise error(self.errors.popleft(), operation)
 
     def describe_stream_summary(self, **_: str) -> dict[str, Any]:
         self._called("DescribeStreamSummary")
-        found = {"StreamARN": "arn:aws:kinesis:eu-west-1:1:stream/s", "StreamName": "s"}
-        return {"StreamDescriptionSummary": found | {"StreamCreationTimestamp": self.created}}
+        stream = {"StreamARN": "arn:aws:kinesis:eu-west-1:1:stream/s", "StreamName": "s"}
+        return {"StreamDescriptionSummary": stream | {"StreamCreationTimestamp": self.created}}
 
     def list_shards(self, NextToken: str = "0", **others: str) -> dict[str, Any]:
         self._called("ListShards")
@@ -127,15 +128,15 @@ class FakeKinesis:
             raise error("ExpiredIteratorException", "GetRecords")
         shard = self.shards[shard_id]
         left = [record for record in shard.records if int(record["SequenceNumber"]) > int(after)]
-        found = left[: min(Limit, self._limit)]
-        last = found[-1]["SequenceNumber"] if found else after
-        at_end = len(found) == len(left)
+        records = left[: min(Limit, self._limit)]
+        last = records[-1]["SequenceNumber"] if records else after
+        at_end = len(records) == len(left)
         return {
-            "Records": [dict(record) for record in found],
+            "Records": [dict(record) for record in records],
             "MillisBehindLatest": 0 if at_end else 1000,
             "NextShardIterator": None if at_end and not shard.is_open else f"{epoch} {shard_id} {last}",
         }
 
 
-def error(code: str, what: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "as you asked"}}, what)
+def error(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "as the test asked"}}, operation)

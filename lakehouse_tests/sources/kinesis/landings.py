@@ -1,4 +1,4 @@
-"""Reading a fake Kinesis stream into landing as a new process does, and what has landed of it."""
+"""Read a fake Kinesis stream into landing, as a new process does, and check what has landed."""
 
 import json
 from collections import defaultdict
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import count
 from threading import Event
 
-from lakehouse.sources.kinesis.reading import Reading
-from lakehouse.sources.kinesis.shards import StreamReader
+from lakehouse.sources.kinesis.reader import KinesisReader
+from lakehouse.sources.kinesis.stream_reader import StreamReader
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.sources.kinesis.fake import FakeKinesis
 
@@ -15,14 +15,14 @@ _numbers = count()
 
 
 def new_stream() -> str:
-    """The name of a stream that no other test lands in."""
+    """Name a stream that no other test lands in."""
     return f"kinesis{next(_numbers)}"
 
 
 def read(objects: Objects, stream: str, kinesis: FakeKinesis) -> list[StreamReader]:
-    """Read all there is, as a new process does."""
+    """Read to the newest record, as a new process does."""
     readers = [StreamReader(kinesis, objects, stream, "s")]
-    Reading(readers, 0.005).run(Event(), once=True)
+    KinesisReader(readers, 0.005).run(Event(), once=True)
     return readers
 
 
@@ -31,9 +31,9 @@ def event(key: str, number: int, size: int = 0) -> bytes:
 
 
 def numbers(lines: Iterable[bytes]) -> dict[str, list[int]]:
-    """The numbers of each partition key's events, in their order."""
-    found: dict[str, list[int]] = defaultdict(list)
+    """Collect the numbers of each partition key's events, in their order."""
+    by_key: dict[str, list[int]] = defaultdict(list)
     for line in lines:
-        one = json.loads(line)
-        found[one["key"]].append(one["number"])
-    return dict(found)
+        event = json.loads(line)
+        by_key[event["key"]].append(event["number"])
+    return dict(by_key)

@@ -1,4 +1,4 @@
-"""`lakehouse kinesis` as a process, against a server that acts as Kinesis: killed again and again, it loses nothing."""
+"""`lakehouse kinesis` as a process against moto's Kinesis: killed again and again, it loses nothing."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def kinesis(aws: str) -> Any:
 
 @pytest.fixture
 def start(aws: str, settings: Settings, connection: Connection) -> Iterator[Start]:
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "AWS_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "AWS_"))}
     variables = {
         "LAKEHOUSE_HOME": str(settings.root),
         "LAKEHOUSE_KINESIS": json.dumps({STREAM: "events"}),
@@ -50,7 +50,7 @@ def start(aws: str, settings: Settings, connection: Connection) -> Iterator[Star
     def start(*words: str, **more: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "lakehouse", "kinesis", *words],
-            env=mine | variables | more,
+            env=inherited | variables | more,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -66,15 +66,15 @@ def start(aws: str, settings: Settings, connection: Connection) -> Iterator[Star
 
 def _landed(objects: Objects) -> Counter[int]:
     today = datetime.now(UTC).date()
-    found: Counter[int] = Counter()
-    for one in [*list_day(objects, STREAM, today - timedelta(days=1)), *list_day(objects, STREAM, today)]:
-        content = objects.get(one.key)
-        if one.key.endswith(".zst"):
+    numbers: Counter[int] = Counter()
+    for landing in [*list_day(objects, STREAM, today - timedelta(days=1)), *list_day(objects, STREAM, today)]:
+        content = objects.get(landing.key)
+        if landing.key.endswith(".zst"):
             content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
-        # Other tests land in this stream too, whatever they like.
+        # Other tests land their own events in this stream too.
         events = [json.loads(line) for line in content.splitlines() if line.startswith(b'{"number"')]
-        found.update(event["number"] for event in events)
-    return found
+        numbers.update(event["number"] for event in events)
+    return numbers
 
 
 def _put(kinesis: Any, numbers: range) -> None:
@@ -83,7 +83,7 @@ def _put(kinesis: Any, numbers: range) -> None:
         kinesis.put_records(StreamName="events", Records=records[at : at + 500])
 
 
-def test_killed_at_any_moment_it_lands_every_record_once(
+def test_kill_at_any_moment_lands_every_record_once(
     kinesis: Any, start: Start, objects: Objects, settings: Settings
 ) -> None:
     random.seed()
@@ -103,12 +103,12 @@ def test_killed_at_any_moment_it_lands_every_record_once(
     process = start("--once", "--json")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    [said] = json.loads(out)
-    assert (said["stream"], said["shards"], said["behind_ms"]) == (STREAM, 3, 0)
+    [printed] = json.loads(out)
+    assert (printed["stream"], printed["shards"], printed["behind_ms"]) == (STREAM, 3, 0)
     assert _landed(objects) - before == Counter(range(written))
 
 
-def test_told_to_stop_it_lands_what_it_has_and_says_how_it_went(
+def test_sigterm_lands_records_and_writes_status(
     kinesis: Any, start: Start, objects: Objects, settings: Settings
 ) -> None:
     before = sum(_landed(objects).values())
@@ -117,29 +117,29 @@ def test_told_to_stop_it_lands_what_it_has_and_says_how_it_went(
     deadline = time.monotonic() + 120
     while sum(_landed(objects).values()) < before + 300 and time.monotonic() < deadline:
         time.sleep(0.05)
-    again = start()
-    _, err = again.communicate(timeout=120)
-    assert again.returncode == 1
+    second = start()
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 1
     assert "Kinesis is being read already for this home" in err
     process.terminate()
     process.communicate(timeout=120)
     assert process.returncode == 0
     assert sum(_landed(objects).values()) == before + 300
-    [found] = status.read(settings)
-    assert (found.stream, found.source, found.records, found.problem) == (STREAM, "events", 300, None)
+    [written] = status.read_statuses(settings)
+    assert (written.stream, written.source, written.records, written.error) == (STREAM, "events", 300, None)
     assert f'lakehouse_kinesis_behind_seconds{{stream="{STREAM}"}} 0.0'.encode() in status.metrics(settings)
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"LAKEHOUSE_KINESIS": "{}"}, "No Kinesis stream is named; set LAKEHOUSE_KINESIS, such as"),
         ({"LAKEHOUSE_KINESIS": '{"sales": "x"}'}, "LAKEHOUSE_KINESIS names sales, which is no stream; there are"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(start: Start, variables: dict[str, str], said: str) -> None:
+def test_wrong_settings_print_one_line(start: Start, variables: dict[str, str], message: str) -> None:
     process = start("--once", **variables)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert err.startswith(f"lakehouse: {said}")
+    assert err.startswith(f"lakehouse: {message}")
     assert err.count("\n") == 1

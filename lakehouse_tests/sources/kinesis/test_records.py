@@ -1,4 +1,4 @@
-"""What a Kinesis record holds becomes lines, whatever was packed into it and however it is broken."""
+"""Kinesis records become lines, whatever was packed into them and however they are broken."""
 
 import hashlib
 import json
@@ -10,12 +10,11 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.sources.kinesis.aggregated import MAGIC, user_records
-from lakehouse.sources.kinesis.records import as_lines
+from lakehouse.sources.kinesis.records import AGGREGATION_MAGIC, as_lines, user_records
 
 
 def _message_class() -> Any:
-    """AggregatedRecord by protobuf's own library."""
+    """Make the message class AggregatedRecord with protobuf's own library."""
     file = descriptor_pb2.FileDescriptorProto(name="kpl.proto", syntax="proto2", package="kpl")
     kinds = descriptor_pb2.FieldDescriptorProto
     layout: dict[str, list[tuple[str, int, int, int, str]]] = {
@@ -50,7 +49,7 @@ AGGREGATED = _message_class()
 
 
 def aggregated(*records: bytes) -> bytes:
-    """The records as the Kinesis Producer Library packs them."""
+    """Pack records as the Kinesis Producer Library does."""
     message = AGGREGATED(
         partition_key_table=["a", "b" * 200],
         explicit_hash_key_table=["12345"],
@@ -60,33 +59,33 @@ def aggregated(*records: bytes) -> bytes:
         ],
     )
     body: bytes = message.SerializeToString()
-    return MAGIC + body + hashlib.md5(body).digest()  # noqa: S324 (the format's)
+    return AGGREGATION_MAGIC + body + hashlib.md5(body).digest()  # noqa: S324 (the format uses it)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))
-def test_what_was_packed_into_one_record_is_taken_out_again(records: list[bytes]) -> None:
+def test_aggregated_records_are_unpacked(records: list[bytes]) -> None:
     assert user_records(aggregated(*records)) == records
 
 
-@given(st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda rest: MAGIC + rest)))
-def test_a_record_that_is_not_packed_is_itself(data: bytes) -> None:
+@given(st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda rest: AGGREGATION_MAGIC + rest)))
+def test_plain_record_is_returned_as_it_is(data: bytes) -> None:
     assert user_records(data) == [data]
 
 
 @given(st.binary(max_size=60))
-def test_a_packed_record_that_is_no_message_is_itself(body: bytes) -> None:
-    data = MAGIC + body + hashlib.md5(body).digest()  # noqa: S324
+def test_body_that_is_no_message_is_returned_as_it_is(body: bytes) -> None:
+    data = AGGREGATION_MAGIC + body + hashlib.md5(body).digest()  # noqa: S324
     try:
         packed = AGGREGATED.FromString(body)
     except Exception:
-        found = user_records(data)
-        assert found == [data] or b"".join(found) in body
+        records = user_records(data)
+        assert records == [data] or b"".join(records) in body
     else:
         assert user_records(data) == [record.data for record in packed.records]
 
 
 @pytest.mark.parametrize("broken", [lambda d: d[:-1] + b"?", lambda d: d[:8] + b"?" + d[9:], lambda d: d[:12]])
-def test_a_packed_record_that_is_damaged_is_kept_as_it_is(broken: Callable[[bytes], bytes]) -> None:
+def test_damaged_aggregate_is_returned_as_it_is(broken: Callable[[bytes], bytes]) -> None:
     data = broken(aggregated(b"one", b"two"))
     assert user_records(data) == [data]
 
@@ -108,7 +107,7 @@ def test_a_packed_record_that_is_damaged_is_kept_as_it_is(broken: Callable[[byte
         (b'{"a": "line\nbreak"}', b'{"a": "line\nbreak"}\n'),
     ],
 )
-def test_a_record_becomes_lines(data: bytes, lines: bytes) -> None:
+def test_record_data_becomes_lines(data: bytes, lines: bytes) -> None:
     assert as_lines([{"Data": data}]) == lines
 
 
@@ -121,13 +120,13 @@ VALUES = st.recursive(
 
 @settings(max_examples=50)
 @given(VALUES)
-def test_an_event_over_several_lines_keeps_its_values(value: object) -> None:
+def test_event_spanning_lines_keeps_its_values(value: object) -> None:
     event = {"value": value}
     lines = as_lines([{"Data": json.dumps(event, indent=1, ensure_ascii=False).encode("utf-8", "surrogatepass")}])
     assert lines.count(b"\n") == 1
     assert json.loads(lines.decode("utf-8", "surrogatepass")) == event
 
 
-def test_packed_records_and_others_follow_one_another() -> None:
+def test_aggregated_and_plain_records_keep_their_order() -> None:
     records = [{"Data": b"{}"}, {"Data": aggregated(b'{"a": 1}', b'{"a": 2}\n{"a": 3}\n', b"")}, {"Data": b"x"}]
     assert as_lines(records) == b'{}\n{"a": 1}\n{"a": 2}\n{"a": 3}\nx\n'

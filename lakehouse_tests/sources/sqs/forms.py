@@ -1,4 +1,4 @@
-"""Messages about objects, as S3, EventBridge and SNS send them."""
+"""Queue messages about objects, in the forms that S3, EventBridge and SNS send."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from urllib.parse import quote_plus
 
 
 def s3_event(*keys: str, bucket: str = "lake", name: str = "ObjectCreated:Put") -> dict[str, Any]:
-    """As S3 sends it, https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
+    """Build S3's own form, https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
     return {
         "Records": [
             {
@@ -40,7 +40,7 @@ def s3_event(*keys: str, bucket: str = "lake", name: str = "ObjectCreated:Put") 
 
 
 def event_bridge(key: str, kind: str = "Object Created") -> dict[str, Any]:
-    """As EventBridge sends it, https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html"""
+    """Build EventBridge's form, https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html"""
     return {
         "version": "0",
         "id": "17793124-05d4-b198-2fde-7ededc63b103",
@@ -68,7 +68,7 @@ def event_bridge(key: str, kind: str = "Object Created") -> dict[str, Any]:
 
 
 def sns(message: dict[str, Any], kind: str = "Notification") -> dict[str, Any]:
-    """As SNS wraps it, https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html"""
+    """Wrap a message as SNS does, https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html"""
     return {
         "Type": kind,
         "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",

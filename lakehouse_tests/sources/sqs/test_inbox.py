@@ -1,4 +1,4 @@
-"""The queue against a server that acts as SQS, SNS, EventBridge and S3: messages stay until they are dealt with."""
+"""The inbox against moto's SQS, SNS, EventBridge and S3: messages stay until their objects are ingested."""
 
 import json
 import time
@@ -9,9 +9,9 @@ import boto3
 import pytest
 
 from lakehouse.errors import LakehouseError
-from lakehouse.sources.sqs import inbox as module
+from lakehouse.sources.sqs import inbox as inbox_module
 from lakehouse.sources.sqs.inbox import Inbox
-from lakehouse.sources.sqs.messages import Created
+from lakehouse.sources.sqs.messages import CreatedObject
 from lakehouse_tests.sources.sqs.forms import s3_event
 
 KEY = "incoming/iot/a b+ä.csv"
@@ -53,113 +53,113 @@ def send(sqs: Any, url: str, *bodies: Any) -> None:
 
 
 def waiting(sqs: Any, url: str) -> tuple[int, int]:
-    """Messages that are to be seen, and those that are held."""
+    """Count the messages that are visible, and those that are held."""
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-    return int(found[names[0]]), int(found[names[1]])
+    counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return int(counts[names[0]]), int(counts[names[1]])
 
 
-def test_a_message_is_deleted_when_all_its_objects_are_safe(sqs: Any, url: str) -> None:
+def test_message_is_deleted_when_all_its_objects_are_ingested(sqs: Any, url: str) -> None:
     inbox = Inbox(sqs, url)
-    one, two, three = (Created("lake", f"incoming/iot/{n}") for n in range(3))
+    one, two, three = (CreatedObject("lake", f"incoming/iot/{n}") for n in range(3))
     send(sqs, url, s3_event(one.key, two.key), s3_event(three.key), s3_event(three.key))
     assert inbox.receive() == inbox.objects == {one, two, three}
-    assert inbox.settle(lambda _: False) == 3
+    assert inbox.delete_ingested(lambda _: False) == 3
     assert waiting(sqs, url) == (0, 3)
-    assert inbox.settle(lambda found: found in (one, three)) == 1
+    assert inbox.delete_ingested(lambda obj: obj in (one, three)) == 1
     assert inbox.objects == {one, two}
     assert inbox.receive() == set()
-    assert inbox.settle(lambda _: True) == 0
+    assert inbox.delete_ingested(lambda _: True) == 0
     assert waiting(sqs, url) == (0, 0)
 
 
-def test_messages_of_a_process_that_died_are_seen_again(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "UNSEEN", 1)
+def test_messages_of_dead_process_are_received_again(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "VISIBILITY_TIMEOUT_SECONDS", 1)
     send(sqs, url, s3_event(KEY))
-    assert Inbox(sqs, url).receive() == {Created("lake", KEY)}
-    again = Inbox(sqs, url)
+    assert Inbox(sqs, url).receive() == {CreatedObject("lake", KEY)}
+    restarted = Inbox(sqs, url)
     deadline = time.monotonic() + 20
-    while not again.receive() and time.monotonic() < deadline:
+    while not restarted.receive() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert again.objects == {Created("lake", KEY)}
+    assert restarted.objects == {CreatedObject("lake", KEY)}
 
 
-def test_a_held_message_is_kept_from_being_seen_again(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "UNSEEN", 2)
+def test_held_message_stays_invisible_to_others(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "VISIBILITY_TIMEOUT_SECONDS", 2)
     inbox, other = Inbox(sqs, url), Inbox(sqs, url)
     send(sqs, url, s3_event(KEY))
     assert inbox.receive()
-    monkeypatch.setattr(module, "UNSEEN", 600)
-    inbox.settle(lambda _: False)
+    monkeypatch.setattr(inbox_module, "VISIBILITY_TIMEOUT_SECONDS", 600)
+    inbox.delete_ingested(lambda _: False)
     time.sleep(2.5)
     assert other.receive() == set()
-    assert inbox.settle(lambda _: True) == 0
+    assert inbox.delete_ingested(lambda _: True) == 0
     assert waiting(sqs, url) == (0, 0)
 
 
-def test_a_message_that_another_has_deleted_is_let_go_of(sqs: Any, url: str) -> None:
+def test_message_deleted_by_another_is_dropped(sqs: Any, url: str) -> None:
     inbox = Inbox(sqs, url)
     send(sqs, url, s3_event(KEY))
     inbox.receive()
     sqs.purge_queue(QueueUrl=url)
-    inbox.settle(lambda _: False)
-    assert inbox.settle(lambda _: True) == 0
+    inbox.delete_ingested(lambda _: False)
+    assert inbox.delete_ingested(lambda _: True) == 0
 
 
-def test_poison_goes_to_the_dead_letters_with_its_reason_and_the_rest_goes_on(sqs: Any, url: str, dead: str) -> None:
+def test_unreadable_messages_become_dead_letters_with_reason(sqs: Any, url: str, dead: str) -> None:
     inbox = Inbox(sqs, url, dead)
     send(sqs, url, "no JSON", s3_event(KEY), {"any": "thing"}, {"Event": "s3:TestEvent"})
-    assert inbox.receive() == {Created("lake", KEY)}
-    assert inbox.settle(lambda _: False) == 1
-    found = sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10, MessageAttributeNames=["reason"])["Messages"]
-    reasons = {one["Body"]: one["MessageAttributes"]["reason"]["StringValue"] for one in found}
+    assert inbox.receive() == {CreatedObject("lake", KEY)}
+    assert inbox.delete_ingested(lambda _: False) == 1
+    letters = sqs.receive_message(QueueUrl=dead, MaxNumberOfMessages=10, MessageAttributeNames=["reason"])["Messages"]
+    reasons = {letter["Body"]: letter["MessageAttributes"]["reason"]["StringValue"] for letter in letters}
     assert reasons.keys() == {"no JSON", '{"any": "thing"}'}
     assert reasons["no JSON"].startswith("it is not JSON")
     assert reasons['{"any": "thing"}'] == "it is no event of S3"
     assert waiting(sqs, url) == (0, 1)
-    assert inbox.depth() == {"waiting": 0, "held": 1, "dead": 0}  # they were just received
+    assert inbox.depth() == {"waiting": 0, "held": 1, "dead": 0}  # the dead letters were just received
 
 
-def test_without_dead_letters_poison_stays_where_it_is(sqs: Any, url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_dead_letter_queue_unreadable_message_stays(
+    sqs: Any, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     inbox = Inbox(sqs, url)
     send(sqs, url, "no JSON")
     assert inbox.receive() == set()
-    assert inbox.settle(lambda _: True) == 0
+    assert inbox.delete_ingested(lambda _: True) == 0
     assert waiting(sqs, url) == (0, 1)
     assert "LAKEHOUSE_QUEUE_DEAD_LETTER_URL is not set: it is not JSON" in caplog.text
 
 
-def test_no_more_is_received_than_can_be_held(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 25)
+def test_inbox_receives_no_more_than_it_can_hold(sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_module, "MAX_HELD_MESSAGES", 25)
     send(sqs, url, *(s3_event(f"incoming/iot/{n}") for n in range(40)))
     inbox = Inbox(sqs, url)
     assert len(inbox.receive()) == 20
     assert len(inbox.objects) == 20
-    inbox.settle(lambda _: True)
+    inbox.delete_ingested(lambda _: True)
     assert len(inbox.receive()) == 20
-    inbox.settle(lambda _: True)
+    inbox.delete_ingested(lambda _: True)
     assert waiting(sqs, url) == (0, 0)
 
 
-def test_a_queue_that_is_not_there_is_told_with_what_to_do(sqs: Any, url: str, dead: str) -> None:
+def test_missing_queue_raises_error_with_advice(sqs: Any, url: str, dead: str) -> None:
     sqs.delete_queue(QueueUrl=url)
     with pytest.raises(
-        LakehouseError, match=r"Can't use the queue .*events: there is no such queue; mend LAKEHOUSE_QUEUE_URL"
+        LakehouseError, match=r"Can't use the queue .*events: there is no such queue; fix LAKEHOUSE_QUEUE_URL"
     ):
         Inbox(sqs, url).receive()
 
 
-@pytest.mark.parametrize("way", ["s3", "sns", "sns-raw", "eventbridge"])
-def test_what_s3_itself_sends_is_understood(client: Client, sqs: Any, url: str, way: str) -> None:
-    s3, queue = (
-        client("s3"),
-        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"],
-    )
+@pytest.mark.parametrize("route", ["s3", "sns", "sns-raw", "eventbridge"])
+def test_notifications_that_s3_sends_are_parsed(client: Client, sqs: Any, url: str, route: str) -> None:
+    s3 = client("s3")
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     s3.create_bucket(Bucket="lake")
-    wanted: dict[str, Any] = {"Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
-    if way == "s3":
-        configuration: dict[str, Any] = {"QueueConfigurations": [{"QueueArn": queue} | wanted]}
-    elif way == "eventbridge":
+    event_types: dict[str, Any] = {"Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    if route == "s3":
+        configuration: dict[str, Any] = {"QueueConfigurations": [{"QueueArn": queue} | event_types]}
+    elif route == "eventbridge":
         events = client("events")
         events.put_rule(Name="new", EventPattern=json.dumps({"source": ["aws.s3"]}))
         events.put_targets(Rule="new", Targets=[{"Id": "1", "Arn": queue}])
@@ -167,12 +167,12 @@ def test_what_s3_itself_sends_is_understood(client: Client, sqs: Any, url: str, 
     else:
         sns = client("sns")
         topic = sns.create_topic(Name="new")["TopicArn"]
-        raw = {"Attributes": {"RawMessageDelivery": "true"}} if way == "sns-raw" else {}
+        raw = {"Attributes": {"RawMessageDelivery": "true"}} if route == "sns-raw" else {}
         sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, **raw)
-        configuration = {"TopicConfigurations": [{"TopicArn": topic} | wanted]}
+        configuration = {"TopicConfigurations": [{"TopicArn": topic} | event_types]}
     s3.put_bucket_notification_configuration(Bucket="lake", NotificationConfiguration=configuration)
     for key in (KEY, "other/x"):
         s3.put_object(Bucket="lake", Key=key, Body=b"x")
     s3.delete_object(Bucket="lake", Key="other/x")
     inbox = Inbox(sqs, url)
-    assert inbox.receive() == {Created("lake", KEY), Created("lake", "other/x")}
+    assert inbox.receive() == {CreatedObject("lake", KEY), CreatedObject("lake", "other/x")}

@@ -1,4 +1,4 @@
-"""Every form in which S3 tells of an object, and everything else that may be in a queue."""
+"""Parsing queue messages: every form in which S3 announces an object, and everything else a queue may hold."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.sources.sqs.messages import Created, UnreadableMessageError, created
+from lakehouse.sources.sqs.messages import CreatedObject, UnreadableMessageError, created_objects
 from lakehouse_tests.sources.sqs.forms import event_bridge, s3_event, sns
 
 KEYS = [
@@ -32,12 +32,12 @@ KEYS = [
     ],
     ids=["s3", "eventbridge", "sns", "eventbridge-sns", "sns-sns", "others"],
 )
-def test_the_object_is_found_in_every_form(form: Any, key: str) -> None:
-    assert created(json.dumps(form(key))) == [Created("lake", key)]
+def test_every_form_announces_its_object(form: Any, key: str) -> None:
+    assert created_objects(json.dumps(form(key))) == [CreatedObject("lake", key)]
 
 
-def test_a_message_may_hold_several_events() -> None:
-    assert created(json.dumps(s3_event(*KEYS))) == [Created("lake", key) for key in KEYS]
+def test_one_message_may_hold_several_events() -> None:
+    assert created_objects(json.dumps(s3_event(*KEYS))) == [CreatedObject("lake", key) for key in KEYS]
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_a_message_may_hold_several_events() -> None:
         sns(s3_event("incoming/iot/a"), "UnsubscribeConfirmation"),
     ],
 )
-def test_what_tells_of_no_new_object_is_no_poison(message: dict[str, Any]) -> None:
-    assert created(json.dumps(message)) == []
+def test_messages_without_new_objects_are_readable(message: dict[str, Any]) -> None:
+    assert created_objects(json.dumps(message)) == []
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def test_what_tells_of_no_new_object_is_no_poison(message: dict[str, Any]) -> No
         ("{}", "it is no event of S3"),
         ('{"Records": [{}]}', "it lacks what an S3 event has: 'eventName'"),
         ('{"Records": 1}', "it lacks what an S3 event has"),
-        ('{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": 1}}}]}', "a text where 1 is"),
+        ('{"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": 1}}}]}', "expected a text, got 1"),
         (json.dumps(s3_event("k")).replace('"k"', '"%FF"'), "is not UTF-8"),
         (json.dumps(sns(s3_event("k"), "SubscriptionConfirmation")), "open its SubscribeURL"),
-        (json.dumps(sns(sns(sns(sns(s3_event("k")))))), "more than 3 envelopes"),
+        (json.dumps(sns(sns(sns(sns(s3_event("k")))))), "more than 3 envelopes are nested"),
         ('{"Type": "Notification", "TopicArn": "t", "Message": null}', "it is not JSON"),
         ('{"source": "aws.s3", "detail-type": "Object Created"}', "'detail'"),
     ],
 )
-def test_poison_is_told_with_its_reason(body: str, reason: str) -> None:
-    with pytest.raises(UnreadableMessageError) as found:
-        created(body)
-    assert reason in str(found.value)
+def test_unreadable_message_raises_its_reason(body: str, reason: str) -> None:
+    with pytest.raises(UnreadableMessageError) as raised:
+        created_objects(body)
+    assert reason in str(raised.value)
 
 
 JSON = st.recursive(
@@ -110,14 +110,15 @@ JSON = st.recursive(
 
 
 @given(JSON.map(json.dumps) | st.text())
-def test_whatever_is_in_the_queue_is_understood_or_poison(body: str) -> None:
+def test_any_message_is_parsed_or_unreadable(body: str) -> None:
     try:
-        found = created(body)
+        objects = created_objects(body)
     except UnreadableMessageError:
         return
-    assert all(isinstance(one, Created) for one in found)
+    assert all(isinstance(obj, CreatedObject) for obj in objects)
 
 
 @given(st.text(min_size=1).filter(lambda key: key.isprintable()))
-def test_every_key_is_read_back(key: str) -> None:
-    assert created(json.dumps(s3_event(key))) == created(json.dumps(event_bridge(key))) == [Created("lake", key)]
+def test_any_printable_key_round_trips(key: str) -> None:
+    for message in (s3_event(key), event_bridge(key)):
+        assert created_objects(json.dumps(message)) == [CreatedObject("lake", key)]
