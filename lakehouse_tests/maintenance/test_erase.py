@@ -49,7 +49,8 @@ def own(make_stream: Callable[..., Own]) -> Own:
         own.land([payment(f"other{day}", noon(day))], noon(day) + timedelta(seconds=1))
     _compute(own)
     own.land(
-        [_subject_payment("untaken", DAYS[1]), payment("beside", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(seconds=2)
+        [_subject_payment("not-in-bronze", DAYS[1]), payment("next-to-it", noon(DAYS[1]))],
+        noon(DAYS[1]) + timedelta(seconds=2),
     )
     return own
 
@@ -71,10 +72,10 @@ def _residue(own: Own, subject: Subject) -> list[str]:
 
 def test_erasure_removes_all_rows_of_the_subject_only(own: Own) -> None:
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
-    found = find_rows(own.lake, subject)
-    assert found.rows[f"bronze.{own.name}"] == 8
-    assert found.rows[f"silver.{own.name}"] == found.rows[f"realtime.{own.name}"] // 2 == 2
-    assert len(found.landing_objects) == 3
+    expected = find_rows(own.lake, subject)
+    assert expected.rows[f"bronze.{own.name}"] == 8
+    assert expected.rows[f"silver.{own.name}"] == expected.rows[f"realtime.{own.name}"] // 2 == 2
+    assert len(expected.landing_objects) == 3
     assert _residue(own, subject) != []
 
     erased = erase_rows(own.lake, subject)
@@ -166,10 +167,10 @@ def test_erasure_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
     own.land([*of_subject, payment("e", noon(day)), payment("f", noon(day), amount="20000")], noon(day))
     _compute(own, [day])
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
-    found = find_rows(own.lake, subject)
-    by_table = {name.replace(own.name, "{}"): rows for name, rows in found.rows.items() if rows}
+    expected = find_rows(own.lake, subject)
+    by_table = {name.replace(own.name, "{}"): rows for name, rows in expected.rows.items() if rows}
     assert by_table == {"bronze.{}": 2, "realtime.{}": 1, "silver.{}": 1, "serving.{}_features": 1}
-    assert erase_rows(own.lake, subject).rows == found.rows
+    assert erase_rows(own.lake, subject).rows == expected.rows
     _compute(own, [day])
     expire_history(own.lake, subject)
     assert find_residue(own.lake, subject) == []

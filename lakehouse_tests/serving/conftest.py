@@ -1,4 +1,4 @@
-"""The serving process of the session's lake, behind the session's HTTP server."""
+"""A serving process for the session's lake, behind the session's gateway."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ __all__ = ["make_stream", "shared_lake"]
 
 @pytest.fixture(scope="session")
 def serving(shared_lake: Lake, running: RunningService) -> Iterator[RunningService]:
-    """The serving process; it knows the streams that ship."""
+    """The serving process, with the streams that ship."""
     settings = Settings(home=shared_lake.settings.home)
     Lake(settings, shared_lake.connection).bootstrap()
     yield server.start(settings)
@@ -25,6 +25,6 @@ def serving(shared_lake: Lake, running: RunningService) -> Iterator[RunningServi
 
 @pytest.fixture
 def api(serving: RunningService, running: RunningService) -> Iterator[httpx.Client]:
-    """A client of the front door, with the serving process behind it."""
+    """A client of the gateway, with the serving process behind it."""
     with httpx.Client(base_url=running.url, timeout=60) as client:
         yield client

@@ -1,4 +1,4 @@
-"""What the route handlers work with: the lake, its latest snapshot, readers and feeds. One instance per process."""
+"""The state that all route handlers share: the lake, its latest snapshot, readers and feeds. One instance per process."""
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ HttpRequest = Request[Any, Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """State that all handlers share. Nothing here blocks unless it says so."""
+    """The shared state. Nothing here blocks unless it says so."""
 
     settings: Settings
     lake: Lake

@@ -36,7 +36,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     severity: str
     """info, warning or critical."""
     entity: str | None
-    """What it is about, such as a device, an account or a service."""
+    """The thing it is about, such as a device, an account or a service."""
     event_time: datetime
     value: float | None
     threshold: float | None
@@ -53,7 +53,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> tuple[str, str, date, str | None, str | None]:
-        """What stays the same when the alert is recomputed from more events."""
+        """The values that stay the same when the alert is recomputed from more events."""
         return self.stream, self.alert, self.dt, self.entity, self.event_key
 
     @property

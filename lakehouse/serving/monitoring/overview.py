@@ -114,7 +114,7 @@ class PartitionGrid(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _StreamState:
-    """What the metadata of one stream's tables held when it was last read."""
+    """The state of one stream, from the metadata of its tables when it was last read."""
 
     snapshot_ids: tuple[int | None, ...] = ()
     partitions: StreamPartitions = field(default_factory=lambda: StreamPartitions({}, {}))

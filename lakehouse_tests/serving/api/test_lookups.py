@@ -1,4 +1,4 @@
-"""Look-ups over HTTP: what silver and features hold of an entity, by its id, and clear words where there is none."""
+"""Look-ups over HTTP: an entity's rows and features by its id, and clear errors for unknown ids."""
 
 import asyncio
 import time
@@ -32,11 +32,11 @@ from lakehouse.sources.http.app import provide_value
 from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.connection import Connection
 
-ODD = "a/b ü?#%"
+ODD_ID = "a/b ü?#%"
 
 
-HAPPENED = datetime(2019, 3, 4, 12, tzinfo=UTC)
-"""On a day of its own: silver of a day on which other tests land much that is broken is held back."""
+EVENT_TIME = datetime(2019, 3, 4, 12, tzinfo=UTC)
+"""A day that no other test uses, because the quality gate blocks days on which other tests land invalid rows."""
 
 
 def _land(lake: Lake, name: str, lines: str) -> None:
@@ -55,7 +55,7 @@ def filled(
     settings: Settings, connection: Connection, serving: RunningService, running: RunningService
 ) -> Iterator[None]:
     lake = Lake(settings, connection)
-    at = f"{HAPPENED:%Y-%m-%dT%H:%M:%SZ}"
+    at = f"{EVENT_TIME:%Y-%m-%dT%H:%M:%SZ}"
     _land(
         lake,
         "retail",
@@ -71,35 +71,35 @@ def filled(
     _land(
         lake,
         "financial",
-        f'{{"event_id": "look-up", "event_time": "{at}", "account_id": "{ODD}", "amount": "12.50",'
+        f'{{"event_id": "look-up", "event_time": "{at}", "account_id": "{ODD_ID}", "amount": "12.50",'
         ' "currency": "EUR", "type": "payment", "status": "settled"}\n',
     )
     lookups.refresh_customers(lake)
     deadline = time.monotonic() + 60
-    while (answer := httpx.get(f"{running.url}/v1/customers/990017")).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
+    while (response := httpx.get(f"{running.url}/v1/customers/990017")).status_code != 200:
+        assert time.monotonic() < deadline, response.text
         time.sleep(0.1)
-    time.sleep(POLL_INTERVAL_SECONDS)  # each of the HTTP server's processes looks for itself
+    time.sleep(POLL_INTERVAL_SECONDS)  # each gateway process polls by itself
     yield
     lake.engine.close()
 
 
-def test_a_customer_is_what_retail_and_orders_hold(api: httpx.Client, filled: None) -> None:
-    answer = api.get("/v1/customers/990017")
-    assert answer.status_code == 200, answer.text
-    found = answer.json()
-    at = f"{HAPPENED:%Y-%m-%dT%H:%M:%S}Z"
+def test_customer_combines_retail_and_orders(api: httpx.Client, filled: None) -> None:
+    response = api.get("/v1/customers/990017")
+    assert response.status_code == 200, response.text
+    customer = response.json()
+    at = f"{EVENT_TIME:%Y-%m-%dT%H:%M:%S}Z"
     line = {"invoice_date": at, "invoice_no": "1", "stock_code": "S", "description": "<b>", "quantity": 3}
-    assert found.pop("recent_lines") == [line | {"unit_price": "1.105", "line_amount": "3.315"}]
-    assert [one["order_id"] for one in found.pop("recent_orders")] == ["look-up"]
-    assert found.pop("retail")["lines"] == 1
-    assert found.pop("order_history")["amount"] == "10.50"
-    features = found.pop("features")
-    assert {name: one["as_of"] for name, one in features.items()} == dict.fromkeys(
-        ["retail", "orders"], str(HAPPENED.date())
+    assert customer.pop("recent_lines") == [line | {"unit_price": "1.105", "line_amount": "3.315"}]
+    assert [order["order_id"] for order in customer.pop("recent_orders")] == ["look-up"]
+    assert customer.pop("retail")["lines"] == 1
+    assert customer.pop("order_history")["amount"] == "10.50"
+    features = customer.pop("features")
+    assert {name: entry["as_of"] for name, entry in features.items()} == dict.fromkeys(
+        ["retail", "orders"], str(EVENT_TIME.date())
     )
     assert features["retail"]["features"]["net_revenue_1d"] == "3.315"
-    assert found == {
+    assert customer == {
         "id": "990017",
         "invoices": 1,
         "orders": 1,
@@ -109,32 +109,32 @@ def test_a_customer_is_what_retail_and_orders_hold(api: httpx.Client, filled: No
     }
 
 
-def test_an_entity_of_any_name_is_found_by_it(api: httpx.Client, filled: None) -> None:
-    answer = api.get("/v1/entities/financial/a%2Fb%20%C3%BC%3F%23%25")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    features = found.pop("features")
-    assert found == {"stream": "financial", "id": ODD, "as_of": str(HAPPENED.date())}
-    assert (features["account_id"], features["transactions_1d"], features["amount_30d"]) == (ODD, 1, "12.50")
+def test_entity_id_may_have_any_characters(api: httpx.Client, filled: None) -> None:
+    response = api.get("/v1/entities/financial/a%2Fb%20%C3%BC%3F%23%25")
+    assert response.status_code == 200, response.text
+    entity: dict[str, Any] = response.json()
+    features = entity.pop("features")
+    assert entity == {"stream": "financial", "id": ODD_ID, "as_of": str(EVENT_TIME.date())}
+    assert (features["account_id"], features["transactions_1d"], features["amount_30d"]) == (ODD_ID, 1, "12.50")
 
 
 @pytest.mark.parametrize(
-    ("path", "says"),
+    ("path", "message"),
     [
         ("/v1/customers/nobody", "There is no customer 'nobody' in retail or orders"),
         ("/v1/entities/financial/nobody", "There is no account_id 'nobody' in financial"),
         ("/v1/entities/nothing/nobody", "There is no stream 'nothing'; there are clickstream, financial"),
     ],
 )
-def test_who_is_not_known_is_a_problem_that_says_so(api: httpx.Client, filled: None, path: str, says: str) -> None:
-    answer = api.get(path)
-    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
-    assert says in answer.json()["detail"]
+def test_unknown_id_is_a_problem(api: httpx.Client, filled: None, path: str, message: str) -> None:
+    response = api.get(path)
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+    assert message in response.json()["detail"]
 
 
 PATHS = [
     "/v1/customers/990017",
-    f"/v1/entities/financial/{ODD}",
+    f"/v1/entities/financial/{ODD_ID}",
     "/v1/entities/retail/990017",
     "/v1/customers/nobody",
     "/v1/customers/990017/",
@@ -146,33 +146,31 @@ PATHS = [
 
 
 @pytest.mark.parametrize("keyed", [False, True])
-def test_what_is_answered_at_once_is_what_the_application_answers(
-    settings: Settings, filled: None, keyed: bool
-) -> None:
+def test_immediate_response_equals_that_of_the_application(settings: Settings, filled: None, keyed: bool) -> None:
     known = LookupContext(
         discover(),
         LookupIndexes(lookups_folder(settings)),
         AccessControl(ApiKeyStore(keys_path(settings)), required=keyed),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Litestar, about what its next version changes
+        warnings.simplefilter("ignore")  # Litestar warns about changes in its next version
         app: Any = Litestar([router], dependencies={"known": provide_value(known)}, plugins=[problem_details_plugin()])
     _, key = keys.create(settings, "some", ("query",), ("retail", "orders"))
     headers = {"authorization": f"Bearer {key}"} if keyed else {}
 
-    async def ask(path: str) -> tuple[int, bytes]:
+    async def application_response(path: str) -> tuple[int, bytes]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
-            answer = await client.get(quote(path))
-            return answer.status_code, answer.content
+            response = await client.get(quote(path))
+            return response.status_code, response.content
 
-    at_once_answered = 0
+    immediate_responses = 0
     for path in PATHS:
-        status, body = asyncio.run(ask(path))
+        status, body = asyncio.run(application_response(path))
         raw = [(b"host", b"127.0.0.1"), *((name.encode(), value.encode()) for name, value in headers.items())]
         scope: Any = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": raw, "state": {}}
-        found = answer_immediately(known, scope)
-        assert found is None or (status, body) == (200, found), path
+        immediate = answer_immediately(known, scope)
+        assert immediate is None or (status, body) == (200, immediate), path
         assert answer_immediately(known, scope | {"method": "HEAD"}) is None
-        at_once_answered += found is not None
-    assert at_once_answered == (2 if keyed else 3)
+        immediate_responses += immediate is not None
+    assert immediate_responses == (2 if keyed else 3)

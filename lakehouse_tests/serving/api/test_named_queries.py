@@ -1,4 +1,4 @@
-"""Named queries over HTTP: typed in the document, exact in every format, kept as long as nothing they read changes."""
+"""Named queries over HTTP: documented types, exact values in every format, and caching until a source changes."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ def _land(settings: Settings, connection: Connection, *amounts: str) -> None:
     lake.engine.close()
 
 
-def test_an_answer_is_exact_in_each_format_and_new_when_the_table_is(
+def test_result_is_exact_in_each_format_and_follows_the_table(
     api: httpx.Client, settings: Settings, connection: Connection
 ) -> None:
     _land(settings, connection, "9999999999999999.99", "0.10")
@@ -46,8 +46,8 @@ def test_an_answer_is_exact_in_each_format_and_new_when_the_table_is(
     first = api.get(LARGEST)
     assert [row["amount"] for row in first.json()["rows"]] == ["9999999999999999.99", "0.10"]
     assert first.json()["rows"][0]["event_time"] == "2024-02-03T04:05:06Z"
-    again = api.get(LARGEST, headers={"if-none-match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
+    unchanged = api.get(LARGEST, headers={"if-none-match": first.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert api.get(LARGEST).content == first.content
     text = api.get(LARGEST, headers={"accept": "text/csv"})
     assert [row["amount"] for row in csv.DictReader(io.StringIO(text.text))] == ["9999999999999999.99", "0.10"]
@@ -63,21 +63,21 @@ def test_an_answer_is_exact_in_each_format_and_new_when_the_table_is(
     assert new.headers["etag"] != first.headers["etag"]
 
 
-def test_every_query_that_ships_answers(api: httpx.Client) -> None:
+def test_every_shipped_query_runs(api: httpx.Client) -> None:
     for name in read_queries():
-        answer = api.get(f"/v1/queries/{name}", params={"stream": "iot"} if name == "daily_metrics" else {})
-        assert answer.status_code == 200, (name, answer.text)
-        assert answer.json().keys() == {"columns", "rows", "statistics"}
+        response = api.get(f"/v1/queries/{name}", params={"stream": "iot"} if name == "daily_metrics" else {})
+        assert response.status_code == 200, (name, response.text)
+        assert response.json().keys() == {"columns", "rows", "statistics"}
 
 
-def test_the_list_and_the_document_tell_of_each_query(api: httpx.Client) -> None:
-    listed = {one["name"]: one for one in api.get("/v1/queries").json()}
+def test_list_and_openapi_document_describe_each_query(api: httpx.Client) -> None:
+    listed = {query["name"]: query for query in api.get("/v1/queries").json()}
     assert listed.keys() == read_queries().keys()
     paths = api.get("/schema/openapi.json").json()["paths"]
     for name, query in read_queries().items():
-        parameters = {one["name"]: one for one in paths[f"/v1/queries/{name}"]["get"]["parameters"]}
+        parameters = {parameter["name"]: parameter for parameter in paths[f"/v1/queries/{name}"]["get"]["parameters"]}
         assert parameters.keys() == query.parameters.keys()
-        assert {one["name"] for one in listed[name]["parameters"]} == query.parameters.keys()
+        assert {parameter["name"] for parameter in listed[name]["parameters"]} == query.parameters.keys()
     days = paths["/v1/queries/funnel"]["get"]["parameters"][0]
     assert (days["in"], days["required"], days["schema"]) == (
         "query",
@@ -88,7 +88,7 @@ def test_the_list_and_the_document_tell_of_each_query(api: httpx.Client) -> None
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "says"),
+    ("path", "status", "message"),
     [
         ("/v1/queries/nothing", 404, "There is no query 'nothing'; there are customer_segments, daily_metrics"),
         ("/v1/queries/funnel?days=x", 400, "days: 'x' is not an integer"),
@@ -98,9 +98,9 @@ def test_the_list_and_the_document_tell_of_each_query(api: httpx.Client) -> None
         ("/v1/queries/daily_metrics", 400, "daily_metrics needs stream."),
     ],
 )
-def test_what_does_not_fit_is_a_problem_that_says_what_does(
-    api: httpx.Client, path: str, status: int, says: str
+def test_invalid_request_is_a_problem_that_names_the_valid_ones(
+    api: httpx.Client, path: str, status: int, message: str
 ) -> None:
-    answer = api.get(path)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert says in answer.json()["detail"]
+    response = api.get(path)
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert message in response.json()["detail"]

@@ -105,8 +105,9 @@ def test_quarantine_report_counts_reasons_and_shows_raw_rows(make_stream: Callab
                 samples_sql(own.lake, own.stream): {**parameters, "limit": limit},
             }
             counted, samples = (cursor.execute(*query).to_arrow_table().to_pylist() for query in queries.items())
-            found = quarantine_report(own.name, RecentArrivals(5, 4), counted, reject_samples(samples))
-            return found.rows, {one.reason: one.rows for one in found.reasons}, [one.raw or "" for one in found.samples]
+            report = quarantine_report(own.name, RecentArrivals(5, 4), counted, reject_samples(samples))
+            counts = {reason.reason: reason.rows for reason in report.reasons}
+            return report.rows, counts, [sample.raw or "" for sample in report.samples]
 
         rows, reasons, raw = ask()
         assert (rows, len(raw)) == (4, 4)

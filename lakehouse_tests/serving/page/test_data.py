@@ -120,7 +120,7 @@ def test_key_for_one_stream_sees_only_that_stream(filled: Home, api: httpx.Clien
     assert [stream["stream"] for stream in overview["streams"]] == ["iot"]
     partitions = api.get("/v1/overview/partitions", headers=headers).json()
     assert [stream["stream"] for stream in partitions["streams"]] == ["iot"]
-    assert {one["stream"] for one in api.get("/v1/alerts", headers=headers).json()["alerts"]} == {"iot"}
+    assert {alert["stream"] for alert in api.get("/v1/alerts", headers=headers).json()["alerts"]} == {"iot"}
     for path in ("/v1/alerts?stream=financial", "/v1/quarantine/financial", "/v1/overview/metrics/financial"):
         assert api.get(path, headers=headers).status_code == 403
     _, text = filled.key("ingest")
