@@ -97,7 +97,7 @@ def test_overview_responds_quickly(api: httpx.Client) -> None:
         ("/v1/quarantine/iot?since=x", 400, "since='x' is not a time"),
         ("/v1/quarantine/iot;drop", 404, "There is no stream"),
         ("/v1/overview/partitions?to=0001-01-02&days=30", 400, "There are no 30 days up to 0001-01-02"),
-        ("/v1/overview/metrics/iot/readings?first=2024-01-02&last=2024-01-01", 400, "Ask for 1 to 5000 days"),
+        ("/v1/overview/metrics/iot/readings?first=2024-01-02&last=2024-01-01", 400, "Request 1 to 5000 days"),
         ("/v1/overview/metrics/iot/readings?first=2024-01-02", 400, "last"),
     ],
 )
