@@ -6,8 +6,8 @@ import dagster as dg
 
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import key
-from lakehouse.audit.audit import audit
-from lakehouse.audit.findings import Report
+from lakehouse.auditing.audit import audit
+from lakehouse.auditing.findings import Report
 from lakehouse.contracts.streams import Stream
 
 NAME = "audit"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.audit.findings import Finding
+from lakehouse.auditing.findings import Finding
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream

@@ -26,7 +26,7 @@ import dagster as dg
 import psutil
 
 from lakehouse.assets.partitions import exact_tags
-from lakehouse.audit.audit import audit
+from lakehouse.auditing.audit import audit
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.chaos.maintenance_tasks import maintain

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.audit import audit as auditing
-from lakehouse.audit.findings import Finding, Report
+from lakehouse.auditing import audit as auditing
+from lakehouse.auditing.findings import Finding, Report
 from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
 from lakehouse.cli.printing import print_json, print_table, print_text
 from lakehouse.pipeline.lake import Lake

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.audit.audit import audit
+from lakehouse.auditing.audit import audit
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.erase import erase_rows, expire_history, find_rows, rewrite_exports
 from lakehouse.maintenance.residue_scan import find_residue

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.audit.audit import audit
+from lakehouse.auditing.audit import audit
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError

@@ -19,7 +19,7 @@ import pytest
 
 from lakehouse.assets import resources
 from lakehouse.assets.resources import LakeResource
-from lakehouse.audit.audit import audit
+from lakehouse.auditing.audit import audit
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.sensors import incoming_files, late_data
 from lakehouse.contracts.streams import Stream

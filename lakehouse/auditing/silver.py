@@ -10,9 +10,9 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.audit.context import Context, day_groups
-from lakehouse.audit.findings import count_mismatches
-from lakehouse.audit.row_diff import day_differences, day_digests, differing_days
+from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.findings import count_mismatches
+from lakehouse.auditing.row_diff import day_differences, day_digests, differing_days
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter

@@ -2,7 +2,7 @@
 
 from pyiceberg.table import Table
 
-from lakehouse.audit.context import Context
+from lakehouse.auditing.context import Context
 from lakehouse.storage.objects.store import Objects, object_key
 
 CHECK = "files are there"

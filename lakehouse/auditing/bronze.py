@@ -6,8 +6,8 @@ from datetime import date
 
 import duckdb
 
-from lakehouse.audit.context import Context, day_groups
-from lakehouse.audit.row_diff import day_differences
+from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.row_diff import day_differences
 from lakehouse.contracts.sql import day_sql, literal, quote, raw_sql
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter

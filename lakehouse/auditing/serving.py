@@ -6,8 +6,8 @@ from datetime import date, timedelta
 from functools import partial
 from typing import Literal
 
-from lakehouse.audit.context import Context, day_groups
-from lakehouse.audit.row_diff import day_differences
+from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.row_diff import day_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter

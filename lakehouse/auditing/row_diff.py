@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from lakehouse.audit.findings import Difference, format_key
+from lakehouse.auditing.findings import Difference, format_key
 from lakehouse.contracts.sql import quote
 
 RELATIVE_TOLERANCE = 1e-9

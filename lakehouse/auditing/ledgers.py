@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from lakehouse.audit.context import Context, layer_of
+from lakehouse.auditing.context import Context, layer_of
 from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "ledger"

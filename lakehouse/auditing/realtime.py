@@ -5,8 +5,8 @@ from datetime import date
 
 import duckdb
 
-from lakehouse.audit.context import Context, day_groups
-from lakehouse.audit.row_diff import day_differences, day_digests, differing_days
+from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.row_diff import day_differences, day_digests, differing_days
 from lakehouse.contracts.sql import clean_sql, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter

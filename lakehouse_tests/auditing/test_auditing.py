@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.audit.audit import audit
-from lakehouse.audit.findings import Report
-from lakehouse.audit.realtime import UNIFIED
-from lakehouse.audit.serving import OBJECTS
+from lakehouse.auditing.audit import audit
+from lakehouse.auditing.findings import Report
+from lakehouse.auditing.realtime import UNIFIED
+from lakehouse.auditing.serving import OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.commits import LEDGER_PROPERTY
@@ -220,5 +220,5 @@ def test_rows_that_the_unified_view_leaves_out_are_found(
     own.land([payment("new", noon(SOUND))], noon(SOUND) + timedelta(seconds=1))
     own.refresh_realtime(f"{SOUND}-12:00")
     assert _audited(own).wrong == []
-    monkeypatch.setattr("lakehouse.audit.context.uncovered_hours", lambda *_: [])
+    monkeypatch.setattr("lakehouse.auditing.context.uncovered_hours", lambda *_: [])
     assert [(one.partition, one.check) for one in _audited(own).wrong] == [(str(SOUND), UNIFIED)]

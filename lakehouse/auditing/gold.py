@@ -5,8 +5,8 @@ from datetime import date
 
 from pyiceberg.table import Table
 
-from lakehouse.audit.context import Context, day_groups, layer_of
-from lakehouse.audit.row_diff import day_differences
+from lakehouse.auditing.context import Context, day_groups, layer_of
+from lakehouse.auditing.row_diff import day_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter

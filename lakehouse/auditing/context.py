@@ -10,7 +10,7 @@ from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, Le
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakehouse.audit.findings import Finding, Report, State
+from lakehouse.auditing.findings import Finding, Report, State
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.streams import Query, Stream
 from lakehouse.landing.listing import list_days

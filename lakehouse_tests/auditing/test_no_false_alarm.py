@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.audit.audit import audit
-from lakehouse.audit.findings import Finding
+from lakehouse.auditing.audit import audit
+from lakehouse.auditing.findings import Finding
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.pipeline.exports import export_unified
 from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment

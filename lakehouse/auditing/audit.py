@@ -6,10 +6,10 @@ from functools import partial
 
 import duckdb
 
-from lakehouse.audit import bronze, data_files, ledgers, realtime, serving, silver
-from lakehouse.audit import gold as sums
-from lakehouse.audit.context import Context
-from lakehouse.audit.findings import Report
+from lakehouse.auditing import bronze, data_files, ledgers, realtime, serving, silver
+from lakehouse.auditing import gold as sums
+from lakehouse.auditing.context import Context
+from lakehouse.auditing.findings import Report
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.pipeline.lake import Lake
