@@ -20,7 +20,7 @@ from lakehouse.serving.lookups.index import LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
 from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
-from lakehouse_tests.storage.amazon import s3_and_glue
+from lakehouse_tests.storage.aws import aws_settings
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=2), TODAY - timedelta(days=1)]
@@ -183,7 +183,7 @@ def test_erasure_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
 def _on_glue(aws: str, folder: Path) -> Own:
     """Make a stream on S3 and Glue, both emulated by moto."""
     copy_stream(folder / "streams", "financial_on_glue", edit=threshold(0.1))
-    lake = Lake(s3_and_glue(aws, folder, streams=(folder / "streams",)))
+    lake = Lake(aws_settings(aws, folder, streams=(folder / "streams",)))
     stream = lake.stream("financial_on_glue")
     lake.streams = {stream.name: stream}
     lake.bootstrap()

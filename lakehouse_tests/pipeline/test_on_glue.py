@@ -11,7 +11,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.serving.query.sql import run_query
-from lakehouse_tests.storage.amazon import s3_and_glue
+from lakehouse_tests.storage.aws import aws_settings
 
 EVENT = (
     '{{"event_id": "{id}", "event_time": "2026-01-02T03:04:05Z", "account_id": "a", "amount": {amount},'
@@ -21,7 +21,7 @@ EVENT = (
 
 @pytest.fixture
 def glue_lake(aws: str, tmp_path: Path) -> Lake:
-    return Lake(s3_and_glue(aws, tmp_path))
+    return Lake(aws_settings(aws, tmp_path))
 
 
 def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:

@@ -1,4 +1,4 @@
-"""A commit is one snapshot: it replaces whole partitions, passes other partitions' commits, and conflicts with its own's."""
+"""Commits: one snapshot replaces whole partitions, and conflicts only with commits to the same partitions."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -57,9 +57,9 @@ def _file(table: Table, folder: Path, day: date, numbers: Sequence[int]) -> NewF
 
 @pytest.fixture
 def write(connection: Connection, name: str, tmp_path: Path) -> Replace:
-    """Makes these numbers what some days hold, from the table as it was loaded."""
+    """Replace the rows of some days, starting from `table` or from its current version."""
 
-    def write(
+    def replace_days(
         days: Mapping[date, Sequence[int]], table: Table | None = None, properties: Mapping[str, str] | None = None
     ) -> int | None:
         table = table or Tables(connection).load(name)
@@ -69,63 +69,61 @@ def write(connection: Connection, name: str, tmp_path: Path) -> Replace:
         removed = select_files(table, touched)
         return commit(table, added, touched=touched, removed=removed, properties=properties or {}).snapshot_id
 
-    return write
+    return replace_days
 
 
-def _held(connection: Connection, name: str) -> dict[date, list[int]]:
-    found: dict[date, list[int]] = {}
+def _rows(connection: Connection, name: str) -> dict[date, list[int]]:
+    rows: dict[date, list[int]] = {}
     for row in Tables(connection).load(name).scan().to_arrow().to_pylist():
-        found.setdefault(row["dt"], []).append(row["n"])
-    return {day: sorted(numbers) for day, numbers in sorted(found.items())}
+        rows.setdefault(row["dt"], []).append(row["n"])
+    return {day: sorted(numbers) for day, numbers in sorted(rows.items())}
 
 
-def test_partitions_are_replaced_in_one_snapshot_and_others_stay(
-    connection: Connection, name: str, write: Replace
-) -> None:
+def test_partitions_are_replaced_in_one_snapshot(connection: Connection, name: str, write: Replace) -> None:
     second = DAY + timedelta(days=1)
     write({DAY: [1, 2], second: [3]})
-    done = write({DAY: [4]}, properties={"lakehouse.ledger": '{"2022-01-01": {"rows": 1}}'})
-    assert _held(connection, name) == {DAY: [4], second: [3]}
+    snapshot_id = write({DAY: [4]}, properties={"lakehouse.ledger": '{"2022-01-01": {"rows": 1}}'})
+    assert _rows(connection, name) == {DAY: [4], second: [3]}
     table = Tables(connection).load(name)
     assert len(table.metadata.snapshots) == 2
     newest = table.current_snapshot()
     assert newest is not None
-    assert (newest.snapshot_id, ledger(newest)) == (done, {"2022-01-01": {"rows": 1}})
+    assert (newest.snapshot_id, ledger(newest)) == (snapshot_id, {"2022-01-01": {"rows": 1}})
     write({DAY: []})
-    assert _held(connection, name) == {second: [3]}
+    assert _rows(connection, name) == {second: [3]}
 
 
-def test_the_statistics_let_readers_skip_files(connection: Connection, name: str, write: Replace) -> None:
+def test_statistics_let_readers_skip_files(connection: Connection, name: str, write: Replace) -> None:
     write({DAY: [1, 7], DAY + timedelta(days=1): [100]})
     table = Tables(connection).load(name)
     assert [task.file.record_count for task in table.scan(row_filter="n > 50").plan_files()] == [1]
     assert Counter(file.record_count for file in select_files(table, partitions_filter("dt", [DAY]))) == {2: 1}
 
 
-def test_a_commit_to_another_partition_is_passed(connection: Connection, name: str, write: Replace) -> None:
+def test_commit_to_another_partition_does_not_conflict(connection: Connection, name: str, write: Replace) -> None:
     before = Tables(connection).load(name)
     write({DAY: [1]})
     write({DAY + timedelta(days=1): [2]}, table=before)
-    assert _held(connection, name) == {DAY: [1], DAY + timedelta(days=1): [2]}
+    assert _rows(connection, name) == {DAY: [1], DAY + timedelta(days=1): [2]}
 
 
-def test_a_commit_to_the_same_partition_conflicts(connection: Connection, name: str, write: Replace) -> None:
+def test_commit_to_the_same_partition_conflicts(connection: Connection, name: str, write: Replace) -> None:
     write({DAY: [0]})
     before = Tables(connection).load(name)
     write({DAY: [1]})
     with pytest.raises(CommitConflictError, match=f"committed to the same partitions of {name} first; run it again"):
         write({DAY: [2]}, table=before)
-    assert _held(connection, name) == {DAY: [1]}
+    assert _rows(connection, name) == {DAY: [1]}
 
 
-def test_many_writers_of_different_partitions_all_succeed(connection: Connection, name: str, write: Replace) -> None:
+def test_concurrent_commits_to_different_partitions_succeed(connection: Connection, name: str, write: Replace) -> None:
     days = [DAY + timedelta(days=n) for n in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda day: write({day: [day.day]}), days))
-    assert _held(connection, name) == {day: [day.day] for day in days}
+    assert _rows(connection, name) == {day: [day.day] for day in days}
 
 
-def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: Path) -> None:
+def test_discarded_files_are_deleted(connection: Connection, name: str, tmp_path: Path) -> None:
     table = Tables(connection).load(name)
     added = upload(connection, table, [_file(table, tmp_path, DAY, [1])])
     objects, key = Objects.from_url(connection, table.location()), object_key(added[0].file_path)
@@ -134,7 +132,7 @@ def test_discarded_files_are_gone(connection: Connection, name: str, tmp_path: P
     assert objects.head(key) is None
 
 
-def test_what_was_uploaded_for_work_that_fails_is_gone(connection: Connection, name: str, tmp_path: Path) -> None:
+def test_failing_block_deletes_its_uploads(connection: Connection, name: str, tmp_path: Path) -> None:
     table = Tables(connection).load(name)
     uploads = Uploads(connection, table)
     uploads.add([_file(table, tmp_path, DAY, [1])])
@@ -153,57 +151,57 @@ def test_manifests_are_merged(connection: Connection, name: str, write: Replace)
     snapshot = table.current_snapshot()
     assert snapshot is not None
     assert len(snapshot.manifests(table.io)) <= 4
-    assert _held(connection, name) == {DAY + timedelta(days=n): [n] for n in range(8)}
+    assert _rows(connection, name) == {DAY + timedelta(days=n): [n] for n in range(8)}
 
 
-def test_manifests_are_not_merged_beyond_their_size(
+def test_merged_manifests_do_not_exceed_the_target_size(
     connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Tables(connection).load(name).transaction() as change:
         change.set_properties({"commit.manifest.min-count-to-merge": "2"})
     write({DAY: [0]})
     (first,) = _manifests(connection, name)
-    # Most of it is the schema; there is room for that of two and some files.
+    # Most of a manifest is the schema; this leaves room for two schemas and some files.
     monkeypatch.setattr(committing, "MANIFEST_BYTES", first.manifest_length * 2 + 400)
     for n in range(1, 12):
         write({DAY + timedelta(days=n): [n]})
     sizes = [manifest.manifest_length for manifest in _manifests(connection, name)]
     assert 2 <= len(sizes) <= 6
     assert max(sizes) < first.manifest_length * 2
-    assert _held(connection, name) == {DAY + timedelta(days=n): [n] for n in range(12)}
+    assert _rows(connection, name) == {DAY + timedelta(days=n): [n] for n in range(12)}
 
 
-def test_what_only_adds_reads_no_manifest(
+def test_commit_that_only_adds_reads_no_manifest(
     connection: Connection, name: str, tmp_path: Path, write: Replace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write({DAY: [1]})
     table = Tables(connection).load(name)
     added = upload(connection, table, [_file(table, tmp_path, DAY, [2])])
 
-    def read(*_: object, **__: object) -> list[ManifestEntry]:
+    def fail(*_: object, **__: object) -> list[ManifestEntry]:
         raise AssertionError("a manifest was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ManifestFile, "fetch_manifest_entry", read)
+        patch.setattr(ManifestFile, "fetch_manifest_entry", fail)
         commit(table, added, touched=partitions_filter("dt", [DAY]), properties={})
-    assert _held(connection, name) == {DAY: [1, 2]}
+    assert _rows(connection, name) == {DAY: [1, 2]}
 
 
-def test_metadata_is_not_made_anew_for_every_look_at_it(
+def test_metadata_is_computed_once_for_each_change(
     connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = 0
+    calls = 0
 
-    def counted(*given: Any, **named: Any) -> TableMetadata:
-        nonlocal made
-        made += 1
-        return update_table_metadata(*given, **named)
+    def count_calls(*arguments: Any, **options: Any) -> TableMetadata:
+        nonlocal calls
+        calls += 1
+        return update_table_metadata(*arguments, **options)
 
-    monkeypatch.setattr(committing, "update_table_metadata", counted)
+    monkeypatch.setattr(committing, "update_table_metadata", count_calls)
     write({DAY: [1]})
     write({DAY: [2]})
-    assert made <= 4
-    assert _held(connection, name) == {DAY: [2]}
+    assert calls <= 4
+    assert _rows(connection, name) == {DAY: [2]}
 
 
 def _manifests(connection: Connection, name: str) -> list[ManifestFile]:
@@ -212,7 +210,7 @@ def _manifests(connection: Connection, name: str) -> list[ManifestFile]:
     return snapshot.manifests(table.io) if snapshot else []
 
 
-def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
+def test_old_snapshots_expire_and_the_current_one_stays(
     connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 2)
@@ -224,18 +222,16 @@ def test_old_snapshots_go_a_few_at_a_time_and_the_current_one_stays(
     old = expirable(table, 2)
     assert [s.sequence_number for s in old] == [1, 2]
     other = Tables(connection).load(name)
-    assert expire(table, old, {"said": "by them"})
-    expire(other, expirable(other, 2), {"said": "by them"})  # at the same time; one of the two does nothing
-    assert Tables(connection).load(name).properties["said"] == "by them"
-    left = Tables(connection).load(name)
-    assert sorted(s.sequence_number or 0 for s in left.metadata.snapshots) == [3, 4]
-    assert _held(connection, name) == {DAY: [3]}
-    assert len(expirable(left, 0)) == 0, "the current one is never among them"
+    assert expire(table, old, {"note": "first"})
+    expire(other, expirable(other, 2), {"note": "first"})  # from the same version; has no effect
+    assert Tables(connection).load(name).properties["note"] == "first"
+    remaining = Tables(connection).load(name)
+    assert sorted(s.sequence_number or 0 for s in remaining.metadata.snapshots) == [3, 4]
+    assert _rows(connection, name) == {DAY: [3]}
+    assert len(expirable(remaining, 0)) == 0, "the current snapshot never expires"
 
 
-def test_the_files_of_partitions_are_those_that_a_scan_of_them_reads(
-    connection: Connection, name: str, write: Replace
-) -> None:
+def test_selected_files_are_those_that_a_scan_reads(connection: Connection, name: str, write: Replace) -> None:
     days = [DAY + timedelta(days=n) for n in range(6)]
     write({day: [n, n + 1] for n, day in enumerate(days)})
     write({days[1]: [], days[2]: [7]})
@@ -248,10 +244,10 @@ def test_the_files_of_partitions_are_those_that_a_scan_of_them_reads(
         AlwaysFalse(),
     ):
         scanned = [task.file.file_path for task in table.scan(row_filter=where).plan_files()]
-        assert sorted(one.file_path for one in select_files(table, where)) == sorted(scanned), where
+        assert sorted(data_file.file_path for data_file in select_files(table, where)) == sorted(scanned), where
 
 
-def test_a_filter_of_many_days_selects_each_of_them(connection: Connection, name: str, write: Replace) -> None:
+def test_filter_of_many_days_selects_each_of_them(connection: Connection, name: str, write: Replace) -> None:
     write({DAY + timedelta(days=n): [n] for n in (0, 250, 499, 500)})
     table = Tables(connection).load(name)
     assert partitions_filter("dt", []) == AlwaysFalse()
@@ -259,9 +255,7 @@ def test_a_filter_of_many_days_selects_each_of_them(connection: Connection, name
     assert select_files(table, partitions_filter("dt", [DAY + timedelta(days=600 + n) for n in range(500)])) == []
 
 
-def test_files_that_were_removed_are_listed_by_the_snapshot_that_removed_them_alone(
-    connection: Connection, name: str, write: Replace
-) -> None:
+def test_removed_files_are_listed_only_by_their_snapshot(connection: Connection, name: str, write: Replace) -> None:
     days = [DAY + timedelta(days=n) for n in range(5)]
     for number in range(4):
         write({day: [number] for day in days})
@@ -269,6 +263,8 @@ def test_files_that_were_removed_are_listed_by_the_snapshot_that_removed_them_al
     newest = table.current_snapshot()
     assert newest is not None
     manifests = newest.manifests(table.io)
-    without_files = [one for one in manifests if not one.has_added_files() and not one.has_existing_files()]
-    assert [one.added_snapshot_id for one in without_files] == [newest.snapshot_id]
-    assert _held(connection, name) == {day: [3] for day in days}
+    without_files = [
+        manifest for manifest in manifests if not manifest.has_added_files() and not manifest.has_existing_files()
+    ]
+    assert [manifest.added_snapshot_id for manifest in without_files] == [newest.snapshot_id]
+    assert _rows(connection, name) == {day: [3] for day in days}

@@ -1,4 +1,4 @@
-"""External storage by settings alone: the same objects and catalogs on what stands in for AWS."""
+"""External storage: settings alone lead to objects and catalogs, here on moto in place of AWS."""
 
 from pathlib import Path
 
@@ -6,18 +6,18 @@ from pyiceberg.catalog import load_catalog
 
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.store import Objects
-from lakehouse_tests.storage.amazon import s3_and_glue
+from lakehouse_tests.storage.aws import aws_settings
 
 
-def test_s3_and_glue_are_reached_by_settings_alone(aws: str, tmp_path: Path) -> None:
-    settings = s3_and_glue(aws, tmp_path)
+def test_settings_alone_reach_s3_and_glue(aws: str, tmp_path: Path) -> None:
+    settings = aws_settings(aws, tmp_path)
     connection = server.connection(settings)
     assert connection.catalog_uri == aws
     objects = Objects.from_connection(connection)
     assert objects.put("a/b", b"1", if_absent=True) is True
     assert objects.put("a/b", b"2", if_absent=True) is False
     assert objects.put_stream("a/large", [bytes(1 << 20)] * 40) is True
-    assert [(found.key, found.size) for found in objects.list("a")] == [("a/b", 1), ("a/large", 40 << 20)]
+    assert [(info.key, info.size) for info in objects.list("a")] == [("a/b", 1), ("a/large", 40 << 20)]
     catalog = load_catalog("lakehouse", **connection.catalog)
     catalog.create_namespace("bronze")
     assert catalog.list_namespaces() == [("bronze",)]

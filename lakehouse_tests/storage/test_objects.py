@@ -1,4 +1,4 @@
-"""S3 objects: what is stored is read back, conditions hold under races, and failures say what to do."""
+"""S3 objects: round trips, conditional writes under races, and the messages of errors."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from lakehouse.storage.objects.store import Objects
 MIB = 1 << 20
 
 
-def test_what_is_put_is_read_back(objects: Objects) -> None:
+def test_put_object_is_read_back(objects: Objects) -> None:
     assert objects.put("round/a b é%20.json", [b"one ", b"two"], metadata={"name": "x"}) is True
     info = objects.head("round/a b é%20.json")
     assert info is not None
@@ -37,8 +37,8 @@ def test_what_is_put_is_read_back(objects: Objects) -> None:
     assert list(objects.list("round")) == []
 
 
-def test_an_object_is_read_from_its_start_and_from_any_place(objects: Objects) -> None:
-    content = bytes(range(256)) * 40_000  # more than is held at once
+def test_open_object_reads_from_its_start_and_after_seek(objects: Objects) -> None:
+    content = bytes(range(256)) * 40_000  # more than an open object holds in memory
     objects.put("opened/object", content)
     opened = objects.open("opened/object")
     pieces = []
@@ -55,7 +55,7 @@ def test_an_object_is_read_from_its_start_and_from_any_place(objects: Objects) -
         objects.open("missing/key")
 
 
-def test_the_embedded_server_keeps_text_as_it_is(objects: Objects, connection: Connection, tmp_path: Path) -> None:
+def test_embedded_server_stores_text_uncompressed(objects: Objects, connection: Connection, tmp_path: Path) -> None:
     assert connection.data_directory is not None
     size = _size(connection.data_directory)
     text = tmp_path / "text.csv"
@@ -70,24 +70,24 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_missing_object_is_named(objects: Objects) -> None:
+def test_missing_object_is_named(objects: Objects) -> None:
     for read in (objects.get, lambda key: objects.read_range(key, 0, 1), lambda key: list(objects.stream(key))):
         with pytest.raises(ObjectNotFoundError, match="missing/key"):
             read("missing/key")
 
 
-def test_listing_goes_over_many_pages_and_starts_after_a_key(objects: Objects) -> None:
+def test_listing_spans_pages_and_starts_after_a_key(objects: Objects) -> None:
     keys = [f"many/{number:05d}" for number in range(2_100)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda key: objects.put(key, b"x"), keys))
-    assert [found.key for found in objects.list("many")] == keys
-    assert [found.key for found in objects.list("many", start_after=keys[1_050])] == keys[1_051:]
-    assert [found.key for found in objects.list("man")] == []
+    assert [info.key for info in objects.list("many")] == keys
+    assert [info.key for info in objects.list("many", start_after=keys[1_050])] == keys[1_051:]
+    assert [info.key for info in objects.list("man")] == []
     objects.delete(keys)
     assert list(objects.list("many")) == []
 
 
-def test_of_two_writers_of_one_key_exactly_one_wins(connection: Connection) -> None:
+def test_exactly_one_of_two_writers_of_a_key_wins(connection: Connection) -> None:
     writers = [Objects.from_connection(connection) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         for race in range(20):
@@ -104,7 +104,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_of_two_large_uploads_of_one_key_exactly_one_wins(connection: Connection) -> None:
+def test_exactly_one_of_two_large_uploads_of_a_key_wins(connection: Connection) -> None:
     objects = Objects.from_connection(connection)
     with ThreadPoolExecutor(2) as pool:
         for race in range(5):
@@ -116,7 +116,7 @@ def test_of_two_large_uploads_of_one_key_exactly_one_wins(connection: Connection
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_large_file_is_stored_whole_or_not_at_all(objects: Objects, tmp_path: Path) -> None:
+def test_large_file_is_stored_whole_or_not_at_all(objects: Objects, tmp_path: Path) -> None:
     path = tmp_path / "large"
     path.write_bytes(b"0123456789abcdef" * MIB)
     assert objects.put_file("large/file", path, if_absent=True) is True
@@ -124,22 +124,20 @@ def test_a_large_file_is_stored_whole_or_not_at_all(objects: Objects, tmp_path: 
     assert objects.put_file("large/file", path) is True
     assert objects.get("large/file") == path.read_bytes()
 
-    def breaks() -> Iterator[bytes]:
+    def fail_midway() -> Iterator[bytes]:
         for _ in range(11):
             yield bytes(MIB)
         raise KeyError("no more")
 
     with pytest.raises(KeyError, match="no more"):
-        objects.put_stream("large/broken", breaks())
+        objects.put_stream("large/broken", fail_midway())
     assert objects.head("large/broken") is None
 
 
-def test_the_environment_of_the_user_does_not_lead_us_elsewhere(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_aws_variables_of_the_user_are_ignored(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "of something else")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another account")
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     objects = Objects.from_connection(connection)
@@ -147,27 +145,27 @@ def test_the_environment_of_the_user_does_not_lead_us_elsewhere(
     assert objects.get("environment/a") == b"1"
 
 
-def test_wrong_keys_and_a_missing_bucket_are_said_to_be_so(connection: Connection) -> None:
-    stranger = Objects.from_connection(replace(connection, secret_access_key="wrong"))
-    elsewhere = Objects.from_connection(replace(connection, bucket="nowhere"))
-    for use in (
+def test_wrong_key_and_missing_bucket_name_the_setting(connection: Connection) -> None:
+    wrong_key = Objects.from_connection(replace(connection, secret_access_key="wrong"))
+    missing_bucket = Objects.from_connection(replace(connection, bucket="nowhere"))
+    for request in (
         lambda o: o.get("a"),
         lambda o: o.put("a", b""),
         lambda o: list(o.list("a")),
         lambda o: o.delete(["a"]),
     ):
         with pytest.raises(LakehouseError, match="LAKEHOUSE_S3_ACCESS_KEY_ID"):
-            use(stranger)
+            request(wrong_key)
     with pytest.raises(LakehouseError, match="LAKEHOUSE_BUCKET"):
-        list(elsewhere.list("a"))
+        list(missing_bucket.list("a"))
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_stopped_server_is_an_error_within_seconds(tmp_path: Path) -> None:
+def test_stopped_server_raises_unavailable_within_seconds(tmp_path: Path) -> None:
     with server.running(Settings(home=tmp_path)) as connection:
         objects = Objects.from_connection(connection)
         objects.put("a/b", b"1")
-    uses = (
+    requests = (
         lambda: objects.put("a/b", b"1"),
         lambda: objects.get("a/b"),
         lambda: objects.head("a/b"),
@@ -175,15 +173,15 @@ def test_a_stopped_server_is_an_error_within_seconds(tmp_path: Path) -> None:
         lambda: objects.delete(["a/b"]),
         lambda: objects.put_stream("a/b", [bytes(6 * MIB)]),
     )
-    with ThreadPoolExecutor(len(uses)) as pool:
+    with ThreadPoolExecutor(len(requests)) as pool:
         began = time.monotonic()
-        failures = [future.exception() for future in [pool.submit(use) for use in uses]]
+        failures = [future.exception() for future in [pool.submit(request) for request in requests]]
     assert time.monotonic() - began < 15
-    assert [type(failure) for failure in failures] == [StorageUnavailableError] * len(uses)
+    assert [type(failure) for failure in failures] == [StorageUnavailableError] * len(requests)
     assert all("a/b" in str(failure) and "lakehouse up" in str(failure) for failure in failures)
 
 
-def test_a_full_disk_is_said_to_be_full_and_everything_goes_on_when_there_is_space(small_disk: Path) -> None:
+def test_full_disk_is_reported_and_recovers_once_space_is_freed(small_disk: Path) -> None:
     settings = Settings(home=small_disk / "home")
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(100 * MIB))
@@ -192,11 +190,11 @@ def test_a_full_disk_is_said_to_be_full_and_everything_goes_on_when_there_is_spa
         objects = Objects.from_connection(connection)
         with pytest.raises(StorageFullError, match=r"Can't write fill/\d+ .* MiB left; free some space"):
             _fill(objects, stored)
-    with server.running(settings) as connection:  # starts on a full disk too, so that what is there can be read
+    with server.running(settings) as connection:  # a full disk does not prevent a start, so that objects can be read
         objects = Objects.from_connection(connection)
         assert {key: objects.get(key) for key in stored} == stored
         ballast.unlink()
-        _until_it_works(lambda: objects.put("fill/after", b"1"))
+        _retry_until_stored(lambda: objects.put("fill/after", b"1"))
         assert objects.get("fill/after") == b"1"
 
 
@@ -206,7 +204,7 @@ def _fill(objects: Objects, stored: dict[str, bytes]) -> None:
         stored[f"fill/{number}"] = bytes([number]) * 4 * MIB
 
 
-def _until_it_works(write: Callable[[], object]) -> None:
+def _retry_until_stored(write: Callable[[], object]) -> None:
     for _ in range(30):
         try:
             write()
@@ -214,4 +212,4 @@ def _until_it_works(write: Callable[[], object]) -> None:
             time.sleep(1)
         else:
             return
-    raise AssertionError("storage did not notice that there is space again")
+    raise AssertionError("storage did not notice the free space")

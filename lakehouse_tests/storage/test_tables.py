@@ -1,4 +1,4 @@
-"""Tables are made once, grow in place, and refuse what they can't follow, leaving all as it was."""
+"""Tables: created once, evolved in place, and left unchanged if a change can't be made in place."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -30,7 +30,7 @@ def _spec(name: str, *columns: tuple[str, str], by: tuple[str, ...] = ("dt",)) -
     return TableSpec(name, (("dt", "DATE"), *columns), by, {"n": "How many."})
 
 
-def test_a_table_is_made_once_as_it_was_specified(tables: Tables, name: str) -> None:
+def test_table_is_created_once_as_specified(tables: Tables, name: str) -> None:
     spec = _spec(name, ("n", "BIGINT"), ("words", "VARCHAR[]"), ("by", "MAP(VARCHAR, VARCHAR)"))
     assert tables.exists(name) is False
     assert tables.ensure([spec]) == [f"{name}: created"]
@@ -47,27 +47,27 @@ def test_a_table_is_made_once_as_it_was_specified(tables: Tables, name: str) -> 
     ids = field_ids(table.schema())
     assert list(ids) == ["dt", "n", "words", "by"]
     nested = [*ids["words"].values(), *ids["by"].values()]
-    assert sorted([ids["dt"], ids["n"], *nested]) == [1, 2, 3, 4, 5, 6, 7], "each has an id of its own, nested ones too"
+    assert sorted([ids["dt"], ids["n"], *nested]) == [1, 2, 3, 4, 5, 6, 7], "ids are unique, nested ones too"
     assert [(f.name, str(f.transform)) for f in table.spec().fields] == [("dt", "identity")]
     assert table.properties["write.parquet.compression-codec"] == "zstd"
     assert {namespace for (namespace,) in tables.catalog.list_namespaces()} >= set(NAMESPACES)
 
 
-def test_makers_who_meet_make_one_table(connection: Connection, name: str) -> None:
+def test_concurrent_creators_leave_one_table(connection: Connection, name: str) -> None:
     spec = _spec(name, ("n", "BIGINT"))
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda _: Tables(connection).ensure([spec]), range(3)))
-    # SeaweedFS lets makers of the same moment all succeed; what is left is one empty table.
+    # SeaweedFS may report success to all of them, and keeps one empty table.
     assert [f"{name}: created"] in done
     tables = [Tables(connection) for _ in range(2)]
-    assert [one.ensure([spec]) for one in tables] == [[], []]
-    assert len({one.load(name).metadata_location for one in tables}) == 1
+    assert [each.ensure([spec]) for each in tables] == [[], []]
+    assert len({each.load(name).metadata_location for each in tables}) == 1
     with tables[0].load(name).transaction() as change:
         change.set_properties({"seen": "1"})
     assert tables[1].load(name).properties["seen"] == "1"
 
 
-def test_columns_are_added_at_the_end_and_keep_their_ids(tables: Tables, name: str) -> None:
+def test_columns_are_added_at_the_end_with_new_ids(tables: Tables, name: str) -> None:
     tables.ensure([_spec(name, ("n", "BIGINT"))])
     assert tables.ensure([_spec(name, ("word", "VARCHAR"), ("n", "BIGINT"), ("x", "DOUBLE"))]) == [
         f"{name}: added word, added x"
@@ -81,57 +81,57 @@ def test_columns_are_added_at_the_end_and_keep_their_ids(tables: Tables, name: s
 
 
 class Killed(BaseException):
-    """As a signal ends a process: nothing of ours catches it."""
+    """A crash: derived from BaseException, so that no code of ours catches it."""
 
 
-def test_what_was_broken_off_between_two_tables_is_finished_by_the_next(
+def test_crash_between_two_tables_is_completed_by_next_call(
     connection: Connection, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"{name}_{letter}" for letter in "abc"]
-    narrow = [_spec(one, ("n", "BIGINT")) for one in names]
-    wide = [_spec(one, ("n", "BIGINT"), ("x", "DOUBLE")) for one in names]
+    narrow = [_spec(table_name, ("n", "BIGINT")) for table_name in names]
+    wide = [_spec(table_name, ("n", "BIGINT"), ("x", "DOUBLE")) for table_name in names]
     tables = Tables(connection)
-    make, evolve = tables.catalog.create_table, apply_change
+    create, evolve = tables.catalog.create_table, apply_change
 
-    def make_but_the_second(identifier: str, *arguments: Any, **more: Any) -> Any:
+    def create_or_crash(identifier: str, *arguments: Any, **options: Any) -> Any:
         if identifier == names[1]:
             raise Killed
-        return make(identifier, *arguments, **more)
+        return create(identifier, *arguments, **options)
 
-    def evolve_but_the_second(table: Any, change: Any) -> None:
+    def evolve_or_crash(table: Any, change: Any) -> None:
         if qualified_name(table) == names[1]:
             raise Killed
         evolve(table, change)
 
-    monkeypatch.setattr(tables.catalog, "create_table", make_but_the_second)
+    monkeypatch.setattr(tables.catalog, "create_table", create_or_crash)
     with pytest.raises(Killed):
         tables.ensure(narrow)
-    assert Tables(connection).ensure(narrow) == [f"{one}: created" for one in names[1:]]
-    monkeypatch.setattr("lakehouse.storage.iceberg.tables.apply_change", evolve_but_the_second)
+    assert Tables(connection).ensure(narrow) == [f"{table_name}: created" for table_name in names[1:]]
+    monkeypatch.setattr("lakehouse.storage.iceberg.tables.apply_change", evolve_or_crash)
     with pytest.raises(Killed):
         Tables(connection).ensure(wide)
     monkeypatch.undo()
-    assert Tables(connection).ensure(wide) == [f"{one}: added x" for one in names[1:]]
+    assert Tables(connection).ensure(wide) == [f"{table_name}: added x" for table_name in names[1:]]
     assert Tables(connection).ensure(wide) == []
 
 
-def test_a_change_that_one_table_refuses_changes_none(tables: Tables, name: str) -> None:
+def test_impossible_change_of_one_table_changes_none(tables: Tables, name: str) -> None:
     other = f"{name}_other"
     before = [_spec(name, ("n", "BIGINT")), _spec(other, ("n", "BIGINT"))]
     tables.ensure(before)
     with pytest.raises(SchemaChangeError, match=other):
         tables.ensure([_spec(name, ("n", "BIGINT"), ("x", "DOUBLE")), _spec(other, ("n", "VARCHAR"))])
-    assert tables.ensure(before) == [], "who takes the change back has what was there"
+    assert tables.ensure(before) == [], "reverting the change finds the tables as they were"
 
 
-def test_a_decimal_gains_digits_in_place(tables: Tables, name: str) -> None:
+def test_decimal_gains_digits_in_place(tables: Tables, name: str) -> None:
     tables.ensure([_spec(name, ("n", "DECIMAL(9,2)"))])
     assert tables.ensure([_spec(name, ("n", "DECIMAL(18,2)"))]) == [f"{name}: widened n to decimal(18, 2)"]
     assert tables.load(name).schema().find_field("n").field_type == DecimalType(18, 2)
 
 
 @pytest.mark.parametrize(
-    ("columns", "by", "said"),
+    ("columns", "by", "message"),
     [
         ([("m", "BIGINT")], ("dt",), "column n is gone from its contract or SQL"),
         ([("n", "VARCHAR")], ("dt",), r"n: decimal\(18, 2\) can't become string in place"),
@@ -140,17 +140,17 @@ def test_a_decimal_gains_digits_in_place(tables: Tables, name: str) -> None:
         ([("n", "DECIMAL(18,2)")], (), r"is partitioned by \('dt',\), not by \(\); make a new table"),
     ],
 )
-def test_any_other_change_is_refused(
-    tables: Tables, name: str, columns: list[tuple[str, str]], by: tuple[str, ...], said: str
+def test_other_schema_change_raises_and_changes_nothing(
+    tables: Tables, name: str, columns: list[tuple[str, str]], by: tuple[str, ...], message: str
 ) -> None:
     tables.ensure([_spec(name, ("n", "DECIMAL(18,2)"))])
     before = tables.load(name).metadata_location
-    with pytest.raises(SchemaChangeError, match=f"^{name}.*{said}"):
+    with pytest.raises(SchemaChangeError, match=f"^{name}.*{message}"):
         tables.ensure([_spec(name, *columns, by=by)])
     assert tables.load(name).metadata_location == before
 
 
-def test_a_missing_table_is_said_with_what_makes_it(tables: Tables) -> None:
+def test_missing_table_names_the_command_that_creates_it(tables: Tables) -> None:
     with pytest.raises(
         LakehouseError, match=r"There is no table gold\.never; `lakehouse bootstrap` creates missing tables"
     ):
@@ -167,19 +167,19 @@ def test_a_missing_table_is_said_with_what_makes_it(tables: Tables) -> None:
         ("DECIMAL(18, 3)", DecimalType(18, 3)),
     ],
 )
-def test_a_sql_type_has_its_iceberg_type(sql_type: str, expected: IcebergType) -> None:
+def test_sql_type_converts_to_iceberg_type(sql_type: str, expected: IcebergType) -> None:
     assert iceberg_type(sql_type) == expected
 
 
 @pytest.mark.parametrize("sql_type", ["interval", "struct(a integer)", "hugeint", "bigint[]", "time", "float"])
-def test_a_type_that_is_not_kept_is_refused_with_those_that_are(sql_type: str) -> None:
+def test_unsupported_type_lists_the_supported_ones(sql_type: str) -> None:
     with pytest.raises(
         LakehouseError, match=r"gold\.x\.c: type .* can't be stored in a table; cast to one of varchar, bigint"
     ):
         iceberg_schema(TableSpec("gold.x", (("c", sql_type),), ()))
 
 
-def test_nested_types_have_ids_of_their_own() -> None:
+def test_nested_types_have_unique_ids() -> None:
     schema = iceberg_schema(TableSpec("gold.x", (("a", "VARCHAR[]"), ("b", "MAP(VARCHAR, VARCHAR)")), ()))
     assert isinstance(schema.find_field("a").field_type, ListType)
     assert isinstance(schema.find_field("b").field_type, MapType)

