@@ -1,4 +1,4 @@
-"""The audit as an asset check of each stream's landing: whatever landed is in every layer below, once."""
+"""The audit as an asset check of each stream's landing: every landed row is in every layer below, once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,30 +10,30 @@ from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Report
 from lakehouse.contracts.streams import Stream
 
-NAME = "audit"
-SHOWN = 20
-"""Findings in a check's metadata."""
+AUDIT_CHECK = "audit"
+MAX_FINDINGS = 20
+"""Findings in the metadata of a check."""
 
 
 class AuditConfig(dg.Config):
-    """Which days are looked at."""
+    """Which days are audited."""
 
     days: int = 8
-    """So many of the newest; 0 is all."""
+    """How many of the newest days; 0 is all."""
 
 
-def check_name(stream: Stream) -> str:
-    """The name of the step that audits a stream."""
-    return f"landing__{stream.name}_{NAME}"
+def audit_step(stream: Stream) -> str:
+    """Name the step that audits a stream."""
+    return f"landing__{stream.name}_{AUDIT_CHECK}"
 
 
 def audit_check(stream: Stream) -> dg.AssetChecksDefinition:
-    """The check of a stream; where it fails nothing is held up, for what is wrong is so already."""
+    """Define the check of a stream. It blocks nothing, because what it finds has happened already."""
 
     @dg.asset_check(
-        name=NAME,
+        name=AUDIT_CHECK,
         asset=key("landing", stream.name),
-        description="Every layer holds what it is made of, row by row: nothing is lost, nothing is counted twice.",
+        description="Every layer holds the rows of its source, row by row: no event is lost or counted twice.",
         blocking=False,
     )
     def check(lake: LakeResource, config: AuditConfig) -> dg.AssetCheckResult:
@@ -47,8 +47,10 @@ def audit_check(stream: Stream) -> dg.AssetChecksDefinition:
 
 
 def _metadata(report: Report) -> dict[str, dg.MetadataValue]:
-    findings = [*report.wrong, *report.stale][:SHOWN]
-    lines = [f"- {one.state}: {one.layer}/{one.stream} {one.partition}: {one.what} → {one.do}" for one in findings]
+    lines = [
+        f"- {finding.state}: {finding.layer}/{finding.stream} {finding.partition}: {finding.what} → {finding.do}"
+        for finding in [*report.wrong, *report.stale][:MAX_FINDINGS]
+    ]
     return {
         "wrong": dg.MetadataValue.int(len(report.wrong)),
         "stale": dg.MetadataValue.int(len(report.stale)),

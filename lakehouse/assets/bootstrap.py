@@ -1,4 +1,4 @@
-"""Infrastructure as assets: the tables that contracts and SQL call for."""
+"""The bootstrap asset: the tables that contracts and SQL ask for."""
 
 import dagster as dg
 
@@ -12,10 +12,10 @@ from lakehouse.assets.specs import key
     owners=["team:lakehouse"],
     tags={"layer": "infra"},
     kinds={"iceberg"},
-    description="Makes the tables that are missing and evolves those whose contract or SQL gained a column. Safe to repeat.",
+    description="Creates missing tables and adds the columns that contracts or SQL gained. Safe to repeat.",
 )
 def bootstrap(lake: LakeResource) -> dg.MaterializeResult[None]:
-    """Make or evolve every table."""
-    done = lake.lake.bootstrap()
-    changes = dg.MetadataValue.md("\n".join(f"- {line}" for line in done) or "nothing to do")
-    return dg.MaterializeResult(metadata={"changes": changes, "tables_changed": len(done)})
+    """Create or evolve every table."""
+    changes = lake.lake.bootstrap()
+    text = dg.MetadataValue.md("\n".join(f"- {change}" for change in changes) or "nothing to do")
+    return dg.MaterializeResult(metadata={"changes": text, "tables_changed": len(changes)})

@@ -1,4 +1,4 @@
-"""Asset checks from the contract: what must hold of silver after it was computed, asked of the table itself."""
+"""Asset checks from the contract: what must hold of silver after a run, read from the table itself."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime
@@ -16,14 +16,14 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import Ledger
 
 BLOCKING = {"conservation", "unique_key", "required"}
-"""Where these fail, what is below silver would be wrong."""
+"""Checks that block what is downstream, because it would be computed from wrong rows."""
 
 _DESCRIPTIONS = {
     "conservation": "Every landed row is in silver, in quarantine or a duplicate: landed = silver + quarantined + duplicates.",
-    "unique_key": "No two rows of a partition have one key.",
+    "unique_key": "No two rows of a partition have the same key.",
     "required": "Required fields are never null.",
-    "range": "Numbers lie in the contract's bounds.",
-    "accepted_values": "Fields with a list of values hold no others.",
+    "range": "Numbers are within the contract's bounds.",
+    "accepted_values": "Fields with a list of values hold only those.",
     "quality_score": "The share of valid rows reaches the contract's threshold.",
     "volume": "The partitions hold rows.",
     "freshness": "The newest event is not older than the contract allows.",
@@ -31,7 +31,7 @@ _DESCRIPTIONS = {
 
 
 def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
-    """The checks of a stream's silver asset."""
+    """List the checks of a stream's silver asset."""
     names = [name for name in _DESCRIPTIONS if _applies(name, contract)]
     asset = key("silver", contract.stream)
     return [
@@ -41,7 +41,7 @@ def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
 
 
 def evaluate(lake: Lake, stream: Stream, ledgers: Mapping[date, Ledger]) -> Iterator[dg.AssetCheckResult]:
-    """The results of the stream's checks over the partitions just computed."""
+    """Evaluate the stream's checks over the partitions that the run computed."""
     contract = stream.contract
     counts = _violations(lake, contract, list(ledgers))
     for spec in check_specs(contract):
@@ -75,26 +75,26 @@ def _range_rules(contract: Contract) -> dict[str, str]:
 
 
 def _violations(lake: Lake, contract: Contract, days: list[date]) -> dict[str, Any]:
-    """One pass over the partitions: rows, repeated keys, the newest event, and violations by rule and field."""
+    """Count rows, repeated keys, the newest event and violations by rule and field, in one pass over the partitions."""
     keys = ", ".join(map(quote, contract.key))
-    asked = {
+    measures = {
         "rows": "count(*)",
         "repeated": f"count(*) - count(distinct hash(dt, {keys}))",
         "newest": f"max({quote(contract.event_time)})",
     }
     for field in contract.fields:
         if field.required:
-            asked[f"required {field.name}"] = f"count(*) filter ({quote(field.name)} is null)"
+            measures[f"required {field.name}"] = f"count(*) filter ({quote(field.name)} is null)"
         if field.enum:
             values = ", ".join(map(literal, field.enum))
-            asked[f"accepted_values {field.name}"] = f"count(*) filter ({quote(field.name)} not in ({values}))"
+            measures[f"accepted_values {field.name}"] = f"count(*) filter ({quote(field.name)} not in ({values}))"
     for name, rule in _range_rules(contract).items():
-        asked[f"range {name}"] = f"count(*) filter ({rule})"
+        measures[f"range {name}"] = f"count(*) filter ({rule})"
     table = lake.tables.load(f"silver.{contract.stream}")
-    select = ", ".join(f"{sql} as {quote(name)}" for name, sql in asked.items())
+    select = ", ".join(f"{sql} as {quote(name)}" for name, sql in measures.items())
     with lake.engine.cursor() as cursor:
         row = cursor.execute(f"select {select} from {scan_sql(table)} where {days_filter(days)}").fetchone()
-    return dict(zip(asked, row or (), strict=True))
+    return dict(zip(measures, row or (), strict=True))
 
 
 def _result(
@@ -126,8 +126,9 @@ def _result(
         case "freshness":
             return _freshness(contract, counts["newest"])
         case _:
-            found = {what.split(" ", 1)[1]: number for what, number in counts.items() if what.startswith(f"{name} ")}
-            return not any(found.values()), found
+            prefix = f"{name} "
+            violations = {rule.removeprefix(prefix): n for rule, n in counts.items() if rule.startswith(prefix)}
+            return not any(violations.values()), violations
 
 
 def _freshness(contract: Contract, newest: datetime | None) -> tuple[bool, dict[str, Any]]:

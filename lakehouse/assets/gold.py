@@ -1,54 +1,55 @@
 """Gold assets: the daily aggregates of each stream, and all their numbers in long form."""
 
-import time
 from collections.abc import Iterable
 
 import dagster as dg
-import duckdb
 
 from lakehouse.assets.partitions import run_days
-from lakehouse.assets.reporting import numbers, preview, report, snapshot_text
-from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import Columns, attributes, columns_metadata, freshness, key, lake_asset
+from lakehouse.assets.reporting import MaterializedPartitions, from_write
+from lakehouse.assets.specs import TableSpecs, attributes, columns_metadata, computed_asset, key
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import scan_sql
-from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline import gold
+from lakehouse.pipeline.lake import Lake
 
 
-def gold_asset(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The daily aggregates of a stream: its `gold.sql` over silver."""
+def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Define the daily aggregates of a stream, its `gold.sql` over silver."""
     name = f"{stream.name}_daily"
 
-    @lake_asset(
-        key=key("gold", name),
-        ins={"silver": dg.AssetIn(key("silver", stream.name))},
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        wanted = run_days(context, stream.contract)
+        if not wanted:
+            return MaterializedPartitions({})
+        return from_write(gold.write_daily(lake, stream, wanted, run_id=context.run.run_id), preview_column="dt")
+
+    return computed_asset(
+        key("gold", name),
+        compute,
+        deps=[dg.AssetDep(key("silver", stream.name))],
         partitions_def=days,
-        freshness_policy=freshness(stream, "gold"),
         **attributes(
             stream,
             "gold",
-            f"What a day of {stream.name} adds up to.",
+            f"Daily aggregates of {stream.name}.",
             ["iceberg", "duckdb"],
             tables[f"gold.{name}"],
             query="gold",
         ),
     )
-    def asset(silver: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-        return silver.query("silver", stream.sql("gold"))
-
-    return asset
 
 
 def metrics_asset(
-    streams: Iterable[Stream], tables: Columns, days: dg.DailyPartitionsDefinition
+    streams: Iterable[Stream], tables: TableSpecs, days: dg.DailyPartitionsDefinition
 ) -> dg.AssetsDefinition:
-    """Every number of every stream's daily aggregates, one a row."""
-    asset_key = key("gold", "daily_metrics")
-    table = tables[gold.DAILY_METRICS]
+    """Define the asset of every number of every stream's daily aggregates, one a row."""
 
-    @lake_asset(
-        key=asset_key,
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        result = gold.write_metrics(lake, run_days(context), run_id=context.run.run_id)
+        return from_write(result, preview_column="date_key")
+
+    return computed_asset(
+        key("gold", "daily_metrics"),
+        compute,
         deps=[dg.AssetDep(key("gold", f"{stream.name}_daily")) for stream in streams],
         partitions_def=days,
         group_name="metrics",
@@ -56,24 +57,5 @@ def metrics_asset(
         tags={"layer": "gold"},
         kinds={"iceberg", "duckdb"},
         description="All daily numbers of all streams in long form: date, stream, metric, value, dimensions.",
-        metadata=columns_metadata(table),
+        metadata=columns_metadata(tables[gold.DAILY_METRICS]),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        wanted = run_days(context)
-        written = gold.write_metrics(lake.lake, wanted, run_id=context.run.run_id)
-        done = {
-            "snapshot_id": snapshot_text(written.commit.snapshot_id if written.commit else None),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        partitions = {day: numbers(row, **done) for day, row in written.partitions.items()}
-        if wanted:
-            scan = scan_sql(lake.lake.tables.load(gold.DAILY_METRICS))
-            newest = max(wanted)
-            partitions[str(newest)]["preview"] = preview(
-                lake.lake, f"from {scan} where {days_filter([newest], 'date_key')}"
-            )
-        report(context, asset_key, partitions)
-        return dg.MaterializeResult()
-
-    return asset

@@ -1,4 +1,4 @@
-"""The whole asset graph of a lakehouse, made from its streams; tests make the same graph from other streams."""
+"""The whole asset graph of a lakehouse, built from its streams. Tests build the same graph from other streams."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -18,9 +18,9 @@ from lakehouse.pipeline.table_specs import table_specs
 
 
 def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Every asset of these streams; hourly partitions begin on `realtime_start`."""
+    """Build every asset of these streams; hourly partitions start on `realtime_start`."""
     tables = {spec.name: spec for spec in table_specs(streams.values())}
-    # One definition for all streams, for a job holds no assets of different ones.
+    # All streams share one daily definition, because a job can't hold assets of different ones.
     days = daily(min(stream.contract.history_start for stream in streams.values()))
     hours = hourly(realtime_start)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [bootstrap, metrics_asset(streams.values(), tables, days)]

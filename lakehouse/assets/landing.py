@@ -1,17 +1,16 @@
-"""Landing: raw objects as they arrived. They are made outside Dagster, so the graph only names them."""
+"""Landing assets: raw objects as they arrived. They are made outside Dagster, so the graph only names them."""
 
 import dagster as dg
 
-from lakehouse.assets.specs import attributes, freshness, key
+from lakehouse.assets.specs import attributes, key
 from lakehouse.contracts.streams import Stream
 
 
 def landing_asset(stream: Stream, hours: dg.HourlyPartitionsDefinition) -> dg.AssetSpec:
-    """The external asset of a stream's landing objects, by hour of arrival."""
+    """Define the external asset of a stream's landing objects, by hour of arrival."""
     return dg.AssetSpec(
         key("landing", stream.name),
         partitions_def=hours,
-        freshness_policy=freshness(stream, "landing"),
         **attributes(
             stream,
             "landing",

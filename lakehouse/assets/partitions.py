@@ -1,70 +1,73 @@
-"""Which partitions there are, and which of them a run is about."""
+"""Which partitions the assets have, and which of them a run materializes."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import dagster as dg
 
 from lakehouse.contracts.model import Contract
-from lakehouse.pipeline.lineage import date_ranges as day_sets
+from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.pipeline.lineage.retention import first_kept_day
 
 EXACT_TAG = "lakehouse/partitions"
-"""A run about days with gaps between them names them here; Dagster itself knows ranges only."""
+"""The exact days of a run. Dagster knows ranges only, and these days may have gaps."""
 
+BACKFILL_TAG = "dagster/backfill"
 _DEFER_TAG = "dagster/defer_asset_events"
 _RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 def daily(start: date) -> dg.DailyPartitionsDefinition:
-    """Days in UTC from `start` to tomorrow, for an event may be dated up to a day after its arrival."""
+    """Partition by day in UTC, from `start` to tomorrow: an event may be dated up to a day after its arrival."""
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_offset=2, timezone="UTC")
 
 
 def hourly(start: date) -> dg.HourlyPartitionsDefinition:
-    """Hours in UTC from `start` to the current one."""
+    """Partition by hour in UTC, from `start` to the current hour."""
     return dg.HourlyPartitionsDefinition(start_date=f"{start}-00:00", end_offset=1, timezone="UTC")
 
 
 def window(days: int) -> dg.TimeWindowPartitionMapping:
-    """A partition that is computed from itself and the days before it, `days` in all."""
+    """Map a day to itself and the days before it, `days` in all."""
     return dg.TimeWindowPartitionMapping(
         start_offset=1 - days, end_offset=0, allow_nonexistent_upstream_partitions=True
     )
 
 
 def exact_tags(days: Sequence[date]) -> dict[str, str]:
-    """The tags of one run about just these days, however they lie."""
+    """Make the tags of one run that materializes just these days, gaps or not."""
     return {
         _RANGE_START: min(days).isoformat(),
         _RANGE_END: max(days).isoformat(),
-        EXACT_TAG: day_sets.format_days(days),
-        # Dagster would say of every day of the range that it was materialized; we say it of those that were.
+        EXACT_TAG: format_days(days),
+        # Dagster would report every day of the range as materialized. The assets report the exact days instead.
         _DEFER_TAG: "true",
     }
 
 
 def exact_days(tags: Mapping[str, str]) -> list[date] | None:
-    """The days that a run's tags name one by one; None for a run as Dagster knows it."""
+    """Read the exact days from a run's tags; None if the run has a partition or range of Dagster's."""
     text = tags.get(EXACT_TAG)
-    return None if text is None else day_sets.parse_days(text)
+    return None if text is None else parse_days(text)
 
 
 def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None) -> list[date]:
-    """The days that this run is about; those before the stream's history starts are no partitions of it, and those
-    before the first that silver keeps are not computed again, for bronze may hold a part of them only.
+    """List the days that the run materializes.
+
+    With the stream's contract, days are left out that are not computed again because bronze may hold only a part of
+    them: those before silver's retention. Exact days leave out those before the stream's history start as well.
     """
     days = exact_days(context.run.tags)
-    kept = (first_kept_day(contract, "silver") if contract else None) or date.min
+    first_kept = (first_kept_day(contract, "silver") if contract else None) or date.min
     if days is None:
         wanted = [date.fromisoformat(key) for key in context.partition_keys]
-        if gone := [day for day in wanted if day < kept]:
-            context.log.warning(f"Not computed, for silver keeps no day before {kept}: {day_sets.format_days(gone)}")
-        return [day for day in wanted if day >= kept]
-    start = max(contract.history_start if contract else date.min, kept)
+        if expired := [day for day in wanted if day < first_kept]:
+            context.log.warning(f"Skipped {format_days(expired)}: silver keeps no day before {first_kept}.")
+        return [day for day in wanted if day >= first_kept]
+    start = max(contract.history_start if contract else date.min, first_kept)
     return [day for day in days if day >= start]
 
 
-def day_range(first: date, last: date) -> list[date]:
-    """All days from `first` to `last`."""
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+def is_backfill(context: dg.AssetExecutionContext) -> bool:
+    """Whether the run belongs to a backfill, which replaces partitions where other runs append to them."""
+    return BACKFILL_TAG in context.run.tags

@@ -1,26 +1,32 @@
 """Realtime assets: the valid rows of the landing micro-batches, by hour of arrival."""
 
-import time
-
 import dagster as dg
 
-from lakehouse.assets.bronze import BACKFILL_TAG
-from lakehouse.assets.reporting import numbers, report, snapshot_text
-from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
+from lakehouse.assets.partitions import is_backfill
+from lakehouse.assets.reporting import MaterializedPartitions, snapshot_text
+from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import realtime
+from lakehouse.pipeline.lake import Lake
 
 
-def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:
-    """The realtime asset of a stream. A run appends what is new; a back-fill replaces the partition."""
-    asset_key = key("realtime", stream.name)
+def realtime_asset(stream: Stream, tables: TableSpecs, hours: dg.HourlyPartitionsDefinition) -> dg.AssetsDefinition:
+    """Define the realtime asset of a stream. A run appends what is new; a backfill replaces the partition."""
 
-    @lake_asset(
-        key=asset_key,
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        result = realtime.ingest_hours(
+            lake, stream, context.partition_keys, replace=is_backfill(context), run_id=context.run.run_id
+        )
+        snapshot = snapshot_text(result.snapshot_id)
+        return MaterializedPartitions(
+            {hour: {**counts, "snapshot_id": snapshot} for hour, counts in result.partitions.items()}
+        )
+
+    return computed_asset(
+        key("realtime", stream.name),
+        compute,
         deps=[key("landing", stream.name)],
         partitions_def=hours,
-        freshness_policy=freshness(stream, "realtime"),
         **attributes(
             stream,
             "realtime",
@@ -30,20 +36,3 @@ def realtime_asset(stream: Stream, tables: Columns, hours: dg.HourlyPartitionsDe
             query="silver",
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        fresh = realtime.ingest_hours(
-            lake.lake,
-            stream,
-            context.partition_keys,
-            replace=BACKFILL_TAG in context.run.tags,
-            run_id=context.run.run_id,
-        )
-        done = {
-            "snapshot_id": snapshot_text(fresh.snapshot_id),
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        report(context, asset_key, {hour: numbers(row, **done) for hour, row in fresh.partitions.items()})
-        return dg.MaterializeResult()
-
-    return asset

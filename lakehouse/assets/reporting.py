@@ -1,60 +1,108 @@
-"""What a materialization says of itself: its numbers as numbers, and a few rows as a preview."""
+"""What a run reports of the partitions it materialized: their numbers as metadata, and a few rows as a preview."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_days
+from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 
-DATA_VERSION = "dagster/data_version"
-"""The tag by which a materialization that is reported says which data it made. Each run makes data of its own: what is made of
-it is then out of date, for Dagster can't see from code and versions alone that something has landed."""
+DATA_VERSION_TAG = "dagster/data_version"
+"""The tag of the version of a reported materialization's data: the id of its run.
+
+Dagster then knows that what is downstream is stale; from code versions alone it can't see that events have landed.
+"""
 
 PREVIEW_ROWS = 5
-PREVIEW_CELL = 40
+PREVIEW_CELL_CHARACTERS = 40
 
 
-def report(context: dg.AssetExecutionContext, key: dg.AssetKey, partitions: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each partition's materialization its metadata; report the materialization too where Dagster does not:
-    in a run about exact days, and of an asset that was made along with the one asked for.
+@dataclass(frozen=True, slots=True)
+class MaterializedPartitions:
+    """What a run wrote of one asset: the metadata of each partition by its key, and of all of them."""
+
+    partitions: Mapping[Any, Mapping[str, Any]]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    preview_of: tuple[str, str] | None = None
+    """The table of whose newest day a preview is shown, and the column that holds the day."""
+
+
+def from_write(result: WriteResult, preview_column: str | None = None) -> MaterializedPartitions:
+    """Describe the partitions of one commit; with `preview_column` the newest day is previewed."""
+    snapshot = snapshot_text(result.commit.snapshot_id if result.commit else None)
+    partitions = {partition: {**counts, "snapshot_id": snapshot} for partition, counts in result.partitions.items()}
+    return MaterializedPartitions(
+        partitions, preview_of=(result.table, preview_column) if preview_column is not None else None
+    )
+
+
+def preview_newest(lake: Lake, materialized: MaterializedPartitions) -> dict[str, dict[str, Any]]:
+    """Give the metadata by partition, with a preview of the newest day where one is asked for."""
+    partitions = {str(partition): dict(metadata) for partition, metadata in materialized.partitions.items()}
+    if materialized.preview_of is not None and partitions:
+        table, column = materialized.preview_of
+        newest = max(partitions)
+        days = days_filter([date.fromisoformat(newest)], column)
+        partitions[newest]["preview"] = _preview(lake, f"from {scan_sql(lake.tables.load(table))} where {days}")
+    return partitions
+
+
+def report_partitions(
+    context: dg.AssetExecutionContext,
+    asset_key: dg.AssetKey,
+    partitions: Mapping[str, Mapping[str, Any]],
+    seconds: float,
+) -> None:
+    """Attach metadata to each partition's materialization.
+
+    Two materializations Dagster does not report by itself, so they are reported here: those of a run about exact days,
+    and of an asset that was computed along with the one asked for.
     """
-    run = context.run.run_id
-    if exact_days(context.run.tags) is None and key in context.selected_asset_keys:
-        context.set_data_version(key, dg.DataVersion(run))
-        for partition, metadata in partitions.items():
-            context.add_asset_metadata(dict(metadata), asset_key=key, partition_key=partition)
-        return
-    for partition, metadata in partitions.items():
-        context.log_event(
-            dg.AssetMaterialization(key, partition=partition, metadata=dict(metadata), tags={DATA_VERSION: run})
-        )
+    run_id = context.run.run_id
+    is_reported_by_dagster = exact_days(context.run.tags) is None and asset_key in context.selected_asset_keys
+    if is_reported_by_dagster:
+        context.set_data_version(asset_key, dg.DataVersion(run_id))
+    for partition, counts in partitions.items():
+        metadata = {**counts, "seconds": seconds}
+        if is_reported_by_dagster:
+            context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=partition)
+        else:
+            context.log_event(materialization(asset_key, partition, metadata, run_id))
 
 
-def numbers(row: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """A partition's counts as metadata, so that the page plots them."""
-    return {**row, **more}
+def materialization(
+    asset_key: dg.AssetKey, partition: str, metadata: Mapping[str, Any], run_id: str
+) -> dg.AssetMaterialization:
+    """Make the event that reports a partition whose data the run made."""
+    return dg.AssetMaterialization(
+        asset_key, partition=partition, metadata=dict(metadata), tags={DATA_VERSION_TAG: run_id}
+    )
 
 
 def snapshot_text(snapshot_id: int | None) -> dg.MetadataValue[Any]:
-    """A snapshot id as text: as a number it would lose its last digits in a browser."""
+    """Give a snapshot id as text, because as a number it would lose its last digits in a browser."""
     return dg.MetadataValue.text(str(snapshot_id) if snapshot_id is not None else "none")
 
 
-def preview(lake: Lake, select: str) -> dg.MetadataValue[Any]:
-    """The first rows of a SELECT as a Markdown table."""
+def _preview(lake: Lake, select: str) -> dg.MetadataValue[Any]:
+    """Show the first rows of a SELECT as a Markdown table."""
     with lake.engine.cursor() as cursor:
         result = cursor.execute(f"select * from ({select}) limit {PREVIEW_ROWS}")
         columns = [column[0] for column in result.description or []]
-        return dg.MetadataValue.md(_table(columns, result.fetchall()))
+        return dg.MetadataValue.md(_markdown_table(columns, result.fetchall()))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return "\n".join(lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows])
 
 
 def _cell(value: object) -> str:
     text = str("" if value is None else value).replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= PREVIEW_CELL else text[: PREVIEW_CELL - 1] + "…"
+    return text if len(text) <= PREVIEW_CELL_CHARACTERS else text[: PREVIEW_CELL_CHARACTERS - 1] + "…"

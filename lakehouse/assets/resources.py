@@ -1,4 +1,4 @@
-"""What assets are given: the lake, opened once a process, and a client of its S3."""
+"""The resources of the graph: the lake, opened once a process, and a client of its S3."""
 
 from functools import lru_cache
 from typing import Any
@@ -20,30 +20,30 @@ def _lake() -> Lake:
 
 @lru_cache(maxsize=1)
 def arrivals() -> Arrivals:
-    """What the queue of LAKEHOUSE_QUEUE_URL tells of; its messages are held by this process."""
+    """Open the queue of LAKEHOUSE_QUEUE_URL, once a process, because its unprocessed messages are held in memory."""
     settings = get_settings()
     url, dead = settings.queue_url or "", settings.queue_dead_letter_url
     return Arrivals(_lake(), Inbox(aws_client(settings, "sqs", region=queue_region(url)), url, dead))
 
 
-class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its parameter is of use to subclasses only
-    """The lake that the settings name; it is opened at its first use and shared by all runs of a process."""
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # only a resource that builds another object needs its parameter
+    """The lake of the settings. It is opened at its first use and shared by all runs of a process."""
 
     @property
     def lake(self) -> Lake:
-        """The lake. Raises StorageUnavailableError when its storage is not up."""
+        """The lake. Raises StorageUnavailableError if its storage is not running."""
         return _lake()
 
 
 class LakeS3Resource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
-    """The lake's S3 for an asset's own objects, with endpoint and credentials as the lake has them."""
+    """The lake's S3, with its endpoint and credentials, for an asset's own objects."""
 
     def get_client(self) -> Any:
-        """A boto3 client. Raises StorageUnavailableError when the storage is not up."""
-        found = _lake().connection
+        """Make a boto3 client. Raises StorageUnavailableError if the storage is not running."""
+        connection = _lake().connection
         return S3Resource(
-            endpoint_url=found.endpoint,
-            region_name=found.region,
-            aws_access_key_id=found.access_key_id,
-            aws_secret_access_key=found.secret_access_key,
+            endpoint_url=connection.endpoint,
+            region_name=connection.region,
+            aws_access_key_id=connection.access_key_id,
+            aws_secret_access_key=connection.secret_access_key,
         ).get_client()

@@ -1,6 +1,5 @@
-"""Serving assets: what people and programs read: unified days, features, alerts and dashboards."""
+"""Serving assets: unified days, alerts, features, dashboards and look-ups, for people and programs to read."""
 
-import time
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
@@ -8,164 +7,149 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_days, run_days, window
-from lakehouse.assets.reporting import numbers, report, snapshot_text
-from lakehouse.assets.resources import LakeResource
-from lakehouse.assets.specs import Columns, attributes, freshness, key, lake_asset
+from lakehouse.assets.reporting import MaterializedPartitions, from_write
+from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
-from lakehouse.pipeline import exports as serving
+from lakehouse.pipeline import exports
 from lakehouse.pipeline.alerts import write_alerts
-from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days, write_features
+from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 
-def serving_assets(stream: Stream, tables: Columns, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """All serving assets of a stream."""
-    common = _common(stream, days)
+def serving_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Define all serving assets of a stream."""
     return [
-        _unified(stream, common),
-        _alerts(stream, tables, common),
-        _features(stream, tables, common),
-        _dashboard(stream, common),
-        _lookup(stream, common),
+        _unified(stream, days),
+        _alerts(stream, tables, days),
+        _features(stream, tables, days),
+        _dashboard(stream, days),
+        _lookup(stream, days),
     ]
 
 
 def customers_asset(streams: Iterable[Stream], days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition | None:
-    """The look-up of customers, where there are the streams it is made of."""
+    """Define the look-up of customers, if the streams that it is computed from are there."""
     known = {stream.name: stream for stream in streams}
     if not lookups.has_customers([*known]):
         return None
-    asset_key = key("serving", "customers_lookup")
-    common = _common(known["retail"], days) | attributes(
-        known["retail"],
-        "serving",
-        "What retail and orders together know of each customer over all time, for `GET /v1/customers/{id}`.",
-        ["duckdb", "parquet", "s3"],
-        cadence="daily",
+    retail = known["retail"]
+
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        return _from_refresh(lookups.refresh_customers(lake), run_days(context, retail.contract))
+
+    return computed_asset(
+        key("serving", "customers_lookup"),
+        compute,
+        deps=[key("silver", name) for name in CUSTOMER_STREAMS],
+        partitions_def=days,
+        **attributes(
+            retail,
+            "serving",
+            "What retail and orders together know of each customer over all time, for `GET /v1/customers/{id}`.",
+            ["duckdb", "parquet", "s3"],
+            cadence="daily",
+        ),
     )
 
-    @lake_asset(key=asset_key, deps=[key("silver", name) for name in CUSTOMER_STREAMS], **common)
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        done = lookups.refresh_customers(lake.lake)
-        _report_lookup(context, asset_key, run_days(context, known["retail"].contract), done, started)
-        return dg.MaterializeResult()
 
-    return asset
-
-
-def _common(stream: Stream, days: dg.DailyPartitionsDefinition) -> dict[str, Any]:
-    return {
-        "partitions_def": days,
-        "freshness_policy": freshness(stream, "serving"),
-    }
-
-
-def _merged(stream: Stream) -> list[dg.AssetDep]:
+def _unified_sources(stream: Stream) -> list[dg.AssetDep]:
     # Realtime is by hour of arrival, and a late row of any day may be in any hour.
     realtime = dg.AssetDep(key("realtime", stream.name), partition_mapping=dg.LastPartitionMapping())
     return [dg.AssetDep(key("silver", stream.name)), realtime]
 
 
-def _unified(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
-    asset_key = key("serving", f"unified_{stream.name}")
+def _unified(stream: Stream, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        objects = exports.export_unified(lake, stream, run_days(context, stream.contract))
+        return MaterializedPartitions(
+            {
+                day: {"rows": exported.rows, "bytes": exported.bytes, "files": 1, "object": exported.key}
+                for day, exported in objects.items()
+            }
+        )
 
-    @lake_asset(
-        key=asset_key,
-        deps=_merged(stream),
-        **common,
+    return computed_asset(
+        key("serving", f"unified_{stream.name}"),
+        compute,
+        deps=_unified_sources(stream),
+        partitions_def=days,
         **attributes(
             stream,
             "serving",
-            "Silver merged with realtime by key, each event once: a view at every moment, and an object a day for other tools.",
+            "Silver merged with realtime by key, each event once: a view that is always current, and an object a day for"
+            " other tools.",
             ["duckdb", "parquet", "s3"],
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        days = run_days(context, stream.contract)
-        exported = serving.export_unified(lake.lake, stream, days)
-        seconds = round(time.monotonic() - started, 3)
-        report(
-            context,
-            asset_key,
-            {
-                str(day): {"rows": one.rows, "bytes": one.bytes, "files": 1, "object": one.key, "seconds": seconds}
-                for day, one in exported.items()
-            },
-        )
-        return dg.MaterializeResult()
-
-    return asset
 
 
-def _alerts(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.AssetsDefinition:
+def _alerts(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     name = f"{stream.name}_alerts"
-    asset_key = key("serving", name)
 
-    @lake_asset(
-        key=asset_key,
-        deps=_merged(stream),
-        **common,
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        return from_write(write_alerts(lake, stream, run_days(context, stream.contract), run_id=context.run.run_id))
+
+    return computed_asset(
+        key("serving", name),
+        compute,
+        deps=_unified_sources(stream),
+        partitions_def=days,
         **attributes(
             stream,
             "serving",
-            "What somebody should look at: the stream's `alerts.sql` over the unified view; a table, and a JSON object a day.",
+            "Events that need attention: the stream's `alerts.sql` over the unified view; a table, and a JSON object a day.",
             ["iceberg", "duckdb", "s3"],
             tables[f"serving.{name}"],
             query="alerts",
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        written = write_alerts(lake.lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
-        _report_written(context, asset_key, written, started)
-        return dg.MaterializeResult()
-
-    return asset
 
 
-def _features(stream: Stream, tables: Columns, common: dict[str, Any]) -> dg.AssetsDefinition:
+def _features(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     name = f"{stream.name}_features"
 
-    asset_key = key("serving", name)
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        wanted = run_days(context, stream.contract)
+        if exact_days(context.run.tags) is not None:
+            # A day's late data changes the features of the days whose window it is in, too.
+            wanted = affected_days(lake, stream, wanted)
+        return from_write(write_features(lake, stream, wanted, run_id=context.run.run_id))
 
-    @lake_asset(
-        key=asset_key,
+    return computed_asset(
+        key("serving", name),
+        compute,
         deps=[dg.AssetDep(key("silver", stream.name), partition_mapping=window(FEATURE_WINDOW_DAYS))],
-        **common,
+        partitions_def=days,
         **attributes(
             stream,
             "serving",
-            "What is known of each entity at the end of a day, over that day, 7 and 30 days, for machine learning.",
+            "Machine-learning features of each entity at the end of a day, over that day, 7 and 30 days.",
             ["iceberg", "duckdb"],
             tables[f"serving.{name}"],
             query="features",
             cadence="daily",
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        days = run_days(context, stream.contract)
-        if exact_days(context.run.tags) is not None:
-            # Late data of a day changes what was known on the 29 days after it, too.
-            days = affected_days(lake.lake, stream, days)
-        written = write_features(lake.lake, stream, days, run_id=context.run.run_id)
-        _report_written(context, asset_key, written, started)
-        return dg.MaterializeResult()
-
-    return asset
 
 
-def _dashboard(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
-    asset_key = key("serving", f"{stream.name}_dashboard")
+def _dashboard(stream: Stream, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        metrics, features = exports.export_dashboard(lake, stream), exports.export_features(lake, stream)
+        metadata = {
+            "rows": metrics.rows,
+            "bytes": metrics.bytes + features.bytes,
+            "files": 2,
+            "objects": f"{metrics.key}, {features.key}",
+        }
+        return _on_every_day(run_days(context, stream.contract), metadata)
 
-    @lake_asset(
-        key=asset_key,
+    return computed_asset(
+        key("serving", f"{stream.name}_dashboard"),
+        compute,
         deps=[key("gold", f"{stream.name}_daily"), key("serving", f"{stream.name}_features")],
-        **common,
+        partitions_def=days,
         **attributes(
             stream,
             "serving",
@@ -174,30 +158,17 @@ def _dashboard(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
             cadence="daily",
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        days: list[date] = run_days(context, stream.contract)
-        metrics, features = serving.export_dashboard(lake.lake, stream), serving.export_features(lake.lake, stream)
-        said = {
-            "rows": metrics.rows,
-            "bytes": metrics.bytes + features.bytes,
-            "files": 2,
-            "objects": f"{metrics.key}, {features.key}",
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        report(context, asset_key, {str(day): said for day in days})
-        return dg.MaterializeResult()
-
-    return asset
 
 
-def _lookup(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
-    asset_key = key("serving", f"{stream.name}_lookup")
+def _lookup(stream: Stream, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
+        return _from_refresh(lookups.refresh_entities(lake, stream), run_days(context, stream.contract))
 
-    @lake_asset(
-        key=asset_key,
+    return computed_asset(
+        key("serving", f"{stream.name}_lookup"),
+        compute,
         deps=[key("serving", f"{stream.name}_features")],
-        **common,
+        partitions_def=days,
         **attributes(
             stream,
             "serving",
@@ -206,38 +177,19 @@ def _lookup(stream: Stream, common: dict[str, Any]) -> dg.AssetsDefinition:
             cadence="daily",
         ),
     )
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
-        started = time.monotonic()
-        done = lookups.refresh_entities(lake.lake, stream)
-        _report_lookup(context, asset_key, run_days(context, stream.contract), done, started)
-        return dg.MaterializeResult()
-
-    return asset
 
 
-def _report_lookup(
-    context: dg.AssetExecutionContext,
-    asset_key: dg.AssetKey,
-    days: Sequence[date],
-    done: lookups.RefreshResult,
-    started: float,
-) -> None:
-    said = {
-        "rows": done.entities,
-        "changed": done.changed,
-        "bytes": done.published.size,
+def _from_refresh(result: lookups.RefreshResult, days: Sequence[date]) -> MaterializedPartitions:
+    metadata = {
+        "rows": result.entities,
+        "changed": result.changed,
+        "bytes": result.published.size,
         "files": 1,
-        "object": done.published.key,
-        "seconds": round(time.monotonic() - started, 3),
+        "object": result.published.key,
     }
-    report(context, asset_key, {str(day): said for day in days})
+    return _on_every_day(days, metadata)
 
 
-def _report_written(
-    context: dg.AssetExecutionContext, asset_key: dg.AssetKey, written: WriteResult, started: float
-) -> None:
-    done = {
-        "snapshot_id": snapshot_text(written.commit.snapshot_id if written.commit else None),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    report(context, asset_key, {day: numbers(row, **done) for day, row in written.partitions.items()})
+def _on_every_day(days: Sequence[date], metadata: dict[str, Any]) -> MaterializedPartitions:
+    """Report the same on every day of the run, because one object holds all days."""
+    return MaterializedPartitions(dict.fromkeys(days, metadata))

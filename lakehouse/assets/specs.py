@@ -1,37 +1,50 @@
-"""What every asset carries: key, owner, group, tags, kinds, description, columns and freshness."""
+"""What the assets of every layer share: keys, attributes, freshness, and the factory that makes them."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 
+from lakehouse.assets.reporting import MaterializedPartitions, preview_newest, report_partitions
+from lakehouse.assets.resources import LakeResource
 from lakehouse.contracts.streams import Query, Stream
+from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.schema import TableSpec
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-BATCH_SLACK = timedelta(hours=26)
+MIN_FRESHNESS = timedelta(minutes=15)
+BATCH_FRESHNESS = timedelta(hours=26)
 """A daily layer is late when a day and two hours have passed without a run."""
 
-SOURCE_KEPT_DAYS = "lakehouse/source_kept_days"
-"""Metadata of an asset whose source is kept for so many days: what it made of older ones is not computed again."""
+TableSpecs = Mapping[str, TableSpec]
+"""The specs of the tables by name."""
 
-DEFINITION = "lakehouse/definition"
-"""Metadata of an asset that says by which version of its SQL it is computed, noted with what it makes as a source is."""
-
-Columns = Mapping[str, TableSpec]
-"""The tables' specs by name."""
+Compute = Callable[[dg.AssetExecutionContext, Lake], MaterializedPartitions]
 
 
 def key(layer: str, name: str) -> dg.AssetKey:
-    """The key of an asset: `layer/name`."""
+    """Make the key of an asset, `layer/name`."""
     return dg.AssetKey([layer, name])
 
 
-def lake_asset(**arguments: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all assets share: a range is one run, and a failure is tried again with back-off."""
-    made = dg.asset(backfill_policy=dg.BackfillPolicy.single_run(), retry_policy=RETRIES, **arguments)
-    return cast("Callable[[Callable[..., Any]], dg.AssetsDefinition]", made)
+def computed_asset(asset_key: dg.AssetKey, compute: Compute, **spec: Any) -> dg.AssetsDefinition:
+    """Define an asset that `compute` materializes; `spec` are further arguments of `dg.asset`.
+
+    A range of partitions is one run, and a failure is retried with exponential back-off.
+    """
+
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+        started = time.monotonic()
+        materialized = compute(context, lake.lake)
+        seconds = round(time.monotonic() - started, 3)
+        report_partitions(context, asset_key, preview_newest(lake.lake, materialized), seconds)
+        return dg.MaterializeResult(metadata=materialized.metadata)
+
+    decorate = dg.asset(key=asset_key, backfill_policy=dg.BackfillPolicy.single_run(), retry_policy=RETRIES, **spec)
+    definition: dg.AssetsDefinition = decorate(asset)
+    return definition
 
 
 def attributes(
@@ -44,7 +57,10 @@ def attributes(
     query: Query | None = None,
     **tags: str,
 ) -> dict[str, Any]:
-    """The arguments that every asset of a stream has, whatever makes it; `query` is the SQL of the stream that does."""
+    """Give the arguments that every asset and asset spec of a stream has.
+
+    `query` names the SQL of the stream that computes the asset, whose version becomes the asset's code version.
+    """
     return {
         "code_version": stream.definition_of(query).version if query else None,
         "description": description,
@@ -52,22 +68,20 @@ def attributes(
         "owners": [f"team:{stream.contract.owner}"],
         "tags": {"layer": layer, **dict.fromkeys(stream.contract.tags, ""), **tags},
         "kinds": set(kinds),
-        "metadata": columns_metadata(table)
-        | {"contract": f"{stream.name} {stream.contract.version}"}
-        | ({DEFINITION: stream.definition_of("gold").sources} if layer == "gold" else {})
-        | ({SOURCE_KEPT_DAYS: kept} if layer == "gold" and (kept := stream.contract.retention.silver) else {}),
+        "metadata": columns_metadata(table) | {"contract": f"{stream.name} {stream.contract.version}"},
+        "freshness_policy": _freshness_policy(stream, layer),
     }
 
 
-def freshness(stream: Stream, layer: str) -> dg.FreshnessPolicy:
-    """How old an asset's newest materialization may be: by the contract for what runs all day, a day for batches."""
-    sla = stream.contract.freshness or timedelta(minutes=15)
-    window = max(sla, timedelta(minutes=15)) if layer in ("landing", "realtime") else max(sla, BATCH_SLACK)
-    return dg.FreshnessPolicy.time_window(fail_window=window)
+def _freshness_policy(stream: Stream, layer: str) -> dg.FreshnessPolicy:
+    """How old the newest materialization may be: landing and realtime by the contract, the daily layers a day."""
+    sla = stream.contract.freshness or MIN_FRESHNESS
+    least = MIN_FRESHNESS if layer in ("landing", "realtime") else BATCH_FRESHNESS
+    return dg.FreshnessPolicy.time_window(fail_window=max(sla, least))
 
 
 def columns_metadata(table: TableSpec | None) -> dict[str, Any]:
-    """The table's name and columns as Dagster shows them."""
+    """Describe the table's name and columns in the form that the Dagster page shows."""
     if table is None:
         return {}
     columns = [

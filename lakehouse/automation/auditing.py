@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from lakehouse.assets.audit import NAME, check_name
+from lakehouse.assets.audit import AUDIT_CHECK, audit_step
 from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 
@@ -20,7 +20,7 @@ def audit_job(streams: Iterable[Stream]) -> "UnresolvedAssetJobDefinition":
     """The job that audits all streams."""
     return dg.define_asset_job(
         JOB,
-        dg.AssetSelection.checks(*(dg.AssetCheckKey(key("landing", stream.name), NAME) for stream in streams)),
+        dg.AssetSelection.checks(*(dg.AssetCheckKey(key("landing", stream.name), AUDIT_CHECK) for stream in streams)),
         description="Compares every layer with what it is made of, row by row.",
         executor_def=dg.in_process_executor,
     )
@@ -28,7 +28,7 @@ def audit_job(streams: Iterable[Stream]) -> "UnresolvedAssetJobDefinition":
 
 def audit_schedule(streams: Iterable[Stream]) -> dg.ScheduleDefinition:
     """Every night the newest days, and on Sundays all there are."""
-    names = [check_name(stream) for stream in streams]
+    names = [audit_step(stream) for stream in streams]
 
     @dg.schedule(
         name="audit_daily_0500",

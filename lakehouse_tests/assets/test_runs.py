@@ -173,7 +173,7 @@ def test_dagster_says_that_code_has_changed_where_the_sql_that_made_it_has_and_n
     assert run(BATCH, partition_key=day).success
     assert out_of_date() == {}
     file = own.stream.folder / "gold.sql"
-    file.write_text(f"{file.read_text()}\n-- Somebody thought of it anew.\n")
+    file.write_text(f"select * from (\n{file.read_text()}\n)\n")
     assert out_of_date() == {f"gold/{own.name}_daily": {"has a new code version"}}
     only = {"partition_key": day, "asset_selection": [dg.AssetKey(["gold", f"{own.name}_daily"])]}
     assert run(BATCH, **only).success
@@ -217,8 +217,9 @@ def test_the_gate_fails_the_run_in_words_and_what_is_below_does_not_run(
     said = failure.step_failure_data.user_failure_data
     assert said is not None
     assert said.description == (
-        f"silver/{own.name} keeps its last good snapshot of {FIRST}: under 95% of the rows are valid "
-        f"(worst: 50.0% on {FIRST}). `select * from quarantine.{own.name}` says why."
+        f"The quality gate blocked silver/{own.name} of {FIRST}: less than 95% of the rows are valid "
+        f"(worst: 50.0% on {FIRST}). Silver keeps its last good snapshot. See the reasons with "
+        f"`select * from quarantine.{own.name}`."
     )
     checks = _checks(result)
     assert (checks["conservation"], checks["quality_score"]) == (True, False)
