@@ -9,7 +9,6 @@ import msgspec
 from litestar import Response, Router, post
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 
-from lakehouse.errors import QueryError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
@@ -17,9 +16,9 @@ from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.rendering import Format
-from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS
+from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length
 from lakehouse.serving.query.time_travel import resolve_time_travel
-from lakehouse.serving.query.worker import QueryRequest
+from lakehouse.serving.query.worker_messages import QueryRequest
 
 MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS
 """Room for a statement of any characters, and its parameters."""
@@ -87,10 +86,7 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
 
 def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
     """Resolve a query for a worker: one snapshot, and the views that it names and its key may read."""
-    if len(query.sql) > MAX_SQL_CHARACTERS:
-        raise QueryError(
-            f"A query may have at most {MAX_SQL_CHARACTERS:,} characters; this one has {len(query.sql):,}."
-        )
+    check_length(query.sql)
     snapshot, settings = serving.snapshot, serving.settings
     allowed = set(view_names(snapshot))
     if key is not None and key.streams:
@@ -101,12 +97,12 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
         sql=sql,
         parameters=query.params,
         form=form,
-        rows=min(query.limits.rows or settings.query_rows, settings.query_rows),
-        bytes=settings.query_answer_mb << 20,
+        max_rows=min(query.limits.rows or settings.query_rows, settings.query_rows),
+        max_bytes=settings.query_answer_mb << 20,
         snapshot=snapshot.number,
         views=views | past_views,
         snapshots={name: None if id_ is None else str(id_) for name, id_ in snapshot.snapshot_ids_of(views).items()},
-        names=sorted(allowed),
+        table_names=sorted(allowed),
     )
 
 

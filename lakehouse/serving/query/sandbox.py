@@ -37,8 +37,7 @@ def check_query(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[
 
     `tables` are lower-case `schema.name`.
     """
-    if len(sql) > MAX_SQL_CHARACTERS:
-        raise QueryError(f"A query may have {MAX_SQL_CHARACTERS:,} characters. This one has {len(sql):,}.")
+    check_length(sql)
     check_read_only(sql)
     explain = EXPLAIN.match(sql)
     row = cursor.execute("select json_serialize_sql(?::varchar)", [sql[explain.end() :] if explain else sql]).fetchone()
@@ -49,6 +48,12 @@ def check_query(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[
     cte_names = {name.lower() for node in nodes for name in _cte_names(node)}
     for node in nodes:
         _check_node(node, tables, cte_names)
+
+
+def check_length(sql: str) -> None:
+    """Raise QueryError for a statement of more than MAX_SQL_CHARACTERS."""
+    if len(sql) > MAX_SQL_CHARACTERS:
+        raise QueryError(f"A query may have at most {MAX_SQL_CHARACTERS:,} characters. This one has {len(sql):,}.")
 
 
 def lockdown_sql(directories: Collection[str]) -> list[str]:

@@ -1,6 +1,7 @@
-"""The processes that run what people send: a fixed few, each with one query at a time, replaced when they die.
+"""Runs users' queries in a fixed number of worker processes, each with one query at a time.
 
-A process can be killed whatever its query does, takes no more memory than it may, and takes nobody along when it dies.
+A process can be killed whatever its query does, has a memory limit of its own, and takes no other query with it when it
+dies. Another one replaces it.
 """
 
 import asyncio
@@ -19,49 +20,57 @@ from lakehouse.processes.workers import kill_worker, start_worker
 from lakehouse.serving.query.sandbox import lockdown_sql
 from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL
 from lakehouse.serving.query.sql import readable_locations
-from lakehouse.serving.query.worker import ANSWERS, LENGTH, Interrupt, QueryRequest, Setup, WorkerReply, framed
+from lakehouse.serving.query.worker_messages import (
+    LENGTH_BYTES,
+    REPLY_DECODER,
+    Interrupt,
+    QueryRequest,
+    Setup,
+    WorkerReply,
+    encode,
+)
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 60.0
-GRACE_SECONDS = 1.0
-"""For an interrupted query to end by itself, before its process is killed."""
+START_TIMEOUT_SECONDS = 60.0
+INTERRUPT_TIMEOUT_SECONDS = 1.0
+"""Time for an interrupted query to stop before its process is killed."""
 
-TURN_SECONDS = 5.0
-"""A query waits this long for its turn at most."""
+MAX_WAIT_SECONDS = 5.0
+"""How long a query waits for an idle process."""
 
-PAUSE_SECONDS = 1.0
-"""Before a process that did not start is tried again."""
+RESTART_PAUSE_SECONDS = 1.0
+"""Pause after a process that did not start."""
 
 
 class WorkerPool:
-    """A pool of worker processes; lives in one event loop."""
+    """A pool of worker processes. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, connection: Connection, tail: Path) -> None:
-        """`tail` is the folder of the newest rows."""
+        """Create a pool whose processes read the lake and `tail`, the hot tail's folder."""
         self._tail = tail
         self._settings = settings
         self._connection = connection
         self._idle: asyncio.Queue[Process] = asyncio.Queue()
-        self._room = settings.query_workers + settings.query_waiting
+        self._free_places = settings.query_workers + settings.query_waiting
         self._processes: set[Process] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def start(self) -> None:
-        """Begin to start the processes; queries wait for them."""
+        """Start the processes in the background. Queries wait for them."""
         for _ in range(self._settings.query_workers):
-            self._later(self._replace())
+            self._run_in_background(self._replace())
 
     @property
     def started(self) -> bool:
-        """Whether there is a process to run a query, be it busy."""
+        """Whether a process runs, idle or busy."""
         return bool(self._processes)
 
     async def close(self) -> None:
-        """End all processes."""
+        """Kill all processes."""
         self._closed = True
         for task in [*self._tasks]:
             task.cancel()
@@ -69,62 +78,62 @@ class WorkerPool:
         for process in [*self._processes]:
             await self._kill(process)
 
-    async def run(self, ask: QueryRequest, seconds: float) -> WorkerReply:
-        """Run a query when it is its turn, for at most so many seconds; ends it when the caller is cancelled.
+    async def run(self, request: QueryRequest, seconds: float) -> WorkerReply:
+        """Run a query for at most `seconds` when a process is idle. It is stopped when the caller is cancelled.
 
-        Raises BusyError when there is no turn to be had, QueryTimeoutError, and QueryError for a query that is wrong or
-        that its process did not survive.
+        Raises BusyError when too many queries wait or no process becomes idle in time, QueryTimeoutError, and QueryError
+        when the query is wrong or its process died.
         """
-        if self._room <= 0:
-            raise BusyError("As many queries wait as may; ask again in a second.")
-        self._room -= 1
+        if self._free_places <= 0:
+            raise BusyError("Too many queries are waiting. Try again in a second.")
+        self._free_places -= 1
         try:
-            return await self._run(ask, seconds)
+            return await self._run(request, seconds)
         finally:
-            self._room += 1
+            self._free_places += 1
 
-    async def _run(self, ask: QueryRequest, seconds: float) -> WorkerReply:
+    async def _run(self, request: QueryRequest, seconds: float) -> WorkerReply:
         try:
-            process = await asyncio.wait_for(self._living(), TURN_SECONDS)
+            process = await asyncio.wait_for(self._idle_process(), MAX_WAIT_SECONDS)
         except TimeoutError:
-            raise BusyError(f"No query has ended within {TURN_SECONDS:g} s; ask again in a second.") from None
-        running = asyncio.ensure_future(_told(process, ask))
+            raise BusyError(f"No query has finished within {MAX_WAIT_SECONDS:g} s. Try again in a second.") from None
+        running = asyncio.ensure_future(_exchange(process, request))
         try:
-            told = await asyncio.wait_for(asyncio.shield(running), seconds)
+            reply = await asyncio.wait_for(asyncio.shield(running), seconds)
         except TimeoutError:
-            raise QueryTimeoutError(f"The query was ended after {seconds:g} s; ask for less at a time.") from None
-        except (asyncio.IncompleteReadError, OSError) as problem:
-            log.warning("a worker died of a query: %s", problem)
+            raise QueryTimeoutError(f"The query was stopped after {seconds:g} s. Ask for less at a time.") from None
+        except (asyncio.IncompleteReadError, OSError) as error:
+            log.warning("A query worker died of a query: %s", error)
             raise QueryError(
-                "The query needed more memory than it may use and was ended; ask for less at a time."
+                "The query needed more memory than it may use and was stopped. Ask for less at a time."
             ) from None
         finally:
-            self._later(self._give_back(process, running))
-        if told.problem is not None:
-            raise QueryError(told.problem)
-        return told
+            self._run_in_background(self._give_back(process, running))
+        if reply.error is not None:
+            raise QueryError(reply.error)
+        return reply
 
-    async def _living(self) -> Process:
-        """An idle process; those that died while nobody asked are replaced."""
+    async def _idle_process(self) -> Process:
+        """Wait for an idle process. One that died while it was idle is replaced."""
         while (process := await self._idle.get()).returncode is not None:
             self._processes.discard(process)
-            self._later(self._replace())
+            self._run_in_background(self._replace())
         return process
 
     async def _give_back(self, process: Process, running: "asyncio.Future[WorkerReply]") -> None:
-        """Have the process ready for the next query: as it is, after an interrupt, or as a new one."""
+        """Make a process ready for the next query: as it is, after an interrupt, or replaced by a new one."""
         try:
             if not running.done():
                 assert process.stdin is not None
-                with suppress(RuntimeError):  # it is dead, which whoever reads its answer sees
-                    process.stdin.write(framed(Interrupt()))
-                forget(await asyncio.wait_for(running, GRACE_SECONDS))
+                with suppress(RuntimeError):  # the process is dead, which `running` reports
+                    process.stdin.write(encode(Interrupt()))
+                _delete_result(await asyncio.wait_for(running, INTERRUPT_TIMEOUT_SECONDS))
             elif running.exception() is not None:
                 raise running.exception() or AssertionError
-            worn = running.result().worn
-        except Exception:  # whatever became of it, another takes its place
-            worn = True
-        if worn:
+            is_unusable = running.result().out_of_memory
+        except Exception:  # whatever happened to it, a new one is safe
+            is_unusable = True
+        if is_unusable:
             await self._kill(process)
             await self._replace()
         else:
@@ -133,16 +142,16 @@ class WorkerPool:
     async def _replace(self) -> None:
         while not self._closed:
             try:
-                self._idle.put_nowait(await self._launch())
-            except Exception:  # one query worker less, for good, would be worse than trying again
-                log.exception("a worker did not start")
-                await asyncio.sleep(PAUSE_SECONDS)
+                self._idle.put_nowait(await self._start_process())
+            except Exception:  # giving up would leave the pool one process short for good
+                log.exception("A query worker did not start")
+                await asyncio.sleep(RESTART_PAUSE_SECONDS)
             else:
                 return
 
-    async def _launch(self) -> Process:
+    async def _start_process(self) -> Process:
         command = [sys.executable, "-m", "lakehouse.serving.query.worker"]
-        process = await start_worker(command, lambda worker: _told(worker, self._setup()), START_SECONDS)
+        process = await start_worker(command, lambda worker: _exchange(worker, self._setup()), START_TIMEOUT_SECONDS)
         self._processes.add(process)
         return process
 
@@ -161,26 +170,27 @@ class WorkerPool:
         self._processes.discard(process)
         await kill_worker(process)
 
-    def _later(self, work: Coroutine[None, None, None]) -> None:
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _told(process: Process, message: Setup | QueryRequest) -> WorkerReply:
+async def _exchange(process: Process, message: Setup | QueryRequest) -> WorkerReply:
+    """Send a message to a worker and wait for its reply."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdin.write(framed(message))
-    except RuntimeError as closed:  # uvloop's word for a pipe that asyncio calls broken
-        raise BrokenPipeError(str(closed)) from closed
+        process.stdin.write(encode(message))
+    except RuntimeError as error:  # uvloop raises it for a closed pipe, where asyncio raises BrokenPipeError
+        raise BrokenPipeError(str(error)) from error
     await process.stdin.drain()
-    length = int.from_bytes(await process.stdout.readexactly(LENGTH), "big")
-    return ANSWERS.decode(await process.stdout.readexactly(length))
+    length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
+    return REPLY_DECODER.decode(await process.stdout.readexactly(length))
 
 
-def forget(told: WorkerReply) -> None:
-    """Remove what an answer that nobody wants has left."""
-    if told.path is not None:
+def _delete_result(reply: WorkerReply) -> None:
+    """Delete the file of a result that the caller no longer waits for."""
+    if reply.path is not None:
         with suppress(OSError):
-            os.unlink(told.path)
+            os.unlink(reply.path)

@@ -140,12 +140,12 @@ def test_other_media_types_and_methods_are_problems(api: httpx.Client) -> None:
 
 def test_long_query_is_ended_at_its_time_limit(api: httpx.Client) -> None:
     started = time.monotonic()
-    assert "ended after 0.5 s" in problem_detail(post_query(api, ENDLESS_SQL, limits={"seconds": 0.5}), 408)
+    assert "stopped after 0.5 s" in problem_detail(post_query(api, ENDLESS_SQL, limits={"seconds": 0.5}), 408)
     assert time.monotonic() - started < 10
 
 
 def test_uninterruptible_query_is_ended_at_its_time_limit(api: httpx.Client) -> None:
-    assert "ended after 0.5 s" in problem_detail(post_query(api, UNINTERRUPTIBLE_SQL, limits={"seconds": 0.5}), 408)
+    assert "stopped after 0.5 s" in problem_detail(post_query(api, UNINTERRUPTIBLE_SQL, limits={"seconds": 0.5}), 408)
     assert post_query(api, "select 1 as x").json()["rows"] == [{"x": 1}]
 
 
