@@ -183,9 +183,9 @@ def _from_refresh(result: lookups.RefreshResult, days: Sequence[date]) -> Materi
     metadata = {
         "rows": result.entities,
         "changed": result.changed,
-        "bytes": result.published.size,
+        "bytes": result.version.size,
         "files": 1,
-        "object": result.published.key,
+        "object": result.version.key,
     }
     return _on_every_day(days, metadata)
 

@@ -33,7 +33,7 @@ from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.serving.lookups.paths import CUSTOMERS
-from lakehouse.serving.lookups.publish import delete_old_versions
+from lakehouse.serving.lookups.versions import delete_old_versions
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.commit import upload
 from lakehouse.storage.iceberg.manifests import referenced_files, select_files

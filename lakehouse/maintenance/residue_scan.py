@@ -22,7 +22,8 @@ from lakehouse.pipeline.erasure_log import FOLDER
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
-from lakehouse.serving.lookups.publish import entity_keys, list_versions
+from lakehouse.serving.lookups.publish import entity_keys
+from lakehouse.serving.lookups.versions import list_versions
 from lakehouse.storage.objects.store import ObjectInfo, Objects, object_key
 
 MAX_LINE_BYTES = 16 << 20

@@ -24,6 +24,7 @@ from lakehouse.pipeline.table_specs import empty_sql
 from lakehouse.serving.lookups import cache as serving_lookups
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups
+from lakehouse.serving.lookups import versions
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.dynamodb import DynamoDBTable, open_table
 from lakehouse.serving.lookups.index import SCHEMA, LookupIndex, LookupIndexes
@@ -63,7 +64,7 @@ def test_each_entity_is_there_as_it_was_last_seen(make_stream: MakeStream, tmp_p
     assert (done.entities, done.changed) == (3, 3)
     assert _held(own, tmp_path) == {"a": (FIRST, 1), "b": (SECOND, 3), "c": (SECOND, 4)}
     again = lookups.refresh_entities(own.lake, own.stream)
-    assert (again.published, again.entities, again.changed) == (done.published, 3, 0)
+    assert (again.version, again.entities, again.changed) == (done.version, 3, 0)
 
 
 def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stream: MakeStream, tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stre
     done = lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "one") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
     assert (done.entities, done.changed) == (3, 4)
-    own.lake.objects.delete(one.key for one in lookups.list_versions(own.lake.objects, own.name))
+    own.lake.objects.delete(one.key for one in versions.list_versions(own.lake.objects, own.name))
     lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "two") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
 
@@ -99,7 +100,7 @@ def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
         copied.refresh()
         assert _transactions(read.get(own.name)) == number
         assert before is None or _transactions(before) == number - 1
-    assert len(lookups.list_versions(own.lake.objects, own.name)) == lookups.MAX_VERSIONS
+    assert len(versions.list_versions(own.lake.objects, own.name)) == versions.MAX_VERSIONS
     assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
 
 
@@ -116,7 +117,7 @@ def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
     (older,) = cached_copies(tmp_path, own.name)
 
     _features(own, FIRST, a=2)
-    newest = cached_copy(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).published.stem)
+    newest = cached_copy(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).version.stem)
     newest.write_bytes(older.read_bytes()[:100])
     assert (before, _transactions(read.get(own.name))) == (1, 1)
     LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
@@ -142,7 +143,7 @@ def test_whatever_fails_look_ups_are_refreshed_again(
         done.set()
 
     monkeypatch.setattr(LookupCache, "refresh", refresh)
-    monkeypatch.setattr(serving_lookups, "EVERY", 0.0)
+    monkeypatch.setattr(serving_lookups, "REFRESH_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(serving_lookups, "POLL_INTERVAL_SECONDS", 0.01)
     copied = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
     copied.start()
@@ -260,7 +261,7 @@ def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
         # The versions of one name count the commits of the same tables, and these are others.
         patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
         done = lookups.refresh_customers(lake)
-    rows = pq.read_table(pa.BufferReader(lake.objects.get(done.published.key))).to_pylist()
+    rows = pq.read_table(pa.BufferReader(lake.objects.get(done.version.key))).to_pylist()
     return {row["id"]: row for row in rows}
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.serving.lookups.documents import Documents
+from lakehouse.serving.lookups.documents import DocumentRenderer
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.query.json_values import to_json
 
@@ -66,11 +66,11 @@ def _batch(rows: list[dict[str, Any]], kinds: dict[str, Any]) -> pa.RecordBatch:
 
 
 def _made(name: str, batch: pa.RecordBatch) -> dict[str, Any]:
-    documents = Documents(name)
+    renderer = DocumentRenderer(name)
     try:
-        made = documents.of(batch)
+        made = renderer.render(batch)
     finally:
-        documents.close()
+        renderer.close()
     return {row["id"]: json.loads(row["json"]) for row in made.to_pylist()}
 
 

@@ -42,7 +42,7 @@ ROUTERS: Sequence[Router] = (
 )
 """Routers of this process. `create_app` adds one for the named queries, once their files are read."""
 
-DEPENDENCIES = ("ingest", "access", "metrics", "probe", "known", "serving")
+DEPENDENCIES = ("ingest", "access", "metrics", "probe", "lookups", "serving")
 """Names of the dependencies of all handlers, those of the gateway included."""
 
 

@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     def lookup_routes(streams: Mapping[str, Stream], access: AccessControl) -> ExtraRoutes:
         context = LookupContext(streams, LookupIndexes(folder), access)
         return ExtraRoutes(
-            (lookups.router,), {"known": context}, lookups.PATHS, partial(lookups.answer_immediately, context)
+            (lookups.router,), {"lookups": context}, lookups.PATHS, partial(lookups.answer_immediately, context)
         )
 
     return app.create_app(settings, lookup_routes)

@@ -1,1 +1,1 @@
-"""Look-ups by key: copies of serving tables, indexed and served from memory-mapped files."""
+"""Look-ups by key: computed from serving tables, published as objects, cached on this machine and served from memory maps."""

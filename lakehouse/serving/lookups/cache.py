@@ -1,6 +1,6 @@
-"""Copies of the published look-ups on this machine, kept up to date: sorted files of what answers, which `indexes` reads.
+"""Keeps copies of the published look-ups on this machine, as sorted files of JSON documents. See `index` for reading them.
 
-New versions are fetched, put into a file of their own and there at once; whoever reads the one before goes on reading it.
+A new version is written to a file of its own, which appears complete. Readers of the older file go on reading it.
 """
 
 import logging
@@ -15,23 +15,23 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
-from lakehouse.serving.lookups.documents import Documents
+from lakehouse.serving.lookups.documents import DocumentRenderer
 from lakehouse.serving.lookups.index import SCHEMA, LookupIndex
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
-from lakehouse.serving.lookups.publish import PREFIX, LookupVersion, list_versions
+from lakehouse.serving.lookups.versions import PREFIX, LookupVersion, list_versions
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.objects.store import Objects
 
 log = logging.getLogger(__name__)
 
-EVERY = 15.0
-"""Seconds between looks at what has been published, by whomever."""
+REFRESH_INTERVAL_SECONDS = 15.0
+"""Time between listings of the published versions, which find those of other homes."""
 
-POLL_INTERVAL_SECONDS = 0.5
-"""Between looks at whether a program of this home says that it has published something."""
+MARKS_INTERVAL_SECONDS = 0.5
+"""Time between polls of the marks that programs of this home leave when they publish a version."""
 
-BATCH = 8192
-"""Rows that are made JSON of at a time; readers keep the first id of each batch in memory."""
+BATCH_ROWS = 8192
+"""Rows that are rendered at a time. Readers keep the first id of each batch in memory."""
 
 
 class LookupCache:
@@ -41,83 +41,83 @@ class LookupCache:
         self._objects = objects
         self._folder = folder
         self._changes = changes
-        self._good: set[Path] = set()
-        """Copies that have been opened; one that a crash of the machine has left may be damaged."""
+        self._checked: set[Path] = set()
+        """Copies that were opened once, because a copy may be damaged after a crash of the machine."""
         self._refreshing = Lock()
-        self._ended = Event()
-        self._thread = Thread(target=self._watch, name="lookups", daemon=True)
+        self._closing = Event()
+        self._thread = Thread(target=self._poll, name="lookups", daemon=True)
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
-        """Refresh now and then, in a thread."""
+        """Refresh in a thread whenever it is time."""
         self._thread.start()
 
     def close(self) -> None:
         """Stop refreshing."""
-        self._ended.set()
+        self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
 
-    def _watch(self) -> None:
+    def _poll(self) -> None:
         due = float("-inf")
         while True:
             try:
                 if self._changes.poll() or time.monotonic() >= due:
-                    due = time.monotonic() + EVERY
+                    due = time.monotonic() + REFRESH_INTERVAL_SECONDS
                     self.refresh()
-            except LakehouseError as problem:
-                log.warning("Look-ups stay as they were: %s", problem)
-            except Exception:  # whatever it is: a thread that ends would leave them as they are for ever
-                log.exception("Look-ups stay as they were")
-            if self._ended.wait(POLL_INTERVAL_SECONDS):
+            except LakehouseError as error:
+                log.warning("Look-ups keep their versions: %s", error)
+            except Exception:  # if the thread ended, look-ups would never be refreshed again
+                log.exception("Look-ups keep their versions")
+            if self._closing.wait(MARKS_INTERVAL_SECONDS):
                 return
 
     def refresh(self) -> None:
-        """Take what has been published since; a look-up that can't be fetched now stays as it is."""
+        """Fetch new versions. A look-up that can't be fetched keeps its version."""
         with self._refreshing:
             for folder in self._objects.folders(PREFIX):
                 name = folder.rstrip("/").rpartition("/")[2]
                 try:
-                    self._take(name)
-                except (LakehouseError, pa.ArrowException, duckdb.Error, OSError) as problem:
-                    log.warning("The look-up %s stays as it was: %s", name, problem)
+                    self._update(name)
+                except (LakehouseError, pa.ArrowException, duckdb.Error, OSError) as error:
+                    log.warning("Look-up %s keeps its version: %s", name, error)
 
-    def _take(self, name: str) -> None:
+    def _update(self, name: str) -> None:
         versions = list_versions(self._objects, name)
         if not versions:
             return
         path = cached_copy(self._folder, name, versions[-1].stem)
-        if not self._is_good(path):
+        if not self._is_usable(path):
             self._fetch(name, versions[-1], path)
         for old in cached_copies(self._folder, name):
             if old != path:
-                # Open files of it stay readable; where the system forbids it, the next refresh tries again.
+                # Processes that have it open go on reading it. Where the system forbids that, the next refresh tries again.
                 with suppress(OSError):
                     old.unlink()
 
-    def _is_good(self, path: Path) -> bool:
-        if path not in self._good:
+    def _is_usable(self, path: Path) -> bool:
+        if path not in self._checked:
             try:
                 LookupIndex(path)
             except (OSError, pa.ArrowException):
                 return False
-            self._good.add(path)
+            self._checked.add(path)
         return path.exists()
 
-    def _fetch(self, name: str, one: LookupVersion, path: Path) -> None:
-        fetched, indexed = path.with_suffix(".parquet"), path.with_suffix(".new")
+    def _fetch(self, name: str, version: LookupVersion, path: Path) -> None:
+        fetched, rendered = path.with_suffix(".parquet"), path.with_suffix(".new")
         try:
             with fetched.open("wb") as file:
-                for piece in self._objects.stream(one.key):
+                for piece in self._objects.stream(version.key):
                     file.write(piece)
             with (
                 pq.ParquetFile(fetched) as rows,
-                closing(Documents(name)) as documents,
-                ipc.new_file(str(indexed), SCHEMA) as target,
+                closing(DocumentRenderer(name)) as renderer,
+                ipc.new_file(str(rendered), SCHEMA) as target,
             ):
-                for batch in rows.iter_batches(BATCH):
-                    target.write_batch(documents.of(batch))
-            indexed.replace(path)
+                for batch in rows.iter_batches(BATCH_ROWS):
+                    target.write_batch(renderer.render(batch))
+            rendered.replace(path)
         finally:
             fetched.unlink(missing_ok=True)
-            indexed.unlink(missing_ok=True)
+            rendered.unlink(missing_ok=True)

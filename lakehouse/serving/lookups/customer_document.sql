@@ -1,4 +1,4 @@
--- The answer to who asks for a customer, of the rows of the look-up; the features of each stream come after it.
+-- A customer's JSON document, from the rows of the customers look-up. The HTTP route appends the features of each stream.
 select
   id,
   coalesce(retail.invoices, 0) as invoices,
@@ -10,4 +10,4 @@ select
   coalesce(orders.recent_orders, []) as recent_orders,
   retail,
   orders as order_history
-from found
+from lookup

@@ -1,5 +1,5 @@
--- What is known of a customer over all time, from silver of retail and of orders, by the id that both write.
--- An order counts in its latest state, deleted ones not at all; amounts are added as they are, whatever their currency.
+-- Each customer's history over all time, from silver of retail and of orders, joined by customer id.
+-- An order counts in its latest state, and not at all when it is deleted. Amounts are added up whatever their currency.
 with shopping as (
   select
     customer_id::varchar as id,

@@ -1,4 +1,4 @@
-"""The DynamoDB table of look-ups, where one is set: an item an entity, its key `pk` = `{look-up}#{id}`.
+"""The optional DynamoDB table of look-ups: one item per entity, whose key `pk` is `{look-up}#{id}`.
 
 Values are DynamoDB's own: numbers exact, times and dates as ISO 8601 text, lists and maps nested.
 """
@@ -15,34 +15,34 @@ from lakehouse.errors import StorageUnavailableError
 from lakehouse.settings import Settings
 
 KEY = "pk"
-MARK = "#version#"
-"""The key of the item that says which version of a look-up the table holds; no look-up's name begins with #."""
+VERSION_KEY = "#version#"
+"""Before a look-up's name, the key of the item with the version that the table holds. No look-up's name starts with #."""
 
-EXACT = Context(prec=38, Emin=-128, Emax=126, traps=[Inexact, Rounded])
-"""What DynamoDB's numbers hold, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html."""
+NUMBER_CONTEXT = Context(prec=38, Emin=-128, Emax=126, traps=[Inexact, Rounded])
+"""The range of DynamoDB's numbers, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html."""
 
 
 class DynamoDBTable:
-    """The table; writing the same items again changes nothing."""
+    """The table. Every write is idempotent."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
 
     def version(self, name: str) -> str | None:
-        """What `remember` was told last; None when a writing was not finished or never begun."""
-        item = self._table.get_item(Key={KEY: MARK + name}, ConsistentRead=True).get("Item")
+        """Return the version that `set_version` noted last; None when no write has finished yet."""
+        item = self._table.get_item(Key={KEY: VERSION_KEY + name}, ConsistentRead=True).get("Item")
         return str(item["version"]) if item else None
 
-    def remember(self, name: str, version: str) -> None:
-        """Write down that the table holds this version, whole."""
-        self._table.put_item(Item={KEY: MARK + name, "version": version})
+    def set_version(self, name: str, version: str) -> None:
+        """Note that the table holds this version completely."""
+        self._table.put_item(Item={KEY: VERSION_KEY + name, "version": version})
 
     def holds(self, name: str, id_: str) -> bool:
         """Whether there is an item of this entity."""
         return "Item" in self._table.get_item(Key={KEY: f"{name}#{id_}"}, ConsistentRead=True)
 
     def put(self, name: str, rows: pa.RecordBatchReader) -> None:
-        """Write a batch's rows as items, 25 a request; what DynamoDB leaves undone is sent again."""
+        """Write rows as items, 25 per request. Items that DynamoDB does not process are sent again."""
         with self._table.batch_writer(overwrite_by_pkeys=[KEY]) as batch:
             for row in _rows(rows):
                 batch.put_item(Item={KEY: f"{name}#{row['id']}", **row})
@@ -50,33 +50,36 @@ class DynamoDBTable:
     def delete(self, name: str, ids: Iterable[str]) -> None:
         """Delete these entities."""
         with self._table.batch_writer(overwrite_by_pkeys=[KEY]) as batch:
-            for one in ids:
-                batch.delete_item(Key={KEY: f"{name}#{one}"})
+            for id_ in ids:
+                batch.delete_item(Key={KEY: f"{name}#{id_}"})
 
     def keep_only(self, name: str, ids: Set[str]) -> None:
-        """Delete the look-up's entities that are none of these; reads every key of the table."""
+        """Delete the look-up's entities that are not among these. Reads every key of the table."""
         prefix = f"{name}#"
-        gone: list[str] = []
-        more: dict[str, Any] = {}
+        unwanted: list[str] = []
+        page_start: dict[str, Any] = {}
         while True:
             page = self._table.scan(
                 ProjectionExpression=KEY,
                 FilterExpression="begins_with(pk, :prefix)",
                 ExpressionAttributeValues={":prefix": prefix},
-                **more,
+                **page_start,
             )
-            gone += [key for item in page["Items"] if (key := item[KEY].removeprefix(prefix)) not in ids]
+            unwanted += [key for item in page["Items"] if (key := item[KEY].removeprefix(prefix)) not in ids]
             if not (last := page.get("LastEvaluatedKey")):
                 break
-            more = {"ExclusiveStartKey": last}
-        self.delete(name, gone)
+            page_start = {"ExclusiveStartKey": last}
+        self.delete(name, unwanted)
 
 
 def open_table(settings: Settings) -> DynamoDBTable | None:
-    """The table of the settings, made when it is missing; None when none is set. Raises StorageUnavailableError."""
+    """Open the table of the settings, and create it when it is missing. None when none is set.
+
+    Raises StorageUnavailableError when DynamoDB does not answer.
+    """
     if settings.dynamodb_table is None:
         return None
-    import boto3  # half a second, for the few who set one
+    import boto3  # takes half a second, which only a DynamoDB user should pay
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -96,11 +99,11 @@ def open_table(settings: Settings) -> DynamoDBTable | None:
                 BillingMode="PAY_PER_REQUEST",
             )
             table.wait_until_exists()
-    except (BotoCoreError, ClientError) as problem:
+    except (BotoCoreError, ClientError) as error:
         raise StorageUnavailableError(
-            f"DynamoDB's table {settings.dynamodb_table} can't be reached: {problem}. Look at LAKEHOUSE_DYNAMODB_TABLE,"
-            " LAKEHOUSE_DYNAMODB_ENDPOINT and the credentials of AWS."
-        ) from problem
+            f"DynamoDB's table {settings.dynamodb_table} can't be reached: {error}. Check LAKEHOUSE_DYNAMODB_TABLE,"
+            " LAKEHOUSE_DYNAMODB_ENDPOINT and the AWS credentials."
+        ) from error
     return DynamoDBTable(table)
 
 
@@ -113,7 +116,7 @@ def _rows(reader: pa.RecordBatchReader) -> Iterator[dict[str, Any]]:
 def _value(value: Any) -> Any:
     match value:
         case float():
-            # DynamoDB knows no NaN and no infinity.
+            # DynamoDB has no NaN and no infinity.
             return _exact(Decimal(repr(value))) if isfinite(value) else None
         case Decimal():
             return _exact(value)
@@ -130,8 +133,8 @@ def _value(value: Any) -> Any:
 
 
 def _exact(number: Decimal) -> Decimal | str:
-    """As a number where DynamoDB holds it exactly, else as text."""
+    """Return a number where DynamoDB holds it exactly, else its text."""
     try:
-        return EXACT.create_decimal(number)
+        return NUMBER_CONTEXT.create_decimal(number)
     except ArithmeticError:
         return f"{number:f}"

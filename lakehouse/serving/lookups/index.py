@@ -1,7 +1,6 @@
-"""Look-ups as they are read: the copies on this machine, memory-mapped and sorted, so that any number of processes share
-what is in memory of them.
+"""Reads the cached copies of look-ups: sorted files, memory-mapped, so that all processes share their memory.
 
-A look-up is a binary search, and its answer a piece of the file. Who makes the copies is no affair of this module.
+A look-up is a binary search, and its answer a slice of the file. See `cache` for how the copies are made.
 """
 
 import logging
@@ -21,90 +20,94 @@ from lakehouse.serving.lookups.paths import SUFFIX
 log = logging.getLogger(__name__)
 
 SCHEMA = pa.schema([pa.field("id", pa.large_string()), pa.field("json", pa.large_string())])
-"""Of a copy: ids, and what answers to who asks for them."""
+"""The columns of a copy: ids in order, and the JSON document of each."""
 
 POLL_INTERVAL_SECONDS = 0.5
-"""Between looks at which copies there are."""
+"""Time between looks for newer copies."""
 
 
 class LookupIndex:
-    """One version of a look-up: an answer by id, from a file that holds them in the order of their ids."""
+    """One version of a look-up: a JSON document by id."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError and ArrowException where there is no such file, or no good one."""
+        """Open a copy. Raises OSError or ArrowException when it is missing or damaged."""
         self.path = path
         file = ipc.open_file(pa.memory_map(str(path)))
         batches = [file.get_batch(number) for number in range(file.num_record_batches)]
-        self._parts = [(_Texts(batch.column(0)), _Texts(batch.column(1))) for batch in batches if batch.num_rows]
-        self._first = [ids[0] for ids, _ in self._parts]
+        self._parts = [
+            (_TextColumn(batch.column(0)), _TextColumn(batch.column(1))) for batch in batches if batch.num_rows
+        ]
+        self._first_ids = [ids[0] for ids, _ in self._parts]
 
     def __len__(self) -> int:
         return sum(len(ids) for ids, _ in self._parts)
 
     def get(self, key: str) -> bytes | None:
-        """The answer to who asks for that id, as JSON; None when there is none."""
+        """Return the JSON document of an id; None when there is none."""
         id_ = key.encode("utf-8", "surrogatepass")
-        part = bisect_right(self._first, id_) - 1
+        part = bisect_right(self._first_ids, id_) - 1
         if part < 0:
             return None
-        ids, answers = self._parts[part]
-        place = bisect_left(ids, id_)
-        return answers[place] if place < len(ids) and ids[place] == id_ else None
+        ids, documents = self._parts[part]
+        row = bisect_left(ids, id_)
+        return documents[row] if row < len(ids) and ids[row] == id_ else None
 
     def ids(self) -> Iterator[str]:
-        """Every id, in order."""
+        """Yield every id in order."""
         for ids, _ in self._parts:
-            yield from (ids[number].decode() for number in range(len(ids)))
+            yield from (ids[row].decode() for row in range(len(ids)))
 
 
-class _Texts:
-    """A column of texts, read off its buffers: Arrow would make objects of each, which takes many times as long."""
+class _TextColumn:
+    """A column of texts, read from its buffers, because Arrow's own access creates an object for each text and takes many
+    times as long.
+    """
 
     def __init__(self, column: Any) -> None:
-        _, places, texts = column.buffers()
-        self._places = memoryview(places).cast("q")
+        _, offsets, texts = column.buffers()
+        self._offsets = memoryview(offsets).cast("q")
         self._texts = memoryview(texts or b"")
         self._first, self._count = column.offset, len(column)
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, number: int) -> bytes:
-        place = self._first + number
-        return bytes(self._texts[self._places[place] : self._places[place + 1]])
+    def __getitem__(self, row: int) -> bytes:
+        place = self._first + row
+        return bytes(self._texts[self._offsets[place] : self._offsets[place + 1]])
 
 
 class LookupIndexes:
-    """The newest copy of each look-up in a folder, looked for when somebody asks and it is time."""
+    """The newest copy of each look-up in a folder, which is listed when a look-up is used and it is time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._held: dict[str, LookupIndex] = {}
-        self._due = float("-inf")
+        self._indexes: dict[str, LookupIndex] = {}
+        self._next_poll = float("-inf")
 
     def get(self, name: str) -> LookupIndex | None:
-        """The look-up of that name as it was half a second ago or later; None when there is no copy of it."""
-        if time.monotonic() >= self._due:
-            self._look()
-            self._due = time.monotonic() + POLL_INTERVAL_SECONDS
-        return self._held.get(name)
+        """Return the look-up, at most POLL_INTERVAL_SECONDS old; None when there is no copy of it."""
+        if time.monotonic() >= self._next_poll:
+            self._poll()
+            self._next_poll = time.monotonic() + POLL_INTERVAL_SECONDS
+        return self._indexes.get(name)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         newest: dict[str, str] = {}
         with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX):
                     name = entry.name.partition("-")[0]
                     newest[name] = max(newest.get(name, ""), entry.name)
-        held = {name: self._open(name, file) for name, file in newest.items()}
-        self._held = {name: index for name, index in held.items() if index is not None}
+        indexes = {name: self._open(name, file) for name, file in newest.items()}
+        self._indexes = {name: index for name, index in indexes.items() if index is not None}
 
     def _open(self, name: str, file: str) -> LookupIndex | None:
-        before = self._held.get(name)
-        if before is not None and before.path.name == file:
-            return before
+        current = self._indexes.get(name)
+        if current is not None and current.path.name == file:
+            return current
         try:
             return LookupIndex(self._folder / file)
-        except (OSError, pa.ArrowException) as problem:
-            log.warning("The look-up %s stays as it was: %s", name, problem)
-            return before
+        except (OSError, pa.ArrowException) as error:
+            log.warning("Look-up %s keeps its version: %s", name, error)
+            return current

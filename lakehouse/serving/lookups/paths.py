@@ -1,7 +1,7 @@
-"""Which look-ups there are, and where copies of them lie on this machine. What is in them is not known here.
+"""The names of look-ups, and the paths of their cached copies on this machine.
 
-A copy is `{look-up}-{version}.json.arrow`. The serving process makes one of each newest version and removes those before
-it; the HTTP server's processes read them.
+A copy is `{look-up}-{version}.json.arrow`. The serving process writes one of each newest version and deletes older ones.
+The HTTP server's processes read them. See `documents` for what a copy holds.
 """
 
 from collections.abc import Iterator
@@ -11,29 +11,29 @@ from lakehouse.settings import Settings
 
 CUSTOMERS = "customers"
 CUSTOMER_STREAMS = ("retail", "orders")
-"""What the look-up of customers is made of; the others are each of one stream, and have its name."""
+"""The streams that the customers look-up joins. Every other look-up is of one stream and has its name."""
 
 SUFFIX = ".json.arrow"
-"""Tells the form of what is in a copy: ids, and the JSON that answers. What answers otherwise has another suffix, so that
-copies of before are made again and nobody reads them.
+"""Names a copy's format: ids, and the JSON that answers a request. Another format must have another suffix, so that older
+copies are replaced and never read as the new format.
 """
 
 
 def lookups_folder(settings: Settings) -> Path:
-    """Their folder."""
+    """Return the folder of the copies."""
     return settings.root / "serving" / "lookups"
 
 
 def cached_copy(folder: Path, name: str, version: str) -> Path:
-    """The copy of a look-up's version, whether it is there or not."""
+    """Return the path of the copy of a look-up's version, whether it exists or not."""
     return folder / f"{name}-{version}{SUFFIX}"
 
 
 def cached_copies(folder: Path, name: str) -> Iterator[Path]:
-    """The copies of a look-up that there are, those of another form too."""
+    """Yield the copies of a look-up that exist, in any format."""
     return folder.glob(f"{name}-*.arrow")
 
 
 def version_of(copy: Path) -> str:
-    """The version that a copy is of."""
+    """Return the version that a copy is of."""
     return copy.name.partition("-")[2].partition(".")[0]

@@ -1,7 +1,6 @@
-"""Look-ups: what is known of each entity, by its id, as sorted Parquet objects that a serving process makes an index of.
+"""Computes look-ups and publishes them: what is known of each entity, by its id.
 
-An object is `serving/lookup/{name}/{version}.parquet`; its first column is the `id`, as text and in order. The version is
-made of the sequence numbers of the tables it was computed from, so a slower run never replaces what a later one knows.
+See `versions` for the published objects and `cache` for the copies that answer requests.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,62 +18,43 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
 from lakehouse.serving.lookups import dynamodb
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS, cached_copies, cached_copy, lookups_folder
-from lakehouse.storage.objects.store import Objects
+from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
+from lakehouse.serving.lookups.versions import (
+    MAX_VERSIONS,
+    LookupVersion,
+    list_versions,
+    scan_version_sql,
+    version_key,
+)
 
-PREFIX = "serving/lookup"
-MAX_VERSIONS = 2
-"""Versions that stay: a reader may just be fetching the one before."""
-
-ROW_GROUP = 20_480
-
-
-@dataclass(frozen=True, slots=True)
-class LookupVersion:
-    """An object that holds a look-up, and the sequence numbers of what it was computed from."""
-
-    key: str
-    version: tuple[int, ...]
-    size: int
-    """Bytes."""
-
-    @property
-    def stem(self) -> str:
-        """The version as the object's name has it."""
-        return Path(self.key).stem
+ROW_GROUP_ROWS = 20_480
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a run did: the newest object, the entities in it, and how many of them it has changed or removed."""
+    """What a refresh did: the newest version, its number of entities, and how many of them were changed or removed."""
 
-    published: LookupVersion
+    version: LookupVersion
     entities: int
     changed: int
 
 
-def list_versions(objects: Objects, name: str) -> list[LookupVersion]:
-    """The versions of a look-up that there are, the newest last."""
-    found = []
-    for info in objects.list(f"{PREFIX}/{name}/"):
-        numbers = Path(info.key).stem.split("-")
-        if info.key.endswith(".parquet") and all(number.isdigit() for number in numbers):
-            found.append(LookupVersion(info.key, tuple(map(int, numbers)), info.size))
-    return sorted(found, key=lambda one: one.version)
+SelectBuilder = Callable[[duckdb.DuckDBPyConnection, LookupVersion | None], str]
+"""Returns the SELECT of a look-up's rows; it may reuse those of the version before."""
 
 
 def refresh_entities(lake: Lake, stream: Stream) -> RefreshResult:
-    """Bring the look-up of a stream's features up to date: each entity's newest, read from the days that changed alone."""
+    """Bring a stream's look-up up to date: the newest features of each entity. Reads only the days that changed."""
     features = lake.tables.load(f"serving.{stream.name}_features")
 
     def select(cursor: duckdb.DuckDBPyConnection, before: LookupVersion | None) -> str:
-        return _newest_sql(cursor, lake, features, _entity(stream, features), before)
+        return _newest_features_sql(cursor, lake, features, _entity_column(stream, features), before)
 
     return _refresh(lake, stream.name, (sequence_of(features),), select)
 
 
 def refresh_customers(lake: Lake) -> RefreshResult:
-    """Bring the look-up of customers up to date: what silver of retail and orders together knows of each."""
+    """Bring the customers look-up up to date: each customer's history in silver of retail and orders."""
     tables = {name: lake.tables.load(f"silver.{name}") for name in CUSTOMER_STREAMS}
     sql = bind(
         Path(__file__).with_name("customers.sql").read_text(),
@@ -83,57 +63,45 @@ def refresh_customers(lake: Lake) -> RefreshResult:
     return _refresh(lake, CUSTOMERS, tuple(map(sequence_of, tables.values())), lambda *_: sql)
 
 
-def delete_old_versions(lake: Lake, name: str) -> None:
-    """Delete the versions of a look-up before the newest, and the copies of them on this machine, whoever has them open."""
-    versions = list_versions(lake.objects, name)
-    lake.objects.delete(one.key for one in versions[:-1])
-    folder = lookups_folder(lake.settings)
-    newest = {cached_copy(folder, name, one.stem) for one in versions[-1:]}
-    for path in cached_copies(folder, name):
-        if path not in newest:
-            path.unlink(missing_ok=True)
-
-
 def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The look-ups, each with the id, that tell of the entity whom these values of the stream's fields name."""
-    entity = _entity(stream, lake.tables.load(f"serving.{stream.name}_features"))
-    found = [(stream.name, values[entity])] if entity in values else []
+    """Return each look-up, with the id, that holds the entity named by these values of the stream's fields."""
+    entity = _entity_column(stream, lake.tables.load(f"serving.{stream.name}_features"))
+    keys = [(stream.name, values[entity])] if entity in values else []
     if stream.name in CUSTOMER_STREAMS and "customer_id" in values:
-        found.append((CUSTOMERS, values["customer_id"]))
-    return found
+        keys.append((CUSTOMERS, values["customer_id"]))
+    return keys
 
 
 def has_customers(streams: Sequence[str]) -> bool:
-    """Whether these streams are enough for the look-up of customers."""
+    """Whether these streams include all that the customers look-up needs."""
     return set(CUSTOMER_STREAMS) <= {*streams}
 
 
-Select = Callable[[duckdb.DuckDBPyConnection, LookupVersion | None], str]
-
-
-def _refresh(lake: Lake, name: str, version: tuple[int, ...], select: Select) -> RefreshResult:
-    before = max(list_versions(lake.objects, name), key=lambda one: one.version, default=None)
+def _refresh(lake: Lake, name: str, numbers: tuple[int, ...], select: SelectBuilder) -> RefreshResult:
+    before = max(list_versions(lake.objects, name), key=lambda version: version.numbers, default=None)
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
-        if before is not None and before.version >= version:
-            entities = cursor.execute(f"select count(*) from {_scan(lake, before)}").fetchone() or (0,)
-            _to_dynamodb(lake, cursor, name, before, None)
-            return RefreshResult(before, entities[0], 0)
+        if before is not None and before.numbers >= numbers:
+            row = cursor.execute(f"select count(*) from {scan_version_sql(lake, before)}").fetchone() or (0,)
+            _write_to_dynamodb(lake, cursor, name, before, None)
+            return RefreshResult(before, row[0], 0)
         path = folder / "lookup.parquet"
         cursor.execute(
             f"copy ({select(cursor, before)} order by id) to {literal(str(path))}"
-            f" (format parquet, compression zstd, row_group_size {ROW_GROUP})"
+            f" (format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
         )
-        key = f"{PREFIX}/{name}/{'-'.join(f'{number:012d}' for number in version)}.parquet"
+        key = version_key(name, numbers)
         lake.objects.put_file(key, path)
         lake.changes("lookups").mark(name)
-        done = LookupVersion(key, version, path.stat().st_size)
-        moved = _changes(cursor, f"read_parquet({literal(str(path))})", _scan(lake, before) if before else None)
-        _to_dynamodb(lake, cursor, name, done, before)
-        lake.objects.delete(one.key for one in list_versions(lake.objects, name)[:-MAX_VERSIONS])
-        return RefreshResult(done, pq.read_metadata(path).num_rows, moved)
+        version = LookupVersion(key, numbers, path.stat().st_size)
+        changed = _count_changes(
+            cursor, f"read_parquet({literal(str(path))})", scan_version_sql(lake, before) if before else None
+        )
+        _write_to_dynamodb(lake, cursor, name, version, before)
+        lake.objects.delete(old.key for old in list_versions(lake.objects, name)[:-MAX_VERSIONS])
+        return RefreshResult(version, pq.read_metadata(path).num_rows, changed)
 
 
-def _newest_sql(
+def _newest_features_sql(
     cursor: duckdb.DuckDBPyConnection, lake: Lake, features: Table, entity: str, before: LookupVersion | None
 ) -> str:
     names = [name for name, _ in columns_of(features)]
@@ -143,19 +111,19 @@ def _newest_sql(
     everything = f"select {columns} from {source} {newest}"
     if before is None:
         return everything
-    old = _scan(lake, before)
+    old = scan_version_sql(lake, before)
     if describe(cursor, f"from {old}") != describe(cursor, everything):
         return everything
-    days = [*last_changes(features, since=before.version[0])]
-    # An entity that is no longer in the day it was last seen on: what it was before is in any other day.
+    changed = days_filter([*last_changes(features, since=before.numbers[0])])
+    # An entity may be gone from the day that was its newest. Its features then come from any other day.
     return f"""with fresh as (
-  select {columns} from {source} where {days_filter(days)} {newest}
+  select {columns} from {source} where {changed} {newest}
 ),
 gone as (
-  select id from {old} where {days_filter(days)} and id not in (select id from fresh)
+  select id from {old} where {changed} and id not in (select id from fresh)
 ),
 every as (
-  select {columns} from {old} where not ({days_filter(days)})
+  select {columns} from {old} where not ({changed})
   union all
   from fresh
   union all
@@ -164,7 +132,8 @@ every as (
 select {columns} from every {newest}"""
 
 
-def _changes(cursor: duckdb.DuckDBPyConnection, now: str, before: str | None) -> int:
+def _count_changes(cursor: duckdb.DuckDBPyConnection, now: str, before: str | None) -> int:
+    """Count the entities that were changed, added or removed."""
     if before is None or describe(cursor, f"from {now}") != describe(cursor, f"from {before}"):
         row = cursor.execute(f"select count(*) from {now}").fetchone()
     else:
@@ -175,15 +144,17 @@ def _changes(cursor: duckdb.DuckDBPyConnection, now: str, before: str | None) ->
     return int(row[0]) if row else 0
 
 
-def _to_dynamodb(
-    lake: Lake, cursor: duckdb.DuckDBPyConnection, name: str, now: LookupVersion, before: LookupVersion | None
+def _write_to_dynamodb(
+    lake: Lake, cursor: duckdb.DuckDBPyConnection, name: str, version: LookupVersion, before: LookupVersion | None
 ) -> None:
+    """Make the DynamoDB table hold this version, where one is set. Writes only the difference to the version before."""
     if (table := dynamodb.open_table(lake.settings)) is None:
         return
     held = table.version(name)
-    if held == now.key:
+    if held == version.key:
         return
-    new, old = _scan(lake, now), _scan(lake, before) if before is not None and held == before.key else None
+    new = scan_version_sql(lake, version)
+    old = scan_version_sql(lake, before) if before is not None and held == before.key else None
     rows = f"from {new} except from {old}" if old else f"from {new}"
     if old:
         gone = cursor.execute(f"select id from {old} where id not in (select id from {new})").fetchall()
@@ -191,15 +162,11 @@ def _to_dynamodb(
     table.put(name, cursor.cursor().execute(rows).to_arrow_reader(10_000))
     if not old:
         table.keep_only(name, {id_ for (id_,) in cursor.execute(f"select id from {new}").fetchall()})
-    table.remember(name, now.key)
+    table.set_version(name, version.key)
 
 
-def _scan(lake: Lake, one: LookupVersion) -> str:
-    return f"read_parquet({literal(f's3://{lake.connection.bucket}/{one.key}')})"
-
-
-def _entity(stream: Stream, features: Table) -> str:
-    """The column that tells entities apart: the contract's, or the first one beside the day."""
+def _entity_column(stream: Stream, features: Table) -> str:
+    """Return the column that identifies entities: the contract's, or the first one that is not the day."""
     columns = [name for name, _ in columns_of(features)]
     entity = stream.contract.entity
     return entity if entity in columns else next(name for name in columns if name != "dt")

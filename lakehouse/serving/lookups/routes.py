@@ -1,6 +1,6 @@
-"""`GET /v1/customers/{id}` and `GET /v1/entities/{stream}/{id}`: what is known of one entity, by its id.
+"""`GET /v1/customers/{id}` and `GET /v1/entities/{stream}/{id}`: one entity by its id.
 
-They need files of this machine and nothing else, so the HTTP server's processes answer them, without a hop.
+The HTTP server's processes answer them without asking the serving process, because they need only files of this machine.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
 
 PATHS = ("/v1/customers", "/v1/entities")
 
-Asked = Request[Any, Any, Any]
-Id = Annotated[str, Parameter(description="The entity's id, as the events have it; percent-encoded where need be.")]
+HttpRequest = Request[Any, Any, Any]
+Id = Annotated[str, Parameter(description="The entity's id as in the events, percent-encoded where necessary.")]
 
 
 @dataclass(frozen=True, slots=True)
 class LookupContext:
-    """What the handlers work with; one a process."""
+    """What the handlers use. One per process."""
 
     streams: Mapping[str, Stream]
     indexes: LookupIndexes
@@ -36,37 +36,37 @@ class LookupContext:
 
 
 class Entity(msgspec.Struct):
-    """What is known of an entity at the end of a day."""
+    """An entity's features at the end of a day."""
 
     stream: str
     id: str
     as_of: date
-    """The last day on which its features were computed."""
+    """The last day for which its features were computed."""
     features: dict[str, Any]
     """The columns of the stream's features; decimals as strings."""
 
 
 class Customer(msgspec.Struct):
-    """What retail and orders together know of a customer."""
+    """A customer's history in retail and orders."""
 
     id: str
     invoices: int
-    """Invoices in retail, cancellations among them."""
+    """Invoices in retail, including cancellations."""
     orders: int
-    """Orders in their latest state, deleted ones not among them."""
+    """Orders in their latest state, without deleted ones."""
     revenue: str
     """The net revenue of all retail lines, a decimal."""
     first_seen: str | None
-    """The first line or change of an order, UTC."""
+    """The first retail line or order change, UTC."""
     last_seen: str | None
     recent_lines: list[dict[str, Any]]
-    """The newest ten lines of retail, the newest first."""
+    """The newest ten retail lines, the newest first."""
     recent_orders: list[dict[str, Any]]
     """The newest ten orders, the newest first."""
     retail: dict[str, Any] | None
-    """All that retail knows; null where it does not know the customer."""
+    """Everything in retail; null where retail does not have the customer."""
     order_history: dict[str, Any] | None
-    """All that orders knows; null where it does not know the customer."""
+    """Everything in orders; null where orders does not have the customer."""
     features: dict[str, Entity]
     """The newest features in each stream that has them."""
 
@@ -76,84 +76,83 @@ class Customer(msgspec.Struct):
     summary="Features of an entity",
     responses=error_responses(400, 401, 403, 404),
 )
-async def entity(request: Asked, known: LookupContext, stream: str, entity: Id) -> Entity:
-    """The newest features of an account, device, customer, …: what the stream's contract calls its entity."""
-    return msgspec.json.decode(_entity(request, known, stream, _id(entity)), type=Entity)
-
-
-def _entity(request: Asked, known: LookupContext, stream: str, key: str) -> bytes:
-    known.access.authorize(request, "query", stream)
-    asked = _stream(known, stream)
-    if (found := _index(known, stream).get(key)) is None:
-        raise _nobody(asked.contract.entity or "entity", key, stream)
-    return found
+async def entity(request: HttpRequest, lookups: LookupContext, stream: str, entity: Id) -> Entity:
+    """Return the newest features of an account, device, customer or whatever the stream's contract names as its entity."""
+    return msgspec.json.decode(_entity_document(request, lookups, stream, _id(entity)), type=Entity)
 
 
 @get("/customers/{customer:path}", summary="A customer", responses=error_responses(400, 401, 403, 404))
-async def customer(request: Asked, known: LookupContext, customer: Id) -> Customer:
-    """Invoices, orders, revenue, first and last time seen, recent lines and features of a customer."""
-    return msgspec.json.decode(_customer(request, known, _id(customer)), type=Customer)
+async def customer(request: HttpRequest, lookups: LookupContext, customer: Id) -> Customer:
+    """Return a customer's invoices, orders, revenue, first and last time seen, recent lines and features."""
+    return msgspec.json.decode(_customer_document(request, lookups, _id(customer)), type=Customer)
 
 
-def _customer(request: Asked, known: LookupContext, key: str) -> bytes:
-    known.access.authorize(request, "query", *CUSTOMER_STREAMS)
-    if (found := _index(known, CUSTOMERS).get(key)) is None:
-        raise _nobody("customer", key, "retail or orders")
+def answer_immediately(lookups: LookupContext, scope: HTTPScope) -> bytes | None:
+    """Return the JSON of a successful look-up, without the framework, which takes more time than all the rest.
+
+    None for any other request: the handlers report what is wrong with it.
+    """
+    path = scope["path"]
+    if scope["method"] != "GET" or path.endswith("/") or "//" in path:
+        return None
+    request: HttpRequest = Request(scope)
+    try:
+        match path.split("/", 4):
+            case ["", "v1", "entities", stream, key]:
+                return _entity_document(request, lookups, stream, key)
+            case ["", "v1", "customers", *rest]:
+                return _customer_document(request, lookups, "/".join(rest))
+    except Exception:  # the handler meets the same error and reports it
+        return None
+    return None
+
+
+def _entity_document(request: HttpRequest, lookups: LookupContext, stream: str, key: str) -> bytes:
+    lookups.access.authorize(request, "query", stream)
+    contract = _stream(lookups, stream).contract
+    if (document := _index(lookups, stream).get(key)) is None:
+        raise _not_found(contract.entity or "entity", key, stream)
+    return document
+
+
+def _customer_document(request: HttpRequest, lookups: LookupContext, key: str) -> bytes:
+    lookups.access.authorize(request, "query", *CUSTOMER_STREAMS)
+    if (document := _index(lookups, CUSTOMERS).get(key)) is None:
+        raise _not_found("customer", key, "retail or orders")
     features = [
-        b'"%s":%s' % (name.encode(), of_stream)
+        b'"%s":%s' % (name.encode(), entity_document)
         for name in CUSTOMER_STREAMS
-        if (index := known.indexes.get(name)) and (of_stream := index.get(key))
+        if (index := lookups.indexes.get(name)) and (entity_document := index.get(key))
     ]
-    return b'%s,"features":{%s}}' % (found.removesuffix(b"}"), b",".join(features))
+    return b'%s,"features":{%s}}' % (document.removesuffix(b"}"), b",".join(features))
 
 
 def _id(path: str) -> str:
     return path.removeprefix("/")
 
 
-def _stream(known: LookupContext, name: str) -> Stream:
-    streams = known.streams
-    if name not in streams:
-        names = sorted(streams)
+def _stream(lookups: LookupContext, name: str) -> Stream:
+    if name not in lookups.streams:
+        names = sorted(lookups.streams)
         raise Problem(
             HTTPStatus.NOT_FOUND, f"There is no stream {name!r}; there are {', '.join(names)}.", streams=names
         )
-    return streams[name]
+    return lookups.streams[name]
 
 
-def _index(known: LookupContext, name: str) -> LookupIndex:
-    if (index := known.indexes.get(name)) is None:
+def _index(lookups: LookupContext, name: str) -> LookupIndex:
+    if (index := lookups.indexes.get(name)) is None:
         detail = (
-            f"The look-up {name} has not been made yet: a run of serving/{name}_lookup makes it, as the daily batch,"
-            " `lakehouse load` and the Dagster page do, and the serving process of `lakehouse up` fetches it within seconds."
+            f"The look-up {name} does not exist yet. A run of serving/{name}_lookup computes it, as part of the daily"
+            " batch, `lakehouse load` or the Dagster page. `lakehouse up` serves it seconds later."
         )
         raise Problem(HTTPStatus.NOT_FOUND, detail)
     return index
 
 
-def _nobody(kind: str, key: str, where: str) -> Problem:
-    detail = f"There is no {kind} {key!r} in {where}, or nothing of it has reached the look-up yet."
+def _not_found(kind: str, key: str, where: str) -> Problem:
+    detail = f"There is no {kind} {key!r} in {where}, or it has not reached the look-up yet."
     return Problem(HTTPStatus.NOT_FOUND, detail)
-
-
-def answer_immediately(known: LookupContext, scope: HTTPScope) -> bytes | None:
-    """The answer to a request for somebody who is known, without the framework, which takes more time than all the rest.
-
-    None for any other request: the handlers say what is wrong with it.
-    """
-    path = scope["path"]
-    if scope["method"] != "GET" or path.endswith("/") or "//" in path:
-        return None
-    request: Asked = Request(scope)
-    try:
-        match path.split("/", 4):
-            case ["", "v1", "entities", stream, key]:
-                return _entity(request, known, stream, key)
-            case ["", "v1", "customers", *rest]:
-                return _customer(request, known, "/".join(rest))
-    except Exception:  # the handler will meet it as well, and has an answer for it
-        return None
-    return None
 
 
 router = Router("/v1", route_handlers=[entity, customer], tags=["look-ups"])
