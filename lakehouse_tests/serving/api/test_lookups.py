@@ -154,7 +154,9 @@ def test_immediate_response_equals_that_of_the_application(settings: Settings, f
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Litestar warns about changes in its next version
-        app: Any = Litestar([router], dependencies={"lookups": provide_value(known)}, plugins=[problem_details_plugin()])
+        app: Any = Litestar(
+            [router], dependencies={"lookups": provide_value(known)}, plugins=[problem_details_plugin()]
+        )
     _, key = keys.create(settings, "some", ("query",), ("retail", "orders"))
     headers = {"authorization": f"Bearer {key}"} if keyed else {}
 
