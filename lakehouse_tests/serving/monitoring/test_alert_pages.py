@@ -19,7 +19,7 @@ from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.storage.iceberg.snapshots import expire
 from lakehouse_tests.pipeline.own import Own, span
-from lakehouse_tests.serving.trackers import reading
+from lakehouse_tests.serving.query.trackers import reading
 
 DAYS = span(date(2021, 6, 1), 3)
 

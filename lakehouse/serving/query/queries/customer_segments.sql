@@ -1,9 +1,9 @@
 /*
 name: customer_segments
-description: Retail's customers by lifetime value, with the averages of each segment.
+description: Retail customers in segments of lifetime value, with each segment's averages.
 parameters:
-  medium: {type: number, default: 500, minimum: 0, description: "From this lifetime value on a customer is medium."}
-  high: {type: number, default: 1000, minimum: 0, description: "From this lifetime value on a customer is high."}
+  medium: {type: number, default: 500, minimum: 0, description: "Lifetime value from which a customer is medium."}
+  high: {type: number, default: 1000, minimum: 0, description: "Lifetime value from which a customer is high."}
 */
 with customers as (
   select

@@ -1,11 +1,11 @@
 /*
 name: daily_metrics
-description: The daily numbers of a stream in long form, as gold holds them; newest day first.
+description: Daily metrics of a stream in long form, as in gold; the newest day first.
 parameters:
   stream: {type: text, description: "The stream."}
-  metric: {type: text, default: null, description: "This number alone, such as amount."}
-  days: {type: integer, default: 30, minimum: 1, maximum: 3660, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
+  metric: {type: text, default: null, description: "Only this metric, for example amount."}
+  days: {type: integer, default: 30, minimum: 1, maximum: 3660, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
 */
 select
   date_key,

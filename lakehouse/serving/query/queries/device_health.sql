@@ -1,11 +1,11 @@
 /*
 name: device_health
-description: Devices with their readings, how many were out of range, lowest battery and last sign of life; the worst first.
+description: Devices with their readings, out-of-range readings, lowest battery and last reading; the worst first.
 parameters:
-  days: {type: integer, default: 1, minimum: 1, maximum: 90, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
-  site: {type: text, default: null, description: "Of this site alone."}
-  limit: {type: integer, default: 50, minimum: 1, maximum: 10000, description: "Devices given."}
+  days: {type: integer, default: 1, minimum: 1, maximum: 90, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
+  site: {type: text, default: null, description: "Only this site."}
+  limit: {type: integer, default: 50, minimum: 1, maximum: 10000, description: "Maximum number of devices."}
 */
 with devices as (
   select

@@ -1,10 +1,10 @@
 /*
 name: funnel
-description: How many sessions reach each kind of event in clickstream, as a share of those that viewed a page.
+description: Clickstream sessions that reach each type of event, as a share of the sessions that viewed a page.
 parameters:
-  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
-  country: {type: text, default: null, description: "Of this country alone."}
+  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
+  country: {type: text, default: null, description: "Only this country."}
 */
 with events as (
   select

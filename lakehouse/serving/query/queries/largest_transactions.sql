@@ -1,11 +1,11 @@
 /*
 name: largest_transactions
-description: The transactions of the largest amounts, whatever their currency unless one is named.
+description: The transactions with the largest amounts, in all currencies or in one.
 parameters:
-  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
-  currency: {type: text, default: null, description: "In this currency alone."}
-  limit: {type: integer, default: 20, minimum: 1, maximum: 10000, description: "Transactions given."}
+  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
+  currency: {type: text, default: null, description: "Only this currency."}
+  limit: {type: integer, default: 20, minimum: 1, maximum: 10000, description: "Maximum number of transactions."}
 */
 select
   event_id,

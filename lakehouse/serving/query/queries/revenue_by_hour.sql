@@ -1,10 +1,10 @@
 /*
 name: revenue_by_hour
-description: Net revenue, invoices and lines of retail in each hour of the last days; cancellations and returns lower it.
+description: Net revenue, invoices and lines of retail by hour. Cancellations and returns lower revenue.
 parameters:
-  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
-  country: {type: text, default: null, description: "Of this country alone."}
+  days: {type: integer, default: 7, minimum: 1, maximum: 366, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
+  country: {type: text, default: null, description: "Only this country."}
 */
 select
   date_trunc('hour', invoice_date) as hour,

@@ -1,9 +1,9 @@
 /*
 name: stream_health
-description: Freshness and quality of each stream over the last days of event time.
+description: Freshness and quality of each stream over the last days, by event time.
 parameters:
-  days: {type: integer, default: 7, minimum: 1, maximum: 3660, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
+  days: {type: integer, default: 7, minimum: 1, maximum: 3660, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
 */
 select
   stream,

@@ -1,10 +1,10 @@
 /*
 name: top_services
-description: Services by the share of their log lines that are errors, the worst first.
+description: Services by the share of errors in their log lines, the worst first.
 parameters:
-  days: {type: integer, default: 7, minimum: 1, maximum: 90, description: "Days that are looked at, the last one included."}
-  until: {type: date, default: today, description: "The last of these days, UTC."}
-  limit: {type: integer, default: 10, minimum: 1, maximum: 1000, description: "Services given."}
+  days: {type: integer, default: 7, minimum: 1, maximum: 90, description: "Number of days, including the last one."}
+  until: {type: date, default: today, description: "The last day, UTC."}
+  limit: {type: integer, default: 10, minimum: 1, maximum: 1000, description: "Maximum number of services."}
 */
 select
   service_normalised as service,

@@ -1,4 +1,4 @@
-"""Values come out of every format exactly as they are."""
+"""Rendering: every value is exact in every format."""
 
 import csv
 import io
@@ -52,7 +52,7 @@ def _rendered(sql: str, form: Format) -> bytes:
 
 
 @pytest.mark.parametrize(("value", "kind", "plain", "cell"), VALUES)
-def test_a_value_is_exact_in_json_and_csv(value: str, kind: str, plain: Any, cell: str) -> None:
+def test_value_is_exact_in_json_and_csv(value: str, kind: str, plain: Any, cell: str) -> None:
     whole = json.loads(_rendered(f"select {value} as x", "json"))
     assert whole["columns"] == [{"name": "x", "type": kind}]
     assert whole["rows"] == [{"x": plain}]
@@ -63,7 +63,7 @@ def test_a_value_is_exact_in_json_and_csv(value: str, kind: str, plain: Any, cel
     ]
 
 
-def test_json_says_what_it_took_and_is_whole_without_rows() -> None:
+def test_json_without_rows_has_columns_and_statistics() -> None:
     assert json.loads(_rendered("select 1 as x where false", "json")) == {
         "columns": [{"name": "x", "type": "INTEGER"}],
         "rows": [],
@@ -71,7 +71,7 @@ def test_json_says_what_it_took_and_is_whole_without_rows() -> None:
     }
 
 
-def test_columns_of_one_name_are_told_apart_and_many_rows_are_all_there() -> None:
+def test_repeated_column_names_are_numbered_in_all_batches() -> None:
     rows = [
         json.loads(line) for line in _rendered("select range as a, 1 as a from range(12000)", "ndjson").splitlines()
     ]
@@ -79,11 +79,11 @@ def test_columns_of_one_name_are_told_apart_and_many_rows_are_all_there() -> Non
     assert len(json.loads(_rendered("select * from range(12000)", "json"))["rows"]) == 12_000
 
 
-def test_arrow_keeps_the_types() -> None:
+def test_arrow_keeps_column_types() -> None:
     table = pa.ipc.open_stream(_rendered("select 1.5::decimal(18,2) as d, 1 as d", "arrow")).read_all()
     assert [(field.name, field.type) for field in table.schema] == [("d", pa.decimal128(18, 2)), ("d_1", pa.int32())]
 
 
-def test_a_date_that_no_calendar_here_has_is_said_to_be_one() -> None:
+def test_date_beyond_python_is_an_error() -> None:
     with pytest.raises(QueryError, match=r"x: .*\. Cast it to varchar"):
         _rendered("select date '290000-01-01' as x", "json")

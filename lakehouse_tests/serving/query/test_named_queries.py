@@ -1,4 +1,4 @@
-"""Named queries: their files are read strictly, and those that ship say what is in the data."""
+"""Named queries: files are checked strictly, and the built-in ones return exact rows."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -32,7 +32,7 @@ def _file(folder: Path, text: str, name: str = "q.sql") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "message"),
     [
         (GOOD, "select 1", "must start with a /\\* … \\*/ comment"),
         ("name: q", "name: other", "must be the file's name, 'q'"),
@@ -50,27 +50,25 @@ def _file(folder: Path, text: str, name: str = "q.sql") -> Path:
         ("select $days as days", "select $days; select 1", "must hold one SELECT"),
     ],
 )
-def test_a_file_that_breaks_the_rules_is_refused_with_what_is_allowed(
-    tmp_path: Path, old: str, new: str, says: str
-) -> None:
+def test_invalid_file_is_an_error_with_the_rule(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = _file(tmp_path, GOOD.replace(old, new))
-    with pytest.raises(QueryFileError, match=says) as refused:
+    with pytest.raises(QueryFileError, match=message) as raised:
         read_query(path)
-    assert str(path) in str(refused.value)
+    assert str(path) in str(raised.value)
 
 
-def test_adding_a_file_adds_a_query_and_may_replace_one(tmp_path: Path) -> None:
+def test_added_file_adds_or_replaces_a_query(tmp_path: Path) -> None:
     _file(tmp_path, GOOD)
     _file(tmp_path, GOOD.replace("name: q", "name: funnel"), "funnel.sql")
-    found = read_queries([tmp_path])
-    assert found.keys() == read_queries().keys() | {"q"}
-    assert found["funnel"].path == tmp_path / "funnel.sql"
+    queries = read_queries([tmp_path])
+    assert queries.keys() == read_queries().keys() | {"q"}
+    assert queries["funnel"].path == tmp_path / "funnel.sql"
     with pytest.raises(QueryFileError, match="is not a folder"):
         read_queries([tmp_path / "none"])
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         ({"day": "1"}, "q has no parameter day. It has: days."),
         ({"days": "0"}, "days: 0 is less than 1."),
@@ -79,11 +77,11 @@ def test_adding_a_file_adds_a_query_and_may_replace_one(tmp_path: Path) -> None:
         ({"days": "1; drop"}, "days: '1; drop' is not an integer"),
     ],
 )
-def test_a_parameter_that_does_not_fit_is_refused(tmp_path: Path, given: Mapping[str, str], says: str) -> None:
+def test_invalid_parameter_is_an_error(tmp_path: Path, given: Mapping[str, str], message: str) -> None:
     query = read_query(_file(tmp_path, GOOD))
-    with pytest.raises(ParameterError) as refused:
+    with pytest.raises(ParameterError) as raised:
         query.bind(given)
-    assert says in str(refused.value)
+    assert message in str(raised.value)
 
 
 def test_values_are_typed_and_defaults_filled_in(tmp_path: Path) -> None:
@@ -280,7 +278,7 @@ CASES: list[tuple[str, dict[str, str], str, list[dict[str, Any]], list[tuple[Any
 def _ask(
     query: NamedQuery, given: Mapping[str, str], table: str, rows: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Any, ...]]:
-    """The query's rows where its table holds these; what a row does not name is null."""
+    """Run the query over a table of these rows; missing columns are null."""
     with duckdb.connect() as database:
         schema = table.partition(".")[0]
         columns = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in _columns(table))
@@ -304,7 +302,7 @@ def _columns(table: str) -> Sequence[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "given", "table", "rows", "expected"), CASES, ids=[case[0] for case in CASES])
-def test_what_ships_answers_exactly(
+def test_builtin_query_returns_exact_rows(
     name: str,
     given: Mapping[str, str],
     table: str,
@@ -314,19 +312,19 @@ def test_what_ships_answers_exactly(
     assert _ask(read_queries()[name], given, table, rows) == expected
 
 
-def test_the_health_of_streams_is_by_stream() -> None:
+def test_stream_health_returns_one_row_per_stream() -> None:
     rows = [_health("iot", 3, 1), _health("iot", 4, 0, DAY - timedelta(days=1)), _health("logs", 0, 0)]
     rows += [_health("iot", 100, 100, DAY - timedelta(days=7))]
-    found = _ask(read_queries()["stream_health"], UNTIL, "serving.stream_health", rows)
+    health = _ask(read_queries()["stream_health"], UNTIL, "serving.stream_health", rows)
     midnight = datetime(DAY.year, DAY.month, DAY.day)
-    age = found[0][-1]
-    assert found == [
+    age = health[0][-1]
+    assert health == [
         ("iot", 7, 1, 0.875, midnight, midnight, age),
-        ("logs", 0, 0, None, midnight, midnight, found[1][-1]),
+        ("logs", 0, 0, None, midnight, midnight, health[1][-1]),
     ]
     expected = (datetime.now(UTC).replace(tzinfo=None) - midnight).total_seconds()
     assert expected - 60 < age <= expected + 1
 
 
-def test_every_query_that_ships_is_tested() -> None:
+def test_every_builtin_query_is_tested() -> None:
     assert {case[0] for case in CASES} | {"stream_health"} == read_queries().keys()

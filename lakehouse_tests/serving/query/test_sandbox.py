@@ -1,15 +1,15 @@
-"""What people send is one SELECT over the data: nothing else is let through, in whichever words."""
+"""The sandbox: a user's statement is one SELECT over the data, however it is written."""
 
 import duckdb
 import pytest
 
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_query, lockdown_sql
-from lakehouse_tests.serving.test_query import ELSEWHERE, WRITING
+from lakehouse_tests.serving.query.test_sql import ELSEWHERE, WRITING
 
 TABLES = {"silver.iot", "serving.unified_iot"}
 
-READING = [
+ALLOWED = [
     "select * from silver.iot",
     'from "Silver"."IOT"',
     "with a as (from silver.iot), b as materialized (select * from a) select * from b, a",
@@ -28,7 +28,7 @@ READING = [
     "select row_number() over (order by value) from silver.iot qualify true",
 ]
 
-REFUSED = [
+FORBIDDEN = [
     *ELSEWHERE,
     "select getenv('HOME')",
     "select GetEnv('HOME')",
@@ -110,14 +110,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("sql", READING)
-def test_reading_the_data_is_let_through(sql: str) -> None:
+@pytest.mark.parametrize("sql", ALLOWED)
+def test_query_of_the_data_is_allowed(sql: str) -> None:
     with duckdb.connect() as database:
         check_query(database, sql, TABLES)
 
 
-@pytest.mark.parametrize("sql", [*WRITING, *REFUSED])
-def test_all_else_is_refused_before_it_is_run(sql: str) -> None:
+@pytest.mark.parametrize("sql", [*WRITING, *FORBIDDEN])
+def test_other_statement_is_an_error_before_it_runs(sql: str) -> None:
     with duckdb.connect() as database, pytest.raises(QueryError):
         check_query(database, sql, TABLES)
 
@@ -125,12 +125,12 @@ def test_all_else_is_refused_before_it_is_run(sql: str) -> None:
 @pytest.mark.parametrize(
     "sql", ["x" * (MAX_SQL_CHARACTERS + 1), "select " + "abs(" * 5000 + "1" + ")" * 5000, "select " + "-" * 5000 + "1"]
 )
-def test_what_is_too_long_or_too_deep_is_refused(sql: str) -> None:
+def test_too_long_or_too_deep_statement_is_an_error(sql: str) -> None:
     with duckdb.connect() as database, pytest.raises(QueryError):
         check_query(database, sql, TABLES)
 
 
-def test_every_function_that_gives_rows_is_judged_by_its_name() -> None:
+def test_every_unlisted_table_function_is_an_error() -> None:
     with duckdb.connect() as database:
         names = database.execute(
             "select distinct function_name from duckdb_functions() where function_type in ('table', 'table_macro', 'pragma')"
@@ -145,7 +145,7 @@ def test_every_function_that_gives_rows_is_judged_by_its_name() -> None:
 @pytest.mark.parametrize(
     "sql", ["from read_text('/etc/passwd')", "from '/etc/passwd'", "set lock_configuration = false"]
 )
-def test_a_closed_database_refuses_by_itself(sql: str) -> None:
+def test_locked_down_database_rejects_by_itself(sql: str) -> None:
     with duckdb.connect() as database:
         for statement in lockdown_sql(["s3://lake/"]):
             database.execute(statement)

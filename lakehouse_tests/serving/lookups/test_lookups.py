@@ -1,4 +1,4 @@
-"""Look-ups hold each entity's newest, however often and in whatever order they are refreshed."""
+"""Look-ups: each holds the newest data of every entity, however often and in whatever order it is refreshed."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import empty_sql
-from lakehouse.serving.lookups import cache as serving_lookups
+from lakehouse.serving.lookups import cache as cache_module
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups import versions
@@ -36,10 +36,11 @@ FIRST, SECOND, THIRD = span(date(2022, 3, 1), 3)
 
 
 def _features(own: Own, day: date, **transactions: int) -> None:
-    """Make the features of a day those of these accounts, with so many transactions."""
+    """Replace the features of a day with these accounts and their numbers of transactions."""
     columns = columns_of(own.lake.tables.load(f"serving.{own.name}_features"))
     rows = [
-        {"dt": f"date '{day}'", "account_id": f"'{one}'", "transactions_1d": str(n)} for one, n in transactions.items()
+        {"dt": f"date '{day}'", "account_id": f"'{account}'", "transactions_1d": str(count)}
+        for account, count in transactions.items()
     ]
     select = " union all ".join(
         "select " + ", ".join(f"cast({row.get(name, 'null')} as {kind}) as {name}" for name, kind in columns)
@@ -52,11 +53,14 @@ def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
     LookupCache(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
     index = LookupIndexes(folder).get(own.name)
     assert index is not None
-    found = {key: json.loads(index.get(key) or b"") for key in index.ids()}
-    return {key: (date.fromisoformat(one["as_of"]), one["features"]["transactions_1d"]) for key, one in found.items()}
+    documents = {key: json.loads(index.get(key) or b"") for key in index.ids()}
+    return {
+        key: (date.fromisoformat(document["as_of"]), document["features"]["transactions_1d"])
+        for key, document in documents.items()
+    }
 
 
-def test_each_entity_is_there_as_it_was_last_seen(make_stream: MakeStream, tmp_path: Path) -> None:
+def test_lookup_holds_the_newest_features_of_each_entity(make_stream: MakeStream, tmp_path: Path) -> None:
     own = make_stream()
     _features(own, FIRST, a=1, b=2)
     _features(own, SECOND, b=3, c=4)
@@ -67,44 +71,44 @@ def test_each_entity_is_there_as_it_was_last_seen(make_stream: MakeStream, tmp_p
     assert (again.version, again.entities, again.changed) == (done.version, 3, 0)
 
 
-def test_a_refresh_reads_what_changed_and_gives_what_a_whole_one_would(make_stream: MakeStream, tmp_path: Path) -> None:
+def test_incremental_refresh_equals_a_full_one(make_stream: MakeStream, tmp_path: Path) -> None:
     own = make_stream()
     _features(own, FIRST, a=1, b=2, d=9)
     _features(own, SECOND, b=3, c=4, d=8)
     lookups.refresh_entities(own.lake, own.stream)
-    # c is in no day any longer, d only in the first, b is newer, an older day of a has changed
+    # c is gone, d is only in the first day, b is newer, and an older day of a has changed
     _features(own, SECOND, b=3)
     _features(own, THIRD, b=5)
     _features(own, FIRST, a=7, b=2, d=9)
     done = lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "one") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
     assert (done.entities, done.changed) == (3, 4)
-    own.lake.objects.delete(one.key for one in versions.list_versions(own.lake.objects, own.name))
+    own.lake.objects.delete(version.key for version in versions.list_versions(own.lake.objects, own.name))
     lookups.refresh_entities(own.lake, own.stream)
     assert _held(own, tmp_path / "two") == {"a": (FIRST, 7), "b": (THIRD, 5), "d": (FIRST, 9)}
 
 
-def test_few_versions_are_kept_and_whoever_reads_takes_the_newest(
+def test_old_versions_are_deleted_and_the_newest_is_read(
     make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
     monkeypatch.setattr(indexes, "POLL_INTERVAL_SECONDS", 0.0)
-    copied = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    cache = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
     read = LookupIndexes(tmp_path)
-    copied.refresh()
+    cache.refresh()
     assert read.get(own.name) is None
     for number in range(4):
         _features(own, FIRST, a=number)
         lookups.refresh_entities(own.lake, own.stream)
         before = read.get(own.name)
-        copied.refresh()
+        cache.refresh()
         assert _transactions(read.get(own.name)) == number
         assert before is None or _transactions(before) == number - 1
     assert len(versions.list_versions(own.lake.objects, own.name)) == versions.MAX_VERSIONS
     assert len([*tmp_path.glob(f"{own.name}-*")]) == 1
 
 
-def test_a_damaged_copy_is_made_again_and_nobody_reads_it_meanwhile(
+def test_damaged_copy_is_not_read_and_is_replaced(
     make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
@@ -130,7 +134,7 @@ def _transactions(index: LookupIndex | None) -> Any:
     return json.loads(index.get("a") or b"")["features"]["transactions_1d"]
 
 
-def test_whatever_fails_look_ups_are_refreshed_again(
+def test_refresh_thread_survives_errors(
     make_stream: MakeStream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream()
@@ -143,24 +147,22 @@ def test_whatever_fails_look_ups_are_refreshed_again(
         done.set()
 
     monkeypatch.setattr(LookupCache, "refresh", refresh)
-    monkeypatch.setattr(serving_lookups, "REFRESH_INTERVAL_SECONDS", 0.0)
-    monkeypatch.setattr(serving_lookups, "POLL_INTERVAL_SECONDS", 0.01)
-    copied = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
-    copied.start()
+    monkeypatch.setattr(cache_module, "REFRESH_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(cache_module, "MARKS_INTERVAL_SECONDS", 0.01)
+    cache = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    cache.start()
     try:
         assert done.wait(10)
     finally:
-        copied.close()
+        cache.close()
 
 
 ITEM = {"id": "a", "day": date(2025, 1, 1), "at": datetime(2025, 1, 1, 2), "exact": Decimal("0.10"), "share": 0.1}
 
 
 @given(st.sets(st.text(max_size=4), max_size=60), st.text(max_size=4))
-def test_an_index_finds_exactly_what_it_holds(
-    tmp_path_factory: pytest.TempPathFactory, ids: set[str], other: str
-) -> None:
-    # In the order of UTF-8's bytes, which is DuckDB's, and Python's too.
+def test_index_finds_exactly_its_ids(tmp_path_factory: pytest.TempPathFactory, ids: set[str], other: str) -> None:
+    # By UTF-8 bytes, as DuckDB and Python sort.
     ordered = sorted(key for key in ids if _encodes(key))
     path = tmp_path_factory.mktemp("index") / "x.arrow"
     with ipc.new_file(str(path), SCHEMA) as file:
@@ -182,7 +184,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStream) -> None:
+def test_customers_combine_retail_and_orders(make_stream: MakeStream) -> None:
     retail, orders = make_stream("retail"), make_stream("orders")
     lines = [
         {"invoice_no": number, "stock_code": "S", "description": "d", "quantity": quantity, "unit_price": price}
@@ -210,9 +212,9 @@ def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStre
     for own in (retail, orders):
         own.bronze()
         own.clean(FIRST, SECOND)
-    found = _customers(retail, orders)
-    assert found.keys() == {"7", "customer-9"}
-    seven = found["7"]
+    customers = _customers(retail, orders)
+    assert customers.keys() == {"7", "customer-9"}
+    seven = customers["7"]
     assert {name: value for name, value in seven["retail"].items() if name != "recent_lines"} == {
         "invoices": 2,
         "cancellations": 1,
@@ -247,18 +249,18 @@ def test_customers_are_what_retail_and_orders_know_of_them(make_stream: MakeStre
             }
         ],
     }
-    assert found["customer-9"]["retail"] is None
-    assert found["customer-9"]["orders"]["amount"] == Decimal("0.00")
+    assert customers["customer-9"]["retail"] is None
+    assert customers["customer-9"]["orders"]["amount"] == Decimal("0.00")
 
 
 def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
-    """The look-up of customers as these two streams' own silver tables give it."""
+    """Refresh the customers look-up from these two streams' silver tables, and return its rows by id."""
     lake = Lake(retail.lake.settings, retail.lake.connection)
     lake.objects, lake.engine = retail.lake.objects, retail.lake.engine
     names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
     lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
     with pytest.MonkeyPatch.context() as patch:
-        # The versions of one name count the commits of the same tables, and these are others.
+        # A name of its own, because versions of one name must be computed from the same tables.
         patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
         done = lookups.refresh_customers(lake)
     rows = pq.read_table(pa.BufferReader(lake.objects.get(done.version.key))).to_pylist()
@@ -266,7 +268,7 @@ def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
 
 
 class _Renamed:
-    """Tables under other names than their own."""
+    """A catalog of tables under other names."""
 
     def __init__(self, lake: Lake, names: dict[str, str]) -> None:
         self._lake, self._names = lake, names
@@ -295,7 +297,7 @@ def _items(own: Own) -> dict[str, Any]:
     return {str(item["pk"]): item["transactions_1d"] for item in items}
 
 
-def test_dynamodb_holds_the_same_however_often_it_is_written(dynamodb_lake: Own) -> None:
+def test_dynamodb_holds_the_newest_features_after_repeated_writes(dynamodb_lake: Own) -> None:
     own = dynamodb_lake
     name = own.name
     _features(own, FIRST, **{f"account_{n}": n for n in range(60)})
@@ -309,9 +311,7 @@ def test_dynamodb_holds_the_same_however_often_it_is_written(dynamodb_lake: Own)
     assert _items(own) == everything | {f"{name}#b": 6}
 
 
-def test_dynamodb_is_put_right_when_a_writing_was_not_finished(
-    dynamodb_lake: Own, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dynamodb_is_repaired_after_an_interrupted_write(dynamodb_lake: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     own = dynamodb_lake
     _features(own, FIRST, a=1, b=2)
     lookups.refresh_entities(own.lake, own.stream)
@@ -328,7 +328,7 @@ def _fail(*_: object) -> None:
     raise OSError("gone")
 
 
-def test_values_stay_exact_in_dynamodb(dynamodb_lake: Own) -> None:
+def test_dynamodb_values_are_exact(dynamodb_lake: Own) -> None:
     table = open_table(dynamodb_lake.lake.settings)
     assert table is not None
     long = Decimal("1234567890123456789012345678901234567890.5")

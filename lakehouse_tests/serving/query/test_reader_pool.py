@@ -1,4 +1,4 @@
-"""Readers give what one snapshot of the lake holds, end what takes too long, and say when they are full."""
+"""The reader pool: queries read one lake snapshot, stop at their time limit, and fail at once when the pool is full."""
 
 import asyncio
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def readers(tracker: SnapshotTracker) -> Iterator[ReaderPool]:
     readers.close()
 
 
-def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: ReaderPool) -> None:
+def test_query_reads_tables_and_views_with_parameters(readers: ReaderPool) -> None:
     by_place = asyncio.run(readers.run("select count(*) + ? as n from silver.iot where dt < date '2000-01-01'", [1]))
     by_name = asyncio.run(
         readers.run("select count(*) + $more as n from serving.unified_iot where dt < date '2000-01-01'", {"more": 2})
@@ -45,19 +45,17 @@ def test_tables_and_views_are_read_with_parameters_and_snapshots(readers: Reader
 
 
 @pytest.mark.parametrize(("rows", "given", "truncated"), [(3, 3, True), (20_000, 20_000, False), (9_000, 9_000, True)])
-def test_no_more_rows_are_given_than_were_asked_for(
-    readers: ReaderPool, rows: int, given: int, truncated: bool
-) -> None:
+def test_result_is_truncated_to_the_row_limit(readers: ReaderPool, rows: int, given: int, truncated: bool) -> None:
     answer = asyncio.run(readers.run("select * from range(20000)", rows=rows))
     assert (answer.table.num_rows, answer.truncated) == (given, truncated)
 
 
-def test_a_wrong_query_says_what_is_wrong(readers: ReaderPool) -> None:
+def test_invalid_query_error_lists_the_tables(readers: ReaderPool) -> None:
     with pytest.raises(QueryError, match=r"(?s)does not exist.*There are: .*silver\.iot"):
         asyncio.run(readers.run("select * from silver.nothing"))
 
 
-def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: ReaderPool) -> None:
+def test_query_is_stopped_at_its_time_limit_and_frees_its_place(readers: ReaderPool) -> None:
     async def slow() -> None:
         with pytest.raises(QueryTimeoutError, match=r"stopped after 0\.3 s"):
             await readers.run(FOREVER, seconds=0.3)
@@ -69,10 +67,10 @@ def test_a_query_that_takes_too_long_is_ended_and_makes_room(readers: ReaderPool
     asyncio.run(all_of_it())
 
 
-def test_who_finds_no_room_is_told_at_once(readers: ReaderPool) -> None:
+def test_full_pool_raises_busy_error_at_once(readers: ReaderPool) -> None:
     async def flood() -> list[str]:
-        found = await asyncio.gather(*(readers.run(FOREVER, seconds=0.5) for _ in range(5)), return_exceptions=True)
-        return sorted(type(one).__name__ for one in found)
+        outcomes = await asyncio.gather(*(readers.run(FOREVER, seconds=0.5) for _ in range(5)), return_exceptions=True)
+        return sorted(type(outcome).__name__ for outcome in outcomes)
 
     assert asyncio.run(flood()) == ["BusyError"] * 2 + ["QueryTimeoutError"] * 3
     assert issubclass(BusyError, Exception)

@@ -1,4 +1,4 @@
-"""Moments of a stream of a test's own, whose threads do not run: each step is the test's."""
+"""Snapshot trackers of a test's own stream, without threads: the test takes each step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from lakehouse_tests.pipeline.own import Own
 
 
 def lake_of(own: Own, home: Path, *layers: str) -> Lake:
-    """A lake as a serving process opens it, with these tables of the stream alone, such as `silver` or `serving.alerts`."""
+    """Open a lake as the serving process does, with only these tables of the stream, for example `silver` or `serving.alerts`."""
     lake = Lake(own.lake.settings.model_copy(update={"home": home}), own.lake.connection, metadata_only=True)
     lake.streams = own.lake.streams
     names = [_table(own.name, layer) for layer in layers]
@@ -21,7 +21,7 @@ def lake_of(own: Own, home: Path, *layers: str) -> Lake:
 
 @contextmanager
 def reading(own: Own, home: Path, *layers: str) -> Iterator[tuple[SnapshotTracker, ReaderPool]]:
-    """Moments of these tables, the first taken, and readers of them."""
+    """Yield a tracker of these tables after its first snapshot, and a reader pool over it."""
     tracker = SnapshotTracker(lake_of(own, home, *layers))
     try:
         tracker.refresh()
@@ -35,5 +35,5 @@ def reading(own: Own, home: Path, *layers: str) -> Iterator[tuple[SnapshotTracke
 
 
 def _table(stream: str, layer: str) -> str:
-    namespace, _, what = layer.partition(".")
-    return f"{namespace}.{stream}_{what}" if what else f"{namespace}.{stream}"
+    namespace, _, suffix = layer.partition(".")
+    return f"{namespace}.{stream}_{suffix}" if suffix else f"{namespace}.{stream}"

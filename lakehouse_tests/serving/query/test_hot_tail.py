@@ -1,4 +1,4 @@
-"""What has landed is to be seen at once, and each event once at every snapshot: in the tail, then in realtime, then in silver."""
+"""The hot tail: every event is visible soon after it lands, and once after every step: in the tail, realtime or silver."""
 
 import random
 import threading
@@ -15,7 +15,7 @@ from lakehouse.pipeline.lineage import realtime_coverage as coverage
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse_tests.pipeline.own import Own, payment
-from lakehouse_tests.serving.trackers import lake_of
+from lakehouse_tests.serving.query.trackers import lake_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 @pytest.fixture
 def tracker(own: Own, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[SnapshotTracker]:
-    """Moments of the stream's lake, whose threads do not run: each step is the test's."""
+    """A tracker of the stream's lake without threads: the test takes each step."""
     monkeypatch.setattr(coverage, "MIN_REALTIME_ROWS", 0)
     tracker = SnapshotTracker(lake_of(own, tmp_path, "silver", "realtime", "bronze"))
     tracker.refresh()
@@ -55,20 +55,20 @@ def _hour(at: datetime) -> str:
     return f"{at:%Y-%m-%d-%H}:00"
 
 
-def test_what_landed_is_seen_when_told_of_and_when_it_is_found(own: Own, tracker: SnapshotTracker) -> None:
+def test_landed_rows_are_visible_after_notification_or_listing(own: Own, tracker: SnapshotTracker) -> None:
     view = [f"serving.unified_{own.name}"]
     before = tracker.latest
-    told = tracker.ingest([_land(own, "a", "b")])
-    assert _keys(own, told) == ["a", "b"]
-    assert told.tail_version(view) != before.tail_version(view)
-    assert told.table_version(view) == before.table_version(view)
+    after = tracker.ingest([_land(own, "a", "b")])
+    assert _keys(own, after) == ["a", "b"]
+    assert after.tail_version(view) != before.tail_version(view)
+    assert after.table_version(view) == before.table_version(view)
     _land(own, "c")
     assert _keys(own, tracker.catch_up()) == ["a", "b", "c"]
     assert tracker.tail_sizes[own.name].objects == 2
     assert tracker.catch_up() is tracker.latest
 
 
-def test_rows_are_as_realtime_has_them_and_invalid_ones_are_not_seen(own: Own, tracker: SnapshotTracker) -> None:
+def test_tail_rows_equal_realtime_rows(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     own.land([payment("a", at, amount="9007199254740993.01"), payment("b", at, amount="-1"), "garbage"], at)
     everything = "select * exclude (_arrived_at) from {unified}"
@@ -78,7 +78,7 @@ def test_rows_are_as_realtime_has_them_and_invalid_ones_are_not_seen(own: Own, t
     assert len(before) == 1
 
 
-def test_the_tail_goes_when_the_table_has_it(own: Own, tracker: SnapshotTracker) -> None:
+def test_tail_drops_rows_that_realtime_holds(own: Own, tracker: SnapshotTracker) -> None:
     first = _land(own, "a", "b")
     tracker.ingest([first])
     own.refresh_realtime(_hour(first.arrived_at))
@@ -91,7 +91,7 @@ def test_the_tail_goes_when_the_table_has_it(own: Own, tracker: SnapshotTracker)
     assert tracker.tail_sizes[own.name].rows == 1
 
 
-def test_an_older_moment_stays_as_it_is(own: Own, tracker: SnapshotTracker) -> None:
+def test_older_snapshot_stays_readable(own: Own, tracker: SnapshotTracker) -> None:
     landed = _land(own, "a")
     before = tracker.ingest([landed])
     own.refresh_realtime(_hour(landed.arrived_at))
@@ -100,7 +100,7 @@ def test_an_older_moment_stays_as_it_is(own: Own, tracker: SnapshotTracker) -> N
     assert _keys(own, before) == ["a"]
 
 
-def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, tracker: SnapshotTracker) -> None:
+def test_latest_arrival_of_a_key_wins_except_over_silver(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     _land(own, "a", at=at - timedelta(seconds=20), merchant="first")
     own.bronze()
@@ -113,7 +113,7 @@ def test_the_latest_arrival_of_a_key_is_seen_and_silver_wins(own: Own, tracker: 
     assert _ask(own, now, "select event_id, merchant from {unified} order by all") == [("a", "first"), ("b", "third")]
 
 
-def test_hours_that_silver_has_taken_are_not_read_again(own: Own, tracker: SnapshotTracker) -> None:
+def test_hours_that_silver_covers_are_not_read(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     before, now = at - timedelta(hours=1), at
     for key, when in (("a", before), ("b", now)):
@@ -133,9 +133,7 @@ def test_hours_that_silver_has_taken_are_not_read_again(own: Own, tracker: Snaps
     assert _keys(own, covered) == ["a", "b"]
 
 
-def test_a_new_process_answers_before_it_knows_what_silver_has_taken(
-    own: Own, tracker: SnapshotTracker, tmp_path: Any
-) -> None:
+def test_first_snapshot_is_readable_without_coverage(own: Own, tracker: SnapshotTracker, tmp_path: Any) -> None:
     landed = _land(own, "a")
     own.refresh_realtime(_hour(landed.arrived_at))
     own.bronze()
@@ -148,7 +146,7 @@ def test_a_new_process_answers_before_it_knows_what_silver_has_taken(
     new.close()
 
 
-def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
+def test_all_hours_are_read_when_coverage_fails(
     own: Own, tracker: SnapshotTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lakehouse.serving.query.coverage_cache.uncovered_hours", lambda *_: 1 / 0)
@@ -158,7 +156,7 @@ def test_where_it_can_not_be_found_out_what_silver_has_taken_all_is_read(
     assert _keys(own, tracker.latest) == ["a"]
 
 
-def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own, tracker: SnapshotTracker) -> None:
+def test_small_segments_are_merged_and_old_ones_stay_readable(own: Own, tracker: SnapshotTracker) -> None:
     keys = [f"k{number:03}" for number in range(20)]
     for key in keys:
         tracker.ingest([_land(own, key)])
@@ -168,14 +166,14 @@ def test_many_small_files_become_one_and_the_old_ones_stay_for_a_while(own: Own,
     assert _keys(own, after) == _keys(own, before) == keys
 
 
-def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path: Any) -> None:
+def test_full_tail_drops_the_oldest_rows_and_counts_them(own: Own, tmp_path: Any) -> None:
     lake = lake_of(own, tmp_path, "silver", "realtime")
     tracker = SnapshotTracker(lake)
     tracker.refresh()
     tracker.tail._max_bytes = 12_000
     landed = [_land(own, *(f"{number}-{key}" for key in range(100))) for number in range(6)]
-    for one in landed:
-        tracker.ingest([one])
+    for landing in landed:
+        tracker.ingest([landing])
     held = tracker.tail_sizes[own.name]
     assert held.bytes <= 12_000
     assert 0 < held.left_out < 6
@@ -188,14 +186,14 @@ def test_what_is_too_much_leaves_the_oldest_first_and_is_said(own: Own, tmp_path
     tracker.close()
 
 
-def test_what_is_deleted_from_landing_is_given_up(own: Own, tracker: SnapshotTracker) -> None:
+def test_rows_of_deleted_objects_are_dropped(own: Own, tracker: SnapshotTracker) -> None:
     kept, gone = _land(own, "kept"), _land(own, "gone")
     assert _keys(own, tracker.ingest([kept, gone])) == ["gone", "kept"]
     own.lake.objects.delete([gone.key])
     assert _keys(own, tracker.catch_up()) == ["kept"]
 
 
-def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any) -> None:
+def test_new_process_reads_what_realtime_does_not_hold(own: Own, tmp_path: Any) -> None:
     old = _land(own, "old", at=datetime.now(UTC) - timedelta(hours=2))
     own.refresh_realtime(_hour(old.arrived_at))
     _land(own, "older, not taken", at=datetime.now(UTC) - timedelta(hours=2, minutes=1))
@@ -207,7 +205,7 @@ def test_a_new_process_finds_what_realtime_does_not_hold(own: Own, tmp_path: Any
     tracker.close()
 
 
-def test_what_can_not_be_read_harms_nothing(own: Own, tracker: SnapshotTracker) -> None:
+def test_unreadable_objects_hide_no_other_rows(own: Own, tracker: SnapshotTracker) -> None:
     at = datetime.now(UTC)
     folder = f"realtime/{own.name}/year={at:%Y}/month={at:%m}/day={at:%d}/hour={at:%H}"
     own.lake.objects.put(f"{folder}/broken.json.gz", b"\x1f\x8bnothing")
@@ -220,22 +218,20 @@ def test_what_can_not_be_read_harms_nothing(own: Own, tracker: SnapshotTracker) 
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
-    own: Own, tracker: SnapshotTracker, seed: int
-) -> None:
+def test_each_event_is_visible_once_after_every_step(own: Own, tracker: SnapshotTracker, seed: int) -> None:
     chance, at = random.Random(seed), datetime.now(UTC)
     landed: list[str] = []
-    told: list[LandingObject] = []
+    unreported: list[LandingObject] = []
     for step in range(25):
-        match chance.choice(["land", "land", "tell", "tell", "find", "realtime", "replace", "batch", "look"]):
+        match chance.choice(["land", "land", "report", "report", "list", "realtime", "replace", "batch", "look"]):
             case "land":
                 new = [f"{step}-{number}" for number in range(chance.randint(1, 4))]
                 again = chance.sample(landed, min(len(landed), chance.randint(0, 2)))
-                told.append(_land(own, *new, *again, at=at + timedelta(milliseconds=step)))
+                unreported.append(_land(own, *new, *again, at=at + timedelta(milliseconds=step)))
                 landed += new
-            case "tell":
-                tracker.ingest([told.pop(chance.randrange(len(told)))] if told else [])
-            case "find":
+            case "report":
+                tracker.ingest([unreported.pop(chance.randrange(len(unreported)))] if unreported else [])
+            case "list":
                 tracker.catch_up()
             case "realtime":
                 own.refresh_realtime(_hour(at))
@@ -256,7 +252,7 @@ def test_each_event_is_seen_once_at_every_moment_whatever_happens_in_between(
     assert tracker.tail_sizes[own.name].rows == 0
 
 
-def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, tracker: SnapshotTracker) -> None:
+def test_no_visible_row_is_lost_while_realtime_ingests_it(own: Own, tracker: SnapshotTracker) -> None:
     at, ended, seen_least = datetime.now(UTC), threading.Event(), 0
 
     def look() -> None:
@@ -278,7 +274,7 @@ def test_nothing_that_was_seen_is_missed_while_realtime_takes_it(own: Own, track
         looking.join()
 
 
-def test_a_commit_of_this_home_is_seen_at_once_and_an_idle_lake_is_left_alone(own: Own, tmp_path: Any) -> None:
+def test_only_committed_tables_are_loaded_between_full_loads(own: Own, tmp_path: Any) -> None:
     lake = lake_of(own, tmp_path, "silver", "realtime")
     writer = Lake(lake.settings, own.lake.connection)
     tracker = SnapshotTracker(lake)
@@ -291,13 +287,13 @@ def test_a_commit_of_this_home_is_seen_at_once_and_an_idle_lake_is_left_alone(ow
         time.sleep(0.5)
         assert asked == []
         with writer.tables.load(f"silver.{own.name}").transaction() as change:
-            change.set_properties(said="something")
+            change.set_properties(note="committed")
         deadline = time.monotonic() + 5
         while tracker.latest is before:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert asked == [f"silver.{own.name}"]
-        assert tracker.latest.tables.load(f"silver.{own.name}").properties["said"] == "something"
+        assert tracker.latest.tables.load(f"silver.{own.name}").properties["note"] == "committed"
         assert tracker.latest.tables.names() == before.tables.names()
     finally:
         tracker.close()

@@ -1,4 +1,4 @@
-"""What answers a look-up is rendered by DuckDB, and says what its rows hold, whatever that is."""
+"""Look-up documents: DuckDB renders every row exactly as `to_json` does."""
 
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -65,17 +65,17 @@ def _batch(rows: list[dict[str, Any]], kinds: dict[str, Any]) -> pa.RecordBatch:
     )
 
 
-def _made(name: str, batch: pa.RecordBatch) -> dict[str, Any]:
+def _rendered(name: str, batch: pa.RecordBatch) -> dict[str, Any]:
     renderer = DocumentRenderer(name)
     try:
-        made = renderer.render(batch)
+        documents = renderer.render(batch)
     finally:
         renderer.close()
-    return {row["id"]: json.loads(row["json"]) for row in made.to_pylist()}
+    return {row["id"]: json.loads(row["json"]) for row in documents.to_pylist()}
 
 
-def _one_by_one(batch: pa.RecordBatch) -> dict[str, Any]:
-    """The features of each row, as they are made of Python's values."""
+def _python_json(batch: pa.RecordBatch) -> dict[str, Any]:
+    """Render the features of each row with `to_json`."""
     maps = [field.name for field in batch.schema if pa.types.is_map(field.type)]
     rows = batch.drop_columns(["dt"]).to_pylist()
     for row in rows:
@@ -84,14 +84,14 @@ def _one_by_one(batch: pa.RecordBatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_value_is_rendered_as_it_is_one_by_one(name: str) -> None:
+def test_rendered_value_equals_its_python_json(name: str) -> None:
     batch = _batch([{name: value} for value in [*VALUES[name], None]], {name: KINDS[name]})
-    found = _made("iot", batch)
-    wanted = {
+    rendered = _rendered("iot", batch)
+    expected = {
         key: {"stream": "iot", "id": key, "as_of": "2025-01-02", "features": features}
-        for key, features in _one_by_one(batch).items()
+        for key, features in _python_json(batch).items()
     }
-    assert repr(found) == repr(wanted)  # of which 1 and 1.0, and other orders, differ
+    assert repr(rendered) == repr(expected)  # tells 1 from 1.0, and compares the order of fields
 
 
 RETAIL: dict[str, Any] = {
@@ -112,12 +112,12 @@ ORDERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("retail", [RETAIL, RETAIL | {"revenue": None, "first_seen": None}, None])
 @pytest.mark.parametrize("orders", [ORDERS, ORDERS | {"last_seen": None, "recent_orders": []}, None])
-def test_a_customer_is_what_either_stream_says(retail: dict[str, Any] | None, orders: dict[str, Any] | None) -> None:
+def test_customer_document_combines_both_streams(retail: dict[str, Any] | None, orders: dict[str, Any] | None) -> None:
     both = pa.RecordBatch.from_pylist([{"retail": RETAIL, "orders": ORDERS}])
     schema: Any = pa.schema([("id", pa.string()), *((field.name, field.type) for field in both.schema)])
     batch = pa.RecordBatch.from_pylist([{"id": "17", "retail": retail, "orders": orders}], schema)
     halves = [half for half in (retail, orders) if half is not None]
-    wanted = {
+    expected = {
         "id": "17",
         "invoices": retail["invoices"] if retail else 0,
         "orders": orders["orders"] if orders else 0,
@@ -129,11 +129,11 @@ def test_a_customer_is_what_either_stream_says(retail: dict[str, Any] | None, or
         "retail": retail,
         "order_history": orders,
     }
-    assert repr(_made(CUSTOMERS, batch)) == repr({"17": to_json(wanted)})
+    assert repr(_rendered(CUSTOMERS, batch)) == repr({"17": to_json(expected)})
 
 
 @given(st.lists(st.fixed_dictionaries({"text": st.text(), "share": st.floats(width=64), "at": st.datetimes()})))
-def test_whatever_a_row_holds_it_is_rendered_as_one_by_one(rows: list[dict[str, Any]]) -> None:
+def test_rendered_rows_equal_their_python_json(rows: list[dict[str, Any]]) -> None:
     batch = _batch(rows, {name: KINDS[name] for name in ("text", "share", "at")})
-    found = {key: answer["features"] for key, answer in _made("iot", batch).items()}
-    assert repr(found) == repr(_one_by_one(batch))
+    rendered = {key: document["features"] for key, document in _rendered("iot", batch).items()}
+    assert repr(rendered) == repr(_python_json(batch))

@@ -1,4 +1,4 @@
-"""A query reads what is in the lake, now or in the past, and can do nothing else."""
+"""SQL over the lake: a query reads tables, now or in the past, and can do nothing else."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ DAY = date(2021, 6, 1)
 
 @pytest.fixture(scope="module")
 def lake(shared_lake: Lake) -> Lake:
-    """A lake of what ships, as a command opens it."""
+    """A lake with the built-in streams, as a command opens it."""
     Lake(shared_lake.settings, shared_lake.connection).bootstrap()
     return Lake(shared_lake.settings, shared_lake.connection, metadata_only=True)
 
@@ -31,7 +31,7 @@ def _rows(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
 
 
 def _reading(own: Own) -> Lake:
-    """The stream's lake as a command opens it."""
+    """Open the stream's lake as a command does."""
     lake = Lake(own.lake.settings, own.lake.connection, metadata_only=True)
     lake.streams = own.lake.streams
     return lake
@@ -101,19 +101,19 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("sql", WRITING)
-def test_what_does_more_than_read_is_refused(lake: Lake, sql: str) -> None:
+def test_statement_that_writes_is_an_error(lake: Lake, sql: str) -> None:
     with pytest.raises(QueryError):
         _rows(lake, sql)
     assert lake.objects.head("x.parquet") is None
 
 
 @pytest.mark.parametrize("sql", ELSEWHERE)
-def test_nothing_outside_the_lake_is_read(lake: Lake, sql: str) -> None:
+def test_read_outside_the_lake_is_an_error(lake: Lake, sql: str) -> None:
     with pytest.raises(QueryError):
         _rows(lake, sql)
 
 
-def test_the_refusal_says_what_is_allowed(lake: Lake) -> None:
+def test_error_names_what_is_allowed(lake: Lake) -> None:
     with pytest.raises(QueryError, match=r"^Only reading is allowed: write a SELECT. This is insert\.$"):
         _rows(lake, "insert into silver.iot values (1)")
     with pytest.raises(QueryError, match=r"^Send one statement at a time. This is 2\.$"):
@@ -130,19 +130,19 @@ def test_credentials_are_not_shown(lake: Lake, sql: str) -> None:
 
 
 @pytest.mark.parametrize("table", ["silver.nothing", "silvr.iot", "nothing"])
-def test_an_unknown_table_is_said_with_those_there_are(lake: Lake, table: str) -> None:
+def test_unknown_table_error_lists_the_tables(lake: Lake, table: str) -> None:
     with pytest.raises(QueryError, match=r"(?s)does not exist.*There are: .*gold\.daily_metrics.*serving\.unified_iot"):
         _rows(lake, f"select * from {table}")
 
 
-def test_wrong_sql_is_explained(lake: Lake) -> None:
-    for sql, said in (("selec 1", "syntax error"), ("select nonsense from silver.iot", "nonsense")):
-        with pytest.raises(QueryError, match=said):
+def test_invalid_sql_error_names_the_mistake(lake: Lake) -> None:
+    for sql, message in (("selec 1", "syntax error"), ("select nonsense from silver.iot", "nonsense")):
+        with pytest.raises(QueryError, match=message):
             _rows(lake, sql)
 
 
-def test_a_failure_in_the_middle_of_the_rows_is_a_query_error(lake: Lake) -> None:
-    # In one of twenty runs DuckDB tells of the threads that it interrupted, and not why.
+def test_failure_after_some_rows_is_a_query_error(lake: Lake) -> None:
+    # Repeated, because in one of twenty runs DuckDB reports only that it interrupted other threads.
     for _ in range(20):
         with pytest.raises(QueryError, match=r"^Invalid Input Error: boom$"):
             _rows(lake, "select case when range = 150000 then error('boom') else range end from range(200000)")
@@ -163,24 +163,24 @@ def test_a_failure_in_the_middle_of_the_rows_is_a_query_error(lake: Lake) -> Non
 )
 def test_every_table_and_view_is_read_by_its_name(lake: Lake, sql: str) -> None:
     ((count,),) = _rows(lake, sql)
-    assert count >= 0  # there may be events of other tests
+    assert count >= 0  # other tests may have landed events
 
 
-def test_describe_and_explain_are_reading(lake: Lake) -> None:
+def test_describe_and_explain_are_allowed(lake: Lake) -> None:
     assert ("event_id", "VARCHAR") in [row[:2] for row in _rows(lake, "describe silver.iot")]
     for how in ("explain", "EXPLAIN ANALYZE", "explain (format json)", "explain (analyze, format json)"):
         assert _rows(lake, f"{how} select count(*) from silver.iot"), how
     assert _rows(lake, "explain (select 1)")
 
 
-def test_values_are_given_whole(make_stream: Callable[..., Own]) -> None:
+def test_values_are_returned_exactly(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     own.land([payment("a", noon(DAY), amount="9007199254740993.01")], noon(DAY))
     own.bronze()
     own.clean(DAY)
-    found = run_query(_reading(own), f"select event_id, amount, event_time, dt, merchant from silver.{own.name}")
-    assert found.columns == ["event_id", "amount", "event_time", "dt", "merchant"]
-    assert [[to_json(value) for value in row] for row in found.rows] == [
+    result = run_query(_reading(own), f"select event_id, amount, event_time, dt, merchant from silver.{own.name}")
+    assert result.columns == ["event_id", "amount", "event_time", "dt", "merchant"]
+    assert [[to_json(value) for value in row] for row in result.rows] == [
         ["a", "9007199254740993.01", "2021-06-01T12:00:00Z", "2021-06-01", None]
     ]
 
@@ -206,14 +206,14 @@ def test_values_are_given_whole(make_stream: Callable[..., Own]) -> None:
         (None, None),
     ],
 )
-def test_every_value_has_its_json(value: Any, plain: Any) -> None:
+def test_value_converts_to_json(value: Any, plain: Any) -> None:
     assert to_json(value) == plain
     assert json.loads(json.dumps(to_json(value), allow_nan=False)) == plain
 
 
 @pytest.fixture
 def grown(make_stream: Callable[..., Own]) -> Own:
-    """A stream whose silver had one event, and then two."""
+    """A stream whose silver had one event, then two."""
     own = make_stream()
     for minute, key in enumerate("ab"):
         own.land([payment(key, noon(DAY))], noon(DAY) + timedelta(minutes=minute))
@@ -222,7 +222,7 @@ def grown(make_stream: Callable[..., Own]) -> Own:
     return own
 
 
-def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
+def test_table_is_read_at_a_version_and_at_a_time(grown: Own) -> None:
     lake, table = _reading(grown), f"silver.{grown.name}"
     first, second = sorted(grown.lake.tables.load(table).metadata.snapshots, key=lambda s: s.sequence_number or 0)
     moment = datetime.fromtimestamp(first.timestamp_ms / 1000, UTC)
@@ -243,7 +243,7 @@ def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "said"),
+    ("at", "message"),
     [
         ("version => 12", "has no snapshot or tag 12"),
         ("version => 'x'", "has no snapshot or tag x"),
@@ -251,19 +251,19 @@ def test_a_table_is_read_as_of_a_version_and_of_a_time(grown: Own) -> None:
         ("timestamp => 'yesterday'", "'yesterday' is not a time. Write one such as"),
     ],
 )
-def test_a_past_that_never_was_is_said_to_be_so(grown: Own, at: str, said: str) -> None:
-    with pytest.raises(QueryError, match=said):
+def test_unknown_version_or_time_is_an_error(grown: Own, at: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
         _rows(_reading(grown), f"select * from silver.{grown.name} at ({at})")
 
 
-def test_a_view_and_an_unknown_table_have_no_past(grown: Own) -> None:
+def test_time_travel_of_view_or_unknown_table_is_an_error(grown: Own) -> None:
     with pytest.raises(QueryError, match="is a view and has no past"):
         _rows(_reading(grown), f"select * from serving.unified_{grown.name} at (version => 1)")
     with pytest.raises(QueryError, match=r"There is no table silver\.nothing\. There are:"):
         _rows(_reading(grown), "select * from silver.nothing at (version => 1)")
 
 
-def test_orders_current_is_the_latest_state_with_deletes_gone(make_stream: Callable[..., Own]) -> None:
+def test_orders_current_is_the_latest_state_without_deletes(make_stream: Callable[..., Own]) -> None:
     own = make_stream("orders")
     order = {"event_time": f"{DAY}T10:00:00Z", "customer_id": "c", "amount": "5"}
 
@@ -309,18 +309,18 @@ def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnectio
     "sql",
     ["select * from read_csv('/etc/passwd')", "set enable_external_access = true", "copy (select 1) to '/tmp/x.csv'"],
 )
-def test_connect_reaches_nothing_outside_the_lake(connected: duckdb.DuckDBPyConnection, sql: str) -> None:
+def test_connect_reads_nothing_outside_the_lake(connected: duckdb.DuckDBPyConnection, sql: str) -> None:
     with pytest.raises(duckdb.Error):
         connected.execute(sql)
 
 
-def test_connect_writes_nothing_into_the_lake(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+def test_connect_writes_nothing_to_the_lake(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     with pytest.raises(duckdb.Error):
         connected.execute("copy (select 1 as x) to 's3://lake/written.parquet'")
     assert lake.objects.head("written.parquet") is None
 
 
-def test_a_lake_that_is_not_up_says_how_to_start_it(lake: Lake, tmp_path: Any) -> None:
+def test_stopped_lake_error_names_the_start_command(lake: Lake, tmp_path: Any) -> None:
     away = Lake(lake.settings.model_copy(update={"home": tmp_path / "nowhere"}))
     with pytest.raises(LakehouseError, match="lakehouse up"):
         _rows(away, "select * from silver.iot")
