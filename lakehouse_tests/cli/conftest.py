@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
+from lakehouse_tests.forked import run_forked
 
 Done = subprocess.CompletedProcess[str]
 Command = Callable[..., Done]
@@ -18,15 +18,7 @@ Command = Callable[..., Done]
 def run(home: Path, *words: str, **variables: str) -> Done:
     """Run `lakehouse` with these words; nothing of the caller's own lakehouse shows through."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "DAGSTER_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "lakehouse", *words],
-        env={**mine, "LAKEHOUSE_HOME": str(home), "COLUMNS": "200", **variables},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    return run_forked(words, {**mine, "LAKEHOUSE_HOME": str(home), "COLUMNS": "200", **variables})
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """`lakehouse generate`: what it says it sent has arrived, at the rate that was asked for."""
 
 import json
-import subprocess
-import sys
 
 from lakehouse.settings import Settings
 from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.forked import run_forked
 from lakehouse_tests.landing.landed import landed
 
 
@@ -16,9 +15,8 @@ def test_what_is_said_to_be_sent_has_landed_in_requests_that_the_server_takes(
     before = len(landed(objects, "iot"))
     env = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_HTTP_MAX_EVENTS": "150"}
     words = ["generate", "iot", "--rate", "2000", "--duration", "2s", "--invalid", "0.1", "--seed", "3", "--json"]
-    answer = subprocess.run(
-        [sys.executable, "-m", "lakehouse", *words], env=env, capture_output=True, text=True, check=True, timeout=100
-    )
+    answer = run_forked(words, env)
+    assert answer.returncode == 0, answer.stderr
     said = json.loads(answer.stdout)
     counts = said["streams"]["iot"]
     assert said["to"] == running.url
