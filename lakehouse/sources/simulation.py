@@ -1,13 +1,13 @@
-"""What would arrive from a simulated source: NDJSON lines, a known share of them late, repeated, invalid or malformed.
+"""Simulate a source: NDJSON lines, of which known shares are late, repeated, invalid or malformed.
 
-Everything wrong with a line comes from the contract alone, so that a new stream is simulated with all of it.
+The faults come from the contract alone, so that a new stream gets all of them without further code.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -19,31 +19,38 @@ from numpy.typing import NDArray
 from lakehouse.contracts import Contract, Field
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.readers.rows import naive_utc
 
 Simulate: TypeAlias = Callable[[np.random.Generator, int, datetime, datetime], pa.Table]
+"""Makes events of a stream: `(rng, count, start, end)` to a table with the contract's fields."""
+
 Lines: TypeAlias = "pa.Array[Any]"
 
 ON_TIME, LATE, REPEATED, INVALID, MALFORMED = range(5)
+"""The kinds of line."""
 
-LATE_DAYS = 3
-"""How many days before the window late events may have happened."""
+MAX_DAYS_LATE = 3
+"""How many days before the window a late event may have happened."""
 
-REMEMBERED = 10_000
-"""How many lines of the batch before may be repeated."""
+MAX_REPEATABLE_LINES = 10_000
+"""How many lines of the previous batch may be repeated."""
 
-GARBAGE = (
+NOT_JSON = (
     "<html><body>502 Bad Gateway</body></html>",
     "upstream connect error or disconnect/reset before headers",
     "{'quotes': 'of the wrong kind'}",
     '{"a value": }',
     "}{",
 )
-"""Lines that are no JSON at all."""
+"""Lines that never were JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Shares, from 0 to 1, of the lines that are late, repeated, invalid by the contract, or no JSON object."""
+    """Shares, from 0 to 1, of lines that are late, repeated, invalid by the contract, or no JSON object.
+
+    Raises LakehouseError if a share is out of range or they add up to more than 1.
+    """
 
     late: float = 0.0
     repeated: float = 0.0
@@ -53,21 +60,21 @@ class Faults:
     def __post_init__(self) -> None:
         for share in fields(self):
             if not 0 <= getattr(self, share.name) <= 1:
-                raise LakehouseError(f"the share of {share.name} events is {getattr(self, share.name)}; give 0 to 1")
+                raise LakehouseError(f"The share of {share.name} events is {getattr(self, share.name)}; give 0 to 1.")
         if self.total > 1 + 1e-9:
-            raise LakehouseError(f"the shares of faulty events add up to {self.total:g}; give at most 1 together")
+            raise LakehouseError(f"The shares of faulty events add up to {self.total:g}; give at most 1 together.")
 
     @property
     def total(self) -> float:
-        """The share of lines that are not simply valid, new and on time."""
+        """The share of lines with any fault."""
         return self.late + self.repeated + self.invalid + self.malformed
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Exact counts of emitted lines: landed = valid + repeated + invalid + malformed.
+    """Ground truth about emitted lines: landed = valid + repeated + invalid + malformed.
 
-    `valid` counts distinct valid events; `late` counts those of them whose date is before the window's first.
+    `valid` counts distinct valid events. `late` counts those of them whose date is before the first of the window.
     """
 
     landed: int = 0
@@ -83,14 +90,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """NDJSON, one event a line, each ending in a newline; and what is true of it."""
+    """NDJSON with one event per line, each line ending in a newline, and the ground truth about it."""
 
     lines: bytes
     truth: Truth
 
 
 class Simulator:
-    """Makes batches of one stream: the same seed and the same calls make the same bytes. For one thread at a time."""
+    """Makes batches of one stream. The same seed and calls make the same bytes. Not thread-safe."""
 
     def __init__(self, contract: Contract, simulate: Simulate, seed: int, faults: Faults = Faults()) -> None:
         self.contract = contract
@@ -98,16 +105,16 @@ class Simulator:
         self._simulate = simulate
         self._rng = np.random.default_rng(seed)
         self._breaches = tuple(_breaches(contract))
-        self._tokens = {field.source: _token_sql(field) for field in sorted(contract.fields, key=_optional)}
+        self._tokens = {field.source: _token_sql(field) for field in _required_first(contract)}
         self._engine = duckdb.connect(config={"threads": 1, "arrow_large_buffer_size": True})
         self._emitted = _text([])
 
     def batch(self, events: int, start: datetime, end: datetime) -> Batch:
-        """`events` lines, their events within [start, end) unless they are late, the faulty ones anywhere among them.
+        """Make `events` lines, with the faulty ones anywhere among them. Event times are in [start, end) unless late.
 
-        A moment without a zone is taken as UTC. Nothing is late where the stream's history starts with the window.
+        A time without a zone is taken as UTC. Nothing is late if the stream's history starts with the window.
         """
-        start, end = _utc(start), _utc(end)
+        start, end = naive_utc(start), naive_utc(end)
         counts = self._counts(events, start)
         on_time = self._encoded(counts[ON_TIME], start, end)
         late = self._encoded(counts[LATE], *self._late_window(start))
@@ -124,7 +131,7 @@ class Simulator:
         return Batch(_joined(lines), truth)
 
     def _counts(self, events: int, start: datetime) -> list[int]:
-        """How many lines of each kind, at random by their shares."""
+        """Draw how many lines there are of each kind, by their shares."""
         faults = self.faults
         shares = (max(1 - faults.total, 0.0), faults.late, faults.repeated, faults.invalid, faults.malformed)
         counts: list[int] = self._rng.multinomial(events, shares).tolist()
@@ -132,27 +139,30 @@ class Simulator:
         if earliest >= midnight:
             counts[ON_TIME], counts[LATE] = counts[ON_TIME] + counts[LATE], 0
         if counts[REPEATED] and not counts[ON_TIME] + counts[LATE] + len(self._emitted):
-            counts[ON_TIME], counts[REPEATED] = 1, counts[REPEATED] - 1  # the first can't be a repetition
+            counts[ON_TIME], counts[REPEATED] = 1, counts[REPEATED] - 1  # the very first line can't be a repetition
         return counts
 
     def _late_window(self, start: datetime) -> tuple[datetime, datetime]:
         midnight = datetime.combine(start.date(), time())
         history_start = datetime.combine(self.contract.history_start, time())
-        return max(midnight - timedelta(days=LATE_DAYS), history_start), midnight
+        return max(midnight - timedelta(days=MAX_DAYS_LATE), history_start), midnight
 
     def _mixed(self, counts: list[int], valid: Lines, faulty: Lines) -> Lines:
-        """All lines in the order they are emitted in. A line is repeated when it is out, in this or the last batch."""
+        """Put all lines in the order in which they are emitted.
+
+        Only a line that was emitted before, in this batch or the previous one, is repeated.
+        """
         before = self._emitted
         if self.faults.repeated:
-            self._emitted = valid.take(np.arange(max(len(valid) - REMEMBERED, 0), len(valid)))
+            self._emitted = valid.take(np.arange(max(len(valid) - MAX_REPEATABLE_LINES, 0), len(valid)))
         if counts[ON_TIME] == sum(counts):
             return valid
         kinds = self._rng.permutation(np.repeat(np.arange(len(counts)), counts))
         if not len(before):
-            _begin_with_valid(kinds)
+            _move_valid_before_repeated(kinds)
         places = np.empty(len(kinds), dtype=np.int64)
         first = len(before)
-        for kind in (ON_TIME, LATE, INVALID, MALFORMED):  # as the lines stand below
+        for kind in (ON_TIME, LATE, INVALID, MALFORMED):  # the order in which the arrays are joined below
             places[kinds == kind] = first + np.arange(counts[kind])
             first += counts[kind]
         is_valid, is_repeated = kinds <= LATE, kinds == REPEATED
@@ -162,7 +172,7 @@ class Simulator:
         return pa.concat_arrays([before, valid, faulty]).take(places)
 
     def _encoded(self, events: int, start: datetime, end: datetime) -> Lines:
-        """New valid events as lines of JSON. Nulls are left out; decimals are numbers with all their digits."""
+        """Make new valid events as JSON lines. Nulls are left out; decimals are numbers with all their digits."""
         if not events:
             return _text([])
         first, *others = (f"{literal(json.dumps(source) + ':')} || {sql}" for source, sql in self._tokens.items())
@@ -174,21 +184,21 @@ class Simulator:
         return encoded
 
     def _faulty(self, invalid: int, malformed: int, start: datetime, end: datetime) -> Lines:
-        """Lines with an event that breaks the contract, then lines that are no JSON object."""
+        """Make lines with an event that breaks the contract, then lines that are no JSON object."""
         if not invalid + malformed:
             return _text([])
         tokens = ", ".join(f"{sql} as {quote(source)}" for source, sql in self._tokens.items())
         rows = self._run(f"select {tokens}", self._simulate(self._rng, invalid + malformed, start, end)).to_pylist()
-        for row, which in zip(rows, self._rng.integers(len(self._breaches), size=invalid), strict=False):
-            source, token = self._breaches[which]
+        for row, choice in zip(rows, self._rng.integers(len(self._breaches), size=invalid), strict=False):
+            source, token = self._breaches[choice]
             row[source] = token
         lines = [_line(row) for row in rows[:invalid]] + [self._malformed(_line(row)) for row in rows[invalid:]]
         return _text([line + "\n" for line in lines])
 
     def _malformed(self, line: str) -> str:
-        """The beginning of a line, as a writer leaves it that dies; or something that never was JSON."""
-        kind = self._rng.integers(2 * len(GARBAGE))
-        return GARBAGE[kind] if kind < len(GARBAGE) else line[: self._rng.integers(1, len(line))]
+        """Make the beginning of a line, as a crashing writer leaves it, or a line that never was JSON."""
+        choice = self._rng.integers(2 * len(NOT_JSON))
+        return NOT_JSON[choice] if choice < len(NOT_JSON) else line[: self._rng.integers(1, len(line))]
 
     def _run(self, select: str, events: pa.Table) -> pa.Table:
         self._engine.register("events", events)
@@ -197,17 +207,12 @@ class Simulator:
         return result
 
 
-def _utc(moment: datetime) -> datetime:
-    """The moment in UTC, without its zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _optional(field: Field) -> bool:
-    return not field.required
+def _required_first(contract: Contract) -> list[Field]:
+    return sorted(contract.fields, key=lambda field: not field.required)
 
 
 def _token_sql(field: Field) -> str:
-    """The SQL of a field's value as JSON text, null for null."""
+    """Build the SQL of a field's value as JSON text. Null stays null."""
     name = quote(field.name)
     match field.type.kind:
         case "timestamp":
@@ -215,14 +220,14 @@ def _token_sql(field: Field) -> str:
         case "string" | "list":
             return f"cast(to_json({name}) as varchar)"
         case "decimal" if field.type.precision == field.type.scale:
-            # DuckDB (1.5.5) writes such a decimal without the zero before the point, which JSON does not allow
+            # DuckDB (1.5.5) writes such a decimal without a zero before the point, which JSON does not allow.
             return rf"regexp_replace(cast({name} as varchar), '^(-?)[.]', '\10.')"
         case _:
             return f"cast({name} as varchar)"
 
 
-def _begin_with_valid(kinds: NDArray[np.int64]) -> None:
-    """Let the first valid line, in place, change places with the first repetition when that stands before it."""
+def _move_valid_before_repeated(kinds: NDArray[np.int64]) -> None:
+    """Swap, in place, the first valid line with the first repetition if that comes before it."""
     repeated, valid = np.flatnonzero(kinds == REPEATED), np.flatnonzero(kinds <= LATE)
     if len(repeated) and repeated[0] < valid[0]:
         kinds[[repeated[0], valid[0]]] = kinds[[valid[0], repeated[0]]]
@@ -238,7 +243,7 @@ def _line(tokens: dict[str, str | None]) -> str:
 
 
 def _joined(lines: Lines) -> bytes:
-    """The lines one after another: what an Arrow array of text holds, byte for byte."""
+    """Join the lines: their bytes follow one another in an Arrow array of text already."""
     if not len(lines):
         return b""
     _, offsets, data = lines.buffers()
@@ -249,9 +254,9 @@ def _joined(lines: Lines) -> bytes:
 
 
 def _breaches(contract: Contract) -> Iterator[tuple[str, str | None]]:
-    """Every way in which one field alone can break the contract: its name and the JSON in its place, None for nothing.
+    """Yield every way in which one field alone breaks the contract: its source name and JSON, None to leave it out.
 
-    Only what is a breach whenever the line arrives: an event time in the future is one at the end of time.
+    Each is a breach whenever the line arrives, so an event time in the future is one near the end of time.
     """
     for field in contract.fields:
         if field.required:
@@ -266,7 +271,7 @@ def _breaches(contract: Contract) -> Iterator[tuple[str, str | None]]:
 
 
 def _wrong_values(field: Field) -> Iterator[str]:
-    """The JSON of values that the field's type and rules forbid."""
+    """Yield the JSON of values that the field's type and rules forbid."""
     match field.type.kind:
         case "string":
             yield from (json.dumps(text) for text in _wrong_texts(field))

@@ -1,4 +1,4 @@
-"""Landing: what landed is listed under its arrival time, foreign names too; files are loaded once by their content."""
+"""Landing objects are listed under their arrival time, whoever named them, and files are uploaded once by content."""
 
 import hashlib
 import os
@@ -39,17 +39,17 @@ times = st.datetimes(datetime(2010, 1, 1), datetime(2099, 12, 31), timezones=st.
 
 @pytest.fixture
 def stream() -> str:
-    """A stream that no other test has landed in."""
+    """Name a stream that no other test lands in."""
     return f"s{uuid4().hex}"
 
 
 @given(at=times, number=st.integers(0, 10**9))
-def test_our_names_say_their_arrival_to_the_microsecond(at: datetime, number: int) -> None:
+def test_realtime_key_keeps_arrival_time_to_the_microsecond(at: datetime, number: int) -> None:
     assert arrival_time(realtime_key("iot", at, "0a1b2c", number), LATER) == at.astimezone(UTC)
 
 
 @pytest.mark.parametrize(
-    ("key", "modified", "arrived"),
+    ("key", "modified", "arrived_at"),
     [
         (f"{HOUR}/data_1415.json", LATER, AT_14.replace(minute=15)),
         (f"{HOUR}/data_1415-part-3.ndjson.gz", LATER, AT_14.replace(minute=15)),
@@ -69,14 +69,14 @@ def test_our_names_say_their_arrival_to_the_microsecond(at: datetime, number: in
         ("incoming/iot/x.csv", LATER.astimezone(timezone(timedelta(hours=5))), LATER),
     ],
 )
-def test_the_name_decides_the_arrival_as_far_as_it_can(key: str, modified: datetime, arrived: datetime) -> None:
-    assert arrival_time(key, modified) == arrived
+def test_key_decides_arrival_time_as_far_as_it_can(key: str, modified: datetime, arrived_at: datetime) -> None:
+    assert arrival_time(key, modified) == arrived_at
     assert arrival_time(key, modified).tzinfo is UTC
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=times, lines=st.binary(min_size=1, max_size=100))
-def test_what_is_landed_is_listed_in_its_hour_and_on_its_day(objects: Objects, at: datetime, lines: bytes) -> None:
+def test_landed_object_is_listed_in_its_hour_and_day(objects: Objects, at: datetime, lines: bytes) -> None:
     stream = f"s{uuid4().hex}"
     landed = land(objects, stream, lines, now=at)
     utc = at.astimezone(UTC)
@@ -90,21 +90,21 @@ def test_what_is_landed_is_listed_in_its_hour_and_on_its_day(objects: Objects, a
     assert objects.get(landed.key) == lines
 
 
-def test_many_writers_at_one_moment_land_every_object_once(objects: Objects, stream: str) -> None:
+def test_concurrent_writers_land_every_object_once(objects: Objects, stream: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         landed = list(pool.map(lambda n: land(objects, stream, b"%d\n" % n, now=AT_14), range(200)))
     assert list_hour(objects, stream, "2025-11-20-14:00") == sorted(landed)
     assert sorted(int(objects.get(landing.key)) for landing in landed) == list(range(200))
 
 
-def test_landing_without_a_time_arrives_now(objects: Objects, stream: str) -> None:
+def test_default_arrival_time_is_now(objects: Objects, stream: str) -> None:
     before = datetime.now(UTC)
     landed = land(objects, stream, b"{}\n")
     assert before <= landed.arrived_at <= datetime.now(UTC)
     assert land(objects, stream, b"{}\n", now=datetime(2025, 1, 1)).arrived_at == datetime(2025, 1, 1, tzinfo=UTC)
 
 
-def test_foreign_names_are_listed_and_empty_objects_are_not(objects: Objects, stream: str) -> None:
+def test_foreign_names_are_listed_without_empty_objects(objects: Objects, stream: str) -> None:
     folder = f"realtime/{stream}/year=2025"
     kept = [
         f"{folder}/month=01/day=02/hour=03/a.ndjson.gz",
@@ -132,21 +132,19 @@ def test_foreign_names_are_listed_and_empty_objects_are_not(objects: Objects, st
     assert hours_landed(objects, stream, date(2025, 1, 2), date(2025, 1, 2)) == ["2025-01-02-03:00", "2025-01-02-13:00"]
 
 
-def test_days_hold_what_landed_both_ways_and_empty_days_are_there(
-    objects: Objects, stream: str, tmp_path: Path
-) -> None:
+def test_list_days_has_both_folders_and_empty_days(objects: Objects, stream: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n1\n")
-    loaded, _ = upload(objects, stream, tmp_path / "a.csv")
-    today = loaded.day
-    landed = [land(objects, stream, b"{}", now=loaded.arrived_at - timedelta(days=days)) for days in (0, 2)]
+    uploaded, _ = upload(objects, stream, tmp_path / "a.csv")
+    today = uploaded.day
+    landed = [land(objects, stream, b"{}", now=uploaded.arrived_at - timedelta(days=days)) for days in (0, 2)]
     assert list_days(objects, stream, today - timedelta(days=3), today) == {
         today - timedelta(days=3): [],
         today - timedelta(days=2): [landed[1]],
         today - timedelta(days=1): [],
-        today: [loaded, landed[0]],
+        today: [uploaded, landed[0]],
     }
-    assert list_incoming(objects, stream) == list_incoming(objects, stream, since=loaded.arrived_at) == [loaded]
-    assert list_incoming(objects, stream, since=loaded.arrived_at + timedelta(microseconds=1)) == []
+    assert list_incoming(objects, stream) == list_incoming(objects, stream, since=uploaded.arrived_at) == [uploaded]
+    assert list_incoming(objects, stream, since=uploaded.arrived_at + timedelta(microseconds=1)) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +161,7 @@ def test_days_hold_what_landed_both_ways_and_empty_days_are_there(
         ("../ü ä.json", ".json"),
     ],
 )
-def test_a_file_is_kept_under_its_content_and_its_known_suffixes(
+def test_upload_key_is_content_hash_and_known_suffixes(
     objects: Objects, stream: str, tmp_path: Path, name: str, suffix: str
 ) -> None:
     path = tmp_path / Path(name).name
@@ -176,23 +174,21 @@ def test_a_file_is_kept_under_its_content_and_its_known_suffixes(
 
 
 @pytest.mark.parametrize("size", [10, 33 << 20])
-def test_a_file_is_loaded_once_whatever_its_name_and_however_often(
-    objects: Objects, stream: str, tmp_path: Path, size: int
-) -> None:
+def test_same_content_is_uploaded_once(objects: Objects, stream: str, tmp_path: Path, size: int) -> None:
     paths = [tmp_path / "first.csv", tmp_path / "again.csv"]
     for path in paths:
         path.write_bytes(b"x" * size)
     with ThreadPoolExecutor(2) as pool:
-        loads = list(pool.map(lambda path: upload(objects, stream, path), paths))
-    loads += [upload(objects, stream, path) for path in paths]
-    assert [is_new for _, is_new in loads].count(True) == 1
-    assert {landed for landed, _ in loads} == set(list_incoming(objects, stream))
-    assert loads[0][0].size == size
+        uploads = list(pool.map(lambda path: upload(objects, stream, path), paths))
+    uploads += [upload(objects, stream, path) for path in paths]
+    assert [is_new for _, is_new in uploads].count(True) == 1
+    assert {landed for landed, _ in uploads} == set(list_incoming(objects, stream))
+    assert uploads[0][0].size == size
 
 
 @pytest.mark.parametrize("size", [1_000, 40 << 20])
 @pytest.mark.parametrize("change", ["appended", "rewritten"])
-def test_a_file_that_changes_while_it_is_loaded_is_refused_and_nothing_is_left(
+def test_file_changed_during_upload_is_refused(
     objects: Objects, stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, change: str
 ) -> None:
     path = tmp_path / "a.csv"
@@ -201,13 +197,13 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused_and_nothing_is_left(
     digest = upload_module._digest
 
     def change_after_hashing(file: object) -> str:
-        found = digest(file)  # type: ignore[arg-type]
+        digest_before = digest(file)  # type: ignore[arg-type]
         with path.open("r+b") as other:
             other.seek(0, os.SEEK_END if change == "appended" else os.SEEK_SET)
             other.write(b"y")
         if change == "rewritten":
-            os.utime(path, ns=times)  # as if within one tick of the file system's clock
-        return found
+            os.utime(path, ns=times)  # as if both writes were within one tick of the file system's clock
+        return digest_before
 
     monkeypatch.setattr(upload_module, "_digest", change_after_hashing)
     with pytest.raises(SourceChangedError, match=r"a\.csv changed"):
@@ -215,9 +211,7 @@ def test_a_file_that_changes_while_it_is_loaded_is_refused_and_nothing_is_left(
     assert list(objects.list(f"incoming/{stream}")) == []
 
 
-def test_a_file_that_is_being_written_is_refused_and_nothing_is_left(
-    objects: Objects, stream: str, tmp_path: Path
-) -> None:
+def test_growing_file_is_refused(objects: Objects, stream: str, tmp_path: Path) -> None:
     path = tmp_path / "growing.csv"
     path.write_bytes(b"x" * (64 << 20))
     stop = threading.Event()
@@ -239,21 +233,21 @@ def test_a_file_that_is_being_written_is_refused_and_nothing_is_left(
     assert list(objects.list(f"incoming/{stream}")) == []
 
 
-def test_what_can_not_be_read_is_said_to_be_so(objects: Objects, stream: str, tmp_path: Path) -> None:
+def test_unreadable_file_raises_error_with_its_path(objects: Objects, stream: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "missing.csv", tmp_path / "pipe"):
         with pytest.raises(UnreadableSourceError, match=str(path)):
             upload(objects, stream, path)
 
 
-def test_nothing_is_acknowledged_that_is_not_stored(
+def test_land_returns_only_after_its_own_lines_are_stored(
     objects: Objects, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = objects_module.Objects.put
 
     def stored_but_answer_lost(self: Objects, key: str, data: bytes, *, if_absent: bool) -> bool:
         put(self, key, data, if_absent=if_absent)
-        return put(self, key, data, if_absent=if_absent)  # as a client that tries again
+        return put(self, key, data, if_absent=if_absent)  # as a client that retries
 
     monkeypatch.setattr(objects_module.Objects, "put", stored_but_answer_lost)
     assert objects.get(land(objects, stream, b"mine").key) == b"mine"
@@ -267,6 +261,6 @@ def test_nothing_is_acknowledged_that_is_not_stored(
         land(objects, stream, b"mine")
 
 
-def test_landing_objects_are_ordered_by_key() -> None:
+def test_landing_objects_sort_by_key() -> None:
     first, second = (LandingObject(key, "s", AT_14, 1) for key in ("a", "b"))
     assert sorted([second, first]) == [first, second]

@@ -1,4 +1,4 @@
-"""Simulated landing lines are what their truth says, judged by another reading of the contract."""
+"""Simulated lines match their ground truth, judged by an independent reading of the contract."""
 
 import importlib
 import json
@@ -54,15 +54,16 @@ def _obeys(contract: Contract, field: Field, value: Any) -> bool:
             )
         case "timestamp":
             try:
-                moment = datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
+                at = datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None)
             except (TypeError, ValueError):
                 return False
-            of_event = field.name == contract.event_time
-            return not of_event or (moment.date() >= contract.history_start and moment <= ARRIVAL + timedelta(days=1))
+            if field.name != contract.event_time:
+                return True
+            return at.date() >= contract.history_start and at <= ARRIVAL + timedelta(days=1)
         case "boolean":
             return isinstance(value, bool)
         case "list":
-            return isinstance(value, list) and all(isinstance(one, str) for one in value)
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
         case _:
             return isinstance(value, Decimal) and _number_obeys(field, value)
 
@@ -96,7 +97,7 @@ def event_date(contract: Contract, event: dict[str, Any]) -> date:
 
 
 def counted(contract: Contract, batches: list[Batch], first_day: date) -> Truth:
-    """What is true of batches, counted line by line."""
+    """Count the ground truth of batches line by line."""
     seen: set[bytes] = set()
     keys: set[tuple[Any, ...]] = set()
     landed = repeated = invalid = malformed = late = 0
@@ -118,12 +119,12 @@ def counted(contract: Contract, batches: list[Batch], first_day: date) -> Truth:
     return Truth(landed, len(keys), repeated, invalid, malformed, late)
 
 
-def test_truths_are_added_count_by_count() -> None:
+def test_truths_add_up_count_by_count() -> None:
     assert sum([Truth(10, 5, 2, 2, 1, 3), Truth(3, 1, 1, 1, 0, 0)], Truth()) == Truth(13, 6, 3, 3, 1, 3)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_truth_is_what_counting_the_lines_gives(stream: str) -> None:
+def test_truth_equals_counting_the_lines(stream: str) -> None:
     simulated = simulator(stream, faults=ALL_FAULTS)
     batches = [simulated.batch(800, START, END) for _ in range(3)]
     truth = sum((batch.truth for batch in batches), Truth())
@@ -150,7 +151,7 @@ def test_truth_holds_for_any_shares_and_sizes(stream: str, faults: Faults, sizes
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_the_same_seed_and_calls_give_the_same_bytes(stream: str) -> None:
+def test_same_seed_and_calls_give_same_bytes(stream: str) -> None:
     def lines(seed: int) -> list[bytes]:
         simulated = simulator(stream, seed, ALL_FAULTS)
         return [simulated.batch(size, START, END).lines for size in (300, 0, 50)]
@@ -163,7 +164,7 @@ def test_the_same_seed_and_calls_give_the_same_bytes(stream: str) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """A value of a simulated event as its JSON is read by `read`."""
+    """Convert a simulated value to what `read` returns for its JSON."""
     match value:
         case bool():
             return value
@@ -176,7 +177,7 @@ def as_json(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_lines_hold_exactly_what_was_simulated_under_the_sources_names(stream: str) -> None:
+def test_lines_hold_simulated_values_under_source_names(stream: str) -> None:
     simulated = simulator(stream, seed=3)
     batch = simulated.batch(2_000, START, END)
     rng = np.random.default_rng(3)
@@ -190,13 +191,13 @@ def test_lines_hold_exactly_what_was_simulated_under_the_sources_names(stream: s
     assert batch.truth == Truth(landed=2_000, valid=2_000)
 
 
-def test_decimals_are_numbers_with_all_their_digits() -> None:
+def test_decimals_keep_all_their_digits() -> None:
     lines = simulator("financial").batch(200, START, END).lines.decode()
     assert len(re.findall(r'"amount":\d+\.\d\d,', lines)) == 200
 
 
-def of_every_type() -> tuple[Contract, Simulate]:
-    """A contract with every type and every rule, and events that obey it."""
+def contract_of_every_type() -> tuple[Contract, Simulate]:
+    """Make a contract with every type and every rule, and a simulation that obeys it."""
     fields = (
         Field("id", FieldType("string"), 'the id\'s "name"', required=True, key=True),
         Field("at", FieldType("timestamp"), "at", required=True),
@@ -229,19 +230,19 @@ def of_every_type() -> tuple[Contract, Simulate]:
     return Contract("every", "1.0.0", "", "", fields, "at"), simulate
 
 
-def test_a_contract_with_every_type_and_rule_is_broken_in_each_of_its_ways() -> None:
-    contract, simulate = of_every_type()
+def test_every_type_and_rule_is_broken_in_every_way() -> None:
+    contract, simulate = contract_of_every_type()
     sound = Simulator(contract, simulate, 1).batch(20, START, END)
     assert counted(contract, [sound], START.date()) == sound.truth == Truth(landed=20, valid=20)
 
     broken = Simulator(contract, simulate, 1, Faults(invalid=1.0)).batch(2_000, START, END)
     assert counted(contract, [broken], START.date()) == broken.truth == Truth(landed=2_000, invalid=2_000)
-    found: set[tuple[str, str]] = set()
+    breaches: set[tuple[str, str]] = set()
     for line in broken.lines.splitlines():
         event = read(line) or {}
         (field,) = (f for f in contract.fields if not _obeys(contract, f, event.get(f.source)))
-        found.add((field.name, str(event.get(field.source, "left out"))))
-    assert sorted(found) == sorted(
+        breaches.add((field.name, str(event.get(field.source, "left out"))))
+    assert sorted(breaches) == sorted(
         [
             ("id", "None"),
             ("id", "left out"),
@@ -274,16 +275,16 @@ def test_a_contract_with_every_type_and_rule_is_broken_in_each_of_its_ways() -> 
     )
 
 
-def test_a_line_is_repeated_only_after_it_was_emitted_and_not_after_the_next_batch() -> None:
+def test_lines_repeat_within_this_and_the_next_batch_only() -> None:
     simulated = simulator("iot", faults=Faults(repeated=0.5))
     batches = [simulated.batch(200, START, END).lines.splitlines() for _ in range(4)]
     first_batch: dict[bytes, int] = {}
-    from_before = 0
+    from_previous_batch = 0
     for number, lines in enumerate(batches):
         for line in lines:
             assert number - first_batch.setdefault(line, number) <= 1
-            from_before += first_batch[line] < number
-    assert from_before > 50
+            from_previous_batch += first_batch[line] < number
+    assert from_previous_batch > 50
     assert max(Counter(line for lines in batches for line in lines).values()) > 2
 
 
@@ -295,7 +296,7 @@ def test_a_line_is_repeated_only_after_it_was_emitted_and_not_after_the_next_bat
         (Faults(malformed=1.0), Truth(landed=5, malformed=5)),
     ],
 )
-def test_one_kind_alone_is_possible_from_the_first_batch_on(faults: Faults, truth: Truth) -> None:
+def test_first_batch_may_hold_one_kind_alone(faults: Faults, truth: Truth) -> None:
     simulated = simulator("logs", faults=faults)
     batch = simulated.batch(5, START, END)
     assert batch.truth == truth == counted(simulated.contract, [batch], START.date())
@@ -310,11 +311,11 @@ def late_dates(stream: str, start: datetime) -> Iterator[date]:
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_late_events_are_of_the_three_days_before_the_window(stream: str) -> None:
+def test_late_events_are_up_to_three_days_late(stream: str) -> None:
     assert set(late_dates(stream, START)) == {date(2025, 11, 17), date(2025, 11, 18), date(2025, 11, 19)}
 
 
-def test_nothing_is_late_beyond_the_start_of_the_history() -> None:
+def test_late_events_are_not_before_history_start() -> None:
     assert set(late_dates("retail", datetime(2010, 12, 1, 12))) == set()
     assert set(late_dates("retail", datetime(2010, 12, 2, 12))) == {date(2010, 12, 1)}
 
@@ -325,14 +326,14 @@ def test_faulty_lines_are_spread_over_the_batch() -> None:
     assert min(in_each_quarter) > 60
 
 
-def test_events_keep_their_order_of_time_among_the_faulty_lines() -> None:
+def test_valid_events_keep_their_time_order() -> None:
     simulated = simulator("logs", faults=Faults(malformed=0.3, invalid=0.2))
     events = [read(line) for line in simulated.batch(1_000, START, END).lines.splitlines()]
     times = [event["event_time"] for event in events if event and is_valid(simulated.contract, event)]
     assert times == sorted(times)
 
 
-def test_a_window_in_another_zone_is_the_same_window() -> None:
+def test_window_in_another_time_zone_is_the_same() -> None:
     zone = timezone(timedelta(hours=-5))
     here = simulator("iot").batch(50, START, END)
     there = simulator("iot").batch(
@@ -344,12 +345,12 @@ def test_a_window_in_another_zone_is_the_same_window() -> None:
 @pytest.mark.parametrize(
     ("shares", "message"),
     [
-        ({"late": -0.1}, "the share of late events is -0.1; give 0 to 1"),
-        ({"invalid": 1.5}, "the share of invalid events is 1.5; give 0 to 1"),
-        ({"malformed": float("nan")}, "the share of malformed events is nan; give 0 to 1"),
-        ({"late": 0.6, "repeated": 0.6}, "the shares of faulty events add up to 1.2; give at most 1 together"),
+        ({"late": -0.1}, "The share of late events is -0.1; give 0 to 1"),
+        ({"invalid": 1.5}, "The share of invalid events is 1.5; give 0 to 1"),
+        ({"malformed": float("nan")}, "The share of malformed events is nan; give 0 to 1"),
+        ({"late": 0.6, "repeated": 0.6}, "The shares of faulty events add up to 1.2; give at most 1 together"),
     ],
 )
-def test_impossible_shares_are_refused(shares: dict[str, float], message: str) -> None:
+def test_impossible_fault_shares_are_refused(shares: dict[str, float], message: str) -> None:
     with pytest.raises(LakehouseError, match=re.escape(message)):
         Faults(**shares)
