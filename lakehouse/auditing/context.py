@@ -23,7 +23,7 @@ from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
-from lakehouse.storage.iceberg.partitions import date_from_days
+from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
 
 MAX_GROUP_ROWS = 500_000
 """Days are compared together until they hold more rows than that; a larger day alone."""
@@ -93,7 +93,7 @@ class Context:
         """The table's files of the range, with the day each is of."""
         known = qualified_name(table), column
         if known not in self._files:
-            position = [part.name for part in table.spec().fields].index(column)
+            position = partition_position(table.spec(), column)
             found = select_files(table, _between(column, self.first, self.last))
             self._files[known] = [(day_of(one.partition[position]), one) for one in found]
         return self._files[known]

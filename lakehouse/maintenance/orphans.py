@@ -5,7 +5,7 @@ Files younger than a safe age are kept, because a running write may be about to 
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.lake import Lake
@@ -49,7 +49,6 @@ def abort_unfinished_uploads(
 ) -> FileChanges:
     """Abort multipart uploads into the lake's buckets that started before `age` ago and never finished."""
     before = (now or datetime.now(UTC)) - age
-    warehouse = urlparse(lake.connection.catalog.get("warehouse", "")).netloc
-    buckets = sorted({lake.connection.bucket, warehouse} - {""})
+    buckets = sorted(lake.connection.buckets)
     counts = [abort_uploads(replace(lake.connection, bucket=bucket), before, dry_run=dry_run) for bucket in buckets]
     return FileChanges("unfinished uploads", removed=sum(counts))

@@ -33,7 +33,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.storage.iceberg.commit import Uploads
 from lakehouse.storage.iceberg.manifests import select_files
-from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partitions_filter
+from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partition_position, partitions_filter
 
 MAX_GROUP_ROWS = 500_000
 MAX_GROUP_BYTES = 32 << 20
@@ -151,7 +151,7 @@ def _compute(
 def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:
     """The files of those of the days that bronze has rows of, as its manifests say, some days at a time."""
     files: dict[date, list[DataFile]] = {}
-    position = [f.name for f in bronze.spec().fields].index("dt")
+    position = partition_position(bronze.spec(), "dt")
     for data_file in select_files(bronze, partitions_filter("dt", days)):
         day = date_from_days(data_file.partition[position])
         files.setdefault(day, []).append(data_file)

@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 from lakehouse.pipeline.lineage.properties import computed_from, emptied_days, is_day
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import live_entries
-from lakehouse.storage.iceberg.partitions import date_from_days
+from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
 from lakehouse.storage.iceberg.snapshots import ledger
 
 
@@ -30,7 +30,7 @@ def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date,
     for entry in live_entries(table, lambda manifest: (manifest.sequence_number or 0) > since):
         sequence = entry.sequence_number or 0
         if sequence > since:
-            position = [field.name for field in table.specs()[entry.data_file.spec_id].fields].index(column)
+            position = partition_position(table.specs()[entry.data_file.spec_id], column)
             day = date_from_days(entry.data_file.partition[position])
             days[day] = max(days.get(day, 0), sequence)
     # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.

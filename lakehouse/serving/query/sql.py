@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlparse
 
 import duckdb
 
@@ -61,8 +60,7 @@ def run_query(lake: Lake, sql: str) -> QueryRows:
 
 def readable_locations(connection: Connection) -> list[str]:
     """Return the URLs of the buckets that hold the lake's tables and objects."""
-    buckets = {connection.bucket, urlparse(connection.catalog.get("warehouse", "")).netloc} - {""}
-    return [f"s3://{bucket}/" for bucket in sorted(buckets)]
+    return [f"s3://{bucket}/" for bucket in sorted(connection.buckets)]
 
 
 def names_mentioned(sql: str) -> set[str]:

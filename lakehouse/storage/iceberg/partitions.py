@@ -12,6 +12,7 @@ from typing import Any
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, In, Or
 from pyiceberg.expressions.visitors import expression_evaluator, inclusive_projection, manifest_evaluator
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
@@ -44,6 +45,11 @@ def days_from_date(day: date) -> int:
 def stored_value(value: PartitionValue) -> str | int:
     """Convert a partition value to the form in which Iceberg stores it."""
     return days_from_date(value) if isinstance(value, date) else value
+
+
+def partition_position(spec: PartitionSpec, column: str) -> int:
+    """Return the position of a column's value in the partitions of a spec. Raises ValueError if it is not among them."""
+    return [field.name for field in spec.fields].index(column)
 
 
 def partitions_filter(column: str, values: Iterable[PartitionValue]) -> BooleanExpression:

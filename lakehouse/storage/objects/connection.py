@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlparse
 
 from lakehouse.settings import Settings
 
@@ -34,6 +35,11 @@ class Connection:
         if self.reader_access_key_id is None:
             return self
         return replace(self, access_key_id=self.reader_access_key_id, secret_access_key=self.reader_secret_access_key)
+
+    @property
+    def buckets(self) -> frozenset[str]:
+        """The bucket of objects and, where it is known, that of tables."""
+        return frozenset({self.bucket, urlparse(self.catalog.get("warehouse", "")).netloc}) - {""}
 
     @property
     def catalog_uri(self) -> str | None:
