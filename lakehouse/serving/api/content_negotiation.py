@@ -1,4 +1,4 @@
-"""Which format an answer has, by what the request accepts, and the answer in it."""
+"""Content negotiation for query results: choose a format by the Accept header, and respond in it."""
 
 import asyncio
 import os
@@ -7,11 +7,12 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Stream
 
 from lakehouse.http.problems import Problem
+from lakehouse.serving.api.state import HttpRequest
 from lakehouse.serving.query.rendering import Column, Format, Statistics
 
 MEDIA_TYPES: Mapping[Format, str] = {
@@ -20,68 +21,72 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "csv": "text/csv",
     "arrow": "application/vnd.apache.arrow.stream",
 }
-STATISTICS = "lakehouse-statistics"
-"""The header that has the statistics as JSON, whatever the format."""
+STATISTICS_HEADER = "lakehouse-statistics"
+"""Holds the statistics as JSON, whatever the format."""
 
-PIECE = 1 << 18
+CHUNK_BYTES = 1 << 18
 
 
-class Rows(msgspec.Struct):
-    """An answer as JSON."""
+class QueryResult(msgspec.Struct):
+    """A query result as JSON."""
 
     columns: list[Column]
     rows: list[dict[str, Any]]
-    """Each row by its columns' names. Decimals are strings, and so are integers beyond 2^53; times are ISO 8601 with a Z."""
+    """Rows by column name. Decimals and integers beyond 2^53 are strings; times are ISO 8601 with a Z."""
     statistics: Statistics
 
 
-ANSWERS = ResponseSpec(Rows, description="The rows; also as NDJSON, CSV or an Arrow stream", generate_examples=False)
+RESULT_RESPONSE = ResponseSpec(
+    QueryResult, description="The rows, as JSON, NDJSON, CSV or an Arrow stream", generate_examples=False
+)
 
 
-def chosen(request: Request[Any, Any, Any]) -> Format:
-    """The format that the request likes best; JSON where it likes all. Raises Problem 406 for none that there is.
+def select_format(request: HttpRequest) -> Format:
+    """Select the format that the request accepts with the highest quality. Of equals the first, and JSON for `*/*`.
 
-    Not by Litestar's `Accept.best_match` (2.x), because that takes a type of quality 0, which RFC 9110 calls not
-    acceptable, and prefers `text/csv` in `*/*, text/csv`, which has always been answered with JSON.
+    Raises Problem 406 if it accepts none. Litestar's `Accept.best_match` (2.x) does not fit: it selects types of quality 0,
+    which RFC 9110 calls not acceptable, and CSV for `*/*, text/csv`, which has always been answered with JSON.
     """
     accept = request.headers.get("accept") or "*/*"
-    ranked = sorted((_quality(part) for part in accept.split(",")), key=lambda found: -found[1])
-    for wanted, quality in ranked:
-        for form, media in MEDIA_TYPES.items():
-            kind = media.partition("/")[0]
-            if quality > 0 and wanted in (media, f"{kind}/*", "*/*"):
+    ranges = sorted((_media_range(part) for part in accept.split(",")), key=lambda media_range: -media_range[1])
+    for accepted, quality in ranges:
+        for form, media_type in MEDIA_TYPES.items():
+            kind = media_type.partition("/")[0]
+            if quality > 0 and accepted in (media_type, f"{kind}/*", "*/*"):
                 return form
     raise Problem(
-        HTTPStatus.NOT_ACCEPTABLE, f"There is no {accept} here; Accept one of {', '.join(MEDIA_TYPES.values())}."
+        HTTPStatus.NOT_ACCEPTABLE,
+        f"Results are not available as {accept}. Set Accept to one of {', '.join(MEDIA_TYPES.values())}.",
     )
 
 
-def response(form: Format, statistics: Statistics, body: bytes, path: str | None = None) -> Response[Any]:
-    """The answer; of what lies in a file nothing is left when it has been sent."""
-    headers = {STATISTICS: msgspec.json.encode(statistics).decode(), "cache-control": "no-store"}
-    media = MEDIA_TYPES[form]
+def result_response(form: Format, statistics: Statistics, body: bytes, path: str | None = None) -> Response[Any]:
+    """Respond with `body`, or with the file at `path`, which is deleted."""
+    headers = {STATISTICS_HEADER: msgspec.json.encode(statistics).decode(), "cache-control": "no-store"}
+    media_type = MEDIA_TYPES[form]
     if path is None:
-        return Response(body, status_code=HTTPStatus.OK, media_type=media, headers=headers)
-    file = os.open(path, os.O_RDONLY)
-    headers["content-length"] = str(os.fstat(file).st_size)
+        return Response(body, status_code=HTTPStatus.OK, media_type=media_type, headers=headers)
+    descriptor = os.open(path, os.O_RDONLY)
+    headers["content-length"] = str(os.fstat(descriptor).st_size)
     os.unlink(path)
-    return Stream(_pieces(file), status_code=HTTPStatus.OK, media_type=media, headers=headers)
+    return Stream(_chunks(descriptor), status_code=HTTPStatus.OK, media_type=media_type, headers=headers)
 
 
-async def _pieces(file: int) -> AsyncIterator[bytes]:
+async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
     try:
-        while piece := await asyncio.to_thread(os.read, file, PIECE):
-            yield piece
+        while chunk := await asyncio.to_thread(os.read, descriptor, CHUNK_BYTES):
+            yield chunk
     finally:
-        os.close(file)
+        os.close(descriptor)
 
 
-def _quality(part: str) -> tuple[str, float]:
-    media, *options = (text.strip().lower() for text in part.split(";"))
-    for option in options:
-        if option.startswith("q="):
+def _media_range(part: str) -> tuple[str, float]:
+    """Parse one media range of an Accept header into its type and quality."""
+    media_type, *parameters = (text.strip().lower() for text in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
             try:
-                return media, float(option[2:])
+                return media_type, float(parameter[2:])
             except ValueError:
-                return media, 0.0
-    return media, 1.0
+                return media_type, 0.0
+    return media_type, 1.0

@@ -24,7 +24,7 @@ from lakehouse.errors import ParameterError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import stream_view_names, view_exists
-from lakehouse.serving.api.content_negotiation import ANSWERS, MEDIA_TYPES, STATISTICS, chosen
+from lakehouse.serving.api.content_negotiation import MEDIA_TYPES, RESULT_RESPONSE, STATISTICS_HEADER, select_format
 from lakehouse.serving.api.result_cache import CachedResult, ResultCache
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
@@ -128,11 +128,11 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         operation_id=f"query_{query.name}",
         summary=query.name.replace("_", " ").capitalize(),
         description=query.description,
-        responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 429, 503),
+        responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 406, 408, 429, 503),
     )
     async def run_named_query(request: HttpRequest, serving: Serving) -> Response[bytes]:
         api_key = serving.access.authorize(request, "query")
-        form = chosen(request)
+        form = select_format(request)
         values = _parameter_values(query, request)
         snapshot = serving.snapshot
         sources.update(snapshot)
@@ -146,7 +146,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         result = await cache.get(cache_key, landed, compute)
         if result.etag in if_none_match:
             return _not_modified(result.etag)
-        headers = {"etag": result.etag, "cache-control": "private, no-cache", STATISTICS: result.statistics}
+        headers = {"etag": result.etag, "cache-control": "private, no-cache", STATISTICS_HEADER: result.statistics}
         if result.landed != landed:
             headers["age"] = str(round(result.age))
         return Response(result.body, media_type=MEDIA_TYPES[form], headers=headers)

@@ -12,7 +12,7 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
-from lakehouse.serving.api.content_negotiation import ANSWERS, chosen, response
+from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.rendering import Format
@@ -64,7 +64,7 @@ class _QueryOperation(Operation):
     "/",
     status_code=HTTPStatus.OK,
     operation_class=_QueryOperation,
-    responses={200: ANSWERS} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
+    responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
     summary="Run SQL",
 )
 async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
@@ -74,14 +74,14 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     they were truncated, the seconds taken, and the snapshots read.
     """
     key = serving.access.authorize(request, "query")
-    form = chosen(request)
+    form = select_format(request)
     query = _parse(request, await _read_body(request))
     query_request = await asyncio.to_thread(_prepare, serving, query, form, key)
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
     reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
     assert reply.statistics is not None
-    return response(form, reply.statistics, reply.body, reply.path)
+    return result_response(form, reply.statistics, reply.body, reply.path)
 
 
 def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:

@@ -1,4 +1,4 @@
-"""How a query's errors answer over HTTP: as problem details, with the status that tells a client what to do."""
+"""Problem details for the errors of a query, with the status that tells a client what to do."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

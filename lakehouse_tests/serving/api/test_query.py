@@ -112,7 +112,7 @@ def test_row_limits_apply_and_are_reported(api: httpx.Client, http_settings: Set
         (b'{"sql": "delete from silver.iot"}', 400, "Only reading is allowed"),
         (b'{"sql": "select getenv(\'HOME\')"}', 400, "not allowed here"),
         (b'{"sql": "select 1; select 2"}', 400, "Send one statement at a time"),
-        (b'{"sql": ""}', 400, "One statement"),
+        (b'{"sql": ""}', 400, "Send one statement at a time. This is 0"),
         (b'{"sql": 1}', 400, "Invalid query"),
         (b'{"sql": "select 1", "limit": 5}', 400, "`limit`"),
         (b'{"sql": "select 1", "limits": {"rows": 0}}', 400, "limits.rows"),
