@@ -12,9 +12,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from lakehouse.contracts.streams import discover
+from lakehouse.processes.service import RunningService
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server as http
-from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.connection import Connection

@@ -13,9 +13,9 @@ import httpx
 from lakehouse.bench.figures import Figure, figure
 from lakehouse.contracts.streams import discover
 from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server as http
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.embedded import lifecycle as storage
 

@@ -22,9 +22,9 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import find_running, process_tree
+from lakehouse.processes.service import RunningService
+from lakehouse.serving.api import gateway_server as server
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server
-from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.embedded import lifecycle as storage
 

@@ -33,10 +33,10 @@ from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.pipeline.unified_view import create_views_sql, unified_sql, view_names
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries
-from lakehouse.sources.http import server as http
 from lakehouse.sources.simulation import Simulator
 
 ROWS = 200_000

@@ -43,8 +43,8 @@ from lakehouse.processes.child import kill
 from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
 from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
 from lakehouse.runtime.supervisor import free_port
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.settings import Settings, get_settings
-from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 

@@ -18,8 +18,8 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
+from lakehouse.serving.api import gateway_server as server
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server
 from lakehouse.storage.embedded import lifecycle as storage
 
 EVENTS = 100

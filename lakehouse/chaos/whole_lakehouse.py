@@ -41,8 +41,8 @@ from lakehouse.processes.child import (
     wait_until_ready,
 )
 from lakehouse.runtime import supervisor
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as storage
 
 KINDS = (

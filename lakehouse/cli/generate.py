@@ -12,8 +12,8 @@ from lakehouse.cli.options import Json, Seed, Streams, parse_duration
 from lakehouse.cli.printing import console, print_json, print_table, progress
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.settings import Settings, get_settings
-from lakehouse.sources.http import server as http
 from lakehouse.sources.http.client import Parcel, Target, deliver, find_target
 from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as server

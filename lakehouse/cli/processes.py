@@ -5,9 +5,9 @@ from typing import Any
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import console, print_json, print_table
 from lakehouse.runtime import supervisor
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
-from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as server
 
 

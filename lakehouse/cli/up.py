@@ -16,9 +16,9 @@ from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
-from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as server
 
 START_SECONDS = 180.0
@@ -79,7 +79,7 @@ def _http(settings: Settings) -> Program:
         running = http.running(settings)
         return running.url if running else None
 
-    return Program("http", [sys.executable, "-m", "lakehouse.sources.http"], answers=is_ready, url=url)
+    return Program("http", [sys.executable, "-m", http.MODULE], answers=is_ready, url=url)
 
 
 def _serving(settings: Settings) -> Program:

@@ -1,1 +1,1 @@
-"""What every HTTP service shares: API keys, authentication, problem details, metrics and the proxy."""
+"""What every HTTP service shares: API keys, access control, problem details, metrics and the proxy."""

@@ -1,4 +1,4 @@
-"""The access log: a line of JSON for each request, written by batches, for a write each would cost too much."""
+"""The access log: a line of JSON for each request."""
 
 import asyncio
 import fcntl
@@ -15,15 +15,15 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from lakehouse.http.metrics import Metrics
 
-EVERY = 0.5
-"""Seconds between writes."""
+WRITE_INTERVAL_SECONDS = 0.5
+"""Lines are written in batches, because a write for each request would cost too much."""
 
-LARGEST = 64 << 20
-"""Bytes at which the log moves aside, to one file of the past."""
+MAX_LOG_BYTES = 64 << 20
+"""Size at which the log moves aside, to one file of the past."""
 
 
 class AccessLog:
-    """A file that several processes append to."""
+    """A log file that several processes append to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,18 +31,18 @@ class AccessLog:
         self._encoder = msgspec.json.Encoder()
 
     def add(self, line: dict[str, object]) -> None:
-        """Keep a line for the next write."""
+        """Add a line to the next batch."""
         self._lines.append(self._encoder.encode(line))
 
     async def run(self) -> None:
-        """Write what there is, again and again."""
+        """Write batches until cancelled."""
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(WRITE_INTERVAL_SECONDS)
             with suppress(OSError):  # a full disk must not end the log for good
                 self.write()
 
     def write(self) -> None:
-        """Write what there is."""
+        """Write the lines added since the last batch. Raises OSError."""
         if not self._lines:
             return
         lines, self._lines = self._lines, []
@@ -52,35 +52,35 @@ class AccessLog:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             os.write(file, b"\n".join(lines))
-            # Only who still has the file under its name moves it, or two of them would move it twice.
-            if os.fstat(file).st_size > LARGEST and os.path.samestat(os.fstat(file), os.stat(self._path)):
+            # Compare inodes, because another process may have moved this file since it was opened.
+            if os.fstat(file).st_size > MAX_LOG_BYTES and os.path.samestat(os.fstat(file), os.stat(self._path)):
                 self._path.replace(self._path.with_suffix(".1" + self._path.suffix))
         finally:
             os.close(file)
 
 
-def logged(log: AccessLog, metrics: Metrics) -> Callable[[ASGIApp], ASGIApp]:
-    """Middleware that writes and counts each request."""
+def access_log_middleware(log: AccessLog, metrics: Metrics) -> Callable[[ASGIApp], ASGIApp]:
+    """Build the middleware that logs and counts each request."""
 
     def wrap(app: ASGIApp) -> ASGIApp:
         async def handle(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != ScopeType.HTTP:
                 await app(scope, receive, send)
                 return
-            begun = time.perf_counter()
+            started = time.perf_counter()
             status = 500
 
-            async def watch(message: Message) -> None:
+            async def send_recording_status(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
                 await send(message)
 
             try:
-                await app(scope, receive, watch)
+                await app(scope, receive, send_recording_status)
             finally:
-                metrics.answered(scope["method"], status)
-                log.add(_line(scope, status, time.perf_counter() - begun))
+                metrics.count_request(scope["method"], status)
+                log.add(_line(scope, status, time.perf_counter() - started))
 
         return handle
 

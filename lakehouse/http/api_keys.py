@@ -1,10 +1,12 @@
-"""API keys: made, listed, revoked and recognised. They are kept hashed, in one file that only its owner may read."""
+"""API keys: create, list, revoke and verify them. They are stored hashed, in a file that only its owner may read.
+
+See `auth` for what a request with a key may do.
+"""
 
 import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,15 +22,18 @@ Scope = Literal["ingest", "query"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 PREFIX = "lh"
+
 SECRET_BYTES = 32
-"""Of randomness, so that a plain hash can't be turned back: nothing is there to be guessed."""
+"""Random bytes in a key. With so many a plain hash is safe: no dictionary has them."""
 
 RELOAD_SECONDS = 1.0
-"""How long a revoked key may still be taken."""
+"""How long a server may still accept a revoked key."""
+
+LOCK_SECONDS = 10.0
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """What is known of a key; its secret is not."""
+    """An API key without its secret."""
 
     id: str
     name: str
@@ -36,11 +41,11 @@ class ApiKey(msgspec.Struct, frozen=True):
     """SHA-256 of the secret, in hexadecimal."""
     scopes: tuple[Scope, ...]
     streams: tuple[str, ...]
-    """The streams it is good for; none named means all."""
+    """The streams that the key is valid for; empty means all."""
     created: datetime
 
     def allows(self, scope: Scope, stream: str | None = None) -> bool:
-        """Whether it is good for this."""
+        """Whether the key is valid for this scope and stream."""
         return scope in self.scopes and (not self.streams or stream is None or stream in self.streams)
 
 
@@ -55,7 +60,10 @@ def keys_path(settings: Settings) -> Path:
 def create(
     settings: Settings, name: str, scopes: tuple[Scope, ...] = ("ingest",), streams: tuple[str, ...] = ()
 ) -> tuple[ApiKey, str]:
-    """Make a key; the second value is its text, which can't be had again. Raises LakehouseError for unknown scopes."""
+    """Create a key and return it with its text, which is not stored.
+
+    Raises LakehouseError if `scopes` is empty or has an unknown scope.
+    """
     if not scopes or any(scope not in SCOPES for scope in scopes):
         raise LakehouseError(f"A key has at least one scope of {', '.join(SCOPES)}; got {', '.join(scopes) or 'none'}.")
     secret = secrets.token_urlsafe(SECRET_BYTES)
@@ -67,24 +75,24 @@ def create(
 
 
 def revoke(settings: Settings, key_id: str) -> ApiKey:
-    """Forget a key; within a second no server takes it. Raises LakehouseError when there is none of this id."""
+    """Delete a key; every server rejects it within `RELOAD_SECONDS`. Raises LakehouseError if no key has this id."""
     path = keys_path(settings)
     with _locked(path):
         keys = _read(path)
-        gone = next((key for key in keys if key.id == key_id), None)
-        if gone is None:
-            raise LakehouseError(f"There is no key {key_id!r}; `lakehouse keys list` shows those there are.")
-        _write(path, [key for key in keys if key is not gone])
-    return gone
+        revoked = next((key for key in keys if key.id == key_id), None)
+        if revoked is None:
+            raise LakehouseError(f"There is no key {key_id!r}. List the keys with: lakehouse keys list")
+        _write(path, [key for key in keys if key is not revoked])
+    return revoked
 
 
 def list_keys(settings: Settings) -> list[ApiKey]:
-    """All keys, the oldest first."""
+    """List all keys, oldest first."""
     return _read(keys_path(settings))
 
 
 def local_key(settings: Settings) -> str:
-    """The key of this machine's user, made when there is none; its text is kept in a file of mode 0600."""
+    """Return the text of this machine's own key, from a file of mode 0600; create the key if there is none."""
     path = keys_path(settings).with_name("local.key")
     with _locked(path):
         try:
@@ -95,23 +103,19 @@ def local_key(settings: Settings) -> str:
             return text
 
 
-@dataclass(slots=True)
-class _Seen:
-    at: float = float("-inf")
-    stamp: tuple[int, int] | None = None
-
-
 class ApiKeyStore:
-    """Recognises keys; sees within a second what changes in the file."""
+    """Verifies keys, and reloads their file within a second of a change."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._keys: dict[str, ApiKey] = {}
-        self._seen = _Seen()
+        self._checked_at = float("-inf")
+        self._version: tuple[int, int] | None = None
+        """Modification time and inode of the file that was read last."""
 
     def find(self, text: str) -> ApiKey | None:
-        """The key of this text, if there is one."""
-        self._refresh()
+        """Find the key with this text; None if it is unknown or revoked."""
+        self._reload_if_changed()
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._keys.get(key_id)
@@ -119,19 +123,19 @@ class ApiKeyStore:
             return None
         return key
 
-    def _refresh(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = time.monotonic()
-        if now - self._seen.at < RELOAD_SECONDS:
+        if now - self._checked_at < RELOAD_SECONDS:
             return
-        self._seen.at = now
+        self._checked_at = now
         try:
-            found = self._path.stat()
-            stamp = (found.st_mtime_ns, found.st_ino)
+            status = self._path.stat()
+            version = (status.st_mtime_ns, status.st_ino)
         except FileNotFoundError:
-            stamp = None
-        if stamp != self._seen.stamp or stamp is None:
+            version = None
+        if version != self._version or version is None:
             self._keys = {key.id: key for key in _read(self._path)}
-            self._seen.stamp = stamp
+            self._version = version
 
 
 def _hash(secret: str) -> str:
@@ -141,7 +145,7 @@ def _hash(secret: str) -> str:
 def _locked(path: Path) -> FileLock:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o700)
-    return FileLock(path.with_suffix(".lock"), timeout=10)
+    return FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS)
 
 
 def _read(path: Path) -> list[ApiKey]:
@@ -149,8 +153,8 @@ def _read(path: Path) -> list[ApiKey]:
         return _FILE.decode(path.read_bytes())
     except FileNotFoundError:
         return []
-    except msgspec.DecodeError as problem:
-        raise LakehouseError(f"{path} is damaged ({problem}); delete it and make the keys anew.") from problem
+    except msgspec.DecodeError as error:
+        raise LakehouseError(f"{path} is damaged ({error}). Delete it and create the keys again.") from error
 
 
 def _write(path: Path, keys: list[ApiKey]) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what: a request's key, or its coming from this very machine. How keys are kept is in `keys`."""
+"""Access control: which requests need an API key, and what a key permits. See `api_keys` for how keys are stored."""
 
 from functools import lru_cache
 from http import HTTPStatus
@@ -13,7 +13,7 @@ from lakehouse.http.problems import Problem
 from lakehouse.settings import Settings
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
-MAKE_ONE = "`lakehouse keys create` makes one; send it as `Authorization: Bearer <key>`."
+HOW_TO_GET_A_KEY = "Create one with `lakehouse keys create` and send it as `Authorization: Bearer <key>`."
 
 
 def needs_keys(settings: Settings) -> bool:
@@ -22,60 +22,73 @@ def needs_keys(settings: Settings) -> bool:
 
 
 class AccessControl:
-    """Decides on requests; `required` says whether they need a key at all."""
+    """Authenticates and authorizes requests.
+
+    Without `required`, a request without a key is accepted if it comes from a program on this machine.
+    """
 
     def __init__(self, keys: ApiKeyStore, *, required: bool) -> None:
         self._keys = keys
         self._required = required
 
+    def authenticate(self, request: Request[Any, Any, Any]) -> ApiKey | None:
+        """Return the request's key, whatever it permits; None for a request that needs none.
+
+        Raises Problem 401 if the key is unknown, or missing where one is required, and 403 for a request without a key
+        that a web page may have sent.
+        """
+        text = _presented_key(request)
+        if text is None:
+            if self._required:
+                detail = f"This request needs an API key. {HOW_TO_GET_A_KEY}"
+                raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
+            _reject_web_pages(request)
+            return None
+        key = self._keys.find(text)
+        if key is None:
+            detail = f"This API key is unknown or revoked. {HOW_TO_GET_A_KEY}"
+            raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
+        return key
+
     def authorize(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> ApiKey | None:
-        """The request's key, good for this; None where none is needed. Raises Problem as `check` does."""
+        """Return the request's key, which is valid for this scope and these streams; None for one that needs none.
+
+        Raises Problem as `authenticate` does, and 403 if the key is not valid for the scope or one of the streams.
+        """
         key = self.authenticate(request)
         if key is not None:
             for stream in streams or (None,):
                 if not key.allows(scope, stream):
-                    what = f"{scope} on {stream}" if stream else scope
-                    detail = f"The key {key.id} ({key.name}) is not good for {what}. {MAKE_ONE}"
+                    permission = f"{scope} on {stream}" if stream else scope
+                    detail = f"The key {key.id} ({key.name}) does not permit {permission}. {HOW_TO_GET_A_KEY}"
                     raise Problem(HTTPStatus.FORBIDDEN, detail)
         return key
 
-    def authenticate(self, request: Request[Any, Any, Any]) -> ApiKey | None:
-        """The request's key, good for whatever; None where none is needed. Raises Problem as `check` does."""
-        text = _presented(request)
-        if text is None:
-            if self._required:
-                raise Problem(HTTPStatus.UNAUTHORIZED, f"This needs an API key. {MAKE_ONE}", headers=CHALLENGE)
-            _refuse_web_pages(request)
-            return None
-        key = self._keys.find(text)
-        if key is None:
-            raise Problem(HTTPStatus.UNAUTHORIZED, f"This API key is unknown or revoked. {MAKE_ONE}", headers=CHALLENGE)
-        return key
-
     def client_id(self, request: Request[Any, Any, Any]) -> str:
-        """Whose request this is: the id of its key, or nobody's in particular."""
-        key = self._keys.find(_presented(request) or "")
+        """The id of the request's key; empty for a request without one."""
+        key = self._keys.find(_presented_key(request) or "")
         return key.id if key else ""
 
 
-def _presented(request: Request[Any, Any, Any]) -> str | None:
-    headers = request.headers  # made anew each time they are asked for
+def _presented_key(request: Request[Any, Any, Any]) -> str | None:
+    headers = request.headers  # Litestar parses them anew on each access
     scheme, _, text = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and text.strip():
         return text.strip()
     return headers.get("x-api-key") or None
 
 
-def _refuse_web_pages(request: Request[Any, Any, Any]) -> None:
-    """Any page that the user's browser shows could send to a loopback port, were it not for this."""
+def _reject_web_pages(request: Request[Any, Any, Any]) -> None:
+    """Raise Problem 403 for a page of another origin: any page in the user's browser can reach a loopback port."""
     headers = request.headers
     origin = headers.get("origin")
-    if not _is_of_loopback(f"//{headers.get('host', '')}") or (origin and not _is_of_loopback(origin)):
-        raise Problem(HTTPStatus.FORBIDDEN, f"Without an API key only programs on this machine may do this. {MAKE_ONE}")
+    if not _is_loopback_url(f"//{headers.get('host', '')}") or (origin and not _is_loopback_url(origin)):
+        detail = f"Without an API key only programs on this machine may do this. {HOW_TO_GET_A_KEY}"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
 
 
 @lru_cache(256)
-def _is_of_loopback(url: str) -> bool:
+def _is_loopback_url(url: str) -> bool:
     try:
         return is_loopback(urlsplit(url).hostname or "")
     except ValueError:
@@ -83,7 +96,7 @@ def _is_of_loopback(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address is this machine and nothing else can reach it."""
+    """Whether this name or address is reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -29,7 +29,7 @@ class ProblemDetails(msgspec.Struct, omit_defaults=True):
     detail: str
     """What is wrong with this request, and what to do."""
     streams: list[str] = []
-    """The streams there are, where an unknown one was asked for."""
+    """The known streams, if the request names an unknown one."""
 
 
 class Problem(ProblemDetailsException):
@@ -60,7 +60,10 @@ def problem_details_plugin(
     `to_problem` converts exceptions of the application. Litestar's own conversion of its HTTP errors puts their detail
     into `title` and leaves `detail` out, so `_from_http_exception` replaces it.
     """
-    converters = {HTTPException: _from_http_exception, **(to_problem or {})}
+    converters: dict[type[Exception], Callable[[Any], Problem]] = {
+        HTTPException: _from_http_exception,
+        **(to_problem or {}),
+    }
     return ProblemDetailsPlugin(ProblemDetailsConfig(exception_to_problem_detail_map=converters))
 
 
@@ -70,9 +73,9 @@ def _from_http_exception(error: HTTPException) -> Problem:
     headers = error.headers or {}
     detail = error.detail
     if status is HTTPStatus.NOT_FOUND:
-        detail = "There is nothing here; /schema lists what there is."
+        detail = "Nothing is served at this path. See /schema for the paths."
     elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"This path takes {headers.get('allow', 'other methods')}; /schema says what for."
+        detail = f"This path accepts {headers.get('allow', 'other methods')}. See /schema."
     elif isinstance(error.extra, list):
         fields = (f"{entry.get('key')}: {entry.get('message')}" for entry in error.extra if isinstance(entry, dict))
         detail = "; ".join([detail, *fields])

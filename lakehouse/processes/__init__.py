@@ -1,1 +1,1 @@
-"""Start, watch and stop child processes. What a process does belongs to its own room."""
+"""Start, watch and stop processes. What a process does belongs to its own room."""

@@ -41,10 +41,9 @@ class RunningService:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One of a home's servers: the folder of its state, the module that runs it, and its name in messages."""
+    """One of a home's servers: the folder of its state, and its name in messages."""
 
     folder: str
-    module: str
     title: str
 
     def state_path(self, settings: Settings) -> Path:
@@ -75,8 +74,8 @@ class Service:
         except (OSError, ValueError, TypeError):
             return None
 
-    def start(self, settings: Settings) -> RunningService:
-        """Start the server in a process of its own unless it runs, and wait until it is ready.
+    def start(self, settings: Settings, module: str) -> RunningService:
+        """Start the server unless it runs, by `python -m module`, and wait until it is ready.
 
         Raises LakehouseError if it ends or is not ready within two minutes.
         """
@@ -86,7 +85,7 @@ class Service:
             if state := self.running(settings):
                 return state
             env = os.environ | settings_environment(settings)
-            child = spawn([sys.executable, "-m", self.module], self.log_path(settings), env=env)
+            child = spawn([sys.executable, "-m", module], self.log_path(settings), env=env)
             ready = wait_until_ready(lambda: self._is_ready(settings), lambda: child.poll() is None, START_SECONDS)
             if ready and (state := self.running(settings)):
                 leave_running(child)

@@ -2,8 +2,8 @@
 
 import json
 
+from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.forked import run_forked
 from lakehouse_tests.landing.landed import landed

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import RunningService
 from lakehouse_tests.pipeline.own import make_stream, shared_lake
 
 __all__ = ["make_stream", "shared_lake"]

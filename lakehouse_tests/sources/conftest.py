@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from lakehouse.sources.http.server import RunningService
+from lakehouse.processes.service import RunningService
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The application of a gateway process: ingest and look-ups, which need only local files.
 
-Every other request is forwarded to the serving process.
+Every other request is forwarded to the serving process. See `gateway_server` to start the gateway.
 """
 
 from collections.abc import Mapping

@@ -3,12 +3,12 @@
 from lakehouse.processes.service import RunningService, Service
 from lakehouse.settings import Settings
 
-SERVICE = Service("serving", "lakehouse.serving.api", "The serving process")
+SERVICE = Service("serving", "The serving process")
 
 
 def start(settings: Settings) -> RunningService:
     """Start the serving process unless it runs, and wait until it responds. Raises LakehouseError if it does not start."""
-    return SERVICE.start(settings)
+    return SERVICE.start(settings, "lakehouse.serving.api")
 
 
 def stop(settings: Settings) -> bool:

@@ -1,4 +1,7 @@
-"""The application: routers put together with what they work with. What a route does is in its own module."""
+"""The ASGI application of one process of the HTTP server: its routes and what they depend on.
+
+See `routes` and `health` for the routes themselves.
+"""
 
 import asyncio
 import gc
@@ -19,91 +22,84 @@ from litestar.types import ASGIApp
 from lakehouse.contracts.streams import Stream, discover
 from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
-from lakehouse.http.access_log import AccessLog, logged
+from lakehouse.http.access_log import AccessLog, access_log_middleware
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.idempotency import IdempotencyStore, expire
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
-from lakehouse.http.proxy import AtOnce, Forwarder, FrontDoor
+from lakehouse.http.proxy import FastPath, Forwarder, Gateway
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import health
 from lakehouse.sources.http import routes as events
-from lakehouse.sources.http.body import Buffer, Reader
+from lakehouse.sources.http.body import BodyReader, BufferLimit
 from lakehouse.sources.http.group_commit import GroupCommit
-from lakehouse.sources.http.health import Probe
+from lakehouse.sources.http.health import StorageProbe
 from lakehouse.sources.http.notify import LandingNotifier
 from lakehouse.sources.http.routes import Ingest
 from lakehouse.sources.kinesis import status as kinesis
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects, open_store
 
 log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 3600.0
-"""Between deletions of answers that need not be remembered any longer."""
+EXPIRY_INTERVAL_SECONDS = 3600.0
+"""Time between deletions of expired idempotency records."""
 
 T = TypeVar("T")
 
-
 ROUTERS = (events.router, health.router)
+
 PATHS = ("/v1/streams", "/health", "/metrics")
-"""What this server answers itself; all but that, and what is put beside it, is the serving process's."""
+"""First segments of the paths that this server answers. All others but `ExtraRoutes` go to the serving process."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtraRoutes:
-    """What else a process answers: routers, what their handlers work with, and the first segments of their paths."""
+    """Routes that a room above adds to this application."""
 
     routers: Sequence[Router] = ()
     dependencies: Mapping[str, object] = field(default_factory=dict)
+    """What the routers' handlers depend on, by parameter name."""
     paths: Sequence[str] = ()
-    at_once: AtOnce = lambda _: None
+    """First segments of their paths."""
+    fast_path: FastPath = lambda _: None
 
 
 def create_app(
-    settings: Settings | None = None, beside: Callable[[Mapping[str, Stream], AccessControl], ExtraRoutes] | None = None
+    settings: Settings | None = None,
+    add_routes: Callable[[Mapping[str, Stream], AccessControl], ExtraRoutes] = lambda _streams, _access: ExtraRoutes(),
 ) -> ASGIApp:
-    """The application of one process. Raises StorageUnavailableError when there is no storage server to talk to."""
+    """Create the application of one process. Raises StorageUnavailableError if storage is not running."""
     settings = settings or get_settings()
-    connection = server.connection(settings)
+    connection = storage.connection(settings)
     streams = discover(settings.streams)
     store = open_store(connection, STORE_TIMEOUT_SECONDS)
     metrics = Metrics(partial(kinesis.metrics, settings))
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
-    buffer = Buffer(settings.http_buffer_mb << 20, metrics)
     forwarder = Forwarder(settings.root / "serving" / "state.json")
-    hints = LandingNotifier(forwarder)
+    notifier = LandingNotifier(forwarder)
+    access_log = AccessLog(settings.root / "logs" / "access.jsonl")
+    objects = Objects.from_connection(connection)
     commit = GroupCommit(
         AsyncLandingWriter(connection),
         {name: stream.contract for name, stream in streams.items()},
         metrics,
-        age=timedelta(milliseconds=settings.http_flush_ms),
-        size=settings.http_flush_kb << 10,
-        tell=hints.tell,
+        max_age=timedelta(milliseconds=settings.http_flush_ms),
+        max_bytes=settings.http_flush_kb << 10,
+        on_landed=notifier.notify,
     )
-    ingest = Ingest(
-        streams=streams,
-        validators={name: Validator(stream.contract) for name, stream in streams.items()},
-        commit=commit,
-        buffer=buffer,
-        reader=Reader(buffer, most=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),
-        answers=IdempotencyStore(store, connection),
-        access=access,
-        most_events=settings.http_max_events,
-    )
-    access_log = AccessLog(settings.root / "logs" / "access.jsonl")
-    objects = Objects.from_connection(connection)
-    more = beside(streams, access) if beside else ExtraRoutes()
+    ingest = _ingest(settings, streams, commit, metrics, access, IdempotencyStore(store, connection))
+    extra = add_routes(streams, access)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         end_with_parent()
         commit.warm_up()
-        gc.freeze()  # what is there by now stays: going through it again and again takes time from every request
-        tasks = [asyncio.create_task(access_log.run()), asyncio.create_task(_sweep(objects))]
+        gc.freeze()  # collecting what lives as long as the process would take time from every request
+        tasks = [asyncio.create_task(access_log.run()), asyncio.create_task(_expire_hourly(objects))]
         try:
             yield
         finally:
@@ -113,48 +109,70 @@ def create_app(
                 with suppress(asyncio.CancelledError):
                     await task
             await forwarder.close()
-            hints.close()
+            notifier.close()
             access_log.write()
 
     app = Litestar(
-        route_handlers=[*ROUTERS, *more.routers],
+        route_handlers=[*ROUTERS, *extra.routers],
         dependencies={
             "ingest": provide_value(ingest),
             "access": provide_value(access),
             "metrics": provide_value(metrics),
-            "probe": provide_value(Probe(store, connection, commit)),
-            **{name: provide_value(value) for name, value in more.dependencies.items()},
+            "probe": provide_value(StorageProbe(store, connection, commit)),
+            **{name: provide_value(value) for name, value in extra.dependencies.items()},
         },
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin()],
         lifespan=[lifespan],
         openapi_config=openapi_config(),
-        request_max_body_size=None,  # the reader's affair
+        request_max_body_size=None,  # BodyReader limits it
         logging_config=None,
     )
-    return logged(access_log, metrics)(FrontDoor(app, forwarder, [*PATHS, *more.paths], more.at_once))
+    gateway = Gateway(app, forwarder, [*PATHS, *extra.paths], extra.fast_path)
+    return access_log_middleware(access_log, metrics)(gateway)
+
+
+def _ingest(
+    settings: Settings,
+    streams: Mapping[str, Stream],
+    commit: GroupCommit,
+    metrics: Metrics,
+    access: AccessControl,
+    idempotency: IdempotencyStore,
+) -> Ingest:
+    buffer = BufferLimit(settings.http_buffer_mb << 20, metrics)
+    return Ingest(
+        streams=streams,
+        validators={name: Validator(stream.contract) for name, stream in streams.items()},
+        commit=commit,
+        buffer=buffer,
+        reader=BodyReader(buffer, max_bytes=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),
+        idempotency=idempotency,
+        access=access,
+        max_events=settings.http_max_events,
+    )
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The OpenAPI document's head and place."""
+    """The title and path of the OpenAPI document."""
     return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()])
 
 
-async def _sweep(objects: Objects) -> None:
+async def _expire_hourly(objects: Objects) -> None:
     while True:
         try:
             await asyncio.to_thread(expire, objects)
-        except LakehouseError as problem:
-            log.warning("Answers stay remembered for another hour: %s", problem)
-        except Exception:  # a task that ends would keep them for ever
-            log.exception("Answers stay remembered for another hour")
-        await asyncio.sleep(SWEEP_SECONDS)
+        except LakehouseError as error:
+            log.warning("Idempotency records could not be expired; trying again in an hour: %s", error)
+        except Exception:  # if this task ended, records would never expire
+            log.exception("Idempotency records could not be expired; trying again in an hour")
+        await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
 
 
 def provide_value(value: T) -> Provide:
-    """A dependency that is always this value."""
+    """Make a Litestar dependency that is always this value."""
 
-    async def give() -> T:
+    async def provide() -> T:
         return value
 
-    return Provide(give)
+    return Provide(provide)

@@ -1,4 +1,7 @@
-"""Reading a request's body: in time, within bounds, decompressed. Of what is in it only the first bytes are looked at."""
+"""Read a request's body: within a time and size limit, decompressed.
+
+Only its first bytes are inspected, for formats that are not accepted. See `framing` for what is in it.
+"""
 
 import asyncio
 import codecs
@@ -20,11 +23,13 @@ NDJSON = frozenset(
     for name in ("x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines")
 )
 JSON = "application/json"
-FORMS = "NDJSON (application/x-ndjson), or a JSON array or object (application/json)"
-IN_A_THREAD = 64 << 10
-"""Compressed bytes from which decompressing would keep other requests waiting."""
+ACCEPTED_FORMATS = "NDJSON (application/x-ndjson), or a JSON array or object (application/json)"
+UTF8_CHARSETS = ("", "utf-8", "utf8", "us-ascii")
 
-_FOREIGN = {
+THREAD_BYTES = 64 << 10
+"""Compressed bytes from which decompression runs in a thread, because it would keep other requests waiting."""
+
+_OTHER_FORMATS = {
     b"\x1f\x8b": "gzip; send it with `Content-Encoding: gzip`",
     b"\x28\xb5\x2f\xfd": "zstd; send it with `Content-Encoding: zstd`",
     codecs.BOM_UTF16_LE: "UTF-16; send UTF-8",
@@ -33,167 +38,176 @@ _FOREIGN = {
 }
 
 
-class Buffer:
-    """The bytes that one process holds for its clients, of which there may only be so many."""
+class BufferLimit:
+    """Limits the bytes of requests that one process holds in memory."""
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
+        self._max_bytes = max_bytes
         self._held = 0
         self._metrics = metrics
 
     @property
-    def left(self) -> int:
-        """Bytes that may still be taken."""
-        return max(self._most - self._held, 0)
+    def available(self) -> int:
+        """Bytes that can still be reserved."""
+        return max(self._max_bytes - self._held, 0)
 
     def headers(self) -> dict[str, str]:
-        """What is left, as draft-ietf-httpapi-ratelimit-headers-10 says it."""
+        """The limit as response headers, by draft-ietf-httpapi-ratelimit-headers-10."""
         return {
-            "ratelimit-policy": f'"buffer";q={self._most};qu="content-bytes";w=1',
-            "ratelimit": f'"buffer";r={self.left};t=1',
+            "ratelimit-policy": f'"buffer";q={self._max_bytes};qu="content-bytes";w=1',
+            "ratelimit": f'"buffer";r={self.available};t=1',
         }
 
-    def take(self, size: int) -> None:
-        """Raises Problem 429 when there is no room."""
-        if size > self.left:
+    def reserve(self, size: int) -> None:
+        """Reserve bytes. Raises Problem 429 if fewer are available."""
+        if size > self.available:
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                "More arrives than can be stored; send this again in a second, and slower.",
+                "Events arrive faster than they can be stored. Send this again in a second, and slow down.",
                 headers={"retry-after": "1"} | self.headers(),
             )
         self._add(size)
 
-    def give_back(self, size: int) -> None:
-        """These bytes are no longer held."""
+    def release(self, size: int) -> None:
+        """Release reserved bytes."""
         self._add(-size)
 
     def _add(self, size: int) -> None:
         self._held += size
-        self._metrics.held(self._held)
+        self._metrics.set_buffer_bytes(self._held)
 
 
-class Reader:
-    """Reads bodies of at most `most` bytes, decompressed, that take at most `seconds` to arrive."""
+class BodyReader:
+    """Reads bodies of at most `max_bytes`, decompressed, that arrive within `seconds`."""
 
-    def __init__(self, buffer: Buffer, *, most: int, seconds: float) -> None:
+    def __init__(self, buffer: BufferLimit, *, max_bytes: int, seconds: float) -> None:
         self._buffer = buffer
-        self._most = most
+        self._max_bytes = max_bytes
         self._seconds = seconds
 
     @asynccontextmanager
     async def body(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
-        """The body, held in the buffer for as long as the block lasts."""
-        encoding = _encoding(request)
-        held = 0
+        """Yield the body, whose bytes are reserved in the buffer until the block ends.
+
+        Raises Problem: 400 for a body that breaks off or can't be decompressed, 408 if it takes too long, 413 if it is
+        too large, 415 for another encoding or format, and 429 if the buffer is full.
+        """
+        encoding = _content_encoding(request)
+        reserved = 0
         try:
             chunks: list[bytes] = []
-            if (length := _length(request)) > self._most:
+            if (length := _content_length(request)) > self._max_bytes:
                 raise self._too_large()
-            self._buffer.take(length)  # at once, lest many half bodies fill the buffer and none gets through
-            held, have = length, 0
-            async for chunk in self._arriving(request):
+            # Reserve all of it at once: many half bodies would fill the buffer, and none could be completed.
+            self._buffer.reserve(length)
+            reserved, received = length, 0
+            async for chunk in self._stream(request):
                 chunks.append(chunk)
-                have += len(chunk)
-                if have > self._most:
+                received += len(chunk)
+                if received > self._max_bytes:
                     raise self._too_large()
-                if have > held:
-                    self._buffer.take(have - held)
-                    held = have
+                if received > reserved:
+                    self._buffer.reserve(received - reserved)
+                    reserved = received
             body = b"".join(chunks)
             if encoding is not None:
-                body = await self._decompressed(body, encoding)
-                self._buffer.take(max(len(body) - held, 0))
-                held = max(len(body), held)
-            yield _recognised(body)
+                body = await self._decompress(body, encoding)
+                self._buffer.reserve(max(len(body) - reserved, 0))
+                reserved = max(len(body), reserved)
+            yield _check_format(body)
         finally:
-            self._buffer.give_back(held)
+            self._buffer.release(reserved)
 
-    async def _arriving(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    async def _stream(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
         try:
             async with asyncio.timeout(self._seconds):
                 async for chunk in request.stream():
                     yield chunk
         except TimeoutError:
-            detail = f"The body did not arrive within {self._seconds:g} s; send less at a time."
+            detail = f"The body did not arrive within {self._seconds:g} s. Send less at a time."
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"connection": "close"}) from None
-        except HTTPException:  # the framework's word for a client that left, or sent chunks that are none
-            raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body; send it again.") from None
+        except HTTPException:  # Litestar raises it for a client that disconnects and for malformed chunks
+            raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body. Send it again.") from None
 
-    async def _decompressed(self, body: bytes, encoding: str) -> bytes:
-        decompress = _gunzipped if encoding == "gzip" else _unzstd
+    async def _decompress(self, body: bytes, encoding: str) -> bytes:
+        decompress = _decompress_gzip if encoding == "gzip" else _decompress_zstd
         try:
-            if len(body) < IN_A_THREAD:
-                plain = decompress(body, self._most + 1)
+            if len(body) < THREAD_BYTES:
+                plain = decompress(body, self._max_bytes + 1)
             else:
-                plain = await asyncio.to_thread(decompress, body, self._most + 1)
-        except (zlib.error, OSError, EOFError) as problem:
-            detail = f"The body is no {encoding}, or breaks off ({problem}); nothing was stored."
-            raise Problem(HTTPStatus.BAD_REQUEST, detail) from problem
-        if len(plain) > self._most:
+                plain = await asyncio.to_thread(decompress, body, self._max_bytes + 1)
+        except (zlib.error, OSError, EOFError) as error:
+            detail = f"The body is not {encoding}, or breaks off ({error}). Nothing was stored."
+            raise Problem(HTTPStatus.BAD_REQUEST, detail) from error
+        if len(plain) > self._max_bytes:
             raise self._too_large()
         return plain
 
     def _too_large(self) -> Problem:
         return Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"A request may hold at most {self._most >> 20} MiB of events, decompressed; send them in several.",
+            f"A request may have at most {self._max_bytes >> 20} MiB of events, decompressed. Send several requests.",
             headers={"connection": "close"},
         )
 
 
 def is_ndjson(request: Request[Any, Any, Any]) -> bool:
-    """Whether the body is NDJSON and nothing else, by its media type. Raises Problem 415 for what is no JSON."""
+    """Whether the media type is NDJSON, not JSON. Raises Problem 415 for any other type, and for a charset but UTF-8."""
     media_type, _, parameters = request.headers.get("content-type", JSON).lower().partition(";")
     charset = next(
         (p.partition("=")[2].strip(' "') for p in parameters.split(";") if p.strip().startswith("charset")), ""
     )
     if media_type.strip() not in NDJSON | {JSON}:
-        detail = f"The events are {media_type.strip() or 'of no type'}; send {FORMS}. `lakehouse send` posts CSV and Parquet."
+        detail = (
+            f"The media type {media_type.strip() or '(none)'} is not accepted. Send {ACCEPTED_FORMATS}."
+            " `lakehouse send` posts CSV and Parquet."
+        )
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
-    if charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The events are in {charset}; send UTF-8.")
+    if charset not in UTF8_CHARSETS:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The charset {charset} is not accepted. Send UTF-8.")
     return media_type.strip() in NDJSON
 
 
-def _encoding(request: Request[Any, Any, Any]) -> str | None:
+def _content_encoding(request: Request[Any, Any, Any]) -> str | None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
         return None
     if encoding not in ("gzip", "x-gzip", "zstd"):
-        detail = f"The body is compressed with {encoding}; send it as gzip, zstd or as it is."
+        detail = f"The content encoding {encoding} is not accepted. Send gzip, zstd or no compression."
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, headers={"accept-encoding": "gzip, zstd"})
     return encoding.removeprefix("x-")
 
 
-def _length(request: Request[Any, Any, Any]) -> int:
+def _content_length(request: Request[Any, Any, Any]) -> int:
     text = request.headers.get("content-length", "0")
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-def _gunzipped(body: bytes, most: int) -> bytes:
-    found, size, rest = [], 0, body
-    while rest and size < most:
+def _decompress_gzip(body: bytes, max_bytes: int) -> bytes:
+    """Decompress all gzip members, up to `max_bytes`. Raises EOFError if the last one is incomplete."""
+    chunks, size, rest = [], 0, body
+    while rest and size < max_bytes:
         member = zlib.decompressobj(wbits=31)
-        found.append(member.decompress(rest, most - size))
-        size += len(found[-1])
-        if not member.eof and size < most:
+        chunks.append(member.decompress(rest, max_bytes - size))
+        size += len(chunks[-1])
+        if not member.eof and size < max_bytes:
             raise EOFError("the end is missing")
         rest = member.unused_data.lstrip(b"\0")
-    return b"".join(found)
+    return b"".join(chunks)
 
 
-def _unzstd(body: bytes, most: int) -> bytes:
+def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
     with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
-        plain: bytes = stream.read(most)
+        plain: bytes = stream.read(max_bytes)
     return plain
 
 
-def _recognised(body: bytes) -> bytes:
-    """The body without a byte order mark. Raises Problem 415 for what is no text in UTF-8 from its very start."""
+def _check_format(body: bytes) -> bytes:
+    """Return the body without byte order marks. Raises Problem 415 if its first bytes are those of another format."""
     while body.startswith(codecs.BOM_UTF8):
         body = body[len(codecs.BOM_UTF8) :]
     start = body[:64].lstrip()
-    for magic, what in _FOREIGN.items():
+    for magic, description in _OTHER_FORMATS.items():
         if start.startswith(magic):
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body is {what}.")
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"The body is {description}.")
     return body

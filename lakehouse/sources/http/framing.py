@@ -1,4 +1,4 @@
-"""A request's body as lines for a landing object, one event on each, in whatever form it came. It is not judged here."""
+"""Turn a request's body into lines for a landing object, one event each. Nothing is validated here: see `batch`."""
 
 import codecs
 from collections.abc import Sequence
@@ -8,44 +8,46 @@ import msgspec
 from lakehouse.landing.readers.content import GZIP_MAGIC, ZSTD_MAGIC
 from lakehouse.landing.readers.json_brackets import split_objects
 
-BLANKS = b" \t\r\n"
-MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP_MAGIC, ZSTD_MAGIC)
-"""By which readers take an object, from its first byte on, for something other than plain UTF-8."""
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+WHITESPACE = b" \t\r\n"
+
+FORMAT_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP_MAGIC, ZSTD_MAGIC)
+"""First bytes by which readers take an object for something other than plain UTF-8."""
+
+_RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 
 
 class MalformedBodyError(Exception):
-    """The body is not what it says it is, so that no event can be told from another."""
+    """The body can't be split into events."""
 
 
 def as_lines(body: bytes, *, lines_only: bool) -> bytes:
-    """The body's events, one a line, each ending in a newline, as far as that is sure without a look at each line.
+    """Return the body's events, one a line, each ending in a newline; NDJSON is passed on without a look at its lines.
 
-    With `lines_only` the body is NDJSON; else it is a JSON array, one JSON object, or NDJSON all the same. Raises
-    MalformedBodyError for an array that is no JSON.
+    With `lines_only` the body is NDJSON, else a JSON array, one JSON object or NDJSON. Raises MalformedBodyError for an
+    array that is not valid JSON.
     """
-    start = body[:64].lstrip(BLANKS)[:1]
+    start = body[:64].lstrip(WHITESPACE)[:1]
     if not lines_only and start == b"[":
-        return _elements(body)
-    if not lines_only and start == b"{" and b"\n" in body.rstrip(BLANKS) and (whole := _one_object(body)):
-        return whole
+        return _array_lines(body)
+    if not lines_only and start == b"{" and b"\n" in body.rstrip(WHITESPACE) and (line := _object_line(body)):
+        return line
     return body if body.endswith(b"\n") else body + b"\n"
 
 
-def _elements(body: bytes) -> bytes:
+def _array_lines(body: bytes) -> bytes:
     try:
-        found = _RAWS.decode(body)
+        elements = _RAW_ARRAY.decode(body)
     except RecursionError:
         raise MalformedBodyError("the array is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise MalformedBodyError(f"the array is no JSON: {problem}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedBodyError(f"the array is not valid JSON: {error}") from None
     if b"\n" not in body and b"\r" not in body:
-        return b"\n".join(found) + b"\n" if found else b""
-    return b"".join(_on_one_line(bytes(raw)) for raw in found)
+        return b"\n".join(elements) + b"\n" if elements else b""
+    return b"".join(_on_one_line(bytes(element)) for element in elements)
 
 
-def _one_object(body: bytes) -> bytes | None:
+def _object_line(body: bytes) -> bytes | None:
     try:
         return _on_one_line(bytes(_RAW.decode(body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -53,26 +55,26 @@ def _one_object(body: bytes) -> bytes | None:
 
 
 def _on_one_line(value: bytes) -> bytes:
-    # JSON has no line end within a text, so that those there are stand between tokens.
-    return value.strip(BLANKS).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
+    # A JSON string has no line break in it, so every line break stands between tokens.
+    return value.strip(WHITESPACE).replace(b"\r", b" ").replace(b"\n", b" ") + b"\n"
 
 
-def rows(lines: bytes) -> list[bytes]:
-    """The lines that bronze makes a row of each, without their ends: no blank ones, and one object on each."""
-    found: list[bytes] = []
+def split_rows(lines: bytes) -> list[bytes]:
+    """Split lines into the rows that bronze makes of them, without line ends: blank lines dropped, one object each."""
+    rows: list[bytes] = []
     for line in lines.split(b"\n"):
         row = line.removesuffix(b"\r")
-        if row.strip(BLANKS):
-            found += split_objects(row)
-    return found
+        if row.strip(WHITESPACE):
+            rows += split_objects(row)
+    return rows
 
 
 def starts_as_text(row: bytes) -> bool:
-    """Whether a landing object that begins with this row is taken for plain UTF-8; objects of our name go by line."""
-    return not row.startswith(MARKS)
+    """Whether readers take a landing object that starts with this row for plain UTF-8."""
+    return not row.startswith(FORMAT_MARKS)
 
 
-def landing_order(found: Sequence[bytes]) -> list[int]:
-    """The places of the rows in the order they are to land in: as they came, but for one that opens well put first."""
-    first = next((place for place, row in enumerate(found) if starts_as_text(row)), 0)
-    return [first, *range(first), *range(first + 1, len(found))]
+def landing_order(rows: Sequence[bytes]) -> list[int]:
+    """Return the indexes of the rows in the order in which they land: the first that starts as text, then the others."""
+    first = next((index for index, row in enumerate(rows) if starts_as_text(row)), 0)
+    return [first, *range(first), *range(first + 1, len(rows))]

@@ -1,4 +1,7 @@
-"""Group commit: requests of a stream share a landing object, and are answered when it is stored. No HTTP in here."""
+"""Group commit: the requests of a stream share a landing object and are answered when it is stored.
+
+HTTP is not known here: see `routes`.
+"""
 
 import asyncio
 import logging
@@ -20,34 +23,37 @@ from lakehouse.sources.http.validation import SqlValidator
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 16
-"""Objects that one process stores at a time."""
+INITIAL_CONCURRENT_WRITES = 4
+MAX_CONCURRENT_WRITES = 16
+"""Objects that one process writes at a time."""
 
-SHARE = 4
-"""After this part of its age a group is stored when it has this part of its size."""
+EARLY_DIVISOR = 4
+"""After a quarter of its maximum age, a group is full with a quarter of its size."""
 
-LARGEST = 16 << 20
-"""Bytes at which a group takes no more requests, while it waits for its turn."""
+MAX_GROUP_BYTES = 16 << 20
+"""Size at which a group that waits for its turn accepts no more requests."""
 
-PAUSE = 1.0
-"""Seconds for which nothing is taken after storage has failed."""
+FAILURE_PAUSE_SECONDS = 1.0
+"""How long requests are rejected after a write has failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """Where a batch's events are, and which break the contract: by their number in the request, why."""
+class StoredBatch:
+    """Where a batch was stored."""
 
     landing: LandingObject
     first_row: int
+    """The number of its first row in the landing object, from 1."""
     count: int
-    broken: Mapping[int, list[str]]
+    reasons: Mapping[int, list[str]]
+    """Why events break the contract, by their number in the request, from 1."""
 
 
 @dataclass(slots=True)
 class _Member:
     batch: Batch
-    answer: "asyncio.Future[Stored]"
-    taken: float
+    stored: "asyncio.Future[StoredBatch]"
+    added_at: float
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ class _Group:
 
 
 class GroupCommit:
-    """Collects batches and lands them; lives in one event loop."""
+    """Groups batches and lands them. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -69,163 +75,169 @@ class GroupCommit:
         contracts: Mapping[str, Contract],
         metrics: Metrics,
         *,
-        age: timedelta,
-        size: int,
+        max_age: timedelta,
+        max_bytes: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        tell: Callable[[LandingObject], None] = lambda _: None,
+        on_landed: Callable[[LandingObject], None] = lambda _: None,
     ) -> None:
-        """`tell` hears of each object that is stored."""
+        """A group is written once it is as old as `max_age` or as large as `max_bytes`, then `on_landed` is called."""
         self._landing = landing
         self._contracts = contracts
         self._metrics = metrics
-        self._age = age.total_seconds()
-        self._size = size
+        self._max_age = max_age.total_seconds()
+        self._max_bytes = max_bytes
         self._now = now
-        self._tell = tell
+        self._on_landed = on_landed
         self._open: dict[str, _Group] = {}
-        self._waiting: deque[_Group] = deque()
-        self._storing: set[asyncio.Task[None]] = set()
-        self._at_once = 4
-        self._judges: dict[str, SqlValidator] = {}
-        self._judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        self._due: deque[_Group] = deque()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._concurrent_writes = INITIAL_CONCURRENT_WRITES
+        self._validators: dict[str, SqlValidator] = {}
+        self._validation_thread = ThreadPoolExecutor(1, thread_name_prefix="validation")
         self._failed_at: float | None = None
 
     @property
     def failing(self) -> bool:
-        """Whether storage failed a moment ago, so that a further try would only be slow."""
-        return self._failed_at is not None and time.monotonic() - self._failed_at < PAUSE
+        """Whether a write failed a moment ago, so that another attempt would only be slow."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < FAILURE_PAUSE_SECONDS
 
     @property
     def in_doubt(self) -> bool:
-        """Whether nothing has been stored since storage failed last."""
+        """Whether no write has succeeded since the last one failed."""
         return self._failed_at is not None
 
-    def add(self, stream: str, examine: Callable[[datetime], Batch]) -> "tuple[Batch, asyncio.Future[Stored] | None]":
-        """Put what `examine` makes of the arrival time into the stream's open group.
+    def add(
+        self, stream: str, build: Callable[[datetime], Batch]
+    ) -> "tuple[Batch, asyncio.Future[StoredBatch] | None]":
+        """Add the batch that `build` makes, given its arrival time, to the stream's open group.
 
-        Returns the batch and its answer-to-be; there is none for a batch without events. The answer raises what landing
-        raises, and then it is not known whether the events are stored.
+        Returns the batch and a future of where it is stored; None for a batch without events. The future raises the
+        errors of landing, after which the events may or may not be stored.
         """
-        # The name and so the arrival time of an object is settled when its group opens, for validity depends on it.
+        # An object's name, and so its arrival time, is fixed when its group opens, because validity depends on it.
         group = self._open.get(stream) or _Group(stream, self._now())
-        batch = examine(group.arrived_at)
+        batch = build(group.arrived_at)
         if not batch.count:
             return batch, None
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        group.members.append(_Member(batch, answer, time.monotonic()))
+        stored: asyncio.Future[StoredBatch] = asyncio.get_running_loop().create_future()
+        group.members.append(_Member(batch, stored, time.monotonic()))
         group.size += len(batch.lines)
         self._schedule(group)
-        return batch, answer
+        return batch, stored
 
     def warm_up(self) -> None:
-        """Have the slow judges ready: the first of them makes duckdb import pandas, for seconds."""
+        """Create all SQL validators. The first makes duckdb import pandas, which takes seconds."""
         for stream in self._contracts:
-            self._reasons(stream, [b"{}"], self._now())
+            self._reasons_of(stream, [b"{}"], self._now())
 
     async def close(self) -> None:
-        """Store all that is held, then stop."""
+        """Write all groups, then stop."""
         for group in list(self._open.values()):
-            self._is_due(group)
-        while self._storing:
-            await asyncio.wait(self._storing)
-        self._judging.shutdown()
+            self._make_due(group)
+        while self._writes:
+            await asyncio.wait(self._writes)
+        self._validation_thread.shutdown()
 
     def _schedule(self, group: _Group) -> None:
         if group.timer is None:
             self._open[group.stream] = group
-            group.timer = asyncio.get_running_loop().call_later(self._age, self._is_due, group)
-        # Where events come so fast that a group is full at once, few objects matter; else the answers do.
-        enough = self._size / SHARE if time.monotonic() - group.members[0].taken > self._age / SHARE else self._size
-        if group.size >= enough:
-            self._is_due(group)
-        if group.size >= LARGEST:
+            group.timer = asyncio.get_running_loop().call_later(self._max_age, self._make_due, group)
+        # A group that fills up at once may grow, for few objects. One that does not is written early, for fast answers.
+        age = time.monotonic() - group.members[0].added_at
+        full = self._max_bytes / EARLY_DIVISOR if age > self._max_age / EARLY_DIVISOR else self._max_bytes
+        if group.size >= full:
+            self._make_due(group)
+        if group.size >= MAX_GROUP_BYTES:
             self._close_group(group)
 
-    def _is_due(self, group: _Group) -> None:
-        """Store the group, now or when it is its turn; until then it takes further requests."""
+    def _make_due(self, group: _Group) -> None:
+        """Write the group when it is its turn; until then it accepts requests."""
         if group.due:
             return
         group.due = True
         if group.timer:
             group.timer.cancel()
-        self._waiting.append(group)
-        self._start()
+        self._due.append(group)
+        self._start_writes()
 
     def _close_group(self, group: _Group) -> None:
         if self._open.get(group.stream) is group:
             del self._open[group.stream]
 
-    def _start(self) -> None:
-        while self._waiting and len(self._storing) < self._at_once:
-            group = self._waiting.popleft()
+    def _start_writes(self) -> None:
+        while self._due and len(self._writes) < self._concurrent_writes:
+            group = self._due.popleft()
             self._close_group(group)
-            task = asyncio.get_running_loop().create_task(self._store(group))
-            self._storing.add(task)
-            task.add_done_callback(self._stored)
+            task = asyncio.get_running_loop().create_task(self._write(group))
+            self._writes.add(task)
+            task.add_done_callback(self._on_written)
 
-    def _stored(self, task: "asyncio.Task[None]") -> None:
-        self._storing.discard(task)
-        self._start()
+    def _on_written(self, task: "asyncio.Task[None]") -> None:
+        self._writes.discard(task)
+        self._start_writes()
 
-    async def _store(self, group: _Group) -> None:
-        begun = time.monotonic()
+    async def _write(self, group: _Group) -> None:
+        started = time.monotonic()
         members = sorted(group.members, key=lambda member: not member.batch.starts_as_text)
         try:
-            judging = asyncio.ensure_future(self._judge(group.stream, members, group.arrived_at))
+            validation = asyncio.ensure_future(self._validate(group.stream, members, group.arrived_at))
             try:
                 landing = await self._landing.land(group.stream, [m.batch.lines for m in members], group.arrived_at)
             finally:
-                verdicts = await judging
-        except Exception as problem:
-            self._fail(group, members, problem)
+                reasons_of_members = await validation
+        except Exception as error:
+            self._fail(group, members, error)
             return
         self._failed_at = None
-        self._tell(landing)
-        self._adapt(time.monotonic() - begun)
-        self._metrics.stored(group.stream, group.size, time.monotonic() - begun)
-        first = 1
-        for member, broken in zip(members, verdicts, strict=True):
-            if not member.answer.done():
-                member.answer.set_result(Stored(landing, first, member.batch.count, broken))
-            self._metrics.events(group.stream, member.batch.count, len(broken))
-            first += member.batch.count
+        self._on_landed(landing)
+        self._adapt_concurrency(time.monotonic() - started)
+        self._metrics.count_object(group.stream, group.size, time.monotonic() - started)
+        first_row = 1
+        for member, reasons in zip(members, reasons_of_members, strict=True):
+            if not member.stored.done():
+                member.stored.set_result(StoredBatch(landing, first_row, member.batch.count, reasons))
+            self._metrics.count_events(group.stream, member.batch.count, len(reasons))
+            first_row += member.batch.count
 
-    def _fail(self, group: _Group, members: list[_Member], problem: Exception) -> None:
-        self._metrics.failed(group.stream)
-        if isinstance(problem, LakehouseError):
+    def _fail(self, group: _Group, members: list[_Member], error: Exception) -> None:
+        self._metrics.count_storage_error(group.stream)
+        if isinstance(error, LakehouseError):
             self._failed_at = time.monotonic()
-            self._at_once = max(1, self._at_once // 2)
-            log.error("could not store %d bytes of %s: %s", group.size, group.stream, problem)
+            self._concurrent_writes = max(1, self._concurrent_writes // 2)
+            log.error("could not store %d bytes of %s: %s", group.size, group.stream, error)
         else:
             log.exception("could not store %d bytes of %s", group.size, group.stream)
-            problem = StorageUnavailableError("The events could not be stored; send them again.")
+            error = StorageUnavailableError("The events could not be stored. Send them again.")
         for member in members:
-            if not member.answer.done():
-                member.answer.set_exception(problem)
-                member.answer.exception()  # nobody may be waiting for it
+            if not member.stored.done():
+                member.stored.set_exception(error)
+                member.stored.exception()  # marks it as retrieved, because its client may have gone
 
-    def _adapt(self, seconds: float) -> None:
-        """More objects at once while groups wait and storage keeps up, fewer when it does not."""
-        if seconds > self._age and self._at_once > 1:
-            self._at_once -= 1
-        elif self._waiting and self._at_once < MOST_AT_ONCE:
-            self._at_once += 1
+    def _adapt_concurrency(self, seconds: float) -> None:
+        """Write more objects at once while groups wait and storage keeps up, fewer when it does not."""
+        if seconds > self._max_age and self._concurrent_writes > 1:
+            self._concurrent_writes -= 1
+        elif self._due and self._concurrent_writes < MAX_CONCURRENT_WRITES:
+            self._concurrent_writes += 1
 
-    async def _judge(self, stream: str, members: list[_Member], arrived_at: datetime) -> list[Mapping[int, list[str]]]:
-        doubts = [doubt for member in members for doubt in member.batch.doubts]
-        if not doubts:
+    async def _validate(
+        self, stream: str, members: list[_Member], arrived_at: datetime
+    ) -> list[Mapping[int, list[str]]]:
+        """Return each member's reasons, by the events' numbers in its request."""
+        unproven = [line for member in members for line in member.batch.unproven]
+        if not unproven:
             return [{}] * len(members)
-        work = partial(self._reasons, stream, [doubt.line for doubt in doubts], arrived_at)
-        reasons = await asyncio.get_running_loop().run_in_executor(self._judging, work)
-        found: list[Mapping[int, list[str]]] = []
-        place = 0
+        work = partial(self._reasons_of, stream, [line.line for line in unproven], arrived_at)
+        reasons = await asyncio.get_running_loop().run_in_executor(self._validation_thread, work)
+        by_member: list[Mapping[int, list[str]]] = []
+        start = 0
         for member in members:
-            numbered = enumerate(member.batch.doubts, place)
-            found.append({doubt.row: reasons[i] for i, doubt in numbered if i in reasons})
-            place += len(member.batch.doubts)
-        return found
+            numbered = enumerate(member.batch.unproven, start)
+            by_member.append({line.row: reasons[index] for index, line in numbered if index in reasons})
+            start += len(member.batch.unproven)
+        return by_member
 
-    def _reasons(self, stream: str, lines: list[bytes], arrived_at: datetime) -> Mapping[int, list[str]]:
-        if stream not in self._judges:
-            self._judges[stream] = SqlValidator(self._contracts[stream])
-        return self._judges[stream].reasons(lines, arrived_at)
+    def _reasons_of(self, stream: str, lines: list[bytes], arrived_at: datetime) -> Mapping[int, list[str]]:
+        if stream not in self._validators:
+            self._validators[stream] = SqlValidator(self._contracts[stream])
+        return self._validators[stream].reasons(lines, arrived_at)

@@ -1,4 +1,4 @@
-"""Whether the server lives and is ready, and its metrics."""
+"""Health checks and metrics of the HTTP server."""
 
 from http import HTTPStatus
 from typing import Any
@@ -16,18 +16,18 @@ from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import translate_errors
 
-METRICS_TYPE = "text/plain; version=0.0.4"
-PROBE = "health/ready"
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4"
+PROBE_KEY = "health/ready"
 
 
 class Health(msgspec.Struct):
-    """It is well."""
+    """A healthy server."""
 
     status: str
 
 
-class Probe:
-    """Asks storage whether it takes part."""
+class StorageProbe:
+    """Checks whether storage accepts events."""
 
     def __init__(self, store: S3Store, connection: Connection, commit: GroupCommit) -> None:
         self._store = store
@@ -35,35 +35,38 @@ class Probe:
         self._commit = commit
 
     async def check(self) -> None:
-        """Raises Problem 503 when nothing could be stored now."""
+        """Raise Problem 503 if storage does not respond.
+
+        Storage that has failed is probed by a write, because it can often list when it can't store.
+        """
         try:
-            with translate_errors("write", PROBE, self._connection):
+            with translate_errors("write", PROBE_KEY, self._connection):
                 if self._commit.in_doubt:
-                    await obstore.put_async(self._store, PROBE, b"", use_multipart=False)
+                    await obstore.put_async(self._store, PROBE_KEY, b"", use_multipart=False)
                 else:
                     await obstore.list_with_delimiter_async(self._store, "health")
-        except LakehouseError as problem:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(problem), headers={"retry-after": "2"}) from problem
+        except LakehouseError as error:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"retry-after": "2"}) from error
 
 
 @get("/health/live", summary="Is the server there?")
 async def live() -> Health:
-    """Answers as long as the process does."""
+    """Respond as long as the process runs."""
     return Health("ok")
 
 
 @get("/health/ready", summary="Can events be stored?", responses=error_responses(503))
-async def ready(probe: Probe) -> Health:
-    """Asks storage."""
+async def ready(probe: StorageProbe) -> Health:
+    """Check storage."""
     await probe.check()
     return Health("ok")
 
 
 @get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=error_responses(401, 403))
 async def metrics(request: Request[Any, Any, Any], access: AccessControl, metrics: Metrics) -> Response[bytes]:
-    """Counters of all processes, in Prometheus' text format; any key will do."""
+    """Counters of all processes, in Prometheus' text format. Any valid API key permits this."""
     access.authenticate(request)
-    return Response(metrics.text(), media_type=METRICS_TYPE)
+    return Response(metrics.text(), media_type=METRICS_MEDIA_TYPE)
 
 
 router = Router("/", route_handlers=[live, ready, metrics], tags=["operation"])

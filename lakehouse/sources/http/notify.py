@@ -1,6 +1,6 @@
-"""Hints to the serving process that an object has landed, so that its events are to be seen at once.
+"""Notify the serving process of landed objects, so that their events are visible at once.
 
-A datagram each, to the port whose number is that of the serving process's own; one that is lost is made up for by listing.
+Each notification is a UDP datagram to the serving process's own port number. A lost one is made up for by listing.
 """
 
 import socket
@@ -15,7 +15,7 @@ from lakehouse.landing.keys import LandingObject
 
 
 class LandingNotification(msgspec.Struct):
-    """An object that has landed."""
+    """A landed object, as the datagram describes it."""
 
     key: str
     stream: str
@@ -23,28 +23,26 @@ class LandingNotification(msgspec.Struct):
     size: int
 
     def landing(self) -> LandingObject:
-        """What it tells of."""
+        """The landing object."""
         return LandingObject(self.key, self.stream, self.arrived_at, self.size)
 
 
 class LandingNotifier:
-    """Tells of landed objects; waits for nothing and knows of no failure."""
+    """Sends notifications. Never blocks and never fails."""
 
     def __init__(self, forwarder: Forwarder) -> None:
         self._forwarder = forwarder
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
-    def tell(self, landing: LandingObject) -> None:
-        """Tell the serving process, if there is one."""
+    def notify(self, landing: LandingObject) -> None:
+        """Notify the serving process of a landed object, if it runs."""
         url = urlsplit(self._forwarder.address() or "")
         if url.hostname and url.port:
-            content = msgspec.json.encode(
-                LandingNotification(landing.key, landing.stream, landing.arrived_at, landing.size)
-            )
+            notification = LandingNotification(landing.key, landing.stream, landing.arrived_at, landing.size)
             with suppress(OSError):
-                self._socket.sendto(content, (url.hostname, url.port))
+                self._socket.sendto(msgspec.json.encode(notification), (url.hostname, url.port))
 
     def close(self) -> None:
-        """Tell no more."""
+        """Close the socket."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""Sending files through the HTTP server, each event once however often it is asked for. Posting itself is `delivery`'s."""
+"""Send files through the HTTP server, each row exactly once, however often it is started. See `client` for posting."""
 
 import hashlib
 import json
@@ -19,20 +19,42 @@ from lakehouse.settings import Settings
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
 
 PARCEL = 1000
-"""Events of one request. A number that must not change: parcels are known again by their place in the file."""
+"""Events in one request. Must not change: a parcel is recognised by its place in the file."""
 
 PARCEL_BYTES = 2 << 20
+"""Bytes at which a parcel is full. Must not change either."""
 
-READ = 1 << 20
+READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """One file: what the server has taken of it in all, and whether that was so before."""
+    """One file and what the server has stored of it, over all runs."""
 
     path: Path
     delivered: DeliveryCounts
     was_already_sent: bool
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How much of a file has been sent to one server, kept in a file."""
+
+    path: Path
+    delivered: DeliveryCounts
+    ended: bool
+
+    @classmethod
+    def read(cls, path: Path) -> "_Progress":
+        try:
+            content = json.loads(path.read_text())
+            return cls(path, DeliveryCounts(**content["delivered"]), content["ended"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(path, DeliveryCounts(), False)  # if lost, the parcels' names prevent duplicates for a day
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self.path, json.dumps({"delivered": asdict(self.delivered), "ended": self.ended}))
 
 
 def send(
@@ -44,11 +66,13 @@ def send(
     rate: float | None = None,
     on_progress: Callable[[Path, DeliveryCounts], None] = lambda _path, _delivered: None,
 ) -> list[SentFile]:
-    """Post the rows of CSV, NDJSON and Parquet files as events; with `rate`, so many a second.
+    """Post the rows of CSV, NDJSON and Parquet files as events, at most `rate` a second.
 
-    A file is known by its content: what of it the server has taken is not sent again, so that a run that was broken off
-    goes on where it stopped. `on_progress` gets the file's counts so far. Raises UnreadableSourceError,
-    SourceChangedError, and LakehouseError where the server refuses.
+    A file is recognised by its content: rows that the server has stored are not sent again, so an interrupted run
+    resumes where it stopped. `on_progress` gets the file's counts so far.
+
+    Raises UnreadableSourceError, SourceChangedError if a file changes meanwhile, and LakehouseError if the server
+    rejects the rows.
     """
     return [_send(settings, stream, path, target, rate, on_progress) for path in paths]
 
@@ -62,27 +86,28 @@ def _send(
     on_progress: Callable[[Path, DeliveryCounts], None],
 ) -> SentFile:
     digest = _digest(path)
-    memory = settings.root / "http" / "sent" / f"{stream.name}-{digest[:32]}-{_digest_of(target.url)[:8]}.json"
-    so_far, ended = _remembered(memory)
-    if ended:
-        return SentFile(path, so_far, True)
+    name = f"{stream.name}-{digest[:32]}"
+    server = hashlib.sha256(target.url.encode()).hexdigest()[:8]
+    progress = _Progress.read(settings.root / "http" / "sent" / f"{name}-{server}.json")
+    if progress.ended:
+        return SentFile(path, progress.delivered, True)
 
-    def remember(delivered: DeliveryCounts) -> None:
-        nonlocal so_far
-        so_far += delivered
-        _remember(memory, so_far, ended=False)
-        on_progress(path, so_far)
+    def add(delivered: DeliveryCounts) -> None:
+        progress.delivered += delivered
+        progress.write()
+        on_progress(path, progress.delivered)
 
-    parcels = _parcels(stream.contract, path, f"{stream.name}-{digest[:32]}", skip=so_far.requests)
-    deliver(target, parcels, rate=rate, on_delivered=remember)
+    parcels = _parcels(stream.contract, path, name, skip=progress.delivered.requests)
+    deliver(target, parcels, rate=rate, on_delivered=add)
     if _digest(path) != digest:
-        raise SourceChangedError(f"{path} changed while it was sent; send it again when its writer has finished.")
-    _remember(memory, so_far, ended=True)
-    return SentFile(path, so_far, False)
+        raise SourceChangedError(f"{path} changed while it was sent. Send it again when its writer has finished.")
+    progress.ended = True
+    progress.write()
+    return SentFile(path, progress.delivered, False)
 
 
 def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterator[Parcel]:
-    """The file's rows as parcels, without the first `skip`, named by their place."""
+    """Yield the file's rows as parcels, named by their place, without the first `skip`."""
     lines: list[bytes] = []
     size, place = 0, 0
     for line in _lines(contract, path):
@@ -97,41 +122,24 @@ def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterato
 
 
 def _lines(contract: Contract, path: Path) -> Iterator[bytes]:
-    """The file's rows, each as a line of JSON; those that can't be read as they stand, for they count too."""
-    # A line end would make two rows of one that could not be read.
+    """Yield the file's rows as lines of JSON, and unreadable rows as they are, because they are counted too."""
+    # A line break in an unreadable row would make two rows of it.
     line = f"translate({raw_sql(contract)}, chr(10) || chr(13), '  ') || chr(10)"
     with duckdb.connect(config={"threads": 1}) as database:
         for batch in bronze_batches(contract, [local_object(path)]):
             database.register("rows", pa.Table.from_batches([batch]))
-            found = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
+            lines = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
             database.unregister("rows")
-            for text in found["line"].to_pylist():
+            for text in lines["line"].to_pylist():
                 yield (text or "\n").encode()
 
 
 def _digest(path: Path) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while piece := file.read(READ):
-                found.update(piece)
-    except OSError as problem:
-        raise UnreadableSourceError(f"Can't read {path}: {problem.strerror or problem}.") from problem
-    return found.hexdigest()
-
-
-def _digest_of(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _remembered(memory: Path) -> tuple[DeliveryCounts, bool]:
-    try:
-        found = json.loads(memory.read_text())
-        return DeliveryCounts(**found["delivered"]), found["ended"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return DeliveryCounts(), False  # lost: the parcels' names keep them from landing twice within a day
-
-
-def _remember(memory: Path, delivered: DeliveryCounts, *, ended: bool) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    write_private(memory, json.dumps({"delivered": asdict(delivered), "ended": ended}))
+            while chunk := file.read(READ_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
+    return digest.hexdigest()

@@ -1,11 +1,12 @@
-"""`POST /v1/streams/{stream}/events`: events in, and the answer when they are stored."""
+"""`POST /v1/streams/{stream}/events`: land events and respond when they are stored."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -20,15 +21,15 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.sources.http.batch import Batch, build_batch
-from lakehouse.sources.http.body import JSON, Buffer, Reader, is_ndjson
+from lakehouse.sources.http.batch import build_batch
+from lakehouse.sources.http.body import JSON, BodyReader, BufferLimit, is_ndjson
 from lakehouse.sources.http.framing import MalformedBodyError, as_lines
-from lakehouse.sources.http.group_commit import GroupCommit, Stored
+from lakehouse.sources.http.group_commit import GroupCommit, StoredBatch
 
-REASONS = 20
-"""Reasons that an answer holds."""
+MAX_REASONS = 20
+"""Reasons in one response."""
 
-LONGEST_KEY = 255
+MAX_IDEMPOTENCY_KEY_CHARACTERS = 255
 
 
 class Reason(msgspec.Struct):
@@ -43,7 +44,7 @@ class Reason(msgspec.Struct):
 
 
 class Receipt(msgspec.Struct):
-    """Where the events are."""
+    """Where the events are stored."""
 
     object: str
     """Key of the landing object."""
@@ -56,45 +57,45 @@ class Receipt(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct):
-    """The events have been taken."""
+    """The events are accepted."""
 
     stream: str
     events: int
     """Events in the request."""
     durable: bool
-    """Whether they are stored; false where the answer was not to wait for that, and then they may yet be lost."""
+    """Whether they are stored. False with `wait=false`: they may still be lost."""
     accepted: int | None = None
     """Valid events; null when `durable` is false."""
     quarantined: int | None = None
-    """Events that break the contract: stored, and kept in quarantine."""
+    """Events that break the contract. They are stored and go to quarantine."""
     reasons: list[Reason] = []
-    """The first reasons."""
+    """The first 20 reasons."""
     receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What the handler works with; one a process."""
+    """The dependencies of the route; one per process."""
 
     streams: Mapping[str, Stream]
     validators: Mapping[str, Validator]
     commit: GroupCommit
-    buffer: Buffer
-    reader: Reader
-    answers: IdempotencyStore
+    buffer: BufferLimit
+    reader: BodyReader
+    idempotency: IdempotencyStore
     access: AccessControl
-    most_events: int
+    max_events: int
 
 
 @dataclass
 class _PostOperation(Operation):
-    """Litestar knows of no body that a handler reads by itself."""
+    """Documents the request body, which Litestar can't infer because the handler streams it."""
 
     def __post_init__(self) -> None:
-        event = Schema(type="object", description="One event; a JSON array of such, or one on each line, is taken too.")  # type: ignore[arg-type]
-        content = {media: OpenAPIMediaType(schema=event) for media in ("application/x-ndjson", JSON)}
+        event = Schema(type="object", description="One event, a JSON array of events, or one event on each line.")  # type: ignore[arg-type]
+        content = {media_type: OpenAPIMediaType(schema=event) for media_type in ("application/x-ndjson", JSON)}
         self.request_body = RequestBody(
-            content=content, description="Events, UTF-8, gzip or zstd at will.", required=True
+            content=content, description="Events in UTF-8, optionally compressed with gzip or zstd.", required=True
         )
 
 
@@ -102,7 +103,7 @@ class _PostOperation(Operation):
     "/{stream:str}/events",
     status_code=HTTPStatus.ACCEPTED,
     operation_class=_PostOperation,
-    responses={202: ResponseSpec(Accepted, description="The events have been taken", generate_examples=False)}
+    responses={202: ResponseSpec(Accepted, description="The events are accepted", generate_examples=False)}
     | error_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
     summary="Land events",
 )
@@ -110,83 +111,86 @@ async def post_events(
     request: Request[Any, Any, Any],
     ingest: Ingest,
     stream: str,
-    wait: Annotated[bool, QueryParameter(description="false: answer at once, before the events are stored")] = True,
+    wait: Annotated[bool, QueryParameter(description="false: respond at once, before the events are stored")] = True,
     idempotency_key: Annotated[
         str | None,
-        HeaderParameter(name="Idempotency-Key", description="The same key within a day lands nothing a second time"),
+        HeaderParameter(
+            name="Idempotency-Key", description="A request with the same key within a day lands nothing again"
+        ),
     ] = None,
 ) -> Response[bytes]:
-    """Take events of a stream; invalid ones are stored too and go to quarantine. 202 means that they are stored."""
+    """Accept events of a stream. 202 means that they are stored; invalid events are stored too and go to quarantine."""
     ingest.access.authorize(request, "ingest", stream)
     if stream not in ingest.streams:
         names = sorted(ingest.streams)
-        detail = f"There is no stream {stream!r}; there are {', '.join(names)}."
+        detail = f"There is no stream {stream!r}. The streams are {', '.join(names)}."
         raise Problem(HTTPStatus.NOT_FOUND, detail, streams=names)
     lines_only = is_ndjson(request)
     if ingest.commit.failing:
-        raise _unavailable("Storage does not answer")
+        raise _unavailable("Storage does not respond.")
     async with ingest.reader.body(request) as body:
         land = partial(_land, ingest, stream, body, lines_only=lines_only, wait=wait)
         if idempotency_key is None:
             return _response(ingest, await land())
-        return await _once(ingest, request, stream, body, idempotency_key, land)
+        return await _land_once(ingest, request, request_hash(stream, body), idempotency_key, land)
 
 
 async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, wait: bool) -> bytes:
-    """Land the body's events; the answer as JSON."""
+    """Land the body's events and return the response as JSON."""
     try:
         lines = as_lines(body, lines_only=lines_only)
-    except MalformedBodyError as problem:
+    except MalformedBodyError as error:
         detail = (
-            f"The body can't be told apart into events: {problem}. Nothing was stored; NDJSON keeps good lines apart."
+            f"The body can't be split into events: {error}. Nothing was stored."
+            " Send NDJSON to have its valid lines accepted."
         )
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
-    if lines.count(b"\n") > ingest.most_events:
-        raise _too_many(ingest.most_events)
-    batch, answer = ingest.commit.add(stream, partial(build_batch, ingest.validators[stream], lines))
-    if answer is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, "The body holds no event; send at least one.")
+    if lines.count(b"\n") > ingest.max_events:
+        raise _too_many(ingest.max_events)
+    batch, stored = ingest.commit.add(stream, partial(build_batch, ingest.validators[stream], lines))
+    if stored is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, "The body has no event. Send at least one.")
     if not wait:
         return msgspec.json.encode(Accepted(stream, batch.count, durable=False))
     try:
-        stored = await answer
-    except LakehouseError as problem:
-        raise _unavailable(str(problem)) from problem
-    return msgspec.json.encode(_accepted(ingest.streams[stream], batch, stored))
+        return msgspec.json.encode(_accepted(ingest.streams[stream], await stored))
+    except LakehouseError as error:
+        raise _unavailable(str(error)) from error
 
 
-async def _once(
-    ingest: Ingest, request: Request[Any, Any, Any], stream: str, body: bytes, key: str, land: Any
+async def _land_once(
+    ingest: Ingest, request: Request[Any, Any, Any], digest: str, key: str, land: Callable[[], Awaitable[bytes]]
 ) -> Response[bytes]:
-    """Land only if no request with this key has landed before; else its answer."""
-    if not 0 < len(key) <= LONGEST_KEY:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"An Idempotency-Key has 1 to {LONGEST_KEY} characters.")
-    owner, digest = ingest.access.client_id(request), request_hash(stream, body)
+    """Land the events unless a request with this key has; then return the response that it got."""
+    if not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARACTERS:
+        detail = f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY_CHARACTERS} characters."
+        raise Problem(HTTPStatus.BAD_REQUEST, detail)
+    client_id = ingest.access.client_id(request)
     try:
-        remembered = await ingest.answers.claim(owner, key, digest)
-    except LakehouseError as problem:
-        raise _unavailable(str(problem)) from problem
-    if remembered is not None:
-        return _response(ingest, _first_answer(remembered, digest), replayed=True)
+        earlier = await ingest.idempotency.claim(client_id, key, digest)
+    except LakehouseError as error:
+        raise _unavailable(str(error)) from error
+    if earlier is not None:
+        return _response(ingest, _replay(earlier, digest), replayed=True)
     try:
-        content: bytes = await land()
+        content = await land()
     except BaseException:
         with suppress(LakehouseError):
-            await ingest.answers.give_back(owner, key)
+            await ingest.idempotency.release(client_id, key)
         raise
-    with suppress(LakehouseError):  # the events are stored, which is what the answer says
-        await ingest.answers.remember(owner, key, digest, content)
+    with suppress(LakehouseError):  # the response is true without it: the events are stored
+        await ingest.idempotency.save(client_id, key, digest, content)
     return _response(ingest, content)
 
 
-def _first_answer(remembered: IdempotencyRecord, digest: str) -> bytes:
-    if remembered.request != digest:
-        detail = "This Idempotency-Key came with other events before; use a new key for each request."
+def _replay(record: IdempotencyRecord, digest: str) -> bytes:
+    if record.request != digest:
+        detail = "This Idempotency-Key was sent with other events before. Use a new key for each request."
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-    if remembered.answer is None:
-        detail = "A request with this Idempotency-Key is being worked on; ask again for its answer."
+    if record.answer is None:
+        detail = "A request with this Idempotency-Key is in progress. Send it again to get its response."
         raise Problem(HTTPStatus.CONFLICT, detail, headers={"retry-after": "1"})
-    return remembered.answer.encode()
+    return record.answer.encode()
 
 
 def _response(ingest: Ingest, content: bytes, *, replayed: bool = False) -> Response[bytes]:
@@ -194,41 +198,38 @@ def _response(ingest: Ingest, content: bytes, *, replayed: bool = False) -> Resp
     return Response(content, status_code=HTTPStatus.ACCEPTED, media_type=JSON, headers=headers)
 
 
-def _accepted(stream: Stream, batch: Batch, stored: Stored) -> Accepted:
-    last = stored.first_row + stored.count - 1
+def _accepted(stream: Stream, stored: StoredBatch) -> Accepted:
+    last_row = stored.first_row + stored.count - 1
     return Accepted(
         stream.name,
         stored.count,
         durable=True,
-        accepted=stored.count - len(stored.broken),
-        quarantined=len(stored.broken),
-        reasons=_reasons(stream, stored.broken),
-        receipt=Receipt(stored.landing.key, stored.first_row, last, stored.landing.arrived_at),
+        accepted=stored.count - len(stored.reasons),
+        quarantined=len(stored.reasons),
+        reasons=_first_reasons(stream, stored.reasons),
+        receipt=Receipt(stored.landing.key, stored.first_row, last_row, stored.landing.arrived_at),
     )
 
 
-def _reasons(stream: Stream, broken: Mapping[int, list[str]]) -> list[Reason]:
-    found = ((row, reason) for row in sorted(broken) for reason in broken[row])
-    return [
-        Reason(row, _field(stream, reason), reason) for (row, reason), _ in zip(found, range(REASONS), strict=False)
-    ]
+def _first_reasons(stream: Stream, reasons: Mapping[int, list[str]]) -> list[Reason]:
+    rows = ((row, reason) for row in sorted(reasons) for reason in reasons[row])
+    return [Reason(row, _field(stream, reason), reason) for row, reason in islice(rows, MAX_REASONS)]
 
 
 def _field(stream: Stream, reason: str) -> str | None:
-    """The field that a reason begins with, as all do that are about one."""
+    """The field that a reason is about: reasons about a field start with its name."""
     name = reason.replace(":", " ").split(" ", 1)[0]
     return name if any(field.name == name for field in stream.contract.fields) else None
 
 
-def _unavailable(detail: str) -> Problem:
-    detail = f"{detail} What this request held may not be stored; send it again."
+def _unavailable(reason: str) -> Problem:
+    detail = f"{reason} The events of this request may not be stored. Send it again."
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "2"})
 
 
-def _too_many(most: int) -> Problem:
-    return Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A request may hold at most {most} events; send them in several."
-    )
+def _too_many(max_events: int) -> Problem:
+    detail = f"A request may have at most {max_events} events. Send several requests."
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 router = Router("/v1/streams", route_handlers=[post_events], tags=["ingest"])

@@ -1,4 +1,4 @@
-"""The HTTP server of one home, in the process that runs it. What it answers is the application's affair."""
+"""Run the HTTP server of a home in this process. See `server` for the running server, `app` for what it answers."""
 
 import gc
 import multiprocessing
@@ -17,67 +17,67 @@ from granian.server import MPServer
 
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
+from lakehouse.http.metrics_files import share_counters
 from lakehouse.processes.service import STOP_SECONDS, settings_environment
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import SERVICE, running
+from lakehouse.sources.http.server import SERVICE
 from lakehouse.storage.embedded import lifecycle as storage
 
-APPLICATION = "lakehouse.serving.api.gateway:create_app"
-"""What each process answers, by name, for it is put together above this layer: `app`, and what belongs beside it."""
-
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-"""Of the processes that answer. A fork begins with every module loaded, which takes a second and 100 MB else; elsewhere the
-system's own libraries do not survive one.
+"""How workers start. A forked one has every module loaded, which otherwise takes a second and 100 MB. On other systems
+than Linux, the system's own libraries do not survive a fork.
 """
 
 PORTS_TRIED = 50
-CONNECTIONS = 16_384
-"""That a worker keeps open at once; what they send is bounded apart."""
+
+MAX_CONNECTIONS = 16_384
+"""Connections that a worker keeps open. What they send is limited separately, by `body.BufferLimit`."""
 
 HEADER_SECONDS = 10
-"""In which a client has to send a request's headers."""
+"""How long a client may take to send a request's headers."""
 
-_locked: list[BaseFileLock] = []
-"""The lock of the port that this process serves; it goes with the process."""
+RESPAWN_SECONDS = 0.2
+
+_port_locks: list[BaseFileLock] = []
+"""Holds the lock of the port that this process serves until the process ends."""
 
 
-def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then store what is held and return. Storage must run.
+def run_server(settings: Settings, application: str) -> None:
+    """Serve `application` until SIGTERM or SIGINT, then store what is held and return. Storage must run.
 
-    Takes this process over, signals and environment; `start` gives it one of its own. Raises LakehouseError when a
-    server runs for this home or no port is free, StorageUnavailableError when storage does not run.
+    `application` names the factory of each worker's application, as `module:function`. This takes the process over,
+    with its signals and environment. Raises LakehouseError if a server runs for this home or no port is free, and
+    StorageUnavailableError if storage is not running.
     """
     storage.connection(settings)
-    if (found := running(settings)) and found.pid != os.getpid():
-        raise LakehouseError(f"A server runs already at {found.url}; stop it with `lakehouse down`.")
+    if (service := SERVICE.running(settings)) and service.pid != os.getpid():
+        raise LakehouseError(f"A server is already running at {service.url}. Stop it with: lakehouse down")
     port = _free_port(settings)
     os.environ |= settings_environment(settings)
-    _load(settings.root / "http" / "metrics")
+    share_counters(settings.root / "http" / "metrics")
+    _preload(application)
     scheme = "https" if settings.http_tls_certificate else "http"
-    SERVICE.register(settings, f"{scheme}://{_in_url(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
+    SERVICE.register(settings, f"{scheme}://{_url_host(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
     multiprocessing.set_start_method(START_METHOD, force=True)
     try:
-        _granian(settings, port).serve()
+        _granian(settings, application, port).serve()
     finally:
         SERVICE.unregister(settings)
 
 
-def _load(counts: Path) -> None:
-    """Load what the processes need, for all of them; `counts` is the folder of what they count.
+def _preload(application: str) -> None:
+    """Import the application's modules once, for all forked workers.
 
-    Here is nothing but modules: no connection is opened and no thread started, which a fork would lack. What modules start
-    by themselves does no harm: numpy and Arrow make theirs anew, and DuckDB's is its default connection's, which is not used.
+    Modules only: a fork would lack an open connection or a running thread. The threads that modules start on import do
+    no harm: numpy and Arrow start theirs anew, and DuckDB's belongs to its default connection, which is not used.
     """
-    counts.mkdir(parents=True, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(counts)  # looked for once, when Prometheus' client is loaded
-    import_module("lakehouse.http.metrics").clear(counts)
-    import_module(APPLICATION.partition(":")[0])
-    gc.freeze()  # the collector's marks would make every process copy what they share
+    import_module(application.partition(":")[0])
+    gc.freeze()  # the collector's marks would make every worker copy the pages that they share
 
 
-def _granian(settings: Settings, port: int) -> MPServer:
+def _granian(settings: Settings, application: str, port: int) -> MPServer:
     return MPServer(
-        APPLICATION,
+        application,
         factory=True,
         address=settings.http_host,
         port=port,
@@ -86,11 +86,11 @@ def _granian(settings: Settings, port: int) -> MPServer:
         loop=Loops.uvloop if sys.platform != "win32" else Loops.auto,
         http=HTTPModes.auto,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
-        # By default a worker with 512 connections takes no more, be they silent, and whoever comes to it waits for them.
-        backpressure=CONNECTIONS,
+        # By default a worker with 512 connections, even silent ones, accepts no more, and new clients wait.
+        backpressure=MAX_CONNECTIONS,
         websockets=False,
         respawn_failed_workers=True,
-        respawn_interval=0.2,
+        respawn_interval=RESPAWN_SECONDS,
         workers_kill_timeout=int(STOP_SECONDS),
         ssl_cert=settings.http_tls_certificate,
         ssl_key=settings.http_tls_key,
@@ -99,10 +99,10 @@ def _granian(settings: Settings, port: int) -> MPServer:
 
 
 def _free_port(settings: Settings) -> int:
-    """A port that nobody has, kept for this process as long as it lives.
+    """Find a free port and lock it for as long as this process lives.
 
-    Workers bind it seconds later, and all of them at once (SO_REUSEPORT): a second server that looks meanwhile would get
-    it too, and each would take the other's events. So the port is locked as well.
+    Workers bind it seconds later, all of them at once (SO_REUSEPORT). Without the lock, a second server that starts
+    meanwhile would get the same port, and each would receive events of the other.
     """
     for port in range(settings.http_port, min(settings.http_port + PORTS_TRIED, 65536)):
         family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
@@ -112,14 +112,15 @@ def _free_port(settings: Settings) -> int:
             lock = FileLock(Path(gettempdir()) / f"lakehouse-port-{port}.lock")
             with suppress(Timeout):
                 lock.acquire(timeout=0)
-                _locked.append(lock)
+                _port_locks.append(lock)
                 return port
     raise LakehouseError(
-        f"No port from {settings.http_port} on is free on {settings.http_host}; set LAKEHOUSE_HTTP_PORT."
+        f"No port from {settings.http_port} to {settings.http_port + PORTS_TRIED - 1} is free on {settings.http_host}."
+        " Set LAKEHOUSE_HTTP_PORT."
     )
 
 
-def _in_url(host: str) -> str:
-    """Where a program on this machine reaches a server that listens there."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
-    return local.get(host, f"[{host}]" if ":" in host else host)
+def _url_host(host: str) -> str:
+    """The host by which a program on this machine reaches a server that listens on `host`."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
+    return loopback.get(host, f"[{host}]" if ":" in host else host)

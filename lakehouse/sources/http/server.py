@@ -1,28 +1,19 @@
-"""The life of the HTTP server of one home, seen from outside: start, find, stop. Quick to import; serving is `run`'s."""
+"""Find and stop the HTTP server of a home, from another process. Quick to import: see `run` for the server itself.
 
-from lakehouse.http import api_keys as keys
-from lakehouse.processes.service import RunningService, Service, is_ready, settings_environment
+The server also answers routes of rooms above this one, so `serving.api.gateway_server` starts it.
+"""
+
+from lakehouse.processes.service import RunningService, Service
 from lakehouse.settings import Settings
 
-__all__ = ["RunningService", "is_ready", "running", "settings_environment", "start", "stop"]
-
-SERVICE = Service("http", "lakehouse.sources.http", "The HTTP server")
-
-
-def start(settings: Settings) -> RunningService:
-    """Start a server in a process of its own unless one runs, and wait until it answers. Raises LakehouseError.
-
-    The local user's API key is made when there is none.
-    """
-    keys.local_key(settings)
-    return SERVICE.start(settings)
+SERVICE = Service("http", "The HTTP server")
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the server when it has stored what it holds. True when one ran."""
+    """Stop the server once it has stored what it holds. True when one ran."""
     return SERVICE.stop(settings)
 
 
 def running(settings: Settings) -> RunningService | None:
-    """The server of this home; None when its process is gone."""
+    """The running server of this home; None when its process has ended."""
     return SERVICE.running(settings)

@@ -1,6 +1,7 @@
-"""The slow half of the edge's validation: lines that could not be proved valid, judged as bronze and silver will.
+"""The slow half of validation at ingest: the reasons why lines that could not be proven valid break the contract.
 
-The readers and the contract's own SQL are asked, so that verdicts and reasons are the quarantine's to the letter.
+It runs the landing readers and the contract's own SQL, so that verdicts and reasons are exactly those of quarantine.
+See `contracts.validator` for the fast half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,31 +22,31 @@ from lakehouse.landing.readers.defects import (
 from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.rows import Columns, bronze_schema, naive_utc
 
-MEMORY = "512MB"
+MEMORY_LIMIT = "512MB"
 
 
 class SqlValidator:
-    """Judges the lines of one contract. For one thread at a time."""
+    """Validates lines against one contract. Not thread-safe."""
 
     def __init__(self, contract: Contract) -> None:
         self._contract = contract
-        self._batches = BatchParser(contract)
-        self._shape = bronze_schema(contract)
-        self._database = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY})
+        self._parser = BatchParser(contract)
+        self._schema = bronze_schema(contract)
+        self._database = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY_LIMIT})
         self._database.execute("set timezone = 'UTC'")
         bronze = f"(select *, {day_sql(contract, 'landed')} as dt from landed)"
         self._sql = f"with bronze as {bronze} select _row, reasons from ({quarantine_sql(contract)})"
 
     def reasons(self, lines: Sequence[bytes], arrived_at: datetime) -> Mapping[int, list[str]]:
-        """Why these lines, without their line ends, break the contract, by their place; valid ones are not there.
+        """Return why lines break the contract, by their index; valid lines are left out.
 
-        `arrived_at` is when they arrive, aware.
+        Lines come without their line ends. `arrived_at` is aware.
         """
         if not lines:
             return {}
-        defects = {place: defect for place, line in enumerate(lines) if (defect := _defect(line))}
-        text = pa.array(["" if place in defects else line.decode() for place, line in enumerate(lines)], pa.string())
-        self._database.register("landed", self._landed(self._batches.parse(text, defects), arrived_at))
+        defects = {index: defect for index, line in enumerate(lines) if (defect := _defect(line))}
+        text = pa.array(["" if index in defects else line.decode() for index, line in enumerate(lines)], pa.string())
+        self._database.register("landed", self._landed(self._parser.parse(text, defects), arrived_at))
         try:
             return dict(self._database.execute(self._sql).fetchall())
         finally:
@@ -56,7 +57,7 @@ class SqlValidator:
         name = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), pa.array([""]))
         row = pa.array(range(count), pa.int64())
         arrived = pa.repeat(pa.scalar(naive_utc(arrived_at), pa.timestamp("us")), count)
-        return pa.Table.from_arrays([*columns.arrays, name, row, arrived], schema=self._shape)
+        return pa.Table.from_arrays([*columns.arrays, name, row, arrived], schema=self._schema)
 
 
 def _defect(line: bytes) -> Defect | None:

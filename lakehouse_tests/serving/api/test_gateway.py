@@ -6,9 +6,9 @@ import time
 import httpx
 import pytest
 
+from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import RunningService
 
 
 def test_gateway_forwards_to_the_serving_process(api: httpx.Client, serving: RunningService) -> None:

@@ -23,13 +23,13 @@ from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
+from lakehouse.processes.service import RunningService
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.index import POLL_INTERVAL_SECONDS, LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.routes import LookupContext, answer_immediately, router
 from lakehouse.settings import Settings
 from lakehouse.sources.http.app import provide_value
-from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.connection import Connection
 
 ODD_ID = "a/b ü?#%"

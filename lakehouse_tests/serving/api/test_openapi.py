@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import schemathesis
 
+from lakehouse.processes.service import RunningService
 from lakehouse.serving.api.app import openapi_app
 from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.query.named_queries import read_queries
-from lakehouse.sources.http.server import RunningService
 from lakehouse_tests.sources.http.fuzzing import fuzz
 
 EXAMPLES = 60 if os.environ.get("NIGHTLY") else 4

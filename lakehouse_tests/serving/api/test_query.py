@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.http import api_keys as keys
+from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import RunningService
 
 Events = Callable[..., bytes]
 

@@ -17,9 +17,9 @@ from lakehouse.http import api_keys as keys
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
+from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server as http
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse_tests.pipeline.own import payment
 from lakehouse_tests.serving.page.filling import fill

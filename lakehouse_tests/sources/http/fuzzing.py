@@ -1,4 +1,4 @@
-"""Requests made from an OpenAPI document, and answers held against it."""
+"""Generate requests from an OpenAPI document and check the responses against it."""
 
 from collections import Counter
 from typing import Any
@@ -26,8 +26,8 @@ STREAMS = sorted(discover())
 
 
 def fuzz(operation: Any, examples: int) -> Counter[int]:
-    """Ask so many times, well and badly; how often each status came. Raises what schemathesis finds wrong."""
-    answered = Counter[int]()
+    """Send valid and invalid requests and count the responses by status. Raises the failures that schemathesis finds."""
+    statuses = Counter[int]()
 
     @settings(
         max_examples=examples,
@@ -36,13 +36,13 @@ def fuzz(operation: Any, examples: int) -> Counter[int]:
         suppress_health_check=list(HealthCheck),
     )
     @given(operation.as_strategy() | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
-    def ask(case: Any) -> None:
+    def send(case: Any) -> None:
         stream = (case.path_parameters or {}).get("stream")
-        if stream and sum(map(ord, stream)) % 8:  # else hardly any would meet a stream that there is
+        if stream and sum(map(ord, stream)) % 8:  # otherwise hardly any request would name a known stream
             case.path_parameters["stream"] = STREAMS[len(stream) % len(STREAMS)]
-        answer = case.call()
-        answered[answer.status_code] += 1
-        case.validate_response(answer, checks=CHECKS)
+        response = case.call()
+        statuses[response.status_code] += 1
+        case.validate_response(response, checks=CHECKS)
 
-    ask()
-    return answered
+    send()
+    return statuses

@@ -1,4 +1,4 @@
-"""What the edge tells a client of its events is what bronze and the contract's SQL will make of the landing object."""
+"""Verdicts in the response to a client are those that the readers and the contract's SQL reach for the landing object."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from lakehouse.contracts.validator import Validator
 from lakehouse.landing.keys import realtime_key
 from lakehouse.landing.readers import InputObject, bronze_batches
 from lakehouse.sources.http.batch import build_batch
-from lakehouse.sources.http.framing import as_lines, landing_order, rows
+from lakehouse.sources.http.framing import as_lines, landing_order, split_rows
 from lakehouse.sources.http.validation import SqlValidator
 from lakehouse_tests.contracts.lines import STREAMS, lines
 
@@ -66,24 +66,24 @@ LINES = st.sampled_from(
 
 
 @cache
-def judges(stream: str) -> tuple[Validator, SqlValidator]:
-    """What the edge judges a stream's events with."""
+def validators(stream: str) -> tuple[Validator, SqlValidator]:
+    """The fast and the slow validator of a stream."""
     contract = STREAMS[stream].contract
     return Validator(contract), SqlValidator(contract)
 
 
-def edge(stream: str, lines: bytes) -> tuple[bytes, list[list[str]]]:
-    """The landing object, and the reasons for each of its rows, in the order of the rows."""
-    validator, judge = judges(stream)
+def ingest(stream: str, lines: bytes) -> tuple[bytes, list[list[str]]]:
+    """Return the landing object that ingest makes of lines, and the reasons for each of its rows, in order."""
+    validator, sql_validator = validators(stream)
     batch = build_batch(validator, lines, ARRIVED)
-    found = judge.reasons([doubt.line for doubt in batch.doubts], ARRIVED)
-    broken = {batch.doubts[place].row: reasons for place, reasons in found.items()}
-    order = landing_order(rows(lines)) if batch.doubts else range(batch.count)
-    return batch.lines, [broken.get(place + 1, []) for place in order]
+    reasons_by_index = sql_validator.reasons([line.line for line in batch.unproven], ARRIVED)
+    broken = {batch.unproven[index].row: reasons for index, reasons in reasons_by_index.items()}
+    order = landing_order(split_rows(lines)) if batch.unproven else range(batch.count)
+    return batch.lines, [broken.get(index + 1, []) for index in order]
 
 
 def silver(stream: str, landing: bytes) -> list[list[str]]:
-    """The same by the readers and the SQL, from the object alone."""
+    """Return the reasons that the readers and the SQL find for each row of a landing object."""
     contract = STREAMS[stream].contract
     source = InputObject(realtime_key(stream, ARRIVED, "edge", 1), ARRIVED, len(landing), lambda: BytesIO(landing))
     batches = list(bronze_batches(contract, [source]))
@@ -108,21 +108,21 @@ def silver(stream: str, landing: bytes) -> list[list[str]]:
 @example([b'[{"a":', GOOD, b"}]"])
 @example([b"\xef\xbb\xbf" + GOOD, GOOD])
 @example([b"\x1f\x8b", b"\xef\xbb\xbf"])
-def test_edge_and_silver_agree_on_every_row_however_it_is_broken(found: list[bytes]) -> None:
-    landing, verdicts = edge("financial", as_lines(b"\n".join(found), lines_only=True))
+def test_ingest_and_silver_agree_on_every_broken_row(rows: list[bytes]) -> None:
+    landing, verdicts = ingest("financial", as_lines(b"\n".join(rows), lines_only=True))
     assert silver("financial", landing) == verdicts
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lines())
-def test_edge_and_silver_agree_on_every_value_of_every_stream(drawn: tuple[str, list[bytes]]) -> None:
-    stream, found = drawn
-    landing, verdicts = edge(stream, as_lines(b"\n".join(found), lines_only=True))
+def test_ingest_and_silver_agree_on_every_value(drawn: tuple[str, list[bytes]]) -> None:
+    stream, rows = drawn
+    landing, verdicts = ingest(stream, as_lines(b"\n".join(rows), lines_only=True))
     assert silver(stream, landing) == verdicts
 
 
-def test_an_array_and_an_object_over_several_lines_land_as_one_event_a_line() -> None:
+def test_multiline_json_lands_as_one_event_per_line() -> None:
     spread = GOOD.replace(b",", b",\r\n  ")
     for body, count in ((spread, 1), (b"[" + spread + b",\n" + GOOD + b"]", 2), (b" [ ] ", 0), (b"[1]", 1)):
-        batch = build_batch(judges("financial")[0], as_lines(body, lines_only=False), ARRIVED)
+        batch = build_batch(validators("financial")[0], as_lines(body, lines_only=False), ARRIVED)
         assert (batch.count, batch.lines.count(b"\n")) == (count, count)

@@ -1,4 +1,4 @@
-"""POSTing events: what is answered, what lands, and what is refused with what to do."""
+"""POST events: the response, what lands, and the problem details of rejected requests."""
 
 import gzip
 import json
@@ -18,8 +18,8 @@ import pytest
 
 from lakehouse.http import api_keys as keys
 from lakehouse.landing.readers.content import InputObject, text_chunks
+from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
-from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.store import Objects
 
 Events = Callable[..., bytes]
@@ -29,7 +29,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
 
 
 def landed(objects: Objects, answer: httpx.Response) -> list[bytes]:
-    """The lines that the answer's receipt names."""
+    """Read the lines that the response's receipt names."""
     receipt = answer.json()["receipt"]
     info = objects.head(receipt["object"])
     assert info is not None
@@ -37,25 +37,30 @@ def landed(objects: Objects, answer: httpx.Response) -> list[bytes]:
     return b"".join(text_chunks(source)).splitlines()[receipt["first_row"] - 1 : receipt["last_row"]]
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
-    """The status, and the details in words."""
+def problem_of(answer: httpx.Response) -> tuple[int, str]:
+    """Check that the response has problem details, and return its status and detail."""
     assert answer.headers["content-type"] == "application/problem+json"
     details = answer.json()
     assert details["status"] == answer.status_code
     return answer.status_code, details["detail"]
 
 
-def test_what_is_acknowledged_is_stored_where_the_receipt_says(
+def test_acknowledged_events_are_stored_where_the_receipt_says(
     client: httpx.Client, objects: Objects, events: Events
 ) -> None:
     lines = events(1000)
     answer = client.post(PATH, content=lines, headers=NDJSON)
-    found = answer.json()
-    assert (answer.status_code, found["accepted"], found["quarantined"], found["durable"]) == (202, 1000, 0, True)
+    response = answer.json()
+    assert (answer.status_code, response["accepted"], response["quarantined"], response["durable"]) == (
+        202,
+        1000,
+        0,
+        True,
+    )
     assert landed(objects, answer) == lines.splitlines()
 
 
-def test_requests_at_once_share_an_object_and_each_gets_its_own_rows(
+def test_concurrent_requests_share_an_object_with_own_rows(
     client: httpx.Client, objects: Objects, events: Events
 ) -> None:
     bodies = [events(20, seed=seed) for seed in range(12)]
@@ -66,7 +71,7 @@ def test_requests_at_once_share_an_object_and_each_gets_its_own_rows(
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda body: pa.compress(body, codec="zstd", asbytes=True)])
-def test_compressed_and_chunked_bodies(client: httpx.Client, objects: Objects, events: Events, pack: Any) -> None:
+def test_compressed_chunked_body_lands(client: httpx.Client, objects: Objects, events: Events, pack: Any) -> None:
     lines = events(100)
     packed = pack(lines)
     encoding = "gzip" if packed[:2] == b"\x1f\x8b" else "zstd"
@@ -75,22 +80,20 @@ def test_compressed_and_chunked_bodies(client: httpx.Client, objects: Objects, e
     assert landed(objects, answer) == lines.splitlines()
 
 
-def test_invalid_events_land_too_and_the_client_learns_why(
-    client: httpx.Client, objects: Objects, events: Events
-) -> None:
+def test_invalid_events_land_and_response_has_reasons(client: httpx.Client, objects: Objects, events: Events) -> None:
     good = events(1).strip()
     bad = good.replace(b'"status":"', b'"status":"un')
     answer = client.post(PATH, content=b"\n".join([good, bad, b"nonsense"]), headers=NDJSON)
-    found = answer.json()
-    assert (answer.status_code, found["accepted"], found["quarantined"]) == (202, 1, 2)
-    assert found["reasons"] == [
+    response = answer.json()
+    assert (answer.status_code, response["accepted"], response["quarantined"]) == (202, 1, 2)
+    assert response["reasons"] == [
         {"row": 2, "field": "status", "reason": "status is none of pending, settled, declined"},
         {"row": 3, "field": None, "reason": "not JSON: Expecting value, at character 1"},
     ]
     assert landed(objects, answer) == [good, bad, b"nonsense"]
 
 
-def test_an_array_and_a_single_object(client: httpx.Client, events: Events) -> None:
+def test_json_array_and_single_object_are_accepted(client: httpx.Client, events: Events) -> None:
     lines = events(3).splitlines()
     for content, count in (
         (b"[" + b",".join(lines) + b"]", 3),
@@ -101,7 +104,7 @@ def test_an_array_and_a_single_object(client: httpx.Client, events: Events) -> N
         assert (answer.status_code, answer.json()["accepted"]) == (202, count)
 
 
-def test_without_waiting_the_answer_claims_nothing(client: httpx.Client, objects: Objects, events: Events) -> None:
+def test_without_wait_response_is_not_durable(client: httpx.Client, objects: Objects, events: Events) -> None:
     answer = client.post(f"{PATH}?wait=false", content=events(5), headers=NDJSON)
     assert answer.status_code == 202
     assert answer.json() == {
@@ -115,20 +118,20 @@ def test_without_waiting_the_answer_claims_nothing(client: httpx.Client, objects
     }
 
 
-def test_the_same_idempotency_key_gets_the_first_answer_and_lands_nothing(
+def test_repeated_idempotency_key_replays_first_response(
     client: httpx.Client, running: RunningService, events: Events
 ) -> None:
     lines = events(10)
     headers = NDJSON | {"idempotency-key": "one"}
     first = client.post(PATH, content=lines, headers=headers)
-    for _ in range(6):  # new connections, so that other workers are met
+    for _ in range(6):  # new connections, to reach other workers
         again = httpx.post(running.url + PATH, content=lines, headers=headers)
         assert (again.status_code, again.content, again.headers["idempotency-replayed"]) == (202, first.content, "true")
-    status, detail = problem(client.post(PATH, content=events(10, seed=2), headers=headers))
+    status, detail = problem_of(client.post(PATH, content=events(10, seed=2), headers=headers))
     assert (status, "new key" in detail) == (422, True)
 
 
-def test_of_one_idempotency_key_many_times_at_once_one_lands(running: RunningService, events: Events) -> None:
+def test_concurrent_requests_with_one_idempotency_key_land_once(running: RunningService, events: Events) -> None:
     lines, headers = events(10), NDJSON | {"idempotency-key": "many"}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: httpx.post(running.url + PATH, content=lines, headers=headers), range(8)))
@@ -146,25 +149,25 @@ def test_of_one_idempotency_key_many_times_at_once_one_lands(running: RunningSer
         (b"x", {"content-type": "text/csv"}, 415, "application/x-ndjson"),
         (b"x", {"content-type": "text/csv"}, 415, "lakehouse send"),
         (b"x", NDJSON | {"content-encoding": "br"}, 415, "gzip"),
-        (b"x", NDJSON | {"content-encoding": "gzip"}, 400, "no gzip"),
+        (b"x", NDJSON | {"content-encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(b"{}\n" * 1000, mtime=0)[:-9], NDJSON | {"content-encoding": "gzip"}, 400, "breaks off"),
         (gzip.compress(b"{}", mtime=0), NDJSON, 415, "Content-Encoding: gzip"),
         ("{}".encode("utf-16"), NDJSON, 415, "UTF-8"),
         (b"x", {"content-type": "application/json; charset=latin-1"}, 415, "UTF-8"),
-        (b"x" * (5 << 20), NDJSON, 413, "in several"),
-        (gzip.compress(b"0" * (100 << 20), mtime=0), NDJSON | {"content-encoding": "gzip"}, 413, "in several"),
-        (b"{}\n" * 60_000, NDJSON, 413, "in several"),
+        (b"x" * (5 << 20), NDJSON, 413, "several requests"),
+        (gzip.compress(b"0" * (100 << 20), mtime=0), NDJSON | {"content-encoding": "gzip"}, 413, "several requests"),
+        (b"{}\n" * 60_000, NDJSON, 413, "several requests"),
         (b"{}", NDJSON | {"idempotency-key": "x" * 300}, 400, "255"),
         (b"{}", NDJSON | {"authorization": "Bearer lh_no_key"}, 401, "lakehouse keys create"),
         (b"{}", NDJSON | {"origin": "https://evil.example"}, 403, "API key"),
         (b"{}", NDJSON | {"host": "evil.example"}, 403, "API key"),
     ],
 )
-def test_refusals_say_what_to_do(
+def test_rejected_request_says_what_to_do(
     client: httpx.Client, content: bytes, headers: dict[str, str], status: int, words: str
 ) -> None:
-    found, detail = problem(client.post(PATH, content=content, headers=headers))
-    assert (found, words in detail) == (status, True), detail
+    actual, detail = problem_of(client.post(PATH, content=content, headers=headers))
+    assert (actual, words in detail) == (status, True), detail
 
 
 @pytest.mark.parametrize(
@@ -179,28 +182,26 @@ def test_refusals_say_what_to_do(
         (b"X-Long: " + b"x" * 2_000_000, b"", 431),
     ],
 )
-def test_bodies_that_lie_about_their_length_are_refused(
-    running: RunningService, head: bytes, body: bytes, status: int
-) -> None:
+def test_wrong_content_length_is_rejected(running: RunningService, head: bytes, body: bytes, status: int) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     start = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
     with socket.create_connection((host, int(port)), timeout=20) as connection:
-        with suppress(ConnectionError):  # it may have been refused before all of it is sent
+        with suppress(ConnectionError):  # it may be rejected before all of it is sent
             connection.sendall(start + head + b"\r\n\r\n" + body)
         assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
 
 
-def test_a_line_of_100_mb_is_refused_before_it_is_there(client: httpx.Client, running: RunningService) -> None:
+def test_100_mb_line_is_rejected_before_it_is_received(client: httpx.Client, running: RunningService) -> None:
     piece = b"x" * (1 << 20)
     before = _memory(running)
-    status, detail = problem(client.post(PATH, content=(piece for _ in range(100)), headers=NDJSON))
-    assert (status, "in several" in detail) == (413, True)
+    status, detail = problem_of(client.post(PATH, content=(piece for _ in range(100)), headers=NDJSON))
+    assert (status, "several requests" in detail) == (413, True)
     assert _memory(running) - before < 50 << 20
 
 
 def _memory(running: RunningService) -> int:
     process = psutil.Process(running.pid)
-    return sum(int(one.memory_info().rss) for one in (process, *process.children(recursive=True)))
+    return sum(int(member.memory_info().rss) for member in (process, *process.children(recursive=True)))
 
 
 @pytest.mark.parametrize(
@@ -211,34 +212,32 @@ def _memory(running: RunningService) -> int:
         (b"[{}]", "expected an object, got an array"),
     ],
 )
-def test_what_is_no_event_lands_and_is_quarantined(client: httpx.Client, line: bytes, reason: str) -> None:
+def test_line_that_is_not_an_event_is_quarantined(client: httpx.Client, line: bytes, reason: str) -> None:
     found = client.post(PATH, content=line, headers=NDJSON).json()
     assert (found["accepted"], found["quarantined"], found["reasons"][0]["reason"]) == (0, 1, reason)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
-def test_other_methods_are_problems_too(client: httpx.Client, method: str) -> None:
+def test_other_method_gets_problem_details(client: httpx.Client, method: str) -> None:
     answer = client.request(method, PATH)
     assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)
     assert answer.headers["content-type"] == "application/problem+json"
     assert method == "HEAD" or "POST" in answer.json()["detail"]
 
 
-def test_pages_of_other_origins_are_not_let_in(client: httpx.Client) -> None:
+def test_other_origins_get_no_cors_headers(client: httpx.Client) -> None:
     asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
     assert not [name for name in client.options(PATH, headers=asked).headers if name.startswith("access-control")]
 
 
-def test_an_unknown_stream_is_answered_with_those_there_are(client: httpx.Client) -> None:
+def test_unknown_stream_gets_the_known_streams(client: httpx.Client) -> None:
     for name in ("nothing", "f%C3%BCn", "x" * 5000):
         answer = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
-        assert problem(answer)[0] == 404
+        assert problem_of(answer)[0] == 404
         assert "financial" in answer.json()["streams"]
 
 
-def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
-    client: httpx.Client, settings: Settings
-) -> None:
+def test_key_permits_its_scopes_and_streams_until_revoked(client: httpx.Client, settings: Settings) -> None:
     assert {path.stat().st_mode & 0o777 for path in (settings.root / "http").glob("*.key*")} <= {0o600}
     iot, text = keys.create(settings, "sensors", ("ingest",), ("iot",))
     _, reader = keys.create(settings, "reader", ("query",))
@@ -258,7 +257,7 @@ def test_keys_are_good_for_their_scopes_and_streams_until_they_are_revoked(
     assert status("/v1/streams/iot/events", text) == 401
 
 
-def test_slow_cut_off_and_silent_clients_do_no_harm(
+def test_slow_interrupted_and_silent_clients_do_no_harm(
     client: httpx.Client, running: RunningService, events: Events
 ) -> None:
     host, port = running.url.removeprefix("http://").split(":")
@@ -279,30 +278,28 @@ def test_slow_cut_off_and_silent_clients_do_no_harm(
     assert "lakehouse_buffer_bytes 0.0" in held
 
 
-def test_a_client_that_never_reads_holds_nobody_up(
-    client: httpx.Client, running: RunningService, events: Events
-) -> None:
+def test_client_that_never_reads_delays_no_other(client: httpx.Client, running: RunningService, events: Events) -> None:
     host, port = running.url.removeprefix("http://").split(":")
-    deaf = socket.create_connection((host, int(port)))
+    never_reading = socket.create_connection((host, int(port)))
     body = events(1)
     head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n"
 
-    def shout() -> None:
-        deaf.settimeout(0.5)
+    def send_many() -> None:
+        never_reading.settimeout(0.5)
         try:
             for _ in range(200):
-                deaf.sendall(head.encode() + body)
+                never_reading.sendall(head.encode() + body)
         except OSError:
             pass
 
-    thread = threading.Thread(target=shout)
+    thread = threading.Thread(target=send_many)
     thread.start()
     assert client.post(PATH, content=events(10), headers=NDJSON).status_code == 202
     thread.join()
-    deaf.close()
+    never_reading.close()
 
 
-def test_health_metrics_and_schema(client: httpx.Client, events: Events) -> None:
+def test_health_metrics_and_schema_are_served(client: httpx.Client, events: Events) -> None:
     client.post(PATH, content=events(3), headers=NDJSON)
     assert client.get("/health/live").json() == client.get("/health/ready").json() == {"status": "ok"}
     metrics = client.get("/metrics").text
@@ -312,9 +309,7 @@ def test_health_metrics_and_schema(client: httpx.Client, events: Events) -> None
     assert set(paths) >= {"/v1/streams/{stream}/events", "/health/live", "/health/ready", "/metrics"}
 
 
-def test_each_request_is_a_line_of_json_in_the_access_log(
-    client: httpx.Client, settings: Settings, events: Events
-) -> None:
+def test_access_log_has_a_json_line_per_request(client: httpx.Client, settings: Settings, events: Events) -> None:
     body = events(3)
     client.post(PATH, content=body, headers=NDJSON)
     time.sleep(0.8)

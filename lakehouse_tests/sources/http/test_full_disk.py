@@ -1,4 +1,4 @@
-"""Events that find no space: they are refused, none that was acknowledged is lost, and all goes on when there is space."""
+"""A full disk: events are rejected, no acknowledged event is lost, and ingest resumes when there is space."""
 
 import base64
 import json
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from lakehouse.serving.api import gateway_server as server
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.landed import landed
@@ -18,10 +18,10 @@ from lakehouse_tests.landing.landed import landed
 MIB = 1 << 20
 NDJSON = {"content-type": "application/x-ndjson"}
 EVENTS = 200
-"""Of a request, each of 10 kB that do not compress."""
+"""Events in a request, each of 10 kB that do not compress."""
 
 
-def test_on_a_full_disk_events_are_refused_and_those_acknowledged_stay(small_disk: Path) -> None:
+def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) -> None:
     settings = Settings(home=small_disk / "home", http_port=18320)
     ballast = small_disk / "ballast"
     with storage.running(settings) as connection:
@@ -31,12 +31,12 @@ def test_on_a_full_disk_events_are_refused_and_those_acknowledged_stay(small_dis
         try:
             with httpx.Client(base_url=running.url, timeout=60) as client:
                 for number in range(60):
-                    refused = _post(client, number, acknowledged)
-                    if refused is not None:
+                    rejected = _post(client, number, acknowledged)
+                    if rejected is not None:
                         break
-                assert refused is not None
-                assert refused.status_code == 503
-                assert "space" in refused.json()["detail"]
+                assert rejected is not None
+                assert rejected.status_code == 503
+                assert "space" in rejected.json()["detail"]
                 ballast.unlink()
                 deadline = time.monotonic() + 60
                 while _post(client, 100, acknowledged) is not None:
@@ -44,18 +44,18 @@ def test_on_a_full_disk_events_are_refused_and_those_acknowledged_stay(small_dis
                     time.sleep(1)
         finally:
             server.stop(settings)
-        found = {json.loads(line)["event_id"] for line in landed(Objects.from_connection(connection), "logs")}
-        assert acknowledged <= found
+        stored = {json.loads(line)["event_id"] for line in landed(Objects.from_connection(connection), "logs")}
+        assert acknowledged <= stored
 
 
 def _post(client: httpx.Client, number: int, acknowledged: set[str]) -> httpx.Response | None:
-    """The answer that is no receipt; None when the events are stored."""
+    """Post events. Returns the response if they are rejected, else None."""
     chance, now = random.Random(number), datetime.now(UTC)
     ids = [f"{number}-{n}" for n in range(EVENTS)]
     event = {"event_time": f"{now:%Y-%m-%dT%H:%M:%SZ}", "service": "s", "level": "INFO"}
     lines = [
-        json.dumps(event | {"event_id": one, "message": base64.b64encode(chance.randbytes(7500)).decode()})
-        for one in ids
+        json.dumps(event | {"event_id": event_id, "message": base64.b64encode(chance.randbytes(7500)).decode()})
+        for event_id in ids
     ]
     answer = client.post("/v1/streams/logs/events", content="\n".join(lines), headers=NDJSON)
     if answer.status_code != httpx.codes.ACCEPTED:

@@ -1,4 +1,4 @@
-"""A server as it stands off loopback: over TLS, with keys, and with little room, which it says before it is full."""
+"""A server for other machines: TLS, required API keys and a small buffer, which it reports before it is full."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -17,10 +17,10 @@ from cryptography.x509.oid import NameOID
 
 from lakehouse.errors import LakehouseError
 from lakehouse.http import api_keys as keys
+from lakehouse.processes.service import RunningService
+from lakehouse.serving.api import gateway_server as server
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server
 from lakehouse.sources.http.client import Parcel, deliver, find_target
-from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.objects.connection import Connection
 
 Events = Callable[..., bytes]
@@ -31,7 +31,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
 
 @pytest.fixture(scope="module")
 def strict(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A home of its own on the storage of the session, whose server runs."""
+    """A home with its own running server, on the storage of the session."""
     home = tmp_path_factory.mktemp("strict")
     certificate, key = _self_signed(home)
     settings = Settings(
@@ -92,20 +92,20 @@ def test_events_arrive_over_tls_with_a_key_and_not_without(secure: httpx.Client,
     assert secure.get("/metrics", headers={"authorization": ""}).status_code == 401
 
 
-def test_our_own_client_trusts_the_certificate_of_its_settings(strict: Settings, events: Events) -> None:
+def test_client_trusts_the_certificate_of_its_settings(strict: Settings, events: Events) -> None:
     target = find_target(strict)
     assert deliver(target, [Parcel("financial", events(5), 5)]).accepted == 5
     with pytest.raises(LakehouseError, match="certificate"):
         deliver(replace(target, certificate=None), [Parcel("financial", events(5), 5)])
 
 
-def test_what_there_is_no_room_for_is_refused_until_there_is_room_again(secure: httpx.Client, events: Events) -> None:
-    body = events(16_000)  # nearly half of the room
+def test_full_buffer_rejects_requests_until_there_is_room(secure: httpx.Client, events: Events) -> None:
+    body = events(16_000)  # nearly half of the buffer
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: secure.post(PATH, content=body), range(6)))
-    refused = [answer for answer in answers if answer.status_code == 429]
+    rejected = [answer for answer in answers if answer.status_code == 429]
     assert {answer.status_code for answer in answers} == {202, 429}
-    for answer in refused:
+    for answer in rejected:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "1"
         assert answer.headers["ratelimit-policy"] == '"buffer";q=8388608;qu="content-bytes";w=1'

@@ -1,4 +1,4 @@
-"""Sending files: every row arrives, once, however often it is asked for and wherever it broke off."""
+"""Send files: every row lands once, however often it is sent and wherever a run was interrupted."""
 
 import json
 import os
@@ -13,11 +13,11 @@ import pytest
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers.content import InputObject, text_chunks
+from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
 from lakehouse.sources.http import replay
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, deliver, find_target
 from lakehouse.sources.http.replay import send
-from lakehouse.sources.http.server import RunningService
 from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
 
@@ -29,7 +29,7 @@ def landed(objects: Objects, stream: str) -> int:
 
 
 def rows(objects: Objects, stream: str) -> int:
-    """Lines of all landing objects of a stream."""
+    """Count the lines of all landing objects of a stream."""
     sources = (
         InputObject(info.key, info.modified, info.size, lambda key=info.key: objects.open(key))  # type: ignore[misc]
         for info in objects.list(f"realtime/{stream}")
@@ -37,7 +37,7 @@ def rows(objects: Objects, stream: str) -> int:
     return sum(b"".join(text_chunks(source)).count(b"\n") for source in sources)
 
 
-def test_a_file_is_sent_once(
+def test_file_is_sent_once(
     settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
@@ -49,32 +49,32 @@ def test_a_file_is_sent_once(
     before = landed(objects, "iot")
     (second,) = send(settings, stream, [path], target)
     assert (second.delivered, second.was_already_sent) == (first.delivered, True)
-    for memory in (settings.root / "http" / "sent").glob("iot-*"):
-        memory.unlink()  # another machine, say
+    for progress in (settings.root / "http" / "sent").glob("iot-*"):
+        progress.unlink()  # as if sent from another machine
     (third,) = send(settings, stream, [path], target)
     assert third.delivered == first.delivered
     assert landed(objects, "iot") == before
 
 
-def test_sending_goes_on_where_it_broke_off(
+def test_interrupted_run_resumes_where_it_stopped(
     settings: Settings, running: RunningService, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(5000, "logs", 12))
     target, stream = find_target(settings), discover()["logs"]
 
-    def break_off(_: Path, so_far: DeliveryCounts) -> None:
+    def interrupt(_: Path, so_far: DeliveryCounts) -> None:
         if so_far.requests == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        send(settings, stream, [path], target, on_progress=break_off)
+        send(settings, stream, [path], target, on_progress=interrupt)
     seen = []
     (sent,) = send(settings, stream, [path], target, on_progress=lambda _, so_far: seen.append(so_far.requests))
     assert (sent.delivered.events, sent.delivered.accepted, seen) == (5000, 5000, [3, 4, 5])
 
 
-def test_killed_and_started_again_it_sends_each_event_once(
+def test_killed_and_restarted_run_sends_each_event_once(
     settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
@@ -82,21 +82,21 @@ def test_killed_and_started_again_it_sends_each_event_once(
     before = rows(objects, "social")
     command = [sys.executable, "-m", "lakehouse", "send", "social", str(path)]
     variables = os.environ | {"LAKEHOUSE_HOME": str(settings.root)}
-    memory = settings.root / "http" / "sent"
+    progress = settings.root / "http" / "sent"
     with subprocess.Popen([*command, "--rate", "1500"], env=variables, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
-        while not list(memory.glob("social-*.json")):
+        while not list(progress.glob("social-*.json")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.kill()
-    (interrupted,) = memory.glob("social-*.json")
+    (interrupted,) = progress.glob("social-*.json")
     assert json.loads(interrupted.read_text())["ended"] is False
     subprocess.run(command, env=variables, check=True, stdout=subprocess.DEVNULL)
     assert rows(objects, "social") - before == 6000
 
 
-def test_csv_rows_are_events(settings: Settings, running: RunningService, tmp_path: Path) -> None:
+def test_csv_rows_are_sent_as_events(settings: Settings, running: RunningService, tmp_path: Path) -> None:
     path = tmp_path / "retail.csv"
     path.write_text(
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -108,15 +108,14 @@ def test_csv_rows_are_events(settings: Settings, running: RunningService, tmp_pa
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
 
 
-def test_a_rate_is_kept(settings: Settings, running: RunningService, events: Events) -> None:
-
+def test_rate_is_kept(settings: Settings, running: RunningService, events: Events) -> None:
     parcels = [Parcel("iot", events(100, "iot", seed), 100) for seed in range(20)]
     begun = time.monotonic()
     assert deliver(find_target(settings), parcels, rate=1000).events == 2000
     assert 1.8 < time.monotonic() - begun < 3.5
 
 
-def test_what_is_refused_for_good_is_an_error_that_says_why(settings: Settings, running: RunningService) -> None:
+def test_rejected_parcel_raises_with_the_reason(settings: Settings, running: RunningService) -> None:
     with pytest.raises(LakehouseError, match="no stream 'nothing'"):
         deliver(find_target(settings), [Parcel("nothing", b"{}\n", 1)])
     with pytest.raises(LakehouseError, match="lakehouse up"):

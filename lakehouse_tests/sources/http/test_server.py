@@ -1,4 +1,4 @@
-"""The server's life: one for a home, stops without losing what it holds, and survives the death of what it needs."""
+"""Start, stop and kill the server: one per home, no acknowledged event lost, and recovery of storage and workers."""
 
 import os
 import signal
@@ -14,10 +14,11 @@ import pytest
 
 from lakehouse.chaos import kill_ingest
 from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.processes.service import RunningService
+from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api.run_gateway import APPLICATION
 from lakehouse.settings import Settings
-from lakehouse.sources.http import server
 from lakehouse.sources.http.run import run_server
-from lakehouse.sources.http.server import RunningService
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 
@@ -29,7 +30,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Settings]:
-    """A home of its own, whose storage runs."""
+    """A home of its own with running storage."""
     settings = Settings(home=tmp_path / "home", http_port=18300, http_flush_ms=400)
     storage.start(settings)
     yield settings
@@ -38,9 +39,9 @@ def own(tmp_path: Path) -> Iterator[Settings]:
     assert server.running(settings) is None
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -49,11 +50,11 @@ def post(running: RunningService, content: bytes, wait: bool = True) -> httpx.Re
     return httpx.post(f"{running.url}{PATH}?wait={str(wait).lower()}", content=content, headers=NDJSON, timeout=30)
 
 
-def test_one_server_a_home_and_a_stop_stores_what_is_held(own: Settings, events: Events) -> None:
+def test_home_has_one_server_and_stop_stores_held_events(own: Settings, events: Events) -> None:
     running = server.start(own)
     assert server.start(own) == running == server.running(own)
     with pytest.raises(LakehouseError, match="lakehouse down"):
-        run_server(own)
+        run_server(own, APPLICATION)
     assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
     assert server.stop(own) is True
     assert server.stop(own) is False
@@ -61,19 +62,19 @@ def test_one_server_a_home_and_a_stop_stores_what_is_held(own: Settings, events:
     assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
 
 
-def test_without_storage_nothing_is_acknowledged_and_with_it_all_goes_on(own: Settings, events: Events) -> None:
+def test_storage_outage_rejects_events_until_it_returns(own: Settings, events: Events) -> None:
     running = server.start(own)
     storage.stop(own)
-    refused = post(running, events(5, "iot"))
-    assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
-    assert "send it again" in refused.json()["detail"]
+    rejected = post(running, events(5, "iot"))
+    assert (rejected.status_code, rejected.headers["content-type"]) == (503, "application/problem+json")
+    assert "Send it again" in rejected.json()["detail"]
     assert httpx.get(f"{running.url}/health/ready", timeout=30).status_code == 503
     assert httpx.get(f"{running.url}/health/live").status_code == 200
     storage.start(own)
     wait_for(lambda: post(running, events(5, "iot")).status_code == 202, 60)
 
 
-def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(own: Settings, events: Events) -> None:
+def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, events: Events) -> None:
     running = server.start(own)
     lines, headers = events(5, "iot"), NDJSON | {"idempotency-key": "k"}
     first = httpx.post(running.url + PATH, content=lines, headers=headers)
@@ -87,38 +88,38 @@ def test_killed_or_stopped_workers_are_replaced_and_idempotency_keys_remembered(
     assert (after.status_code, after.content) == (202, first.content)
 
 
-def test_workers_end_with_a_server_that_was_killed_and_store_what_they_hold(own: Settings, events: Events) -> None:
+def test_workers_of_killed_server_store_events_and_end(own: Settings, events: Events) -> None:
     running = server.start(own)
     workers = psutil.Process(running.pid).children(recursive=True)
     assert post(running, events(7, "iot"), wait=False).status_code == 202
     os.kill(running.pid, signal.SIGKILL)
     _, left = psutil.wait_procs(workers, timeout=20)
-    assert left == [], "they would serve on under a port that the next server finds taken"
+    assert left == [], "they would hold the port that the next server needs"
     objects = Objects.from_connection(storage.connection(own))
     assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
     assert server.start(own).url == running.url
 
 
-def test_without_storage_there_is_no_server(tmp_path: Path) -> None:
+def test_server_without_storage_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailableError, match="lakehouse up"):
-        run_server(Settings(home=tmp_path))
+        run_server(Settings(home=tmp_path), APPLICATION)
 
 
-def test_nothing_acknowledged_is_lost_however_often_processes_are_killed() -> None:
+def test_killed_processes_lose_no_acknowledged_event() -> None:
     figures = {figure["figure"]: figure["value"] for figure in kill_ingest.measure(seconds=10)}
     assert figures["kills"] > 0
     assert figures["acknowledged between kills"] > 0
     assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)
 
 
-def test_two_servers_that_start_at_once_never_share_a_port(settings: Settings) -> None:
-    ask = (
+def test_servers_that_start_together_get_different_ports(settings: Settings) -> None:
+    script = (
         "import sys, time; from lakehouse.sources.http.run import _free_port; from lakehouse.settings import Settings;"
         f" print(_free_port(Settings(home={str(settings.home)!r}, http_port=18350)), flush=True); sys.stdin.read()"
     )
-    words = [sys.executable, "-c", ask]
-    asked = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    ports = [process.stdout.readline() for process in asked if process.stdout]
-    for process in asked:
+    command = [sys.executable, "-c", script]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ports = [process.stdout.readline() for process in processes if process.stdout]
+    for process in processes:
         process.communicate()
     assert len(set(ports)) == 2
