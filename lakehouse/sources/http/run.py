@@ -24,8 +24,9 @@ from lakehouse.sources.http.server import SERVICE
 from lakehouse.storage.embedded import lifecycle as storage
 
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
-"""How workers start. A forked one has every module loaded, which otherwise takes a second and 100 MB. On other systems
-than Linux, the system's own libraries do not survive a fork.
+"""How workers start. A fork saves the second and the 100 MB that importing every module takes.
+
+On macOS the system's own libraries do not survive a fork.
 """
 
 PORTS_TRIED = 50

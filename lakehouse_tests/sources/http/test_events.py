@@ -28,36 +28,36 @@ PATH = "/v1/streams/financial/events"
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
-def landed(objects: Objects, answer: httpx.Response) -> list[bytes]:
+def landed(objects: Objects, response: httpx.Response) -> list[bytes]:
     """Read the lines that the response's receipt names."""
-    receipt = answer.json()["receipt"]
+    receipt = response.json()["receipt"]
     info = objects.head(receipt["object"])
     assert info is not None
     source = InputObject(info.key, info.modified, info.size, lambda: objects.open(info.key))
     return b"".join(text_chunks(source)).splitlines()[receipt["first_row"] - 1 : receipt["last_row"]]
 
 
-def problem_of(answer: httpx.Response) -> tuple[int, str]:
+def problem_of(response: httpx.Response) -> tuple[int, str]:
     """Check that the response has problem details, and return its status and detail."""
-    assert answer.headers["content-type"] == "application/problem+json"
-    details = answer.json()
-    assert details["status"] == answer.status_code
-    return answer.status_code, details["detail"]
+    assert response.headers["content-type"] == "application/problem+json"
+    details = response.json()
+    assert details["status"] == response.status_code
+    return response.status_code, details["detail"]
 
 
 def test_acknowledged_events_are_stored_where_the_receipt_says(
     client: httpx.Client, objects: Objects, events: Events
 ) -> None:
     lines = events(1000)
-    answer = client.post(PATH, content=lines, headers=NDJSON)
-    response = answer.json()
-    assert (answer.status_code, response["accepted"], response["quarantined"], response["durable"]) == (
+    response = client.post(PATH, content=lines, headers=NDJSON)
+    content = response.json()
+    assert (response.status_code, content["accepted"], content["quarantined"], content["durable"]) == (
         202,
         1000,
         0,
         True,
     )
-    assert landed(objects, answer) == lines.splitlines()
+    assert landed(objects, response) == lines.splitlines()
 
 
 def test_concurrent_requests_share_an_object_with_own_rows(
@@ -65,9 +65,9 @@ def test_concurrent_requests_share_an_object_with_own_rows(
 ) -> None:
     bodies = [events(20, seed=seed) for seed in range(12)]
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda body: client.post(PATH, content=body, headers=NDJSON), bodies))
-    assert [landed(objects, answer) for answer in answers] == [body.splitlines() for body in bodies]
-    assert len({answer.json()["receipt"]["object"] for answer in answers}) < 12
+        responses = list(pool.map(lambda body: client.post(PATH, content=body, headers=NDJSON), bodies))
+    assert [landed(objects, response) for response in responses] == [body.splitlines() for body in bodies]
+    assert len({response.json()["receipt"]["object"] for response in responses}) < 12
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda body: pa.compress(body, codec="zstd", asbytes=True)])
@@ -75,22 +75,22 @@ def test_compressed_chunked_body_lands(client: httpx.Client, objects: Objects, e
     lines = events(100)
     packed = pack(lines)
     encoding = "gzip" if packed[:2] == b"\x1f\x8b" else "zstd"
-    pieces = (packed[at : at + 1000] for at in range(0, len(packed), 1000))
-    answer = client.post(PATH, content=pieces, headers=NDJSON | {"content-encoding": encoding})
-    assert landed(objects, answer) == lines.splitlines()
+    pieces = (packed[start : start + 1000] for start in range(0, len(packed), 1000))
+    response = client.post(PATH, content=pieces, headers=NDJSON | {"content-encoding": encoding})
+    assert landed(objects, response) == lines.splitlines()
 
 
 def test_invalid_events_land_and_response_has_reasons(client: httpx.Client, objects: Objects, events: Events) -> None:
     good = events(1).strip()
     bad = good.replace(b'"status":"', b'"status":"un')
-    answer = client.post(PATH, content=b"\n".join([good, bad, b"nonsense"]), headers=NDJSON)
-    response = answer.json()
-    assert (answer.status_code, response["accepted"], response["quarantined"]) == (202, 1, 2)
-    assert response["reasons"] == [
+    response = client.post(PATH, content=b"\n".join([good, bad, b"nonsense"]), headers=NDJSON)
+    content = response.json()
+    assert (response.status_code, content["accepted"], content["quarantined"]) == (202, 1, 2)
+    assert content["reasons"] == [
         {"row": 2, "field": "status", "reason": "status is none of pending, settled, declined"},
         {"row": 3, "field": None, "reason": "not JSON: Expecting value, at character 1"},
     ]
-    assert landed(objects, answer) == [good, bad, b"nonsense"]
+    assert landed(objects, response) == [good, bad, b"nonsense"]
 
 
 def test_json_array_and_single_object_are_accepted(client: httpx.Client, events: Events) -> None:
@@ -100,14 +100,14 @@ def test_json_array_and_single_object_are_accepted(client: httpx.Client, events:
         (lines[0], 1),
         (json.dumps(json.loads(lines[0]), indent=1), 1),
     ):
-        answer = client.post(PATH, content=content, headers={"content-type": "application/json"})
-        assert (answer.status_code, answer.json()["accepted"]) == (202, count)
+        response = client.post(PATH, content=content, headers={"content-type": "application/json"})
+        assert (response.status_code, response.json()["accepted"]) == (202, count)
 
 
 def test_without_wait_response_is_not_durable(client: httpx.Client, objects: Objects, events: Events) -> None:
-    answer = client.post(f"{PATH}?wait=false", content=events(5), headers=NDJSON)
-    assert answer.status_code == 202
-    assert answer.json() == {
+    response = client.post(f"{PATH}?wait=false", content=events(5), headers=NDJSON)
+    assert response.status_code == 202
+    assert response.json() == {
         "stream": "financial",
         "events": 5,
         "durable": False,
@@ -134,9 +134,9 @@ def test_repeated_idempotency_key_replays_first_response(
 def test_concurrent_requests_with_one_idempotency_key_land_once(running: RunningService, events: Events) -> None:
     lines, headers = events(10), NDJSON | {"idempotency-key": "many"}
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: httpx.post(running.url + PATH, content=lines, headers=headers), range(8)))
-    assert {answer.status_code for answer in answers} <= {202, 409}
-    assert len({answer.json()["receipt"]["object"] for answer in answers if answer.status_code == 202}) == 1
+        responses = list(pool.map(lambda _: httpx.post(running.url + PATH, content=lines, headers=headers), range(8)))
+    assert {response.status_code for response in responses} <= {202, 409}
+    assert len({response.json()["receipt"]["object"] for response in responses if response.status_code == 202}) == 1
 
 
 @pytest.mark.parametrize(
@@ -213,28 +213,28 @@ def _memory(running: RunningService) -> int:
     ],
 )
 def test_line_that_is_not_an_event_is_quarantined(client: httpx.Client, line: bytes, reason: str) -> None:
-    found = client.post(PATH, content=line, headers=NDJSON).json()
-    assert (found["accepted"], found["quarantined"], found["reasons"][0]["reason"]) == (0, 1, reason)
+    accepted = client.post(PATH, content=line, headers=NDJSON).json()
+    assert (accepted["accepted"], accepted["quarantined"], accepted["reasons"][0]["reason"]) == (0, 1, reason)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH"])
 def test_other_method_gets_problem_details(client: httpx.Client, method: str) -> None:
-    answer = client.request(method, PATH)
-    assert (answer.status_code, "POST" in answer.headers["allow"]) == (405, True)
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert method == "HEAD" or "POST" in answer.json()["detail"]
+    response = client.request(method, PATH)
+    assert (response.status_code, "POST" in response.headers["allow"]) == (405, True)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert method == "HEAD" or "POST" in response.json()["detail"]
 
 
 def test_other_origins_get_no_cors_headers(client: httpx.Client) -> None:
-    asked = {"origin": "https://evil.example", "access-control-request-method": "POST"}
-    assert not [name for name in client.options(PATH, headers=asked).headers if name.startswith("access-control")]
+    preflight = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    assert not [name for name in client.options(PATH, headers=preflight).headers if name.startswith("access-control")]
 
 
 def test_unknown_stream_gets_the_known_streams(client: httpx.Client) -> None:
     for name in ("nothing", "f%C3%BCn", "x" * 5000):
-        answer = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
-        assert problem_of(answer)[0] == 404
-        assert "financial" in answer.json()["streams"]
+        response = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
+        assert problem_of(response)[0] == 404
+        assert "financial" in response.json()["streams"]
 
 
 def test_key_permits_its_scopes_and_streams_until_revoked(client: httpx.Client, settings: Settings) -> None:
@@ -262,20 +262,20 @@ def test_slow_interrupted_and_silent_clients_do_no_harm(
 ) -> None:
     host, port = running.url.removeprefix("http://").split(":")
     head = f"POST {PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n".encode()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard_limit, 4096), hard_limit))
     silent = [socket.create_connection((host, int(port))) for _ in range(1000)]
     slow = socket.create_connection((host, int(port)), timeout=60)
     slow.sendall(head + b"Content-Length: 1000000\r\n\r\n{")
-    cut = socket.create_connection((host, int(port)))
-    cut.sendall(head + b"Content-Length: 1000\r\n\r\n{}")
-    cut.close()
+    interrupted = socket.create_connection((host, int(port)))
+    interrupted.sendall(head + b"Content-Length: 1000\r\n\r\n{}")
+    interrupted.close()
     assert client.post(PATH, content=events(10), headers=NDJSON).status_code == 202
     assert slow.recv(12) == b"HTTP/1.1 408"
     for connection in (*silent, slow):
         connection.close()
-    held = httpx.get(running.url + "/metrics").text
-    assert "lakehouse_buffer_bytes 0.0" in held
+    metrics = httpx.get(running.url + "/metrics").text
+    assert "lakehouse_buffer_bytes 0.0" in metrics
 
 
 def test_client_that_never_reads_delays_no_other(client: httpx.Client, running: RunningService, events: Events) -> None:

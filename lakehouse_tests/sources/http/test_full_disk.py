@@ -57,8 +57,8 @@ def _post(client: httpx.Client, number: int, acknowledged: set[str]) -> httpx.Re
         json.dumps(event | {"event_id": event_id, "message": base64.b64encode(chance.randbytes(7500)).decode()})
         for event_id in ids
     ]
-    answer = client.post("/v1/streams/logs/events", content="\n".join(lines), headers=NDJSON)
-    if answer.status_code != httpx.codes.ACCEPTED:
-        return answer
+    response = client.post("/v1/streams/logs/events", content="\n".join(lines), headers=NDJSON)
+    if response.status_code != httpx.codes.ACCEPTED:
+        return response
     acknowledged.update(ids)
     return None

@@ -80,12 +80,12 @@ def _self_signed(folder: Path) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
-def test_events_arrive_over_tls_with_a_key_and_not_without(secure: httpx.Client, events: Events) -> None:
+def test_tls_server_accepts_events_only_with_a_key(secure: httpx.Client, events: Events) -> None:
     assert secure.post(PATH, content=events(5)).json()["accepted"] == 5
     for authorization in ("", "Bearer", "Basic eDp5", "Bearer lh_00000000_guessed"):
-        answer = secure.post(PATH, content=events(5), headers={"authorization": authorization})
-        assert (answer.status_code, "Bearer" in answer.headers["www-authenticate"]) == (401, True)
-        assert "lakehouse keys create" in answer.json()["detail"]
+        response = secure.post(PATH, content=events(5), headers={"authorization": authorization})
+        assert (response.status_code, "Bearer" in response.headers["www-authenticate"]) == (401, True)
+        assert "lakehouse keys create" in response.json()["detail"]
     by_header = {"authorization": "", "x-api-key": secure.headers["authorization"].removeprefix("Bearer ")}
     assert secure.post(PATH, content=events(5), headers=by_header).status_code == 202
     assert secure.get("/health/live", headers={"authorization": ""}).status_code == 200
@@ -102,13 +102,13 @@ def test_client_trusts_the_certificate_of_its_settings(strict: Settings, events:
 def test_full_buffer_rejects_requests_until_there_is_room(secure: httpx.Client, events: Events) -> None:
     body = events(16_000)  # nearly half of the buffer
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: secure.post(PATH, content=body), range(6)))
-    rejected = [answer for answer in answers if answer.status_code == 429]
-    assert {answer.status_code for answer in answers} == {202, 429}
-    for answer in rejected:
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["retry-after"] == "1"
-        assert answer.headers["ratelimit-policy"] == '"buffer";q=8388608;qu="content-bytes";w=1'
-        assert int(answer.headers["ratelimit"].split("r=")[1].split(";")[0]) < len(body)
+        responses = list(pool.map(lambda _: secure.post(PATH, content=body), range(6)))
+    rejected = [response for response in responses if response.status_code == 429]
+    assert {response.status_code for response in responses} == {202, 429}
+    for response in rejected:
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["retry-after"] == "1"
+        assert response.headers["ratelimit-policy"] == '"buffer";q=8388608;qu="content-bytes";w=1'
+        assert int(response.headers["ratelimit"].split("r=")[1].split(";")[0]) < len(body)
     again = secure.post(PATH, content=body)
     assert (again.status_code, again.json()["accepted"]) == (202, 16_000)
