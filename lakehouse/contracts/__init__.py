@@ -1,4 +1,4 @@
-"""What a stream's events must be: the contract, and the SQL and schemas that are generated from it."""
+"""Contracts: the rules of a stream's events, and the SQL and the validator that are generated from them."""
 
 from lakehouse.contracts.model import Contract, Field, FieldType, Retention
 from lakehouse.contracts.odcs import load_contract

@@ -1,4 +1,4 @@
-"""Which columns a SELECT hands on as they are. What it computes is not known here."""
+"""Find the columns that a SELECT passes through unchanged from its input. It parses SQL and runs none."""
 
 from collections.abc import Collection
 from functools import cache
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlglot.optimizer.scope import Scope
 
-PLACE = "_place"
-"""A column beside the input's own, by which a row of the output is told to be that row of the input."""
+ROW_MARKER = "_place"
+"""A column added to the input, which tells which input row an output row comes from."""
 
 
 @cache
-def handed_on(sql: str, source: str, columns: tuple[str, ...]) -> Collection[str]:
-    """Those of `columns` that every row of `sql` has from the row of `source` that it has `PLACE` from.
+def passed_through(sql: str, source: str, columns: tuple[str, ...]) -> Collection[str]:
+    """Select the `columns` that each output row has from the same row of `source` as its `ROW_MARKER`.
 
-    Where that can't be told, none.
+    Empty if the SQL can't be analysed.
     """
-    from sqlglot import parse_one  # half a second, for whoever writes a stream's tables alone
+    from sqlglot import parse_one  # takes half a second, and only writers of silver need it
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
     from sqlglot.optimizer.scope import build_scope
 
-    schema: dict[str, object] = {source: dict.fromkeys((*columns, PLACE), "text")}
+    schema: dict[str, object] = {source: dict.fromkeys((*columns, ROW_MARKER), "text")}
     try:
         tree: Any = qualify(
             parse_one(sql, dialect="duckdb"), dialect="duckdb", schema=schema, validate_qualify_columns=False
@@ -30,24 +30,24 @@ def handed_on(sql: str, source: str, columns: tuple[str, ...]) -> Collection[str
         scope = build_scope(tree)
     except SqlglotError:
         return frozenset()
-    way = scope and _way(scope, PLACE, source)
-    if scope is None or way is None:
+    path = scope and _path(scope, ROW_MARKER, source)
+    if scope is None or path is None:
         return frozenset()
-    return frozenset(name for name in columns if _way(scope, name, source) == way)
+    return frozenset(name for name in columns if _path(scope, name, source) == path)
 
 
-def _way(scope: "Scope", name: str, source: str) -> tuple[str, ...] | None:
-    """The names under which the SELECTs know what they have a column from, from the outermost to `source`."""
+def _path(scope: "Scope", name: str, source: str) -> tuple[str, ...] | None:
+    """Trace a column to `source`: the alias of its table in each SELECT, outermost first. None if it is computed."""
     from sqlglot import exp
 
     if not isinstance(scope.expression, exp.Select):
         return None
-    found = [one.unalias() for one in scope.expression.selects if one.alias_or_name == name]
-    if len(found) != 1 or not isinstance(found[0], exp.Column) or found[0].name != name:
+    selected = [column.unalias() for column in scope.expression.selects if column.alias_or_name == name]
+    if len(selected) != 1 or not isinstance(selected[0], exp.Column) or selected[0].name != name:
         return None
-    known = found[0].table
-    origin: Any = scope.sources.get(known)
+    alias = selected[0].table
+    origin: Any = scope.sources.get(alias)
     if isinstance(origin, exp.Table):
-        return (known,) if origin.name == source else None
-    rest = _way(origin, name, source) if origin is not None else None
-    return None if rest is None else (known, *rest)
+        return (alias,) if origin.name == source else None
+    rest = _path(origin, name, source) if origin is not None else None
+    return None if rest is None else (alias, *rest)

@@ -1,4 +1,4 @@
-"""A contract as plain data. How it is read from YAML is in `odcs`, the SQL that enforces it in `sql`."""
+"""A contract as plain data. See `odcs` for how it is read from YAML, and `sql` for the SQL that enforces it."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -7,19 +7,19 @@ from typing import Literal
 
 Kind = Literal["string", "timestamp", "integer", "double", "decimal", "boolean", "list"]
 
-FIRST_DAY = date(2010, 1, 1)
-"""The history start of a stream whose contract names none."""
+DEFAULT_HISTORY_START = date(2010, 1, 1)
+"""The first day of a stream's history, unless its contract names another."""
 
-QUALITY_THRESHOLD = 0.95
-"""The share of valid rows below which a silver partition is not replaced, unless the contract says otherwise."""
+DEFAULT_QUALITY_THRESHOLD = 0.95
+"""The share of valid rows that a silver partition needs to pass the quality gate, unless the contract names another."""
 
 MAX_TEXT_BYTES = 1 << 20
-"""The longest text, in bytes of UTF-8, that a field may hold, unless its contract allows fewer characters."""
+"""The longest text that any field may hold, in bytes of UTF-8. A contract can only allow less."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """A field's type: `decimal` has a precision and a scale, `list` is a list of texts, times are UTC."""
+    """A field's type. `decimal` has a precision and a scale, `list` holds strings, and `timestamp` is UTC."""
 
     kind: Kind
     precision: int = 0
@@ -45,7 +45,7 @@ class FieldType:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of an event. `source` is its header in files that name it otherwise; bounds are inclusive or not."""
+    """One field of an event, with its rules. `source` is the field's name in files that name it differently."""
 
     name: str
     type: FieldType
@@ -65,7 +65,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Days that each layer is kept after its partition's date; None is without limit."""
+    """How many days each layer is kept after its partition's date. None is without limit."""
 
     landing: int | None = 7
     realtime: int | None = 7
@@ -76,7 +76,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class ChangeStream:
-    """A stream of changes: which fields name the thing that changes, its version, and the operation that ends it."""
+    """A stream of changes: the fields that hold what changes, its version and the operation, and the value that deletes."""
 
     key: tuple[str, ...]
     version: str
@@ -86,7 +86,7 @@ class ChangeStream:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What one stream's events must be, who owns it and how long it is kept."""
+    """The rules of one stream's events, who owns the stream, and how long it is kept."""
 
     stream: str
     version: str
@@ -94,8 +94,8 @@ class Contract:
     owner: str
     fields: tuple[Field, ...]
     event_time: str
-    history_start: date = FIRST_DAY
-    quality_threshold: float = QUALITY_THRESHOLD
+    history_start: date = DEFAULT_HISTORY_START
+    quality_threshold: float = DEFAULT_QUALITY_THRESHOLD
     freshness: timedelta | None = None
     retention: Retention = Retention()
     entity: str | None = None
@@ -104,11 +104,11 @@ class Contract:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The names of the key's fields: two events that agree in them are one event."""
+        """The names of the key's fields. Two events with the same key are one event."""
         return tuple(field.name for field in self.fields if field.key)
 
     def field(self, name: str) -> Field:
-        """The field of that name; KeyError when there is none."""
+        """Get a field by name. Raises KeyError if there is none."""
         for field in self.fields:
             if field.name == name:
                 return field

@@ -20,13 +20,21 @@ from open_data_contract_standard.model import (
 )
 from pydantic import ValidationError
 
-from lakehouse.contracts.model import FIRST_DAY, QUALITY_THRESHOLD, ChangeStream, Contract, Field, FieldType, Retention
+from lakehouse.contracts.model import (
+    DEFAULT_HISTORY_START,
+    DEFAULT_QUALITY_THRESHOLD,
+    ChangeStream,
+    Contract,
+    Field,
+    FieldType,
+    Retention,
+)
 from lakehouse.contracts.sql import literal
 from lakehouse.errors import ContractError
 
 N = TypeVar("N", int, float)
 
-FILE = "contract.odcs.yaml"
+CONTRACT_FILE = "contract.odcs.yaml"
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """In C where PyYAML has it: every process reads all contracts, which took it a quarter of a second."""
@@ -45,7 +53,7 @@ def load_contract(folder: Path) -> Contract:
 
     Raises ContractError that names the file, the field and what is allowed.
     """
-    return _Reader(folder / FILE).read()
+    return _Reader(folder / CONTRACT_FILE).read()
 
 
 class _Reader:
@@ -81,7 +89,7 @@ class _Reader:
             fields=fields,
             event_time=self._event_time(custom.get("eventTime"), names),
             history_start=self._history_start(custom.get("historyStart")),
-            quality_threshold=self._threshold(custom.get("qualityThreshold", QUALITY_THRESHOLD)),
+            quality_threshold=self._threshold(custom.get("qualityThreshold", DEFAULT_QUALITY_THRESHOLD)),
             freshness=self._freshness(document.slaProperties or []),
             retention=retention,
             entity=self._known_field("entity", custom.get("entity"), names),
@@ -227,7 +235,7 @@ class _Reader:
 
     def _history_start(self, value: object) -> date:
         if value is None:
-            return FIRST_DAY
+            return DEFAULT_HISTORY_START
         try:
             return value if isinstance(value, date) else date.fromisoformat(str(value))
         except ValueError:

@@ -94,7 +94,7 @@ def clean_sql(contract: Contract, source: str = "bronze") -> str:
 from {_typed(contract, source)}"""
 
 
-def sound_sql(contract: Contract, field: Field, source: str) -> str:
+def field_check_sql(contract: Contract, field: Field, source: str) -> str:
     """A SELECT over `source`, which holds a field's texts as `text`, each with a `number` and a time as `_arrived_at`: the
     number, the typed value, and `sound`, whether no rule of this field is broken in any row that holds the text and arrived
     then or later.

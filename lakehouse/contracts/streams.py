@@ -1,4 +1,4 @@
-"""Finding streams: each is a folder with a contract, its SQL and its simulator. Adding one is adding a folder."""
+"""Discover streams. Each is a folder with a contract, SQL files and a simulator; to add one, add a folder."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import lakehouse.streams
 from lakehouse.contracts.definition import Definition, define
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.odcs import FILE, load_contract
+from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.errors import ContractError, UnknownStreamError
 
 Query = Literal["silver", "gold", "features", "alerts"]
@@ -19,54 +19,53 @@ QUERIES: tuple[Query, ...] = ("silver", "gold", "features", "alerts")
 
 @dataclass(frozen=True)
 class Stream:
-    """One kind of event: its contract, and what its folder says of how it is enriched and summed."""
+    """One kind of event: its contract, and the folder with the SQL that enriches and aggregates it."""
 
     name: str
     folder: Path
     contract: Contract = field(repr=False)
 
     def sql(self, query: Query) -> str:
-        """The text of one of the stream's SQL files. Raises ContractError when it is missing."""
+        """Read one of the stream's SQL files. Raises ContractError if it can't be read."""
         path = self.folder / f"{query}.sql"
         try:
             return path.read_text(encoding="utf-8").strip().rstrip(";")
-        except OSError as problem:
-            raise ContractError(
-                f"{path}: is not readable ({problem}); a stream needs {', '.join(QUERIES)} as .sql"
-            ) from problem
+        except OSError as error:
+            needed = ", ".join(f"{name}.sql" for name in QUERIES)
+            raise ContractError(f"{path}: can't be read ({error}). A stream needs {needed}.") from error
 
     @cached_property
     def definition(self) -> Definition:
-        """What bronze becomes silver by: the contract's rules and `silver.sql`."""
+        """What silver is computed by: the contract's rules and `silver.sql`."""
         return define(self.name, "silver", self.sql("silver"), self.contract)
 
     def definition_of(self, query: Query) -> Definition:
-        """What the table that a SQL file makes is computed by."""
+        """Number what the table of a SQL file is computed by. Raises ContractError if the file can't be read."""
         return self.definition if query == "silver" else define(self.name, query, self.sql(query))
 
     @cached_property
     def simulate(self) -> Callable[..., Any]:
-        """The stream's `simulate` function. Raises ContractError when the folder has none."""
+        """The stream's function `simulate`. Raises ContractError if the folder has no `simulate.py`."""
         path = self.folder / "simulate.py"
         spec = importlib.util.spec_from_file_location(f"lakehouse_stream_{self.name}", path)
         if spec is None or spec.loader is None or not path.is_file():
-            raise ContractError(f"{path}: is missing; it makes the stream's simulated events")
+            raise ContractError(f"{path}: is missing. It makes the stream's simulated events.")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         simulate: Callable[..., Any] = module.simulate
         return simulate
 
 
-def discover(further: Iterable[Path] = ()) -> dict[str, Stream]:
-    """Every stream of the package and of the `further` folders, by name.
+def discover(folders: Iterable[Path] = ()) -> dict[str, Stream]:
+    """Find the streams of the package and those under `folders`, by name.
 
-    Raises ContractError for a broken contract, and for a stream that is in two places.
+    Raises ContractError if a folder does not exist, a contract is wrong, or a name is used twice.
     """
     streams: dict[str, Stream] = {}
-    for parent in (Path(lakehouse.streams.__path__[0]), *further):
+    for parent in (Path(lakehouse.streams.__path__[0]), *folders):
         if not parent.is_dir():
-            raise ContractError(f"{parent}: is no folder; LAKEHOUSE_STREAMS lists folders of streams")
-        for path in sorted(parent.glob(f"*/{FILE}")):
+            raise ContractError(f"{parent}: is not a folder. LAKEHOUSE_STREAMS lists folders that hold streams.")
+        for path in sorted(parent.glob(f"*/{CONTRACT_FILE}")):
             contract = load_contract(path.parent)
             if contract.stream in streams:
                 raise ContractError(
@@ -76,8 +75,8 @@ def discover(further: Iterable[Path] = ()) -> dict[str, Stream]:
     return streams
 
 
-def known(streams: dict[str, Stream], name: str) -> Stream:
-    """The stream of that name. Raises UnknownStreamError that lists the others."""
+def find_stream(streams: dict[str, Stream], name: str) -> Stream:
+    """Get a stream by name. Raises UnknownStreamError, which lists the streams there are."""
     if name not in streams:
         raise UnknownStreamError(f"There is no stream {name!r}; there are {', '.join(sorted(streams))}.")
     return streams[name]

@@ -1,4 +1,4 @@
-"""Many texts of times checked at once. Only the plainest forms are known here; what else is a time, SQL says."""
+"""Check many texts of times at once. Only plain forms are recognised; see `sql` for all that counts as a time."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -7,23 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHAPE = "dddd-dd-ddTdd:dd:dd"
-PLACES = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))
-"""Of year, month, day, hour, minute and second in the text: the first digit, and how many."""
+PARTS = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))
+"""Year, month, day, hour, minute and second in the text, as (position of the first digit, number of digits)."""
 LOWEST = np.array([1, 1, 1, 0, 0, 0])
 HIGHEST = np.array([9999, 12, 31, 23, 59, 59])
 YEAR, MONTH, DAY = range(3)
-IN_EVERY_MONTH = 28
+SHORTEST_MONTH_DAYS = 28
 NINE = 9
 
-ORDER = np.array([12 * 31 * 86_400, 31 * 86_400, 86_400, 3600, 60, 1], float)
-"""What makes one number of a time, the larger the later it is."""
+SECONDS = np.array([12 * 31 * 86_400, 31 * 86_400, 86_400, 3600, 60, 1], float)
+"""Weights that turn a time's six numbers into one that grows with time. All months count 31 days."""
 
 
-def range_of_times(texts: Sequence[str]) -> tuple[float, float] | None:
-    """When the first and the last of these times are, as `place_of` says it; None where not all are surely times.
+def time_range(texts: Sequence[str]) -> tuple[float, float] | None:
+    """Find the earliest and the latest of these times, as `time_rank` gives them. None if that can't be told.
 
-    They are times `2025-11-20T14:15:00[.123456]Z`, all written in one of its forms: a fraction has up to six digits, `Z`
-    may be missing, a blank may stand for the `T`. None may mean yet another form.
+    All texts must have the same form, one of `2025-11-20T14:15:00[.123456]Z`: with up to six decimals, with or without `Z`,
+    and with `T` or a blank. None may also mean another valid form.
     """
     shape = _shape(texts[0])
     joined = ("\n".join(texts) + "\n").encode()
@@ -36,28 +36,28 @@ def range_of_times(texts: Sequence[str]) -> tuple[float, float] | None:
     numbers = digits[:, : len(SHAPE)].astype(float) @ _WEIGHTS
     if (numbers < LOWEST).any() or (numbers > HIGHEST).any() or not _are_days(numbers[:, : DAY + 1]):
         return None
-    places = numbers @ ORDER
-    return float(places.min()), float(places.max())
+    ranks = numbers @ SECONDS
+    return float(ranks.min()), float(ranks.max())
 
 
-def place_of(time: datetime) -> float:
-    """Where a time lies among others, whatever its fraction of a second."""
-    return float(np.array([time.year, time.month, time.day, time.hour, time.minute, time.second]) @ ORDER)
+def time_rank(time: datetime) -> float:
+    """Rank a time among others, ignoring its fraction of a second."""
+    return float(np.array([time.year, time.month, time.day, time.hour, time.minute, time.second]) @ SECONDS)
 
 
 def _weights() -> NDArray[np.float64]:
-    """What a time's digits are multiplied by to give its six numbers."""
-    found = np.zeros((len(SHAPE), len(PLACES)))
-    for column, (first, count) in enumerate(PLACES):
-        found[first : first + count, column] = 10.0 ** np.arange(count - 1, -1, -1)
-    return found
+    """Build the matrix that turns the digits of a time into its six numbers."""
+    weights = np.zeros((len(SHAPE), len(PARTS)))
+    for column, (first, count) in enumerate(PARTS):
+        weights[first : first + count, column] = 10.0 ** np.arange(count - 1, -1, -1)
+    return weights
 
 
 _WEIGHTS = _weights()
 
 
 def _shape(text: str) -> str | None:
-    """The form that a text seems to have, with a line end: `d` is a digit."""
+    """Guess the form of a text, with a line end; `d` stands for a digit. None if it is not a plain form."""
     rest = text[len(SHAPE) :]
     zone = "Z" if rest.endswith("Z") else ""
     fraction = rest.removesuffix("Z")
@@ -68,7 +68,7 @@ def _shape(text: str) -> str | None:
 
 
 def _are_days(numbers: NDArray[np.float64]) -> bool:
-    late = numbers[numbers[:, DAY] > IN_EVERY_MONTH]
+    late = numbers[numbers[:, DAY] > SHORTEST_MONTH_DAYS]
     return not len(late) or all(_exists(*map(int, day)) for day in set(map(tuple, late.tolist())))
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field
 from lakehouse.contracts.sql import literal
-from lakehouse.contracts.times import place_of, range_of_times
+from lakehouse.contracts.times import time_range, time_rank
 
 QUOTE, BLANK, NEWLINE, OPENING, CLOSING, BRACKET = b'" \n{}['
 SURE_CHARACTERS = MAX_TEXT_BYTES // 4
@@ -251,13 +251,13 @@ def _lists(values: list[list[str]], arrived_at: datetime) -> int:
 
 
 def _times(history_start: date | None, values: list[str], arrived_at: datetime) -> int | None:
-    found = range_of_times(values)
-    if found is None:
+    limits = time_range(values)
+    if limits is None:
         return None
     if history_start is not None:
-        first, last = found
+        first, last = limits
         # Within the last second SQL decides.
-        if first < place_of(datetime.combine(history_start, time())) or last >= place_of(
+        if first < time_rank(datetime.combine(history_start, time())) or last >= time_rank(
             arrived_at.astimezone(UTC) + timedelta(days=1)
         ):
             return None

@@ -1,4 +1,4 @@
-"""DuckDB, the embedded engine: connections that reach the lake, tables as scans, and SELECTs written as Parquet files."""
+"""Connect DuckDB to the lake, read tables as scans and write a SELECT as Parquet files."""
 
 import importlib.util
 import shutil
@@ -21,11 +21,10 @@ from lakehouse.storage.objects.connection import Connection
 
 EXTENSIONS = ("httpfs", "avro", "iceberg")
 PARTITION_TYPES = {"dt": date.fromisoformat, "arrival_dt": date.fromisoformat, "date_key": date.fromisoformat}
-ROW_GROUP = 122_880
 
 
 class DuckDB:
-    """One in-memory database that reaches the lake; give each thread a cursor of its own."""
+    """An in-memory database that reaches the lake. Each thread needs its own cursor."""
 
     def __init__(
         self,
@@ -39,23 +38,23 @@ class DuckDB:
         self._scratch = scratch or Path(tempfile.gettempdir())
         self._scratch.mkdir(parents=True, exist_ok=True)
         self.database = duckdb.connect(":memory:")
-        # A folder of its own: DuckDB's names of spilled files are the same in every process.
+        # Each process spills to its own folder because DuckDB gives spilled files the same names in all of them.
         for statement in setup_sql(connection, memory_limit_mb, threads, self._scratch / f"spill-{uuid4().hex}"):
             self.database.execute(statement)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Another connection to the same database, for another thread."""
+        """Open another connection to the same database, for use in another thread."""
         return self.database.cursor()
 
     @property
     def threads(self) -> int:
-        """How many threads DuckDB uses."""
+        """The number of threads that DuckDB uses."""
         row = self.database.execute("select current_setting('threads')").fetchone()
         return int(row[0]) if row else 1
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder for the files of one write, gone afterwards."""
+        """Make a folder for the files of one write, and delete it afterwards."""
         folder = Path(tempfile.mkdtemp(prefix="write-", dir=self._scratch))
         try:
             yield folder
@@ -63,12 +62,12 @@ class DuckDB:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Close the database and free its memory."""
         self.database.close()
 
 
 def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path) -> list[str]:
-    """The statements that make an empty database one that reaches the lake, and spills to this folder."""
+    """List the statements that let an empty database reach the lake and spill to the folder `spill`."""
     return [
         f"set memory_limit = '{memory_limit_mb}MiB'",
         *([] if threads is None else [f"set threads = {threads}"]),
@@ -77,7 +76,7 @@ def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None,
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
         f"set http_timeout = {connection.silence_seconds}",
-        # Five more tries within three seconds, where DuckDB makes three, each after four times as long.
+        # Five retries within three seconds. By default DuckDB makes three, each after four times as long.
         "set http_retries = 5",
         "set http_retry_backoff = 2",
         secret_sql(connection),
@@ -85,19 +84,19 @@ def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None,
 
 
 def extension_path(name: str) -> Path:
-    """Where the extension's wheel put it. Raises FileNotFoundError when it is not installed."""
+    """Find the file of an extension in its wheel. Raises FileNotFoundError if the wheel is not installed."""
     spec = importlib.util.find_spec(f"duckdb_extension_{name}")
     folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     for folder in folders:
         for path in folder.rglob(f"{name}.duckdb_extension"):
             return path
     raise FileNotFoundError(
-        f"duckdb-extension-{name} is not installed; `pip install duckdb-extension-{name}=={duckdb.__version__}`"
+        f"duckdb-extension-{name} is not installed. Run: pip install duckdb-extension-{name}=={duckdb.__version__}"
     )
 
 
 def secret_sql(connection: Connection, name: str = "lake") -> str:
-    """The statement that lets DuckDB read the connection's S3."""
+    """Write the statement that lets DuckDB read the connection's S3."""
     options = {"type": "s3", "region": literal(connection.region)}
     if connection.access_key_id is not None and connection.secret_access_key is not None:
         options |= {"key_id": literal(connection.access_key_id), "secret": literal(connection.secret_access_key)}
@@ -114,7 +113,7 @@ def secret_sql(connection: Connection, name: str = "lake") -> str:
 
 
 def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
-    """A FROM item that reads the table as loaded, or as of one of its snapshots."""
+    """Write the FROM item that reads the table as loaded, or as of one of its snapshots."""
     at = f", snapshot_from_id = {snapshot_id}" if snapshot_id is not None else ""
     if table.current_snapshot() is None:
         columns = ", ".join(f"null::{sql_type} as {quote(name)}" for name, sql_type in columns_of(table))
@@ -123,7 +122,7 @@ def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
 
 
 def columns_of(table: Table) -> list[tuple[str, str]]:
-    """The table's columns as (name, DuckDB type)."""
+    """List the table's columns as (name, DuckDB type)."""
     names = {
         "string": "varchar",
         "long": "bigint",
@@ -146,8 +145,14 @@ def copy_to_files(
 ) -> list[NewFile]:
     """Run a SELECT and write its rows as Parquet files of the table's columns under `folder`.
 
-    With `partition` given, all rows are of that partition and go to one file; else each partition of the table gets its
-    own. `name` tells this write's files from others' in the same folder.
+    Args:
+        cursor: Runs the SELECT.
+        select: Has the table's columns, in any order.
+        table: Gives the columns, their field ids and the partitioning.
+        folder: A local folder, which other writes may share.
+        name: Starts the names of the files. It must differ from that of other writes to the folder.
+        partition: Of all rows, which then go to one file. Without it, each partition gets its own files.
+
     """
     ids = _ids_sql(field_ids(table.schema()))
     columns = ", ".join(quote(column.name) for column in table.schema().fields)
@@ -168,19 +173,14 @@ def copy_to_files(
 
 
 def bind(sql: str, inputs: Mapping[str, str]) -> str:
-    """A SELECT whose inputs, named in it as tables, are the given SQL."""
+    """Bind the tables that a SELECT reads: each name of `inputs` stands for the SQL given for it."""
     ctes = ",\n".join(f"{quote(name)} as ({body})" for name, body in inputs.items())
     return f"with {ctes}\nselect * from (\n{sql.strip().rstrip(';')}\n)"
 
 
 def describe(cursor: duckdb.DuckDBPyConnection, select: str) -> tuple[tuple[str, str], ...]:
-    """The columns of a SELECT as (name, type)."""
+    """List the columns of a SELECT as (name, type)."""
     return tuple((row[0], row[1]) for row in cursor.execute(f"describe {select}").fetchall())
-
-
-def rows_of(cursor: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """All rows of a small result."""
-    return cursor.execute(query, list(parameters)).fetchall()
 
 
 def _partition_of(path: Path, by: Sequence[str]) -> tuple[PartitionValue, ...]:

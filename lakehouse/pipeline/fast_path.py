@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lakehouse.contracts.model import Contract, Field
-from lakehouse.contracts.sql import sound_sql
+from lakehouse.contracts.sql import field_check_sql
 
 LINEAGE = ("dt", "_arrived_at", "_object", "_row")
 
@@ -76,7 +76,7 @@ class _Values:
         numbers = pa.array(np.arange(len(texts)))
         arrived = pa.repeat(earliest, len(texts))
         cursor.register("texts", pa.table({"number": numbers, "text": texts, "_arrived_at": arrived}))
-        select = f"select *, hash(value) as hashed from ({sound_sql(contract, field, 'texts')})"
+        select = f"select *, hash(value) as hashed from ({field_check_sql(contract, field, 'texts')})"
         found = cursor.execute(select).to_arrow_table()
         cursor.unregister("texts")
         if not found.column("number").equals(pa.chunked_array([numbers])):

@@ -5,7 +5,7 @@ from functools import cached_property
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.streams import Stream, discover, known
+from lakehouse.contracts.streams import Stream, discover, find_stream
 from lakehouse.engine.connection import DuckDB
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
@@ -83,7 +83,7 @@ class Lake:
 
     def stream(self, name: str) -> Stream:
         """The stream of that name. Raises UnknownStreamError, which lists the streams there are."""
-        return known(self.streams, name)
+        return find_stream(self.streams, name)
 
     def bootstrap(self) -> list[str]:
         """Create missing tables and add missing columns to the others.

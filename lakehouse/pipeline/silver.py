@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakehouse.contracts.columns import PLACE, handed_on
+from lakehouse.contracts.columns import ROW_MARKER, passed_through
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, copy_to_files, describe, scan_sql
@@ -338,20 +338,22 @@ class _Group:
         are here already, and to take them out of DuckDB again would cost more than all the rest.
         """
         sql = self.stream.sql("silver")
-        kept = handed_on(sql, "valid", tuple(valid.column_names)) if len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS else ()
+        kept = (
+            passed_through(sql, "valid", tuple(valid.column_names)) if len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS else ()
+        )
         if not kept:
             self.cursor.register("valid", valid)
             return self.cursor.execute(sql).to_arrow_table()
-        self.cursor.register("valid", valid.append_column(PLACE, pa.array(np.arange(len(valid)))))
+        self.cursor.register("valid", valid.append_column(ROW_MARKER, pa.array(np.arange(len(valid)))))
         names = [name for name, _ in describe(self.cursor, sql)]
         computed = [name for name in names if name not in kept]
         select = ", ".join(map(quote, computed))
         found = self.cursor.execute(f"select {select} from ({sql.strip().rstrip(';')}\n)").to_arrow_table()
-        places = np.asarray(found.column(PLACE))
+        places = np.asarray(found.column(ROW_MARKER))
         if len(places) != len(valid) or (places != np.arange(len(valid))).any():
             valid = valid.take(pa.array(places))
         columns: dict[str, Any] = {
-            name: (valid if name in kept else found).column(name) for name in names if name != PLACE
+            name: (valid if name in kept else found).column(name) for name in names if name != ROW_MARKER
         }
         return pa.table(columns)
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from lakehouse.contracts.definition import EARLIER, canonical_number, legacy_number
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.odcs import FILE, load_contract
+from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.contracts.streams import QUERIES, Query, discover
 
 RELEASE = "2ab593f"
@@ -43,7 +43,7 @@ def released_contract(stream: str) -> Contract:
     with TemporaryDirectory() as parent:
         folder = Path(parent) / stream
         folder.mkdir()
-        (folder / FILE).write_text(_released(f"lakehouse/streams/{stream}/{FILE}"))
+        (folder / CONTRACT_FILE).write_text(_released(f"lakehouse/streams/{stream}/{CONTRACT_FILE}"))
         return load_contract(folder)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lakehouse.contracts.columns import handed_on
+from lakehouse.contracts.columns import passed_through
 from lakehouse.contracts.streams import Stream, discover
 
 STREAMS = discover(())
@@ -30,10 +30,10 @@ ALL = {"a", "b", "dt"}
     ],
 )
 def test_what_is_handed_on(sql: str, expected: set[str]) -> None:
-    assert set(handed_on(sql, "valid", ("a", "b", "dt"))) == expected
+    assert set(passed_through(sql, "valid", ("a", "b", "dt"))) == expected
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
 def test_silver_of_every_stream_hands_on_all_it_is_given(stream: Stream) -> None:
     columns = (*(field.name for field in stream.contract.fields), "dt", "_arrived_at")
-    assert set(handed_on(stream.sql("silver"), "valid", columns)) == set(columns)
+    assert set(passed_through(stream.sql("silver"), "valid", columns)) == set(columns)

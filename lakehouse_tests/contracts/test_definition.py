@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lakehouse.contracts.definition import EARLIER, canonical_number, define, legacy_number, tokens
 from lakehouse.contracts.model import Contract, Field, FieldType
-from lakehouse.contracts.odcs import FILE, load_contract
+from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.contracts.streams import QUERIES, Query, discover
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, as_text, earlier_numbers, has_release
 
@@ -154,8 +154,8 @@ def test_order_of_contract_keys_leaves_number(
 ) -> None:
     folder = tmp_path_factory.mktemp("contract") / stream
     folder.mkdir()
-    document = yaml.safe_load((STREAMS[stream].folder / FILE).read_text())
-    (folder / FILE).write_text(yaml.safe_dump(_shuffled(document, seed), sort_keys=False))
+    document = yaml.safe_load((STREAMS[stream].folder / CONTRACT_FILE).read_text())
+    (folder / CONTRACT_FILE).write_text(yaml.safe_dump(_shuffled(document, seed), sort_keys=False))
     assert canonical_number("x", load_contract(folder)) == canonical_number("x", STREAMS[stream].contract)
 
 

@@ -5,7 +5,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from lakehouse.engine.connection import rows_of
 from lakehouse.pipeline.unified_view import create_views_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import (
     MEASURES_SQL,
@@ -165,7 +164,9 @@ def test_daily_metrics_match_gold(make_stream: Callable[..., Own]) -> None:
         assert ask("amount", None) == {"amount": [11.75, 3.0]}
         assert ask("amount", "currency") == {"EUR": [10.25, 3.0], "USD": [1.5, None]}
         assert ask("max_amount", None) == {"max_amount": [10.25, 3.0]}
-        assert rows_of(cursor, "select count(*) from gold.daily_metrics where stream = ?", [own.name]) == [(12,)]
+        assert cursor.execute("select count(*) from gold.daily_metrics where stream = ?", [own.name]).fetchall() == [
+            (12,)
+        ]
 
 
 @pytest.mark.parametrize(
