@@ -76,7 +76,7 @@ def test_files_of_a_compaction_killed_before_commit_are_removed(own: Own, monkey
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
 
 
-def test_files_of_expired_snapshots_are_removed_and_kept_ones_readable(own: Own) -> None:
+def test_files_of_expired_snapshots_are_removed(own: Own) -> None:
     name = f"bronze.{own.name}"
     compact(own.lake, name, Budget(), quiet=NOW)
     assert remove_orphans(own.lake, name, age=SOON).removed == 0, "older snapshots still reference the small files"
