@@ -1,4 +1,4 @@
-"""Keeps copies of the published look-ups on this machine, as sorted files of JSON documents. See `index` for reading them.
+"""Keep copies of the published look-ups on this machine, as sorted files of JSON documents. See `index` for reading them.
 
 A new version is written to a file of its own, which appears complete. Readers of the older file go on reading it.
 """

@@ -1,4 +1,4 @@
-"""Renders look-ups as the JSON documents that answer requests, many rows at once in DuckDB, when a version is cached.
+"""Render look-ups as the JSON documents that answer requests, many rows at once in DuckDB, when a version is cached.
 
 Rendering one row at request time would take longer than the rest of the answer. Values are as `json_values.to_json` gives
 them.
@@ -19,7 +19,7 @@ MEMORY_LIMIT = "512MB"
 
 
 class DocumentRenderer:
-    """Renders the rows of one look-up."""
+    """Render the rows of one look-up."""
 
     def __init__(self, name: str) -> None:
         """Create a renderer of the look-up with this name."""

@@ -1,4 +1,4 @@
-"""Reads the cached copies of look-ups: sorted files, memory-mapped, so that all processes share their memory.
+"""Read the cached copies of look-ups: sorted files, memory-mapped, so that all processes share their memory.
 
 A look-up is a binary search, and its answer a slice of the file. See `cache` for how the copies are made.
 """

@@ -1,4 +1,4 @@
-"""Computes look-ups and publishes them: what is known of each entity, by its id.
+"""Compute look-ups and publish them: what is known of each entity, by its id.
 
 See `versions` for the published objects and `cache` for the copies that answer requests.
 """
@@ -40,7 +40,7 @@ class RefreshResult:
 
 
 SelectBuilder = Callable[[duckdb.DuckDBPyConnection, LookupVersion | None], str]
-"""Returns the SELECT of a look-up's rows; it may reuse those of the version before."""
+"""Build the SELECT of a look-up's rows. It may reuse rows of the version before."""
 
 
 def refresh_entities(lake: Lake, stream: Stream) -> RefreshResult:

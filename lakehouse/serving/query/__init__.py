@@ -1,1 +1,1 @@
-"""SQL over the lake: views of one snapshot, the sandbox, workers and the hot tail."""
+"""SQL over the lake: snapshots and the hot tail, the sandbox, the pools that run queries, and their results."""

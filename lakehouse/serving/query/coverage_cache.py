@@ -16,7 +16,7 @@ LAYERS = ("realtime", "bronze", "silver")
 
 
 class CoverageCache:
-    """The uncovered hours of each stream. Runs in one thread at a time."""
+    """The uncovered hours of each stream. One call at a time."""
 
     def __init__(self, streams: Mapping[str, Stream]) -> None:
         self._streams = streams

@@ -1,4 +1,4 @@
-"""Exports tables of the lake to one DuckDB file: a copy of one lake snapshot, for tools that read such a file."""
+"""Export tables of the lake to one DuckDB file: a copy of one lake snapshot, for tools that read such a file."""
 
 import fnmatch
 from collections.abc import Iterator, Sequence

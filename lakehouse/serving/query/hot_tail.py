@@ -90,11 +90,11 @@ class MergedSegments:
 
 
 class HotTail:
-    """Holds the newest rows of every stream.
+    """The newest rows of every stream.
 
-    Slow methods (`list_landed`, `read`, `find_committed`, `not_in_table`, `merge_segments`) run beside all others, `read` one
-    at a time. Quick ones (`add`, `drop_committed`, `drop_deleted`, `unread`, `apply_merges`) change what is held: the caller
-    runs one of them at a time.
+    The slow methods (`list_landed`, `read`, `find_committed`, `not_in_table`, `merge_segments`) may run at the same time as any
+    other, but only one `read` at a time. The quick ones (`add`, `drop_committed`, `drop_deleted`, `unread`, `apply_merges`)
+    change what is held, and the caller must run only one of them at a time.
     """
 
     def __init__(self, lake: Lake, *, max_bytes: int) -> None:
@@ -144,7 +144,7 @@ class HotTail:
         return [landing for landing in listed if not self._states[landing.stream].skips(landing)]
 
     def not_in_table(self, table: Table, landings: Sequence[LandingObject]) -> list[LandingObject]:
-        """Return the objects of one stream that its realtime table does not hold; note that the others are ingested."""
+        """Return the objects of one stream that its realtime table does not hold. The others count as ingested from now on."""
         committed = self._objects_in(table, [landing.key for landing in landings])
         for landing in landings:
             if landing.key in committed:
@@ -221,7 +221,7 @@ class HotTail:
             state = self._states[merge.stream]
             if all(segment in state.segments for segment in merge.old):
                 self._replace(state, merge.old, merge.new)
-            else:  # some of it was dropped meanwhile
+            else:  # part of it was dropped in the meantime
                 merge.new.path.unlink()
         self._segments.delete_retired()
 

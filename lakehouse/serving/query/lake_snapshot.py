@@ -1,6 +1,6 @@
 """One consistent view of the lake: every table at one snapshot, plus the hot tail of that time.
 
-A query reads one `LakeSnapshot` from begin to end, so that its tables fit together however long it takes.
+A query reads one `LakeSnapshot` from start to end, so that its tables agree however long it takes.
 See `snapshot_tracker` for how the newest one is kept.
 """
 

@@ -1,4 +1,4 @@
-"""Runs the SELECTs that the package brings, each over one lake snapshot, a few at a time in this process.
+"""Run the SELECTs that the package brings, each over one lake snapshot, a few at a time in this process.
 
 Their SQL is trusted. See `worker_pool` for SQL that users send.
 """

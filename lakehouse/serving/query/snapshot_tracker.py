@@ -1,4 +1,4 @@
-"""Keeps the newest `LakeSnapshot` as tables are committed and events land. See `tracker_threads` for when each step runs."""
+"""Keep the newest `LakeSnapshot` as tables are committed and events land. See `tracker_threads` for when each step runs."""
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from lakehouse.serving.query.tracker_threads import MAX_BATCH_OBJECTS, TrackerTh
 
 
 class SnapshotTracker:
-    """Publishes a new snapshot for every change. Any thread may call any method."""
+    """Publish a new snapshot for every change. Any thread may call any method."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake

@@ -1,4 +1,4 @@
-"""Views of lake snapshots in one DuckDB, and fetching a query's rows through them.
+"""Create views of lake snapshots in one DuckDB, and fetch a query's rows through them.
 
 Imports little, because the worker processes start with it.
 """

@@ -1,4 +1,4 @@
-"""Reads landing objects into segments of the hot tail, by the same SQL that fills the realtime tables."""
+"""Read landing objects into segments of the hot tail, by the same SQL that fills the realtime tables."""
 
 import logging
 import time
@@ -45,7 +45,7 @@ class ReadObjects:
 
 
 class TailReader:
-    """Reads and cleans landing objects. Runs in one thread at a time."""
+    """Read and clean landing objects. One call at a time."""
 
     def __init__(self, lake: Lake, engine: DuckDB, segments: SegmentStore) -> None:
         self._lake = lake

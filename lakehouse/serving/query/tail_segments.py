@@ -44,7 +44,7 @@ class Segment:
 
 
 class SegmentStore:
-    """Writes, rewrites and deletes segments."""
+    """Write, rewrite and delete segments."""
 
     def __init__(self, parent: Path, engine: DuckDB) -> None:
         """Create a folder of this process in `parent`, and delete those of processes that have ended."""

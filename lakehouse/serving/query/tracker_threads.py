@@ -51,7 +51,7 @@ STARTUP_LOOKBACK = timedelta(hours=3)
 
 
 class TrackerThreads:
-    """Calls a tracker's steps when it is time."""
+    """Call a tracker's steps when it is time."""
 
     def __init__(
         self,

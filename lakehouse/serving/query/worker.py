@@ -44,7 +44,7 @@ NICENESS = 5
 
 
 class Worker:
-    """Runs queries in a database that reads the lake and nothing else."""
+    """Run queries in a database that reads the lake and nothing else."""
 
     def __init__(self, setup: Setup) -> None:
         self._spool = setup.spool

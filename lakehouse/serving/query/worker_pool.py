@@ -1,4 +1,4 @@
-"""Runs users' queries in a fixed number of worker processes, each with one query at a time.
+"""Run users' queries in a fixed number of worker processes, each with one query at a time.
 
 A process can be killed whatever its query does, has a memory limit of its own, and takes no other query with it when it
 dies. Another one replaces it.
