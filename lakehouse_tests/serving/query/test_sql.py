@@ -116,7 +116,7 @@ def test_read_outside_the_lake_is_an_error(lake: Lake, sql: str) -> None:
 def test_error_names_what_is_allowed(lake: Lake) -> None:
     with pytest.raises(QueryError, match=r"^Only reading is allowed: write a SELECT. This is insert\.$"):
         _rows(lake, "insert into silver.iot values (1)")
-    with pytest.raises(QueryError, match=r"^Send one statement at a time. This is 2\.$"):
+    with pytest.raises(QueryError, match=r"^Send one statement at a time\. This is 2\.$"):
         _rows(lake, "select 1; select 2")
 
 
