@@ -13,7 +13,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.silver import Ledger
+from lakehouse.pipeline.ledger import Ledger
 
 BLOCKING = {"conservation", "unique_key", "required"}
 """Checks that block what is downstream, because it would be computed from wrong rows."""

@@ -16,7 +16,8 @@ from lakehouse.bench.figures import Figure, PeakMemory, Spent, figure, own_lake,
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.silver import Ledger, clean_days
+from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.silver import clean_days
 
 STREAM = "retail"
 FIRST_DAY = date(2024, 1, 1)

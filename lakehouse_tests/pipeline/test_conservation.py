@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.pipeline import silver
-from lakehouse.pipeline.silver import Ledger
+from lakehouse.pipeline import day_groups, silver
+from lakehouse.pipeline.ledger import Ledger
 from lakehouse_tests.pipeline.own import Own, assert_conserved, days_apart, noon, payment, threshold
 
 ORIGIN = date(2015, 1, 1)
@@ -159,7 +159,7 @@ def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
 def _assert_all_is_right(own: Own, first: date, model: Model, rows_in_memory: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(silver, "MAX_ROWS_IN_MEMORY", rows_in_memory)
-        patch.setattr(silver, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
+        patch.setattr(day_groups, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
         cleaned = own.clean(*sorted(model.landed))
     assert cleaned.ledgers == model.ledgers()
     assert_conserved(own, cleaned)

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from lakehouse.pipeline.silver import Ledger
+from lakehouse.pipeline.ledger import Ledger
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 
 DAY, NEXT = date(2016, 3, 1), date(2016, 3, 2)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lakehouse.contracts.model import Contract, Field, FieldType
 from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, quote
-from lakehouse.pipeline.fast_path import sift
+from lakehouse.pipeline.fast_path import split_rows
 
 ARRIVED = datetime(2025, 11, 20, 14, 15)
 DAY = ARRIVED.date()
@@ -110,12 +110,12 @@ def test_sure_is_what_is_valid_and_alone_with_its_key(
     table = bronze(rows, numbered=numbered)
     database.register("bronze", table)
     cleaned = by_row(database.execute(clean_sql(CONTRACT)).to_arrow_table())
-    found = sift(database, CONTRACT, table)
+    found = split_rows(database, CONTRACT, table)
 
-    assert by_row(found.sure).keys() | by_row(found.suspects).keys() == cleaned.keys()
-    assert len(found.sure) + len(found.suspects) == len(rows)
+    assert by_row(found.clean).keys() | by_row(found.suspects).keys() == cleaned.keys()
+    assert len(found.clean) + len(found.suspects) == len(rows)
     assert by_row(found.suspects) == {n: row for n, row in by_row(table).items() if n in by_row(found.suspects)}
-    for n, row in by_row(found.sure).items():
+    for n, row in by_row(found.clean).items():
         assert row | {"_valid": True} == cleaned[n]
     keys = ", ".join(map(quote, CONTRACT.key))
     places = database.execute(
@@ -123,12 +123,12 @@ def test_sure_is_what_is_valid_and_alone_with_its_key(
     ).fetchall()
     key_of = {n: key for key, n in places}
     sharing = Counter(key_of.values())
-    assert all(sharing[key_of[n]] == 1 for n in by_row(found.sure))
+    assert all(sharing[key_of[n]] == 1 for n in by_row(found.clean))
     # And few are suspected that need not be: whose time is only too late for who arrived before it.
     soonest = min(minutes for _, _, minutes in rows)
     for n, row in cleaned.items():
         late = row["at"] is not None and row["at"] > ARRIVED + timedelta(days=1, minutes=soonest)
-        assert n in by_row(found.sure) or not row["_valid"] or late or sharing[key_of[n]] > 1
+        assert n in by_row(found.clean) or not row["_valid"] or late or sharing[key_of[n]] > 1
 
 
 def test_each_row_gets_its_own_text_s_worth_though_a_long_list_of_values_loses_their_order() -> None:
@@ -146,5 +146,5 @@ def test_each_row_gets_its_own_text_s_worth_though_a_long_list_of_values_loses_t
     ]
     with duckdb.connect(config={"threads": 4}) as database:
         for _ in range(100):
-            sifted = sift(database.cursor(), contract, pa.concat_tables(parts))
+            sifted = split_rows(database.cursor(), contract, pa.concat_tables(parts))
             assert sifted.suspects.column("id").to_pylist() == [f"{n}{n}" for n in range(6)]

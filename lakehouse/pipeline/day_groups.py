@@ -1,0 +1,322 @@
+"""Clean a group of days: type, validate and de-duplicate their bronze rows, and write silver and quarantine files.
+
+Nearly all rows are valid and have a key that no other row of their day has. A group sets those apart as clean, and only
+the rest, the suspects, are compared with each other. `InMemoryGroup` works on Arrow tables. `SpillingGroup` works in SQL,
+for a day that is too large to be held in memory: DuckDB spills to disk.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakehouse.contracts.columns import ROW_MARKER, passed_through
+from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import bind, copy_to_files, describe, scan_sql
+from lakehouse.engine.filters import days_filter
+from lakehouse.engine.partition_writer import write_partitions
+from lakehouse.engine.reader import read_files
+from lakehouse.pipeline.fast_path import split_rows
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.ledger import Ledger
+from lakehouse.storage.iceberg.partitions import NewFile
+
+MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
+"""With fewer rows, finding out which columns a stream's SQL passes through takes longer than computing all of them."""
+
+ROW_HASH = "hash(_arrived_at, _row)"
+"""A short identity of a row: unique within a landing object, and nearly so across several."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTables:
+    """The stream's tables as loaded."""
+
+    bronze: Table
+    silver: Table
+    quarantine: Table
+
+
+@dataclass(slots=True)
+class GroupFiles:
+    """The files that were written for some days, and the days' ledgers."""
+
+    silver: list[NewFile] = field(default_factory=list)
+    quarantine: list[NewFile] = field(default_factory=list)
+    ledgers: dict[date, Ledger] = field(default_factory=dict)
+
+    def add(self, group: "GroupFiles") -> None:
+        """Add those of another group."""
+        self.silver += group.silver
+        self.quarantine += group.quarantine
+        self.ledgers |= group.ledgers
+
+
+class DayGroup(ABC):
+    """Some days on a cursor of their own.
+
+    The steps make these relations, each from the ones before it: `bronze`, `suspects`, `candidates` (suspects that are
+    valid), `latest` (the newest candidate of each key), `survivors` (clean rows and `latest`), `broken` (rows for
+    quarantine).
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        cursor: duckdb.DuckDBPyConnection,
+        stream: Stream,
+        tables: GroupTables,
+        files: Mapping[date, Sequence[DataFile]],
+    ) -> None:
+        self.lake, self.cursor, self.stream, self.contract = lake, cursor, stream, stream.contract
+        self.tables, self.files, self.days = tables, files, list(files)
+        self.keys = ", ".join(map(quote, self.contract.key))
+        self.inputs = [*(f.name for f in self.contract.fields), "dt", "_arrived_at"]
+        """The columns that the stream's silver SQL reads."""
+        self.columns = [*self.inputs, "_object", "_row"]
+
+    @abstractmethod
+    def _find_suspects(self) -> None:
+        """Part bronze into clean rows and `suspects`."""
+
+    @abstractmethod
+    def _make_survivors(self) -> None:
+        """Make `survivors` of the clean rows and `latest`."""
+
+    @abstractmethod
+    def _count_clean(self) -> dict[date, int]:
+        """Count the clean rows of each day."""
+
+    @abstractmethod
+    def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
+        """Write what the stream's SQL makes of the survivors of these days."""
+
+    def clean(self, folder: Path, name: str) -> GroupFiles:
+        """Write the group's files under `folder` and count its ledgers; `name` tells its files from other groups'."""
+        self._make("view bronze", f"from {scan_sql(self.tables.bronze)} where {days_filter(self.days)}")
+        self._find_suspects()
+        duplicates = self._drop_duplicates()
+        self._make_survivors()
+        landed, valid = self._count_landed(), self._count_valid()
+        blocked = [day for day in self.days if 0 < valid[day] < landed[day] * self.contract.quality_threshold]
+        any_broken = any(valid[day] < landed[day] for day in self.days)
+        broken_duplicates = self._make_broken() if any_broken else {}
+        kept = self._make_blocked(blocked) if blocked else {}
+        files = GroupFiles(
+            silver=self._write_silver([day for day in self.days if day not in blocked], folder / "silver", name),
+            quarantine=self._write_quarantine(folder / "quarantine", name) if any_broken else [],
+        )
+        silver, quarantined = kept | _count_rows(files.silver), _count_rows(files.quarantine)
+        for day in self.days:
+            files.ledgers[day] = Ledger(
+                landed=landed[day],
+                valid=valid[day],
+                silver=silver.get(day, 0),
+                quarantined=quarantined.get(day, 0),
+                duplicates=duplicates.get(day, 0) + broken_duplicates.get(day, 0),
+                blocked=day in blocked,
+            )
+        return files
+
+    def _count_landed(self) -> dict[date, int]:
+        return {day: sum(file.record_count for file in files) for day, files in self.files.items()}
+
+    def _count_valid(self) -> dict[date, int]:
+        candidates = dict(self._query("select dt, count(*) from candidates group by dt"))
+        clean = self._count_clean()
+        return {day: clean.get(day, 0) + candidates.get(day, 0) for day in self.days}
+
+    def _drop_duplicates(self) -> dict[date, int]:
+        """Make `candidates` and `latest`; returns how many duplicates each day has."""
+        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
+        columns = ", ".join(map(quote, self.columns))
+        self._make("table latest", f"select {columns} from ({latest_sql(self.contract.key, 'candidates')})")
+        return self._count_dropped("candidates", "latest")
+
+    def _make_broken(self) -> dict[date, int]:
+        """Make `broken`, where equal rows are once; returns how many duplicates each day has.
+
+        Unreadable rows all stay, because they have no key that could make two of them one event.
+        """
+        self._make("view wanting", "from suspects anti join candidates using (_object, _row)")
+        self._make("table refused", quarantine_sql(self.contract, "wanting"))
+        self._make(
+            "table broken",
+            """select dt, raw, reasons, _object, _row, _arrived_at
+            from refused
+            qualify _defect is not null or row_number() over (
+              partition by dt, raw, _defect is null
+              order by _arrived_at desc, _object desc, _row desc
+            ) = 1""",
+        )
+        return self._count_dropped("refused", "broken")
+
+    def _make_blocked(self, blocked: Sequence[date]) -> dict[date, int]:
+        """Add to `broken` what the gate keeps out of silver; returns how many rows silver keeps of each day."""
+        self._make("table kept", f"from {scan_sql(self.tables.silver)} where {days_filter(blocked)}")
+        same = " and ".join(
+            f"kept.{quote(k)} is not distinct from survivors.{quote(k)}" for k in ("dt", *self.contract.key)
+        )
+        reason = literal(f"held back: under {self.contract.quality_threshold:.0%} of this partition's rows are valid")
+        self.cursor.execute(f"""insert into broken
+            select dt, {raw_sql(self.contract)}, [{reason}], _object, _row, _arrived_at
+            from bronze
+            semi join (
+              from survivors anti join kept on {same} where {days_filter(blocked)}
+            ) as held using (dt, _object, _row)""")
+        return dict(self._query("select dt, count(*) from kept group by dt"))
+
+    def _write_quarantine(self, folder: Path, name: str) -> list[NewFile]:
+        return self._copy("from broken", self.tables.quarantine, self.days, folder, name)
+
+    def _copy(self, select: str, table: Table, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
+        """Write the rows of a SELECT, which are of these days."""
+        if not days:
+            return []
+        folder.mkdir(exist_ok=True)
+        if len(days) == 1:  # may be too large for memory
+            return copy_to_files(self.cursor, select, table, folder, name=name, partition=(days[0],))
+        return write_partitions(self.cursor.execute(select).to_arrow_table(), table, folder, name)
+
+    def _count_dropped(self, table: str, kept: str) -> dict[date, int]:
+        """Count, by day, the rows of a table that are not in the one that was made of it."""
+        return dict(
+            self._query(f"""select dt, sum(rows)::bigint
+                from (select dt, 1 as rows from {table} union all select dt, -1 from {kept})
+                group by dt""")
+        )
+
+    def _make(self, relation: str, select: str) -> None:
+        self.cursor.execute(f"create temp {relation} as {select}")
+
+    def _query(self, select: str) -> list[tuple[Any, ...]]:
+        return self.cursor.execute(select).fetchall()
+
+
+class InMemoryGroup(DayGroup):
+    """A group that is read into Arrow tables; see `fast_path` for how its clean rows are found."""
+
+    _clean: pa.Table
+    _survivors: pa.Table
+
+    def _find_suspects(self) -> None:
+        files = [*chain.from_iterable(self.files.values())]
+        rows = split_rows(self.cursor, self.contract, read_files(self.lake.connection, self.tables.bronze, files))
+        self._clean = rows.clean
+        self.cursor.register("suspects", rows.suspects)
+
+    def _make_survivors(self) -> None:
+        latest = self.cursor.execute("from latest order by dt").to_arrow_table()
+        self._survivors = _append(self._clean, latest)
+        self.cursor.register("survivors", self._survivors)
+
+    def _count_clean(self) -> dict[date, int]:
+        counts: Any = pc.value_counts(self._clean.column("dt"))
+        return {item["values"].as_py(): item["counts"].as_py() for item in counts}
+
+    def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
+        if not days:
+            return []
+        survivors = self._survivors
+        if len(days) < len(self.days):
+            survivors = survivors.filter(pc.field("dt").isin(list(days)))
+        folder.mkdir(exist_ok=True)
+        return write_partitions(self._enrich(survivors.select(self.inputs)), self.tables.silver, folder, name)
+
+    def _enrich(self, valid: pa.Table) -> pa.Table:
+        """Run the stream's silver SQL over these rows.
+
+        DuckDB returns only the columns that the SQL computes. Those it passes through are here already, and taking them
+        out of DuckDB again would cost more than all the rest.
+        """
+        sql = self.stream.sql("silver")
+        wide = len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS
+        passed = passed_through(sql, "valid", tuple(valid.column_names)) if wide else ()
+        if not passed:
+            self.cursor.register("valid", valid)
+            return self.cursor.execute(sql).to_arrow_table()
+        self.cursor.register("valid", valid.append_column(ROW_MARKER, pa.array(np.arange(len(valid)))))
+        names = [name for name, _ in describe(self.cursor, sql)]
+        select = ", ".join(quote(name) for name in names if name not in passed)
+        computed = self.cursor.execute(f"select {select} from ({sql.strip().rstrip(';')}\n)").to_arrow_table()
+        places = np.asarray(computed.column(ROW_MARKER))
+        if len(places) != len(valid) or (places != np.arange(len(valid))).any():
+            valid = valid.take(pa.array(places))
+        columns: dict[str, Any] = {
+            name: (valid if name in passed else computed).column(name) for name in names if name != ROW_MARKER
+        }
+        return pa.table(columns)
+
+
+class SpillingGroup(DayGroup):
+    """A group that is cleaned in several passes over bronze, each of which keeps little of a row."""
+
+    def _find_suspects(self) -> None:
+        """Keep each row's hash and the hash of its key.
+
+        Suspects are the rows that break the contract, those whose key hash occurs twice, and the few that share a row
+        hash with one of these. All others are read and cleaned again.
+        """
+        self._make(
+            "table checked",
+            f"""select dt, {ROW_HASH} as origin, hash(dt, {self.keys}) as key_hash, _valid
+            from ({clean_sql(self.contract)})""",
+        )
+        self._make(
+            "table suspected",
+            """select distinct origin
+            from checked
+            where not _valid or key_hash in (
+              select key_hash
+              from checked
+              where _valid
+              group by key_hash
+              having count(*) > 1
+            )""",
+        )
+        self._make("table suspects", f"from bronze where {ROW_HASH} in (from suspected)")
+        # Use a join: DuckDB pushes a filter down and matches the regular expressions again for every row.
+        self._make(
+            "view clean",
+            f"""select {", ".join(map(quote, self.columns))}
+            from (select *, {ROW_HASH} as origin from ({clean_sql(self.contract)}))
+            anti join suspected using (origin)""",
+        )
+
+    def _make_survivors(self) -> None:
+        self._make("view survivors", "from clean union all (from latest order by dt)")
+
+    def _count_clean(self) -> dict[date, int]:
+        return dict(self._query("select dt, count(*) from checked anti join suspected using (origin) group by dt"))
+
+    def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
+        where = "true" if len(days) == len(self.days) else days_filter(days)
+        inputs = ", ".join(map(quote, self.inputs))
+        select = bind(self.stream.sql("silver"), {"valid": f"select {inputs} from survivors where {where}"})
+        return self._copy(select, self.tables.silver, days, folder, name)
+
+
+def _append(rows: pa.Table, more: pa.Table) -> pa.Table:
+    """Append rows, cast to the first table's types."""
+    return pa.concat_tables([rows, more.cast(rows.schema)]) if len(more) else rows
+
+
+def _count_rows(files: Sequence[NewFile]) -> dict[date, int]:
+    """Count the rows of each day, from the Parquet footers."""
+    rows: dict[date, int] = {}
+    for file in files:
+        day = cast("date", file.partition[-1])
+        rows[day] = rows.get(day, 0) + pq.read_metadata(file.path).num_rows
+    return rows

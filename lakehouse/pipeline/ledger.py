@@ -1,0 +1,31 @@
+"""The conservation ledger: what became of the rows that landed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The conservation ledger of one partition, in rows: landed = silver + quarantined + duplicates."""
+
+    landed: int = 0
+    valid: int = 0
+    silver: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    blocked: bool = False
+    """Whether the quality gate kept the partition from being replaced."""
+
+    @property
+    def quality(self) -> float:
+        """The share of valid rows, 1 for a partition without rows."""
+        return self.valid / self.landed if self.landed else 1.0
+
+    @property
+    def conserved(self) -> bool:
+        """Whether every landed row is accounted for, once."""
+        return self.landed == self.silver + self.quarantined + self.duplicates
+
+    def as_counts(self) -> dict[str, int]:
+        """The ledger as snapshots store it. `held_back` is there if the gate blocked the partition."""
+        counts = {name: getattr(self, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
+        return counts | ({"held_back": 1} if self.blocked else {})
