@@ -59,9 +59,9 @@ def landing_lag(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.S
 def _look(lake: Lake, stream: Stream, seen: _Seen, now: datetime, shared: dict[str, float]) -> Iterator[Event]:
     before = datetime.fromisoformat(seen.newest) if seen.newest else newest_landed(lake, stream, now)
     lag = measure_lag(lake, stream, now, files_since=now - FILES, list_files=get_settings().incoming == "list")
-    newest = max([*(one.arrived_at for one in lag.landed), *filter(None, (before, lag.taken))], default=None)
+    newest = max([*(one.arrived_at for one in lag.landed), *filter(None, (before, lag.newest_in_bronze))], default=None)
     since = before if seen.newest else None
-    numbers = lag.numbers(now) | _kinesis(stream) | shared
+    numbers = lag.as_metrics(now) | _kinesis(stream) | shared
     if newest is not None:
         numbers["newest_object_age_seconds"] = round((now - newest).total_seconds(), 1)
     is_quiet = newest == since and not any(numbers[name] for name in ("objects_waiting", "files_waiting"))
@@ -81,8 +81,8 @@ def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime |
     for one in lag.landed:
         if since is None or one.arrived_at > since:
             fresh.setdefault(one.hour, []).append(one.size)
-    if lag.taken is not None and (since is None or lag.taken > since):
-        fresh.setdefault(hour_partition(lag.taken), [])
+    if lag.newest_in_bronze is not None and (since is None or lag.newest_in_bronze > since):
+        fresh.setdefault(hour_partition(lag.newest_in_bronze), [])
     for hour, sizes in sorted(fresh.items()):
         yield dg.AssetMaterialization(
             key("landing", stream.name),

@@ -120,7 +120,7 @@ def _told(context: dg.SensorEvaluationContext, lake: Lake) -> dict[str, list[Lan
     if get_settings().incoming == "list":
         return None
     try:
-        return arrivals().new_files()
+        return arrivals().pending_files()
     except LakehouseError as problem:
         context.log.error(f"{problem} Files are listed meanwhile.")
         return None

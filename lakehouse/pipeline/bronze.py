@@ -29,7 +29,14 @@ from lakehouse.landing.keys import LandingObject, hour_of
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
-from lakehouse.pipeline.ingest import IngestResult, count_by_partition, input_objects, objects_in, objects_of_files
+from lakehouse.pipeline.ingest import (
+    READ_BATCH_ROWS,
+    IngestResult,
+    count_by_partition,
+    input_objects,
+    objects_in,
+    objects_of_files,
+)
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import (
     OBJECTS_WITHOUT_ROWS_PROPERTY,
@@ -42,9 +49,6 @@ from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
 log = logging.getLogger(__name__)
-
-READ_BATCH_ROWS = 122_880
-"""Rows that are read from a table at once: one Parquet row group."""
 
 
 def ingest_days(

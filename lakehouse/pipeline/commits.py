@@ -1,8 +1,11 @@
-"""Replacing partitions of a table with what a SELECT gives, in one commit; computed again when another writer was first."""
+"""Replace or extend a table's partitions in one commit, with its ledger, and compute them again after a commit conflict.
+
+See `storage.iceberg.commit` for how a commit is made.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
 
@@ -26,30 +29,39 @@ from lakehouse.storage.objects.errors import first_line
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 8
-"""How often a partition that others also write is computed before its run fails."""
+"""How often partitions are computed in all before their run fails with a commit conflict."""
 
 MIN_SNAPSHOTS_KEPT = 48
-"""Snapshots that every table keeps, whatever their age."""
+"""How many snapshots a table keeps at least, whatever their age."""
 
 SNAPSHOTS_KEPT_PROPERTY = "lakehouse.snapshots-kept"
+"""Of a table that is committed often: how many snapshots it keeps instead, with none for time travel."""
+
 LEDGER_PROPERTY = "lakehouse.ledger"
+"""Of a snapshot: the ledger of each partition it wrote, as JSON."""
+
 RUN_ID_PROPERTY = "lakehouse.run-id"
+"""Of a snapshot: the Dagster run that wrote it."""
+
+NO_ROWS = {"rows": 0, "bytes": 0, "files": 0}
+
+NOT_IN_LEDGERS = ("bytes", "files", "seconds")
+"""Counts that snapshots do not store, because the files show them."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What one write did to each partition, by its name, and to the table as a whole."""
+    """What one write did to a table: its partitions, by name, with their counts, and its commit."""
 
     table: str
     partitions: Mapping[str, Mapping[str, Any]]
     commit: CommitResult | None = None
-    columns: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
 
 def retry_on_conflict(compute: Callable[[], T]) -> T:
-    """Run `compute`, again when a concurrent commit to the same partitions was first.
+    """Run `compute`, and run it again after a commit conflict.
 
-    Raises CommitConflictError after eight tries, and StorageUnavailableError when what DuckDB reads can't be read.
+    Raises CommitConflictError after eight attempts, and StorageUnavailableError if DuckDB can't read from storage.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(CommitConflictError),
@@ -59,12 +71,12 @@ def retry_on_conflict(compute: Callable[[], T]) -> T:
     )
     try:
         return retrying(compute)
-    except duckdb.IOException as problem:
-        if not (isinstance(problem, duckdb.HTTPException) or " HTTP " in str(problem)):
-            raise  # of a file on this machine
+    except duckdb.IOException as error:
+        if not (isinstance(error, duckdb.HTTPException) or " HTTP " in str(error)):
+            raise  # about a file on this machine
         raise StorageUnavailableError(
-            f"Storage does not answer as it should; run it again ({first_line(problem)})."
-        ) from problem
+            f"Storage does not answer as it should; run it again ({first_line(error)})."
+        ) from error
 
 
 def replace_days(
@@ -78,16 +90,18 @@ def replace_days(
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
 ) -> WriteResult:
-    """Make the table's partitions of these days hold exactly the rows that `select` gives for them.
+    """Replace the table's partitions of these days with the rows of `select`, all of which are of these days.
 
-    Every day is written, one without rows too. Raises CommitConflictError when another writer keeps being first.
+    A day without rows is written too, as empty. Raises CommitConflictError if other writers keep committing first.
     """
 
     def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
-        one = (days[0],) if len(days) == 1 else None
+        partition = (days[0],) if len(days) == 1 else None
         with lake.engine.scratch() as folder:
-            files = copy_to_files(cursor or lake.engine.cursor(), select, table, folder, name="part", partition=one)
+            files = copy_to_files(
+                cursor or lake.engine.cursor(), select, table, folder, name="part", partition=partition
+            )
             added = upload(lake.connection, table, files)
             return commit_days(lake, table, files, added, days, column=column, sources=sources, run_id=run_id)
 
@@ -103,14 +117,14 @@ def replace_table(
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
 ) -> WriteResult:
-    """Make a table without partitions hold exactly the rows that `select` gives."""
+    """Replace all rows of a table without partitions with those of `select`."""
 
     def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
         with lake.engine.scratch() as folder:
             files = copy_to_files(cursor, select, table, folder, name="all", partition=())
             added = upload(lake.connection, table, files)
-            size = {
+            counts = {
                 "rows": sum(file.record_count for file in added),
                 "bytes": sum(file.file_size_in_bytes for file in added),
                 "files": len(added),
@@ -121,11 +135,11 @@ def replace_table(
                 added,
                 AlwaysTrue(),
                 removed=select_files(table, AlwaysTrue()),
-                ledger={"": size},
+                ledger={"": counts},
                 sources=sources,
                 run_id=run_id,
             )
-        return WriteResult(table_name, {"": size}, done)
+        return WriteResult(table_name, {"": counts}, done)
 
     return retry_on_conflict(attempt)
 
@@ -142,10 +156,10 @@ def commit_days(
     run_id: str = "",
     counts: Mapping[date, Mapping[str, int]] | None = None,
 ) -> WriteResult:
-    """Commit the files, which are uploaded, as all that these days hold; `counts` go to the ledger beside rows."""
+    """Commit uploaded files as all that these days hold. `counts` go into the ledgers beside rows."""
     touched = partitions_filter(column, days)
     sizes = partition_sizes(files, added)
-    partitions = {str(day): {**sizes.get(day, _EMPTY), **(counts or {}).get(day, {})} for day in days}
+    partitions = {str(day): {**sizes.get(day, NO_ROWS), **(counts or {}).get(day, {})} for day in days}
     done = commit_files(
         lake, table, added, touched, removed=select_files(table, touched), ledger=partitions,
         sources=sources, run_id=run_id,
@@ -165,11 +179,15 @@ def commit_files(
     run_id: str = "",
     properties: Mapping[str, str] | None = None,
 ) -> CommitResult:
-    """One snapshot with its run, ledger and notes; what was uploaded is deleted again when the commit conflicts."""
+    """Commit uploaded files in one snapshot, with its run, ledger and other properties, and expire old snapshots.
+
+    `touched` selects the partitions that were read or are written. Raises CommitConflictError if another writer
+    committed to them first; the uploaded files are deleted then.
+    """
     summary = {
         **(properties or {}),
         RUN_ID_PROPERTY: run_id,
-        LEDGER_PROPERTY: json.dumps({name: _counts(row) for name, row in ledger.items()}),
+        LEDGER_PROPERTY: json.dumps({name: _row_counts(row) for name, row in ledger.items()}),
     }
     if sources is not None:
         summary[SOURCES_PROPERTY] = json.dumps(sources)
@@ -183,14 +201,15 @@ def commit_files(
 
 
 def expire_snapshots(lake: Lake, table: Table, *, at_least: int | None = None, dry_run: bool = False) -> int:
-    """Let old snapshots go, at most 100, what they say being carried; how many went, or in a dry run would go.
+    """Expire old snapshots, at most 100, and keep what they recorded as table properties.
 
-    Little and often, for a commit reads and writes the whole list. Tables committed every few minutes say how many they
-    keep; the others also keep the last one of each day for time travel.
+    This runs little and often, because a commit reads and writes the whole list of snapshots. A table that is committed
+    every few minutes says how many it keeps. The others also keep the last one of each day for time travel. Returns how
+    many snapshots expired, or would in a dry run.
     """
-    often = table.properties.get(SNAPSHOTS_KEPT_PROPERTY)
-    days = 0 if often else lake.settings.time_travel_days
-    old = expirable(table, int(often or MIN_SNAPSHOTS_KEPT), days=days, at_least=at_least)
+    kept = table.properties.get(SNAPSHOTS_KEPT_PROPERTY)
+    days = 0 if kept else lake.settings.time_travel_days
+    old = expirable(table, int(kept or MIN_SNAPSHOTS_KEPT), days=days, at_least=at_least)
     if not old or dry_run:
         return len(old)
     return len(old) if expire(table, old, carried_properties(table, old)) else 0
@@ -199,20 +218,16 @@ def expire_snapshots(lake: Lake, table: Table, *, at_least: int | None = None, d
 def partition_sizes(
     files: Sequence[NewFile], added: Sequence[DataFile], position: int = -1
 ) -> dict[PartitionValue, dict[str, int]]:
-    """Rows, bytes and files of what was added, by the partition value at `position`."""
+    """Sum up rows, bytes and files of what was added, by the partition value at `position`."""
     sizes: dict[PartitionValue, dict[str, int]] = {}
     for file, data_file in zip(files, added, strict=True):
-        size = sizes.setdefault(file.partition[position], dict(_EMPTY))
+        size = sizes.setdefault(file.partition[position], dict(NO_ROWS))
         size["rows"] += data_file.record_count
         size["bytes"] += data_file.file_size_in_bytes
         size["files"] += 1
     return sizes
 
 
-_EMPTY = {"rows": 0, "bytes": 0, "files": 0}
-_SIZES = ("bytes", "files", "seconds")
-
-
-def _counts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A ledger keeps counts of rows; sizes can be read off the files."""
-    return {name: value for name, value in row.items() if name not in _SIZES}
+def _row_counts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the counts that a ledger holds."""
+    return {name: value for name, value in row.items() if name not in NOT_IN_LEDGERS}

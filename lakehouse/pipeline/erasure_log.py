@@ -1,4 +1,4 @@
-"""The record of what was erased: objects that are only ever added, without the personal data itself."""
+"""Record erasures as objects that are only ever added, and that hold no personal data themselves."""
 
 import hashlib
 import json
@@ -13,13 +13,16 @@ FOLDER = "erasures"
 
 
 def subject_hash(salt: str, stream: str, subject: Mapping[str, str]) -> str:
-    """What tells whether a record is about a subject, to those who know it; the salt makes guessing cost each record anew."""
-    told = json.dumps([stream, sorted(subject.items())]).encode()
-    return hashlib.scrypt(told, salt=bytes.fromhex(salt), n=1 << 14, r=8, p=1).hex()
+    """Hash a subject, so that you can check whether a record is about a subject you know.
+
+    `salt` is hexadecimal and differs in each record, so a guess has to be hashed for each of them anew.
+    """
+    identity = json.dumps([stream, sorted(subject.items())]).encode()
+    return hashlib.scrypt(identity, salt=bytes.fromhex(salt), n=1 << 14, r=8, p=1).hex()
 
 
-def add_record(objects: Objects, stream: str, subject: Mapping[str, str], **said: Any) -> str:
-    """Write down an erasure; the key of its object."""
+def add_record(objects: Objects, stream: str, subject: Mapping[str, str], **details: Any) -> str:
+    """Add the record of an erasure, with its details as JSON. Returns the key of the record's object."""
     now, salt = datetime.now(UTC), secrets.token_hex(16)
     key = f"{FOLDER}/{stream}/{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.json"
     record = {
@@ -28,22 +31,22 @@ def add_record(objects: Objects, stream: str, subject: Mapping[str, str], **said
         "salt": salt,
         "subject": subject_hash(salt, stream, subject),
         "at": now.isoformat(),
-        **said,
+        **details,
     }
     objects.put(key, json.dumps(record, indent=1).encode(), if_absent=True)
     return key
 
 
 def records(objects: Objects, stream: str) -> Iterator[dict[str, Any]]:
-    """Every record of a stream, the oldest first."""
+    """Read every record of a stream, the oldest first."""
     for info in objects.list(f"{FOLDER}/{stream}"):
         yield json.loads(objects.get(info.key))
 
 
 def erased_rows(objects: Objects, stream: str) -> dict[str, int]:
-    """The landing objects of a stream that rows were erased of, with how many."""
-    found: dict[str, int] = {}
+    """Count the rows that were erased, by landing object."""
+    rows: dict[str, int] = {}
     for record in records(objects, stream):
-        for key, rows in record.get("landing_objects", {}).items():
-            found[key] = found.get(key, 0) + rows
-    return found
+        for key, count in record.get("landing_objects", {}).items():
+            rows[key] = rows.get(key, 0) + count
+    return rows

@@ -15,6 +15,9 @@ from lakehouse.landing.readers import InputObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.manifests import select_files
 
+READ_BATCH_ROWS = 122_880
+"""Rows that are read from a table at once: one Parquet row group."""
+
 P = TypeVar("P")
 """A partition: a day of arrival in bronze, an hour of arrival in realtime."""
 

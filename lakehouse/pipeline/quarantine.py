@@ -1,7 +1,7 @@
-"""What is in quarantine and how it leaves: by a contract that has learnt to accept it, or as a corrected row that lands anew.
+"""Read the rejected rows in quarantine, and bring them in: by a changed contract, or as corrected rows that land anew.
 
-A corrected row is an event like any other, in a landing object of its own that says which row it replaces. The refused row
-stays where it is, for it did land and was refused; it is open no longer.
+A corrected row is an event like any other. Its landing object records which rejected row it replaces. The rejected row
+stays in quarantine, because it did land and was rejected, and is no longer open.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers import InputObject, bronze_rows
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
+from lakehouse.pipeline.ingest import READ_BATCH_ROWS
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import ReadableLake
 from lakehouse.storage.iceberg.commit import upload
@@ -30,13 +31,13 @@ from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import days_from_date, partitions_filter
 
 CORRECTION_PREFIX = "replayed-"
-"""What the names of landing objects with corrected rows begin with."""
+"""The start of the file names of landing objects with corrected rows."""
 
 REPLACES_FIELD = "_replaces"
-"""The field of a corrected row that says which row it replaces, as `{"object": …, "row": …}`."""
+"""The field by which a corrected row names the row it replaces, as `{"object": …, "row": …}`."""
 
 RowPlace = tuple[str, int]
-"""A landing object's key and the number of a row in it."""
+"""The key of a landing object and the number of a row in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +54,20 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPreview:
-    """What today's contract would make of refused rows."""
+    """What the current contract would make of rejected rows. Its fields are those of `lakehouse quarantine --json`."""
 
     valid: int = 0
     refused: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
-    """How many of those that stay refused each reason is given for."""
+    """How many rows would stay rejected for each reason."""
     days: Sequence[date] = ()
     """The event dates that would change."""
     held_back: Sequence[date] = ()
-    """Those that the quality gate would keep back even so."""
+    """Those of the days that the quality gate would block."""
 
 
 def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:
-    """A SELECT of the rows in quarantine that no corrected row has replaced."""
+    """Generate the SELECT of open rows: those in quarantine that no corrected row replaces."""
     return f"""select quarantine.*
         from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
         anti join ({_replaced_sql(lake, stream)}) as replaced
@@ -75,8 +76,8 @@ def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> st
 
 def _replaced_sql(lake: ReadableLake, stream: Stream) -> str:
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
-    first = _folder(stream)
-    # As a range it is seen from a file's own bounds that it holds none of them.
+    first = _prefix(stream)
+    # Use a range instead of a prefix: files whose bounds lie outside of it are skipped.
     beyond = first[:-1] + chr(ord(first[-1]) + 1)
     return f"""select
           json_extract_string(_extra, '$.{REPLACES_FIELD}.object') as object,
@@ -85,21 +86,21 @@ def _replaced_sql(lake: ReadableLake, stream: Stream) -> str:
         where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
 
 
-def _folder(stream: Stream) -> str:
+def _prefix(stream: Stream) -> str:
     return f"incoming/{stream.name}/{CORRECTION_PREFIX}"
 
 
 def filter_sql(first: date | None = None, last: date | None = None, reason: str | None = None) -> str:
-    """The filter of refused rows of these days and with a reason that holds this text."""
+    """Generate the filter of rejected rows from `first` to `last`, with a reason that contains the text, in any case."""
     parts = [f"dt >= date '{first}'"] if first else []
     parts += [f"dt <= date '{last}'"] if last else []
     if reason:
-        parts.append(f"len(list_filter(reasons, lambda given: contains(lower(given), {literal(reason.lower())}))) > 0")
+        parts.append(f"len(list_filter(reasons, lambda item: contains(lower(item), {literal(reason.lower())}))) > 0")
     return " and ".join(parts) or "true"
 
 
 def count_by_reason(lake: Lake, stream: Stream, where: str = "true") -> list[tuple[date, str, int]]:
-    """How many open rows each day and reason has; a row counts for each of its reasons."""
+    """Count open rows by day and reason. A row counts for each of its reasons."""
     with lake.engine.cursor() as cursor:
         return cursor.execute(
             f"""select dt, reason, count(*) as rows
@@ -110,21 +111,21 @@ def count_by_reason(lake: Lake, stream: Stream, where: str = "true") -> list[tup
 
 
 def rejected_rows(lake: Lake, stream: Stream, where: str = "true", limit: int | None = None) -> Iterable[RejectedRow]:
-    """Open rows, by day and place."""
+    """Yield open rows by day, landing object and row number."""
     at_most = f"limit {limit}" if limit is not None else ""
     with lake.engine.cursor() as cursor:
-        found = cursor.execute(
+        result = cursor.execute(
             f"""select dt, raw, reasons, _object, _row, _arrived_at
             from ({open_rows_sql(lake, stream, where)})
             order by dt, _object, _row
             {at_most}"""
         )
-        while batch := found.fetchmany(1000):
+        while batch := result.fetchmany(1000):
             yield from (RejectedRow(*row) for row in batch)
 
 
 def preview_replay(lake: Lake, stream: Stream, where: str = "true") -> ReplayPreview:
-    """What today's contract would make of the rows in quarantine; nothing is written."""
+    """Compute what the current contract would make of the rows in quarantine. Nothing is written."""
     bronze = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     with lake.engine.cursor() as cursor:
         cursor.execute(f"create temp table refused as {open_rows_sql(lake, stream, where)}")
@@ -134,10 +135,10 @@ def preview_replay(lake: Lake, stream: Stream, where: str = "true") -> ReplayPre
             select bronze.* replace ({day_sql(stream.contract)} as dt), refused.dt as was, refused.reasons as before
             from {bronze} as bronze
             join refused using (_object, _row)""")
-        return _outcome(cursor, stream, bronze)
+        return _preview(cursor, stream, bronze)
 
 
-def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> ReplayPreview:
+def _preview(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> ReplayPreview:
     contract = stream.contract
     cursor.execute(
         f"create temp table still as select _object, _row, reasons from ({quarantine_sql(contract, 'rows_again')})"
@@ -150,13 +151,13 @@ def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
         from (select unnest(reasons) as reason from still)
         group by reason
         order by count(*) desc, reason""").fetchall()
-    found = cursor.execute("""
+    changed = cursor.execute("""
         select distinct unnest([was, dt]) as day
         from rows_again
         left join still using (_object, _row)
         where was <> dt or still.reasons is distinct from before
         order by day""").fetchall()
-    days = [day for (day,) in found]
+    days = [day for (day,) in changed]
     gated = cursor.execute(
         f"""with days_again as (
           select * replace ({day_sql(contract)} as dt)
@@ -173,7 +174,7 @@ def _outcome(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
 
 
 def validate_rows(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:
-    """The lines, from 0, that break today's contract, with every reason."""
+    """Check NDJSON lines against the current contract. Returns the reasons of each that breaks it, by its number from 0."""
     content = b"\n".join(lines)
     source = InputObject("rows.ndjson", datetime.now(UTC), len(content), lambda: BytesIO(content))
     with lake.engine.cursor() as cursor:
@@ -181,16 +182,14 @@ def validate_rows(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[in
         cursor.execute(
             f"create temp table rows_given as select *, {day_sql(stream.contract, 'read_rows')} as dt from read_rows"
         )
-        found = cursor.execute(
-            f"select _row, reasons from ({quarantine_sql(stream.contract, 'rows_given')})"
-        ).fetchall()
-    return {row - 1: reasons for row, reasons in found}
+        rows = cursor.execute(f"select _row, reasons from ({quarantine_sql(stream.contract, 'rows_given')})").fetchall()
+    return {row - 1: reasons for row, reasons in rows}
 
 
 def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, Mapping[str, Any]]]) -> str:
-    """Land corrected rows, each with the place of the refused one it replaces; the key of their object.
+    """Land corrected rows, each with the place of the rejected row it replaces. Returns the key of their object.
 
-    The same rows land once, however often this is done. Raises LakehouseError when a place is of no open row.
+    The same rows land once, however often you call this. Raises LakehouseError if a place is not that of an open row.
     """
     _require_open(lake, stream, [place for place, _ in rows])
     lines = [
@@ -198,7 +197,7 @@ def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, 
         for (key, row), values in rows
     ]
     content = b"\n".join(sorted(lines)) + b"\n"
-    key = f"{_folder(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
+    key = f"{_prefix(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
     lake.objects.put(key, content, if_absent=True)
     return key
 
@@ -209,13 +208,13 @@ def _require_open(lake: Lake, stream: Stream, places: Sequence[RowPlace]) -> Non
     if unknown := [place for place in places if place not in open_places]:
         key, row = unknown[0]
         raise LakehouseError(
-            f"{len(unknown)} of the rows are of no open row in quarantine.{stream.name}, such as row {row} of {key}; "
+            f"{len(unknown)} of the rows replace no open row in quarantine.{stream.name}, such as row {row} of {key}. "
             "`lakehouse quarantine export` writes those that are open."
         )
 
 
 def move_redated_rows(lake: Lake, stream: Stream, *, run_id: str = "") -> list[date]:
-    """Bring bronze rows that a changed contract dates otherwise to their day; the event dates that were touched."""
+    """Move bronze rows to the event dates that a changed contract gives them. Returns the event dates that changed."""
     return retry_on_conflict(partial(_move, lake, stream, run_id))
 
 
@@ -223,16 +222,16 @@ def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
     table = lake.tables.load(f"bronze.{stream.name}")
     scan, day = scan_sql(table), day_sql(stream.contract)
     with lake.engine.cursor() as cursor:
-        found = cursor.execute(
+        partitions = cursor.execute(
             f"select distinct arrival_dt, dt from {scan} as bronze where dt is distinct from {day}"
         ).fetchall()
-        if not found:
+        if not partitions:
             return []
-        arrivals = sorted({arrival for arrival, _ in found})
-        wanted = {(days_from_date(arrival), days_from_date(dt)) for arrival, dt in found}
+        arrivals = sorted({arrival for arrival, _ in partitions})
+        wanted = {(days_from_date(arrival), days_from_date(dt)) for arrival, dt in partitions}
         touched = partitions_filter("arrival_dt", arrivals)
-        removed = [one for one in select_files(table, touched) if (one.partition[0], one.partition[1]) in wanted]
-        pairs = ", ".join(f"(date '{arrival}', date '{dt}')" for arrival, dt in found)
+        removed = [file for file in select_files(table, touched) if (file.partition[0], file.partition[1]) in wanted]
+        pairs = ", ".join(f"(date '{arrival}', date '{dt}')" for arrival, dt in partitions)
         columns = ", ".join(
             f"{day} as dt" if column.name == "dt" else quote(column.name) for column in table.schema().fields
         )
@@ -241,9 +240,9 @@ def _move(lake: Lake, stream: Stream, run_id: str) -> list[date]:
                 f"select {columns} from {scan} as bronze"
                 f" where {days_filter(arrivals, 'arrival_dt')} and (arrival_dt, dt) in ({pairs})"
             )
-            files = write_stream(lake.engine, iter(rows.to_arrow_reader(122_880)), "from chunk", table, folder)
+            files = write_stream(lake.engine, iter(rows.to_arrow_reader(READ_BATCH_ROWS)), "from chunk", table, folder)
             added = upload(lake.connection, table, files)
-            ledger = {str(dt): {"rows": 0} for _, dt in found}
-            ledger |= {str(of): {"rows": size["rows"]} for of, size in partition_sizes(files, added).items()}
+            ledger = {str(dt): {"rows": 0} for _, dt in partitions}
+            ledger |= {str(dt): {"rows": size["rows"]} for dt, size in partition_sizes(files, added).items()}
             commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=run_id)
     return sorted(date.fromisoformat(name) for name in ledger)

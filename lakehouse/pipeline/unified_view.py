@@ -1,6 +1,6 @@
-"""The lake as people see it: every table as `layer.name`, and the unified views, over one set of snapshots.
+"""Generate the SQL of every name you can query: tables as `layer.name`, and the views, over one set of snapshots.
 
-A unified view is silver, plus the realtime rows whose key is not in silver: each event once, at every moment.
+A unified view is silver plus the realtime rows whose key is not in silver. So it has each event once, at every moment.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,27 +12,28 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import latest_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.engine.filters import days_filter, hours_filter
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 HEALTH_VIEW = "serving.stream_health"
-"""The view of how fresh and how good each stream is."""
+"""The view of each stream's freshness and quality."""
 
 
 class TableCatalog(Protocol):
-    """Tables by name, as of now or as of some moment."""
+    """Tables by name, as of now or of an earlier moment."""
 
     def load(self, name: str) -> Table:
-        """The table. Raises LakehouseError when there is none."""
+        """Load a table. Raises LakehouseError if there is none of this name."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a table of this name."""
+        """Tell whether there is a table of this name."""
 
     def names(self) -> list[str]:
-        """Every table as `layer.name`."""
+        """List every table as `layer.name`."""
 
 
 class ReadableLake(Protocol):
-    """What has views: a lake, or one moment of it."""
+    """A lake, or a snapshot of it, as far as the views need it."""
 
     @property
     def streams(self) -> Mapping[str, Stream]:
@@ -44,10 +45,10 @@ class ReadableLake(Protocol):
 
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:
-        """By stream, Parquet files of rows that landed after what realtime holds."""
+        """The hot tail: by stream, Parquet files of rows that are in no table yet."""
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
-        """The hours of realtime, as loaded, of which silver, as loaded, may lack a key; None is all of them."""
+        """The hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
 
 
 def unified_sql(
@@ -59,24 +60,30 @@ def unified_sql(
     uncovered: Sequence[str] | None,
     tail: Sequence[str] = (),
 ) -> str:
-    """A SELECT of silver merged by key with realtime and what came after it, with silver's columns; of these days or all.
+    """Generate the SELECT of silver merged by key with realtime and the hot tail. It has silver's columns.
 
-    Of realtime the `uncovered` hours are read, or all if that is None: silver has every key of the others. `tail` are
-    Parquet files of rows as realtime has them, among them any that realtime has too.
+    Args:
+        stream: The stream, whose contract has the key.
+        silver: Silver as loaded.
+        realtime: Realtime as loaded.
+        days: The event dates to select; None for all.
+        uncovered: The hours of realtime to read, or None for all. Silver has every key of the others.
+        tail: Parquet files with realtime's columns. Their rows may be in realtime too.
+
     """
-    among = "true" if days is None else "dt in (" + (", ".join(f"date '{day}'" for day in days) or "null") + ")"
+    where = "true" if days is None else days_filter(days)
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
-    every = f"select {columns} from {scan_sql(silver)} where {among}"
+    from_silver = f"select {columns} from {scan_sql(silver)} where {where}"
     sources = [] if realtime.current_snapshot() is None or uncovered == [] else [_hours_sql(realtime, uncovered)]
     sources += [f"read_parquet([{', '.join(map(literal, tail))}])"] if tail else []
     if not sources:
-        return every
+        return from_silver
     key = ("dt", *stream.contract.key)
     same = " and ".join(f"merged.{quote(name)} is not distinct from fresh.{quote(name)}" for name in key)
     keys = ", ".join(map(quote, key))
-    kept = ", ".join(quote(name) for name, _ in columns_of(realtime))
-    arrived = "\n  union all\n  ".join(f"select {kept} from {source} where {among}" for source in sources)
-    # Few keys arrive again. Finding them keeps hashes alone, and only rows whose hash is there twice are put in order.
+    realtime_columns = ", ".join(quote(name) for name, _ in columns_of(realtime))
+    arrived = "\n  union all\n  ".join(f"select {realtime_columns} from {source} where {where}" for source in sources)
+    # Few keys arrive again. Finding them keeps only hashes in memory, and only rows whose hash occurs twice are sorted.
     return f"""with arrived as not materialized (
   select *, hash({keys}) as _hash
   from (
@@ -100,9 +107,9 @@ fresh as not materialized (
 merged as (
   select {keys}
   from {scan_sql(silver)}
-  where {among} and dt in (select distinct dt from arrived)
+  where {where} and dt in (select distinct dt from arrived)
 )
-{every}
+{from_silver}
 union all
 select {columns}
 from fresh
@@ -110,13 +117,13 @@ anti join merged on {same}"""
 
 
 def _hours_sql(realtime: Table, hours: Sequence[str] | None) -> str:
-    """A FROM item of these hours of realtime, or of all."""
+    """Generate the FROM item of these hours of realtime, or of all."""
     scan = scan_sql(realtime)
-    return scan if hours is None else f"(from {scan} where arrival_hour in ({', '.join(map(literal, hours))}))"
+    return scan if hours is None else f"(from {scan} where {hours_filter(hours)})"
 
 
 def current_sql(stream: Stream, unified: str) -> str:
-    """A SELECT of the latest state of each thing in a change stream, deleted ones gone."""
+    """Generate the SELECT of the latest state of each entity in a change stream, without deleted ones."""
     changes = stream.contract.changes
     assert changes is not None, f"{stream.name} is no change stream"
     key = ", ".join(map(quote, changes.key))
@@ -130,7 +137,7 @@ where {quote(changes.operation)} <> '{changes.delete}'"""
 
 
 def health_sql(lake: ReadableLake) -> str:
-    """A SELECT of each stream's events, quarantined rows and newest moments by day, of silver merged with realtime."""
+    """Generate the SELECT of each stream's events, quarantined rows and newest times by day, over the unified views."""
     parts = []
     for name, stream in lake.streams.items():
         unified = view_sql(lake, f"serving.unified_{name}")
@@ -153,14 +160,14 @@ group by stream, dt"""
 
 
 def view_names(lake: ReadableLake) -> list[str]:
-    """Every name that can be read: the catalog's tables and the views, as `layer.name`."""
+    """List every name you can query, tables and views, as `layer.name`."""
     views = [f"serving.unified_{name}" for name in lake.streams]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
     return sorted([*lake.tables.names(), *views, HEALTH_VIEW])
 
 
 def view_exists(lake: ReadableLake, name: str) -> bool:
-    """Whether a name can be read; asks for this one alone."""
+    """Tell whether you can query a name, without listing all tables."""
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False
@@ -170,7 +177,7 @@ def view_exists(lake: ReadableLake, name: str) -> bool:
 
 
 def view_sql(lake: ReadableLake, name: str) -> str:
-    """The SELECT behind a name of `view_names`. Raises LakehouseError for a table that is not there."""
+    """Generate the SELECT behind a name of `view_names`. Raises LakehouseError if there is no such table."""
     if name == HEALTH_VIEW:
         return health_sql(lake)
     layer, _, short = name.partition(".")
@@ -183,7 +190,7 @@ def view_sql(lake: ReadableLake, name: str) -> str:
 
 
 def source_tables(lake: ReadableLake, name: str) -> list[str]:
-    """The tables that a name of `view_names` reads."""
+    """List the tables that a name of `view_names` reads."""
     if name == HEALTH_VIEW:
         return [f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine")]
     layer, _, short = name.partition(".")
@@ -193,7 +200,7 @@ def source_tables(lake: ReadableLake, name: str) -> list[str]:
 
 
 def stream_view_names(stream: str) -> set[str]:
-    """Every name that can be read and has this stream's data alone."""
+    """List every name whose rows are all of this stream."""
     layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
     below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
     return layers | {name.format(stream) for name in below}
@@ -207,7 +214,7 @@ def _stream_of(lake: ReadableLake, short: str) -> Stream | None:
 
 
 def create_views_sql(lake: ReadableLake, names: Iterable[str]) -> list[str]:
-    """The statements that make these views in an empty database."""
+    """Generate the statements that create these views in an empty database."""
     names = list(names)
     schemas = sorted({name.partition(".")[0] for name in names})
     return [f"create schema if not exists {quote(schema)}" for schema in schemas] + [

@@ -62,19 +62,19 @@ def _send(sqs: Any, url: str, *bodies: Any) -> None:
 def test_messages_go_when_bronze_holds_what_they_tell_of(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     one, two, three = _drop(own, "a b+ä.json"), _drop(own, "year=2025/two.json"), _drop(own, "100%.json")
     _send(sqs, url, s3_event(one, two), sns(event_bridge(three)), s3_event(one))
-    found = arrivals.new_files()
+    found = arrivals.pending_files()
     assert {file.key for file in found[own.name]} == {one, two, three}
     assert found.keys() == {own.name}
     assert _left(sqs, url) == 3
-    assert arrivals.new_files() == found
+    assert arrivals.pending_files() == found
 
     days = sorted({file.day for file in found[own.name]})
     ingest_days(own.lake, own.stream, days)
-    assert arrivals.new_files() == {}
+    assert arrivals.pending_files() == {}
     assert _left(sqs, url) == 0
 
     _send(sqs, url, s3_event(two))  # S3 may tell of it twice
-    assert Arrivals(own.lake, Inbox(sqs, url)).new_files() == {}
+    assert Arrivals(own.lake, Inbox(sqs, url)).pending_files() == {}
     assert _left(sqs, url) == 0
 
 
@@ -87,21 +87,21 @@ def test_messages_about_what_bronze_can_not_take_go_at_once(own: Own, arrivals: 
         s3_event(f"realtime/{own.name}/year=2025/x.json"), s3_event(_drop(own, "x.json"), bucket="another"),
         s3_event(f"incoming/{own.name}/x", name="ObjectRemoved:Delete"), {"Event": "s3:TestEvent"},
     )  # fmt: skip
-    assert arrivals.new_files() == {}
+    assert arrivals.pending_files() == {}
     assert _left(sqs, url) == 0
 
 
 def test_a_file_that_is_written_again_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     key = _drop(own, "x.json")
     _send(sqs, url, s3_event(key))
-    [[before]] = arrivals.new_files().values()
+    [[before]] = arrivals.pending_files().values()
     own.lake.objects.put(key, b"[" + json.dumps(payment("x.json", NOW)).encode() + b"]")
     _send(sqs, url, s3_event(key))
-    [[after]] = arrivals.new_files().values()
+    [[after]] = arrivals.pending_files().values()
     assert after.size == before.size + 2
     own.lake.objects.delete([key])
     _send(sqs, url, s3_event(key))
-    assert arrivals.new_files() == {}
+    assert arrivals.pending_files() == {}
     assert _left(sqs, url) == 0
 
 
@@ -152,6 +152,6 @@ def test_without_its_queue_the_sensor_lists(
     _, cursor = look()
     sqs.delete_queue(QueueUrl=url)
     with pytest.raises(LakehouseError):
-        arrivals.new_files()
+        arrivals.pending_files()
     _drop(own, "x.json")
     assert look(cursor)[0] == 1

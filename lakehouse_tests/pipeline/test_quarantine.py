@@ -113,7 +113,7 @@ def test_mended_rows_come_in_once_and_say_what_they_replace(own: Own) -> None:
     assert left.raw == "{"
     assert own.counts("quarantine") == {DAY: 3, LATER: 1}, "what was refused did land and was refused"
     assert audit(own.lake, [own.stream]).wrong == []
-    with pytest.raises(LakehouseError, match="are of no open row in quarantine"):
+    with pytest.raises(LakehouseError, match="replace no open row in quarantine"):
         quarantine.land_corrections(own.lake, own.stream, [((key, 99), {})])
 
 

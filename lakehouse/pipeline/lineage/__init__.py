@@ -1,1 +1,1 @@
-"""What each partition was computed from, and which partitions are stale."""
+"""Record what each partition was computed from, and find the partitions that are stale."""

@@ -1,16 +1,16 @@
-"""Sets of days as text, short enough for a tag: `2010-12-01..2010-12-03,2010-12-05`."""
+"""Sets of days as short text, for tags and table properties: `2010-12-01..2010-12-03,2010-12-05`."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
 
 
 def format_days(days: Iterable[date]) -> str:
-    """The days as ranges, in order."""
+    """Format days as ranges, in order."""
     return ",".join(f"{first}..{last}" if first < last else str(first) for first, last in day_ranges(days))
 
 
 def parse_days(text: str) -> list[date]:
-    """The days of such a text, in order. Raises ValueError."""
+    """List the days of a text that `format_days` made, in order. Raises ValueError for other text."""
     days: list[date] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("..")
@@ -20,11 +20,11 @@ def parse_days(text: str) -> list[date]:
 
 
 def day_ranges(days: Iterable[date]) -> list[tuple[date, date]]:
-    """The days as inclusive ranges without gaps, in order."""
-    found: list[tuple[date, date]] = []
+    """Merge days into inclusive ranges without gaps, in order."""
+    ranges: list[tuple[date, date]] = []
     for day in sorted(set(days)):
-        if found and day - found[-1][1] == timedelta(days=1):
-            found[-1] = (found[-1][0], day)
+        if ranges and day - ranges[-1][1] == timedelta(days=1):
+            ranges[-1] = (ranges[-1][0], day)
         else:
-            found.append((day, day))
-    return found
+            ranges.append((day, day))
+    return ranges

@@ -1,42 +1,41 @@
-"""How far the layers are behind what has landed. What follows from it is not decided here."""
+"""Measure how far a stream's tables are behind what has landed, from listings and table metadata."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.keys import LandingObject, hour_partition
+from lakehouse.landing.keys import LandingObject, arrival_hour, hour_partition
 from lakehouse.landing.listing import hours_landed, list_hour
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.refresh import pending_files
-from lakehouse.pipeline.realtime import arrival_hour_of
 from lakehouse.storage.iceberg.manifests import newest_time
 from lakehouse.storage.iceberg.partitions import partitions_filter
 
-LISTED_SPAN = timedelta(hours=1)
+ONE_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What of a stream has landed lately, and what of it waits."""
+    """What of a stream has landed lately, and what of it is pending."""
 
     landed: Sequence[LandingObject]
-    """Objects of this hour and the one before; files that wait."""
-    waiting: Sequence[LandingObject]
-    """Objects under `realtime/` that arrived after the newest row the realtime table holds."""
-    files: Sequence[LandingObject]
-    """Files under `incoming/` that bronze does not hold."""
-    taken: datetime | None
-    """When the newest of today's rows in bronze arrived: files that bronze took at once are seen by that alone."""
+    """Objects under `realtime/` of this hour and the one before, and pending files."""
+    pending_objects: Sequence[LandingObject]
+    """Objects under `realtime/` that arrived after the newest row of the realtime table."""
+    pending_files: Sequence[LandingObject]
+    """Files under `incoming/` that bronze has not ingested."""
+    newest_in_bronze: datetime | None
+    """When the newest of today's bronze rows arrived: only this shows files that bronze ingested at once."""
 
-    def numbers(self, now: datetime) -> dict[str, float]:
-        """The lag as numbers: objects and files that wait, their bytes, and the seconds the oldest has waited."""
-        both = [*self.waiting, *self.files]
-        oldest = min((one.arrived_at for one in both), default=now)
+    def as_metrics(self, now: datetime) -> dict[str, float]:
+        """Count pending objects, files and bytes, and the seconds for which the oldest has been pending."""
+        pending = [*self.pending_objects, *self.pending_files]
+        oldest = min((obj.arrived_at for obj in pending), default=now)
         return {
-            "objects_waiting": len(self.waiting),
-            "files_waiting": len(self.files),
-            "bytes_waiting": sum(one.size for one in both),
+            "objects_waiting": len(self.pending_objects),
+            "files_waiting": len(self.pending_files),
+            "bytes_waiting": sum(obj.size for obj in pending),
             "seconds_waiting": round(max((now - oldest).total_seconds(), 0.0), 1),
         }
 
@@ -44,25 +43,29 @@ class Lag:
 def measure_lag(
     lake: Lake, stream: Stream, now: datetime, *, files_since: datetime | None, list_files: bool = True
 ) -> Lag:
-    """How far a stream's tables are behind its landing objects; from a listing of two hours and table metadata.
+    """Measure a stream's lag at `now`, from a listing of two hours and table metadata.
 
-    Files are those that arrived since about `files_since`; none without `list_files`.
+    Files that arrived before about `files_since` are left out, and without `list_files` all files are.
     """
-    hours = sorted({hour_partition(now - LISTED_SPAN), hour_partition(now)})
-    landed = [one for hour in hours for one in list_hour(lake.objects, stream.name, hour)]
-    among_hours = partitions_filter("arrival_hour", [arrival_hour_of(hour) for hour in hours])
-    held = newest_time(lake.tables.load(f"realtime.{stream.name}"), "_arrived_at", among_hours) if landed else None
-    waiting = [one for one in landed if held is None or one.arrived_at > held]
+    times = now - ONE_HOUR, now
+    landed = [obj for at in times for obj in list_hour(lake.objects, stream.name, hour_partition(at))]
+    newest = None
+    if landed:
+        hours = partitions_filter("arrival_hour", map(arrival_hour, times))
+        newest = newest_time(lake.tables.load(f"realtime.{stream.name}"), "_arrived_at", hours)
+    today = partitions_filter("arrival_dt", [now.date()])
     files = pending_files(lake, stream, files_since) if list_files else []
-    taken = newest_time(
-        lake.tables.load(f"bronze.{stream.name}"), "_arrived_at", partitions_filter("arrival_dt", [now.date()])
+    return Lag(
+        landed=[*landed, *files],
+        pending_objects=[obj for obj in landed if newest is None or obj.arrived_at > newest],
+        pending_files=files,
+        newest_in_bronze=newest_time(lake.tables.load(f"bronze.{stream.name}"), "_arrived_at", today),
     )
-    return Lag([*landed, *files], waiting, files, taken)
 
 
 def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
-    """When the newest object under `realtime/` arrived, of the last week's; None when there is none."""
+    """When the newest object under `realtime/` arrived, within the last week; None if none did."""
     today = now.date()
     hours = hours_landed(lake.objects, stream.name, today - timedelta(days=7), today)
-    found = list_hour(lake.objects, stream.name, hours[-1]) if hours else []
-    return max((one.arrived_at for one in found), default=None)
+    newest_hour = list_hour(lake.objects, stream.name, hours[-1]) if hours else []
+    return max((obj.arrived_at for obj in newest_hour), default=None)

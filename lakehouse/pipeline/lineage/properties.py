@@ -1,12 +1,16 @@
-"""What snapshots say of partitions: which version of each source they were computed from, that they became empty, that the
-gate held them back, which landing objects had no rows, how much of realtime they have seen. Once a snapshot has expired,
-the table says it. What follows from it is in `planning`, `refreshing` and `coverage`.
+"""Read and write what snapshots record about partitions, in snapshot and table properties.
+
+A snapshot records which version of each source its partitions were computed from, which of them are empty, which the
+quality gate blocked, which landing objects had no rows, and how much of realtime bronze has seen. When a snapshot
+expires, the table's own properties take over what it recorded. See `staleness`, `refresh` and `realtime_coverage` for what
+follows from the records.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
@@ -16,206 +20,241 @@ from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.storage.iceberg.snapshots import ledger
 
 SOURCES_PROPERTY = "lakehouse.sources"
-"""Snapshot property: the tables that it was computed from, with the sequence number each had."""
+"""Of a snapshot: the tables it was computed from, with the sequence number that each had."""
 
 COMPUTED_PROPERTY = "lakehouse.computed"
-"""Table property: what expired snapshots said, as source → sequence number → days."""
+"""Of a table: what expired snapshots were computed from, as source → sequence number → days."""
 
 EMPTIED_PROPERTY = "lakehouse.emptied"
-"""Table property: days without rows that expired snapshots wrote, by their sequence number. No file tells of such a day."""
+"""Of a table: days that expired snapshots left without rows, as sequence number → days. Such a day has no file."""
 
 BLOCKED_PROPERTY = "lakehouse.held-back"
-"""Table property: days of which the newest expired snapshot said that the quality gate refused them."""
+"""Of a table: days that the quality gate had blocked, by the newest expired snapshot of each."""
 
 OBJECTS_WITHOUT_ROWS_PROPERTY = "lakehouse.objects-without-rows"
-"""Snapshot property, and table property of what expired ones said: landing objects that were read and had no rows, such
-as a file with a header alone. No row says that they were taken."""
+"""Of a snapshot, and of a table for expired ones: landing objects that were read and had no rows, such as a CSV file with
+only a header. No row of the table shows that they were ingested."""
 
 REALTIME_SEEN_PROPERTY = "lakehouse.realtime-seen"
-"""Snapshot property of bronze, and table property of what expired ones said: a realtime table, and up to which of its sequence
-numbers bronze has each landing object of a day of arrival that it has rows of, as number → days."""
+"""Of a snapshot of bronze, and of bronze for expired ones: for a realtime table by its UUID, as sequence number → days of
+arrival, up to which commit of realtime bronze has each landing object that realtime has rows of."""
 
 MAX_SEEN_DAYS = 60
-"""Of which that is said at most, the newest: realtime is kept for a week."""
+"""How many days that property holds, the newest. Realtime is kept for a week."""
 
 DEFINITION_PROPERTY = "lakehouse.defined"
-"""Table property of realtime and bronze: the definition by which the rows of all hours of arrival are made; with an hour, of
-those after it."""
+"""Of realtime and bronze: the number of the definition that made all rows, or with an hour, all rows that arrived after it."""
+
+EMPTY_TEXTS = {
+    COMPUTED_PROPERTY: "{}",
+    EMPTIED_PROPERTY: "{}",
+    BLOCKED_PROPERTY: "",
+    OBJECTS_WITHOUT_ROWS_PROPERTY: "[]",
+    REALTIME_SEEN_PROPERTY: "{}",
+}
+"""How each property of a table says that nothing is recorded."""
 
 SequencesBySource = dict[str, dict[date, int]]
-"""Of each source, the sequence number that each day was computed from."""
+"""By source, the sequence number that each day was computed from."""
 
 
 def sources_of(snapshot: Snapshot) -> dict[str, int]:
-    """The tables that a snapshot was computed from, with the sequence number each had."""
-    text = snapshot.summary.additional_properties.get(SOURCES_PROPERTY) if snapshot.summary else None
+    """The tables that a snapshot was computed from, with the sequence number that each had."""
+    text = _recorded(snapshot, SOURCES_PROPERTY)
     return dict(json.loads(text)) if text else {}
 
 
 def computed_from(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
-    """For each of the days that was ever computed from `source`, that table's sequence number at the time."""
+    """Find which version of `source` each day was last computed from, as its sequence number.
+
+    Days that were never computed from it are left out.
+    """
     wanted = set(days)
-    found: dict[date, int] = {}
-    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
+    sequences: dict[date, int] = {}
+    for snapshot in reversed(_in_order(table.metadata.snapshots)):
         sources = sources_of(snapshot)
         if source not in sources:
             continue
-        for day in wanted & _ledger_days(snapshot).keys():
-            found.setdefault(day, sources[source])
-        if len(found) == len(wanted):
-            return found
-    earlier = _carried(table).get(source, {})
-    return {day: earlier[day] for day in wanted & earlier.keys()} | found
+        for day in wanted & _day_ledgers(snapshot).keys():
+            sequences.setdefault(day, sources[source])
+        if len(sequences) == len(wanted):
+            return sequences
+    expired = _parse_computed(table).get(source, {})
+    return {day: expired[day] for day in wanted & expired.keys()} | sequences
 
 
 def emptied_days(table: Table) -> dict[date, int]:
-    """Days that were written without rows, with the sequence number of the newest commit that did so."""
-    days = _days_by_number(json.loads(table.properties.get(EMPTIED_PROPERTY, "{}")))
+    """The days that were written without rows, with the sequence number of the newest commit that did so."""
+    days = _parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY)))
     for snapshot in _in_order(table.metadata.snapshots):
-        _note_emptied(days, snapshot)
+        _update_emptied(days, snapshot)
     return days
 
 
 def blocked_days(table: Table) -> set[date]:
-    """Days of which the newest commit said that the quality gate refused them."""
-    days = set(parse_days(table.properties.get(BLOCKED_PROPERTY, "")))
+    """The days that the quality gate blocked in the newest commit about each."""
+    days = set(parse_days(_property(table, BLOCKED_PROPERTY)))
     for snapshot in _in_order(table.metadata.snapshots):
-        _note_held_back(days, snapshot)
+        _update_blocked(days, snapshot)
     return days
 
 
 def objects_without_rows(table: Table) -> set[str]:
-    """Landing objects that were read and had no rows."""
-    texts = [table.properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY, "[]"), *map(_without_rows, table.metadata.snapshots)]
-    return {key for text in texts for key in json.loads(text)}
+    """The landing objects that were read and had no rows."""
+    keys: set[str] = set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY)))
+    return keys.union(*map(_without_rows, table.metadata.snapshots))
 
 
 def seen_property(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
-    """The property that says that bronze has all of these days that realtime, as loaded, has, and what was `known` before."""
+    """The property by which bronze records that it has all that `realtime`, as loaded, has of these days of arrival.
+
+    `known` is what was recorded before. Without any day there is no property.
+    """
     snapshot = realtime.current_snapshot()
-    every = {**(known or {}), **dict.fromkeys(days, (snapshot.sequence_number or 0) if snapshot else 0)}
-    return {REALTIME_SEEN_PROPERTY: _seen_text(str(realtime.metadata.table_uuid), every)} if every else {}
+    sequence = (snapshot.sequence_number or 0) if snapshot else 0
+    seen = {**(known or {}), **dict.fromkeys(days, sequence)}
+    return {REALTIME_SEEN_PROPERTY: _format_seen(str(realtime.metadata.table_uuid), seen)} if seen else {}
 
 
 def seen_realtime(bronze: Table, realtime: Table) -> dict[date, int]:
-    """By day of arrival, the sequence number of realtime up to which bronze has each landing object that it has rows of."""
+    """By day of arrival, the commit of realtime up to which bronze has each landing object that realtime has rows of."""
     uuid = str(realtime.metadata.table_uuid)
-    found: dict[date, int] = {}
-    for text in [bronze.properties.get(REALTIME_SEEN_PROPERTY, "{}"), *map(_seen_by, bronze.metadata.snapshots)]:
-        for day, sequence in _days_by_number(json.loads(text).get(uuid, {})).items():
-            found[day] = max(found.get(day, 0), sequence)
-    return found
+    seen: dict[date, int] = {}
+    for text in [_property(bronze, REALTIME_SEEN_PROPERTY), *map(_seen_text, bronze.metadata.snapshots)]:
+        for day, sequence in _parse_days_by_sequence(json.loads(text).get(uuid, {})).items():
+            seen[day] = max(seen.get(day, 0), sequence)
+    return seen
 
 
 def defined_by(definition: Definition) -> dict[str, str]:
-    """The property of a table without rows, that all it will hold is made by this definition."""
+    """The property by which an empty table records that this definition makes all of its rows."""
     return {DEFINITION_PROPERTY: str(definition.number)}
 
 
 def defined_since(table: Table, definition: Definition) -> str | None:
-    """The hour of arrival after which all rows are made by this definition, empty for all; None when there is none."""
+    """The hour of arrival after which this definition made all rows: empty for all of them, None for an unknown hour."""
     number, _, since = table.properties.get(DEFINITION_PROPERTY, "").partition(" ")
     return since if number.isdecimal() and definition.matches(int(number)) else None
 
 
 def carried_properties(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
-    """The table properties that go on saying what these snapshots say."""
-    read, gone = _carried(table), _days_by_number(json.loads(table.properties.get(EMPTIED_PROPERTY, "{}")))
-    refused = set(parse_days(table.properties.get(BLOCKED_PROPERTY, "")))
-    empty = set(json.loads(table.properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY, "[]")))
-    known = table.properties.get(REALTIME_SEEN_PROPERTY, "{}")
+    """The table properties that have to change so that nothing is lost of what these snapshots recorded."""
+    records = _Records.of(table)
     for snapshot in _in_order(expiring):
-        known = _seen_both(known, _seen_by(snapshot))
+        records.add(snapshot)
+    return {name: text for name, text in records.as_properties().items() if text != _property(table, name)}
+
+
+@dataclass(slots=True)
+class _Records:
+    """What expired snapshots recorded, as a table's properties hold it."""
+
+    computed: SequencesBySource
+    emptied: dict[date, int]
+    blocked: set[date]
+    without_rows: set[str]
+    seen: str
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        return cls(
+            computed=_parse_computed(table),
+            emptied=_parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY))),
+            blocked=set(parse_days(_property(table, BLOCKED_PROPERTY))),
+            without_rows=set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY))),
+            seen=_property(table, REALTIME_SEEN_PROPERTY),
+        )
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add what a later snapshot recorded."""
+        days = _day_ledgers(snapshot)
         for source, sequence in sources_of(snapshot).items():
-            read.setdefault(source, {}).update(dict.fromkeys(_ledger_days(snapshot), sequence))
-        _note_emptied(gone, snapshot)
-        _note_held_back(refused, snapshot)
-        empty |= set(json.loads(_without_rows(snapshot)))
-    said = {
-        COMPUTED_PROPERTY: json.dumps({name: _grouped(days) for name, days in read.items()}) if read else "",
-        EMPTIED_PROPERTY: json.dumps(_grouped(gone)) if gone else "",
-        BLOCKED_PROPERTY: format_days(refused),
-        OBJECTS_WITHOUT_ROWS_PROPERTY: json.dumps(sorted(empty)) if empty else "",
-        REALTIME_SEEN_PROPERTY: known if known != "{}" else "",
-    }
-    # A property that says nothing is written only where it said something before.
-    nothing = {
-        EMPTIED_PROPERTY: "{}",
-        COMPUTED_PROPERTY: "{}",
-        BLOCKED_PROPERTY: "",
-        OBJECTS_WITHOUT_ROWS_PROPERTY: "[]",
-        REALTIME_SEEN_PROPERTY: "{}",
-    }
-    return {
-        name: text or nothing[name]
-        for name, text in said.items()
-        if (text or nothing[name]) != table.properties.get(name, nothing[name])
-    }
+            self.computed.setdefault(source, {}).update(dict.fromkeys(days, sequence))
+        _update_emptied(self.emptied, snapshot)
+        _update_blocked(self.blocked, snapshot)
+        self.without_rows |= _without_rows(snapshot)
+        self.seen = _merge_seen(self.seen, _seen_text(snapshot))
+
+    def as_properties(self) -> dict[str, str]:
+        computed = {source: _format_days_by_sequence(days) for source, days in self.computed.items()}
+        return {
+            COMPUTED_PROPERTY: json.dumps(computed),
+            EMPTIED_PROPERTY: json.dumps(_format_days_by_sequence(self.emptied)),
+            BLOCKED_PROPERTY: format_days(self.blocked),
+            OBJECTS_WITHOUT_ROWS_PROPERTY: json.dumps(sorted(self.without_rows)),
+            REALTIME_SEEN_PROPERTY: self.seen,
+        }
+
+
+def _property(table: Table, name: str) -> str:
+    return table.properties.get(name, EMPTY_TEXTS[name])
+
+
+def _recorded(snapshot: Snapshot, name: str) -> str | None:
+    return snapshot.summary.additional_properties.get(name) if snapshot.summary else None
 
 
 def _in_order(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    return sorted(snapshots, key=lambda s: s.sequence_number or 0)
+    return sorted(snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
 
 
-def _note_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
-    for day, row in _ledger_days(snapshot).items():
-        if row.get("rows") == 0:
+def _update_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
+    for day, counts in _day_ledgers(snapshot).items():
+        if counts.get("rows") == 0:
             days[day] = snapshot.sequence_number or 0
         else:
             days.pop(day, None)
 
 
-def _note_held_back(days: set[date], snapshot: Snapshot) -> None:
-    for day, row in _ledger_days(snapshot).items():
-        if row.get("held_back"):
+def _update_blocked(days: set[date], snapshot: Snapshot) -> None:
+    for day, counts in _day_ledgers(snapshot).items():
+        if counts.get("held_back"):
             days.add(day)
         else:
             days.discard(day)
 
 
-def _ledger_days(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
-    """A snapshot's ledger by day; ledgers by hour or of whole tables are no days'."""
-    return {date.fromisoformat(name): row for name, row in ledger(snapshot).items() if is_day(name)}
+def _day_ledgers(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
+    """A snapshot's ledgers by day. Those by hour, and those of whole tables, are left out."""
+    return {date.fromisoformat(name): counts for name, counts in ledger(snapshot).items() if is_day(name)}
 
 
-def _without_rows(snapshot: Snapshot) -> str:
-    return (
-        snapshot.summary.additional_properties.get(OBJECTS_WITHOUT_ROWS_PROPERTY) if snapshot.summary else None
-    ) or "[]"
+def _without_rows(snapshot: Snapshot) -> set[str]:
+    return set(json.loads(_recorded(snapshot, OBJECTS_WITHOUT_ROWS_PROPERTY) or "[]"))
 
 
-def _seen_by(snapshot: Snapshot) -> str:
-    return (snapshot.summary.additional_properties.get(REALTIME_SEEN_PROPERTY) if snapshot.summary else None) or "{}"
+def _seen_text(snapshot: Snapshot) -> str:
+    return _recorded(snapshot, REALTIME_SEEN_PROPERTY) or "{}"
 
 
-def _seen_text(uuid: str, days: Mapping[date, int]) -> str:
+def _format_seen(uuid: str, days: Mapping[date, int]) -> str:
     newest = sorted(days)[-MAX_SEEN_DAYS:]
-    return json.dumps({uuid: _grouped({day: days[day] for day in newest})})
+    return json.dumps({uuid: _format_days_by_sequence({day: days[day] for day in newest})})
 
 
-def _seen_both(before: str, after: str) -> str:
-    """What two such texts say, of the realtime table that the later one is of."""
-    for uuid, said in json.loads(after).items():
-        earlier = _days_by_number(json.loads(before).get(uuid, {}))
-        return _seen_text(uuid, earlier | _days_by_number(said))
-    return before
+def _merge_seen(earlier: str, later: str) -> str:
+    """Merge two texts of that property. If a realtime table was made anew, only the later one's counts."""
+    for uuid, groups in json.loads(later).items():
+        known = _parse_days_by_sequence(json.loads(earlier).get(uuid, {}))
+        return _format_seen(uuid, known | _parse_days_by_sequence(groups))
+    return earlier
 
 
-def is_day(name: str) -> bool:
-    """Whether the name of a partition is a day's, not an hour's."""
-    return len(name) == 10 and name[4] == "-"
+def is_day(partition: str) -> bool:
+    """Whether a partition's name is that of a day, not of an hour."""
+    return len(partition) == 10 and partition[4] == "-"
 
 
-def _carried(table: Table) -> SequencesBySource:
-    said: Mapping[str, Mapping[str, str]] = json.loads(table.properties.get(COMPUTED_PROPERTY, "{}"))
-    return {source: _days_by_number(groups) for source, groups in said.items()}
+def _parse_computed(table: Table) -> SequencesBySource:
+    by_source: Mapping[str, Mapping[str, str]] = json.loads(_property(table, COMPUTED_PROPERTY))
+    return {source: _parse_days_by_sequence(groups) for source, groups in by_source.items()}
 
 
-def _days_by_number(groups: Mapping[str, str]) -> dict[date, int]:
+def _parse_days_by_sequence(groups: Mapping[str, str]) -> dict[date, int]:
     return {day: int(sequence) for sequence, text in groups.items() for day in parse_days(text)}
 
 
-def _grouped(days: Mapping[date, int]) -> dict[str, str]:
+def _format_days_by_sequence(days: Mapping[date, int]) -> dict[str, str]:
     groups: dict[int, list[date]] = {}
     for day, sequence in days.items():
         groups.setdefault(sequence, []).append(day)

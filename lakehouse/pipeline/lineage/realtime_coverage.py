@@ -1,8 +1,9 @@
-"""Which hours of realtime silver has taken, so that nobody need read them again. Metadata alone is read.
+"""Find which hours of realtime silver covers, so that a query need not read them. Only table metadata is read.
 
-Bronze notes of each day of arrival up to which sequence number of realtime it has each landing object that realtime has rows
-of. Silver of a day that was computed since bronze last changed there has the key of each of its valid rows. So it has all
-keys of a file of realtime with such a number and such days: that file is covered. What can't be known is not.
+Bronze records, for each day of arrival, up to which commit of realtime it has each landing object that realtime has rows
+of. Silver of a day that was computed since bronze last changed there has the key of each of the day's valid rows. So a
+file of realtime from such a commit and with such days adds no key to silver: it is covered. Where this can't be known,
+the file counts as uncovered.
 """
 
 import logging
@@ -27,27 +28,27 @@ from lakehouse.storage.iceberg.manifests import FileSummary, file_summaries, has
 log = logging.getLogger(__name__)
 
 MIN_REALTIME_ROWS = 100_000
-"""Rows of realtime; fewer are read sooner than it is found out which need not be."""
+"""A smaller realtime table is read faster than its covered hours are found."""
 
 
 def is_large(realtime: Table) -> bool:
-    """Whether the table holds enough rows to ask which of them silver has taken."""
+    """Whether the table has enough rows for its covered hours to be worth finding."""
     snapshot = realtime.current_snapshot()
-    said = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-    return int(said.get("total-records") or 0) > MIN_REALTIME_ROWS
+    totals = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
+    return int(totals.get("total-records") or 0) > MIN_REALTIME_ROWS
 
 
 def uncovered_hours(
     stream: Stream, realtime: Table, bronze: Table, silver: Table, *, today: date | None = None
 ) -> Sequence[str] | None:
-    """The hours of arrival of realtime, in order, in which there may be a key that silver does not have; None is all of them.
+    """List the hours of arrival, in order, in which realtime may have a key that silver lacks; None for all hours.
 
-    Good for realtime and silver as they are here; of bronze any version does, a newer one knows more.
+    The answer holds for realtime and silver as they are loaded. Bronze may be of any version: a newer one covers more.
     """
     try:
         return _uncovered(stream, realtime, bronze, silver, first_kept_day(stream.contract, "silver", today))
-    except (LakehouseError, OSError) as problem:
-        log.info("all of %s is read: %s", qualified_name(realtime), problem)
+    except (LakehouseError, OSError) as error:
+        log.info("Reading all of %s, because its covered hours are unknown: %s", qualified_name(realtime), error)
         return None
 
 
@@ -57,14 +58,14 @@ def _uncovered(
     since = [defined_since(table, stream.definition) for table in (realtime, bronze)]
     if None in since or any(map(has_delete_files, (realtime, bronze, silver))):
         return None
-    alike = max(hour for hour in since if hour is not None)
-    known, open_days = seen_realtime(bronze, realtime), _not_taken(stream, bronze, silver)
+    same_definition_after = max(hour for hour in since if hour is not None)
+    seen, open_days = seen_realtime(bronze, realtime), _open_days(stream, bronze, silver)
 
     def is_covered(file: FileSummary) -> bool:
         hour = str(file.partition[0])
         return (
-            hour > alike
-            and file.sequence <= known.get(_day(file), 0)
+            hour > same_definition_after
+            and file.sequence <= seen.get(_arrival_day(file), 0)
             and file.days is not None
             and (first is None or file.days[0] >= first)
             and not _any_between(open_days, *file.days)
@@ -75,17 +76,17 @@ def _uncovered(
     return None if hours and len(hours) == len({file.partition[0] for file in files}) else sorted(hours)
 
 
-def _not_taken(stream: Stream, bronze: Table, silver: Table) -> list[date]:
-    """The days of which bronze holds rows that silver was not computed from, by today's definition, in order."""
-    touched = last_changes(bronze)
-    read = computed_from(silver, qualified_name(bronze), touched)
-    defined = computed_from(silver, stream.definition.source, touched)
+def _open_days(stream: Stream, bronze: Table, silver: Table) -> list[date]:
+    """List the event dates whose silver does not hold all of bronze by the current definition, in order."""
+    changes = last_changes(bronze)
+    read = computed_from(silver, qualified_name(bronze), changes)
+    definitions = computed_from(silver, stream.definition.source, changes)
     newest = sequence_of(bronze)
-    # One that says it was computed from later commits than there are was computed from another table.
+    # A day computed from a later commit than bronze's newest was computed from another table of that name.
     return sorted(
         day
-        for day, at in touched.items()
-        if not at <= read.get(day, -1) <= newest or not stream.definition.matches(defined.get(day))
+        for day, sequence in changes.items()
+        if not sequence <= read.get(day, -1) <= newest or not stream.definition.matches(definitions.get(day))
     )
 
 
@@ -94,40 +95,47 @@ def _any_between(days: Sequence[date], first: date, last: date) -> bool:
     return at < len(days) and days[at] <= last
 
 
-def _day(file: FileSummary) -> date:
+def _arrival_day(file: FileSummary) -> date:
     return date.fromisoformat(file.partition[0][:10])
 
 
 def record_definition(table: Table, stream: Stream) -> None:
-    """Have the table say by which definition its rows are made, before any is made by another than it says.
+    """Record in the table which definition makes its rows, if it is not the recorded one. Do so before writing any.
 
-    Raises CommitConflictError when that can't be said.
+    Raises CommitConflictError if another writer changed the table first.
     """
     if defined_since(table, stream.definition) is not None:
         return
-    said = dict(defined_by(stream.definition))
+    properties = defined_by(stream.definition)
     if table.current_snapshot() is not None:
-        said = {name: f"{number} {arrival_hour(datetime.now(UTC))}" for name, number in said.items()}
+        hour = arrival_hour(datetime.now(UTC))
+        properties = {name: f"{number} {hour}" for name, number in properties.items()}
     try:
-        _say(table, said)
-    except CommitFailedException as problem:
-        raise CommitConflictError(f"Another writer changed {qualified_name(table)} first; run it again.") from problem
+        _set_properties(table, properties)
+    except CommitFailedException as error:
+        raise CommitConflictError(f"Another writer changed {qualified_name(table)} first; run it again.") from error
 
 
 def unseen_days(bronze: Table, realtime: Table, days: Iterable[date]) -> list[date]:
-    """Those of these days of arrival of which realtime has files that bronze has not noted yet. Raises as `said_of` does."""
-    known, wanted = seen_realtime(bronze, realtime), set(days)
-    found = {_day(file) for file in file_summaries(realtime) if file.sequence > known.get(_day(file), 0)}
-    return sorted(wanted & found)
+    """List the days of arrival on which realtime has files that bronze has not recorded as seen, of `days`, in order.
+
+    Raises LakehouseError or OSError if realtime's manifests can't be read.
+    """
+    seen, wanted = seen_realtime(bronze, realtime), set(days)
+    unseen = {day for file in file_summaries(realtime) if file.sequence > seen.get(day := _arrival_day(file), 0)}
+    return sorted(wanted & unseen)
 
 
 def record_seen(bronze: Table, realtime: Table, days: Sequence[date]) -> None:
-    """Have bronze say of these days what `seen_note` says, for who has nothing to commit. Where that fails, more is read."""
+    """Record in bronze, which has nothing else to commit, that it has all that realtime has of these days of arrival.
+
+    Best effort: without the record queries read more of realtime, and the next run tries again.
+    """
     if days:
         with suppress(CommitFailedException, *UNAVAILABLE_ERRORS):
-            _say(bronze, seen_property(realtime, days, seen_realtime(bronze, realtime)))
+            _set_properties(bronze, seen_property(realtime, days, seen_realtime(bronze, realtime)))
 
 
-def _say(table: Table, properties: Mapping[str, str]) -> None:
+def _set_properties(table: Table, properties: Mapping[str, str]) -> None:
     with table.transaction() as transaction:
         transaction.set_properties(dict(properties))

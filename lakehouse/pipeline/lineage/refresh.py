@@ -1,4 +1,4 @@
-"""What to compute again below bronze, for each stream: the days on which some layer is older than what it is made of."""
+"""Find what a stream's next runs have to do: days to compute again below bronze, and files that bronze has not ingested."""
 
 from datetime import date, datetime, timedelta
 
@@ -14,41 +14,46 @@ from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, stale_days
 
 MAX_CLOCK_SKEW = timedelta(minutes=15)
-"""How far apart the clocks of those who store objects may be."""
+"""How far apart the clocks of programs that store objects may be."""
 
 
 def days_to_refresh(lake: Lake, stream: Stream) -> list[date]:
-    """The days that have to be computed again from silver down, in order: late data, history, and runs that died.
+    """List the event dates whose silver, gold or serving data predates its source, in order.
 
-    Never a day before the first that silver keeps: what is left of it in bronze may be a part.
+    That covers late data, loaded history and runs that died. Days before the first that silver keeps are left out,
+    because bronze may hold only part of their rows.
     """
-    name, first = stream.name, first_kept_day(stream.contract, "silver")
+    name = stream.name
     bronze, silver = lake.tables.load(f"bronze.{name}"), lake.tables.load(f"silver.{name}")
-    days = set(stale_days(bronze, silver)) - _held_back(lake, stream)
     gold = lake.tables.load(f"gold.{name}_daily")
+    days = set(stale_days(bronze, silver)) - _still_blocked(lake, stream)
     days |= set(stale_days(silver, gold))
     days |= set(stale_days(gold, lake.tables.load(DAILY_METRICS)))
     days |= set(stale_days(silver, lake.tables.load(f"serving.{name}_alerts")))
     if features := stale_days(silver, lake.tables.load(f"serving.{name}_features")):
         days |= set(computable_days(lake, stream, features))
+    first = first_kept_day(stream.contract, "silver")
     return sorted(day for day in days if first is None or day >= first)
 
 
-def _held_back(lake: Lake, stream: Stream) -> set[date]:
-    """Days that the quality gate refused and whose bronze has not changed since: trying again would refuse them again."""
+def _still_blocked(lake: Lake, stream: Stream) -> set[date]:
+    """List the days that the quality gate would block again, because their bronze has not changed since it did."""
     bronze, quarantine = lake.tables.load(f"bronze.{stream.name}"), lake.tables.load(f"quarantine.{stream.name}")
-    held = blocked_days(quarantine)
-    if not held:
-        return held
-    touched, read = last_changes(bronze), computed_from(quarantine, f"bronze.{stream.name}", held)
-    return {day for day in held if read.get(day, -1) >= touched.get(day, 0)}
+    blocked = blocked_days(quarantine)
+    if not blocked:
+        return blocked
+    changes, read = last_changes(bronze), computed_from(quarantine, f"bronze.{stream.name}", blocked)
+    return {day for day in blocked if read.get(day, -1) >= changes.get(day, 0)}
 
 
 def pending_files(lake: Lake, stream: Stream, since: datetime | None = None) -> list[LandingObject]:
-    """Files under `incoming/` that bronze has not taken, of those that arrived since about then."""
+    """List the files under `incoming/` that bronze has not ingested.
+
+    With `since`, files that arrived before about then are left out.
+    """
     listed = list_incoming(lake.objects, stream.name, since=since - MAX_CLOCK_SKEW if since else None)
     if not listed:
         return []
     table = lake.tables.load(f"bronze.{stream.name}")
-    held = ingested_objects(lake, table, sorted({one.day for one in listed}))
-    return [one for one in listed if one.key not in held]
+    ingested = ingested_objects(lake, table, sorted({file.day for file in listed}))
+    return [file for file in listed if file.key not in ingested]

@@ -1,4 +1,4 @@
-"""From which day on each layer keeps what it holds, by the contract. Dropping what is older is maintenance's."""
+"""How long each layer keeps its partitions, by the contract. See `maintenance.retention` for dropping what is older."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
@@ -9,27 +9,27 @@ Layer = Literal["landing", "realtime", "bronze", "silver", "quarantine", "gold",
 
 
 def retention_days(contract: Contract, layer: Layer) -> int | None:
-    """For how many days after a partition's date the layer keeps it; None is without limit.
+    """The number of days after its date that the layer keeps a partition, or None if it keeps it for ever.
 
-    Quarantine is kept as bronze is, whose rows it explains; serving as gold is.
+    Quarantine is kept as long as bronze, whose rows it explains, and serving as long as gold.
     """
-    kept = contract.retention
+    retention = contract.retention
     days: dict[Layer, int | None] = {
-        "landing": kept.landing,
-        "realtime": kept.realtime,
-        "bronze": kept.bronze,
-        "silver": kept.silver,
-        "quarantine": kept.bronze,
-        "gold": kept.gold,
-        "serving": kept.gold,
+        "landing": retention.landing,
+        "realtime": retention.realtime,
+        "bronze": retention.bronze,
+        "silver": retention.silver,
+        "quarantine": retention.bronze,
+        "gold": retention.gold,
+        "serving": retention.gold,
     }
     return days[layer]
 
 
 def first_kept_day(contract: Contract, layer: Layer, today: date | None = None) -> date | None:
-    """The oldest day that the layer keeps; None when it keeps all.
+    """The oldest day that the layer keeps, or None if it keeps all.
 
-    Days before silver's are never computed again: bronze may have let go of some of their rows.
+    Days before silver's are never computed again, because bronze may have dropped some of their rows.
     """
     days = retention_days(contract, layer)
     return None if days is None else (today or datetime.now(UTC).date()) - timedelta(days=days)

@@ -1,10 +1,10 @@
-"""What has to be computed again: the partitions whose source changed after they were computed. Metadata alone is read.
+"""Find stale partitions: those whose source changed after they were computed. Only table metadata is read.
 
-A source's partition changed at the sequence number of the newest commit that wrote it; a derived table's commit records
-up to which sequence number of its source it has read. So nothing is remembered outside the tables themselves.
+A partition changed at the sequence number of the newest commit that wrote it. A derived table's commit records up to
+which sequence number of its source it has read. So nothing has to be remembered outside the tables themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import date
 
 from pyiceberg.table import Table
@@ -17,37 +17,48 @@ from lakehouse.storage.iceberg.snapshots import ledger
 
 
 def sequence_of(table: Table) -> int:
-    """The sequence number of the table's newest snapshot; 0 when it has none."""
+    """The sequence number of the table's newest snapshot, or 0 if it has none."""
     snapshot = table.current_snapshot()
     return (snapshot.sequence_number or 0) if snapshot else 0
 
 
 def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
-    """Each day of `column` with the sequence number of the newest commit that touched it, if later than `since`."""
-    days: dict[date, int] = {}
+    """Find when each day last changed, as the sequence number of the newest commit that wrote it.
+
+    Args:
+        table: The table as loaded.
+        column: The partition column that holds the day.
+        since: Leave out days that have not changed since the commit of this sequence number.
+
+    """
     if table.current_snapshot() is None:
-        return days
+        return {}
+    changes: dict[date, int] = {}
+    for day, sequence in _commits(table, column, since):
+        if sequence > since:
+            changes[day] = max(changes.get(day, 0), sequence)
+    return changes
+
+
+def _commits(table: Table, column: str, since: int) -> Iterator[tuple[date, int]]:
+    """Yield each day with the commits that wrote it: of its data files, and of those that left it empty."""
+    yield from _file_commits(table, column, since)
+    # A partition that became empty has no file. The commit that emptied it records that, and once it has expired the table.
+    yield from emptied_days(table).items()
+    for snapshot in table.metadata.snapshots:
+        for partition in ledger(snapshot) if (snapshot.sequence_number or 0) > since else ():
+            if is_day(partition):
+                yield date.fromisoformat(partition), snapshot.sequence_number or 0
+
+
+def _file_commits(table: Table, column: str, since: int) -> Iterator[tuple[date, int]]:
     for entry in live_entries(table, lambda manifest: (manifest.sequence_number or 0) > since):
-        sequence = entry.sequence_number or 0
-        if sequence > since:
-            position = partition_position(table.specs()[entry.data_file.spec_id], column)
-            day = date_from_days(entry.data_file.partition[position])
-            days[day] = max(days.get(day, 0), sequence)
-    # A partition that became empty has no file to say so; the commit that emptied it does, and the table after it.
-    for day, sequence in emptied_days(table).items():
-        if sequence > since:
-            days[day] = max(days.get(day, 0), sequence)
-    for kept in table.metadata.snapshots:
-        if (sequence := kept.sequence_number or 0) > since:
-            for name in ledger(kept):
-                if is_day(name):
-                    day = date.fromisoformat(name)
-                    days[day] = max(days.get(day, 0), sequence)
-    return days
+        position = partition_position(table.specs()[entry.data_file.spec_id], column)
+        yield date_from_days(entry.data_file.partition[position]), entry.sequence_number or 0
 
 
 def stale_days(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
-    """The days of `derived` that were computed before `source` last changed there, or never, in order."""
-    touched: Mapping[date, int] = last_changes(source, column, since)
-    read = computed_from(derived, qualified_name(source), touched)
-    return sorted(day for day, sequence in touched.items() if sequence > read.get(day, -1))
+    """List the days of `derived` that were computed before `source` last changed there, or never, in order."""
+    changes = last_changes(source, column, since)
+    read = computed_from(derived, qualified_name(source), changes)
+    return sorted(day for day, sequence in changes.items() if sequence > read.get(day, -1))
