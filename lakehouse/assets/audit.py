@@ -48,7 +48,7 @@ def audit_check(stream: Stream) -> dg.AssetChecksDefinition:
 
 def _metadata(report: Report) -> dict[str, dg.MetadataValue]:
     lines = [
-        f"- {finding.state}: {finding.layer}/{finding.stream} {finding.partition}: {finding.what} → {finding.do}"
+        f"- {finding.state}: {finding.layer}/{finding.stream} {finding.partition}: {finding.detail} → {finding.fix}"
         for finding in [*report.wrong, *report.stale][:MAX_FINDINGS]
     ]
     return {

@@ -1,1 +1,1 @@
-"""The proof, from the data itself, that each layer holds what the layers above it say. It reads and changes nothing."""
+"""Compare every layer with what it was computed from. Nothing is changed; see `automation.repair` for repairs."""

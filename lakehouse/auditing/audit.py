@@ -1,4 +1,4 @@
-"""One audit of some streams, over a range of days."""
+"""Audit streams: run every comparison over a range of days, and check findings a second time."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -6,8 +6,7 @@ from functools import partial
 
 import duckdb
 
-from lakehouse.auditing import bronze, data_files, ledgers, realtime, serving, silver
-from lakehouse.auditing import gold as sums
+from lakehouse.auditing import bronze, data_files, gold, ledgers, realtime, serving, silver
 from lakehouse.auditing.context import Context
 from lakehouse.auditing.findings import Report
 from lakehouse.contracts.streams import Stream
@@ -25,11 +24,21 @@ def audit(
     *,
     read_landing: bool = True,
 ) -> Report:
-    """Compare every layer of these streams with what it is made of, from `first` to `last`; nothing is changed.
+    """Compare every layer with what it was computed from. Nothing is changed.
 
-    Days are those of arrival for landing, bronze and realtime and those of the event for what is below. It may run beside
-    anything: what was not computed from the newest data is told as stale, and what seems wrong is looked at twice.
-    Without `read_landing`, landing objects are compared by their names alone, which costs no reading of them.
+    You may run it beside anything: a partition that was not computed from the newest data is reported as stale, and what
+    seems wrong is compared a second time.
+
+    Args:
+        lake: The lake.
+        streams: The streams to audit; None for all.
+        first: The first day; None for the first of the stream's history. Days are those of arrival for landing, bronze
+            and realtime, and of the event for the other layers.
+        last: The last day; None for all that have landed.
+        read_landing: Read all landing objects again. Without it, only their names and their numbers of rows are compared.
+
+    Raises StorageUnavailableError if storage does not answer.
+
     """
     report = Report()
     for stream in streams if streams is not None else lake.streams.values():
@@ -40,34 +49,35 @@ def audit(
 def _audit(lake: Lake, stream: Stream, first: date | None, last: date | None, read_landing: bool) -> Report:
     start = max(first or date.min, stream.contract.history_start)
     end = last or (datetime.now(UTC) + timedelta(days=2)).date()
-    report = _look(lake, stream, start, end, read_landing)
+    report = _compare(lake, stream, start, end, read_landing)
     if not report.wrong:
         return report
-    # Between two tables that were loaded a commit may have come, and a file of an old snapshot may have been deleted.
-    days = [date.fromisoformat(one.partition) for one in report.wrong]
-    if any(one.check == READABLE for one in report.wrong):
+    # A commit may have come between the loading of two tables, and a file of an old snapshot may have been deleted.
+    days = [date.fromisoformat(finding.partition) for finding in report.wrong]
+    if any(finding.check == READABLE for finding in report.wrong):
         days = [start, end]
-    again = _look(lake, stream, min(days), max(days), read_landing)
-    still = {one.place for one in again.wrong}
-    report.findings = [*report.stale, *(one for one in report.wrong if one.place in still)]
+    again = _compare(lake, stream, min(days), max(days), read_landing)
+    still_wrong = {finding.place for finding in again.wrong}
+    report.findings = [*report.stale, *(finding for finding in report.wrong if finding.place in still_wrong)]
     return report
 
 
-def _look(lake: Lake, stream: Stream, first: date, last: date, read_landing: bool) -> Report:
-    sight = Context(lake, stream, first, last)
-    data_files.check(sight)
+def _compare(lake: Lake, stream: Stream, first: date, last: date, read_landing: bool) -> Report:
+    context = Context(lake, stream, first, last)
+    data_files.check(context)
     checks: list[tuple[str, Callable[[], None]]] = [
-        ("bronze", partial(bronze.check, sight, read=read_landing)),
-        ("silver", partial(silver.check, sight)),
-        ("gold", partial(sums.check, sight)),
-        ("realtime", partial(realtime.check, sight)),
-        ("serving", partial(serving.check, sight)),
-        ("silver", partial(ledgers.check, sight)),
+        ("bronze", partial(bronze.check, context, read_landing=read_landing)),
+        ("silver", partial(silver.check, context)),
+        ("gold", partial(gold.check, context)),
+        ("realtime", partial(realtime.check, context)),
+        ("serving", partial(serving.check, context)),
+        ("silver", partial(ledgers.check, context)),
     ]
-    for name, check in checks:
+    for layer, check in checks:
         try:
             check()
-        except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException, ObjectNotFoundError) as problem:
-            lake.objects.head("health")  # raises when it is storage that does not answer
-            sight.say(name, first, READABLE, str(problem).splitlines()[0], sight.repair(first))
-    return sight.report
+        except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException, ObjectNotFoundError) as error:
+            lake.objects.head("health")  # raises StorageUnavailableError if storage does not answer at all
+            detail = str(error).splitlines()[0]
+            context.report_finding(layer, first, READABLE, detail, context.repair_command(first))
+    return context.report

@@ -1,4 +1,7 @@
-"""What one audit looks at: each table as it was at one moment, loaded so that what is derived is never newer than its source."""
+"""What one audit compares: a stream's tables as of one moment, and its landing objects.
+
+Derived tables are loaded before their sources, so no table is newer than what it was computed from.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,12 +29,12 @@ from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
 
 MAX_GROUP_ROWS = 500_000
-"""Days are compared together until they hold more rows than that; a larger day alone."""
+"""Days are compared together until they have more rows than this; a larger day alone."""
 
 
 @dataclass
 class Context:
-    """One stream's tables and landing objects as an audit sees them, and what it says of them."""
+    """One stream's tables and landing objects, from `first` to `last`, and the report of what was found."""
 
     lake: Lake
     stream: Stream
@@ -39,10 +42,10 @@ class Context:
     last: date
     report: Report = field(default_factory=Report)
     unreadable: dict[str, set[date]] = field(default_factory=dict)
-    """Days of each layer that have lost a file: nothing can be compared there."""
+    """Days of each layer that have lost a data file, so nothing can be compared there."""
 
     _files: dict[tuple[str, str], list[tuple[date, DataFile]]] = field(default_factory=dict)
-    _changed: dict[str, dict[date, int]] = field(default_factory=dict)
+    _changes: dict[str, dict[date, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = self.stream.name
@@ -60,117 +63,126 @@ class Context:
 
     @cached_property
     def keys_landed(self) -> set[str]:
-        """The keys of all landing objects that there are."""
-        return {one.key for found in self.landed.values() for one in found} | self._incoming
-
-    @cached_property
-    def _incoming(self) -> set[str]:
-        # A file that is dropped again under its name has another day of arrival.
-        return {info.key for info in self.lake.objects.list(f"incoming/{self.stream.name}")}
+        """The keys of all landing objects that exist."""
+        # All files, because one that was dropped again under its name has another day of arrival.
+        incoming = {info.key for info in self.lake.objects.list(f"incoming/{self.stream.name}")}
+        return {obj.key for objects in self.landed.values() for obj in objects} | incoming
 
     @cached_property
     def erased(self) -> dict[str, int]:
-        """The landing objects that rows were erased of, with how many."""
+        """How many rows were erased from each landing object."""
         return erased_rows(self.lake.objects, self.stream.name)
+
+    @cached_property
+    def uncovered(self) -> Sequence[str] | None:
+        """The hours of realtime that the unified view reads; None for all."""
+        return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
 
     def table(self, layer: str, suffix: str = "") -> Table:
         """One of the stream's tables."""
         return self.tables[f"{layer}.{self.stream.name}{suffix}"]
 
-    @cached_property
-    def uncovered(self) -> Sequence[str] | None:
-        """The hours of realtime that the unified view reads."""
-        return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
-
-    def days(self, table: Table, column: str = "dt") -> dict[date, int]:
-        """The days of the range that the table has files of, with their rows as its manifests say."""
-        found: dict[date, int] = {}
-        for day, data_file in self.files(table, column):
-            found[day] = found.get(day, 0) + data_file.record_count
-        return found
-
     def files(self, table: Table, column: str = "dt") -> Sequence[tuple[date, DataFile]]:
-        """The table's files of the range, with the day each is of."""
-        known = qualified_name(table), column
-        if known not in self._files:
+        """List the table's data files of the audited days, each with its day."""
+        cached = qualified_name(table), column
+        if cached not in self._files:
             position = partition_position(table.spec(), column)
-            found = select_files(table, _between(column, self.first, self.last))
-            self._files[known] = [(day_of(one.partition[position]), one) for one in found]
-        return self._files[known]
+            files = select_files(table, _between(column, self.first, self.last))
+            self._files[cached] = [(day_of(file.partition[position]), file) for file in files]
+        return self._files[cached]
 
-    def covers(self, day: str) -> bool:
-        """Whether a partition is one of the range."""
-        return self.first <= date.fromisoformat(day[:10]) <= self.last
+    def rows_by_day(self, table: Table, column: str = "dt") -> dict[date, int]:
+        """Count the table's rows of the audited days, from its manifests. Days without files are left out."""
+        rows: dict[date, int] = {}
+        for day, data_file in self.files(table, column):
+            rows[day] = rows.get(day, 0) + data_file.record_count
+        return rows
 
-    def changed(self, table: Table, column: str = "dt", *, whole: bool = False) -> Mapping[date, int]:
-        """When each day of the range, or of the whole table, last changed, as the sequence number of the commit."""
+    def covers(self, partition: str) -> bool:
+        """Tell whether a partition, a day or an hour, is audited."""
+        return self.first <= date.fromisoformat(partition[:10]) <= self.last
+
+    def last_changes(self, table: Table, column: str = "dt", *, whole: bool = False) -> Mapping[date, int]:
+        """Find when each audited day, or with `whole` each day, last changed, as the commit's sequence number."""
         name = qualified_name(table)
-        if name not in self._changed:
-            self._changed[name] = last_changes(table, column)
-        found = self._changed[name]
-        return found if whole else {day: at for day, at in found.items() if self.first <= day <= self.last}
+        if name not in self._changes:
+            self._changes[name] = last_changes(table, column)
+        changes = self._changes[name]
+        return changes if whole else {day: at for day, at in changes.items() if self.first <= day <= self.last}
 
     def stale(self, source: Table, derived: Table, days: Iterable[date], column: str = "dt") -> set[date]:
-        """Those of the days that `derived` was not computed for from the newest of `source`, or by an older definition."""
-        touched = self.changed(source, column)
-        among = [day for day in days if day in touched]
-        read = computed_from(derived, qualified_name(source), among)
-        return {day for day in among if touched[day] > read.get(day, -1)}
+        """Select the days on which `derived` was not computed from the newest `source`."""
+        changes = self.last_changes(source, column)
+        changed = [day for day in days if day in changes]
+        read = computed_from(derived, qualified_name(source), changed)
+        return {day for day in changed if changes[day] > read.get(day, -1)}
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
-        """Those of the days that were computed by another contract or SQL than today's."""
+        """Select the days that were computed by another contract or SQL than the current one."""
         definition = self.stream.definition_of(query)
-        return {
-            day for day, read in computed_from(derived, definition.source, days).items() if not definition.matches(read)
-        }
+        numbers = computed_from(derived, definition.source, days)
+        return {day for day, number in numbers.items() if not definition.matches(number)}
 
-    def say(self, layer: str, partition: object, check: str, what: str, do: str, *, state: State = "wrong") -> None:
-        """Note that a partition differs."""
-        self.report.findings.append(Finding(self.stream.name, layer, str(partition), check, state, what, do))
+    def report_finding(
+        self, layer: str, partition: object, check: str, detail: str, fix: str, *, state: State = "wrong"
+    ) -> None:
+        """Report that a partition differs."""
+        self.report.findings.append(Finding(self.stream.name, layer, str(partition), check, state, detail, fix))
 
-    def say_unlike(self, layer: str, day: date, check: str, what: str, query: Query, redefined: bool) -> None:
-        """Note that a day differs from what its SQL gives: it is still to be computed where that SQL has changed since."""
-        said = f"was computed by another {query}.sql than today's, by which {what}" if redefined else what
-        self.say(layer, day, check, said, self.repair(day), state="stale" if redefined else "wrong")
+    def report_wrong(self, layer: str, day: date, check: str, detail: str) -> None:
+        """Report that a day is wrong, and that computing it again fixes it."""
+        self.report_finding(layer, day, check, detail, self.repair_command(day))
 
-    def repair(self, day: object) -> str:
+    def report_stale(self, layer: str, day: date, check: str, detail: str) -> None:
+        """Report that a day was computed from older sources."""
+        self.report_finding(layer, day, check, detail, self.repair_command(day), state="stale")
+
+    def report_difference(self, layer: str, day: date, check: str, detail: str, query: Query, redefined: bool) -> None:
+        """Report that a day differs from what its SQL gives. It is only stale if that SQL has changed since."""
+        if redefined:
+            detail = f"was computed by another {query}.sql than today's, by which {detail}"
+            self.report_stale(layer, day, check, detail)
+        else:
+            self.report_wrong(layer, day, check, detail)
+
+    def repair_command(self, day: object) -> str:
         """The command that computes a partition again."""
         return f"`lakehouse audit {self.stream.name} --from {day} --to {day} --repair`"
 
     def readable(self, days: Iterable[date], *layers: Layer) -> list[date]:
-        """Those of the days of which none of these layers has lost a file or ended the retention, in order."""
+        """Select the days on which none of these layers has lost a file or reached the end of its retention, in order."""
         lost = {day for layer in layers for day in self.unreadable.get(layer, ())}
         since = max((first for layer in layers if (first := first_kept_day(self.contract, layer))), default=date.min)
         return sorted(day for day in set(days) - lost if day >= since)
 
 
 def day_groups(rows: Mapping[date, int]) -> Iterator[list[date]]:
-    """The days, in order, some at a time by their rows."""
+    """Group days, in order, by their numbers of rows."""
     group: list[date] = []
-    held = 0
+    group_rows = 0
     for day in sorted(rows):
-        if group and held + rows[day] > MAX_GROUP_ROWS:
+        if group and group_rows + rows[day] > MAX_GROUP_ROWS:
             yield group
-            group, held = [], 0
+            group, group_rows = [], 0
         group.append(day)
-        held += rows[day]
+        group_rows += rows[day]
     if group:
         yield group
 
 
 def _between(column: str, first: date, last: date) -> BooleanExpression:
-    # An hour such as 2025-11-20-14 lies between its day and the day after it.
+    # An hour such as 2025-11-20-14 sorts between its day and the next.
     after = last + timedelta(days=1)
-    since: Any = GreaterThanOrEqual  # pydantic hides its signature from type checkers, as below
+    since: Any = GreaterThanOrEqual  # pydantic hides the signatures of both from type checkers
     until: Any = LessThan
     return And(since(column, first.isoformat()), until(column, after.isoformat()))
 
 
 def layer_of(table: Table) -> Layer:
-    """The layer that a table is of."""
+    """The layer that a table belongs to."""
     return cast("Layer", table.name()[0])
 
 
 def day_of(value: Any) -> date:
-    """A partition value that is a date, or an hour such as `2025-11-20-14`, as a day."""
+    """Convert a partition value, a date or an hour such as `2025-11-20-14`, to its day."""
     return date.fromisoformat(value[:10]) if isinstance(value, str) else date_from_days(value)

@@ -1,11 +1,12 @@
-"""What an audit says: which partitions differ from what they are made of, in what, and what to do."""
+"""What an audit reports: which partitions differ from their sources, how, and how to fix them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["wrong", "stale"]
-"""`wrong`: it does not hold what it is made of. `stale`: it was not computed from the newest of it, and will be."""
+"""`wrong`: the partition does not hold what its sources give. `stale`: it was computed from older sources, and a run will
+compute it again."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -14,100 +15,109 @@ class Finding:
 
     stream: str
     layer: str
-    """As in table names: `landing`, `bronze`, `silver`, …"""
+    """The layer's name, as in table names: `landing`, `bronze`, `silver`, …"""
     partition: str
-    """A day; of arrival for landing and bronze, of the event for what is below."""
+    """A day: of arrival in landing, bronze and realtime, of the event in the others."""
     check: str
     """What was compared, such as `landed = bronze`."""
     state: State
-    what: str
-    """What differs, in words."""
-    do: str
-    """What mends it."""
+    detail: str
+    """How the partition differs."""
+    fix: str
+    """What to do."""
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What tells it from others of the same audit."""
+        """What was compared where: no two findings of one audit share it, unless one check found two differences."""
         return self.stream, self.layer, self.partition, self.check
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as `lakehouse audit --json` prints it."""
+        return {
+            "stream": self.stream,
+            "layer": self.layer,
+            "partition": self.partition,
+            "check": self.check,
+            "state": self.state,
+            "what": self.detail,
+            "do": self.fix,
+        }
 
 
 @dataclass(slots=True)
 class Report:
-    """What an audit looked at and what it found."""
+    """What an audit compared and what it found."""
 
     partitions: dict[str, int] = field(default_factory=dict)
     """How many partitions of each table were compared, by the table's name."""
     rows: dict[str, int] = field(default_factory=dict)
-    """How many rows of it they hold."""
+    """How many rows they hold."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def wrong(self) -> list[Finding]:
-        """What does not hold."""
-        return sorted(one for one in self.findings if one.state == "wrong")
+        """The findings of wrong partitions, in order."""
+        return sorted(finding for finding in self.findings if finding.state == "wrong")
 
     @property
     def stale(self) -> list[Finding]:
-        """What is still to be computed."""
-        return sorted(one for one in self.findings if one.state == "stale")
+        """The findings of stale partitions, in order."""
+        return sorted(finding for finding in self.findings if finding.state == "stale")
 
-    def compared(self, table: str, partitions: int, rows: int = 0) -> None:
-        """Count what was looked at."""
+    def count(self, table: str, partitions: int, rows: int = 0) -> None:
+        """Count what was compared."""
         self.partitions[table] = self.partitions.get(table, 0) + partitions
         self.rows[table] = self.rows.get(table, 0) + rows
 
-    def add(self, more: "Report") -> None:
-        """Take over what another audit said."""
-        for table, partitions in more.partitions.items():
-            self.compared(table, partitions, more.rows.get(table, 0))
-        self.findings += more.findings
+    def add(self, other: "Report") -> None:
+        """Add what another audit compared and found."""
+        for table, partitions in other.partitions.items():
+            self.count(table, partitions, other.rows.get(table, 0))
+        self.findings += other.findings
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        said = [
-            {name: getattr(one, name) for name in Finding.__slots__}
-            for one in sorted(self.findings, key=lambda one: (one.state != "wrong", one))
-        ]
+        """The report as `lakehouse audit --json` prints it."""
         return {
             "holds": not self.wrong,
             "wrong": len(self.wrong),
             "stale": len(self.stale),
             "partitions": self.partitions,
             "rows": self.rows,
-            "findings": said,
+            "findings": [finding.as_json() for finding in [*self.wrong, *self.stale]],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How what a partition holds differs from what it should hold, in rows."""
+    """How the rows of a partition differ from those it should hold, as numbers of rows."""
 
     missing: int = 0
     extra: int = 0
     repeated: int = 0
     changed: int = 0
     example: str = ""
+    """The key of one such row."""
 
     def __str__(self) -> str:
-        words = (
+        counts = (
             (self.missing, "missing"),
             (self.extra, "too many"),
             (self.repeated, "repeated"),
             (self.changed, "changed"),
         )
-        text = ", ".join(f"{count:,} {word}" for count, word in words if count)
+        text = ", ".join(f"{count:,} {word}" for count, word in counts if count)
         return f"rows {text} (such as {self.example})" if self.example else f"rows {text}"
 
 
 def format_key(names: Sequence[str], values: Iterable[object]) -> str:
-    """A row's key in words."""
+    """Format a row's key for people."""
     return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
 
-def count_mismatches(what: Mapping[str, int], said: Mapping[str, int]) -> str:
-    """Counts that differ from those that were said."""
+def count_mismatches(actual: Mapping[str, int], recorded: Mapping[str, int]) -> str:
+    """Format the counts that differ from the recorded ones; empty if none does."""
     return ", ".join(
-        f"{name} {said.get(name, 0):,} where there are {number:,}"
-        for name, number in what.items()
-        if said.get(name, 0) != number
+        f"{name} {recorded.get(name, 0):,} where there are {number:,}"
+        for name, number in actual.items()
+        if recorded.get(name, 0) != number
     )

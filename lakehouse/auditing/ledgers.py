@@ -1,35 +1,52 @@
-"""What commits say they wrote is what tables hold. Metadata alone is read."""
+"""Ledgers = rows: what snapshots record about their rows is what tables hold. Only table metadata is read."""
 
+from collections.abc import Mapping
 from datetime import date
 
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
 from lakehouse.auditing.context import Context, layer_of
+from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "ledger"
-REPLACED = ("silver", "quarantine", "gold", "serving")
-"""Layers whose partitions are written whole: the newest commit about a day says all that it holds."""
+REPLACED_LAYERS = ("silver", "quarantine", "gold", "serving")
+"""Layers whose partitions are written whole, so the newest commit of a day records all of the day's rows."""
 
 
-def check(sight: Context) -> None:
-    """Compare the ledgers in snapshots with the rows that their commits added, and with what each day holds now."""
-    for name, table in sight.tables.items():
-        layer = layer_of(table)
-        column = "date_key" if name == "gold.daily_metrics" else "dt"
-        said: dict[str, int] = {}
-        for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0):
-            rows = {day: int(row["rows"]) for day, row in ledger(snapshot).items() if "rows" in row}
-            said |= rows
-            summary = snapshot.summary.additional_properties if snapshot.summary else {}
-            added = int(summary.get("added-records", 0))
-            if rows and sum(rows.values()) != added:
-                what = f"{name}: the commit {snapshot.snapshot_id} says it wrote {sum(rows.values())} rows, and wrote {added}"
-                days = [day for day in rows if sight.covers(day)]
-                if days:
-                    sight.say(layer, days[0], CHECK, what, sight.repair(days[0]))
-        if layer in REPLACED:
-            held = {str(day): rows for day, rows in sight.days(table, column).items()}
-            among = {str(day) for day in sight.readable(map(date.fromisoformat, said.keys() | held.keys()), layer)}
-            for day in sorted(among & said.keys()):
-                if sight.covers(day) and said[day] != held.get(day, 0):
-                    what = f"{name} holds {held.get(day, 0)} rows, and the newest commit of the lakehouse wrote {said[day]}"
-                    sight.say(layer, day, CHECK, what, sight.repair(day))
+def check(context: Context) -> None:
+    """Compare the ledgers of snapshots with the rows that their commits added, and with what each day holds now."""
+    for name, table in context.tables.items():
+        recorded: dict[str, int] = {}
+        for snapshot in sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0):
+            rows = {day: int(counts["rows"]) for day, counts in ledger(snapshot).items() if "rows" in counts}
+            _check_commit(context, name, snapshot, rows)
+            recorded |= rows
+        if layer_of(table) in REPLACED_LAYERS:
+            _check_days(context, name, table, recorded)
+
+
+def _check_commit(context: Context, name: str, snapshot: Snapshot, rows: Mapping[str, int]) -> None:
+    """Compare a ledger with the number of rows that Iceberg counted in the commit."""
+    summary = snapshot.summary.additional_properties if snapshot.summary else {}
+    added, recorded = int(summary.get("added-records", 0)), sum(rows.values())
+    days = [day for day in rows if context.covers(day)]
+    if recorded == added or not days:
+        return
+    detail = f"{name}: the commit {snapshot.snapshot_id} says it wrote {recorded} rows, and wrote {added}"
+    layer = name.partition(".")[0]
+    context.report_finding(layer, days[0], CHECK, detail, context.repair_command(days[0]))
+
+
+def _check_days(context: Context, name: str, table: Table, recorded: Mapping[str, int]) -> None:
+    """Compare the newest ledger of each day with the rows that the table holds."""
+    layer, column = layer_of(table), "date_key" if name == DAILY_METRICS else "dt"
+    held = {str(day): rows for day, rows in context.rows_by_day(table, column).items()}
+    readable = {str(day) for day in context.readable(map(date.fromisoformat, recorded.keys() | held.keys()), layer)}
+    for day in sorted(readable & recorded.keys()):
+        if context.covers(day) and recorded[day] != held.get(day, 0):
+            detail = (
+                f"{name} holds {held.get(day, 0)} rows, and the newest commit of the lakehouse wrote {recorded[day]}"
+            )
+            context.report_finding(layer, day, CHECK, detail, context.repair_command(day))

@@ -1,4 +1,4 @@
-"""Unified = silver and realtime merged by key; and realtime's rows are rows that landed."""
+"""Realtime = landed: its rows are valid rows that landed. And unified = silver and realtime, merged by key."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -6,7 +6,7 @@ from datetime import date
 import duckdb
 
 from lakehouse.auditing.context import Context, day_groups
-from lakehouse.auditing.row_diff import day_differences, day_digests, differing_days
+from lakehouse.auditing.row_diff import day_differences, differences_by_digest
 from lakehouse.contracts.sql import clean_sql, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
@@ -15,99 +15,107 @@ from lakehouse.pipeline.unified_view import unified_sql
 UNIFIED = "unified = silver + realtime"
 REALTIME = "realtime = landed"
 
+ARRIVAL_DAY = "arrival_hour[:10]::date"
 
-def check(sight: Context) -> None:
+
+def check(context: Context) -> None:
     """Compare realtime with what landed, by day of arrival, and the unified view with both, by event date."""
-    realtime = sight.table("realtime")
-    rows = sight.days(realtime, "arrival_hour")
-    days = sight.readable(rows, "realtime", "bronze", "silver")
-    sight.report.compared(f"realtime.{sight.stream.name}", len(days), sum(rows[day] for day in days))
+    _check_realtime(context)
+    _check_unified(context)
+
+
+def _check_realtime(context: Context) -> None:
+    rows = context.rows_by_day(context.table("realtime"), "arrival_hour")
+    days = context.readable(rows, "realtime", "bronze", "silver")
+    context.report.count(f"realtime.{context.stream.name}", len(days), sum(rows[day] for day in days))
     for group in day_groups({day: rows[day] for day in days}):
-        with sight.lake.engine.cursor() as cursor:
-            _compare_realtime(sight, cursor, group)
-    with sight.lake.engine.cursor() as cursor:
-        fresh = cursor.execute(
-            f"select dt, count(*) from {scan_sql(realtime)} where {_range(sight)} group by dt"
-        ).fetchall()
-    silver = sight.days(sight.table("silver"))
-    both = {day: count + silver.get(day, 0) for day, count in fresh}
-    readable = sight.readable(both, "silver")
-    sight.report.compared(f"serving.unified_{sight.stream.name}", len(readable))
-    for group in day_groups({day: both[day] for day in readable}):
-        with sight.lake.engine.cursor() as cursor:
-            _compare_unified(sight, cursor, group)
+        with context.lake.engine.cursor() as cursor:
+            _make_realtime(context, cursor, group)
+            _check_objects(context, cursor)
+            _compare_realtime(context, cursor)
 
 
-def _range(sight: Context) -> str:
-    return f"dt between date '{sight.first}' and date '{sight.last}'"
-
-
-def _hours(days: Sequence[date]) -> str:
-    return "arrival_hour[:10] in (" + ", ".join(f"'{day}'" for day in days) + ")"
-
-
-def _compare_realtime(sight: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
-    realtime, bronze, contract = scan_sql(sight.table("realtime")), scan_sql(sight.table("bronze")), sight.contract
-    fields = [(field.name, field.type.sql) for field in contract.fields]
-    names = ", ".join([*(quote(name) for name, _ in fields), "dt", "_object", "_row"])
-    arrived = "arrival_hour[:10]::date as arrival_dt"
-    cursor.execute(f"create temp table fresh as select {arrived}, {names} from {realtime} where {_hours(days)}")
-    objects = cursor.execute("select distinct arrival_dt, _object from fresh").fetchall()
+def _make_realtime(context: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    """Make the rows of these days of arrival: `fresh` of realtime, and `bronze`."""
+    realtime, bronze = scan_sql(context.table("realtime")), scan_sql(context.table("bronze"))
+    cursor.execute(f"""create temp table fresh as
+        select {ARRIVAL_DAY} as arrival_dt, {_names_sql(context)}
+        from {realtime}
+        where {days_filter(days, ARRIVAL_DAY)}""")
     cursor.execute(f"create temp view bronze as from {bronze} where {days_filter(days, 'arrival_dt')}")
+
+
+def _names_sql(context: Context) -> str:
+    return ", ".join([*(quote(field.name) for field in context.contract.fields), "dt", "_object", "_row"])
+
+
+def _check_objects(context: Context, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Report landing objects that were deleted before bronze ingested them."""
+    objects = cursor.execute("select distinct arrival_dt, _object from fresh").fetchall()
     held = {key for (key,) in cursor.execute("select distinct _object from bronze").fetchall()}
     for day, key in sorted(objects):
-        if key not in held and key not in sight.keys_landed and key not in sight.erased:
-            what = f"{key} is gone, bronze does not hold it, and realtime holds rows of it"
-            sight.say("landing", day, REALTIME, what, "bring the landing object back from a backup")
+        if key not in held and key not in context.keys_landed and key not in context.erased:
+            detail = f"{key} is gone, bronze does not hold it, and realtime holds rows of it"
+            context.report_finding("landing", day, REALTIME, detail, "bring the landing object back from a backup")
+
+
+def _compare_realtime(context: Context, cursor: duckdb.DuckDBPyConnection) -> None:
+    """Compare realtime with the valid rows of bronze, of the landing objects that both have ingested."""
+    contract, names = context.contract, _names_sql(context)
     cursor.execute("create temp table known as select distinct _object from bronze semi join fresh using (_object)")
     key = ", ".join(map(quote, ("dt", *contract.key)))
     landed = f"""select cast(_arrived_at as date) as arrival_dt, {names}
         from ({clean_sql(contract)}) as cleaned
         semi join known using (_object)
         where _valid"""
-    # What realtime lacks is seen as long as silver has it: a contract may have learnt to accept it since.
-    touched = [day for (day,) in cursor.execute("select distinct dt from fresh").fetchall()]
-    silver = f"select hash({key}) from {scan_sql(sight.table('silver'))} where {days_filter(sight.readable(touched, 'silver'))}"
-    expected = f"""select *
-        from ({landed}) as landed
-        where (_object, _row) in (select (_object, _row) from fresh) or hash({key}) not in ({silver})"""
-    found = day_differences(
+    # A valid row that realtime lacks is no difference if silver has it: a changed contract may accept it since.
+    event_dates = [day for (day,) in cursor.execute("select distinct dt from fresh").fetchall()]
+    in_silver = days_filter(context.readable(event_dates, "silver"))
+    silver = f"select hash({key}) from {scan_sql(context.table('silver'))} where {in_silver}"
+    differences = day_differences(
         cursor,
-        expected,
+        f"""select *
+        from ({landed}) as landed
+        where (_object, _row) in (select (_object, _row) from fresh) or hash({key}) not in ({silver})""",
         f"select {names}, arrival_dt from fresh semi join known using (_object)",
-        [*fields, ("dt", "date")],
+        [*((field.name, field.type.sql) for field in contract.fields), ("dt", "date")],
         day="arrival_dt",
         key=["_object", "_row"],
     )
-    for day, difference in found.items():
-        sight.say("realtime", day, REALTIME, str(difference), sight.repair(day))
+    for day, difference in differences.items():
+        context.report_wrong("realtime", day, REALTIME, str(difference))
 
 
-def _compare_unified(sight: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
-    silver, realtime, contract = sight.table("silver"), sight.table("realtime"), sight.contract
+def _check_unified(context: Context) -> None:
+    realtime = scan_sql(context.table("realtime"))
+    audited = f"dt between date '{context.first}' and date '{context.last}'"
+    with context.lake.engine.cursor() as cursor:
+        rows = cursor.execute(f"select dt, count(*) from {realtime} where {audited} group by dt").fetchall()
+    silver = context.rows_by_day(context.table("silver"))
+    both = {day: count + silver.get(day, 0) for day, count in rows}
+    days = context.readable(both, "silver")
+    context.report.count(f"serving.unified_{context.stream.name}", len(days))
+    for group in day_groups({day: both[day] for day in days}):
+        with context.lake.engine.cursor() as cursor:
+            _compare_unified(context, cursor, group)
+
+
+def _compare_unified(context: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    silver, realtime, contract = context.table("silver"), context.table("realtime"), context.contract
     columns = columns_of(silver)
     names = ", ".join(quote(name) for name, _ in columns)
     key = ", ".join(map(quote, ("dt", *contract.key)))
-    actual = unified_sql(sight.stream, silver, realtime, days, uncovered=sight.uncovered)
-    # The same in other words, and of all of realtime: of the rows of a key the first in this order.
+    where = days_filter(days)
+    # The same view written another way and over all of realtime: of the rows of a key, the first in this order.
     expected = f"""select {names}
         from (
-          select {names}, 0 as _rank, null as _object, null as _row from {scan_sql(silver)} where {days_filter(days)}
+          select {names}, 0 as _rank, null as _object, null as _row from {scan_sql(silver)} where {where}
           union all
-          select {names}, 1, _object, _row from {scan_sql(realtime)} where {days_filter(days)}
+          select {names}, 1, _object, _row from {scan_sql(realtime)} where {where}
         )
         qualify row_number() over (
           partition by {key} order by _rank, _arrived_at desc, _object desc, _row desc
         ) = 1"""
-    unlike = differing_days(day_digests(cursor, expected, columns, "dt"), day_digests(cursor, actual, columns, "dt"))
-    if unlike:
-        found = day_differences(
-            cursor,
-            f"from ({expected}) where {days_filter(unlike)}",
-            f"from ({actual}) where {days_filter(unlike)}",
-            columns,
-            day="dt",
-            key=contract.key,
-        )
-        for day, difference in found.items():
-            sight.say("serving", day, UNIFIED, f"unified_{sight.stream.name}: {difference}", sight.repair(day))
+    actual = unified_sql(context.stream, silver, realtime, days, uncovered=context.uncovered)
+    for day, difference in differences_by_digest(cursor, expected, actual, columns, key=contract.key).items():
+        context.report_wrong("serving", day, UNIFIED, f"unified_{context.stream.name}: {difference}")

@@ -1,8 +1,8 @@
-"""What is served = what its SQL gives: alerts and features as tables, and the days of the unified view as objects."""
+"""Serving = what its SQL gives: the tables of alerts and features, and the objects of the unified view."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from functools import partial
 from typing import Literal
 
@@ -13,7 +13,7 @@ from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.alerts import alerts_sql
 from lakehouse.pipeline.exports import unified_key
-from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, features_sql
+from lakehouse.pipeline.features import feature_window, features_sql
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, computed_from
 from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
@@ -24,140 +24,142 @@ FEATURES = "features = features.sql of silver"
 OBJECTS = "objects = unified"
 
 
-def check(sight: Context) -> None:
+def check(context: Context) -> None:
     """Compare alerts, features and unified objects with what they are computed from, by event date."""
-    _check_alerts(sight)
-    _check_features(sight)
-    _check_objects(sight)
+    _check_alerts(context)
+    _check_features(context)
+    _check_objects(context)
 
 
-def _check_alerts(sight: Context) -> None:
-    silver, realtime, alerts = sight.table("silver"), sight.table("realtime"), sight.table("serving", "_alerts")
-    rows = sight.days(silver)
-    days = sight.readable(rows.keys() | sight.days(alerts).keys(), "silver", "serving")
-    late = sight.stale(silver, alerts, days)
-    _say_late(sight, late, ALERTS, "alerts")
-    # Realtime changes every few minutes and alerts follow; what it adds to a day can't be compared in between.
-    read, fresh = computed_from(alerts, qualified_name(realtime), days), _with_fresh_rows(sight)
-    days = [day for day in days if day not in late and (day not in fresh or read.get(day) == sequence_of(realtime))]
-    key = ["alert", "entity", "event_key"]
-    select = partial(alerts_sql, sight.stream, silver, realtime, uncovered=sight.uncovered)
-    _compare(sight, "alerts", ALERTS, days, rows, key, select)
-
-
-def _check_features(sight: Context) -> None:
-    silver, features = sight.table("silver"), sight.table("serving", "_features")
-    rows = sight.days(features)
-    days = sight.readable(rows.keys() | sight.days(silver).keys(), "silver", "serving")
-    # Where silver has let go of the first of the days that features look at, they are not computed again.
-    days = [day for day in days if sight.readable(_looked_at(day)[-1:], "silver")]
-    touched = sight.changed(silver, whole=True)
-    read = computed_from(features, qualified_name(silver), days)
-    late = {day for day in days if any(touched.get(of, -1) > read.get(day, -1) for of in _looked_at(day))}
-    _say_late(sight, late, FEATURES, "features")
-    days = [day for day in days if day not in late]
-    columns = columns_of(features)
-    key = [name for name, kind in columns if kind == "varchar"]
-    _compare(sight, "features", FEATURES, days, rows, key, partial(features_sql, sight.stream, silver))
-
-
-def _looked_at(day: date) -> list[date]:
-    return [day - timedelta(days=back) for back in range(FEATURE_WINDOW_DAYS)]
-
-
-def _check_objects(sight: Context) -> None:
-    """Objects say what they were written from; those older than that are written anew within minutes."""
-    silver, realtime = sight.table("silver"), sight.table("realtime")
-    rows = sight.days(silver)
-    sources = _sources(sight)
-    days = sight.readable(rows.keys() & sources.keys(), "silver")
-    touched = sight.changed(silver)
-    of_silver, of_realtime = (qualified_name(table) for table in (silver, realtime))
-    fresh = _with_fresh_rows(sight)
-    compared = [
-        day
-        for day in days
-        if sources[day].get(of_silver, -1) >= touched.get(day, 0)
-        and (day not in fresh or sources[day].get(of_realtime) == sequence_of(realtime))
+def _check_alerts(context: Context) -> None:
+    silver, realtime, alerts = context.table("silver"), context.table("realtime"), context.table("serving", "_alerts")
+    rows = context.rows_by_day(silver)
+    days = context.readable(rows.keys() | context.rows_by_day(alerts).keys(), "silver", "serving")
+    stale = context.stale(silver, alerts, days)
+    _report_stale(context, stale, ALERTS, "alerts")
+    # Realtime changes every few minutes and alerts follow. In between, a day with new rows can't be compared.
+    read, open_days = computed_from(alerts, qualified_name(realtime), days), _days_with_new_keys(context)
+    days = [
+        day for day in days if day not in stale and (day not in open_days or read.get(day) == sequence_of(realtime))
     ]
-    sight.report.compared(f"serving/unified/{sight.stream.name}", len(compared))
+    key = ["alert", "entity", "event_key"]
+    select = partial(alerts_sql, context.stream, silver, realtime, uncovered=context.uncovered)
+    _compare_table(context, "alerts", ALERTS, days, rows, key, select)
+
+
+def _check_features(context: Context) -> None:
+    silver, features = context.table("silver"), context.table("serving", "_features")
+    rows = context.rows_by_day(features)
+    days = context.readable(rows.keys() | context.rows_by_day(silver).keys(), "silver", "serving")
+    # Days whose window silver no longer keeps in full are not computed again.
+    days = [day for day in days if context.readable(feature_window(day)[-1:], "silver")]
+    changes = context.last_changes(silver, whole=True)
+    read = computed_from(features, qualified_name(silver), days)
+    stale = {day for day in days if any(changes.get(of, -1) > read.get(day, -1) for of in feature_window(day))}
+    _report_stale(context, stale, FEATURES, "features")
+    key = [name for name, kind in columns_of(features) if kind == "varchar"]
+    select = partial(features_sql, context.stream, silver)
+    _compare_table(context, "features", FEATURES, [day for day in days if day not in stale], rows, key, select)
+
+
+def _check_objects(context: Context) -> None:
+    """Compare the objects of the unified view. Those with older sources are left out: they are written anew in minutes."""
+    silver, realtime = context.table("silver"), context.table("realtime")
+    rows = context.rows_by_day(silver)
+    days = _comparable_objects(context, rows)
+    context.report.count(f"serving/unified/{context.stream.name}", len(days))
     columns = columns_of(silver)
     names = ", ".join(quote(name) for name, _ in columns)
-    for group in day_groups({day: rows[day] for day in compared}):
-        objects = ", ".join(literal(_url(sight, unified_key(sight.stream, day))) for day in group)
-        with sight.lake.engine.cursor() as cursor:
-            found = day_differences(
+    for group in day_groups({day: rows[day] for day in days}):
+        objects = ", ".join(literal(_url(context, unified_key(context.stream, day))) for day in group)
+        with context.lake.engine.cursor() as cursor:
+            differences = day_differences(
                 cursor,
-                unified_sql(sight.stream, silver, realtime, group, uncovered=sight.uncovered),
+                unified_sql(context.stream, silver, realtime, group, uncovered=context.uncovered),
                 f"select {names} from read_parquet([{objects}], hive_partitioning = false)",
                 columns,
                 day="dt",
-                key=sight.contract.key,
+                key=context.contract.key,
             )
-        for day, difference in found.items():
-            what = f"{unified_key(sight.stream, day)}: {difference}"
-            sight.say("serving", day, OBJECTS, what, sight.repair(day))
+        for day, difference in differences.items():
+            context.report_wrong("serving", day, OBJECTS, f"{unified_key(context.stream, day)}: {difference}")
 
 
-def _sources(sight: Context) -> dict[date, dict[str, int]]:
-    """What each day's object was written from."""
-    name = sight.stream.name
-    keys = {info.key for info in sight.lake.objects.list(f"serving/unified/{name}")}
-    wanted = {unified_key(sight.stream, day): day for day in sight.days(sight.table("silver"))}
-    found = sorted(keys & wanted.keys())
-    if not found:
+def _comparable_objects(context: Context, rows: Mapping[date, int]) -> list[date]:
+    """Select the days whose object was written from the newest silver, and realtime if that has new keys there."""
+    silver, realtime = context.table("silver"), context.table("realtime")
+    sources = _object_sources(context)
+    changes, open_days = context.last_changes(silver), _days_with_new_keys(context)
+
+    def is_comparable(day: date) -> bool:
+        read = sources[day]
+        from_newest_silver = read.get(qualified_name(silver), -1) >= changes.get(day, 0)
+        return from_newest_silver and (
+            day not in open_days or read.get(qualified_name(realtime)) == sequence_of(realtime)
+        )
+
+    return [day for day in context.readable(rows.keys() & sources.keys(), "silver") if is_comparable(day)]
+
+
+def _object_sources(context: Context) -> dict[date, dict[str, int]]:
+    """Read which version of each table every day's object was written from."""
+    stored = {info.key for info in context.lake.objects.list(f"serving/unified/{context.stream.name}")}
+    keys = {unified_key(context.stream, day): day for day in context.rows_by_day(context.table("silver"))}
+    files = {_url(context, key): keys[key] for key in sorted(stored & keys.keys())}
+    if not files:
         return {}
-    files = {_url(sight, key): wanted[key] for key in found}
-    with sight.lake.engine.cursor() as cursor:
-        said = cursor.execute(
+    with context.lake.engine.cursor() as cursor:
+        rows = cursor.execute(
             f"select file_name, decode(value) from parquet_kv_metadata([{', '.join(map(literal, files))}])"
             f" where decode(key) = {literal(SOURCES_PROPERTY)}"
         ).fetchall()
-    return {files[file]: json.loads(text) for file, text in said}
+    return {files[file]: json.loads(text) for file, text in rows}
 
 
-def _with_fresh_rows(sight: Context) -> set[date]:
-    """Days on which realtime holds a key that silver does not."""
-    key = ", ".join(map(quote, ("dt", *sight.contract.key)))
-    silver, realtime = (scan_sql(sight.table(layer)) for layer in ("silver", "realtime"))
-    readable = days_filter(sight.readable(sight.days(sight.table("silver")), "silver"))
-    with sight.lake.engine.cursor() as cursor:
+def _days_with_new_keys(context: Context) -> set[date]:
+    """Find the days on which realtime holds a key that silver does not."""
+    key = ", ".join(map(quote, ("dt", *context.contract.key)))
+    silver, realtime = (scan_sql(context.table(layer)) for layer in ("silver", "realtime"))
+    readable = days_filter(context.readable(context.rows_by_day(context.table("silver")), "silver"))
+    with context.lake.engine.cursor() as cursor:
         rows = cursor.execute(f"""
-            with fresh as (select distinct dt, hash({key}) as keyed from {realtime}),
-            known as (select hash({key}) as keyed from {silver} where {readable} and dt in (select dt from fresh))
-            select distinct dt from fresh anti join known using (keyed)""").fetchall()
+            with fresh as (select distinct dt, hash({key}) as key_hash from {realtime}),
+            known as (select hash({key}) as key_hash from {silver} where {readable} and dt in (select dt from fresh))
+            select distinct dt from fresh anti join known using (key_hash)""").fetchall()
     return {day for (day,) in rows}
 
 
-def _url(sight: Context, key: str) -> str:
-    return f"s3://{sight.lake.connection.bucket}/{key}"
+def _url(context: Context, key: str) -> str:
+    return f"s3://{context.lake.connection.bucket}/{key}"
 
 
-def _compare(
-    sight: Context,
-    what: Literal["alerts", "features"],
+def _compare_table(
+    context: Context,
+    name: Literal["alerts", "features"],
     check: str,
     days: Sequence[date],
     rows: Mapping[date, int],
     key: Sequence[str],
     select: Callable[[Sequence[date]], str],
 ) -> None:
-    table = sight.table("serving", f"_{what}")
+    """Compare a table of serving with what `select` gives for these days."""
+    table = context.table("serving", f"_{name}")
     columns = columns_of(table)
     names = ", ".join(quote(name) for name, _ in columns)
     close = [name for name, kind in columns if kind == "double"]
-    redefined = sight.redefined(table, what, days)
-    sight.report.compared(qualified_name(table), len(days), sum(rows.get(day, 0) for day in days))
+    redefined = context.redefined(table, name, days)
+    context.report.count(qualified_name(table), len(days), sum(rows.get(day, 0) for day in days))
     for group in day_groups({day: rows.get(day, 0) for day in days}):
-        with sight.lake.engine.cursor() as cursor:
-            actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"
-            expected = f"select {names} from ({select(group)})"
-            found = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
-        for day, difference in found.items():
-            sight.say_unlike("serving", day, check, f"{table.name()[1]}: {difference}", what, day in redefined)
+        expected = f"select {names} from ({select(group)})"
+        actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"
+        with context.lake.engine.cursor() as cursor:
+            differences = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
+        for day, difference in differences.items():
+            detail = f"{table.name()[1]}: {difference}"
+            context.report_difference("serving", day, check, detail, name, day in redefined)
 
 
-def _say_late(sight: Context, days: set[date], check: str, what: str) -> None:
+def _report_stale(context: Context, days: Iterable[date], check: str, name: str) -> None:
+    stream = context.stream.name
     for day in sorted(days):
-        said = f"{sight.stream.name}_{what} was computed before silver.{sight.stream.name} changed"
-        sight.say("serving", day, check, said, sight.repair(day), state="stale")
+        context.report_stale("serving", day, check, f"{stream}_{name} was computed before silver.{stream} changed")

@@ -75,7 +75,7 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
         return
     groups: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.stream, finding.layer, finding.what), []).append(finding)
+        groups.setdefault((finding.stream, finding.layer, finding.detail), []).append(finding)
     print_text(title)
     for (stream, layer, what), group in list(groups.items())[:MAX_FINDINGS]:
         days = format_days(date.fromisoformat(finding.partition) for finding in group)
@@ -88,4 +88,4 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
 def _remedy(group: Sequence[Finding]) -> str:
     """The command that fixes every day of the group, as each finding has it for its own day."""
     first, last = group[0], group[-1]
-    return first.do.replace(f"--to {first.partition}", f"--to {last.partition}")
+    return first.fix.replace(f"--to {first.partition}", f"--to {last.partition}")

@@ -202,7 +202,7 @@ def test_whatever_is_planted_is_found_where_it_is_and_nowhere_else(make_stream: 
         planted.plant(own, days[name])
     report = _audited(own)
     for name, planted in PLANTED.items():
-        found = [(one.layer, one.what) for one in report.wrong if one.partition == str(days[name])]
+        found = [(one.layer, one.detail) for one in report.wrong if one.partition == str(days[name])]
         assert any(layer == planted.layer and planted.says in what for layer, what in found), (name, found)
         # What is below a layer differs with it; what is above does not.
         assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in found), (name, found)

@@ -68,7 +68,7 @@ def _findings(own: Own, first: date) -> Sequence[Finding]:
 
 def _of_features(one: Finding) -> bool:
     """Features of a day look at thirty days, also at those of the example before."""
-    return "features was computed before" in one.what
+    return "features was computed before" in one.detail
 
 
 def _run(own: Own, step: str, arrivals: list[date], days: list[date]) -> None:
@@ -111,7 +111,7 @@ def test_sql_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream:
     found = audit(own.lake, [own.stream]).findings
     assert {one.state for one in found} == {"stale"}
     said = {
-        query for one in found for query in ("gold", "features", "alerts") if f"another {query}.sql than" in one.what
+        query for one in found for query in ("gold", "features", "alerts") if f"another {query}.sql than" in one.detail
     }
     assert said == {"gold", "features", "alerts"}
     own.below(day)
@@ -131,7 +131,7 @@ def test_a_contract_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_
     changed = Own(own.lake, own.lake.streams[own.name])
     found = audit(own.lake, [changed.stream]).findings
     assert {(one.layer, one.state) for one in found} == {("silver", "stale"), ("quarantine", "stale")}
-    assert all(one.what.startswith("was computed by another contract than today's, by which ") for one in found)
+    assert all(one.detail.startswith("was computed by another contract than today's, by which ") for one in found)
     changed.clean(day)
     changed.below(day)
     assert audit(own.lake, [changed.stream]).findings == []
