@@ -17,10 +17,8 @@ def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefin
     name = f"{stream.name}_daily"
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        wanted = run_days(context, stream.contract)
-        if not wanted:
-            return MaterializedPartitions({})
-        return from_write(gold.write_daily(lake, stream, wanted, run_id=context.run.run_id), preview_column="dt")
+        result = gold.write_daily(lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
+        return from_write(result, preview_column="dt")
 
     return computed_asset(
         key("gold", name),

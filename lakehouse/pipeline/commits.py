@@ -92,8 +92,11 @@ def replace_days(
 ) -> WriteResult:
     """Replace the table's partitions of these days with the rows of `select`, all of which are of these days.
 
-    A day without rows is written too, as empty. Raises CommitConflictError if other writers keep committing first.
+    A day without rows is written too, as empty; without days nothing is. Raises CommitConflictError if other writers
+    keep committing first.
     """
+    if not days:
+        return WriteResult(table_name, {})
 
     def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
