@@ -1,4 +1,4 @@
-"""Whatever has arrived and however far it has been computed, an audit finds nothing wrong."""
+"""An audit finds nothing wrong, whatever has arrived and however much of it is computed."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data(), drawn=LANDINGS)
-def test_nothing_is_wrong_at_any_moment_and_nothing_stale_when_all_is_computed(
+def test_audit_reports_nothing_wrong_at_any_moment(
     own: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]]
 ) -> None:
     first = examples()
@@ -85,7 +85,7 @@ def _run(own: Own, step: str, arrivals: list[date], days: list[date]) -> None:
             export_unified(own.lake, own.stream, days)
 
 
-def test_a_day_that_the_gate_keeps_back_is_sound(make_stream: Callable[..., Own]) -> None:
+def test_blocked_day_is_not_wrong(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     day = date(2016, 5, 1)
     own.land([payment(f"e{n}", noon(day)) for n in range(3)], noon(day))
@@ -98,7 +98,7 @@ def test_a_day_that_the_gate_keeps_back_is_sound(make_stream: Callable[..., Own]
     assert audit(own.lake, [own.stream]).findings == []
 
 
-def test_sql_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream: Callable[..., Own]) -> None:
+def test_changed_sql_makes_a_day_stale_not_wrong(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     day = date(2016, 5, 1)
     own.land([payment("a", noon(day), amount="20000")], noon(day))
@@ -118,7 +118,7 @@ def test_sql_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream:
     assert audit(own.lake, [own.stream]).findings == []
 
 
-def test_a_contract_that_has_changed_since_makes_a_day_stale_and_not_wrong(make_stream: Callable[..., Own]) -> None:
+def test_changed_contract_makes_a_day_stale_not_wrong(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=lambda text: text + "\n  - property: qualityThreshold\n    value: 0\n")
     day = date(2016, 5, 1)
     own.land([payment("a", noon(day)), payment("b", noon(day), status="lost")], noon(day))

@@ -1,4 +1,4 @@
-"""A stream of a test's own: a folder made in a temporary directory, its tables, and short words for what is done to it."""
+"""A stream for one test: a folder in a temporary directory, its tables, and short names for the steps of the pipeline."""
 
 import json
 import re

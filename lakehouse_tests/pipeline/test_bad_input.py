@@ -1,4 +1,4 @@
-"""Every kind of bad input ends in quarantine with its reasons: nothing is lost and nothing else is held up."""
+"""Bad input of every kind goes to quarantine with its reasons. Nothing is lost, and nothing else is blocked."""
 # ruff: noqa: E501  (a case is a line)
 
 import gzip
@@ -73,7 +73,7 @@ LINES: list[tuple[str, str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("line", "reason"), [pytest.param(line, reason, id=name) for name, line, reason in LINES])
-def test_a_bad_line_goes_to_quarantine_and_its_neighbours_to_silver(own: Own, line: str | bytes, reason: str) -> None:
+def test_bad_line_is_quarantined_and_its_neighbours_are_kept(own: Own, line: str | bytes, reason: str) -> None:
     own.land([GOOD, line, payment("other", noon(DAY))], noon(DAY))
     keys, reasons = _outcome(own)
     assert keys == ["good", "other"]
@@ -81,7 +81,7 @@ def test_a_bad_line_goes_to_quarantine_and_its_neighbours_to_silver(own: Own, li
     assert any(reason in one for one in reasons[0]), reasons
 
 
-def test_realtime_takes_the_good_lines_of_a_bad_object(own: Own) -> None:
+def test_realtime_ingests_the_good_lines_of_a_bad_object(own: Own) -> None:
     own.land([GOOD, *(line for name, line, _ in LINES if name != "a field too long"), "", "  "], noon(DAY))
     own.refresh_realtime(f"{DAY}-12:00")
     assert own.ask("select event_id from {realtime}") == [("good",)]
@@ -142,7 +142,7 @@ FILES: list[tuple[str, str, bytes, list[str], int | None]] = [
     ("name", "content", "keys", "broken"),
     [pytest.param(name, content, keys, broken, id=what) for what, name, content, keys, broken in FILES],
 )
-def test_a_file_goes_to_silver_or_quarantine_row_by_row(
+def test_file_goes_to_silver_or_quarantine_row_by_row(
     own: Own, name: str, content: bytes, keys: list[str], broken: int | None
 ) -> None:
     own.drop(content, name)
@@ -155,7 +155,7 @@ def test_a_file_goes_to_silver_or_quarantine_row_by_row(
     assert all(all(row) for row in reasons)
 
 
-def test_a_truncated_file_keeps_what_was_before_the_cut_and_says_where_it_ends(own: Own) -> None:
+def test_truncated_file_keeps_its_rows_and_reports_where_it_ends(own: Own) -> None:
     whole = gzip.compress(_csv(*[ROW.format(f"e{n}") for n in range(20_000)]), 1)
     own.drop(whole[: len(whole) // 2], "f.csv.gz")
     keys, reasons = _outcome(own)
@@ -163,7 +163,7 @@ def test_a_truncated_file_keeps_what_was_before_the_cut_and_says_where_it_ends(o
     assert all(key.startswith("e") for key in keys)
 
 
-def test_one_bad_object_holds_up_no_other(own: Own) -> None:
+def test_bad_object_does_not_block_the_others(own: Own) -> None:
     own.drop(OTHER, "other.parquet")
     own.drop(b"\x1f\x8b nonsense", "bad.csv.gz")
     own.drop(TWO, "good.csv")

@@ -1,4 +1,4 @@
-"""What goes wrong while a partition is computed is said in our words."""
+"""Errors of DuckDB while a partition is computed are raised as errors of the lakehouse."""
 
 import duckdb
 import pytest
@@ -22,7 +22,7 @@ from lakehouse.pipeline.commits import retry_on_conflict
         ),
     ],
 )
-def test_storage_that_duckdb_can_not_read_is_said_in_one_line(problem: Exception, said: str) -> None:
+def test_unreadable_storage_raises_a_one_line_error(problem: Exception, said: str) -> None:
     def compute() -> None:
         raise problem
 
@@ -30,7 +30,7 @@ def test_storage_that_duckdb_can_not_read_is_said_in_one_line(problem: Exception
         retry_on_conflict(compute)
 
 
-def test_a_file_of_this_machine_that_can_not_be_read_is_no_affair_of_storage() -> None:
+def test_unreadable_local_file_is_not_a_storage_error() -> None:
     def compute() -> None:
         raise duckdb.IOException("IO Error: No files found that match the pattern")
 

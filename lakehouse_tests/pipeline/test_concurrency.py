@@ -1,4 +1,4 @@
-"""Runs that meet, and runs that die: each partition holds what it should, and what was good stays readable."""
+"""Concurrent runs and killed runs leave every partition right, and the last good snapshot readable."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def _lake_of(own: Own) -> Lake:
     return lake
 
 
-def test_runs_of_bronze_on_one_day_land_each_object_once(own: Own) -> None:
+def test_concurrent_bronze_runs_ingest_each_object_once(own: Own) -> None:
     for number in range(4):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
     _together([partial(_apart(own).bronze, DAY) for _ in range(WRITERS)])
@@ -91,7 +91,7 @@ def test_runs_of_bronze_on_one_day_land_each_object_once(own: Own) -> None:
     assert own.counts("bronze") == {DAY: 4}
 
 
-def test_an_append_and_a_replacement_of_one_day_land_each_object_once(own: Own) -> None:
+def test_concurrent_append_and_replacement_ingest_objects_once(own: Own) -> None:
     own.land([payment("a", noon(DAY))], noon(DAY))
     own.bronze(DAY)
     own.land([payment("b", noon(DAY))], noon(DAY) + timedelta(minutes=1))
@@ -100,14 +100,14 @@ def test_an_append_and_a_replacement_of_one_day_land_each_object_once(own: Own) 
     assert sorted(own.ask("select event_id from {bronze}")) == [("a",), ("b",)]
 
 
-def test_runs_of_silver_on_one_day_leave_it_right(own: Own) -> None:
+def test_concurrent_silver_runs_of_one_day_conserve_rows(own: Own) -> None:
     own.land([payment("a", noon(DAY)), *[payment(f"b{n}", noon(DAY)) for n in range(30)], "{"], noon(DAY))
     own.bronze(DAY)
     _together([partial(_apart(own).clean, DAY) for _ in range(WRITERS)])
     assert (own.counts("silver"), own.counts("quarantine")) == ({DAY: 31}, {DAY: 1})
 
 
-def test_runs_of_silver_on_different_days_leave_both_right(own: Own) -> None:
+def test_concurrent_silver_runs_of_two_days_conserve_rows(own: Own) -> None:
     days = span(DAY, WRITERS)
     own.land([payment(f"e{day}", noon(day)) for day in days], noon(days[-1]))
     own.bronze(days[-1])
@@ -117,14 +117,14 @@ def test_runs_of_silver_on_different_days_leave_both_right(own: Own) -> None:
         assert_conserved(own, own.clean(day))
 
 
-def test_realtime_runs_of_one_hour_take_each_object_once(own: Own) -> None:
+def test_concurrent_realtime_runs_ingest_each_object_once(own: Own) -> None:
     for number in range(3):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
     _together([partial(_apart(own).refresh_realtime, f"{DAY}-12:00") for _ in range(WRITERS)])
     assert own.ask("select count(*), count(distinct _object) from {realtime}") == [(3, 3)]
 
 
-def test_silver_computed_while_bronze_grows_is_asked_for_again(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silver_is_stale_if_bronze_grew_meanwhile(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     own.land([payment("a", noon(DAY))], noon(DAY))
     own.bronze(DAY)
     commit = committing.commit
@@ -145,7 +145,7 @@ def test_silver_computed_while_bronze_grows_is_asked_for_again(own: Own, monkeyp
     assert own.counts("silver") == {DAY: 2}
 
 
-def test_two_processes_land_a_day_once(own: Own) -> None:
+def test_two_processes_ingest_a_day_once(own: Own) -> None:
     for number in range(3):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
     processes = [_start(own, "bronze") for _ in range(2)]
@@ -163,9 +163,7 @@ def test_two_processes_land_a_day_once(own: Own) -> None:
         pytest.param("realtime", "1", id="realtime before its commit"),
     ],
 )
-def test_a_run_killed_before_its_commit_leaves_the_last_good_snapshot_and_can_be_repeated(
-    own: Own, layer: str, die: str
-) -> None:
+def test_run_killed_before_its_commit_can_be_repeated(own: Own, layer: str, die: str) -> None:
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
     own.bronze(DAY)
     own.clean(DAY)

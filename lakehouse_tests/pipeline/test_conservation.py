@@ -1,4 +1,4 @@
-"""Whatever arrives, in whatever order, and however often a layer is run: no row is lost and none is counted twice."""
+"""No row is lost or counted twice, whatever arrives, in whatever order, and however often a layer is run."""
 
 import os
 from collections import Counter, defaultdict
@@ -135,7 +135,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data(), drawn=LANDINGS)
-def test_rows_are_conserved_in_any_order_with_any_layer_run_any_number_of_times(
+def test_rows_are_conserved_whatever_order_layers_run_in(
     own: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]]
 ) -> None:
     first = examples()

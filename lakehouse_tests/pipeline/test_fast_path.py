@@ -1,4 +1,4 @@
-"""What is sure is just what the contract's SQL says of it row by row, however the texts are stored."""
+"""Clean rows are exactly those that the contract's SQL accepts row by row, however their texts are stored."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ GOOD: Row = ("a", "2025-11-20T10:00:00Z", "1", "0", "1.5", "true", '["x"]', "day
 @example(rows=[(GOOD, None, 0), (("a", "2025-11-20", "1.0", "-0", None, None, None, None), None, 0)])
 @example(rows=[(("a", "2025-11-21T14:20:00Z", *GOOD[2:]), None, 9), (GOOD, None, 0)])
 @pytest.mark.parametrize("numbered", [True, False], ids=["dictionaries", "plain texts"])
-def test_sure_is_what_is_valid_and_alone_with_its_key(
+def test_clean_rows_are_valid_and_have_unique_keys(
     database: duckdb.DuckDBPyConnection, numbered: bool, rows: list[tuple[Row, str | None, int]]
 ) -> None:
     table = bronze(rows, numbered=numbered)
@@ -131,7 +131,7 @@ def test_sure_is_what_is_valid_and_alone_with_its_key(
         assert n in by_row(found.clean) or not row["_valid"] or late or sharing[key_of[n]] > 1
 
 
-def test_each_row_gets_its_own_text_s_worth_though_a_long_list_of_values_loses_their_order() -> None:
+def test_rows_get_their_own_value_if_duckdb_reorders_texts() -> None:
     kinds = ("day", "night", "dawn", "dusk", "noon", "late")
     contract = replace(
         CONTRACT, fields=(*CONTRACT.fields[:-1], replace(CONTRACT.fields[-1], required=True, enum=kinds))

@@ -1,4 +1,4 @@
-"""Objects as Amazon Data Firehose writes them are landing objects: every event in them reaches silver once."""
+"""Objects that Amazon Data Firehose writes are landing objects: each of their events reaches silver once."""
 
 import gzip
 import json
@@ -41,7 +41,7 @@ def failed(record: bytes) -> bytes:
     ).encode()
 
 
-def test_whatever_it_writes_reaches_silver_once(own: Own) -> None:
+def test_firehose_objects_reach_silver_once(own: Own) -> None:
     events = [payment(f"e{n}", NOW + timedelta(seconds=n), account_id="a}{b") for n in range(60)]
     own.drop(back_to_back(*events[:10]), f"2026/11/20/14/{NAME}")
     own.drop(gzip.compress(back_to_back(*events[10:20])), f"2026/11/20/14/{NAME}.gz")
@@ -78,7 +78,7 @@ def test_whatever_it_writes_reaches_silver_once(own: Own) -> None:
         ("payments-1-2026", "14:07:00"),
     ],
 )
-def test_its_names_tell_the_second_of_arrival_in_their_hour(name: str, expected: str) -> None:
+def test_firehose_names_give_the_second_of_arrival(name: str, expected: str) -> None:
     key = f"realtime/iot/year=2026/month=11/day=20/hour=14/{name}"
     assert f"{arrival_time(key, datetime(2026, 11, 20, 14, 7, tzinfo=UTC)):%H:%M:%S}" == expected
     assert arrival_time(f"incoming/iot/2026/11/20/14/{name}", NOW) == NOW

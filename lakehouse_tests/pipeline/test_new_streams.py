@@ -1,4 +1,4 @@
-"""A stream is a folder: adding one is adding it, and a contract that grows takes its tables with it."""
+"""You add a stream by adding its folder, and its tables follow when its contract grows."""
 
 import re
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def _add_fields(own: Own) -> None:
     _edited(own, (r"^slaProperties:", ADDED + "\nslaProperties:"))
 
 
-def test_a_stream_in_a_folder_goes_from_landing_to_serving(make_stream: Callable[..., Own]) -> None:
+def test_stream_in_a_folder_goes_from_landing_to_serving(make_stream: Callable[..., Own]) -> None:
     own = make_stream("orders")
     assert list(Lake(own.lake.settings).streams)[-1] == own.name
     order = {"order_id": "o1", "event_time": f"{DAY}T10:00:00Z", "customer_id": "c", "amount": "5.00", "channel": "web"}
@@ -68,7 +68,7 @@ def test_a_stream_in_a_folder_goes_from_landing_to_serving(make_stream: Callable
     assert own.stale() == []
 
 
-def test_what_is_no_stream_is_said_with_those_there_are(make_stream: Callable[..., Own]) -> None:
+def test_unknown_stream_error_lists_the_streams(make_stream: Callable[..., Own]) -> None:
     own = make_stream(tables=False)
     with pytest.raises(
         UnknownStreamError, match=rf"There is no stream 'finance'; there are clickstream, financial, {own.name}"
@@ -76,9 +76,7 @@ def test_what_is_no_stream_is_said_with_those_there_are(make_stream: Callable[..
         Lake(own.lake.settings).stream("finance")
 
 
-def test_new_optional_fields_are_added_in_place_and_old_rows_read_as_null(
-    make_stream: Callable[..., Own], shared_lake: Lake
-) -> None:
+def test_new_optional_fields_read_as_null_in_old_rows(make_stream: Callable[..., Own], shared_lake: Lake) -> None:
     own = make_stream()
     own.land([payment("old", noon(DAY), note="was extra")], noon(DAY))
     own.bronze()
@@ -110,7 +108,7 @@ def test_new_optional_fields_are_added_in_place_and_old_rows_read_as_null(
     ]
 
 
-def test_a_decimal_that_gains_digits_is_widened_in_place(make_stream: Callable[..., Own], shared_lake: Lake) -> None:
+def test_decimal_with_more_digits_is_widened_in_place(make_stream: Callable[..., Own], shared_lake: Lake) -> None:
     own = make_stream()
     own.land([payment("old", noon(DAY), amount="12.50")], noon(DAY))
     own.bronze()
@@ -143,7 +141,7 @@ def test_a_decimal_that_gains_digits_is_widened_in_place(make_stream: Callable[.
         pytest.param([(r"decimal\(18,2\)", "double")], r"amount: decimal\(18, 2\) can't become double in place", id="retyped"),
     ],
 )  # fmt: skip
-def test_any_other_change_is_refused_and_leaves_the_tables_as_they_were(
+def test_any_other_schema_change_is_refused(
     make_stream: Callable[..., Own], shared_lake: Lake, changes: list[tuple[str, str]], said: str
 ) -> None:
     own = make_stream()
@@ -166,16 +164,14 @@ def test_any_other_change_is_refused_and_leaves_the_tables_as_they_were(
         pytest.param("gold", "select dt, interval 1 day as span from silver", "span: type interval can't be stored", id="type"),
     ],
 )  # fmt: skip
-def test_sql_that_makes_no_table_is_refused_by_its_file(
-    make_stream: Callable[..., Own], query: str, sql: str, said: str
-) -> None:
+def test_wrong_sql_error_names_its_file(make_stream: Callable[..., Own], query: str, sql: str, said: str) -> None:
     own = make_stream(tables=False)
     (own.stream.folder / f"{query}.sql").write_text(sql)
     with pytest.raises(LakehouseError, match=f"(?s){said}"):
         own.lake.tables.ensure(table_specs([own.stream]))
 
 
-def test_a_folder_without_its_sql_is_refused_by_name(make_stream: Callable[..., Own]) -> None:
+def test_missing_sql_error_names_the_file(make_stream: Callable[..., Own]) -> None:
     own = make_stream(tables=False)
     Path(own.stream.folder / "gold.sql").unlink()
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The same layers on S3 and Glue by settings alone, with moto in their place."""
+"""Settings alone put every layer on S3 and Glue, for which moto stands in here."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Under the contract's share of valid rows silver stays as it was, nothing is lost, and good rows mend it."""
+"""The quality gate blocks days with too few valid rows: silver keeps what it held, and nothing is lost."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -36,7 +36,7 @@ def _silver(own: Own) -> list[tuple[str, str]]:
     return sorted(own.ask("select event_id, amount::varchar from {silver}"))
 
 
-def test_a_day_under_the_threshold_keeps_its_last_good_snapshot_and_loses_nothing(gated: Own) -> None:
+def test_blocked_day_keeps_its_last_good_rows_and_loses_none(gated: Own) -> None:
     cleaned = gated.clean(DAY)
     assert cleaned.blocked == [DAY]
     # b and the first a stay, the new version of a is a duplicate of it; c and the four bad rows are in quarantine.
@@ -47,7 +47,7 @@ def test_a_day_under_the_threshold_keeps_its_last_good_snapshot_and_loses_nothin
     assert gated.quarantined() == [(DAY, [HELD_BACK]), *[(DAY, [lost])] * 4]
 
 
-def test_a_held_back_day_is_not_asked_for_until_its_bronze_changes(gated: Own) -> None:
+def test_blocked_day_is_not_stale_until_its_bronze_changes(gated: Own) -> None:
     gated.clean(DAY)
     assert gated.stale() == []
     gated.land([payment("n", noon(NEXT))], noon(NEXT))
@@ -61,14 +61,14 @@ def test_a_held_back_day_is_not_asked_for_until_its_bronze_changes(gated: Own) -
     assert gated.stale() == [DAY]
 
 
-def test_refusing_a_day_again_changes_nothing(gated: Own) -> None:
+def test_blocking_a_day_again_changes_nothing(gated: Own) -> None:
     first = gated.clean(DAY)
     assert gated.clean(DAY).ledgers == first.ledgers
     assert _silver(gated) == [("a", "12.50"), ("b", "12.50")]
     assert len(gated.quarantined()) == 5
 
 
-def test_a_day_recovers_when_good_rows_arrive(gated: Own) -> None:
+def test_blocked_day_recovers_when_good_rows_arrive(gated: Own) -> None:
     gated.clean(DAY)
     many = [payment(f"good{n:03d}", noon(DAY)) for n in range(80)]
     gated.land(many, _at(2))
@@ -83,7 +83,7 @@ def test_a_day_recovers_when_good_rows_arrive(gated: Own) -> None:
     assert gated.stale() == []
 
 
-def test_other_days_of_the_run_are_committed(gated: Own) -> None:
+def test_blocked_day_does_not_stop_other_days_of_the_run(gated: Own) -> None:
     gated.land([payment("n", noon(NEXT))], noon(NEXT))
     gated.bronze(NEXT)
     cleaned = gated.clean(DAY, NEXT)
@@ -92,7 +92,7 @@ def test_other_days_of_the_run_are_committed(gated: Own) -> None:
     assert gated.counts("silver") == {DAY: 2, NEXT: 1}
 
 
-def test_a_first_day_under_the_threshold_leaves_silver_empty(make_stream: Callable[..., Own]) -> None:
+def test_blocked_first_day_leaves_silver_empty(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY), status="lost")], _at(0))
     own.bronze()

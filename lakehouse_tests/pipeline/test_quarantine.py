@@ -1,4 +1,4 @@
-"""What was refused can be looked at, mended and brought in; nothing is counted twice on the way."""
+"""You can read rejected rows, correct them and bring them in, and nothing is counted twice on the way."""
 
 import json
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def _lost_is_known(text: str) -> str:
     return text.replace("- value: declined", "- value: declined\n          - value: lost")
 
 
-def test_reasons_are_counted_by_day(own: Own) -> None:
+def test_rejected_rows_are_counted_by_day_and_reason(own: Own) -> None:
     found = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(own.lake, own.stream)}
     status = "status is none of pending, settled, declined"
     assert found[DAY, status] == found[LATER, status] == 1
@@ -54,7 +54,7 @@ def test_reasons_are_counted_by_day(own: Own) -> None:
     assert json.loads(row.raw)["event_id"] == "both"
 
 
-def test_a_contract_that_has_learnt_to_accept_a_row_brings_it_in(own: Own) -> None:
+def test_changed_contract_brings_a_rejected_row_in(own: Own) -> None:
     assert quarantine.preview_replay(own.lake, own.stream).days == []
     own = _with_contract(own, _lost_is_known)
     outcome = quarantine.preview_replay(own.lake, own.stream)
@@ -69,7 +69,7 @@ def test_a_contract_that_has_learnt_to_accept_a_row_brings_it_in(own: Own) -> No
     assert audit(own.lake, [own.stream]).findings == []
 
 
-def test_a_row_whose_time_can_be_read_only_now_moves_to_its_day(make_stream: Callable[..., Own]) -> None:
+def test_row_with_a_newly_readable_time_moves_to_its_day(make_stream: Callable[..., Own]) -> None:
     def strict(text: str) -> str:
         return threshold(0)(text) + "  - property: historyStart\n    value: 2019-04-01\n"
 
@@ -89,7 +89,7 @@ def test_a_row_whose_time_can_be_read_only_now_moves_to_its_day(make_stream: Cal
     assert audit(own.lake, [own.stream]).findings == []
 
 
-def test_mended_rows_come_in_once_and_say_what_they_replace(own: Own) -> None:
+def test_corrected_rows_land_once_and_name_what_they_replace(own: Own) -> None:
     rows = [
         (one.object, one.row, json.loads(one.raw))
         for one in quarantine.rejected_rows(own.lake, own.stream)
@@ -117,7 +117,7 @@ def test_mended_rows_come_in_once_and_say_what_they_replace(own: Own) -> None:
         quarantine.land_corrections(own.lake, own.stream, [((key, 99), {})])
 
 
-def test_mended_rows_arrive_now(own: Own) -> None:
+def test_corrected_rows_arrive_when_they_are_landed(own: Own) -> None:
     refused = next(iter(quarantine.rejected_rows(own.lake, own.stream, quarantine.filter_sql(reason="status"))))
     quarantine.land_corrections(
         own.lake, own.stream, [((refused.object, refused.row), payment("e0", noon(DAY), amount="7"))]

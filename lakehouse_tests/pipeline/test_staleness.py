@@ -1,4 +1,4 @@
-"""Exactly what changed is computed again, known from metadata alone."""
+"""Exactly the stale days are computed again, and table metadata is enough to find them."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -36,7 +36,7 @@ def fresh(own: Own) -> Own:
     return own
 
 
-def test_a_late_row_of_an_old_day_asks_for_that_day_alone(fresh: Own) -> None:
+def test_late_row_makes_only_its_day_stale(fresh: Own) -> None:
     fresh.land([payment("late", noon(OLD))], noon(DAYS[2]) + timedelta(minutes=1))
     landed = fresh.bronze(DAYS[2])
     assert landed.event_dates == [OLD]
@@ -46,7 +46,7 @@ def test_a_late_row_of_an_old_day_asks_for_that_day_alone(fresh: Own) -> None:
     assert fresh.stale() == []
 
 
-def test_reading_what_is_known_asks_for_nothing(fresh: Own) -> None:
+def test_repeated_bronze_run_makes_nothing_stale(fresh: Own) -> None:
     before = fresh.snapshots("bronze")
     assert dict(fresh.bronze(*DAYS).partitions) == {
         day: dict.fromkeys(("rows", "bytes", "files", "objects"), 0) for day in DAYS
@@ -55,12 +55,12 @@ def test_reading_what_is_known_asks_for_nothing(fresh: Own) -> None:
     assert fresh.stale() == []
 
 
-def test_replacing_a_day_of_bronze_asks_for_the_event_days_in_it(fresh: Own) -> None:
+def test_replaced_bronze_day_makes_its_event_dates_stale(fresh: Own) -> None:
     fresh.bronze(DAYS[1], replace=True)
     assert fresh.stale() == [DAYS[1]]
 
 
-def test_what_is_below_a_silver_that_was_computed_alone_is_stale(fresh: Own) -> None:
+def test_layers_below_recomputed_silver_are_stale(fresh: Own) -> None:
     fresh.clean(DAYS[1])
     assert fresh.stale() == [DAYS[1]]
     silver = fresh.lake.tables.load(f"silver.{fresh.name}")
@@ -77,7 +77,7 @@ def test_metrics_older_than_gold_are_stale(fresh: Own) -> None:
     assert fresh.stale() == []
 
 
-def test_a_day_without_rows_is_a_day_that_was_computed(own: Own) -> None:
+def test_day_without_rows_counts_as_computed(own: Own) -> None:
     cleaned = own.clean(FIRST)
     own.below(FIRST)
     assert (cleaned.ledgers[FIRST].landed, cleaned.ledgers[FIRST].conserved) == (0, True)
@@ -85,7 +85,7 @@ def test_a_day_without_rows_is_a_day_that_was_computed(own: Own) -> None:
     assert own.stale() == []
 
 
-def test_a_day_of_quarantine_alone_is_computed_once(own: Own) -> None:
+def test_fully_quarantined_day_is_computed_once(own: Own) -> None:
     own.land(["{", "]"], noon(FIRST))
     own.bronze()
     assert own.stale() == [FIRST]
@@ -94,9 +94,7 @@ def test_a_day_of_quarantine_alone_is_computed_once(own: Own) -> None:
     assert own.stale() == []
 
 
-def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
-    fresh: Own, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_days_stay_computed_after_snapshot_expiry(fresh: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 1)
     table = f"serving.{fresh.name}_alerts"
     with fresh.lake.tables.load(table).transaction() as change:
@@ -109,7 +107,7 @@ def test_old_days_stay_computed_when_the_snapshots_that_say_so_have_expired(
     assert fresh.stale() == [DAYS[0]]
 
 
-def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_realtime_keeps_few_snapshots_and_all_rows(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "MIN_SNAPSHOTS_TO_EXPIRE", 2)
     name = f"realtime.{own.name}"
     with own.lake.tables.load(name).transaction() as change:
@@ -122,7 +120,7 @@ def test_realtime_keeps_few_snapshots_and_all_of_its_rows(own: Own, monkeypatch:
     assert own.refresh_realtime(f"{FIRST}-12:00").snapshot_id is None
 
 
-def test_changed_names_each_day_with_its_newest_commit(fresh: Own) -> None:
+def test_last_changes_has_the_newest_commit_of_each_day(fresh: Own) -> None:
     table = fresh.lake.tables.load(f"bronze.{fresh.name}")
     before = sequence_of(table)
     assert sorted(last_changes(table)) == DAYS
@@ -132,7 +130,7 @@ def test_changed_names_each_day_with_its_newest_commit(fresh: Own) -> None:
     assert last_changes(table, since=before) == {DAYS[0]: before + 1}
 
 
-def test_late_data_changes_the_features_of_the_days_that_look_back_on_it(fresh: Own) -> None:
+def test_late_data_affects_features_of_the_following_days(fresh: Own) -> None:
     assert affected_days(fresh.lake, fresh.stream, [DAYS[0]]) == DAYS
     assert affected_days(fresh.lake, fresh.stream, [DAYS[2]]) == [DAYS[2]]
     assert affected_days(fresh.lake, fresh.stream, [FIRST - timedelta(days=28)]) == [
@@ -148,7 +146,7 @@ def test_late_data_changes_the_features_of_the_days_that_look_back_on_it(fresh: 
         pytest.param(b"", id="no byte"),
     ],
 )
-def test_a_file_without_rows_is_taken_once(own: Own, content: bytes) -> None:
+def test_file_without_rows_is_ingested_once(own: Own, content: bytes) -> None:
     own.drop(content, "empty.csv")
     today = datetime.now(UTC).date()
     own.bronze(today)
@@ -159,7 +157,7 @@ def test_a_file_without_rows_is_taken_once(own: Own, content: bytes) -> None:
     assert own.snapshots("bronze") == before
 
 
-def test_missed_days_are_those_with_objects_that_bronze_does_not_hold(fresh: Own) -> None:
+def test_pending_days_have_objects_that_bronze_lacks(fresh: Own) -> None:
     assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
     fresh.land([payment("late", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(hours=1))
     assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == [DAYS[1]]

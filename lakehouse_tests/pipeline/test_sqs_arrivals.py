@@ -1,4 +1,4 @@
-"""Files that the queue tells of reach bronze once, and their messages go when bronze holds them, not before."""
+"""Files that queue messages report reach bronze once. Their messages are deleted then, and not before."""
 
 import json
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def _send(sqs: Any, url: str, *bodies: Any) -> None:
         sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
 
 
-def test_messages_go_when_bronze_holds_what_they_tell_of(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+def test_messages_are_deleted_once_bronze_has_their_files(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     one, two, three = _drop(own, "a b+ä.json"), _drop(own, "year=2025/two.json"), _drop(own, "100%.json")
     _send(sqs, url, s3_event(one, two), sns(event_bridge(three)), s3_event(one))
     found = arrivals.pending_files()
@@ -78,7 +78,7 @@ def test_messages_go_when_bronze_holds_what_they_tell_of(own: Own, arrivals: Arr
     assert _left(sqs, url) == 0
 
 
-def test_messages_about_what_bronze_can_not_take_go_at_once(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+def test_messages_without_a_usable_file_are_deleted_at_once(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     gone = f"incoming/{own.name}/never-was.csv"
     empty = own.drop(b"", "folder/")
     _send(
@@ -91,7 +91,7 @@ def test_messages_about_what_bronze_can_not_take_go_at_once(own: Own, arrivals: 
     assert _left(sqs, url) == 0
 
 
-def test_a_file_that_is_written_again_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
+def test_rewritten_file_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     key = _drop(own, "x.json")
     _send(sqs, url, s3_event(key))
     [[before]] = arrivals.pending_files().values()
@@ -122,7 +122,7 @@ def look(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Calla
     return look
 
 
-def test_the_sensor_lists_once_a_day_and_else_goes_by_the_queue(
+def test_sensor_lists_daily_and_otherwise_reads_the_queue(
     own: Own, look: Callable[..., Any], sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _drop(own, "untold.json")
@@ -146,7 +146,7 @@ def test_the_sensor_lists_once_a_day_and_else_goes_by_the_queue(
     assert look(yesterday)[0] == 1, "what no message told of is found the next day"
 
 
-def test_without_its_queue_the_sensor_lists(
+def test_sensor_lists_files_if_the_queue_fails(
     own: Own, arrivals: Arrivals, look: Callable[..., Any], sqs: Any, url: str
 ) -> None:
     _, cursor = look()

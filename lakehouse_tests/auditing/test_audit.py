@@ -1,4 +1,4 @@
-"""An audit finds what was changed behind the lakehouse's back, says where, and raises no false alarm."""
+"""An audit finds data that was changed by hand, and reports it in the right place and nowhere else."""
 
 import json
 from collections.abc import Callable
@@ -190,7 +190,7 @@ PLANTED = {
 }
 
 
-def test_whatever_is_planted_is_found_where_it_is_and_nowhere_else(make_stream: Callable[..., Own]) -> None:
+def test_audit_finds_each_planted_fault_and_nothing_else(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=threshold(0.5))
     days = dict(zip(PLANTED, reversed(span(TODAY - timedelta(days=len(PLANTED)), len(PLANTED))), strict=True))
     every = [SOUND, *sorted(days.values())]
@@ -211,7 +211,7 @@ def test_whatever_is_planted_is_found_where_it_is_and_nowhere_else(make_stream: 
     assert {(one.partition, one.check) for one in elsewhere} <= {(str(SOUND), OBJECTS)}
 
 
-def test_rows_that_the_unified_view_leaves_out_are_found(
+def test_audit_finds_rows_missing_from_the_unified_view(
     make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream(edit=threshold(0.5))

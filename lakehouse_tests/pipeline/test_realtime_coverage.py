@@ -1,4 +1,4 @@
-"""The unified view reads no more of realtime than silver may lack, and has the same rows as if it had read all."""
+"""The unified view reads only uncovered hours of realtime, and has the same rows as if it read all."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ def _keys(own: Own) -> list[str]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(data=st.data(), drawn=LANDINGS, holds_back=st.booleans())
-def test_the_rows_are_the_same_whatever_happens_in_whatever_order(
+def test_unified_view_has_all_rows_whatever_runs_when(
     own: Own, gated: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]],
     holds_back: bool,
 ) -> None:  # fmt: skip
@@ -164,7 +164,7 @@ def _batch(own: Own, day: date) -> None:
     own.clean(*own.bronze(day).event_dates)
 
 
-def test_the_daily_run_leaves_its_day_covered_and_the_next_one_open(own: Own) -> None:
+def test_daily_run_covers_its_day_and_not_the_next(own: Own) -> None:
     _day(own, DAY)
     _day(own, NEXT, hours=(0, 1))
     assert _uncovered(own) is None
@@ -174,7 +174,7 @@ def test_the_daily_run_leaves_its_day_covered_and_the_next_one_open(own: Own) ->
     assert _assert_same(own) == []
 
 
-def test_what_changes_afterwards_is_open_until_it_is_taken(own: Own) -> None:
+def test_later_changes_are_uncovered_until_ingested(own: Own) -> None:
     _day(own, DAY)
     _batch(own, DAY)
     own.land([payment("late", noon(DAY - timedelta(days=1)))], noon(NEXT))
@@ -190,7 +190,7 @@ def test_what_changes_afterwards_is_open_until_it_is_taken(own: Own) -> None:
     assert _assert_same(own) == []
 
 
-def test_what_arrives_while_bronze_works_is_open(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrivals_during_a_bronze_run_are_uncovered(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     _day(own, DAY, hours=(9,))
 
     def meanwhile(*arguments: Any) -> Any:
@@ -209,7 +209,7 @@ def test_what_arrives_while_bronze_works_is_open(own: Own, monkeypatch: pytest.M
     assert _assert_same(own) == []
 
 
-def test_what_bronze_takes_while_silver_is_computed_is_open(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_ingested_during_a_silver_run_are_uncovered(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     _day(own, DAY, hours=(9,))
     own.bronze(DAY)
     compute = silver._compute
@@ -227,7 +227,7 @@ def test_what_bronze_takes_while_silver_is_computed_is_open(own: Own, monkeypatc
     assert _assert_same(own) == []
 
 
-def test_a_day_that_the_gate_keeps_back_stays_open(gated: Own) -> None:
+def test_blocked_day_stays_uncovered(gated: Own) -> None:
     _day(gated, DAY)
     _batch(gated, DAY)
     _day(gated, NEXT, hours=(9,))
@@ -236,7 +236,7 @@ def test_a_day_that_the_gate_keeps_back_stays_open(gated: Own) -> None:
     assert _assert_same(gated) == [f"{NEXT}-09"]
 
 
-def test_what_expired_snapshots_have_seen_stays_said(own: Own) -> None:
+def test_covered_hours_stay_covered_after_snapshot_expiry(own: Own) -> None:
     for day in (DAY, NEXT):
         _day(own, day)
         _batch(own, day)
@@ -248,7 +248,7 @@ def test_what_expired_snapshots_have_seen_stays_said(own: Own) -> None:
     assert _assert_same(own) == []
 
 
-def test_what_realtime_has_and_landing_lost_before_bronze_took_it_stays_to_be_seen(own: Own) -> None:
+def test_rows_that_only_realtime_has_stay_visible(own: Own) -> None:
     _day(own, DAY, hours=(9,))
     own.lake.objects.delete([own.land([payment("gone", noon(DAY))], noon(DAY))])
     gone = own.land([payment("gone", noon(DAY))], noon(DAY))
@@ -259,7 +259,7 @@ def test_what_realtime_has_and_landing_lost_before_bronze_took_it_stays_to_be_se
     _assert_same(own)
 
 
-def test_what_bronze_saw_of_a_table_that_was_made_anew_is_not_known_of_the_new_one(own: Own) -> None:
+def test_recreated_realtime_table_is_uncovered(own: Own) -> None:
     _day(own, DAY)
     _batch(own, DAY)
     own.lake.tables.catalog.drop_table(f"realtime.{own.name}")
@@ -273,7 +273,7 @@ def test_what_bronze_saw_of_a_table_that_was_made_anew_is_not_known_of_the_new_o
     assert _assert_same(own) == []
 
 
-def test_rows_of_another_contract_are_read(own: Own) -> None:
+def test_rows_of_another_contract_are_uncovered(own: Own) -> None:
     _day(own, DAY)
     own.land([payment("refused", noon(DAY), status="declined")], noon(DAY))
     own.refresh_realtime(f"{DAY}-12:00")
@@ -293,7 +293,7 @@ def test_rows_of_another_contract_are_read(own: Own) -> None:
         assert own.lake.tables.load(f"{layer}.{own.name}").properties[DEFINITION_PROPERTY].endswith(hour)
 
 
-def test_days_that_silver_has_let_go_of_are_read(own: Own) -> None:
+def test_days_that_silver_no_longer_keeps_are_uncovered(own: Own) -> None:
     kept = replace(own.stream.contract.retention, silver=3)
     stream = replace(own.stream, contract=replace(own.stream.contract, retention=kept))
     _day(own, DAY)
@@ -303,7 +303,7 @@ def test_days_that_silver_has_let_go_of_are_read(own: Own) -> None:
     assert found == {1: [], 2: [], 3: None}
 
 
-def test_where_it_can_not_be_read_what_bronze_has_all_of_realtime_is(own: Own) -> None:
+def test_unreadable_bronze_metadata_uncovers_all_hours(own: Own) -> None:
     _day(own, DAY)
     _batch(own, DAY)
     seen = _seen(own)
@@ -313,7 +313,7 @@ def test_where_it_can_not_be_read_what_bronze_has_all_of_realtime_is(own: Own) -
     assert _assert_same(own, seen) is None
 
 
-def test_a_query_in_a_process_of_its_own_reads_what_silver_may_lack(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_query_in_another_process_skips_covered_hours(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "MIN_REALTIME_ROWS", 0)
     _day(own, DAY)
     _day(own, NEXT)
