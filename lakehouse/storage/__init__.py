@@ -1,1 +1,1 @@
-"""Where bytes and tables are kept: S3 objects, the Iceberg catalog, commits, the embedded server. Not events."""
+"""Storage: S3 objects, Iceberg tables and the embedded server. See `landing` for how events are stored."""

@@ -1,1 +1,1 @@
-"""The embedded storage server (SeaweedFS): start, probe and stop."""
+"""The embedded storage server, SeaweedFS: starting, probing and stopping it."""

@@ -20,7 +20,7 @@ PROBE_CONTENT = b"written to probe the health of the storage server"
 
 
 def is_healthy(connection: Connection) -> bool:
-    """Tell whether S3 reads back an object and the catalog lists namespaces.
+    """Return whether S3 reads back an object and the catalog lists namespaces.
 
     Another home's server on the same ports is not healthy, because it refuses this home's key.
     """

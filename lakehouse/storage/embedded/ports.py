@@ -50,7 +50,7 @@ class Ports:
         return {name: port + GRPC_OFFSET for name, port in self.as_dict().items() if name not in _WITHOUT_GRPC}
 
     def are_free(self) -> bool:
-        """Tell whether a server can listen on all of them now."""
+        """Return whether a server can listen on all of them now."""
         return all(_is_free(port) for port in (*self.as_dict().values(), *self.grpc().values()))
 
 

@@ -61,7 +61,7 @@ class Lease:
     """When the process started, in seconds since 1970."""
 
     def is_held(self) -> bool:
-        """Tell whether the process still runs."""
+        """Return whether the process still runs."""
         return find_process(self.pid, self.created) is not None
 
 
@@ -107,7 +107,7 @@ class StorageHome:
         return path
 
     def is_leased(self) -> bool:
-        """Tell whether a running process uses the server. Removes the leases of dead processes."""
+        """Return whether a running process uses the server. Removes the leases of dead processes."""
         paths = [*(self.folder / "leases").glob("*.json")]
         held = {path: (lease := _read(path, Lease)) is not None and lease.is_held() for path in paths}
         for path, is_held in held.items():

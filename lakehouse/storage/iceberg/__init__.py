@@ -1,1 +1,1 @@
-"""Iceberg tables: catalog, commits, snapshots and manifests."""
+"""Iceberg tables: the catalog, schemas, commits, snapshots and manifests."""

@@ -53,7 +53,7 @@ class LakehouseCatalog(NoopCatalog):
             return self._adopt(self._catalog.load_table(identifier))
 
     def table_exists(self, identifier: str | Identifier) -> bool:
-        """Tell whether a table exists."""
+        """Return whether a table exists."""
         with translate_catalog_errors(self._connection):
             return self._catalog.table_exists(identifier)
 

@@ -42,12 +42,12 @@ def current_manifests(table: Table) -> list[ManifestFile]:
 
 
 def has_live_files(manifest: ManifestFile) -> bool:
-    """Tell whether a manifest lists any file that is not deleted."""
+    """Return whether a manifest lists any file that is not deleted."""
     return manifest.has_added_files() or manifest.has_existing_files()
 
 
 def has_delete_files(table: Table) -> bool:
-    """Tell whether rows were deleted by position or value, as other engines do: data files then list too many rows."""
+    """Return whether rows were deleted by position or value, as other engines do: data files then list too many rows."""
     return any(manifest.content == ManifestContent.DELETES for manifest in current_manifests(table))
 
 

@@ -46,7 +46,7 @@ class _ObjectInputFile(InputFile):
         return 0 if info is None else info.size
 
     def exists(self) -> bool:
-        """Tell whether the object exists."""
+        """Return whether the object exists."""
         return self._objects.head(self._key) is not None
 
     def open(self, seekable: bool = True) -> InputStream:

@@ -68,7 +68,7 @@ def partitions_filter(column: str, values: Iterable[PartitionValue]) -> BooleanE
 
 
 class PartitionMatcher:
-    """Tells whether a filter may match rows of a manifest, or of a partition, under one of the table's specs."""
+    """Decides whether a filter may match rows of a manifest, or of a partition, under one of the table's specs."""
 
     def __init__(self, table: Table, spec_id: int, where: BooleanExpression) -> None:
         schema, spec = table.schema(), table.specs()[spec_id]

@@ -70,6 +70,6 @@ def _is_busy(response: Response) -> bool:
 
 
 def _is_refused(error: BaseException | None) -> bool:
-    """Tell whether no server listens at the address."""
+    """Return whether no server listens at the address."""
     cause = error.args[0] if error and error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)

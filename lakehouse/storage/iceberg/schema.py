@@ -165,7 +165,7 @@ def apply_change(table: Table, change: SchemaChange) -> None:
 
 
 def _must_widen(spec: TableSpec, column: NestedField, current: IcebergType) -> bool:
-    """Tell whether a column's type changes. Raises SchemaChangeError if it can't change in place."""
+    """Return whether a column's type changes. Raises SchemaChangeError if it can't change in place."""
     if current == column.field_type or _differ_in_ids_only(current, column.field_type):
         return False
     if not _can_widen(current, column.field_type):
@@ -181,7 +181,7 @@ def _differ_in_ids_only(current: IcebergType, wanted: IcebergType) -> bool:
 
 
 def _can_widen(current: IcebergType, wanted: IcebergType) -> bool:
-    """Tell whether Iceberg may promote the type in place, https://iceberg.apache.org/spec/#schema-evolution."""
+    """Return whether Iceberg may promote the type in place, https://iceberg.apache.org/spec/#schema-evolution."""
     return (
         isinstance(current, DecimalType)
         and isinstance(wanted, DecimalType)

@@ -86,7 +86,7 @@ class Tables:
             raise LakehouseError(f"There is no table {name}; `lakehouse bootstrap` creates missing tables.") from None
 
     def exists(self, name: str) -> bool:
-        """Tell whether a table exists."""
+        """Return whether a table exists."""
         return self.catalog.table_exists(name)
 
     def names(self) -> list[str]:
