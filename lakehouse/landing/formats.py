@@ -32,7 +32,7 @@ def known_suffixes(name: str) -> str:
 def format_of_name(name: str) -> Format | None:
     """Tell the format from an object's name. None if the name has no known suffix."""
     uncompressed = _without_compression(name)
-    return next((form for suffix, form in FORMAT_SUFFIXES.items() if uncompressed.endswith(suffix)), None)
+    return next((file_format for suffix, file_format in FORMAT_SUFFIXES.items() if uncompressed.endswith(suffix)), None)
 
 
 def is_ndjson(key: str) -> bool:

@@ -1,4 +1,4 @@
-"""What has landed of a stream."""
+"""Read what has landed of a stream."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,15 +11,15 @@ from lakehouse.storage.objects.store import Objects
 
 
 def landed(objects: Objects, stream: str) -> list[bytes]:
-    """Every line that has landed, by arrival."""
+    """Read every landed line of today and yesterday, by arrival time."""
     today = datetime.now(UTC).date()
-    found = [*list_day(objects, stream, today - timedelta(days=1)), *list_day(objects, stream, today)]
+    landings = [*list_day(objects, stream, today - timedelta(days=1)), *list_day(objects, stream, today)]
     lines = []
-    for one in sorted(found, key=lambda one: one.arrived_at):
-        assert is_ndjson(one.key)
-        assert hour_of(one.key) == one.arrived_at.replace(minute=0, second=0, microsecond=0)
-        content = objects.get(one.key)
-        if one.key.endswith(".zst"):
+    for landing in sorted(landings, key=lambda landing: landing.arrived_at):
+        assert is_ndjson(landing.key)
+        assert hour_of(landing.key) == landing.arrived_at.replace(minute=0, second=0, microsecond=0)
+        content = objects.get(landing.key)
+        if landing.key.endswith(".zst"):
             content = pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
         lines += content.splitlines()
     return lines

@@ -1,4 +1,4 @@
-"""Clients of the real server."""
+"""HTTP clients of a real ingest service."""
 
 from collections.abc import Iterator
 

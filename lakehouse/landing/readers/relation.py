@@ -56,8 +56,8 @@ def bronze_batches(contract: Contract, objects: Iterable[InputObject]) -> Iterat
         ThreadPoolExecutor(threads, thread_name_prefix="read") as reading,
     ):
         fetched = prefetch(fetching, _fetch, objects, MAX_FETCHES)
-        for form, group in groupby(fetched, format_of):
-            yield from _READERS[form](contract, group, reading, threads + 1)
+        for file_format, group in groupby(fetched, format_of):
+            yield from _READERS[file_format](contract, group, reading, threads + 1)
 
 
 def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
@@ -80,8 +80,8 @@ def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: 
 
 def format_of(obj: InputObject) -> Format:
     """Tell an object's format from its name, or from its first bytes if the name has no known suffix."""
-    if form := format_of_name(obj.name):
-        return form
+    if file_format := format_of_name(obj.name):
+        return file_format
     start = _first_bytes(text_chunks(obj))
     if start.startswith(_PARQUET_MAGIC):
         return "parquet"
@@ -96,7 +96,7 @@ def _first_bytes(chunks: Iterator[bytes]) -> bytes:
             if len(start.lstrip()) >= len(_PARQUET_MAGIC):
                 break
     except DamagedContentError:
-        pass  # the reader of the format meets it again and makes a defect of it
+        pass  # the reader of the format meets the damage again and makes a defect of it
     return start
 
 

@@ -5,7 +5,7 @@ from lakehouse_tests.landing.readers.samples import never_sound
 
 @pytest.fixture(params=["at once", "row by row"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to read an object: whole blocks where that is sure to be right, and every row with care."""
+    """Run the test with both ways to read an object: sound blocks at once, and every row on its own."""
     if request.param == "row by row":
         never_sound(monkeypatch)
     return str(request.param)

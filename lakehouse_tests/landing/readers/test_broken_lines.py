@@ -1,4 +1,4 @@
-"""A line that is broken costs itself and no more, wherever it is; what goes over lines is told by its name."""
+"""Broken JSON lines cost no other row, and whether an object may span lines follows from its name."""
 
 import gzip
 import sys
@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 from lakehouse.landing.keys import realtime_key
 from lakehouse.landing.readers import InputObject, json_lines
 from lakehouse.landing.readers.json_text import MAX_DEPTH
-from lakehouse_tests.landing.readers.samples import EVENT, Found, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import EVENT, RowTuple, object_of, rows_of
 
 NONE = None, None, None, None, None
 A, B, C = ("a", *NONE), ("b", *NONE), ("c", *NONE)
-OURS = realtime_key("iot", datetime(2025, 11, 20, 14, 15, tzinfo=UTC), "w", 1)
-FOLDER = OURS.rpartition("/")[0]
-STRICT = [OURS, OURS.rpartition("/")[2] + ".zst", f"{FOLDER}/x.ndjson", f"{FOLDER}/part-1.JSONL", f"{FOLDER}/y.json.gz"]
-OTHER = ["incoming/iot/x.json", "x.ndjson.gz"]
+LANDED_KEY = realtime_key("iot", datetime(2025, 11, 20, 14, 15, tzinfo=UTC), "w", 1)
+FOLDER = LANDED_KEY.rpartition("/")[0]
+NDJSON_NAMES = [
+    LANDED_KEY,
+    LANDED_KEY.rpartition("/")[2] + ".zst",
+    f"{FOLDER}/x.ndjson",
+    f"{FOLDER}/part-1.JSONL",
+    f"{FOLDER}/y.json.gz",
+]
+OTHER_NAMES = ["incoming/iot/x.json", "x.ndjson.gz"]
 
 BROKEN = (
     *(b'{"a": ', b'{"a":{', b'{"a":"', b'{"a":[', b"{", b"[{", b'[{"a": ', b'[{"a":{', b'[{"a":"', b"[", b"["),
@@ -30,42 +36,42 @@ BROKEN = (
 )
 
 
-def good(rows: list[Found]) -> list[Found]:
-    """Rows but for defects and objects without a key."""
+def readable(rows: list[RowTuple]) -> list[RowTuple]:
+    """Leave out defects and objects without a key."""
     return [row for row in rows if row[0] not in ("!", None)]
 
 
-def shown(line: bytes) -> str:
+def escaped(line: bytes) -> str:
     return line.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
-@pytest.mark.parametrize("name", STRICT)
+@pytest.mark.parametrize("name", NDJSON_NAMES)
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_by_line_a_broken_line_is_one_row(name: str, place: int) -> None:
+def test_broken_line_of_ndjson_is_one_row(name: str, place: int) -> None:
     for broken in BROKEN:
         text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
         text.insert(place, broken)
-        found = rows_of(EVENT, source_of(b"\n".join(text), name))
-        assert good(found) == [A, B, C], broken
-        assert [row[2] for row in found if row[0] == "!"] == [shown(broken)]
+        found = rows_of(EVENT, object_of(b"\n".join(text), name))
+        assert readable(found) == [A, B, C], broken
+        assert [row[2] for row in found if row[0] == "!"] == [escaped(broken)]
         assert found[place][0] == "!"
 
 
-@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize("name", OTHER_NAMES)
 @pytest.mark.parametrize("place", [0, 1, 3])
 @pytest.mark.parametrize("tail", [b"", b"\n}", b"\n}]", b'\n"}', b"\n]\n}\n"])
-def test_elsewhere_a_broken_line_costs_no_other_row(name: str, place: int, tail: bytes) -> None:
+def test_broken_line_of_other_json_costs_no_other_row(name: str, place: int, tail: bytes) -> None:
     for broken in BROKEN:
         text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
         text.insert(place, broken)
         data = b"\n".join(text) + tail
-        found = good(rows_of(EVENT, source_of(data, name)))
+        found = readable(rows_of(EVENT, object_of(data, name)))
         if data.startswith(b'[{"id":"x"},'):
-            assert found.pop(0)[0] == "x"  # an array, as far as it goes
+            assert found.pop(0)[0] == "x"  # the first element of an array that breaks off
         assert found == [A, B, C], data
 
 
-OVER_LINES: dict[str, tuple[bytes, list[Found]]] = {
+SPANNING_LINES: dict[str, tuple[bytes, list[RowTuple]]] = {
     "the first of an array": (
         b'[\n  {\n    "id": oops\n  },\n  {\n    "id": "a"\n  }\n]\n',
         [*(("!", "not JSON: this is no object", raw) for raw in ("{", '"id": oops', "},")), A],
@@ -97,14 +103,14 @@ OVER_LINES: dict[str, tuple[bytes, list[Found]]] = {
 }
 
 
-@pytest.mark.parametrize("case", OVER_LINES)
+@pytest.mark.parametrize("case", SPANNING_LINES)
 @pytest.mark.usefixtures("way")
-def test_elsewhere_objects_may_go_over_lines(case: str) -> None:
-    data, expected = OVER_LINES[case]
-    assert rows_of(EVENT, source_of(data, "incoming/iot/x.json")) == expected
+def test_objects_of_other_json_may_span_lines(case: str) -> None:
+    data, expected = SPANNING_LINES[case]
+    assert rows_of(EVENT, object_of(data, "incoming/iot/x.json")) == expected
 
 
-SIDE_BY_SIDE: dict[str, tuple[bytes, list[Found]]] = {
+ADJACENT: dict[str, tuple[bytes, list[RowTuple]]] = {
     "good ones": (b'{"id":"a"}{"id":"b"} \t{"id":"c"}', [A, B, C]),
     "a bad one among them": (
         b'{"id":"a"}{"id":}{"id":"b"}\n{"id":"c"}',
@@ -135,44 +141,44 @@ SIDE_BY_SIDE: dict[str, tuple[bytes, list[Found]]] = {
 }
 
 
-@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json", f"{FOLDER}/firehose-1"])
-@pytest.mark.parametrize("case", SIDE_BY_SIDE)
+@pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json", f"{FOLDER}/firehose-1"])
+@pytest.mark.parametrize("case", ADJACENT)
 @pytest.mark.usefixtures("way")
-def test_objects_back_to_back_are_rows_each(case: str, name: str) -> None:
-    data, expected = SIDE_BY_SIDE[case]
-    assert rows_of(EVENT, source_of(data, name)) == expected
+def test_adjacent_objects_are_rows_each(case: str, name: str) -> None:
+    data, expected = ADJACENT[case]
+    assert rows_of(EVENT, object_of(data, name)) == expected
 
 
-@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
-def test_a_line_of_40_mib_of_objects_back_to_back(name: str) -> None:
-    one = b'{"id":"' + b"x" * 4000 + b'"}'
-    found = rows_of(EVENT, source_of(one * 10_000 + b'\n{"id":"a"}', name))
+@pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
+def test_adjacent_objects_may_exceed_row_limit_together(name: str) -> None:
+    event = b'{"id":"' + b"x" * 4000 + b'"}'
+    found = rows_of(EVENT, object_of(event * 10_000 + b'\n{"id":"a"}', name))
     assert found == [*[("x" * 4000, *NONE)] * 10_000, A]
 
 
-@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
-def test_objects_back_to_back_before_the_end_of_a_truncated_stream_are_kept(name: str) -> None:
+@pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
+def test_adjacent_objects_before_truncation_are_kept(name: str) -> None:
     packed = gzip.compress(b"".join(b'{"id":"%d"}' % i for i in range(3000)))
-    found = rows_of(EVENT, source_of(packed[: len(packed) // 2], name))
+    found = rows_of(EVENT, object_of(packed[: len(packed) // 2], name))
     assert 500 < len(found) < 3000
     assert found[:-1] == [(str(i), *NONE) for i in range(len(found) - 1)]
     assert found[-1][:2] == ("!", f"gzip stream ends early after {len(packed) // 2} bytes")
 
 
-@pytest.mark.parametrize("name", [OURS, "incoming/iot/x.json"])
+@pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
 @pytest.mark.parametrize("broken", [b'{"a": \n', b'[{"a":\n', b'{"a":{"b":[\n', b'{\n"a":1\n'])
-def test_many_broken_lines_do_not_hold_others_up(name: str, broken: bytes) -> None:
+def test_many_broken_lines_are_read_in_linear_time(name: str, broken: bytes) -> None:
     data = (broken + b'{"id":"a"}\n' * 9) * 1000
-    began = time.process_time()
-    found = rows_of(EVENT, source_of(data, name))
-    assert good(found) == [A] * 9_000
+    started = time.process_time()
+    found = rows_of(EVENT, object_of(data, name))
+    assert readable(found) == [A] * 9_000
     assert len(found) >= 10_000
-    rows_of(EVENT, source_of(broken * 10_000, name))
-    assert time.process_time() - began < 20
+    rows_of(EVENT, object_of(broken * 10_000, name))
+    assert time.process_time() - started < 20
 
 
 @contextmanager
-def room(frames: int) -> Iterator[None]:
+def recursion_limit(frames: int) -> Iterator[None]:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(frames)
     try:
@@ -182,18 +188,18 @@ def room(frames: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("form", ['{{"id":"a","x":{}1{}}}', '{{"id":"a","x":"[{{\\"[","y":{}1{}}}'])
-def test_how_deep_is_too_deep_does_not_depend_on_the_process(form: str) -> None:
+def test_depth_limit_does_not_depend_on_recursion_limit(form: str) -> None:
     deep = form.format("[" * (MAX_DEPTH - 1), "]" * (MAX_DEPTH - 1))
     deeper = form.format("[" * MAX_DEPTH, "]" * MAX_DEPTH)
     data = f"{deep}\n{deeper}\n{deeper[:-9]}".encode()
-    seen = []
+    results = []
     for frames in (800, 1000, 5000):
-        with room(frames):
-            seen.append(rows_of(EVENT, source_of(data, OURS)))
-    assert seen[0] == seen[1] == seen[2]
-    first, *bad = seen[0]
+        with recursion_limit(frames):
+            results.append(rows_of(EVENT, object_of(data, LANDED_KEY)))
+    assert results[0] == results[1] == results[2]
+    first, *defects = results[0]
     assert first == (*A, "{" + deep.removeprefix('{"id":"a",'))
-    assert bad == [("!", "nested too deeply", deeper), ("!", "nested too deeply", deeper[:-9])]
+    assert defects == [("!", "nested too deeply", deeper), ("!", "nested too deeply", deeper[:-9])]
 
 
 PIECES = st.sampled_from(
@@ -205,22 +211,22 @@ PIECES = st.sampled_from(
 @given(text=st.lists(PIECES, max_size=30).map(b"".join))
 @example(text=b'{"id":"a"}\n{\n"x":{"id":"a"}\n}{"id":"a"}\n\n{\n')
 @example(text=b'{"x":\n{"id":"a"}\n}\n')
-def test_rows_do_not_depend_on_where_blocks_end(text: bytes) -> None:
-    # Each read takes some 25 ms for its database.
-    for name in (OURS, "incoming/iot/x.json"):
+def test_rows_do_not_depend_on_block_ends(text: bytes) -> None:
+    # Few examples, because each read takes some 25 ms for its database.
+    for name in (LANDED_KEY, "incoming/iot/x.json"):
         with pytest.MonkeyPatch.context() as patch:
-            found = rows_of(EVENT, source_of(text, name))
+            found = rows_of(EVENT, object_of(text, name))
             for size in (1, 7):
                 patch.setattr(json_lines, "BLOCK_BYTES", size)
                 patch.setattr(json_lines, "CHUNK_BYTES", size)
                 assert rows_of(EVENT, in_steps(text, name, size)) == found
             patch.setattr(json_lines, "_spans_no_lines", lambda *_: False)
-            assert rows_of(EVENT, source_of(text, name)) == found
+            assert rows_of(EVENT, object_of(text, name)) == found
 
 
 def in_steps(data: bytes, name: str, size: int) -> InputObject:
-    """An object that is read a few bytes at a time."""
-    whole = source_of(data, name)
+    """Make an object that is read a few bytes at a time."""
+    whole = object_of(data, name)
 
     class Slow:
         def __init__(self) -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from lakehouse.errors import SourceChangedError
 from lakehouse.landing.readers import InputObject
-from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, Found, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, RowTuple, object_of, rows_of
 
 ROWS = [(str(i), f"name {i * 7919 % 65537}", f"{i}.5") for i in range(3000)]
 CSV = b"ID,name,price\n" + "".join(f"{','.join(row)}\n" for row in ROWS).encode()
 JSON = b"".join(b'{"id":"%d"}\n' % i for i in range(3000))
-EVENTS: list[Found] = [(str(i), None, None, None, None, None) for i in range(3000)]
+EVENTS: list[RowTuple] = [(str(i), None, None, None, None, None) for i in range(3000)]
 
 
 def zstd(data: bytes) -> bytes:
@@ -20,24 +20,24 @@ def zstd(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x", "x.gz", "x.TXT.zst"])
 @pytest.mark.parametrize("pack", [lambda data: data, gzip.compress, zstd], ids=["plain", "gzip", "zstd"])
-def test_compression_shows_in_the_content_whatever_the_name(name: str, pack: "type[bytes]") -> None:
-    assert rows_of(THREE, source_of(pack(CSV), name)) == ROWS
+def test_compression_is_detected_whatever_the_name(name: str, pack: "type[bytes]") -> None:
+    assert rows_of(THREE, object_of(pack(CSV), name)) == ROWS
 
 
-def test_members_and_frames_follow_one_another() -> None:
+def test_gzip_members_and_zstd_frames_are_joined() -> None:
     half = CSV.index(b"\n", 20_000) + 1
     for pack in (gzip.compress, zstd):
         data = pack(CSV[:half]) + pack(CSV[half:])
-        assert rows_of(THREE, source_of(data, "x.csv")) == ROWS
+        assert rows_of(THREE, object_of(data, "x.csv")) == ROWS
     padded = gzip.compress(CSV[:half]) + gzip.compress(CSV[half:]) + b"\0" * 512
-    assert rows_of(THREE, source_of(padded, "x.csv")) == ROWS
+    assert rows_of(THREE, object_of(padded, "x.csv")) == ROWS
 
 
 @pytest.mark.parametrize(("name", "data", "rows"), [("x.csv.gz", CSV, ROWS), ("x.json.gz", JSON, EVENTS)])
-def test_rows_before_the_end_of_a_truncated_gzip_stream_are_kept(name: str, data: bytes, rows: list[Found]) -> None:
+def test_rows_before_gzip_truncation_are_kept(name: str, data: bytes, rows: list[RowTuple]) -> None:
     packed = gzip.compress(data)
     cut = len(packed) * 2 // 3
-    found = rows_of(THREE if "csv" in name else EVENT, source_of(packed[:cut], name))
+    found = rows_of(THREE if "csv" in name else EVENT, object_of(packed[:cut], name))
     assert 500 < len(found) < 3000
     assert found[:-1] == rows[: len(found) - 1]
     mark, reason, raw = found[-1]
@@ -45,45 +45,45 @@ def test_rows_before_the_end_of_a_truncated_gzip_stream_are_kept(name: str, data
     assert raw is None or data.splitlines()[len(found) - 1 + ("csv" in name)].startswith(raw.encode())
 
 
-def test_a_truncated_zstd_stream_ends_in_a_defect() -> None:
+def test_truncated_zstd_ends_in_a_defect() -> None:
     packed = zstd(CSV)
-    found = rows_of(THREE, source_of(packed[: len(packed) // 2], "x.csv"))
+    found = rows_of(THREE, object_of(packed[: len(packed) // 2], "x.csv"))
     assert found[:-1] == ROWS[: len(found) - 1]
     assert found[-1][:2] == ("!", f"zstd stream ends early after {len(packed) // 2} bytes")
 
 
-def test_a_corrupt_gzip_stream_ends_in_a_defect() -> None:
+def test_corrupt_gzip_ends_in_a_defect() -> None:
     packed = bytearray(gzip.compress(CSV))
     packed[len(packed) // 2] ^= 0xFF
-    found = rows_of(THREE, source_of(bytes(packed), "x.csv"))
+    found = rows_of(THREE, object_of(bytes(packed), "x.csv"))
     assert found[-1][0] == "!"
     assert found[-1][1].startswith("gzip stream is corrupt after")
-    tail = rows_of(THREE, source_of(gzip.compress(CSV) + b"and more", "x.csv"))
+    tail = rows_of(THREE, object_of(gzip.compress(CSV) + b"and more", "x.csv"))
     assert tail[:-1] == ROWS
     assert tail[-1][1].startswith("gzip stream is corrupt after ")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 9])
-def test_a_stream_that_breaks_off_at_once_is_a_row_or_nothing(cut: int) -> None:
-    found = rows_of(THREE, source_of(gzip.compress(CSV)[:cut], "x.csv.gz"))
+def test_stream_that_breaks_off_at_once_is_at_most_one_row(cut: int) -> None:
+    found = rows_of(THREE, object_of(gzip.compress(CSV)[:cut], "x.csv.gz"))
     assert len(found) == (0 if cut == 0 else 1)
     assert all(row[0] == "!" for row in found)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_decoded_by_its_byte_order_mark(encoding: str) -> None:
+def test_byte_order_mark_decodes_utf_16(encoding: str) -> None:
     text = "\ufeffID,name,price\n1,é😀,2\n" * 1
-    assert rows_of(THREE, source_of(text.encode(encoding), "x.csv")) == [("1", "é😀", "2")]
+    assert rows_of(THREE, object_of(text.encode(encoding), "x.csv")) == [("1", "é😀", "2")]
     line = '\ufeff{"id":"é😀"}\n'
-    assert rows_of(EVENT, source_of(line.encode(encoding), "x.json")) == [("é😀", *[None] * 5)]
+    assert rows_of(EVENT, object_of(line.encode(encoding), "x.json")) == [("é😀", *[None] * 5)]
 
 
-def test_utf_16_with_half_a_pair_or_half_a_character_loses_one_row() -> None:
+def test_broken_utf_16_loses_one_row() -> None:
     data = "\ufeffID,name,price\n1,\ud800x,2\n3,b,4\n".encode("utf-16-le", "surrogatepass")
-    found = rows_of(THREE, source_of(data, "x.csv"))
+    found = rows_of(THREE, object_of(data, "x.csv"))
     assert [row[0] for row in found] == ["!", "3"]
     assert found[0][1] == "invalid UTF-8 at byte 3 of the row"
-    torn = rows_of(THREE, source_of(data[:-1], "x.csv"))
+    torn = rows_of(THREE, object_of(data[:-1], "x.csv"))
     assert torn[1] == ("!", "UTF-16 text ends within a character", "3,b,4")
 
 
@@ -96,12 +96,12 @@ def test_utf_16_with_half_a_pair_or_half_a_character_loses_one_row() -> None:
         (b"", []),
     ],
 )
-def test_an_object_without_a_telling_name_is_known_by_its_content(data: bytes, rows: list[Found]) -> None:
-    assert rows_of(THREE, source_of(data, "part-0001")) == rows
+def test_format_without_suffix_is_detected_by_content(data: bytes, rows: list[RowTuple]) -> None:
+    assert rows_of(THREE, object_of(data, "part-0001")) == rows
 
 
 @pytest.mark.parametrize("listed", [len(CSV) - 1, len(CSV) + 1, 10 << 20])
-def test_an_object_of_another_size_than_listed_is_refused(listed: int) -> None:
+def test_object_of_another_size_than_listed_is_refused(listed: int) -> None:
     source = InputObject("x.csv", ARRIVED, listed, lambda: io.BytesIO(CSV))
     with pytest.raises(SourceChangedError, match=f"x.csv: {listed} bytes were listed and {len(CSV)} read"):
         rows_of(THREE, source)

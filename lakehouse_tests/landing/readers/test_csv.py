@@ -1,12 +1,12 @@
 import pytest
 
 from lakehouse.landing.readers import csv_records
-from lakehouse_tests.landing.readers.samples import THREE, Found, contract_of, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import THREE, RowTuple, contract_of, object_of, rows_of
 
 H = b"ID,name,price\n"
 BIG = b"x" * (17 << 20)
 
-GOOD: dict[str, tuple[bytes, list[Found]]] = {
+GOOD: dict[str, tuple[bytes, list[RowTuple]]] = {
     "an empty object": (b"", []),
     "a header alone": (H, []),
     "a header alone without a line end": (b"ID,name,price", []),
@@ -49,7 +49,7 @@ GOOD: dict[str, tuple[bytes, list[Found]]] = {
     "text beyond ASCII": (H + "1,é😀,2\n".encode(), [("1", "é😀", "2")]),
 }
 
-BAD: dict[str, tuple[bytes, list[Found]]] = {
+BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
     "too few fields": (H + b"1,a\n2,b,3\n", [("!", "2 fields where the header has 3", "1,a"), ("2", "b", "3")]),
     "too many fields": (H + b"1,a,2,\n", [("!", "4 fields where the header has 3", "1,a,2,")]),
     "too many fields and CRLF": (
@@ -134,20 +134,20 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
 
 @pytest.mark.parametrize("case", [*GOOD, *BAD])
 @pytest.mark.usefixtures("way")
-def test_each_row_of_a_csv_object_is_one_row(case: str) -> None:
+def test_each_csv_record_is_one_row(case: str) -> None:
     data, expected = {**GOOD, **BAD}[case]
-    assert rows_of(THREE, source_of(data, "x.csv")) == expected
+    assert rows_of(THREE, object_of(data, "x.csv")) == expected
 
 
-def test_a_field_under_both_of_its_names_is_a_repeated_column() -> None:
+def test_field_under_both_names_is_a_repeated_column() -> None:
     contract = contract_of(("order_id", "string", "ID"), ("name", "string"))
-    assert rows_of(contract, source_of(b"ID,order_id\n1,2\n", "x.csv")) == [
+    assert rows_of(contract, object_of(b"ID,order_id\n1,2\n", "x.csv")) == [
         ("!", "column order_id appears twice", "1,2")
     ]
 
 
 @pytest.mark.usefixtures("way")
-def test_the_acceptance_file_has_three_readable_rows_and_two_defects() -> None:
+def test_acceptance_file_has_three_rows_and_two_defects() -> None:
     names = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
     contract = contract_of(*((name, "string") for name in names))
     data = (
@@ -158,14 +158,14 @@ def test_the_acceptance_file_has_three_readable_rows_and_two_defects() -> None:
         b"999004,X1\n"
         b'999005,X1,"never closed,1,2010-12-01 09:00:00,1.00,17850.0,France\n'
     )
-    found = rows_of(contract, source_of(data, "bad.csv"))
+    found = rows_of(contract, object_of(data, "bad.csv"))
     assert [row[0] for row in found] == ["999001", "999002", "999003", "!", "!"]
     assert found[4][2] == '999005,X1,"never closed,1,2010-12-01 09:00:00,1.00,17850.0,France'
 
 
-def test_rows_that_need_care_among_many_leave_the_others_as_they_are() -> None:
+def test_odd_rows_among_many_do_not_affect_the_others() -> None:
     rows = [f'{i},"text {i}, with ""quotes""",{i}.5' for i in range(60_000)]
-    expected: list[Found] = [(str(i), f'text {i}, with "quotes"', f"{i}.5") for i in range(60_000)]
+    expected: list[RowTuple] = [(str(i), f'text {i}, with "quotes"', f"{i}.5") for i in range(60_000)]
     for i, row, reason in (
         (100, "1,2", "2 fields where the header has 3"),
         (30_000, '1,"x', "there is text between a closing quote and the next delimiter"),
@@ -173,10 +173,10 @@ def test_rows_that_need_care_among_many_leave_the_others_as_they_are() -> None:
     ):
         rows[i], expected[i] = row, ("!", reason, row)
     data = H + "\n".join(rows).encode()
-    assert rows_of(THREE, source_of(data, "x.csv")) == expected
+    assert rows_of(THREE, object_of(data, "x.csv")) == expected
 
 
-def test_a_good_object_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sound_csv_is_parsed_by_arrow_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_records, "csv_rows", lambda *_: pytest.fail("read row by row"))
     data = H + b'1,"a, ""b""\nc",2\n' * 1000
-    assert rows_of(THREE, source_of(data, "x.csv")) == [("1", 'a, "b"\nc', "2")] * 1000
+    assert rows_of(THREE, object_of(data, "x.csv")) == [("1", 'a, "b"\nc', "2")] * 1000

@@ -1,13 +1,13 @@
 import pytest
 
 from lakehouse.landing.readers import json_event
-from lakehouse_tests.landing.readers.samples import EVENT, Found, contract_of, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import EVENT, RowTuple, contract_of, object_of, rows_of
 
 NONE = None, None, None, None, None
 A, B = ("a", *NONE), ("b", *NONE)
 LONG = b"x" * (17 << 20)
 
-GOOD: dict[str, tuple[bytes, list[Found]]] = {
+GOOD: dict[str, tuple[bytes, list[RowTuple]]] = {
     "an empty object": (b"", []),
     "blank lines": (b'\n \t\n{"id":"a"}\r\n\r\n\n{"id":"b"}', [A, B]),
     "every kind of value": (
@@ -66,7 +66,7 @@ NUMBERS = (
     "0.1000000000000000055511151231257827",
 )
 
-BAD: dict[str, tuple[bytes, list[Found]]] = {
+BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
     "not JSON": (
         b'{"id":"a"}\n{"id":\n{"id":"b"}\n',
         [A, ("!", "not JSON: Expecting value, at character 7", '{"id":'), B],
@@ -176,9 +176,9 @@ BAD: dict[str, tuple[bytes, list[Found]]] = {
 
 @pytest.mark.parametrize("case", [*GOOD, *BAD])
 @pytest.mark.usefixtures("way")
-def test_each_event_of_a_json_object_is_one_row(case: str) -> None:
+def test_each_json_event_is_one_row(case: str) -> None:
     data, expected = {**GOOD, **BAD}[case]
-    found = rows_of(EVENT, source_of(data, "x.json"))
+    found = rows_of(EVENT, object_of(data, "x.json"))
     if case == "a closing bracket where an object began":
         assert found[0][0] == "!"
         found[0] = ("!", "not JSON", found[0][2])
@@ -190,16 +190,16 @@ def test_each_event_of_a_json_object_is_one_row(case: str) -> None:
 @pytest.mark.usefixtures("way")
 def test_numbers_keep_their_digits(form: str, number: str) -> None:
     line = form.format(number)
-    assert rows_of(EVENT, source_of(line.encode(), "x.json")) == [("a", None, None, number, None, None)]
+    assert rows_of(EVENT, object_of(line.encode(), "x.json")) == [("a", None, None, number, None, None)]
 
 
 @pytest.mark.usefixtures("way")
-def test_a_field_may_come_under_either_of_its_names_but_not_under_both() -> None:
+def test_field_may_have_either_name_but_not_both() -> None:
     contract = contract_of(("order_id", "string", "OrderID"), ("price", "double", "Price"))
     data = (
         b'{"OrderID":"a","price":1.50}\n{"order_id":"b","Price":2.50}\n{"OrderID":"c","order_id":"c"}\n{"ORDERID":"d"}'
     )
-    assert rows_of(contract, source_of(data, "x.ndjson")) == [
+    assert rows_of(contract, object_of(data, "x.ndjson")) == [
         ("a", "1.50"),
         ("b", "2.50"),
         ("!", "order_id appears twice", '{"OrderID":"c","order_id":"c"}'),
@@ -207,7 +207,7 @@ def test_a_field_may_come_under_either_of_its_names_but_not_under_both() -> None
     ]
 
 
-def test_clean_events_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_events_are_parsed_by_duckdb_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_event.EventParser, "parse", lambda *_: pytest.fail("read one by one"))
     data = b'{"id": "a", "time": "t", "count": 12, "price": 0.125, "ok": true, "tags": ["x, y"]}\n' * 1000
-    assert rows_of(EVENT, source_of(data, "x.json")) == [("a", "t", "12", "0.125", "true", '["x, y"]')] * 1000
+    assert rows_of(EVENT, object_of(data, "x.json")) == [("a", "t", "12", "0.125", "true", '["x, y"]')] * 1000

@@ -11,7 +11,7 @@ import pytest
 
 from lakehouse.landing.readers import InputObject, relation
 from lakehouse.landing.readers.arrow import Array
-from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, contract_of, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, contract_of, object_of, rows_of
 
 
 def parquet(table: pa.Table, **options: Any) -> bytes:
@@ -22,7 +22,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 def texts(values: Array, kind: str = "string") -> list[Any]:
     contract = contract_of(("v", kind))  # type: ignore[arg-type]
-    found = rows_of(contract, source_of(parquet(pa.table({"v": values})), "x.parquet"))
+    found = rows_of(contract, object_of(parquet(pa.table({"v": values})), "x.parquet"))
     return [row[0] if row[0] != "!" else row for row in found]
 
 
@@ -63,7 +63,7 @@ def test_values_become_text_without_loss(values: Array, expected: list[str | Non
     assert texts(values) == expected
 
 
-def test_columns_are_found_by_name_and_unknown_ones_kept() -> None:
+def test_columns_match_by_name_and_unknown_ones_are_kept() -> None:
     table = pa.table(
         {
             "Price": [1.5, None],
@@ -72,7 +72,7 @@ def test_columns_are_found_by_name_and_unknown_ones_kept() -> None:
             "deep": [{"k": [1, None], "t": MOMENT}, None],
         }
     )
-    assert rows_of(THREE, source_of(parquet(table), "x.parquet")) == [
+    assert rows_of(THREE, object_of(parquet(table), "x.parquet")) == [
         ("a", None, "1.5", '{"extra":1.10,"deep":{"k":[1,null],"t":"2025-11-20T14:15:16.000250"}}'),
         ("b", None, None),
     ]
@@ -82,7 +82,7 @@ def test_lists_of_texts_become_json() -> None:
     assert texts(pa.array([["a", 'b"'], [], None]), "list") == ['["a","b\\""]', "[]", None]
 
 
-def test_nested_values_bytes_and_nul_are_defects_of_their_rows() -> None:
+def test_nested_values_bad_bytes_and_nul_are_defects() -> None:
     table = pa.table(
         {
             "id": pa.array(["a", "b", "c", "d\0"]),
@@ -91,7 +91,7 @@ def test_nested_values_bytes_and_nul_are_defects_of_their_rows() -> None:
             "ok": pa.array([b"t", b"t", None, b"\xff"]),
         }
     )
-    assert rows_of(EVENT, source_of(parquet(table), "x.parquet")) == [
+    assert rows_of(EVENT, object_of(parquet(table), "x.parquet")) == [
         ("a", None, None, None, "t", '["x"]'),
         ("!", "time: expected a single value, got a nested value", '{"id":"b","time":{"x":1},"tags":null,"ok":"t"}'),
         (
@@ -107,40 +107,40 @@ def test_nested_values_bytes_and_nul_are_defects_of_their_rows() -> None:
     ]
 
 
-def test_another_schema_makes_every_row_a_defect() -> None:
-    assert rows_of(THREE, source_of(parquet(pa.table({"a": [1, 2]})), "x.parquet")) == [
+def test_schema_without_contract_fields_makes_all_rows_defects() -> None:
+    assert rows_of(THREE, object_of(parquet(pa.table({"a": [1, 2]})), "x.parquet")) == [
         ("!", "no column of the contract in the header: a", '{"a":1}'),
         ("!", "no column of the contract in the header: a", '{"a":2}'),
     ]
-    assert rows_of(THREE, source_of(parquet(pa.table({"id": ["a"], "ID": ["b"]})), "x.parquet")) == [
+    assert rows_of(THREE, object_of(parquet(pa.table({"id": ["a"], "ID": ["b"]})), "x.parquet")) == [
         ("!", "column ID appears twice", '{"id":"a","ID":"b"}')
     ]
 
 
 @pytest.mark.parametrize("end", [b"PAR1", b"\x10\0\0\0PAR1", b""])
 @pytest.mark.parametrize("start", [b"", b"PAR1", b"not at all", b"PAR1" + b"x" * 100])
-def test_what_is_no_parquet_file_is_one_defect(start: bytes, end: bytes) -> None:
-    ((mark, reason, raw),) = rows_of(THREE, source_of(start + end, "x.parquet"))
+def test_file_that_is_no_parquet_is_one_defect(start: bytes, end: bytes) -> None:
+    ((mark, reason, raw),) = rows_of(THREE, object_of(start + end, "x.parquet"))
     assert (mark, raw) == ("!", None)
     assert reason.startswith("not a Parquet file: ")
 
 
-def test_rows_around_a_damaged_part_are_kept() -> None:
+def test_rows_around_damaged_row_group_are_kept() -> None:
     ids = [str(i * 7919 % 100003) for i in range(60_000)]
     data = bytearray(parquet(pa.table({"id": ids}), row_group_size=20_000, use_dictionary=False, compression="zstd"))
     start = pq.read_metadata(io.BytesIO(bytes(data))).row_group(1).column(0).data_page_offset
     data[start : start + 5000] = b"\xff" * 5000
-    found = rows_of(THREE, source_of(bytes(data), "x.parquet"))
+    found = rows_of(THREE, object_of(bytes(data), "x.parquet"))
     assert [row for row in found if row[0] != "!"] == [(value, None, None) for value in ids[:20_000] + ids[40_000:]]
     mark, reason, raw = found[20_000]
     assert (mark, raw) == ("!", None)
     assert reason.startswith("row group 2 of 3 is damaged, 20000 of its 20000 rows are lost: ")
 
 
-def test_compressed_and_unseekable_files_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compressed_and_unseekable_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relation, "SMALL_OBJECT_BYTES", 0)
     data = parquet(pa.table({"id": ["a"]}))
-    assert rows_of(THREE, source_of(gzip.compress(data), "x.parquet.gz")) == [("a", None, None)]
+    assert rows_of(THREE, object_of(gzip.compress(data), "x.parquet.gz")) == [("a", None, None)]
 
     class Unseekable:
         def __init__(self) -> None:

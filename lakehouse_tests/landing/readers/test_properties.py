@@ -1,4 +1,4 @@
-"""What must hold for any rows and any bytes."""
+"""Properties of the readers that hold for any rows and any bytes."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers import csv_blocks, json_lines
-from lakehouse_tests.landing.readers.samples import EVENT, THREE, Found, never_sound, rows_of, source_of
+from lakehouse_tests.landing.readers.samples import EVENT, THREE, RowTuple, never_sound, object_of, rows_of
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
     ["", '"', '""', ",", "\n", "\r\n", 'a"b', ' "x" ', "NULL", "{}", "} {", ",]", "\ufeff", "\u2028", "é😀"]
@@ -24,7 +24,7 @@ MANY = settings(max_examples=100, deadline=None)
 
 
 @contextmanager
-def careful() -> Iterator[None]:
+def row_by_row() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         never_sound(patch)
         yield
@@ -32,7 +32,7 @@ def careful() -> Iterator[None]:
 
 @contextmanager
 def small_blocks() -> Iterator[None]:
-    """Blocks of a few bytes, so that small examples have many edges."""
+    """Make blocks of a few bytes, so that small examples have many block ends."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_blocks, "CHUNK_BYTES", 64)
         patch.setattr(csv_blocks, "SMALL_BLOCK_BYTES", 16)
@@ -40,13 +40,13 @@ def small_blocks() -> Iterator[None]:
         yield
 
 
-def each_way(contract: Contract, data: bytes, name: str) -> list[Found]:
-    """The rows, the same whichever way they are read."""
-    found = rows_of(contract, source_of(data, name))
-    with careful():
-        assert rows_of(contract, source_of(data, name)) == found
+def read_each_way(contract: Contract, data: bytes, name: str) -> list[RowTuple]:
+    """Read the rows each way and check that they are the same."""
+    found = rows_of(contract, object_of(data, name))
+    with row_by_row():
+        assert rows_of(contract, object_of(data, name)) == found
     with small_blocks():
-        assert rows_of(contract, source_of(data, name)) == found
+        assert rows_of(contract, object_of(data, name)) == found
     return found
 
 
@@ -57,12 +57,12 @@ def each_way(contract: Contract, data: bytes, name: str) -> list[Found]:
     end=st.sampled_from(["\n", "\r\n"]),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
-def test_rows_written_as_csv_come_back(rows: list[Found], dialect: str, end: str, quoting: int) -> None:
+def test_csv_round_trips(rows: list[RowTuple], dialect: str, end: str, quoting: int) -> None:
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, delimiter=dialect, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["name", "ID", "price", "more"])
     writer.writerows(rows)
-    found = each_way(THREE, sink.getvalue().encode(), "x.csv")
+    found = read_each_way(THREE, sink.getvalue().encode(), "x.csv")
     assert [row[:3] for row in found] == [(b, a, c) for a, b, c, _ in rows]
     assert [json.loads(row[3]) if row[3:] else {} for row in found] == [{"more": d} if d else {} for *_, d in rows]
 
@@ -97,7 +97,7 @@ def written(event: dict[str, object], ascii_only: bool, blanks: bool) -> str:
     return "{" + comma.join(members) + "}"
 
 
-def as_row(event: dict[str, object]) -> Found:
+def as_row(event: dict[str, object]) -> RowTuple:
     def text(name: str) -> object:
         value = event.get(name)
         if isinstance(value, list):
@@ -109,12 +109,10 @@ def as_row(event: dict[str, object]) -> Found:
 
 @MANY
 @given(events=st.lists(EVENTS, max_size=12), ascii_only=st.booleans(), blanks=st.booleans(), array=st.booleans())
-def test_events_written_as_json_come_back(
-    events: list[dict[str, object]], ascii_only: bool, blanks: bool, array: bool
-) -> None:
+def test_json_round_trips(events: list[dict[str, object]], ascii_only: bool, blanks: bool, array: bool) -> None:
     texts = [written(event, ascii_only, blanks) for event in events]
     text = "[" + ",\n".join(texts) + "]" if array else "\n".join(texts)
-    found = each_way(EVENT, text.encode(), "x.json")
+    found = read_each_way(EVENT, text.encode(), "x.json")
     for row, event in zip(found, events, strict=True):
         tags = None if row[5] is None else json.loads(row[5])
         assert (*row[:5], tags) == as_row(event)
@@ -127,11 +125,11 @@ def test_events_written_as_json_come_back(
 
 @MANY
 @given(rows=st.lists(st.tuples(TEXT | st.none(), st.floats(allow_nan=False) | st.none()), max_size=20))
-def test_rows_written_as_parquet_come_back(rows: list[tuple[str | None, float | None]]) -> None:
+def test_parquet_round_trips(rows: list[tuple[str | None, float | None]]) -> None:
     sink = io.BytesIO()
     ids, prices = pa.array([a for a, _ in rows], pa.string()), pa.array([b for _, b in rows], pa.float64())
     pq.write_table(pa.table({"ID": ids, "price": prices}), sink)
-    found = rows_of(THREE, source_of(sink.getvalue(), "x.parquet"))
+    found = rows_of(THREE, object_of(sink.getvalue(), "x.parquet"))
     assert [(row[0], None if row[2] is None else float(row[2])) for row in found] == rows
 
 
@@ -145,8 +143,8 @@ JSON_PIECES = (
 JSON_BYTES = st.lists(st.sampled_from(JSON_PIECES) | st.binary(max_size=3), max_size=30).map(b"".join)
 
 
-def accounted_for(data: bytes, rows: list[Found], kept: Callable[[str], bool]) -> None:
-    """Every letter and digit of the object is in a row, as often as it was there."""
+def assert_nothing_lost(data: bytes, rows: list[RowTuple], kept: Callable[[str], bool]) -> None:
+    """Check that the rows hold every letter and digit of the object, as often as it does."""
     shown = "".join(str(value) for row in rows for value in (row[2:] if row[0] == "!" else row) if value is not None)
     text = data.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
     for letter in set(filter(kept, text)):
@@ -157,9 +155,9 @@ def accounted_for(data: bytes, rows: list[Found], kept: Callable[[str], bool]) -
 @given(data=CSV_BYTES)
 @example(data=b'"')
 @example(data=b'1,"a\n2,b,3\n4,c",5,6\n')
-def test_any_bytes_are_read_as_csv_and_nothing_is_lost(data: bytes) -> None:
-    found = each_way(THREE, b"ID,name,price\n" + data, "x.csv")
-    accounted_for(data, found, lambda letter: letter.isalnum())
+def test_any_bytes_read_as_csv_lose_nothing(data: bytes) -> None:
+    found = read_each_way(THREE, b"ID,name,price\n" + data, "x.csv")
+    assert_nothing_lost(data, found, lambda letter: letter.isalnum())
 
 
 @MANY
@@ -167,17 +165,17 @@ def test_any_bytes_are_read_as_csv_and_nothing_is_lost(data: bytes) -> None:
 @example(data=b'[{"id":"a"}]]}{')
 @example(data=b'{"id":"a"')
 @example(data=b'{"id":"a"}\n[{"id":"b"}]')
-def test_any_bytes_are_read_as_json_and_nothing_is_lost(data: bytes) -> None:
-    with careful():
-        by_care = rows_of(EVENT, source_of(data, "x.json"))
-    assert rows_of(EVENT, source_of(data, "x.json")) == by_care
-    accounted = b"".join(data.split())
-    if accounted and not set(accounted) <= set(b"[],"):
-        assert by_care
+def test_any_bytes_read_as_json_lose_nothing(data: bytes) -> None:
+    with row_by_row():
+        expected = rows_of(EVENT, object_of(data, "x.json"))
+    assert rows_of(EVENT, object_of(data, "x.json")) == expected
+    content = b"".join(data.split())
+    if content and not set(content) <= set(b"[],"):
+        assert expected
 
 
 @MANY
 @given(data=st.binary(max_size=200), name=st.sampled_from(["x", "x.csv", "x.json", "x.parquet", "x.csv.gz", "x.zst"]))
-def test_any_bytes_under_any_name_are_rows_or_nothing(data: bytes, name: str) -> None:
+def test_any_bytes_under_any_name_raise_nothing(data: bytes, name: str) -> None:
     for start in (b"", b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xff\xfe", b"PAR1"):
-        rows_of(THREE, source_of(start + data, name))
+        rows_of(THREE, object_of(start + data, name))

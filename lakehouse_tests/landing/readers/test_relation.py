@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.landing.readers import InputObject, bronze_batches, bronze_rows, local_object, relation
-from lakehouse_tests.landing.readers.samples import ARRIVED, THREE, source_of
+from lakehouse_tests.landing.readers.samples import ARRIVED, THREE, object_of
 
 LATER = datetime(2025, 11, 20, 16, 15, 0, 250, tzinfo=timezone(timedelta(hours=1)))
 
@@ -31,15 +31,15 @@ def parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def test_rows_of_all_formats_come_as_one_relation_with_their_origin(database: duckdb.DuckDBPyConnection) -> None:
+def test_all_formats_make_one_relation_with_row_origins(database: duckdb.DuckDBPyConnection) -> None:
     sources = [
-        source_of(b'{"id":"1"}\n\n{"id":"2","x":1}\n', "a.json"),
-        source_of(b"ID,price\n3,1\n4\n", "b.csv", LATER),
-        source_of(b"", "empty.json"),
-        source_of(b'{"id":"5"}', "c.json"),
-        source_of(parquet(pa.table({"id": ["6", "7"]})), "d.parquet"),
-        source_of(b"ID\n8\n", "e.csv"),
-        source_of(b"ID\n9\n", "f.csv", datetime(2025, 11, 20, 17)),
+        object_of(b'{"id":"1"}\n\n{"id":"2","x":1}\n', "a.json"),
+        object_of(b"ID,price\n3,1\n4\n", "b.csv", LATER),
+        object_of(b"", "empty.json"),
+        object_of(b'{"id":"5"}', "c.json"),
+        object_of(parquet(pa.table({"id": ["6", "7"]})), "d.parquet"),
+        object_of(b"ID\n8\n", "e.csv"),
+        object_of(b"ID\n9\n", "f.csv", datetime(2025, 11, 20, 17)),
     ]
     rows = bronze_rows(database, THREE, sources)
     assert dict(zip(rows.columns, map(str, rows.types), strict=True)) == {
@@ -67,20 +67,20 @@ def test_rows_of_all_formats_come_as_one_relation_with_their_origin(database: du
     ]
 
 
-def test_no_sources_are_no_rows(database: duckdb.DuckDBPyConnection) -> None:
+def test_no_objects_make_no_rows(database: duckdb.DuckDBPyConnection) -> None:
     assert bronze_rows(database, THREE, []).fetchall() == []
-    assert bronze_rows(database, THREE, [source_of(b"", "a.csv"), source_of(b"", "b.json")]).fetchall() == []
+    assert bronze_rows(database, THREE, [object_of(b"", "a.csv"), object_of(b"", "b.json")]).fetchall() == []
 
 
-def test_a_relation_can_be_executed_again_and_in_a_query(database: duckdb.DuckDBPyConnection) -> None:
-    rows = bronze_rows(database, THREE, [source_of(b"ID\n1\n2\n", "a.csv")])
+def test_relation_can_be_executed_again_and_queried(database: duckdb.DuckDBPyConnection) -> None:
+    rows = bronze_rows(database, THREE, [object_of(b"ID\n1\n2\n", "a.csv")])
     gc.collect()
     assert rows.aggregate("count(*)").fetchall() == [(2,)]
     assert rows.filter("id = '2'").project("_row").fetchall() == [(2,)]
     assert database.sql("select max(id) from rows").fetchall() == [("2",)]
 
 
-def test_rows_are_numbered_through_a_large_object(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
+def test_rows_of_large_object_are_numbered_throughout(tmp_path: Path, database: duckdb.DuckDBPyConnection) -> None:
     path = tmp_path / "large.csv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -95,8 +95,10 @@ def test_rows_are_numbered_through_a_large_object(tmp_path: Path, database: duck
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.parquet", "a"])
-@pytest.mark.parametrize("small", [0, 1 << 20])
-def test_what_opening_and_reading_raises_is_raised(name: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("small_object_bytes", [0, 1 << 20])
+def test_errors_of_opening_and_reading_are_raised(
+    name: str, small_object_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             raise ConnectionError("the server is gone")
@@ -104,29 +106,29 @@ def test_what_opening_and_reading_raises_is_raised(name: str, small: int, monkey
     def unopened() -> Broken:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(relation, "SMALL_OBJECT_BYTES", small)
+    monkeypatch.setattr(relation, "SMALL_OBJECT_BYTES", small_object_bytes)
     with pytest.raises(ConnectionError, match="the server is gone"):
-        list(bronze_batches(THREE, [source_of(b"", "first.csv"), InputObject(name, ARRIVED, 10, Broken)]))
+        list(bronze_batches(THREE, [object_of(b"", "first.csv"), InputObject(name, ARRIVED, 10, Broken)]))
     with pytest.raises(PermissionError, match="not yours"):
         list(bronze_batches(THREE, [InputObject(name, ARRIVED, 10, unopened)]))
 
 
-def test_an_error_in_a_query_names_its_cause(database: duckdb.DuckDBPyConnection) -> None:
+def test_query_error_names_its_cause(database: duckdb.DuckDBPyConnection) -> None:
     rows = bronze_rows(database, THREE, [InputObject("a.csv", ARRIVED, 99, lambda: io.BytesIO(b"ID\n1\n"))])
     with pytest.raises(duckdb.Error, match=r"SourceChangedError: a.csv: 99 bytes were listed and 5 read"):
         rows.fetchall()
 
 
-def test_no_thread_outlives_a_reading_that_is_given_up() -> None:
-    batches = bronze_batches(THREE, [source_of(b"ID\n" + b"1\n" * 10, f"{i}.csv") for i in range(100)])
+def test_no_thread_outlives_abandoned_batches() -> None:
+    batches = bronze_batches(THREE, [object_of(b"ID\n" + b"1\n" * 10, f"{i}.csv") for i in range(100)])
     next(batches)
     del batches
     gc.collect()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("fetch", "read"))]
 
 
-def test_memory_does_not_grow_with_the_object() -> None:
-    """A line of 128 MiB, and events of 64 MiB without line ends."""
+def test_memory_does_not_grow_with_object_size() -> None:
+    """Read a line of 128 MiB, and 64 MiB of events without line ends."""
 
     class Repeated(io.RawIOBase):
         def __init__(self, piece: bytes, times: int) -> None:
@@ -141,10 +143,10 @@ def test_memory_does_not_grow_with_the_object() -> None:
     assert len(event) == 1024
     cases = [("a.csv", piece, 128, 1), ("a.json", piece, 128, 1), ("b.json", event * 1024, 64, 64 * 1024)]
     for name, part, times, rows in cases:
-        source = InputObject(name, ARRIVED, len(part) * times, partial(Repeated, part, times))
+        obj = InputObject(name, ARRIVED, len(part) * times, partial(Repeated, part, times))
         tracemalloc.start()
         try:
-            assert sum(batch.num_rows for batch in bronze_batches(THREE, [source])) == rows
+            assert sum(batch.num_rows for batch in bronze_batches(THREE, [obj])) == rows
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
