@@ -86,7 +86,7 @@ class _ClientKey:
 
 @lru_cache(maxsize=32)
 def _shared_store(key: _ClientKey, _pid: int) -> S3Store:
-    """Return a client for each process and connection, because each reads the system's certificates for ten milliseconds."""
+    """Share a client within a process, because creating one reads the system's certificates: ten milliseconds."""
     return open_store(key.connection)
 
 
@@ -97,9 +97,8 @@ def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
 
 def _credentials(connection: Connection) -> Any:
     if connection.access_key_id is None or connection.secret_access_key is None:
-        from obstore.auth.boto3 import (
-            Boto3CredentialProvider,  # takes half a second; only AWS's credential chain needs it
-        )
+        # Imported here because it takes half a second, and only AWS's credential chain needs it.
+        from obstore.auth.boto3 import Boto3CredentialProvider
 
         return Boto3CredentialProvider()
     # A provider in place of plain options, because those would be combined with AWS_SESSION_TOKEN of the environment.
