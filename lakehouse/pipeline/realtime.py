@@ -40,15 +40,15 @@ def ingest_hours(
 
 
 def _ingest(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, run_id: str) -> IngestResult[str]:
-    table = lake.tables.load(f"realtime.{stream.name}")
+    name = f"realtime.{stream.name}"
+    table = lake.tables.load(name)
     record_definition(table, stream)
     touched = partitions_filter("arrival_hour", map(arrival_hour_of, hours))
     landed = [obj for hour in hours for obj in list_hour(lake.objects, stream.name, hour)]
     held = set() if replace or not landed else objects_in(lake, table, touched)
     to_read = [obj for obj in landed if obj.key not in held]
-    nothing = IngestResult(f"realtime.{stream.name}", count_by_partition(hours, {}, (), _hour_of))
     if not to_read and not replace:
-        return nothing
+        return IngestResult(name, count_by_partition(hours, {}, (), _hour_of))
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, to_read, folder)
         added = upload(lake.connection, table, files)
@@ -58,9 +58,9 @@ def _ingest(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, run
             hours, {hour: sizes.get(arrival_hour_of(hour), {}) for hour in hours}, to_read, _hour_of
         )
         if not added and not removed:
-            return IngestResult(nothing.table, counts)
+            return IngestResult(name, counts)
         done = commit_files(lake, table, added, touched, removed=removed, ledger=counts, run_id=run_id)
-    return IngestResult(nothing.table, counts, done.snapshot_id)
+    return IngestResult(name, counts, done.snapshot_id)
 
 
 def arrival_hour_of(hour: str) -> str:

@@ -22,7 +22,7 @@ from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 TODAY = datetime.now(UTC).date()
 SOUND = TODAY - timedelta(days=40)
-"""A day that nobody touches."""
+"""A day that stays as it is."""
 
 MADE_UP = """
 select *
@@ -49,7 +49,7 @@ def _compute(own: Own, *days: date) -> None:
 
 
 def _change(own: Own, name: str, day: date, change: str) -> None:
-    """Replace a partition by what `change`, a SELECT over `{rows}`, makes of it, as somebody might by hand."""
+    """Replace a partition by hand with the rows of `change`, a SELECT over `{rows}`."""
     table = own.lake.tables.load(name.format(own.name))
     column = table.spec().fields[0].name
     value = f"{day}-12" if column == "arrival_hour" else day
@@ -70,7 +70,7 @@ def _lose_file(own: Own, name: str, day: date) -> None:
 
 
 def _edit_ledger(own: Own, day: date) -> None:
-    """A commit that changes nothing but what is said of a day."""
+    """Commit a wrong ledger of a day, and no rows."""
     table = own.lake.tables.load(f"quarantine.{own.name}")
     said = {"rows": 0, "landed": 12, "valid": 9, "silver": 8, "quarantined": 2, "duplicates": 2}
     commit(
@@ -79,24 +79,24 @@ def _edit_ledger(own: Own, day: date) -> None:
 
 
 def _lose_landed(own: Own, day: date) -> None:
-    own.lake.objects.delete(one.key for one in list_day(own.lake.objects, own.name, day))
+    own.lake.objects.delete(obj.key for obj in list_day(own.lake.objects, own.name, day))
 
 
 def _lose_untaken(own: Own, day: date) -> None:
-    """An object that realtime has taken is deleted before bronze takes it."""
+    """Delete an object that realtime has ingested and bronze has not."""
     key = own.land([payment("untaken", noon(day))], noon(day) + timedelta(seconds=1))
     own.refresh_realtime(f"{day}-12:00")
     own.lake.objects.delete([key])
 
 
 def _change_landed(own: Own, day: date) -> None:
-    (one,) = list_day(own.lake.objects, own.name, day)
-    own.lake.objects.put(one.key, own.lake.objects.get(one.key).replace(b'"1.25"', b'"9.25"', 1))
+    (obj,) = list_day(own.lake.objects, own.name, day)
+    own.lake.objects.put(obj.key, own.lake.objects.get(obj.key).replace(b'"1.25"', b'"9.25"', 1))
 
 
 @dataclass(frozen=True)
 class Planted:
-    """Something done by hand to one day, and where and how an audit should tell of it."""
+    """A fault planted in one day, and where and how an audit should report it."""
 
     plant: Callable[[Own, date], object]
     layer: str
@@ -110,7 +110,7 @@ def _by(name: str, change: str) -> Callable[[Own, date], object]:
 DEPTH = {"landing": 0, "bronze": 1, "realtime": 1, "silver": 2, "quarantine": 2, "gold": 3, "serving": 4}
 
 PLANTED = {
-    # Landing objects are kept for seven days, so those first.
+    # Those of landing come first, because landing objects are kept for seven days.
     "a landing object gone early": Planted(
         _lose_landed, "landing", "is gone before its retention is over; bronze holds its 11 rows"
     ),
@@ -202,13 +202,13 @@ def test_audit_finds_each_planted_fault_and_nothing_else(make_stream: Callable[.
         planted.plant(own, days[name])
     report = _audited(own)
     for name, planted in PLANTED.items():
-        found = [(one.layer, one.detail) for one in report.wrong if one.partition == str(days[name])]
+        found = [(finding.layer, finding.detail) for finding in report.wrong if finding.partition == str(days[name])]
         assert any(layer == planted.layer and planted.says in what for layer, what in found), (name, found)
-        # What is below a layer differs with it; what is above does not.
+        # A fault also shows in the layers below its own, and not in those above.
         assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in found), (name, found)
-    # The rows of the object that was put in place of another are of the day that nobody touched.
-    elsewhere = [one for one in report.wrong if one.partition not in set(map(str, days.values()))]
-    assert {(one.partition, one.check) for one in elsewhere} <= {(str(SOUND), OBJECTS)}
+    # The rows of the object that replaced another are of the untouched day.
+    elsewhere = [finding for finding in report.wrong if finding.partition not in set(map(str, days.values()))]
+    assert {(finding.partition, finding.check) for finding in elsewhere} <= {(str(SOUND), OBJECTS)}
 
 
 def test_audit_finds_rows_missing_from_the_unified_view(
@@ -221,4 +221,4 @@ def test_audit_finds_rows_missing_from_the_unified_view(
     own.refresh_realtime(f"{SOUND}-12:00")
     assert _audited(own).wrong == []
     monkeypatch.setattr("lakehouse.auditing.context.uncovered_hours", lambda *_: [])
-    assert [(one.partition, one.check) for one in _audited(own).wrong] == [(str(SOUND), UNIFIED)]
+    assert [(finding.partition, finding.check) for finding in _audited(own).wrong] == [(str(SOUND), UNIFIED)]

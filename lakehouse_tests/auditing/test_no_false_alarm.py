@@ -19,10 +19,10 @@ STEPS = st.lists(
     st.sampled_from(("bronze", "bronze again", "silver", "below", "realtime", "realtime again", "export")), max_size=5
 )
 EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
-"""Each takes seconds: it computes and compares every layer, again and again."""
+"""Few, because each takes seconds: it computes and compares every layer several times."""
 
 ORIGIN, APART = date(2014, 1, 1), 60
-"""Examples share their tables, and lie so many days apart."""
+"""Examples share their tables, so their days lie apart by this many."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def examples() -> Callable[[], date]:
 
 @pytest.fixture
 def own(make_stream: Callable[..., Own]) -> Own:
-    # With the usual threshold, so that the quality gate keeps many of these days back.
+    # With the default threshold, so that the quality gate blocks many of these days.
     return make_stream()
 
 
@@ -56,19 +56,19 @@ def test_audit_reports_nothing_wrong_at_any_moment(
         days |= {row.day(at.date()) for row in rows}
         for step in data.draw(STEPS):
             _run(own, step, arrivals, sorted(days))
-    assert [one for one in _findings(own, first) if one.state == "wrong"] == []
+    assert [finding for finding in _findings(own, first) if finding.state == "wrong"] == []
     for step in ("bronze", "realtime", "silver", "below", "export"):
         _run(own, step, arrivals, sorted(days))
-    assert [one for one in _findings(own, first) if not _of_features(one)] == []
+    assert [finding for finding in _findings(own, first) if not _of_features(finding)] == []
 
 
 def _findings(own: Own, first: date) -> Sequence[Finding]:
     return audit(own.lake, [own.stream], first - timedelta(days=45), first + timedelta(days=5)).findings
 
 
-def _of_features(one: Finding) -> bool:
-    """Features of a day look at thirty days, also at those of the example before."""
-    return "features was computed before" in one.detail
+def _of_features(finding: Finding) -> bool:
+    """Tell whether a finding is about features, whose window of thirty days reaches back into the example before."""
+    return "features was computed before" in finding.detail
 
 
 def _run(own: Own, step: str, arrivals: list[date], days: list[date]) -> None:
@@ -109,9 +109,12 @@ def test_changed_sql_makes_a_day_stale_not_wrong(make_stream: Callable[..., Own]
         file = own.stream.folder / f"{query}.sql"
         file.write_text(f"select * from ({own.stream.sql(query)}) where false")
     found = audit(own.lake, [own.stream]).findings
-    assert {one.state for one in found} == {"stale"}
+    assert {finding.state for finding in found} == {"stale"}
     said = {
-        query for one in found for query in ("gold", "features", "alerts") if f"another {query}.sql than" in one.detail
+        query
+        for finding in found
+        for query in ("gold", "features", "alerts")
+        if f"another {query}.sql than" in finding.detail
     }
     assert said == {"gold", "features", "alerts"}
     own.below(day)
@@ -130,8 +133,10 @@ def test_changed_contract_makes_a_day_stale_not_wrong(make_stream: Callable[...,
     own.lake.streams = {own.name: type(own.stream)(own.name, own.stream.folder, load_contract(own.stream.folder))}
     changed = Own(own.lake, own.lake.streams[own.name])
     found = audit(own.lake, [changed.stream]).findings
-    assert {(one.layer, one.state) for one in found} == {("silver", "stale"), ("quarantine", "stale")}
-    assert all(one.detail.startswith("was computed by another contract than today's, by which ") for one in found)
+    assert {(finding.layer, finding.state) for finding in found} == {("silver", "stale"), ("quarantine", "stale")}
+    assert all(
+        finding.detail.startswith("was computed by another contract than today's, by which ") for finding in found
+    )
     changed.clean(day)
     changed.below(day)
     assert audit(own.lake, [changed.stream]).findings == []

@@ -41,13 +41,13 @@ Edit = Callable[[str], str]
 
 
 def days_apart(origin: date, days: int) -> Callable[[], date]:
-    """Gives each example of a property a day of its own, so many days after the one before: they share their tables."""
+    """Give each example of a property its own day, `days` after the one before, because examples share their tables."""
     numbers = count()
     return lambda: origin + timedelta(days=days * next(numbers))
 
 
 def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
-    """A valid event of a copy of the stream `financial`."""
+    """Make a valid event for a copy of the stream `financial`."""
     event = {
         "event_id": key,
         "event_time": f"{at:%Y-%m-%dT%H:%M:%S}Z",
@@ -61,7 +61,7 @@ def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
 
 
 def noon(day: date) -> datetime:
-    """Twelve o'clock of a day, UTC."""
+    """Noon of a day, UTC."""
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
 
@@ -76,13 +76,13 @@ def copy_stream(parent: Path, name: str, base: str = "financial", edit: Edit = l
 
 
 def threshold(share: float) -> Edit:
-    """An edit that sets the share of valid rows that a contract asks for."""
+    """Make an edit that sets a contract's quality threshold."""
     return lambda text: text + f"\n  - property: qualityThreshold\n    value: {share}\n"
 
 
 @dataclass(frozen=True)
 class Own:
-    """A stream that no other test uses, in a lake that has no others."""
+    """A stream that no other test uses, alone in its lake."""
 
     lake: Lake
     stream: Stream
@@ -92,7 +92,7 @@ class Own:
         return self.stream.name
 
     def land(self, events: Iterable[Event], at: datetime) -> str:
-        """Land events, or lines as they are, as one object that arrived then; its key."""
+        """Land events, or raw lines, as one object that arrived at that time. Returns its key."""
         lines = [
             event if isinstance(event, bytes) else (event if isinstance(event, str) else json.dumps(event)).encode()
             for event in events
@@ -100,17 +100,17 @@ class Own:
         return land(self.lake.objects, self.name, b"\n".join(lines) + b"\n", now=at).key
 
     def drop(self, content: bytes, name: str = "file.csv") -> str:
-        """Put a file under incoming/ as it is; its key."""
+        """Put a file under `incoming/`. Returns its key."""
         key = f"incoming/{self.name}/{name}"
         self.lake.objects.put(key, content)
         return key
 
     def bronze(self, *days: date, replace: bool = False) -> IngestResult[date]:
-        """Run bronze for these days of arrival; for all that have any when none is named."""
+        """Run bronze for these days of arrival; without any, for all on which something has landed."""
         return bronze.ingest_days(self.lake, self.stream, days or self.arrived(), replace=replace, run_id="test")
 
     def arrived(self) -> list[date]:
-        """Every day on which something has landed."""
+        """List every day on which something has landed."""
         found = list_days(self.lake.objects, self.name, EARLY, LATE)
         return [day for day, landings in found.items() if landings]
 
@@ -127,18 +127,18 @@ class Own:
         return gold.write_daily(self.lake, self.stream, days)
 
     def below(self, *days: date) -> None:
-        """Run all that is computed from silver."""
+        """Run every layer below silver."""
         self.gold(*days)
         gold.write_metrics(self.lake, days)
         write_features(self.lake, self.stream, days)
         write_alerts(self.lake, self.stream, days)
 
     def stale(self) -> list[date]:
-        """The days that would be computed again."""
+        """List the days that would be computed again."""
         return days_to_refresh(self.lake, self.stream)
 
     def ask(self, select: str, **tables: str) -> list[tuple[Any, ...]]:
-        """Rows of a SELECT in which `{silver}` and the like stand for this stream's tables."""
+        """Run a SELECT in which `{silver}` and other layers in braces stand for this stream's tables."""
         scans = {
             layer: scan_sql(self.lake.tables.load(f"{layer}.{self.name}"))
             for layer in ("bronze", "silver", "quarantine", "realtime")
@@ -151,20 +151,20 @@ class Own:
             return cursor.execute(select.format_map(scans)).fetchall()
 
     def counts(self, layer: str) -> Counter[date]:
-        """Rows by event date."""
+        """Count a layer's rows by event date."""
         return Counter(dict(self.ask(f"select dt, count(*) from {{{layer}}} group by dt")))
 
     def snapshots(self, layer: str) -> int:
-        """How many snapshots a table has."""
+        """Count a table's snapshots."""
         return len(self.lake.tables.load(f"{layer}.{self.name}").metadata.snapshots)
 
     def quarantined(self) -> list[tuple[date, list[str]]]:
-        """Date and reasons of each row in quarantine."""
+        """List the date and reasons of each row in quarantine."""
         return sorted(self.ask("select dt, reasons from {quarantine}"))
 
 
 def assert_conserved(own: Own, cleaned: silver.SilverResult) -> None:
-    """The ledgers add up, and say what the tables hold."""
+    """Assert that the ledgers add up and match the tables."""
     landed, kept, refused = (own.counts(layer) for layer in ("bronze", "silver", "quarantine"))
     for day, ledger in cleaned.ledgers.items():
         assert ledger.conserved, (day, ledger)
@@ -172,13 +172,13 @@ def assert_conserved(own: Own, cleaned: silver.SilverResult) -> None:
 
 
 def span(first: date, days: int) -> list[date]:
-    """So many days from `first` on."""
+    """List `days` days from `first` on."""
     return [first + timedelta(days=n) for n in range(days)]
 
 
 @pytest.fixture(scope="session")
 def shared_lake(settings: Settings, connection: Connection) -> Iterator[Lake]:
-    """What streams of their own share: storage, catalog and engine."""
+    """A lake without streams, whose storage, catalog and engine the streams of tests share."""
     lake = Lake(settings, connection)
     lake.tables.ensure(table_specs([]))
     yield lake
@@ -187,7 +187,7 @@ def shared_lake(settings: Settings, connection: Connection) -> Iterator[Lake]:
 
 @pytest.fixture
 def make_stream(shared_lake: Lake, tmp_path: Path) -> Callable[..., Own]:
-    """Makes streams of a test's own: `base` is the stream whose files are copied, `edit` changes its contract."""
+    """Make streams for one test: `base` is the shipped stream whose files are copied, `edit` changes its contract."""
 
     def make(base: str = "financial", edit: Edit = lambda text: text, tables: bool = True) -> Own:
         name = f"{base}_{next(_numbers)}"
@@ -198,7 +198,7 @@ def make_stream(shared_lake: Lake, tmp_path: Path) -> Callable[..., Own]:
 
 
 def open_stream(shared: Lake, parent: Path, name: str, *, tables: bool = True) -> Own:
-    """The stream of a folder under `parent`, its tables made or evolved, alone in a lake of its own."""
+    """Open the stream of a folder under `parent`, alone in its lake, and create or evolve its tables."""
     settings = shared.settings.model_copy(update={"streams": (parent,)})
     lake = Lake(settings, shared.connection)
     stream = Stream(name, parent / name, load_contract(parent / name))

@@ -27,7 +27,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 def _outcome(own: Own) -> tuple[list[str], list[list[str]]]:
-    """The keys in silver and the reasons in quarantine, after all that landed went through; it conserves."""
+    """Run all that landed through silver, assert conservation, and return silver's keys and quarantine's reasons."""
     own.bronze(*{*own.arrived(), datetime.now(UTC).date()})
     days = list(own.counts("bronze"))
     assert_conserved(own, own.clean(*days))

@@ -46,7 +46,7 @@ CHILD = """
         case "silver": silver.clean_days(lake, stream, [date.fromisoformat(day)])
         case "realtime": realtime.ingest_hours(lake, stream, [day + "-12:00"])
 """
-"""A process that runs a layer, and with `die` is killed when its files are written and its so-manieth commit is due."""
+"""A process that runs a layer. With `die`, it is killed before its commit of that number, after its files are written."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def _start(own: Own, layer: str, die: str = "", day: date = DAY) -> "subprocess.
 
 
 def _together(runs: Sequence[Callable[[], object]]) -> None:
-    """Run all at once; the first failure is raised."""
+    """Run all at the same time, and raise the first failure."""
     start = Barrier(len(runs))
 
     def one(run: Callable[[], object]) -> object:
@@ -72,7 +72,7 @@ def _together(runs: Sequence[Callable[[], object]]) -> None:
 
 
 def _apart(own: Own) -> Own:
-    """The same stream for another thread: nothing but storage is shared."""
+    """Open the same stream for another thread, so that only storage is shared."""
     return Own(_lake_of(own), own.stream)
 
 

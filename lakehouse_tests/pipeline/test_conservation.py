@@ -18,7 +18,7 @@ from lakehouse_tests.pipeline.own import Own, assert_conserved, days_apart, noon
 
 ORIGIN = date(2015, 1, 1)
 EXAMPLES = 40 if os.environ.get("NIGHTLY") else 7
-"""Each takes seconds."""
+"""Few, because each takes seconds."""
 
 MANY_DAYS = 60
 """Between the days of two examples, for they share their tables."""
@@ -36,7 +36,7 @@ DAYS_BACK = (0, 0, 0, 1, 40)
 
 @dataclass(frozen=True)
 class Row:
-    """A row to land: which kind, which key, and what tells it from others of that key."""
+    """A row to land: its kind, its key, and what distinguishes it from others with that key."""
 
     kind: str
     key: int
@@ -69,7 +69,7 @@ class Landing:
 
 
 class Model:
-    """What the lake should hold, in plain Python."""
+    """A model in plain Python of what the lake should hold."""
 
     def __init__(self, landings: list[Landing]) -> None:
         valid: dict[tuple[date, str], tuple[Any, ...]] = {}
@@ -150,7 +150,7 @@ def test_rows_are_conserved_whatever_order_layers_run_in(
     own.bronze(*_arrivals(first))
     own.refresh_realtime(*_hours(first))
     _assert_all_is_right(own, first, model, silver.MAX_ROWS_IN_MEMORY)
-    # Once more from the beginning, replacing everything, and nothing is different.
+    # Replacing everything from the beginning changes nothing.
     own.bronze(*_arrivals(first), replace=True)
     own.refresh_realtime(*_hours(first), replace=True)
     _assert_all_is_right(own, first, model, 0)
@@ -195,7 +195,7 @@ def _between(first: date) -> str:
 
 
 def _assert_unified_is_a_merge_by_key(own: Own, first: date) -> dict[str, list[tuple[Any, ...]]]:
-    """What silver and the unified view hold, too."""
+    """Assert that the unified view is silver merged with realtime by key. Returns what each of them holds."""
     columns = "dt, event_id, amount"
     rows = own.ask(
         f"""select 'realtime', {columns}, _arrived_at, _object, _row from {{realtime}} where {_between(first)}

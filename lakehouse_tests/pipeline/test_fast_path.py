@@ -51,7 +51,7 @@ TEXTS = {
 
 Row = tuple[str | None, ...]
 
-# Mostly the first, so that there are rows in which all is well.
+# Mostly the first text, so that some rows are valid in all fields.
 FIELDS = st.tuples(
     *(
         st.one_of(st.sampled_from(TEXTS[name][:2]), st.sampled_from(TEXTS[name][:2]), st.sampled_from(TEXTS[name]))
@@ -64,7 +64,7 @@ ROWS = st.lists(st.tuples(FIELDS, DEFECTS, st.integers(0, 10)), min_size=1, max_
 
 
 def bronze(rows: Sequence[tuple[Row, str | None, int]], *, numbered: bool) -> pa.Table:
-    """The rows as bronze has them, in two pieces, each with dictionaries of its own if `numbered`."""
+    """Build the rows as bronze holds them, in two pieces, each with its own dictionaries if `numbered`."""
     texts = pa.dictionary(pa.int32(), pa.string()) if numbered else pa.string()
     schema = pa.schema(
         [(name, texts) for name in (*NAMES, *BRONZE_COLUMNS[:4])]

@@ -22,12 +22,12 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 def back_to_back(*events: dict[str, Any]) -> bytes:
-    """Records one after another with nothing between them."""
+    """Concatenate records with nothing between them."""
     return "".join(map(json.dumps, events)).encode()
 
 
 def failed(record: bytes) -> bytes:
-    """A record that a transformation failed on, https://docs.aws.amazon.com/firehose/latest/dev/data-transformation.html"""
+    """Make a record that a transformation failed on, see https://docs.aws.amazon.com/firehose/latest/dev/data-transformation.html"""
     return json.dumps(
         {
             "attemptsMade": 4,

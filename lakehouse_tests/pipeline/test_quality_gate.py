@@ -18,7 +18,7 @@ def _at(minute: int) -> datetime:
 
 @pytest.fixture
 def gated(make_stream: Callable[..., Own]) -> Own:
-    """A day with two good rows in silver, to which a new good row, a new version of one and four bad ones came."""
+    """A day with two good rows in silver, where a good row, a new version of a row and four bad rows arrived since."""
     own = make_stream()
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], _at(0))
     own.bronze()
@@ -39,7 +39,7 @@ def _silver(own: Own) -> list[tuple[str, str]]:
 def test_blocked_day_keeps_its_last_good_rows_and_loses_none(gated: Own) -> None:
     cleaned = gated.clean(DAY)
     assert cleaned.blocked == [DAY]
-    # b and the first a stay, the new version of a is a duplicate of it; c and the four bad rows are in quarantine.
+    # Silver keeps b and the first a. The new version of a is a duplicate. c and the four bad rows are in quarantine.
     assert cleaned.ledgers == {DAY: Ledger(landed=8, valid=4, silver=2, quarantined=5, duplicates=1, blocked=True)}
     assert_conserved(gated, cleaned)
     assert _silver(gated) == [("a", "12.50"), ("b", "12.50")]

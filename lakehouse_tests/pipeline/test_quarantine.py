@@ -30,7 +30,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 def _with_contract(own: Own, edit: Edit) -> Own:
-    """The same stream by a contract that has changed."""
+    """Open the same stream with a changed contract."""
     file = own.stream.folder / "contract.odcs.yaml"
     file.write_text(edit(file.read_text()))
     stream = Stream(own.name, own.stream.folder, load_contract(own.stream.folder))

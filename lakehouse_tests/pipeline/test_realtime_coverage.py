@@ -27,7 +27,7 @@ from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
 
 ORIGIN, APART = date(2013, 1, 1), 60
 EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
-"""Each takes seconds."""
+"""Few, because each takes seconds."""
 
 STEPS = st.lists(
     st.sampled_from(
@@ -51,7 +51,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 @pytest.fixture
 def gated(make_stream: Callable[..., Own]) -> Own:
-    """With the usual threshold, so that the gate keeps many days back."""
+    """A stream with the default quality threshold, so that the gate blocks many days."""
     return make_stream()
 
 
@@ -59,7 +59,7 @@ Seen = tuple[Table, Table, Table]
 
 
 def _seen(own: Own) -> Seen:
-    """Realtime, bronze and silver, as they are now."""
+    """Load realtime, bronze and silver as of now."""
     realtime, taken, cleaned = (
         own.lake.tables.load(f"{layer}.{own.name}") for layer in ("realtime", "bronze", "silver")
     )
@@ -77,7 +77,7 @@ def _rows(own: Own, seen: Seen, uncovered: Sequence[str] | None) -> list[tuple[A
 
 
 def _assert_same(own: Own, seen: Seen | None = None) -> Sequence[str] | None:
-    """That the view has the same rows as if it read all of realtime; the hours that it reads."""
+    """Assert that the view has the same rows as if it read all of realtime. Returns the hours that it reads."""
     seen = seen or _seen(own)
     uncovered = _uncovered(own, seen)
     assert _rows(own, seen, uncovered) == _rows(own, seen, None)
@@ -109,7 +109,7 @@ def test_unified_view_has_all_rows_whatever_runs_when(
             _run(its, step, first, days)
         _assert_same(its)
         past.append(_seen(its))
-    # Whoever reads may have loaded its tables at different times.
+    # A reader may have loaded its tables at different times.
     realtime, taken, cleaned = (data.draw(st.sampled_from(past))[n] for n in range(3))
     _assert_same(its, (realtime, taken, cleaned))
     for step in ("realtime", "bronze", "silver"):
@@ -142,7 +142,7 @@ def _run(own: Own, step: str, first: date, days: list[date]) -> None:
 
 
 def _expire(own: Own) -> None:
-    """Let all snapshots go but the newest."""
+    """Expire all snapshots but the newest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commits, "MIN_SNAPSHOTS_KEPT", 1)
         for table in _seen(own):
@@ -152,7 +152,7 @@ def _expire(own: Own) -> None:
 
 
 def _day(own: Own, day: date, hours: Sequence[int] = (9, 15)) -> None:
-    """Events through a day, some of them of the day before, in realtime."""
+    """Land events through a day, some of the day before, and run realtime."""
     for hour in hours:
         at = datetime(day.year, day.month, day.day, hour, 30, tzinfo=UTC)
         own.land([payment(f"{day}-{hour}", at), payment(f"{day}-{hour}-late", at - timedelta(days=1))], at)
@@ -160,7 +160,7 @@ def _day(own: Own, day: date, hours: Sequence[int] = (9, 15)) -> None:
 
 
 def _batch(own: Own, day: date) -> None:
-    """What the daily run does of a day."""
+    """Run bronze and silver of a day, as the daily run does."""
     own.clean(*own.bronze(day).event_dates)
 
 
@@ -194,7 +194,7 @@ def test_arrivals_during_a_bronze_run_are_uncovered(own: Own, monkeypatch: pytes
     _day(own, DAY, hours=(9,))
 
     def meanwhile(*arguments: Any) -> Any:
-        """Realtime is the first to take one object, and takes another that bronze's listing does not have."""
+        """Realtime ingests one object before bronze does, and another that bronze's listing lacks."""
         monkeypatch.setattr(bronze, "list_days", list_days)
         _day(own, DAY, hours=(10,))
         found = list_days(*arguments)
@@ -284,7 +284,7 @@ def test_rows_of_another_contract_are_uncovered(own: Own) -> None:
     stricter = Own(own.lake, type(own.stream)(own.name, own.stream.folder, load_contract(own.stream.folder)))
     stricter.clean(DAY, DAY - timedelta(days=1))
     assert _assert_same(stricter) is None
-    assert "refused" in _keys(stricter)  # until realtime lets it go
+    assert "refused" in _keys(stricter)  # until realtime drops it
     stricter.bronze(DAY)
     stricter.refresh_realtime(f"{DAY}-12:00")
     assert _assert_same(stricter) is None

@@ -73,7 +73,7 @@ def test_messages_are_deleted_once_bronze_has_their_files(own: Own, arrivals: Ar
     assert arrivals.pending_files() == {}
     assert _left(sqs, url) == 0
 
-    _send(sqs, url, s3_event(two))  # S3 may tell of it twice
+    _send(sqs, url, s3_event(two))  # S3 may report it twice
     assert Arrivals(own.lake, Inbox(sqs, url)).pending_files() == {}
     assert _left(sqs, url) == 0
 
@@ -107,7 +107,7 @@ def test_rewritten_file_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: An
 
 @pytest.fixture
 def look(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Has the sensor look once; the keys of the files it asks for by their days, and its cursor."""
+    """Evaluate the sensor once. Returns the keys of the files it requests, by day, and its cursor."""
     monkeypatch.setattr(sensors, "get_settings", lambda: own.lake.settings.model_copy(update={"incoming": "queue"}))
     monkeypatch.setattr(sensors, "arrivals", lambda: arrivals)
 

@@ -25,7 +25,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 @pytest.fixture
 def fresh(own: Own) -> Own:
-    """Three days, all computed down to serving."""
+    """A stream with three days, all computed down to serving."""
     for day in DAYS:
         own.land([payment(f"e{day}", noon(day))], noon(day))
     own.bronze()
