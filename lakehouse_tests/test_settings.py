@@ -17,7 +17,7 @@ def secrets_manager(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("secrets_manager")
-def test_a_named_secret_gives_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_supplies_what_the_environment_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     content = {"LAKEHOUSE_WEBHOOK_URL": "http://secret/hook", "LAKEHOUSE_BUCKET": "secret-bucket"}
     client = boto3.client("secretsmanager", region_name="us-east-1")
     client.create_secret(Name="lake", SecretString=json.dumps(content))
@@ -27,7 +27,7 @@ def test_a_named_secret_gives_what_the_environment_does_not(monkeypatch: pytest.
     assert (settings.webhook_url, settings.bucket) == ("http://secret/hook", "my-bucket")
 
 
-def test_a_wrong_setting_is_named_as_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_setting_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT_MB", "much")
     get_settings.cache_clear()
     with pytest.raises(LakehouseError, match="LAKEHOUSE_MEMORY_LIMIT_MB"):
@@ -35,7 +35,7 @@ def test_a_wrong_setting_is_named_as_its_variable(monkeypatch: pytest.MonkeyPatc
     get_settings.cache_clear()
 
 
-def test_external_storage_with_a_rest_catalog_needs_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_external_rest_catalog_needs_its_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_STORAGE", "external")
     get_settings.cache_clear()
     with pytest.raises(LakehouseError, match="LAKEHOUSE_CATALOG_URI"):
@@ -43,7 +43,7 @@ def test_external_storage_with_a_rest_catalog_needs_its_address(monkeypatch: pyt
     get_settings.cache_clear()
 
 
-def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", "")
     monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT_MB", "")
     assert Settings().home == Settings.model_fields["home"].default

@@ -29,11 +29,11 @@ ALL = {"a", "b", "dt"}
         ("select", set()),
     ],
 )
-def test_what_is_handed_on(sql: str, expected: set[str]) -> None:
+def test_unchanged_columns_pass_through(sql: str, expected: set[str]) -> None:
     assert set(passed_through(sql, "valid", ("a", "b", "dt"))) == expected
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_silver_of_every_stream_hands_on_all_it_is_given(stream: Stream) -> None:
+def test_silver_passes_every_input_column_through(stream: Stream) -> None:
     columns = (*(field.name for field in stream.contract.fields), "dt", "_arrived_at")
     assert set(passed_through(stream.sql("silver"), "valid", columns)) == set(columns)

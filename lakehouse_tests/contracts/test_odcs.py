@@ -67,7 +67,7 @@ def _write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_a_sound_contract_is_read_whole(folder: Path) -> None:
+def test_valid_contract_is_read_whole(folder: Path) -> None:
     _write(folder, SOUND)
     text = FieldType("string")
     assert load_contract(folder) == Contract(
@@ -180,7 +180,7 @@ BROKEN: list[tuple[str, Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "said"), [pytest.param(c, m, id=name) for name, c, m in BROKEN])
-def test_a_broken_contract_is_refused_with_what_is_wrong(folder: Path, change: Change, said: str) -> None:
+def test_invalid_contract_is_refused_with_reason(folder: Path, change: Change, said: str) -> None:
     document = yaml.safe_load(SOUND)
     change(document)
     file = _write(folder, yaml.safe_dump(document))
@@ -197,13 +197,13 @@ def test_a_broken_contract_is_refused_with_what_is_wrong(folder: Path, change: C
         pytest.param("schema: 3\n", "schema", id="another shape than the standard's"),
     ],
 )
-def test_a_file_that_is_no_contract_is_refused(folder: Path, text: str, said: str) -> None:
+def test_file_without_contract_is_refused(folder: Path, text: str, said: str) -> None:
     file = _write(folder, text)
     with pytest.raises(ContractError, match=f"^{re.escape(str(file))}: {re.escape(said)}"):
         load_contract(folder)
 
 
-def test_a_folder_without_a_contract_and_one_in_another_encoding_are_refused(folder: Path) -> None:
+def test_missing_and_wrongly_encoded_contracts_are_refused(folder: Path) -> None:
     with pytest.raises(ContractError, match="is missing; every stream's folder needs one"):
         load_contract(folder)
     (folder / "contract.odcs.yaml").write_bytes(SOUND.encode("utf-16"))
@@ -211,7 +211,7 @@ def test_a_folder_without_a_contract_and_one_in_another_encoding_are_refused(fol
         load_contract(folder)
 
 
-def test_a_stream_in_two_places_and_a_folder_that_is_none_are_refused(folder: Path) -> None:
+def test_duplicate_stream_and_missing_folder_are_refused(folder: Path) -> None:
     _write(folder, SOUND)
     other = folder.parent / "others" / "trips"
     other.mkdir(parents=True)
@@ -219,5 +219,5 @@ def test_a_stream_in_two_places_and_a_folder_that_is_none_are_refused(folder: Pa
     assert discover([folder.parent])["trips"].folder == folder
     with pytest.raises(ContractError, match="the stream trips is also in"):
         discover([folder.parent, other.parent])
-    with pytest.raises(ContractError, match="is no folder; LAKEHOUSE_STREAMS lists folders of streams"):
+    with pytest.raises(ContractError, match="is not a folder. LAKEHOUSE_STREAMS lists folders that hold streams"):
         discover([folder / "nowhere"])

@@ -123,7 +123,7 @@ BREACHES: list[tuple[FieldType, str]] = [
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), [pytest.param(k, t, v, id=f"{k} {t}") for k, t, v in VALUES])
-def test_a_text_is_read_as_exactly_its_value(
+def test_text_is_cast_to_its_exact_value(
     database: duckdb.DuckDBPyConnection, kind: FieldType, text: str, value: Any
 ) -> None:
     found = _value(database, kind, text)
@@ -131,7 +131,7 @@ def test_a_text_is_read_as_exactly_its_value(
 
 
 @pytest.mark.parametrize(("kind", "text"), [pytest.param(k, t, id=f"{k} {t!r}") for k, t in BREACHES])
-def test_a_text_that_is_no_value_is_none(database: duckdb.DuckDBPyConnection, kind: FieldType, text: str) -> None:
+def test_invalid_text_is_cast_to_null(database: duckdb.DuckDBPyConnection, kind: FieldType, text: str) -> None:
     assert _value(database, kind, text) is None
 
 
@@ -187,7 +187,7 @@ def _dicts(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
-def test_a_valid_row_is_typed_and_not_in_quarantine(clean: Clean) -> None:
+def test_valid_row_is_typed_and_not_quarantined(clean: Clean) -> None:
     rows, broken = clean(
         GOOD
         | {"leg": "2.0", "fare": "1.5", "share": "1e1", "paid": "TRUE", "stops": '["x"]', "kind": "day", "plate": "AB"}
@@ -242,7 +242,7 @@ def test_a_valid_row_is_typed_and_not_in_quarantine(clean: Clean) -> None:
     ],
     ids=lambda value: " & ".join(value) if isinstance(value, list) else "",
 )
-def test_a_breach_gives_every_reason(clean: Clean, fields: Mapping[str, Any], reasons: list[str]) -> None:
+def test_breach_gives_every_reason(clean: Clean, fields: Mapping[str, Any], reasons: list[str]) -> None:
     rows, broken = clean(GOOD | dict(fields))
     assert [row["_valid"] for row in rows] == [False]
     assert [row["reasons"] for row in broken] == [reasons]
@@ -266,12 +266,12 @@ def test_a_breach_gives_every_reason(clean: Clean, fields: Mapping[str, Any], re
     ],
     ids=lambda fields: "".join(f"{name} {text[:30]}" for name, text in fields.items()),
 )
-def test_what_lies_on_a_bound_is_valid(clean: Clean, fields: Mapping[str, Any]) -> None:
+def test_value_on_a_bound_is_valid(clean: Clean, fields: Mapping[str, Any]) -> None:
     rows, broken = clean(GOOD | dict(fields))
     assert ([row["_valid"] for row in rows], broken) == ([True], [])
 
 
-def test_an_optional_text_that_is_empty_is_null_where_it_is_no_text(clean: Clean) -> None:
+def test_empty_optional_value_is_null_unless_string(clean: Clean) -> None:
     (row,), _ = clean(GOOD | {"leg": "", "fare": "", "paid": "", "stops": "", "kind": ""})
     assert [row[name] for name in ("leg", "fare", "paid", "stops", "kind")] == [None, None, None, None, ""]
 
@@ -291,13 +291,11 @@ def test_an_optional_text_that_is_empty_is_null_where_it_is_no_text(clean: Clean
         (None, ARRIVED.date()),
     ],
 )
-def test_dt_is_the_date_of_the_event_or_of_the_arrival_where_that_is_a_breach(
-    clean: Clean, at: str | None, day: date
-) -> None:
+def test_dt_is_event_date_or_arrival_date_of_a_breach(clean: Clean, at: str | None, day: date) -> None:
     assert [row["dt"] for row in clean(GOOD | {"at": at})[0]] == [day]
 
 
-def test_the_raw_text_of_a_breach_is_what_arrived(clean: Clean) -> None:
+def test_raw_text_of_a_breach_is_what_arrived(clean: Clean) -> None:
     _, broken = clean(
         GOOD | {"fare": "-1", "_extra": '{"colour": "red", "size": 1.10}'},
         {"_raw": '{"id": ', "_defect": "not JSON"},
@@ -313,9 +311,7 @@ def test_the_raw_text_of_a_breach_is_what_arrived(clean: Clean) -> None:
     ]
 
 
-def test_of_rows_with_one_key_the_latest_arrival_stays_and_nulls_are_equal(
-    clean: Clean, database: duckdb.DuckDBPyConnection
-) -> None:
+def test_latest_arrival_of_a_key_stays_and_nulls_are_equal(clean: Clean, database: duckdb.DuckDBPyConnection) -> None:
     later = ARRIVED.replace(minute=59)
     clean(
         GOOD | {"leg": "1", "kind": "day", "_arrived_at": later, "_object": "a", "_row": 0},

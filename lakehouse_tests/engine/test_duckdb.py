@@ -65,7 +65,7 @@ def _rows_of(files: list[NewFile]) -> dict[date | int | str, int]:
     return found
 
 
-def test_every_type_comes_back_as_it_was(shared_lake: Lake, table: Table, cursor: duckdb.DuckDBPyConnection) -> None:
+def test_every_type_is_read_back_as_written(shared_lake: Lake, table: Table, cursor: duckdb.DuckDBPyConnection) -> None:
     name = qualified_name(table)
     replace_days(shared_lake, name, ROWS, [DAY + timedelta(days=n) for n in range(3)])
     columns = ", ".join(quote(column) for column, _ in COLUMNS)
@@ -79,9 +79,7 @@ def test_every_type_comes_back_as_it_was(shared_lake: Lake, table: Table, cursor
     )
 
 
-def test_a_table_without_snapshots_is_read_as_empty_with_its_types(
-    table: Table, cursor: duckdb.DuckDBPyConnection
-) -> None:
+def test_table_without_snapshots_is_empty_and_typed(table: Table, cursor: duckdb.DuckDBPyConnection) -> None:
     result = cursor.execute(f"select * from {scan_sql(table)}")
     assert [(c[0], str(c[1]).upper().replace(", ", ",")) for c in result.description or []] == [
         (name, sql_type.replace(", ", ",")) for name, sql_type in COLUMNS
@@ -90,7 +88,7 @@ def test_a_table_without_snapshots_is_read_as_empty_with_its_types(
     assert [name for name, _ in columns_of(table)] == [name for name, _ in COLUMNS]
 
 
-def test_each_partition_has_files_of_its_own(table: Table, cursor: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+def test_each_partition_has_its_own_files(table: Table, cursor: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     files = copy_to_files(cursor, ROWS, table, tmp_path, name="part")
     assert _rows_of(files) == {DAY: 34, DAY + timedelta(days=1): 33, DAY + timedelta(days=2): 33}
     for file in files:
@@ -99,7 +97,7 @@ def test_each_partition_has_files_of_its_own(table: Table, cursor: duckdb.DuckDB
         assert (schema.field("n").metadata or {})[b"PARQUET:field_id"] == b"2"
 
 
-def test_one_partition_is_one_file_and_none_when_it_is_empty(
+def test_partition_is_one_file_or_none_if_empty(
     table: Table, cursor: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
     one = f"select * from ({ROWS}) where dt = date '2023-01-01'"
@@ -108,7 +106,7 @@ def test_one_partition_is_one_file_and_none_when_it_is_empty(
     assert copy_to_files(cursor, f"{one} and false", table, tmp_path, name="nones") == []
 
 
-def test_a_stream_is_written_whole_whatever_its_chunks(
+def test_batches_are_written_whole_whatever_their_chunks(
     shared_lake: Lake, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "CHUNK_ROWS", 7)
@@ -123,11 +121,11 @@ def test_a_stream_is_written_whole_whatever_its_chunks(
     assert sorted(tmp_path.rglob("*.parquet")) == sorted(file.path for file in files)
 
 
-def test_a_stream_of_nothing_writes_nothing(shared_lake: Lake, table: Table, tmp_path: Path) -> None:
+def test_no_batches_write_no_files(shared_lake: Lake, table: Table, tmp_path: Path) -> None:
     assert write_stream(shared_lake.engine, iter(()), "from chunk", table, tmp_path) == []
 
 
-def test_a_failure_in_the_stream_is_raised(shared_lake: Lake, table: Table, tmp_path: Path) -> None:
+def test_failure_while_reading_batches_is_raised(shared_lake: Lake, table: Table, tmp_path: Path) -> None:
     def breaks() -> Iterator[pa.RecordBatch]:
         with shared_lake.engine.cursor() as cursor:
             yield from cursor.execute(ROWS).to_arrow_table().to_batches()
@@ -137,7 +135,7 @@ def test_a_failure_in_the_stream_is_raised(shared_lake: Lake, table: Table, tmp_
         write_stream(shared_lake.engine, breaks(), "from chunk", table, tmp_path)
 
 
-def test_scratch_is_gone_afterwards_even_after_a_failure(shared_lake: Lake) -> None:
+def test_scratch_folder_is_deleted_even_after_a_failure(shared_lake: Lake) -> None:
     folders: list[Path] = []
 
     def fail() -> None:
@@ -151,7 +149,7 @@ def test_scratch_is_gone_afterwards_even_after_a_failure(shared_lake: Lake) -> N
     assert [folder.exists() for folder in folders] == [False]
 
 
-def test_the_engine_keeps_to_its_memory_threads_and_utc(shared_lake: Lake, tmp_path: Path) -> None:
+def test_engine_keeps_to_memory_threads_and_utc(shared_lake: Lake, tmp_path: Path) -> None:
     engine = DuckDB(shared_lake.connection, memory_limit_mb=256, threads=1, scratch=tmp_path)
     try:
         asked = "select current_setting('memory_limit'), current_setting('threads'), current_setting('TimeZone')"
@@ -166,7 +164,7 @@ def test_inputs_are_bound_by_name(cursor: duckdb.DuckDBPyConnection) -> None:
     assert cursor.execute(bind(sql, {"a": "select 1 as n", "b": "select 2 as n"})).fetchall() == [(3,)]
 
 
-def test_a_missing_extension_is_named_with_its_package() -> None:
+def test_missing_extension_is_named_with_its_package() -> None:
     with pytest.raises(FileNotFoundError, match=rf"pip install duckdb-extension-nothing=={duckdb.__version__}"):
         extension_path("nothing")
 

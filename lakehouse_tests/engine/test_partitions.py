@@ -49,7 +49,7 @@ def by_row(rows: pa.Table) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("distinct", [3, 250], ids=["few texts", "many texts"])
 @pytest.mark.parametrize("kind", [pa.string(), NUMBERED], ids=["plain", "numbered"])
-def test_texts_come_back_however_they_were_held(
+def test_texts_are_read_back_plain_or_dictionary(
     shared_lake: Lake, tmp_path: Path, distinct: int, kind: pa.DataType
 ) -> None:
     table = made(shared_lake)
@@ -66,7 +66,7 @@ def test_texts_come_back_however_they_were_held(
     assert read.column("word").type == (NUMBERED if distinct == 3 else pa.string())
 
 
-def test_bounds_are_kept_of_all_columns_or_of_those_that_the_table_names(shared_lake: Lake, tmp_path: Path) -> None:
+def test_bounds_cover_all_columns_or_those_the_table_names(shared_lake: Lake, tmp_path: Path) -> None:
     none = {"write.metadata.metrics.default": "none", "write.metadata.metrics.column._row": "full"}
     (tmp_path / "all").mkdir()
     (tmp_path / "some").mkdir()

@@ -60,7 +60,7 @@ def rules(field: Field) -> str:
     return "".join(found)
 
 
-def test_there_are_the_seven_streams_of_the_design(folder: Path) -> None:
+def test_seven_streams_are_shipped(folder: Path) -> None:
     assert folder.name in FIELDS
     assert {path.parent.name for path in folder.parent.glob("*/contract.odcs.yaml")} == set(FIELDS)
 
@@ -73,7 +73,7 @@ def test_rules_are_those_of_the_design(contract: Contract) -> None:
     assert {field.name: rules(field) for field in contract.fields if rules(field)} == RULES[contract.stream]
 
 
-def test_the_file_is_valid_by_the_standards_own_schema(folder: Path) -> None:
+def test_contract_is_valid_by_the_odcs_schema(folder: Path) -> None:
     content = yaml.safe_load((folder / "contract.odcs.yaml").read_text())
     schema = json.loads((files("open_data_contract_standard") / "schema.json").read_text())
     assert [error.message for error in Draft201909Validator(schema).iter_errors(content)] == []
@@ -86,7 +86,7 @@ def test_every_field_is_described(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("folder", ["retail"], indirect=True)
-def test_retail_is_read_under_its_source_headers(contract: Contract) -> None:
+def test_retail_fields_have_source_headers(contract: Contract) -> None:
     assert [field.source for field in contract.fields] == (
         ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"]
     )

@@ -43,7 +43,7 @@ def alerts(lake: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[Any, ...]]:
         ("other", 1e9, " lux ", 1e9, "lux", False),
     ],
 )
-def test_a_reading_is_brought_to_its_metrics_unit_and_compared_with_its_range(
+def test_reading_is_converted_and_compared_with_its_range(
     lake: duckdb.DuckDBPyConnection,
     land_rows: LandRows,
     metric: str,
@@ -60,7 +60,7 @@ def test_a_reading_is_brought_to_its_metrics_unit_and_compared_with_its_range(
 
 
 @pytest.mark.parametrize("folder", ["iot"], indirect=True)
-def test_each_reading_out_of_range_is_an_alert_with_the_bound_it_passed(
+def test_reading_out_of_range_alerts_with_the_bound_passed(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
 ) -> None:
     values = [20.0, 85.0, 85.5, 150.0, -41.0, -200.0]
@@ -74,7 +74,7 @@ def test_each_reading_out_of_range_is_an_alert_with_the_bound_it_passed(
 
 
 @pytest.mark.parametrize("folder", ["clickstream"], indirect=True)
-def test_events_are_placed_in_their_session_of_the_day(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
+def test_events_have_a_position_in_the_days_session(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
     midnight = datetime(2025, 11, 21)
     seconds = [-90.0, -60.0, -60.0, -0.5, 1.25]
     land_rows([{"session_id": "s", "event_time": midnight + timedelta(seconds=s)} for s in seconds])
@@ -101,7 +101,7 @@ def test_events_are_placed_in_their_session_of_the_day(lake: duckdb.DuckDBPyConn
         ("https://blog.example.org/?from=google.com", "referral"),
     ],
 )
-def test_the_traffic_source_follows_from_the_referrers_host(
+def test_traffic_source_follows_from_referrer_host(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, referrer: str | None, source: str
 ) -> None:
     land_rows([{"page_url": "https://shop.example/product/1", "referrer": referrer}])
@@ -109,9 +109,7 @@ def test_the_traffic_source_follows_from_the_referrers_host(
 
 
 @pytest.mark.parametrize("folder", ["clickstream"], indirect=True)
-def test_only_a_long_and_fast_session_looks_like_a_robot(
-    lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
-) -> None:
+def test_only_long_fast_session_alerts_as_robot(lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql) -> None:
     sessions = [("fast and long", 60, 0.5), ("fast and short", 59, 0.5), ("slow and long", 61, 2.0)]
     land_rows(
         [
@@ -124,7 +122,7 @@ def test_only_a_long_and_fast_session_looks_like_a_robot(
 
 
 @pytest.mark.parametrize("folder", ["logs"], indirect=True)
-def test_services_have_one_spelling_and_lines_an_outcome(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
+def test_services_are_normalised_and_lines_classified(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
     codes = [None, 102, 200, 308, 404, 599, 600, -1]
     levels = ["DEBUG", "INFO", "WARN", "ERROR", "FATAL", "INFO", "INFO", "INFO"]
     land_rows([{"service": " Pay ", "level": lv, "status_code": c} for lv, c in zip(levels, codes, strict=True)])
@@ -134,7 +132,7 @@ def test_services_have_one_spelling_and_lines_an_outcome(lake: duckdb.DuckDBPyCo
 
 
 @pytest.mark.parametrize("folder", ["logs"], indirect=True)
-def test_a_burst_is_twenty_errors_of_a_service_in_five_minutes_of_the_clock(
+def test_twenty_errors_in_five_clock_minutes_are_a_burst(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
 ) -> None:
     def lines(service: str, level: str, minute: int, count: int) -> list[dict[str, Any]]:
@@ -188,7 +186,7 @@ def test_engagement_weighs_actions_and_makes_posts_viral(
         ("5000.00", "deposit", "settled", 12, "high"),
     ],
 )
-def test_the_risk_band_follows_from_amount_status_kind_and_hour(
+def test_risk_band_follows_from_amount_status_type_and_hour(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, amount: str, kind: str, status: str, hour: int, band: str
 ) -> None:
     at = datetime(2025, 11, 23, hour, 59)
@@ -199,7 +197,7 @@ def test_the_risk_band_follows_from_amount_status_kind_and_hour(
 
 
 @pytest.mark.parametrize("folder", ["financial"], indirect=True)
-def test_a_transaction_of_ten_thousand_is_an_alert_and_one_of_a_cent_less_is_not(
+def test_transaction_alerts_from_ten_thousand_on(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
 ) -> None:
     amounts = ["9999.99", "10000.00", "99999.99", "100000.00"]
@@ -214,7 +212,7 @@ def test_a_transaction_of_ten_thousand_is_an_alert_and_one_of_a_cent_less_is_not
 
 
 @pytest.mark.parametrize("folder", ["retail"], indirect=True)
-def test_lines_are_worth_their_exact_product_and_a_large_cancelled_invoice_is_an_alert(
+def test_line_amounts_are_exact_and_large_cancellations_alert(
     lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
 ) -> None:
     land_rows(
@@ -241,18 +239,14 @@ def test_lines_are_worth_their_exact_product_and_a_large_cancelled_invoice_is_an
 
 
 @pytest.mark.parametrize("folder", ["retail"], indirect=True)
-def test_units_beyond_a_bigint_are_null_and_hold_nothing_up(
-    lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
-) -> None:
+def test_units_beyond_bigint_are_null(lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql) -> None:
     land_rows([{"invoice_no": n, "quantity": 2**63 - 1, "country": "UK", "customer_id": 1} for n in ("1", "2")])
     assert lake.sql(f"select units, net_revenue from ({sql('gold')})").fetchall() == [(None, Decimal(2**64 - 2))]
     assert lake.sql(f"select units_30d, lines_30d from ({sql('features')})").fetchall() == [(None, 2)]
 
 
 @pytest.mark.parametrize("folder", ["orders"], indirect=True)
-def test_an_order_enters_a_status_once_whatever_changes_follow(
-    lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql
-) -> None:
+def test_order_enters_a_status_once(lake: duckdb.DuckDBPyConnection, land_rows: LandRows, sql: Sql) -> None:
     life = [
         ("insert", "created", "600.00"),
         ("update", "paid", "600.00"),
@@ -277,7 +271,7 @@ def test_an_order_enters_a_status_once_whatever_changes_follow(
 
 
 @pytest.mark.parametrize("folder", ["orders"], indirect=True)
-def test_a_day_of_an_order_is_read_without_the_day_before(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
+def test_order_status_ignores_the_day_before(lake: duckdb.DuckDBPyConnection, land_rows: LandRows) -> None:
     changes = [(1, "insert", NOON), (2, "update", NOON), (3, "update", NOON + timedelta(days=1))]
     land_rows(
         [{"order_id": "o", "version": v, "op": op, "status": "created", "event_time": at} for v, op, at in changes]

@@ -142,7 +142,7 @@ def slowly(stream: str, entity: str, events: Rows, days: list[date]) -> dict[tup
     return expected
 
 
-def test_features_are_what_a_slow_reading_says(
+def test_features_match_a_slow_computation(
     contract: Contract,
     simulate: Simulate,
     lake: duckdb.DuckDBPyConnection,

@@ -66,7 +66,7 @@ def test_every_value_obeys_the_contract(contract: Contract, simulate: Simulate) 
 
 @pytest.mark.parametrize("events", [0, 1, 2, 3, 10, 5_000])
 @pytest.mark.parametrize("length", [timedelta(milliseconds=5), timedelta(seconds=90), timedelta(days=40)])
-def test_there_are_as_many_events_as_asked_for_in_order_within_the_window(
+def test_requested_count_is_given_in_order_within_window(
     contract: Contract, simulate: Simulate, events: int, length: timedelta
 ) -> None:
     start = datetime(2025, 11, 20, 23, 59, 59, 123_456)
@@ -84,23 +84,23 @@ def test_keys_are_unique_within_and_across_calls(contract: Contract, simulate: S
     assert len(keys) == 40_000
 
 
-def test_the_same_seed_gives_the_same_events_and_another_seed_others(simulate: Simulate) -> None:
+def test_same_seed_gives_same_events_and_another_seed_others(simulate: Simulate) -> None:
     assert simulated(simulate, seed=4).equals(simulated(simulate, seed=4))
     assert not simulated(simulate, seed=4).equals(simulated(simulate, seed=5))
 
 
-def test_an_empty_window_is_refused(simulate: Simulate) -> None:
+def test_empty_window_is_refused(simulate: Simulate) -> None:
     with pytest.raises(ValueError, match="the window is empty"):
         simulate(np.random.default_rng(1), 1, START, START)
 
 
-def test_the_day_has_a_rhythm(contract: Contract, simulate: Simulate) -> None:
+def test_event_rate_follows_the_time_of_day(contract: Contract, simulate: Simulate) -> None:
     by_hour = Counter(time.hour for time in moments(simulated(simulate, 20_000), contract))
     from_quiet_to_busy = sorted(by_hour[hour] for hour in range(24))
     assert sum(from_quiet_to_busy[-6:]) > 1.25 * sum(from_quiet_to_busy[:6])
 
 
-def test_a_few_entities_are_behind_much_of_it(contract: Contract, simulate: Simulate) -> None:
+def test_few_entities_cause_many_events(contract: Contract, simulate: Simulate) -> None:
     assert contract.entity is not None
     counts = Counter(v for v in simulated(simulate, 20_000)[contract.entity].to_pylist() if v is not None)
     busiest = [count for _, count in counts.most_common(max(len(counts) // 10, 1))]
@@ -108,7 +108,7 @@ def test_a_few_entities_are_behind_much_of_it(contract: Contract, simulate: Simu
 
 
 @pytest.mark.parametrize("folder", ["orders"], indirect=True)
-def test_versions_of_an_order_follow_each_other_from_insert_to_delete(simulate: Simulate) -> None:
+def test_order_versions_run_from_insert_to_delete(simulate: Simulate) -> None:
     lives: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for change in simulated(simulate).to_pylist():
         lives[change["order_id"]].append(change)
@@ -133,7 +133,7 @@ def test_sessions_have_several_events_of_one_visitor(simulate: Simulate) -> None
 
 
 @pytest.mark.parametrize("folder", ["retail"], indirect=True)
-def test_an_invoice_is_of_one_customer_at_one_time_and_no_line_is_there_twice(simulate: Simulate) -> None:
+def test_invoice_has_one_customer_one_time_and_distinct_lines(simulate: Simulate) -> None:
     invoices: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in simulated(simulate).to_pylist():
         invoices[line["invoice_no"]].append(line)
@@ -145,6 +145,6 @@ def test_an_invoice_is_of_one_customer_at_one_time_and_no_line_is_there_twice(si
     assert 0.05 < sum(number.startswith("C") for number in invoices) / len(invoices) < 0.25
 
 
-def test_a_simulator_imports_only_what_a_stream_outside_the_package_may(folder: Path) -> None:
+def test_simulator_imports_what_outside_streams_may(folder: Path) -> None:
     imported = re.findall(r"^(?:from|import) (\S+)", (folder / "simulate.py").read_text(), re.MULTILINE)
     assert set(imported) <= {"datetime", "numpy", "pyarrow", "lakehouse.streams"}

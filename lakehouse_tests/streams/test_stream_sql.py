@@ -69,16 +69,14 @@ def differences(lake: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
     return len(lake.sql(both).fetchall())
 
 
-def test_silver_keeps_every_row_and_column_of_valid_and_adds_its_own(
-    contract: Contract, lake: duckdb.DuckDBPyConnection
-) -> None:
+def test_silver_keeps_every_row_and_column_of_valid(contract: Contract, lake: duckdb.DuckDBPyConnection) -> None:
     given = columns(lake.sql("from valid"))
     assert columns(lake.sql("from silver")) == f"{given}, {ENRICHED[contract.stream]}"
     names = ", ".join(lake.sql("from valid").columns)
     assert differences(lake, f"select {names} from silver", "select * from valid") == 0
 
 
-def test_silver_of_a_day_does_not_depend_on_other_days(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_silver_of_a_day_ignores_other_days(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     lake.execute("create table several_days as from valid")
     lake.execute("create table day_by_day as from silver limit 0")
     for (day,) in lake.sql("from days").fetchall():
@@ -87,7 +85,7 @@ def test_silver_of_a_day_does_not_depend_on_other_days(lake: duckdb.DuckDBPyConn
     assert differences(lake, "select * from silver", "select * from day_by_day") == 0
 
 
-def test_gold_has_exactly_its_columns_and_counts_every_row_once(
+def test_gold_has_its_columns_and_counts_each_row_once(
     contract: Contract, lake: duckdb.DuckDBPyConnection, sql: Sql
 ) -> None:
     lake.execute(f"create table gold as {sql('gold')}")
@@ -97,7 +95,7 @@ def test_gold_has_exactly_its_columns_and_counts_every_row_once(
     assert counted == lake.sql(f"select count(*) from silver {where}").fetchall()
 
 
-def test_features_have_three_windows_each_and_one_row_per_day_and_entity(
+def test_features_have_three_windows_and_a_row_per_entity_day(
     contract: Contract, lake: duckdb.DuckDBPyConnection, sql: Sql
 ) -> None:
     lake.execute(f"create table features as {sql('features')}")
@@ -110,7 +108,7 @@ def test_features_have_three_windows_each_and_one_row_per_day_and_entity(
     ]
 
 
-def test_alerts_have_exactly_their_columns_and_no_key_twice(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_alerts_have_their_columns_and_distinct_keys(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     alerts = lake.sql(sql("alerts"))
     assert columns(alerts) == ALERTS
     found = rows(lake, sql("alerts"))
@@ -121,7 +119,7 @@ def test_alerts_have_exactly_their_columns_and_no_key_twice(lake: duckdb.DuckDBP
 
 
 @pytest.mark.parametrize("layer", ["silver", "gold", "features", "alerts"])
-def test_every_column_is_of_a_type_that_a_table_can_hold(layer: str, lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_every_column_type_fits_a_table(layer: str, lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     allowed = r"DECIMAL\(\d+,\d+\)|BIGINT|DOUBLE|VARCHAR|BOOLEAN|DATE|TIMESTAMP|VARCHAR\[\]"
     relation = lake.sql(sql(layer))
     types = dict(zip(relation.columns, map(str, relation.types), strict=True))
@@ -141,7 +139,7 @@ def test_no_events_give_no_rows(layer: str, lake: duckdb.DuckDBPyConnection, lan
 
 
 @pytest.mark.parametrize("folder", ["retail"], indirect=True)
-def test_gold_of_retail_is_what_plain_arithmetic_gives(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_gold_of_retail_matches_plain_arithmetic(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     groups: dict[tuple[date, str], list[dict[str, Any]]] = defaultdict(list)
     for line in rows(lake, "from valid"):
         groups[line["dt"], line["country"]].append(line)
@@ -160,7 +158,7 @@ def test_gold_of_retail_is_what_plain_arithmetic_gives(lake: duckdb.DuckDBPyConn
 
 
 @pytest.mark.parametrize("folder", ["financial"], indirect=True)
-def test_gold_of_financial_is_what_plain_arithmetic_gives(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_gold_of_financial_matches_plain_arithmetic(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     groups: dict[tuple[date, str, str], list[dict[str, Any]]] = defaultdict(list)
     for event in rows(lake, "from valid"):
         groups[event["dt"], event["currency"], event["type"]].append(event)
@@ -178,7 +176,7 @@ def test_gold_of_financial_is_what_plain_arithmetic_gives(lake: duckdb.DuckDBPyC
 
 
 @pytest.mark.parametrize("folder", ["orders"], indirect=True)
-def test_gold_of_orders_is_what_plain_arithmetic_gives(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
+def test_gold_of_orders_matches_plain_arithmetic(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     groups: dict[tuple[date, str | None], list[dict[str, Any]]] = defaultdict(list)
     for change in rows(lake, "from valid"):
         groups[change["dt"], change["channel"]].append(change)

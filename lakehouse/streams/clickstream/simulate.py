@@ -5,10 +5,10 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
 SHOP = "https://shop.example"
-USERS = shapes.numbered("user-", 50_000)
+USERS = distributions.numbered("user-", 50_000)
 DEVICES = pa.array(["mobile", "desktop", "tablet", None])
 COUNTRIES = pa.array(["US", "DE", "GB", "FR", "IN", "BR", "ES", "IT", "NL", "PL", "CA", "JP", "SE", "AU", "MX", None])
 
@@ -42,36 +42,38 @@ SECOND = 1_000_000.0
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` actions within [start, end), in order of time, in sessions of 6 on average."""
-    sizes = shapes.groups(rng, events, mean=6, longest=50)
-    robot = shapes.chance(rng, len(sizes), 1 / 5_000)
-    sizes = shapes.cut(np.where(robot, 150, sizes), events)
+    sizes = distributions.groups(rng, events, mean=6, longest=50)
+    robot = distributions.chance(rng, len(sizes), 1 / 5_000)
+    sizes = distributions.cut(np.where(robot, 150, sizes), events)
     robot = robot[: len(sizes)]
-    begins = shapes.times(rng, len(sizes), start, end, shapes.EVENINGS, weekend=1.2)
+    begins = distributions.times(rng, len(sizes), start, end, distributions.EVENINGS, weekend=1.2)
     gaps = np.repeat(np.where(robot, 0.2 * SECOND, 25 * SECOND), sizes)
-    moments = shapes.paced(rng, begins, sizes, gaps, end)
+    moments = distributions.paced(rng, begins, sizes, gaps, end)
 
-    user = shapes.skewed(rng, len(sizes), len(USERS))
-    session = shapes.members(
+    user = distributions.skewed(rng, len(sizes), len(USERS))
+    session = distributions.members(
         {
-            "session_id": shapes.ids(rng, len(sizes)),
-            "user_id": shapes.blank(shapes.named(USERS, user), shapes.chance(rng, len(sizes), 0.45)),
-            "device": shapes.named(DEVICES, shapes.mixed(rng, len(sizes), (58, 34, 7, 1))),
-            "country": shapes.named(COUNTRIES, shapes.skewed(rng, len(sizes), len(COUNTRIES))),
-            "source": shapes.named(SOURCES, shapes.mixed(rng, len(sizes), SOURCE_SHARES)),
+            "session_id": distributions.ids(rng, len(sizes)),
+            "user_id": distributions.blank(
+                distributions.named(USERS, user), distributions.chance(rng, len(sizes), 0.45)
+            ),
+            "device": distributions.named(DEVICES, distributions.mixed(rng, len(sizes), (58, 34, 7, 1))),
+            "country": distributions.named(COUNTRIES, distributions.skewed(rng, len(sizes), len(COUNTRIES))),
+            "source": distributions.named(SOURCES, distributions.mixed(rng, len(sizes), SOURCE_SHARES)),
         },
         sizes,
     )
-    entry = shapes.positions(sizes) == 0
-    action = np.where(entry, 0, shapes.mixed(rng, events, SHARES))
-    page = shapes.named(PAGES, _pages(rng, action))
+    entry = distributions.positions(sizes) == 0
+    action = np.where(entry, 0, distributions.mixed(rng, events, SHARES))
+    page = distributions.named(PAGES, _pages(rng, action))
     in_order = np.argsort(moments, kind="stable")
     return pa.table(
         {
-            "event_id": shapes.ids(rng, events),
-            "event_time": shapes.timestamps(moments),
+            "event_id": distributions.ids(rng, events),
+            "event_time": distributions.timestamps(moments),
             "session_id": session["session_id"],
             "user_id": session["user_id"],
-            "event_type": shapes.named(ACTIONS, action),
+            "event_type": distributions.named(ACTIONS, action),
             "page_url": page,
             "referrer": _referrers(page, session["source"], entry),
             "device": session["device"],
@@ -80,16 +82,18 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
     ).take(in_order)
 
 
-def _pages(rng: np.random.Generator, action: shapes.Integers) -> shapes.Integers:
+def _pages(rng: np.random.Generator, action: distributions.Integers) -> distributions.Integers:
     """The page of each action: searches and purchases have their own, the others are mostly about a product."""
-    product = PRODUCT + shapes.skewed(rng, len(action), PRODUCTS)
-    anywhere = np.where(shapes.chance(rng, len(action), 0.2), HOME, product)
-    looked_for = SEARCH + shapes.skewed(rng, len(action), len(WORDS))
-    in_cart = np.where(shapes.chance(rng, len(action), 0.1), CART, anywhere)
+    product = PRODUCT + distributions.skewed(rng, len(action), PRODUCTS)
+    anywhere = np.where(distributions.chance(rng, len(action), 0.2), HOME, product)
+    looked_for = SEARCH + distributions.skewed(rng, len(action), len(WORDS))
+    in_cart = np.where(distributions.chance(rng, len(action), 0.1), CART, anywhere)
     return np.choose(action, (in_cart, anywhere, looked_for, product, np.full_like(action, DONE)))
 
 
-def _referrers(page: shapes.Column, source: shapes.Column, entry: shapes.Flags) -> shapes.Column:
+def _referrers(
+    page: distributions.Column, source: distributions.Column, entry: distributions.Flags
+) -> distributions.Column:
     """Where each action came from: an entry from outside, any other from the page before it."""
     both = pa.concat_arrays([page, source])
     own = np.arange(len(page))

@@ -5,11 +5,11 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
-ACCOUNTS = shapes.numbered("acct-", 20_000)
-PARTIES = shapes.numbered("party-", 5_000)
-MERCHANTS = shapes.numbered("merchant-", 400, width=4)
+ACCOUNTS = distributions.numbered("acct-", 20_000)
+PARTIES = distributions.numbered("party-", 5_000)
+MERCHANTS = distributions.numbered("merchant-", 400, width=4)
 
 TYPES = pa.array(["payment", "transfer", "withdrawal", "deposit", "refund"])
 SHARES = (58, 17, 9, 12, 4)
@@ -28,41 +28,45 @@ SEASON = np.array([0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.0, 1.0, 1.05, 1.25, 1
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` transactions within [start, end), in order of time; about 1 in 1,000 is of 10,000 or more."""
-    moments = shapes.times(rng, events, start, end, shapes.OFFICE_HOURS, weekend=0.7)
-    account = shapes.skewed(rng, events, len(ACCOUNTS))
-    kind = shapes.mixed(rng, events, SHARES)
+    moments = distributions.times(rng, events, start, end, distributions.OFFICE_HOURS, weekend=0.7)
+    account = distributions.skewed(rng, events, len(ACCOUNTS))
+    kind = distributions.mixed(rng, events, SHARES)
     home = account % 13 % len(HOMES)
     cents = _amounts(rng, moments, kind)
     with_merchant = (kind == PAYMENT) | (kind == REFUND)
-    abroad = shapes.chance(rng, events, 0.04)
-    party = shapes.named(PARTIES, shapes.skewed(rng, events, len(PARTIES)))
-    merchant = shapes.named(MERCHANTS, shapes.skewed(rng, events, len(MERCHANTS)))
-    country = np.where(abroad, shapes.skewed(rng, events, len(HOMES)), home)
+    abroad = distributions.chance(rng, events, 0.04)
+    party = distributions.named(PARTIES, distributions.skewed(rng, events, len(PARTIES)))
+    merchant = distributions.named(MERCHANTS, distributions.skewed(rng, events, len(MERCHANTS)))
+    country = np.where(abroad, distributions.skewed(rng, events, len(HOMES)), home)
     return pa.table(
         {
-            "event_id": shapes.ids(rng, events),
-            "event_time": shapes.timestamps(moments),
-            "account_id": shapes.named(ACCOUNTS, account),
-            "counterparty": shapes.blank(party, with_merchant | (kind == WITHDRAWAL)),
-            "amount": shapes.decimals(cents, 18, 2),
-            "currency": shapes.named(CURRENCIES, home),
-            "type": shapes.named(TYPES, kind),
-            "merchant": shapes.blank(merchant, ~with_merchant),
-            "country": shapes.named(COUNTRIES, country),
-            "status": shapes.named(STATUSES, _statuses(rng, cents, abroad)),
+            "event_id": distributions.ids(rng, events),
+            "event_time": distributions.timestamps(moments),
+            "account_id": distributions.named(ACCOUNTS, account),
+            "counterparty": distributions.blank(party, with_merchant | (kind == WITHDRAWAL)),
+            "amount": distributions.decimals(cents, 18, 2),
+            "currency": distributions.named(CURRENCIES, home),
+            "type": distributions.named(TYPES, kind),
+            "merchant": distributions.blank(merchant, ~with_merchant),
+            "country": distributions.named(COUNTRIES, country),
+            "status": distributions.named(STATUSES, _statuses(rng, cents, abroad)),
         }
     )
 
 
-def _amounts(rng: np.random.Generator, moments: shapes.Integers, kind: shapes.Integers) -> shapes.Integers:
+def _amounts(
+    rng: np.random.Generator, moments: distributions.Integers, kind: distributions.Integers
+) -> distributions.Integers:
     """Amounts in cents: spending follows the season, and deposits are wages in the last days of a month."""
     day = moments.view("datetime64[us]").astype("datetime64[D]")
     to_month_end = ((day.astype("datetime64[M]") + 1).astype("datetime64[D]") - day).astype(np.int64)
-    factor = np.where(kind == DEPOSIT, np.where(to_month_end <= 4, 2.6, 0.8), SEASON[shapes.months(moments)])
-    return shapes.money(rng, MEDIANS[kind] * factor, spread=1.1)
+    factor = np.where(kind == DEPOSIT, np.where(to_month_end <= 4, 2.6, 0.8), SEASON[distributions.months(moments)])
+    return distributions.money(rng, MEDIANS[kind] * factor, spread=1.1)
 
 
-def _statuses(rng: np.random.Generator, cents: shapes.Integers, abroad: shapes.Flags) -> shapes.Integers:
+def _statuses(
+    rng: np.random.Generator, cents: distributions.Integers, abroad: distributions.Flags
+) -> distributions.Integers:
     """Large amounts and those from abroad are declined more often."""
     declined = 0.02 + 0.1 * (cents >= 200_000) + 0.05 * abroad
     draw = rng.random(len(cents))

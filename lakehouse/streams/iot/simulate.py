@@ -5,10 +5,10 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
-DEVICES = shapes.numbered("device-", 2_000)
-SITES = shapes.numbered("site-", 25, width=2)
+DEVICES = distributions.numbered("device-", 2_000)
+SITES = distributions.numbered("site-", 25, width=2)
 FIRMWARES = pa.array(["1.8.4", "2.0.1", "2.0.3", "2.1.0-rc1"])
 
 METRICS = pa.array(["temperature", "humidity", "pressure", "vibration", "battery", "other"])
@@ -26,33 +26,36 @@ UNITS = pa.array(["C", "%", "hPa", "mm/s", "%", None, "°C", "percent", "hpa", "
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` readings within [start, end), in order of time; about 1 in 1,000 is of a failing sensor."""
-    moments = shapes.times(rng, events, start, end, shapes.STEADY)
-    device = shapes.skewed(rng, events, len(DEVICES))
-    metric = shapes.mixed(rng, events, SHARES)
+    moments = distributions.times(rng, events, start, end, distributions.STEADY)
+    device = distributions.skewed(rng, events, len(DEVICES))
+    metric = distributions.mixed(rng, events, SHARES)
     older_spelling = device % 5 == 0
     return pa.table(
         {
-            "event_id": shapes.ids(rng, events),
-            "event_time": shapes.timestamps(moments),
-            "device_id": shapes.named(DEVICES, device),
-            "site": shapes.named(SITES, device % len(SITES)),
-            "metric": shapes.named(METRICS, metric),
+            "event_id": distributions.ids(rng, events),
+            "event_time": distributions.timestamps(moments),
+            "device_id": distributions.named(DEVICES, device),
+            "site": distributions.named(SITES, device % len(SITES)),
+            "metric": distributions.named(METRICS, metric),
             "value": pa.array(_values(rng, moments, device, metric)),
-            "unit": shapes.named(UNITS, metric + len(METRICS) * older_spelling),
-            "firmware": shapes.blank(shapes.named(FIRMWARES, device % len(FIRMWARES)), device % 50 == 0),
+            "unit": distributions.named(UNITS, metric + len(METRICS) * older_spelling),
+            "firmware": distributions.blank(distributions.named(FIRMWARES, device % len(FIRMWARES)), device % 50 == 0),
         }
     )
 
 
 def _values(
-    rng: np.random.Generator, moments: shapes.Integers, device: shapes.Integers, metric: shapes.Integers
-) -> shapes.Floats:
+    rng: np.random.Generator,
+    moments: distributions.Integers,
+    device: distributions.Integers,
+    metric: distributions.Integers,
+) -> distributions.Floats:
     """What each device measures, to a hundredth: the metric's mean, day and night, the device's offset and noise."""
-    warmth = np.sin((shapes.time_of_day(moments) - 9) * (np.pi / 12))
+    warmth = np.sin((distributions.time_of_day(moments) - 9) * (np.pi / 12))
     offset = (device * 7919 % 1000) / 500 - 1  # of a device, always the same, from -1 to 1
-    values: shapes.Floats = CENTRE[metric] + BY_DAY[metric] * warmth + BY_DEVICE[metric] * offset
+    values: distributions.Floats = CENTRE[metric] + BY_DAY[metric] * warmth + BY_DEVICE[metric] * offset
     values += NOISE[metric] * rng.standard_normal(len(metric))
     values = np.clip(values, LOWEST[metric], HIGHEST[metric])
-    values = np.where(shapes.chance(rng, len(metric), 0.001), BROKEN[metric], values)
-    rounded: shapes.Floats = np.round(values, 2)
+    values = np.where(distributions.chance(rng, len(metric), 0.001), BROKEN[metric], values)
+    rounded: distributions.Floats = np.round(values, 2)
     return rounded

@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
 SERVICES = pa.array(
     ["gateway", "catalogue", "checkout", "search", "payments", "accounts", "inventory", "pricing", "recommendations",
      "notifications", "shipping", "reviews", "media", "sessions", "fraud", "ledger", "reports", "exports", "imports",
      "scheduler", "mailer", "audit", "backup", "Gateway"]
 )  # fmt: skip
-HOSTS = shapes.numbered("node-", 120, width=3)
+HOSTS = distributions.numbered("node-", 120, width=3)
 
 LEVELS = pa.array(["DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
 SHARES = (18, 72, 7.5, 2.4, 0.1)
@@ -39,34 +39,34 @@ LATENCY = np.array([12.0, 25.0, 240.0, 900.0, 1500.0])  # the median of each lev
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` lines within [start, end), in order of time; incidents come about every four hours."""
-    moments = shapes.times(rng, events, start, end, shapes.STEADY)
-    service = shapes.skewed(rng, events, len(SERVICES))
-    level = shapes.mixed(rng, events, SHARES)
+    moments = distributions.times(rng, events, start, end, distributions.STEADY)
+    service = distributions.skewed(rng, events, len(SERVICES))
+    level = distributions.mixed(rng, events, SHARES)
     _strike(rng, moments, service, level, end - start)
 
-    request = shapes.chance(rng, events, 0.7) & (level != FATAL)
+    request = distributions.chance(rng, events, 0.7) & (level != FATAL)
     latency = LATENCY[level] * np.exp(rng.standard_normal(events) * 0.9)
-    code = CODES.take(level * CODES_PER_LEVEL + shapes.skewed(rng, events, CODES_PER_LEVEL))
+    code = CODES.take(level * CODES_PER_LEVEL + distributions.skewed(rng, events, CODES_PER_LEVEL))
     return pa.table(
         {
-            "event_id": shapes.ids(rng, events),
-            "event_time": shapes.timestamps(moments),
-            "service": shapes.named(SERVICES, service),
-            "host": shapes.named(HOSTS, (service * 5 + shapes.skewed(rng, events, 5)) % len(HOSTS)),
-            "level": shapes.named(LEVELS, level),
-            "message": shapes.named(MESSAGES, level * LINES + rng.integers(0, LINES, events)),
-            "trace_id": shapes.blank(shapes.ids(rng, events), ~request),
-            "status_code": shapes.blank(code, ~request),
-            "latency_ms": shapes.blank(pa.array(np.round(latency, 3)), ~request),
+            "event_id": distributions.ids(rng, events),
+            "event_time": distributions.timestamps(moments),
+            "service": distributions.named(SERVICES, service),
+            "host": distributions.named(HOSTS, (service * 5 + distributions.skewed(rng, events, 5)) % len(HOSTS)),
+            "level": distributions.named(LEVELS, level),
+            "message": distributions.named(MESSAGES, level * LINES + rng.integers(0, LINES, events)),
+            "trace_id": distributions.blank(distributions.ids(rng, events), ~request),
+            "status_code": distributions.blank(code, ~request),
+            "latency_ms": distributions.blank(pa.array(np.round(latency, 3)), ~request),
         }
     )
 
 
 def _strike(
     rng: np.random.Generator,
-    moments: shapes.Integers,
-    service: shapes.Integers,
-    level: shapes.Integers,
+    moments: distributions.Integers,
+    service: distributions.Integers,
+    level: distributions.Integers,
     window: timedelta,
 ) -> None:
     """Let incidents happen, in place: in each, half of all lines come from one failing service, most of them errors."""
@@ -77,7 +77,7 @@ def _strike(
         lasts = min(rng.integers(120, 480) * 1_000_000, (moments[-1] - moments[0]) // 4)
         struck = slice(*np.searchsorted(moments, (first, first + lasts)))
         lines = struck.stop - struck.start
-        fails = shapes.chance(rng, lines, 0.5)
+        fails = distributions.chance(rng, lines, 0.5)
         service[struck] = np.where(fails, rng.integers(len(SERVICES)), service[struck])
-        failure = np.where(shapes.chance(rng, lines, 0.01), FATAL, ERROR)
-        level[struck] = np.where(fails & shapes.chance(rng, lines, 0.8), failure, level[struck])
+        failure = np.where(distributions.chance(rng, lines, 0.01), FATAL, ERROR)
+        level[struck] = np.where(fails & distributions.chance(rng, lines, 0.8), failure, level[struck])

@@ -5,9 +5,9 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
-CUSTOMERS = shapes.numbered("customer-", 15_000)
+CUSTOMERS = distributions.numbered("customer-", 15_000)
 CHANNELS = pa.array(["web", "app", "store", "marketplace", None])
 HOMES = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("SEK", "SE"), ("EUR", "NL"))
 CURRENCIES = pa.array([currency for currency, _ in HOMES])
@@ -36,23 +36,25 @@ SEASON = np.array([0.9, 0.9, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.3, 1.
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` changes within [start, end), in order of time; the versions of an order start at 1, in order of time."""
-    life = shapes.mixed(rng, events, LIFE_SHARES)
-    sizes = shapes.cut(LENGTHS[life], events)
+    life = distributions.mixed(rng, events, LIFE_SHARES)
+    sizes = distributions.cut(LENGTHS[life], events)
     orders = len(sizes)
-    begins = shapes.times(rng, orders, start, end, shapes.EVENINGS, weekend=1.1)
-    step = shapes.positions(sizes)
+    begins = distributions.times(rng, orders, start, end, distributions.EVENINGS, weekend=1.1)
+    step = distributions.positions(sizes)
     status = STEPS[np.repeat(life[:orders], sizes), step]
-    moments = shapes.paced(rng, begins, sizes, HOURS_AFTER[status] * shapes.HOUR, end)
+    moments = distributions.paced(rng, begins, sizes, HOURS_AFTER[status] * distributions.HOUR, end)
 
-    home = shapes.skewed(rng, orders, len(HOMES))
-    order = shapes.members(
+    home = distributions.skewed(rng, orders, len(HOMES))
+    order = distributions.members(
         {
-            "order_id": shapes.ids(rng, orders),
-            "customer_id": shapes.named(CUSTOMERS, shapes.skewed(rng, orders, len(CUSTOMERS))),
-            "amount": shapes.decimals(shapes.money(rng, 60 * SEASON[shapes.months(begins)], spread=0.9), 18, 2),
-            "currency": shapes.named(CURRENCIES, home),
-            "channel": shapes.named(CHANNELS, shapes.mixed(rng, orders, (46, 32, 9, 12, 1))),
-            "country": shapes.named(COUNTRIES, home),
+            "order_id": distributions.ids(rng, orders),
+            "customer_id": distributions.named(CUSTOMERS, distributions.skewed(rng, orders, len(CUSTOMERS))),
+            "amount": distributions.decimals(
+                distributions.money(rng, 60 * SEASON[distributions.months(begins)], spread=0.9), 18, 2
+            ),
+            "currency": distributions.named(CURRENCIES, home),
+            "channel": distributions.named(CHANNELS, distributions.mixed(rng, orders, (46, 32, 9, 12, 1))),
+            "country": distributions.named(COUNTRIES, home),
         },
         sizes,
     )
@@ -61,12 +63,12 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
         {
             "order_id": order["order_id"],
             "version": pa.array(step + 1),
-            "event_time": shapes.timestamps(moments),
-            "op": shapes.named(OPS, np.select((step == 0, deleted), (INSERT, DELETE), UPDATE)),
+            "event_time": distributions.timestamps(moments),
+            "op": distributions.named(OPS, np.select((step == 0, deleted), (INSERT, DELETE), UPDATE)),
             "customer_id": order["customer_id"],
-            "amount": shapes.blank(order["amount"], deleted),
+            "amount": distributions.blank(order["amount"], deleted),
             "currency": order["currency"],
-            "status": shapes.named(STATUSES, status),
+            "status": distributions.named(STATUSES, status),
             "channel": order["channel"],
             "country": order["country"],
         }

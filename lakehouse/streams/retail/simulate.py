@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
 LONGEST = 64  # lines of an invoice, and shelves: each line is from another shelf, so that no two lines are equal
 SHELF = 64  # products on a shelf
@@ -21,7 +21,9 @@ DESCRIPTIONS = pa.array(
 CODES = pa.array(
     [f"{20_000 + number}{'ABS'[number % 3] if number % 5 == 0 else ''}" for number in range(len(DESCRIPTIONS))]
 )
-PRICES = 10 * shapes.money(np.random.default_rng(20101201), np.full(len(DESCRIPTIONS), 2.1), spread=0.9)  # in mils
+PRICES = 10 * distributions.money(
+    np.random.default_rng(20101201), np.full(len(DESCRIPTIONS), 2.1), spread=0.9
+)  # in mils
 
 PACKS = np.array([1, 2, 3, 4, 6, 8, 10, 12, 24, 48, 96, 200])
 PACK_SHARES = (27, 15, 8, 8, 11, 4, 6, 11, 6, 2, 1, 0.5)
@@ -39,49 +41,53 @@ MINUTE = 60_000_000
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` invoice lines within [start, end), in order of time, with the contract's field names."""
-    sizes = shapes.cut(shapes.groups(rng, events, mean=20, longest=LONGEST), events)
+    sizes = distributions.cut(distributions.groups(rng, events, mean=20, longest=LONGEST), events)
     invoices = len(sizes)
-    begins = shapes.times(rng, invoices, start, end, OPENING_HOURS, weekend=0.5)
-    cancelled = (sizes <= 4) & shapes.chance(rng, invoices, 0.7)
-    customer = shapes.skewed(rng, invoices, CUSTOMERS)
+    begins = distributions.times(rng, invoices, start, end, OPENING_HOURS, weekend=0.5)
+    cancelled = (sizes <= 4) & distributions.chance(rng, invoices, 0.7)
+    customer = distributions.skewed(rng, invoices, CUSTOMERS)
     country = np.where(customer % ABROAD == ABROAD - 1, customer // ABROAD % (len(COUNTRIES) - 1) + 1, 0)
-    anonymous = shapes.chance(rng, invoices, 0.12)
-    invoice = shapes.members(
+    anonymous = distributions.chance(rng, invoices, 0.12)
+    invoice = distributions.members(
         {
             "invoice_no": _numbers(rng, cancelled),
             # an invoice carries its minute, but never one before the window
-            "invoice_date": shapes.timestamps(np.maximum(begins // MINUTE * MINUTE, shapes.microseconds(start))),
-            "customer_id": shapes.blank(pa.array(customer + FIRST_CUSTOMER), anonymous),
-            "country": shapes.named(COUNTRIES, np.where(anonymous, 0, country)),
+            "invoice_date": distributions.timestamps(
+                np.maximum(begins // MINUTE * MINUTE, distributions.microseconds(start))
+            ),
+            "customer_id": distributions.blank(pa.array(customer + FIRST_CUSTOMER), anonymous),
+            "country": distributions.named(COUNTRIES, np.where(anonymous, 0, country)),
         },
         sizes,
     )
-    quantity = PACKS[shapes.mixed(rng, events, PACK_SHARES)] * SEASON[np.repeat(shapes.months(begins), sizes)]
+    quantity = (
+        PACKS[distributions.mixed(rng, events, PACK_SHARES)] * SEASON[np.repeat(distributions.months(begins), sizes)]
+    )
     quantity = np.maximum(quantity.astype(np.int64), 1)
     product = _products(rng, sizes)
-    unnamed = shapes.chance(rng, events, 0.003)
+    unnamed = distributions.chance(rng, events, 0.003)
     return pa.table(
         {
             "invoice_no": invoice["invoice_no"],
-            "stock_code": shapes.named(CODES, product),
-            "description": shapes.blank(shapes.named(DESCRIPTIONS, product), unnamed),
+            "stock_code": distributions.named(CODES, product),
+            "description": distributions.blank(distributions.named(DESCRIPTIONS, product), unnamed),
             "quantity": pa.array(np.where(np.repeat(cancelled, sizes), -quantity, quantity)),
             "invoice_date": invoice["invoice_date"],
-            "unit_price": shapes.decimals(PRICES[product], 18, 3),
+            "unit_price": distributions.decimals(PRICES[product], 18, 3),
             "customer_id": invoice["customer_id"],
             "country": invoice["country"],
         }
     )
 
 
-def _products(rng: np.random.Generator, sizes: shapes.Integers) -> shapes.Integers:
+def _products(rng: np.random.Generator, sizes: distributions.Integers) -> distributions.Integers:
     """A product for each line: the lines of an invoice take one shelf after another, popular products first."""
     first_shelf = np.repeat(rng.integers(0, LONGEST, len(sizes)), sizes)
-    shelf = (first_shelf + shapes.positions(sizes)) % LONGEST
-    return shelf * SHELF + shapes.skewed(rng, len(shelf), SHELF)
+    shelf = (first_shelf + distributions.positions(sizes)) % LONGEST
+    return shelf * SHELF + distributions.skewed(rng, len(shelf), SHELF)
 
 
-def _numbers(rng: np.random.Generator, cancelled: shapes.Flags) -> shapes.Column:
+def _numbers(rng: np.random.Generator, cancelled: distributions.Flags) -> distributions.Column:
     """Invoice numbers of 18 random digits; cancellations begin with C."""
     digits = rng.integers(10**17, 10**18, len(cancelled)).astype(np.str_)
     return pa.array(np.strings.add(np.where(cancelled, "C", ""), digits), pa.string())

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.streams import distributions as shapes
+from lakehouse.streams import distributions
 
-AUTHORS = shapes.numbered("author-", 30_000)
+AUTHORS = distributions.numbered("author-", 30_000)
 FOLLOWERS = (400_000 / (1 + np.arange(len(AUTHORS))) ** 0.8).astype(np.int64)
 
 PLATFORMS = pa.array(["chirper", "photogram", "clipshare", "forum"])
@@ -36,58 +36,58 @@ TAGS = pa.array(["news", "love", "photo", "travel", "food", "music", "art", "tec
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """`events` actions within [start, end), in order of time."""
-    moments = shapes.times(rng, events, start, end, shapes.EVENINGS, weekend=1.15)
-    action = shapes.mixed(rng, events, SHARES)
-    author = shapes.skewed(rng, events, len(AUTHORS))
+    moments = distributions.times(rng, events, start, end, distributions.EVENINGS, weekend=1.15)
+    action = distributions.mixed(rng, events, SHARES)
+    author = distributions.skewed(rng, events, len(AUTHORS))
     post, trait = _posts(rng, moments, action)
     wordless = (action != POST) & (action != COMMENT)
-    drift = (moments // (24 * shapes.HOUR)) % 365  # accounts grow by a follower or so a day
+    drift = (moments // (24 * distributions.HOUR)) % 365  # accounts grow by a follower or so a day
     return pa.table(
         {
-            "event_id": shapes.ids(rng, events),
-            "event_time": shapes.timestamps(moments),
+            "event_id": distributions.ids(rng, events),
+            "event_time": distributions.timestamps(moments),
             "post_id": post,
-            "author_id": shapes.named(AUTHORS, author),
-            "platform": shapes.named(PLATFORMS, trait * 31 % 7 % len(PLATFORMS)),
-            "action": shapes.named(ACTIONS, action),
-            "text": shapes.blank(shapes.named(TEXTS, rng.integers(0, len(TEXTS), events)), wordless),
+            "author_id": distributions.named(AUTHORS, author),
+            "platform": distributions.named(PLATFORMS, trait * 31 % 7 % len(PLATFORMS)),
+            "action": distributions.named(ACTIONS, action),
+            "text": distributions.blank(distributions.named(TEXTS, rng.integers(0, len(TEXTS), events)), wordless),
             "hashtags": _hashtags(rng, action),
-            "lang": shapes.named(LANGUAGES, trait * 17 % 11 % len(LANGUAGES)),
+            "lang": distributions.named(LANGUAGES, trait * 17 % 11 % len(LANGUAGES)),
             "followers": pa.array(FOLLOWERS[author] + drift),
         }
     )
 
 
 def _posts(
-    rng: np.random.Generator, moments: shapes.Integers, action: shapes.Integers
-) -> tuple[shapes.Column, shapes.Integers]:
+    rng: np.random.Generator, moments: distributions.Integers, action: distributions.Integers
+) -> tuple[distributions.Column, distributions.Integers]:
     """The post each action is about, and a number from which the post's platform and language follow.
 
     A new post is its own; other actions are about a recent post, or about one of the day's trending posts.
     """
     written = np.cumsum(action == POST)
-    recent = written - 1 - shapes.skewed(rng, len(action), 200)
-    first = int(moments[0] // (24 * shapes.HOUR)) if len(moments) else 0
-    day = moments // (24 * shapes.HOUR) - first
-    trending = day * TRENDING + shapes.skewed(rng, len(action), TRENDING)
-    new = shapes.ids(rng, int(written[-1]) if len(written) else 0)
+    recent = written - 1 - distributions.skewed(rng, len(action), 200)
+    first = int(moments[0] // (24 * distributions.HOUR)) if len(moments) else 0
+    day = moments // (24 * distributions.HOUR) - first
+    trending = day * TRENDING + distributions.skewed(rng, len(action), TRENDING)
+    new = distributions.ids(rng, int(written[-1]) if len(written) else 0)
     names = pa.concat_arrays([new, _trending(first, int(day[-1]) + 1 if len(day) else 0)])
-    about_trending = (action != POST) & ((recent < 0) | shapes.chance(rng, len(action), 0.25))
+    about_trending = (action != POST) & ((recent < 0) | distributions.chance(rng, len(action), 0.25))
     subject = np.where(action == POST, written - 1, np.where(about_trending, len(new) + trending, recent))
-    return shapes.named(names, subject), np.where(about_trending, first * TRENDING + trending, subject)
+    return distributions.named(names, subject), np.where(about_trending, first * TRENDING + trending, subject)
 
 
-def _trending(first: int, days: int) -> shapes.Column:
+def _trending(first: int, days: int) -> distributions.Column:
     """The names of the trending posts of `days` days from day `first` since 1970: the same whoever asks."""
     dates = [datetime.fromtimestamp(0, UTC) + timedelta(days=first + day) for day in range(days)]
     return pa.array([f"trending-{date:%Y%m%d}-{rank:02d}" for date in dates for rank in range(TRENDING)], pa.string())
 
 
-def _hashtags(rng: np.random.Generator, action: shapes.Integers) -> shapes.Column:
+def _hashtags(rng: np.random.Generator, action: distributions.Integers) -> distributions.Column:
     """Up to four hashtags of a post and one of a comment; null for actions without words."""
     most = np.select((action == POST, action == COMMENT), (5, 2), 1)
     counts = (rng.random(len(action)) * most).astype(np.int64)
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
-    tags = shapes.named(TAGS, shapes.skewed(rng, int(offsets[-1]), len(TAGS)))
+    tags = distributions.named(TAGS, distributions.skewed(rng, int(offsets[-1]), len(TAGS)))
     wordless = pa.array((action != POST) & (action != COMMENT))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tags, mask=wordless)
