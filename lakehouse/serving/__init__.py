@@ -1,1 +1,1 @@
-"""How people and programs read the lake: SQL over every table, without leave to change anything."""
+"""Serving: everything that reads the lake for people and programs, over HTTP or in Python. Nothing here changes a table."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
+from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
-from lakehouse.serving.monitoring.freshness import newest_event
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (
     DayLedger,
@@ -28,6 +28,7 @@ from lakehouse.serving.monitoring.partition_state import (
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.settings import Settings
+from lakehouse.storage.iceberg.manifests import newest_time
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class OverviewTracker:
         started = time.monotonic()
         tables = {name: snapshot.tables.load(name) for name in names}
         state.partitions = stream_partitions(stream, tables.__getitem__)
-        state.newest_at = newest_event([tables[realtime], tables[silver]], stream.contract.event_time)
+        state.newest_at = _newest_event([tables[realtime], tables[silver]], stream.contract.event_time)
         state.snapshot_ids = snapshot_ids
         state.due = time.monotonic() + (time.monotonic() - started) * MIN_IDLE_RATIO
         self._partitions_version += 1
@@ -246,6 +247,20 @@ class OverviewTracker:
 def _stream_grid(name: str, partitions: StreamPartitions, days: Sequence[date]) -> StreamGrid:
     layers = {layer: [by_day.get(day) for day in days] for layer, by_day in partitions.layers.items()}
     return StreamGrid(name, layers, [partitions.ledgers.get(day) for day in days])
+
+
+def _newest_event(tables: Sequence[Table], event_time: str) -> datetime | None:
+    """Return the time of the newest event in these tables, from the statistics of their files; None if they are empty.
+
+    The arrival time counts instead where it is earlier, because some events claim to be from the future.
+    """
+    times = [
+        min(event, arrival)
+        for table in tables
+        if (event := newest_time(table, event_time)) is not None
+        and (arrival := newest_time(table, "_arrived_at")) is not None
+    ]
+    return max(times, default=None)
 
 
 def _dagster_url(settings: Settings) -> str | None:
