@@ -1,56 +1,56 @@
-"""Every exception this package raises on purpose; the message says what is wrong and what to do about it."""
+"""The exceptions that a user can catch. A message says what failed, where, and what to do."""
 
 
 class LakehouseError(Exception):
-    """Anything the user can mend; the command line prints its message in one line and exits with 1."""
+    """The base of all exceptions. The command line prints the message on one line and exits with 1."""
 
 
 class ContractError(LakehouseError):
-    """A contract breaks the rules; the message names the file, the field and what is allowed."""
+    """A contract or a SQL file of a stream is wrong. The message names the file, the field and what is allowed."""
 
 
 class SchemaChangeError(LakehouseError):
-    """A contract changed in a way that a table can't follow in place."""
+    """A contract changed in a way that its table can't follow in place."""
 
 
 class UnknownStreamError(LakehouseError):
-    """No stream has this name; the message lists those there are."""
+    """No stream has this name. The message lists the streams there are."""
 
 
 class StorageUnavailableError(LakehouseError):
-    """The S3 server or the catalog does not answer; start it with `lakehouse up` and run the command again."""
+    """The S3 server or the catalog does not answer. Start it with `lakehouse up` and try again."""
 
 
 class StorageFullError(LakehouseError):
-    """The disk under the storage server is full; free some space and run the command again."""
+    """The disk under the storage server is full. Free some space and try again."""
 
 
 class CommitConflictError(LakehouseError):
-    """Another writer committed the same partition first; compute it again and commit again."""
+    """Another writer committed the same partition first. Compute it again and commit again."""
 
 
 class QualityGateError(LakehouseError):
-    """Too few rows of a partition are valid; the last good snapshot stays."""
+    """The quality gate blocked a partition because too few of its rows are valid. Its last good rows stay."""
 
 
 class QueryError(LakehouseError):
-    """A query is wrong or would do more than read."""
+    """A query is wrong, or does more than read."""
 
 
 class QueryFileError(LakehouseError):
-    """The file of a named query breaks the rules; the message names the file, the field and what is allowed."""
+    """The file of a named query is wrong. The message names the file, the field and what is allowed."""
 
 
 class ParameterError(LakehouseError):
-    """A named query was given a parameter that is unknown, missing or wrong."""
+    """A parameter of a named query is unknown, missing or wrong."""
 
 
 class SourceChangedError(LakehouseError):
-    """A file changed while it was loaded; load it again when its writer has finished."""
+    """A file changed while it was loaded. Load it again when its writer has finished."""
 
 
 class UnreadableSourceError(LakehouseError):
-    """A file or object is not in a form that can be read as rows at all."""
+    """A file or object can't be read as rows."""
 
 
 class ObjectNotFoundError(LakehouseError):
@@ -58,8 +58,8 @@ class ObjectNotFoundError(LakehouseError):
 
 
 class QueryTimeoutError(QueryError):
-    """A query took longer than it may; ask for less at a time."""
+    """A query took longer than the limit. Ask for less at a time."""
 
 
 class BusyError(LakehouseError):
-    """Too many queries are waiting; ask again in a second."""
+    """Too many queries are waiting. Try again in a second."""

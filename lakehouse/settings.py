@@ -1,4 +1,4 @@
-"""Every setting, once. Each is an environment variable with the prefix `LAKEHOUSE_`; the README lists them."""
+"""Settings of a lakehouse, read from variables `LAKEHOUSE_…`. See `docs/settings.md` for the list."""
 
 import os
 from datetime import UTC, date, datetime
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then the secret when one is named."""
+        """Read arguments first, then the environment, then the secret if one is named."""
         if not (secret_id := os.environ.get("LAKEHOUSE_SECRET_ID")):
             return init_settings, env_settings
         region = os.environ.get("LAKEHOUSE_S3_REGION", "us-east-1")
@@ -198,19 +198,19 @@ class Settings(BaseSettings):
 
     @property
     def root(self) -> Path:
-        """The home as an absolute path."""
+        """The home folder as an absolute path."""
         return self.home.expanduser().absolute()
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process. Raises LakehouseError naming each variable that is wrong."""
+    """Get the settings of this process. Raises LakehouseError, which names each variable that is wrong."""
     try:
         return Settings()
-    except ValueError as problem:
-        errors = problem.errors() if isinstance(problem, ValidationError) else []
+    except ValueError as error:
+        errors = error.errors() if isinstance(error, ValidationError) else []
         wrong = "; ".join(
             f"LAKEHOUSE_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" if e["loc"] else str(e["msg"])
             for e in errors
         )
-        raise LakehouseError(f"A setting is wrong: {wrong or problem}") from problem
+        raise LakehouseError(f"A setting is wrong: {wrong or error}") from error

@@ -1,6 +1,6 @@
-"""Reads a contract from ODCS v3 YAML with the standard's own model, and refuses what the lakehouse can't keep.
+"""Read a contract from ODCS v3 YAML with the standard's own model, and refuse what the lakehouse can't store.
 
-The standard: https://bitol-io.github.io/open-data-contract-standard/. Properties of our own are `customProperties`.
+The standard is https://bitol-io.github.io/open-data-contract-standard/. `customProperties` hold what it has no key for.
 """
 
 import re
@@ -37,7 +37,7 @@ N = TypeVar("N", int, float)
 CONTRACT_FILE = "contract.odcs.yaml"
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""In C where PyYAML has it: every process reads all contracts, which took it a quarter of a second."""
+"""PyYAML's loader in C where it has one. Every process reads all contracts, which took a quarter of a second in Python."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
@@ -51,19 +51,19 @@ TEXT_OPTIONS = {"pattern", "minLength", "maxLength"}
 def load_contract(folder: Path) -> Contract:
     """Read the contract of the stream in `folder`.
 
-    Raises ContractError that names the file, the field and what is allowed.
+    Raises ContractError, which names the file, the field and what is allowed.
     """
     return _Reader(folder / CONTRACT_FILE).read()
 
 
 class _Reader:
-    """Reads one file; every refusal names it."""
+    """Reads one file. Every refusal names it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def refuse(self, where: str, problem: str) -> NoReturn:
-        raise ContractError(f"{self.path}: {where}: {problem}")
+    def refuse(self, where: str, reason: str) -> NoReturn:
+        raise ContractError(f"{self.path}: {where}: {reason}")
 
     def read(self) -> Contract:
         document = self._document()
@@ -98,7 +98,7 @@ class _Reader:
         )
         if not contract.key:
             self.refuse(
-                "schema", "no property has `primaryKey: true`; at least one must, for it tells one event from another"
+                "schema", "no property has `primaryKey: true`; at least one must, because it tells events apart"
             )
         return contract
 
@@ -107,14 +107,14 @@ class _Reader:
             content = yaml.load(self.path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (both are safe)
         except FileNotFoundError:
             self.refuse("file", "is missing; every stream's folder needs one")
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-            self.refuse("file", f"is not readable YAML: {problem}")
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            self.refuse("file", f"is not readable YAML: {error}")
         if not isinstance(content, dict):
             self.refuse("file", "must be a YAML mapping")
         try:
             document = OpenDataContractStandard.model_validate(content)
-        except ValidationError as problem:
-            first = problem.errors()[0]
+        except ValidationError as error:
+            first = error.errors()[0]
             self.refuse(".".join(map(str, first["loc"])), f"{first['msg']} (Open Data Contract Standard v3)")
         if document.kind != "DataContract" or not (document.apiVersion or "").startswith("v3."):
             self.refuse("apiVersion", "must be v3.x with `kind: DataContract`")
@@ -190,11 +190,11 @@ class _Reader:
                 f"{where}.logicalTypeOptions",
                 f"{', '.join(unknown)} not known for a {field_type}; allowed are {', '.join(sorted(allowed)) or 'none'}",
             )
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for option, value in options.items():
             name = re.sub(r"([A-Z])", lambda m: "_" + m[1].lower(), option)
-            found[name] = self._option(f"{where}.logicalTypeOptions.{option}", option, value)
-        return found
+            values[name] = self._option(f"{where}.logicalTypeOptions.{option}", option, value)
+        return values
 
     def _option(self, where: str, option: str, value: Any) -> Decimal | int | str:
         if option in NUMBER_OPTIONS:
@@ -208,23 +208,23 @@ class _Reader:
         if option == "pattern":
             try:
                 re.compile(str(value))
-                # The engines' expressions are RE2's, which know no look-around and no back-references.
-                # As a literal, for a parameter makes duckdb import pandas, which takes a second.
+                # DuckDB uses RE2, which has no look-around and no back-references.
+                # Pass a literal, because a parameter makes duckdb import pandas, which takes a second.
                 duckdb.connect().execute(f"select regexp_matches('', {literal(str(value))})")
-            except (re.error, duckdb.InvalidInputException) as problem:
-                self.refuse(where, f"{value!r} is not a regular expression: {problem}")
+            except (re.error, duckdb.InvalidInputException) as error:
+                self.refuse(where, f"{value!r} is not a regular expression: {error}")
             return str(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             self.refuse(where, f"{value!r} is not a length")
         return value
 
     def _event_time(self, name: object, fields: Mapping[str, Field]) -> str:
-        found = self._known_field("eventTime", name, fields)
-        if found is None:
+        event_time = self._known_field("eventTime", name, fields)
+        if event_time is None:
             self.refuse("customProperties.eventTime", "is missing; it names the timestamp field that dates an event")
-        if fields[found].type.kind != "timestamp" or not fields[found].required:
-            self.refuse("customProperties.eventTime", f"{found} must be a required timestamp")
-        return found
+        if fields[event_time].type.kind != "timestamp" or not fields[event_time].required:
+            self.refuse("customProperties.eventTime", f"{event_time} must be a required timestamp")
+        return event_time
 
     def _known_field(self, what: str, name: object, fields: Mapping[str, Field]) -> str | None:
         if name is None:

@@ -1,6 +1,6 @@
-"""The SQL that a contract generates: one cleaning, used by realtime and by silver alike.
+"""Generate the SQL that casts and validates a stream's rows. Realtime and silver both use it, so no rule is written twice.
 
-Its input is a relation of bronze rows (all fields as text, plus the columns of `BRONZE_COLUMNS`). Nothing here runs SQL.
+Its input is a relation of bronze rows: all fields as text, and `BRONZE_COLUMNS`. See `engine` for running it.
 """
 
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field, FieldType
 
 BRONZE_COLUMNS = ("_extra", "_raw", "_defect", "_object", "_row", "_arrived_at")
-"""What a bronze row has beside its fields: unknown fields as JSON, the row's exact text and the reader's reasons where
-it could not be read, the landing object and the record number in it, and when it arrived (UTC)."""
+"""The columns of a bronze row beside its fields: unknown fields as JSON; the row's exact text and the reader's reasons if it
+can't be read; the landing object, the row's number in it, and when it arrived (UTC)."""
 
 INTEGER = r"[+-]?[0-9]+(\.0*)?"
 DOUBLE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"
@@ -18,27 +18,27 @@ _DATE = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
 TIMESTAMP_UTC = rf"{_DATE}([T ]{_TIME}Z?)?"
 TIMESTAMP_OFFSET = rf"{_DATE}[T ]{_TIME}[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
-"""The texts that are read as values: each is matched whole before it is cast, for engines differ in what they let pass
-(ISO 8601 for times, to the microsecond, for more could not be kept)."""
+"""The texts that are cast to values. Each is matched whole first, because casts of engines accept different texts. Times are
+ISO 8601, up to microseconds, because tables store no more."""
 
 
 def quote(name: str) -> str:
-    """`name` as an SQL identifier."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """`text` as an SQL string."""
+    """Quote a text as an SQL string."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def decimal_pattern(scale: int) -> str:
-    """The texts that are exact decimals of `scale`: further digits may only be zeros."""
+    """Build the pattern of exact decimals of `scale`: further decimals may only be zeros."""
     return rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
 
 
 def value_sql(field_type: FieldType, text: str) -> str:
-    """The SQL of a typed value from the SQL of its text; null where the text is not such a value."""
+    """Cast the SQL of a text to a typed value, which is null if the text is not such a value."""
 
     def matching(pattern: str, value: str) -> str:
         return f"case when regexp_full_match({text}, {literal(pattern)}) then {value} end"
@@ -70,7 +70,7 @@ def value_sql(field_type: FieldType, text: str) -> str:
 
 
 def day_sql(contract: Contract, source: str = "bronze") -> str:
-    """The SQL of a bronze row's `dt`: the date of its event time, or of its arrival where the event time is a breach."""
+    """Give a bronze row its `dt`: the date of its event time, or of its arrival if the event time is a breach."""
     event_time = contract.field(contract.event_time)
     time = value_sql(event_time.type, f"{source}.{quote(event_time.name)}")
     arrived = f"{source}._arrived_at"
@@ -81,7 +81,7 @@ def day_sql(contract: Contract, source: str = "bronze") -> str:
 
 
 def clean_sql(contract: Contract, source: str = "bronze") -> str:
-    """A SELECT over `source` of all its rows: typed fields, dt, _arrived_at, _object, _row, and `_valid`."""
+    """Select all rows of `source`: typed fields, dt, _arrived_at, _object, _row, and whether the row is `_valid`."""
     fields = ",\n  ".join(quote(f.name) for f in contract.fields)
     broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in _breaches(contract))])
     return f"""select
@@ -95,12 +95,11 @@ from {_typed(contract, source)}"""
 
 
 def field_check_sql(contract: Contract, field: Field, source: str) -> str:
-    """A SELECT over `source`, which holds a field's texts as `text`, each with a `number` and a time as `_arrived_at`: the
-    number, the typed value, and `sound`, whether no rule of this field is broken in any row that holds the text and arrived
-    then or later.
+    """Check one field's distinct texts: select each text's number, its typed value, and whether it is `sound`.
 
-    A row without a defect that is sound in all fields is valid. The order of `source` may be lost: DuckDB makes a join of a
-    long list of allowed values.
+    `source` has the columns `number`, `text` and `_arrived_at`. A sound text breaks no rule of this field in any row that
+    arrived then or later. A row without a defect whose fields are all sound is valid. Rows may come in another order,
+    because DuckDB turns a long list of allowed values into a join.
     """
     broken = "\n    or ".join(f"({condition})" for condition, _ in _field_breaches(contract, field))
     name = quote(field.name)
@@ -120,9 +119,7 @@ from (
 
 
 def quarantine_sql(contract: Contract, source: str = "bronze") -> str:
-    """A SELECT over `source` of the rows that break the contract: dt, raw text, every reason, where it came from,
-    and `_defect`.
-    """
+    """Select the rows of `source` that break the contract: dt, raw text, every reason, origin, and `_defect`."""
     reasons = ",\n    ".join(
         ["_defect"] + [f"case when {condition} then {literal(reason)} end" for condition, reason in _breaches(contract)]
     )
@@ -142,17 +139,17 @@ where len(reasons) > 0"""
 
 
 def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
-    """The SQL of a bronze row's raw text: as it arrived where it could not be read, else its fields as a JSON object.
+    """Give a bronze row's raw text: as it arrived if it could not be read, else its fields as a JSON object.
 
-    `texts` names the columns that hold the fields' texts where they are not the fields' own.
+    `texts` maps a field to the column that holds its text, where that is not the field's own.
     """
     fields = ", ".join(f"{literal(f.source)}, {(texts or {}).get(f.name, quote(f.name))}" for f in contract.fields)
-    # Merging drops nulls (RFC 7396): a field that was not there is not in the text.
+    # Merging drops nulls (RFC 7396), so a field that was absent stays absent.
     return f"coalesce(_raw, json_merge_patch(coalesce(_extra, '{{}}')::json, json_object({fields}))::varchar)"
 
 
 def latest_sql(key: tuple[str, ...], source: str, where: str = "true") -> str:
-    """A SELECT of the rows of `source` that stay when each key within a `dt` is kept once: the latest arrival."""
+    """Select the latest arrival of each key within a `dt`."""
     keys = ", ".join(map(quote, key))
     return f"""select *
 from {source}
@@ -164,12 +161,12 @@ qualify row_number() over (
 
 
 def _text(field: Field) -> str:
-    """The column that holds a field's text beside its typed value."""
+    """Name the column that holds a field's text beside its typed value."""
     return quote(f"{field.name} as text")
 
 
 def _typed(contract: Contract, source: str) -> str:
-    """Typed values beside their texts, so that each is cast once however many rules look at it."""
+    """Select typed values beside their texts, so that each is cast once, however many rules use it."""
     values = ",\n    ".join(
         f"{value_sql(f.type, f'{source}.{quote(f.name)}')} as {quote(f.name)}"
         f",\n    {source}.{quote(f.name)} as {_text(f)}"
@@ -184,7 +181,7 @@ def _history_start(contract: Contract) -> str:
 
 
 def _breaches(contract: Contract) -> list[tuple[str, str]]:
-    """Each rule as (the SQL over typed rows that is true for a breach, the reason)."""
+    """List the rules as (SQL over typed rows that is true for a breach, reason)."""
     return [rule for field in contract.fields for rule in _field_breaches(contract, field)]
 
 
@@ -196,7 +193,7 @@ def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
     text, value = _text(field), quote(name)
     rules: list[tuple[str, str]] = []
     if field.required:
-        # A row that could not be read lacks all its fields; its defect alone is the reason.
+        # A row that can't be read lacks all fields. Its defect is the only reason.
         rules.append((f"({text} is null or {text} = '') and _defect is null", f"{name} is missing"))
     if kind == "string":
         rules.append((f"strlen({text}) > {MAX_TEXT_BYTES}", f"{name} is longer than {MAX_TEXT_BYTES} bytes"))

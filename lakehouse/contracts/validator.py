@@ -1,7 +1,7 @@
-"""The fast half of the edge's validation: proves of JSON lines that they are valid by the contract.
+"""Prove quickly that JSON lines are valid events, for the HTTP server.
 
-What is valid is decided by the SQL of `sql` alone. A Validator only ever says "surely valid" or "not sure"; whoever
-asks judges the lines that are not sure with that SQL, whose reasons are then the very same words.
+The SQL of `sql` alone decides what is valid. A Validator says "surely valid" or "not sure"; the caller checks lines that are
+not sure with that SQL, so reasons are the same everywhere.
 """
 
 import re
@@ -24,20 +24,20 @@ from lakehouse.contracts.times import time_range, time_rank
 
 QUOTE, BLANK, NEWLINE, OPENING, CLOSING, BRACKET = b'" \n{}['
 SURE_CHARACTERS = MAX_TEXT_BYTES // 4
-"""A text of so many characters is not too long, whatever they are."""
+"""A text of this many characters fits `MAX_TEXT_BYTES`, whatever the characters."""
 SURE_DEPTH = 100
-"""So many brackets on a line are surely not nested too deeply."""
+"""A line with this many brackets is surely not nested too deeply."""
 TOGETHER = 32
-"""How many lines are tried at once when not all can be proved: a bad one takes so many to the slow judge."""
+"""Lines that are tried at once when not all can be proven. One bad line sends this many to the SQL."""
 REMEMBERED = 10_000
-"""How many texts are remembered to be good."""
+"""Texts that are remembered as valid."""
 
 Check: TypeAlias = "Callable[[list[Any], datetime], int | None]"
-"""Of a column of decoded values and the arrival: how many quotes stand around and in the values; None when not sure."""
+"""Count the quotes around and in decoded values, given the arrival time; None if a value is not surely valid."""
 
 
 class Validator:
-    """Judges the lines of one contract. For one thread at a time."""
+    """Proves lines of one contract. Not thread-safe."""
 
     def __init__(self, contract: Contract) -> None:
         self._forms = [_Form(contract, "source")]
@@ -45,9 +45,9 @@ class Validator:
             self._forms.append(_Form(contract, "name"))
 
     def proven(self, lines: bytes, arrived_at: datetime) -> int:
-        """The number of lines, each ending in a newline, if every one is surely a valid event; else 0.
+        """Count the lines if every one is surely a valid event, else 0.
 
-        `arrived_at` is when they arrive, aware.
+        Each line ends in a newline. `arrived_at` is their arrival time, with a time zone.
         """
         count = _objects_a_line(np.frombuffer(lines, np.uint8))
         if not count or (b"\\" in lines and b"\\u00" in lines):
@@ -58,20 +58,20 @@ class Validator:
         return count if proved else 0
 
     def unproven(self, lines: Sequence[bytes], arrived_at: datetime) -> list[int]:
-        """The places of the lines, without their line ends, that are not surely valid; some of them may well be."""
-        found: list[int] = []
+        """List the indexes of lines, given without line ends, that are not surely valid. Some may be valid."""
+        indexes: list[int] = []
         for start in range(0, len(lines), TOGETHER):
             part = lines[start : start + TOGETHER]
             if not self.proven(b"\n".join(part) + b"\n", arrived_at):
-                found += range(start, start + len(part))
-        return found
+                indexes += range(start, start + len(part))
+        return indexes
 
 
 def _objects_a_line(characters: NDArray[np.uint8]) -> int:
-    """How many lines there are if each begins and ends with a brace; else 0.
+    """Count the lines if each begins and ends with a brace, else 0.
 
-    Outside of texts one brace closes before the next opens only between two objects, and no text holds a line end: so
-    if as many objects are decoded from the lines, each line is one.
+    A closing brace followed by an opening one, outside texts, only occurs between two objects, and no text holds a line end.
+    So if as many objects are decoded as there are lines, each line is one object.
     """
     ends = np.flatnonzero(characters == NEWLINE)
     if not len(ends) or ends[-1] != len(characters) - 1 or ends[0] == 0:
@@ -81,16 +81,16 @@ def _objects_a_line(characters: NDArray[np.uint8]) -> int:
 
 
 def _count_quotes(text: bytes) -> int:
-    # Many times faster than bytes.count for a character that is everywhere.
+    # Much faster than bytes.count for a frequent character.
     return int(np.count_nonzero(np.frombuffer(text, np.uint8) == QUOTE))
 
 
 class _Form:
-    """Events whose fields go by the names that the contract's own fields have, or those that they have at the source."""
+    """Decodes events whose fields have either the contract's names or their names at the source."""
 
     def __init__(self, contract: Contract, naming: Literal["source", "name"]) -> None:
         self._columns = [_Column(contract, field) for field in contract.fields]
-        # A required field has a column that is always there, so those come first: msgspec wants no default before.
+        # Required fields come first because msgspec allows no default before a field without one.
         ordered = sorted(self._columns, key=lambda column: column.optional)
         fields = [column.definition for column in ordered]
         names = {f"f_{field.name}": str(getattr(field, naming)) for field in contract.fields}
@@ -104,16 +104,16 @@ class _Form:
         }
 
     def proves(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
-        """Whether these are so many valid events without a field that the contract does not know."""
+        """Whether the lines are `count` valid events that have no other fields than the contract's."""
         try:
             events = self._decoder.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        # A repeated field shows by its quotes alone, for the last of them wins in decoding.
+        # Only its quotes show a repeated field, because decoding keeps the last one.
         return len(events) == count and self._quotes(events, b"\\" in lines, arrived_at) == _count_quotes(lines)
 
     def proves_with_others(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
-        """Whether these are so many valid events, whatever other fields they have."""
+        """Whether the lines are `count` valid events, whatever other fields they have."""
         if not _is_plain(lines, count):
             return False
         try:
@@ -124,26 +124,26 @@ class _Form:
         if len(events) != count or self._quotes(events, True, arrived_at) is None:
             return False
         if not self._other_names.isdisjoint(chain.from_iterable(members)):
-            return False  # a field under either of its names
+            return False  # a field appears under its other name
         quotes = 2 * sum(map(len, members)) + _count_quotes(b"".join(chain.from_iterable(map(dict.values, members))))
         return quotes == _count_quotes(lines)
 
     def _quotes(self, events: list[Any], escapes: bool, arrived_at: datetime) -> int | None:
-        """How many quotes these events are written with when no field is repeated; None when a value is not sure.
+        """Count the quotes that these events have if no field is repeated; None if a value is not surely valid.
 
-        `escapes` says whether there may be some within texts.
+        `escapes` says whether texts may hold escapes.
         """
         quotes = 0
         for column in self._columns:
-            found = column.quotes(events, escapes, arrived_at)
-            if found is None:
+            column_quotes = column.quotes(events, escapes, arrived_at)
+            if column_quotes is None:
                 return None
-            quotes += found
+            quotes += column_quotes
         return quotes
 
 
 def _is_plain(lines: bytes, count: int) -> bool:
-    """Whether what msgspec passes over is sound too: UTF-8 without control characters and halves of pairs, not deep."""
+    """Check what msgspec skips: UTF-8 without control characters or lone surrogates, and not deeply nested."""
     characters = np.frombuffer(lines, np.uint8)
     if b"\\u" in lines or np.count_nonzero(characters < BLANK) != count:
         return False
@@ -158,10 +158,10 @@ def _is_plain(lines: bytes, count: int) -> bool:
 
 
 class _Column:
-    """One field of many events at once."""
+    """Checks one field of many events at once."""
 
     def __init__(self, contract: Contract, field: Field) -> None:
-        self.attribute = f"f_{field.name}"  # no field's name is a keyword or a method then
+        self.attribute = f"f_{field.name}"  # so that no field has the name of a keyword or method
         self.optional = not field.required
         self._get = attrgetter(self.attribute)
         self._type, self._check = _typed(contract, field)
@@ -169,7 +169,7 @@ class _Column:
 
     @property
     def definition(self) -> tuple[Any, ...]:
-        """The field for `msgspec.defstruct`."""
+        """The field as `msgspec.defstruct` takes it."""
         if not self.optional:
             return (self.attribute, self._type)
         if self._is_raw:
@@ -177,7 +177,7 @@ class _Column:
         return (self.attribute, self._type | None | msgspec.UnsetType, msgspec.UNSET)
 
     def quotes(self, events: list[Any], escapes: bool, arrived_at: datetime) -> int | None:
-        """How many quotes the field is written with in all of the events; None when a value is not surely valid."""
+        """Count the quotes that the field has in all events; None if a value is not surely valid."""
         if self._check is _texts and not self.optional and not escapes:
             return 4 * len(events)
         values = list(map(self._get, events))
@@ -190,23 +190,23 @@ class _Column:
         return None if quotes is None else 2 * members + quotes
 
     def _present(self, values: list[Any]) -> tuple[list[Any], int]:
-        """The values that are none of absent and null, and how many are not absent."""
+        """Select the values that are neither absent nor null, and count those that are not absent."""
         if self._is_raw:
             values = list(map(bytes, values))
             present = [value for value in values if value not in (b"", b"null")]
             return present, len(values) - values.count(b"")
-        # Whatever is false is looked at: that is fast, and few values are empty texts.
-        nothing = list(filterfalse(None, values))
-        if not nothing:
+        # Checking all falsy values is fast, because few values are empty texts.
+        falsy = list(filterfalse(None, values))
+        if not falsy:
             return values, len(values)
-        absent = nothing.count(msgspec.UNSET)
-        if absent == len(nothing):
+        absent = falsy.count(msgspec.UNSET)
+        if absent == len(falsy):
             return list(filter(None, values)), len(values) - absent
         return [value for value in values if value is not None and value is not msgspec.UNSET], len(values) - absent
 
 
 def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
-    """What msgspec decodes the field as, and how its values are checked beyond that."""
+    """Choose the type that msgspec decodes the field as, and the check of its values beyond that."""
     match field.type.kind:
         case "string" if field.enum and not field.pattern and field.min_length is None and field.max_length is None:
             return Literal[field.enum], _enumerated
@@ -224,7 +224,7 @@ def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
 
 
 def _text_type(field: Field) -> Any:
-    # SQL lets an empty text be nothing at all, whatever its rules; that is for SQL to judge where there are rules.
+    # SQL takes an empty text as absent, whatever the rules. Where there are rules, leave it to SQL.
     shortest = max(field.min_length or 0, 1 if field.required or field.pattern or field.enum else 0)
     longest = min(field.max_length if field.max_length is not None else SURE_CHARACTERS, SURE_CHARACTERS)
     if field.enum:
@@ -238,7 +238,7 @@ def _plain(values: list[Any], arrived_at: datetime) -> int:
 
 
 def _enumerated(values: list[str], arrived_at: datetime) -> int:
-    # Of a few known texts; one with a quote or a backslash in it would fail the count, and so be not sure.
+    # An allowed text with a quote or a backslash fails the count, and so is not sure.
     return 2 * len(values)
 
 
@@ -256,7 +256,7 @@ def _times(history_start: date | None, values: list[str], arrived_at: datetime) 
         return None
     if history_start is not None:
         first, last = limits
-        # Within the last second SQL decides.
+        # SQL decides within the last second.
         if first < time_rank(datetime.combine(history_start, time())) or last >= time_rank(
             arrived_at.astimezone(UTC) + timedelta(days=1)
         ):
@@ -269,7 +269,7 @@ def _matching(pattern: "_Pattern", values: list[str], arrived_at: datetime) -> i
 
 
 class _Pattern:
-    """A pattern as DuckDB understands it; other engines of regular expressions differ, in what `$` is for one."""
+    """A pattern matched by DuckDB. Other regular expressions differ, for example in what `$` matches."""
 
     def __init__(self, pattern: str) -> None:
         self._sql = f"select bool_and(regexp_matches(text, {literal(pattern)})) from texts"
@@ -277,11 +277,11 @@ class _Pattern:
         self._database = duckdb.connect(config={"threads": 1})
 
     def matches(self, texts: set[str]) -> bool:
-        """Whether all of them do."""
+        """Whether all texts match."""
         unknown = texts - self._known
         if not unknown:
             return True
-        # As Arrow, for a list as a parameter makes duckdb import pandas, which takes seconds.
+        # Pass Arrow, because a list as a parameter makes duckdb import pandas, which takes seconds.
         self._database.register("texts", pa.table({"text": pa.array(unknown, pa.string())}))
         row = self._database.execute(self._sql).fetchone()
         self._database.unregister("texts")
@@ -294,10 +294,10 @@ class _Pattern:
 
 
 class _Numbers:
-    """Numbers by their text, for what is exact in it is lost in a float: digits beyond the scale, long exponents."""
+    """Checks numbers by their text, because a float loses digits beyond the scale and long exponents."""
 
     def __init__(self, field: Field) -> None:
-        # Above zero is what most bounds say, and the text shows it at once.
+        # Most bounds are zero, and the text shows the sign.
         positive = field.minimum == 0 or field.exclusive_minimum == 0
         self._is_good = re.compile(rb'"?%b%b"?' % (rb"" if positive else rb"-?", _digits(field))).fullmatch
         self._may_be_zero = field.exclusive_minimum != 0
@@ -315,7 +315,7 @@ class _Numbers:
 
     def __call__(self, values: list[bytes], arrived_at: datetime) -> int | None:
         joined = b"\n".join(values) + b"\n"
-        # Many numbers have few shapes.
+        # Numbers differ, but their shapes repeat.
         if not self._are_good(set(joined.translate(_SHAPES).split(b"\n"))):
             return None
         if not self._may_be_zero and b"\n\n" in b"\n" + joined.translate(None, b'0."'):
@@ -333,18 +333,18 @@ class _Numbers:
         return True
 
     def _are_within(self, joined: bytes) -> bool:
-        # A text's nearest float beyond that of the bound is beyond the bound; where they are equal SQL decides.
+        # If a text's nearest float is beyond the bound's, so is the number. SQL decides if they are equal.
         numbers = np.fromstring(joined.decode(), np.float64, sep="\n")
         lowest, highest = float(numbers.min()), float(numbers.max())
         return all(lowest > bound if above else highest < bound for bound, above in self._bounds)
 
 
 _SHAPES = bytes(ord("0") if chr(character) in "123456789" else character for character in range(256))
-"""Makes all digits one."""
+"""Maps every digit to 0."""
 
 
 def _digits(field: Field) -> bytes:
-    """Of the texts that are surely such numbers: few enough for any rule."""
+    """Build the pattern of texts that surely fit the type, with all digits mapped to 0."""
     if field.type.kind == "double":
         return rb"0{1,30}+(?:\.0{1,30}+)?+"
     if field.type.kind == "integer":

@@ -18,13 +18,13 @@ from pyiceberg.types import IcebergType, ListType, MapType
 from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
 
 ROW_GROUP = 122_880
-"""Rows: what one thread reads at a time."""
+"""Rows of a row group, which one thread reads at a time."""
 
 ROWS_PER_TEXT = 4
-"""A dictionary is written as it is if a row group has at least so many rows for each of its texts."""
+"""A dictionary is kept if a row group has at least this many rows per distinct text."""
 
 RUNS_PER_PARTITION = 4
-"""Rows of a partition that lie in more pieces than this, on the average, are brought together by sorting."""
+"""Rows are sorted by partition if those of a partition lie in more runs than this on average."""
 
 Type: TypeAlias = "pa.DataType"
 
@@ -47,8 +47,9 @@ def write_partitions(rows: pa.Table, table: Table, folder: Path, name: str) -> l
 
 
 def _with_one_dictionary(rows: pa.Table) -> pa.Table:
-    """The rows as Arrow writes them best: it puts a column's dictionary into each row group as it is, and writes out the
-    texts that come with another one. Where few rows share a text, Arrow makes dictionaries as it sees fit.
+    """Give each column a single dictionary, because Arrow writes texts of a second one out in full.
+
+    Where few rows share a text, leave it to Arrow to build dictionaries.
     """
     for i, column in enumerate(rows.columns):
         kind: Any = column.type
@@ -63,14 +64,14 @@ def _with_one_dictionary(rows: pa.Table) -> pa.Table:
 
 
 def _needed(chunk: Any) -> Any:
-    """The chunk without most of the texts that only other partitions' rows have: a slice keeps the whole dictionary."""
+    """Drop texts that only other partitions' rows have, because a slice keeps the whole dictionary."""
     if len(chunk) >= len(chunk.dictionary):
         return chunk
     return chunk.cast(chunk.type.value_type).dictionary_encode()
 
 
 def merge_files(files: Sequence[NewFile], path: Path) -> NewFile:
-    """One file with the rows of all of these, which are of one partition and one schema."""
+    """Merge files of one partition and one schema into one."""
     schema = pq.read_schema(files[0].path)
     with open_writer(path, schema) as writer:
         for held in _gathered(files, schema):
@@ -79,7 +80,7 @@ def merge_files(files: Sequence[NewFile], path: Path) -> NewFile:
 
 
 def _gathered(files: Sequence[NewFile], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of the files, about as many at a time as make a row group."""
+    """Read the rows of the files, about a row group at a time."""
     held: list[pa.Table] = []
     for file in files:
         held.append(pq.ParquetFile(file.path).read().cast(schema))
@@ -91,7 +92,7 @@ def _gathered(files: Sequence[NewFile], schema: pa.Schema) -> Iterator[pa.Table]
 
 
 def _measured(table: Table) -> list[str] | None:
-    """The columns whose bounds the table's metadata is to have; None for all, those within lists too."""
+    """List the columns whose bounds the table's metadata keeps; None for all, those within lists too."""
     how = "write.metadata.metrics."
     default = table.properties.get(f"{how}default")
     names = [column.name for column in table.schema().fields]
@@ -100,9 +101,9 @@ def _measured(table: Table) -> list[str] | None:
 
 
 def open_writer(path: Path, schema: pa.Schema, measured: Sequence[str] | None = None) -> pq.ParquetWriter:
-    """A writer of Parquet as Iceberg wants it, https://iceberg.apache.org/spec/#parquet.
+    """Open a writer of Parquet as Iceberg specifies it, https://iceberg.apache.org/spec/#parquet.
 
-    It keeps bounds of the columns `measured`, or of all of them.
+    It keeps bounds of the columns `measured`, or of all columns.
     """
     numbered = [name for name in schema.names if name == "_row"]
     make: Any = pq.ParquetWriter  # its stubs know no list of columns
@@ -123,7 +124,7 @@ def open_writer(path: Path, schema: pa.Schema, measured: Sequence[str] | None = 
 
 
 def parquet_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
-    """The table's columns with their field ids, in the Arrow types that `rows` has them in."""
+    """Build the Arrow schema of the table's columns with their field ids, in the types of `rows`."""
     return pa.schema(
         [
             _field(column.name, column.field_id, rows.field(column.name).type, column.field_type)
@@ -147,7 +148,7 @@ def _field(name: str, field_id: int, kind: Type, iceberg: IcebergType, *, nullab
 
 
 def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with exactly these columns, in this order."""
+    """Select exactly the columns of the schema, in its order and types."""
     columns = (rows.column(field.name) for field in schema)
     cast = [
         column if column.type == field.type else column.cast(field.type)
@@ -157,7 +158,7 @@ def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[PartitionValue, ...], pa.Table]]:
-    """The rows of each partition. Rows in the order of time, the usual case, are not copied."""
+    """Split rows by partition. Rows in order of time, the usual case, are not copied."""
     if not rows.num_rows:
         return []
     starts = _starts(rows, by)
@@ -176,7 +177,7 @@ def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[PartitionV
 
 
 def _starts(rows: pa.Table, by: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """Where a row is of another partition than the one before it."""
+    """Find the rows that start a run of one partition."""
     changes = np.zeros(rows.num_rows - 1, np.bool_)
     for name in by:
         codes = _codes(rows, name)
@@ -185,12 +186,12 @@ def _starts(rows: pa.Table, by: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.i
 
 
 def _order(rows: pa.Table, by: Sequence[str]) -> "pa.Array[Any]":
-    """Row numbers, partition by partition; rows of a partition stay in their order."""
+    """Sort row numbers by partition. Rows of a partition stay in their order."""
     return pa.array(np.lexsort([_codes(rows, name) for name in by]))
 
 
 def _codes(rows: pa.Table, name: str) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """A number for each value of a column; partitions have no nulls."""
+    """Number the values of a partition column, which has no nulls."""
     column = rows.column(name)
     encoded: Any = column.combine_chunks().dictionary_encode()
     indices: Any = encoded.indices

@@ -1,6 +1,6 @@
-"""Writes a stream of Arrow batches as the Parquet files of a table's partitions, in bounded memory and on all cores.
+"""Write Arrow batches as Parquet files of a table's partitions, in bounded memory.
 
-A chunk of the stream is computed and written at a time, two of them at once.
+Batches are gathered to chunks. Two chunks are computed and written at a time.
 """
 
 from collections import defaultdict
@@ -22,19 +22,19 @@ CHUNK_ROWS = 500_000
 CHUNK_BYTES = 96 << 20
 MERGE_FROM = 4
 MERGE_BELOW = 100_000
-"""A partition of this many files or more, of fewer rows than that on the average, gets one file in their stead: its rows
-are scattered over the stream."""
+"""Files of a partition are merged if there are at least `MERGE_FROM`, of fewer than `MERGE_BELOW` rows on average: its rows
+are scattered over the batches."""
 
 Make = Callable[[duckdb.DuckDBPyConnection, pa.Table], pa.Table]
-"""What makes a table's rows of a chunk."""
+"""A function that computes a table's rows from a chunk."""
 
 
 def write_stream(
     engine: DuckDB, batches: Iterable[pa.RecordBatch], select: str, table: Table, folder: Path
 ) -> list[NewFile]:
-    """Write what `select` makes of the batches, which it reads as `chunk`, a part of them at a time.
+    """Write the rows that `select` computes from the batches, which it reads as the table `chunk`.
 
-    The select must give the table's columns and must not look beyond a row.
+    It must give the table's columns, and compute each row from one row.
     """
     return write_chunks(engine, batches, partial(_selected, select), table, folder)
 
@@ -42,7 +42,7 @@ def write_stream(
 def write_chunks(
     engine: DuckDB, batches: Iterable[pa.RecordBatch], make: Make, table: Table, folder: Path
 ) -> list[NewFile]:
-    """Write what `make` makes of the batches, a part of them at a time; it must not look beyond a row."""
+    """Write the rows that `make` computes from the batches. It must compute each row from one row."""
     with ThreadPoolExecutor(max(1, min(2, engine.threads)), thread_name_prefix="write") as pool:
         files: list[NewFile] = []
         running: set[Future[list[NewFile]]] = set()

@@ -1,1 +1,1 @@
-"""The streams: one folder each, with its contract, SQL and simulator. Nothing here knows of tables or of Dagster."""
+"""The package's streams: a folder each, with contract, SQL and simulator. See `contracts.streams` for how they are found."""

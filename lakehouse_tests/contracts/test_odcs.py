@@ -219,5 +219,5 @@ def test_duplicate_stream_and_missing_folder_are_refused(folder: Path) -> None:
     assert discover([folder.parent])["trips"].folder == folder
     with pytest.raises(ContractError, match="the stream trips is also in"):
         discover([folder.parent, other.parent])
-    with pytest.raises(ContractError, match="is not a folder. LAKEHOUSE_STREAMS lists folders that hold streams"):
+    with pytest.raises(ContractError, match=r"is not a folder\. LAKEHOUSE_STREAMS lists folders that hold streams"):
         discover([folder / "nowhere"])

@@ -12,7 +12,7 @@ import pytest
 from pyiceberg.table import Table
 
 from lakehouse.engine.partition_writer import write_partitions
-from lakehouse.engine.reader import NUMBERED, read_files
+from lakehouse.engine.reader import DICTIONARY, read_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.commit import commit, upload
 from lakehouse.storage.iceberg.manifests import select_files
@@ -48,7 +48,7 @@ def by_row(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("distinct", [3, 250], ids=["few texts", "many texts"])
-@pytest.mark.parametrize("kind", [pa.string(), NUMBERED], ids=["plain", "numbered"])
+@pytest.mark.parametrize("kind", [pa.string(), DICTIONARY], ids=["plain", "numbered"])
 def test_texts_are_read_back_plain_or_dictionary(
     shared_lake: Lake, tmp_path: Path, distinct: int, kind: pa.DataType
 ) -> None:
@@ -63,14 +63,14 @@ def test_texts_are_read_back_plain_or_dictionary(
     commit(table, added, touched=partitions_filter("dt", DAYS), properties={})
     read = read_files(shared_lake.connection, table, select_files(table, partitions_filter("dt", DAYS)))
     assert by_row(read) == by_row(rows)
-    assert read.column("word").type == (NUMBERED if distinct == 3 else pa.string())
+    assert read.column("word").type == (DICTIONARY if distinct == 3 else pa.string())
 
 
 def test_bounds_cover_all_columns_or_those_the_table_names(shared_lake: Lake, tmp_path: Path) -> None:
     none = {"write.metadata.metrics.default": "none", "write.metadata.metrics.column._row": "full"}
     (tmp_path / "all").mkdir()
     (tmp_path / "some").mkdir()
-    rows = some_rows(3, NUMBERED, 0)
+    rows = some_rows(3, DICTIONARY, 0)
     assert bounded(write_partitions(rows, made(shared_lake), tmp_path / "all", "w")[0].path) == {
         "dt", "word", "words.list.element", "_row",
     }  # fmt: skip

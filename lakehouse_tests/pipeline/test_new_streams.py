@@ -175,6 +175,6 @@ def test_missing_sql_error_names_the_file(make_stream: Callable[..., Own]) -> No
     own = make_stream(tables=False)
     Path(own.stream.folder / "gold.sql").unlink()
     with pytest.raises(
-        ContractError, match=r"gold.sql: is not readable .* a stream needs silver, gold, features, alerts as .sql"
+        ContractError, match=r"gold.sql: can't be read .* A stream needs silver.sql, gold.sql, features.sql, alerts.sql"
     ):
         table_specs([own.stream])
