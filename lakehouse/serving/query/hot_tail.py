@@ -3,13 +3,13 @@
 It reads objects that ingest reports and those that a listing finds, and drops a row when the realtime table has it. A row
 may be in both for a while, because the unified view merges by key. Only the order matters: a query first reads a table
 that holds the object, then the tail drops the object's rows.
-See `tail_segments` for its files, `tail_reader` for reading and `snapshot_tracker` for when each step runs.
+See `tail_state` for one stream's part, `tail_segments` for its files, `tail_reader` for reading and `snapshot_tracker` for
+when each step runs.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -22,54 +22,11 @@ from lakehouse.landing.listing import list_hour
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.recent_rejects import RecentRejects
 from lakehouse.serving.query.tail_reader import ReadObjects, TailReader
-from lakehouse.serving.query.tail_segments import MERGE_FACTOR, Segment, SegmentStore
-
-log = logging.getLogger(__name__)
-
-MAX_OBJECT_BYTES = 64 << 20
-"""Larger objects are left to realtime: they are uploaded files, not events that a reader waits for."""
+from lakehouse.serving.query.tail_segments import SegmentStore
+from lakehouse.serving.query.tail_state import MergedSegments, TailSize, TailState
 
 MEMORY_MB = 256
 """DuckDB's limit for reading and merging."""
-
-
-@dataclass(frozen=True, slots=True)
-class TailSize:
-    """How much the tail holds of one stream."""
-
-    rows: int
-    objects: int
-    bytes: int
-    left_out: int
-    """Objects whose rows stay invisible until realtime ingests them: the tail was full, or they can't be read here."""
-
-
-@dataclass(slots=True)
-class TailState:
-    """What the tail knows about one stream's landing objects."""
-
-    segments: list[Segment] = field(default_factory=list)
-    ingested: set[str] = field(default_factory=set)
-    """Objects that were read, also those without a valid row, and those that the realtime table was seen to hold."""
-    left_out: set[str] = field(default_factory=set)
-    """Objects that were dropped before the table held them because the tail was full, or that can't be read."""
-    compared_with: str = ""
-    """The realtime table's metadata file that the objects were last compared with."""
-
-    def skips(self, landing: LandingObject) -> bool:
-        """Whether this object need not be read."""
-        return landing.key in self.ingested or landing.key in self.left_out or landing.size > MAX_OBJECT_BYTES
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all segments."""
-        return sum(segment.bytes for segment in self.segments)
-
-    @property
-    def size(self) -> TailSize:
-        """How much is held."""
-        rows = sum(segment.rows for segment in self.segments)
-        return TailSize(rows, len(self.ingested), self.bytes, len(self.left_out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +35,6 @@ class CommittedObjects:
 
     table: Table
     objects: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class MergedSegments:
-    """Segments of a stream, and the one that has the rows of all."""
-
-    stream: str
-    old: tuple[Segment, ...]
-    new: Segment
 
 
 class HotTail:
@@ -104,7 +52,7 @@ class HotTail:
         self._engine = DuckDB(lake.connection, memory_limit_mb=MEMORY_MB, threads=1, scratch=root / "scratch")
         self._segments = SegmentStore(root / "serving" / "tail", self._engine)
         self._reader = TailReader(lake, self._engine, self._segments)
-        self._states = {name: TailState() for name in lake.streams}
+        self._states = {name: TailState(name, self._segments) for name in lake.streams}
         self.recent_rejects = RecentRejects()
         """Rejected rows of the objects that were read, whether the tail still holds the objects or not."""
 
@@ -192,7 +140,7 @@ class HotTail:
         for name, in_table in committed.items():
             state = self._states[name]
             state.left_out -= in_table.objects
-            self._drop(name, in_table.objects & state.ingested)
+            state.drop(in_table.objects & state.ingested)
             state.compared_with = in_table.table.metadata_location
 
     def drop_deleted(self, deleted: Collection[str], hours: Sequence[datetime]) -> None:
@@ -200,29 +148,17 @@ class HotTail:
         listed_hours = {arrival_hour(hour) for hour in hours}
         for name, state in self._states.items():
             if keys := {key for key in state.ingested & {*deleted} if _hour(key) in listed_hours}:
-                self._drop(name, keys)
+                state.drop(keys)
                 self.recent_rejects.drop(name, keys)
 
     def merge_segments(self) -> list[MergedSegments]:
-        """Write one segment for every MERGE_FACTOR or more of about one size."""
-        merged = []
-        for name, state in self._states.items():
-            by_tier: defaultdict[int, list[Segment]] = defaultdict(list)
-            for segment in state.segments.copy():
-                by_tier[segment.tier].append(segment)
-            for segments in by_tier.values():
-                if len(segments) >= MERGE_FACTOR:
-                    merged.append(MergedSegments(name, tuple(segments), self._segments.merge(name, segments)))
-        return merged
+        """Write one segment in place of many small ones, in every stream. Nothing changes until `apply_merges`."""
+        return [merge for state in self._states.values() for merge in state.merge_segments()]
 
     def apply_merges(self, merges: Iterable[MergedSegments] = ()) -> None:
         """Use merged segments in place of the old ones, and delete segments that no query reads any longer."""
         for merge in merges:
-            state = self._states[merge.stream]
-            if all(segment in state.segments for segment in merge.old):
-                self._replace(state, merge.old, merge.new)
-            else:  # part of it was dropped in the meantime
-                merge.new.path.unlink()
+            self._states[merge.stream].apply_merge(merge)
         self._segments.delete_retired()
 
     def close(self) -> None:
@@ -230,33 +166,10 @@ class HotTail:
         self._engine.close()
         self._segments.close()
 
-    def _drop(self, name: str, keys: Collection[str]) -> None:
-        """Forget these objects of a stream and drop their rows."""
-        state = self._states[name]
-        for key in keys:
-            state.ingested.discard(key)
-        for segment in list(state.segments):
-            dropped = segment.objects & set(keys)
-            if dropped == segment.objects:
-                self._replace(state, [segment], None)
-            elif dropped:
-                self._replace(state, [segment], self._segments.without(name, segment, dropped))
-
     def _drop_oldest(self) -> None:
         """Drop the oldest segments until the tail is within its limit."""
         while sum(state.bytes for state in self._states.values()) > self._max_bytes:
-            name, state = max(self._states.items(), key=lambda item: item[1].bytes)
-            oldest = state.segments[0]
-            log.warning("%s: %d of the newest rows stay invisible until realtime has them", name, oldest.rows)
-            for key in oldest.objects:
-                state.ingested.discard(key)
-            state.left_out |= oldest.objects
-            self._replace(state, [oldest], None)
-
-    def _replace(self, state: TailState, old: Sequence[Segment], new: Segment | None) -> None:
-        kept = [segment for segment in state.segments if segment not in old]
-        state.segments = [*([] if new is None else [new]), *kept]
-        self._segments.retire(old)
+            max(self._states.values(), key=lambda state: state.bytes).drop_oldest()
 
     def _objects_in(self, table: Table, keys: Sequence[str]) -> set[str]:
         """Return those of these keys of which a realtime table has rows."""

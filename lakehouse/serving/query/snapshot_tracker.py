@@ -9,8 +9,9 @@ from pyiceberg.table import Table
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.coverage_cache import CoverageCache
-from lakehouse.serving.query.hot_tail import HotTail, TailSize
+from lakehouse.serving.query.hot_tail import HotTail
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot, PinnedTables, UncoveredHours
+from lakehouse.serving.query.tail_state import TailSize
 from lakehouse.serving.query.tracker_threads import MAX_BATCH_OBJECTS, TrackerThreads
 
 
