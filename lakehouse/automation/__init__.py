@@ -1,1 +1,1 @@
-"""When and where the asset graph runs: the Dagster instance, its history, jobs, schedules, sensors. No asset here."""
+"""When the asset graph runs: jobs, schedules and sensors, and runs that a command executes itself. No asset is here."""

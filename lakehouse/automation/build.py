@@ -6,17 +6,16 @@ from lakehouse.assets.audit import audit_check
 from lakehouse.assets.graph import build_assets
 from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.resources import LakeResource, LakeS3Resource
-from lakehouse.automation.auditing import audit_job, audit_schedule
-from lakehouse.automation.jobs import build_jobs
+from lakehouse.automation.jobs import audit_job, build_jobs
 from lakehouse.automation.maintenance import maintenance
-from lakehouse.automation.schedules import SCHEDULES
+from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
 from lakehouse.contracts.streams import discover
 from lakehouse.settings import Settings
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The definitions of the lakehouse that these settings describe."""
+    """Build the definitions of the lakehouse that these settings describe. Raises ContractError if a stream is invalid."""
     lake = LakeResource()
     streams = discover(settings.streams)
     return dg.Definitions(
@@ -25,7 +24,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         jobs=[*build_jobs(), maintenance, audit_job(streams.values())],
         schedules=[*SCHEDULES, audit_schedule(streams.values())],
         sensors=SENSORS,
-        # A process a step would cost two to three seconds each; a run is a process of its own already.
+        # A process of its own would cost each step two to three seconds, and a run is a process already.
         executor=dg.in_process_executor,
         resources={"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)},
     )

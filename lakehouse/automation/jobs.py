@@ -1,23 +1,25 @@
 """Jobs: which assets run together. All streams of a tick are one run, in one process."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from lakehouse.assets.audit import AUDIT_CHECK
+from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 if TYPE_CHECKING:
+    # The type that `dg.define_asset_job` returns; Dagster 1.13 does not export it.
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-STREAM_TAG = "lakehouse/stream"
-
 REALTIME, BRONZE, REFRESH, BATCH, SERVING = "realtime", "bronze", "refresh", "batch_daily", "serving"
-MAINTENANCE = "maintenance"
+MAINTENANCE, AUDIT = "maintenance", "audit_daily"
 
 
 def build_jobs() -> "list[UnresolvedAssetJobDefinition]":
-    """Every job of the lakehouse."""
+    """Build the jobs that materialize assets."""
     layer = dg.AssetSelection.tag
     realtime, bronze = layer("layer", "realtime"), layer("layer", "bronze")
     cleaned = layer("layer", "silver") | layer("layer", "quarantine")
@@ -25,20 +27,30 @@ def build_jobs() -> "list[UnresolvedAssetJobDefinition]":
     fresh = serving - dg.AssetSelection.tag("cadence", "daily")
 
     def job(name: str, selection: dg.AssetSelection, description: str) -> "UnresolvedAssetJobDefinition":
-        # A process a step would cost two to three seconds each.
+        # A process of its own would cost each step two to three seconds.
         return dg.define_asset_job(name, selection, description=description, executor_def=dg.in_process_executor)
 
     return [
-        job(REALTIME, realtime, "The newest micro-batches of all streams into the realtime tables."),
-        job(BRONZE, bronze, "What has landed on some days into bronze."),
-        job(REFRESH, cleaned | gold | serving, "Everything below bronze, for the days that changed."),
-        job(BATCH, bronze | cleaned | gold | serving, "A whole day from landing to serving."),
-        job(SERVING, fresh, "Unified days and alerts, for the days that realtime touched."),
+        job(REALTIME, realtime, "Ingest the newest micro-batches of all streams into the realtime tables."),
+        job(BRONZE, bronze, "Ingest landing objects of some days into bronze."),
+        job(REFRESH, cleaned | gold | serving, "Compute silver, gold and serving of the days that changed."),
+        job(BATCH, bronze | cleaned | gold | serving, "Compute whole days from landing to serving."),
+        job(SERVING, fresh, "Export unified days and alerts of the days with new realtime rows."),
     ]
 
 
+def audit_job(streams: Iterable[Stream]) -> "UnresolvedAssetJobDefinition":
+    """Build the job that audits all streams."""
+    return dg.define_asset_job(
+        AUDIT,
+        dg.AssetSelection.checks(*(dg.AssetCheckKey(key("landing", stream.name), AUDIT_CHECK) for stream in streams)),
+        description="Compare every layer with its source, row by row.",
+        executor_def=dg.in_process_executor,
+    )
+
+
 def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
-    """The assets of `refresh` that are one stream's, and the metrics that all share."""
+    """List the assets of the job `refresh` for one stream, with the metrics that all streams share."""
     name = stream.name
     pairs = [
         ("silver", name),
@@ -53,4 +65,4 @@ def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
     ]
     if name in CUSTOMER_STREAMS:
         pairs.append(("serving", "customers_lookup"))
-    return [dg.AssetKey(list(pair)) for pair in pairs]
+    return [key(layer, asset) for layer, asset in pairs]

@@ -1,4 +1,4 @@
-"""The sensor that watches what lands: the lag of every stream as numbers, and which hours have got something new."""
+"""The sensor that watches landing: it reports the lag of every stream, and the hours in which objects have landed."""
 
 import json
 from collections.abc import Iterator
@@ -18,72 +18,82 @@ from lakehouse.pipeline.lineage.lag import Lag, measure_lag, newest_landed
 from lakehouse.settings import get_settings
 from lakehouse.sources.kinesis import status as kinesis
 
-EVERY = 300
-QUIET = timedelta(hours=1)
-"""Between two observations of a stream of which nothing waits and nothing lands: else they alone would fill the history."""
+POLL_INTERVAL_SECONDS = 300
+IDLE_OBSERVATION_INTERVAL = timedelta(hours=1)
+"""Between two observations of an idle stream, because observations every five minutes would fill Dagster's history."""
 
-FILES = timedelta(days=1)
-"""Files that wait are looked for among those that arrived since."""
+FILE_LOOK_BACK_TIME = timedelta(days=1)
+"""Pending files are searched among those that arrived within this time."""
 
-Event = dg.AssetObservation | dg.AssetMaterialization
+AssetEvent = dg.AssetObservation | dg.AssetMaterialization
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What the last look at a stream has told."""
+class _StreamCursor:
+    """The sensor's cursor of one stream. The field names are stored in Dagster's instance."""
 
     newest: str | None = None
+    """When the newest object landed, as of the last tick."""
     told_at: str | None = None
+    """When the stream was last observed."""
     was_quiet: bool = False
+    """Whether the stream was idle: no object pending and none landed."""
 
 
 @dg.sensor(
     name="landing_lag",
-    minimum_interval_seconds=EVERY,
+    minimum_interval_seconds=POLL_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells of each stream how old its newest landing object is and what waits, and marks hours as landed.",
+    description="Observe how old each stream's newest landing object is and how many are pending; mark landed hours.",
 )
 def landing_lag(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
     """Observe every stream's landing asset."""
     now = datetime.now(UTC)
-    cursor: dict[str, Any] = json.loads(context.cursor or "{}")
-    shared = _queue(context)
-    events: list[Event] = []
+    cursors: dict[str, Any] = json.loads(context.cursor or "{}")
+    queue_depth = _queue_depth(context)
+    events: list[AssetEvent] = []
     for stream in lake.lake.streams.values():
-        seen = _Seen(**cursor.get(stream.name, {}))
-        events += _look(lake.lake, stream, seen, now, shared)
-        cursor[stream.name] = asdict(seen)
-    return dg.SensorResult(asset_events=events, cursor=json.dumps(cursor))
+        cursor = _StreamCursor(**cursors.get(stream.name, {}))
+        events += _observe(lake.lake, stream, cursor, now, queue_depth)
+        cursors[stream.name] = asdict(cursor)
+    return dg.SensorResult(asset_events=events, cursor=json.dumps(cursors))
 
 
-def _look(lake: Lake, stream: Stream, seen: _Seen, now: datetime, shared: dict[str, float]) -> Iterator[Event]:
-    before = datetime.fromisoformat(seen.newest) if seen.newest else newest_landed(lake, stream, now)
-    lag = measure_lag(lake, stream, now, files_since=now - FILES, list_files=get_settings().incoming == "list")
-    newest = max([*(one.arrived_at for one in lag.landed), *filter(None, (before, lag.newest_in_bronze))], default=None)
-    since = before if seen.newest else None
-    numbers = lag.as_metrics(now) | _kinesis(stream) | shared
+def _observe(
+    lake: Lake, stream: Stream, cursor: _StreamCursor, now: datetime, queue_depth: dict[str, float]
+) -> Iterator[AssetEvent]:
+    """Give the stream's events since the last tick, and move its cursor."""
+    before = datetime.fromisoformat(cursor.newest) if cursor.newest else newest_landed(lake, stream, now)
+    lag = measure_lag(
+        lake, stream, now, files_since=now - FILE_LOOK_BACK_TIME, list_files=get_settings().incoming == "list"
+    )
+    newest = max([*(landed.arrived_at for landed in lag.landed), *filter(None, (before, lag.newest_in_bronze))], default=None)
+    since = before if cursor.newest else None
+    numbers = lag.as_metrics(now) | _kinesis_numbers(stream) | queue_depth
     if newest is not None:
         numbers["newest_object_age_seconds"] = round((now - newest).total_seconds(), 1)
-    is_quiet = newest == since and not any(numbers[name] for name in ("objects_waiting", "files_waiting"))
-    # Freshness is judged by materializations; nothing else makes any of what is outside Dagster.
-    yield from _landed(stream, lag, newest, since)
-    is_due = seen.told_at is None or now - datetime.fromisoformat(seen.told_at) >= QUIET
-    if not is_quiet or not seen.was_quiet or is_due:
+    is_idle = newest == since and not any(numbers[name] for name in ("objects_waiting", "files_waiting"))
+    # Dagster judges freshness by materializations, and landing happens outside Dagster.
+    yield from _landed_hours(stream, lag, newest, since)
+    is_due = cursor.told_at is None or now - datetime.fromisoformat(cursor.told_at) >= IDLE_OBSERVATION_INTERVAL
+    if not is_idle or not cursor.was_quiet or is_due:
         yield dg.AssetObservation(key("landing", stream.name), metadata=numbers)
-        seen.told_at = now.isoformat()
-    seen.was_quiet = is_quiet
-    seen.newest = newest.isoformat() if newest else None
+        cursor.told_at = now.isoformat()
+    cursor.was_quiet = is_idle
+    cursor.newest = newest.isoformat() if newest else None
 
 
-def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime | None) -> Iterator[Event]:
-    """A materialization of each hour in which something has landed since."""
-    fresh: dict[str, list[int]] = {}
-    for one in lag.landed:
-        if since is None or one.arrived_at > since:
-            fresh.setdefault(one.hour, []).append(one.size)
+def _landed_hours(
+    stream: Stream, lag: Lag, newest: datetime | None, since: datetime | None
+) -> Iterator[dg.AssetMaterialization]:
+    """Give a materialization of each hour in which an object has landed since then."""
+    sizes_by_hour: dict[str, list[int]] = {}
+    for landed in lag.landed:
+        if since is None or landed.arrived_at > since:
+            sizes_by_hour.setdefault(landed.hour, []).append(landed.size)
     if lag.newest_in_bronze is not None and (since is None or lag.newest_in_bronze > since):
-        fresh.setdefault(hour_partition(lag.newest_in_bronze), [])
-    for hour, sizes in sorted(fresh.items()):
+        sizes_by_hour.setdefault(hour_partition(lag.newest_in_bronze), [])
+    for hour, sizes in sorted(sizes_by_hour.items()):
         yield dg.AssetMaterialization(
             key("landing", stream.name),
             partition=hour,
@@ -91,22 +101,24 @@ def _landed(stream: Stream, lag: Lag, newest: datetime | None, since: datetime |
         )
 
 
-def _kinesis(stream: Stream) -> dict[str, float]:
-    """How far the reading of the stream's Kinesis stream is behind; nothing when there is none or nobody reads it."""
-    for status in kinesis.read_statuses(get_settings()):
-        if status.stream == stream.name and status.stream in get_settings().kinesis:
-            told = {"kinesis_is_read": int(status.is_current and status.error is None)}
-            behind = {} if status.behind_ms is None else {"kinesis_behind_seconds": status.behind_ms / 1000}
-            return told | (behind if status.is_current else {})
+def _kinesis_numbers(stream: Stream) -> dict[str, float]:
+    """How far the reader of the stream's Kinesis stream is behind; empty without one."""
+    settings = get_settings()
+    for status in kinesis.read_statuses(settings):
+        if status.stream == stream.name and status.stream in settings.kinesis:
+            numbers: dict[str, float] = {"kinesis_is_read": int(status.is_current and status.error is None)}
+            if status.is_current and status.behind_ms is not None:
+                numbers["kinesis_behind_seconds"] = status.behind_ms / 1000
+            return numbers
     return {}
 
 
-def _queue(context: dg.SensorEvaluationContext) -> dict[str, float]:
-    """How much the queue of new files holds, for all streams together; nothing when there is none."""
+def _queue_depth(context: dg.SensorEvaluationContext) -> dict[str, float]:
+    """How many messages the queue of new files holds, for all streams together; empty without a queue."""
     if get_settings().incoming == "list":
         return {}
     try:
-        return {f"queue_messages_{what}": count for what, count in arrivals().inbox.depth().items()}
-    except LakehouseError as problem:
-        context.log.error(str(problem))
+        return {f"queue_messages_{state}": count for state, count in arrivals().inbox.depth().items()}
+    except LakehouseError as error:
+        context.log.error(str(error))
         return {}

@@ -1,4 +1,4 @@
-"""Computes again what an audit found to differ: bronze and realtime from landing, the rest from bronze."""
+"""Recompute partitions: those that an audit found to differ, and those that a command changed."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -22,43 +22,46 @@ RUN_ID = "repair"
 
 
 def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
-    """Compute the partitions again that these findings name. Raises LakehouseError for a run that fails."""
+    """Recompute the partitions of these findings: bronze and realtime from landing, the other layers from bronze.
+
+    Raises LakehouseError if a run fails.
+    """
     runner = Runner(lake)
-    for name in dict.fromkeys(one.stream for one in findings):
-        stream, mine = lake.stream(name), [one for one in findings if one.stream == name]
-        bronze = _days(mine, "bronze")
+    for name in dict.fromkeys(finding.stream for finding in findings):
+        stream, own = lake.stream(name), [finding for finding in findings if finding.stream == name]
+        bronze = _days(own, "bronze")
         if bronze:
-            _forget_lost(lake, stream, bronze)
+            _drop_lost_files(lake, stream, bronze)
             ingest_days(lake, stream, bronze, replace=True, run_id=RUN_ID)
-        for day in _days(mine, "realtime"):
+        for day in _days(own, "realtime"):
             hours = hours_landed(lake.objects, name, day, day)
             ingest_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
-        days = {*_days(mine, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
+        days = {*_days(own, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
         if days:
             raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
 
 
 def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
-    """Compute these event dates from silver down. Raises LakehouseError for a run that fails."""
+    """Recompute silver, gold and serving of these event dates. Raises LakehouseError if a run fails."""
     if days:
         raise_on_failure(Runner(lake).run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
 
 
 def ingest_incoming(lake: Lake, stream: Stream) -> None:
-    """Take what waits under `incoming/`, and compute all below. Raises LakehouseError for a run that fails."""
+    """Ingest pending files under `incoming/`, and compute every layer from them. Raises LakehouseError if a run fails."""
     runner = Runner(lake)
-    if waiting := pending_files(lake, stream):
-        raise_on_failure(runner.land(stream, sorted({one.day for one in waiting})))
+    if pending := pending_files(lake, stream):
+        raise_on_failure(runner.land(stream, sorted({file.day for file in pending})))
     _, outcome = runner.refresh(stream)
     raise_on_failure(outcome)
 
 
 def _days(findings: Sequence[Finding], *layers: str) -> list[date]:
-    return sorted({date.fromisoformat(one.partition) for one in findings if one.layer in layers})
+    return sorted({date.fromisoformat(finding.partition) for finding in findings if finding.layer in layers})
 
 
-def _forget_lost(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
-    """Take files that are gone out of bronze, so that what is left can be read."""
+def _drop_lost_files(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
+    """Remove files that storage has lost from bronze's table, so that the others can be read."""
     table = lake.tables.load(f"bronze.{stream.name}")
     objects = Objects.from_url(lake.connection, table.location())
     touched = partitions_filter("arrival_dt", days)

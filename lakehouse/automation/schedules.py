@@ -1,26 +1,29 @@
-"""Schedules: when time alone decides that something runs."""
+"""Schedules: runs that are due at a time of the day."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from lakehouse.assets.audit import audit_step
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
-from lakehouse.automation.jobs import BATCH, MAINTENANCE, REALTIME, SERVING
+from lakehouse.automation.jobs import AUDIT, BATCH, MAINTENANCE, REALTIME, SERVING
+from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import hour_partition
 from lakehouse.pipeline.bronze import pending_days
 from lakehouse.pipeline.realtime import event_dates_of
 
-SETTLING = timedelta(minutes=20)
-"""So long after an hour has ended its last objects may still be landing: Amazon Data Firehose holds them for up to 15
-minutes, under a name of when it began."""
+SETTLING_TIME = timedelta(minutes=20)
+"""How long after an hour has ended its last objects may still land. Amazon Data Firehose buffers for up to 15 minutes and
+names an object after the time at which its buffer began."""
 
-LOOK_BACK = timedelta(hours=3)
-"""Each hour at LOOK_BACK_AT, what was named so long ago is looked for: storage may have been away meanwhile. That is as
-far back as the serving process keeps what realtime does not hold."""
+LOOK_BACK_TIME = timedelta(hours=3)
+"""Once an hour, at LOOK_BACK_MINUTE, all objects of this time are listed, because storage may have been away meanwhile.
+The serving process keeps rows that realtime does not hold for as long."""
 
-LOOK_BACK_AT = 30
-"""Minute of the hour."""
+LOOK_BACK_MINUTE = 30
+SUNDAY = 6
 
 
 @dg.schedule(
@@ -28,13 +31,13 @@ LOOK_BACK_AT = 30
     cron_schedule="*/5 * * * *",
     job_name=REALTIME,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="What landed in the current hour, in the one before while its last objects settle, and each hour at half"
-    " past in the last three.",
+    description="Ingest the objects of the current hour, of the hour before while its last objects settle, and at half past"
+    " of the last three hours.",
 )
 def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """Ask for the realtime partitions of now."""
+    """Request the realtime partitions in which objects may have landed since the last tick."""
     now = _now(context)
-    back = LOOK_BACK if now.minute == LOOK_BACK_AT else SETTLING
+    back = LOOK_BACK_TIME if now.minute == LOOK_BACK_MINUTE else SETTLING_TIME
     first, last = hour_partition(now - back), hour_partition(now)
     if first == last:
         return dg.RunRequest(partition_key=last)
@@ -46,10 +49,10 @@ def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
     cron_schedule="0 2 * * *",
     job_name=BATCH,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Yesterday, and days whose run was missed, from landing to serving. What comes late is the sensor's.",
+    description="Compute yesterday, and days whose run was missed, from landing to serving. The sensor `late_data` does the rest.",
 )
 def batch_daily_0200(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
-    """Ask for the days of arrival that are over and not in bronze."""
+    """Request yesterday and the days of arrival before it that bronze has not ingested."""
     yesterday = (_now(context) - timedelta(days=1)).date()
     return dg.RunRequest(tags=exact_tags([*_missed(lake, yesterday), yesterday]))
 
@@ -59,10 +62,10 @@ def batch_daily_0200(context: dg.ScheduleEvaluationContext, lake: LakeResource) 
     cron_schedule="*/10 * * * *",
     job_name=SERVING,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Unified days and alerts of today, and of the days that realtime rows of the last two hours belong to.",
+    description="Export unified days and alerts of today, and of the event dates of the last two hours' realtime rows.",
 )
 def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
-    """Ask for the days that fresh rows belong to."""
+    """Request the event dates of fresh realtime rows."""
     now = _now(context)
     hours = [hour_partition(now - timedelta(hours=back)) for back in range(2)]
     days = {day for stream in lake.lake.streams.values() for day in event_dates_of(lake.lake, stream, hours)}
@@ -74,11 +77,30 @@ def serving_every_10_minutes(context: dg.ScheduleEvaluationContext, lake: LakeRe
     cron_schedule="0 4 * * *",
     job_name=MAINTENANCE,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Retention, compaction, expiry, manifests, orphans, and Dagster's own history.",
+    description="Run retention, compaction, expiry, manifests, orphans, and prune Dagster's history.",
 )
 def maintenance_daily_0400() -> dg.RunRequest:
-    """Ask for all of maintenance."""
+    """Request every maintenance task."""
     return dg.RunRequest()
+
+
+def audit_schedule(streams: Iterable[Stream]) -> dg.ScheduleDefinition:
+    """Build the schedule that audits the newest days every night, and all days on Sundays."""
+    steps = [audit_step(stream) for stream in streams]
+
+    @dg.schedule(
+        name="audit_daily_0500",
+        cron_schedule="0 5 * * *",
+        job_name=AUDIT,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Audit the last eight days, and on Sundays all days, from landing to serving.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        if context.scheduled_execution_time.weekday() != SUNDAY:
+            return dg.RunRequest()
+        return dg.RunRequest(run_config={"ops": {step: {"config": {"days": 0}} for step in steps}})
+
+    return schedule
 
 
 SCHEDULES = [realtime_every_5_minutes, batch_daily_0200, serving_every_10_minutes, maintenance_daily_0400]
@@ -89,7 +111,7 @@ def _now(context: dg.ScheduleEvaluationContext) -> datetime:
 
 
 def _missed(lake: LakeResource, yesterday: date) -> list[date]:
-    """Days of the last week that landed and that no bronze partition holds, because nothing ran then."""
+    """List days of the last week with landing objects that bronze has not ingested, because no run was made then."""
     first = yesterday - timedelta(days=6)
-    found = {day for stream in lake.lake.streams.values() for day in pending_days(lake.lake, stream, first, yesterday)}
-    return sorted(found)
+    days = {day for stream in lake.lake.streams.values() for day in pending_days(lake.lake, stream, first, yesterday)}
+    return sorted(days)

@@ -1,16 +1,17 @@
-"""Sensors: when what is in storage decides that something runs."""
+"""Sensors: runs that are due because storage has changed, and reports of failed runs."""
 
 import json
 import logging
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
-from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, STREAM_TAG, stream_asset_keys
+from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, stream_asset_keys
 from lakehouse.automation.landing_lag import landing_lag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
@@ -19,86 +20,86 @@ from lakehouse.landing.listing import list_incoming
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
-from lakehouse.runtime.instance import lane_tags
+from lakehouse.runtime.instance import STREAM_TAG, lane_tags
 from lakehouse.runtime.orphaned_runs import is_active
 from lakehouse.settings import get_settings
 
-EVERY = 30
-"""Seconds between two looks."""
+POLL_INTERVAL_SECONDS = 30
+LISTED_PREFIX = "listed "
+"""Prefix of a stream's name in the cursor of `incoming_files`, for the day on which all its files were last listed."""
 
-LISTED = "listed "
-"""Before a stream's name in the cursor: the day on which all its files were last listed."""
-
-BACK_OFF = timedelta(seconds=30)
-BACK_OFF_AT_MOST = timedelta(hours=1)
+MIN_BACKOFF = timedelta(seconds=30)
+MAX_BACKOFF = timedelta(hours=1)
+RECENT_RUNS = 8
+"""How many of a job's newest runs decide whether it may run again; the back-off reaches its maximum before."""
 
 
 @dg.sensor(
     name="incoming_files",
     job_name=BRONZE,
-    minimum_interval_seconds=EVERY,
+    minimum_interval_seconds=POLL_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New objects under incoming/ go to bronze. They are listed, from a cursor that is storage's clock with room"
-    " for skew; with LAKEHOUSE_INCOMING=queue S3's own messages tell of them, and they are listed once a day.",
+    description="Ingest new objects under incoming/ into bronze. They are found by listing, from a cursor in storage's clock"
+    " with room for skew. With LAKEHOUSE_INCOMING=queue they are found by S3's messages, and listed once a day.",
 )
 def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for the bronze partitions of files that bronze does not hold."""
+    """Request the bronze partitions of files that bronze has not ingested."""
     cursor: dict[str, str] = json.loads(context.cursor or "{}")
-    asked, today = 0, datetime.now(UTC).date().isoformat()
-    told = _told(context, lake.lake)
+    requests, today = 0, datetime.now(UTC).date().isoformat()
+    queued = _queued_files(context)
     for stream in lake.lake.streams.values():
-        if _waiting(context.instance, stream, (BRONZE, BATCH)):
+        if _must_wait(context.instance, stream, (BRONZE, BATCH)):
             continue
         since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
-        is_listed = told is None or cursor.get(LISTED + stream.name) != today
-        files = pending_files(lake.lake, stream, since) if is_listed else (told or {}).get(stream.name, [])
+        is_listed = queued is None or cursor.get(LISTED_PREFIX + stream.name) != today
+        files = pending_files(lake.lake, stream, since) if is_listed else (queued or {}).get(stream.name, [])
         if files:
-            asked += 1
-            days = sorted({one.day for one in files})
+            requests += 1
+            days = sorted({file.day for file in files})
             yield dg.RunRequest(
                 asset_selection=[dg.AssetKey(["bronze", stream.name])],
                 tags={**exact_tags(days), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(len(files))},
             )
         elif is_listed:
-            # Only what bronze holds is left behind; a run that fails or dies is asked for again.
-            cursor |= {stream.name: _newest(lake.lake, stream, since), LISTED + stream.name: today}
+            # The cursor passes files only once bronze holds them, so a run that fails or dies is requested again.
+            cursor |= {stream.name: _newest_arrival(lake.lake, stream, since), LISTED_PREFIX + stream.name: today}
     context.update_cursor(json.dumps(cursor))
-    _warn_of_unknown(context, lake.lake)
-    if not asked:
+    _report_unknown_folders(context, lake.lake)
+    if not requests:
         yield dg.SkipReason("No new files under incoming/.")
 
 
 @dg.sensor(
     name="late_data",
     job_name=REFRESH,
-    minimum_interval_seconds=EVERY,
+    minimum_interval_seconds=POLL_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Days whose bronze changed after silver was computed, and what is below them, alone; from metadata.",
+    description="Compute silver, gold and serving of the days whose bronze is newer, found from metadata alone.",
 )
 def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for the days that have to be computed again."""
-    asked = 0
+    """Request the stale days of every stream."""
+    requests = 0
     for stream in lake.lake.streams.values():
-        if _waiting(context.instance, stream, (REFRESH, BATCH)):
+        if _must_wait(context.instance, stream, (REFRESH, BATCH)):
             continue
         days = days_to_refresh(lake.lake, stream)
         if days:
-            asked += 1
+            requests += 1
             context.log.info(f"{stream.name}: {format_days(days)}")
             yield dg.RunRequest(
                 asset_selection=stream_asset_keys(stream), tags={**exact_tags(days), **lane_tags(REFRESH, stream.name)}
             )
-    if not asked:
-        yield dg.SkipReason("Every day is computed from the newest bronze.")
+    if not requests:
+        yield dg.SkipReason("No day is stale.")
 
 
 @dg.run_failure_sensor(
     name="run_failures",
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Logs a failed run and posts it to LAKEHOUSE_WEBHOOK_URL when that is set.",
+    description="Log a failed run, and post it to LAKEHOUSE_WEBHOOK_URL when that is set.",
 )
 def run_failures(context: dg.RunFailureSensorContext) -> None:
-    """Tell of a failed run."""
+    """Log and post a failed run."""
     run = context.dagster_run
     message = {
         "text": f"Run {run.run_id} of {run.job_name} failed: {context.failure_event.message}",
@@ -115,49 +116,52 @@ def run_failures(context: dg.RunFailureSensorContext) -> None:
 SENSORS = [incoming_files, late_data, landing_lag, run_failures]
 
 
-def _told(context: dg.SensorEvaluationContext, lake: Lake) -> dict[str, list[LandingObject]] | None:
-    """The new files that the queue tells of, by stream; None when they are to be listed."""
+def _queued_files(context: dg.SensorEvaluationContext) -> dict[str, list[LandingObject]] | None:
+    """List the new files that the queue has messages of, by stream; None without a queue, or when it can't be read."""
     if get_settings().incoming == "list":
         return None
     try:
         return arrivals().pending_files()
-    except LakehouseError as problem:
-        context.log.error(f"{problem} Files are listed meanwhile.")
+    except LakehouseError as error:
+        context.log.error(f"{error} Files are listed instead.")
         return None
 
 
-def _waiting(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:
-    """Whether a run about the stream is under way, or failed so often that it is not time to try again."""
+def _must_wait(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:
+    """Whether a run of the stream is active, or has failed so often that its back-off has not passed."""
     for job in jobs:
         tags = {} if job == BATCH else {STREAM_TAG: stream.name}
-        records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=8)
+        records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=RECENT_RUNS)
         if any(is_active(instance, record.dagster_run) for record in records):
             return True
-        failures = 0
-        for record in records:
-            if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
-                break
-            failures += 1
-        if failures and job != BATCH:
-            wait = min(BACK_OFF * 2**failures, BACK_OFF_AT_MOST)
-            ended = datetime.fromtimestamp(records[0].end_time or 0, UTC)
-            if datetime.now(UTC) < ended + wait:
-                return True
+        if job != BATCH and datetime.now(UTC) < _retry_time(records):
+            return True
     return False
 
 
-def _newest(lake: Lake, stream: Stream, since: datetime | None) -> str:
+def _retry_time(records: Sequence[dg.RunRecord]) -> datetime:
+    """When a job may run again after its newest runs, newest first: each failure in a row doubles the back-off."""
+    failures = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
+    if not failures:
+        return datetime.fromtimestamp(0, UTC)
+    ended_at = datetime.fromtimestamp(failures[0].end_time or 0, UTC)
+    backoff: timedelta = min(MIN_BACKOFF * 2 ** len(failures), MAX_BACKOFF)
+    return ended_at + backoff
+
+
+def _newest_arrival(lake: Lake, stream: Stream, since: datetime | None) -> str:
     listed = list_incoming(lake.objects, stream.name, since=since)
-    newest = max((one.arrived_at for one in listed), default=since)
+    newest = max((file.arrived_at for file in listed), default=since)
     return (newest or datetime(1970, 1, 1, tzinfo=UTC)).isoformat()
 
 
-def _warn_of_unknown(context: dg.SensorEvaluationContext, lake: Lake) -> None:
+def _report_unknown_folders(context: dg.SensorEvaluationContext, lake: Lake) -> None:
     for folder in lake.objects.folders("incoming"):
         name = folder.removeprefix("incoming/").strip("/")
         if name not in lake.streams:
             context.log.error(
-                f"incoming/{name}/ holds files of no stream; there are {', '.join(lake.streams)}. They stay where they are."
+                f"incoming/{name}/ is not the folder of a stream; its files are not ingested. "
+                f"The streams are {', '.join(lake.streams)}."
             )
 
 
@@ -165,7 +169,7 @@ def _post(url: str, message: dict[str, str | None]) -> None:
     if not url.startswith(("http://", "https://")):
         logging.getLogger(__name__).error("LAKEHOUSE_WEBHOOK_URL must be an http(s) URL")
         return
-    request = urllib.request.Request(  # noqa: S310  # the scheme was just looked at
+    request = urllib.request.Request(  # noqa: S310  # the scheme is checked above
         url, json.dumps(message).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=10):  # noqa: S310

@@ -16,8 +16,9 @@ from lakehouse.settings import Settings
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
+STREAM_TAG = "lakehouse/stream"
 LANE_TAG = "lakehouse/lane"
-"""Of the runs with one value of this tag, the queue starts one at a time."""
+"""The queue starts runs with the same value of this tag one at a time."""
 
 EVENT_BATCH_SIZE = 1000
 """Events that Dagster hands to its storage at once, where a step emits many (one a partition)."""
@@ -25,7 +26,7 @@ EVENT_BATCH_SIZE = 1000
 
 def lane_tags(job: str, stream: str) -> dict[str, str]:
     """The run tags that keep two runs of one job over one stream from running at once."""
-    return {"lakehouse/stream": stream, LANE_TAG: f"{job}.{stream}"}
+    return {STREAM_TAG: stream, LANE_TAG: f"{job}.{stream}"}
 
 
 def dagster_home(settings: Settings) -> Path:

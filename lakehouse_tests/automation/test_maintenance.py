@@ -38,7 +38,7 @@ def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
         assert done == list(TASKS)
         assert not ended.success
         (failed,) = [event for event in ended.all_events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
-        assert failed.step_key == "tell"
+        assert failed.step_key == "raise_errors"
         assert "expire of a table: is broken, fix it" in str(failed.event_specific_data)
         monkeypatch.setitem(TASKS, "expire", (lambda _: [], work))
         assert maintenance.execute_in_process(instance=history).success
