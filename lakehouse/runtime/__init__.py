@@ -1,1 +1,4 @@
-"""The Dagster instance: event log, run launcher, daemon, supervisor and pruning."""
+"""The Dagster instance of a lakehouse: event log, run launcher, run forker, daemon, supervisor and pruning.
+
+What runs in it is in `automation`.
+"""

@@ -1,10 +1,10 @@
-"""Dagster's daemon with a queue that starts a run as soon as it is asked for.
+"""Dagster's daemon, with a run queue that starts a run as soon as it is requested.
 
-Dagster's own looks at the queue at intervals and sleeps half a second at least in between, so a run that nothing holds up
-waits for most of a second. Here it looks again when the database of runs has been written to: somebody asked for a run, or
-one has ended and left its place. Where that database is a server it looks every second.
+Dagster's own queue polls at intervals and sleeps at least half a second in between, so a run that could start waits for
+most of a second. This one polls again when the SQLite database of runs is written to, because a run was requested or has
+ended. With PostgreSQL it polls every second.
 
-What a daemon consists of is not public in Dagster, hence `dagster._core` and `dagster._daemon`; Dagster is pinned below 1.14.
+Dagster 1.13 exports none of the parts of its daemon, hence the private imports; it is pinned below 1.14.
 """
 
 import sys
@@ -21,54 +21,59 @@ from dagster._daemon.daemon import DaemonIterator, DagsterDaemon
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._utils.interrupts import capture_interrupts
 
-LOOK_SECONDS = 0.05
-"""Between two looks at whether something was written; a look asks the file system for two sizes and times."""
+WATCH_INTERVAL_SECONDS = 0.05
+"""Between two checks for a write; a check costs two calls of `stat`."""
 
-Stamp = Sequence[tuple[int, int]]
+FileStamps = Sequence[tuple[int, int]]
+"""Size and time of change of each file."""
 
 
 class PromptRunQueueDaemon(QueuedRunCoordinatorDaemon):
-    """Starts queued runs, within the limits there are, when the database of runs changes and at intervals."""
+    """Start queued runs within the concurrency limits, when the database of runs changes and at intervals."""
 
     def __init__(self, interval_seconds: float, database: Path | None) -> None:
-        """`database` is SQLite's file of runs, None where there is no such file."""
+        """Watch `database`, SQLite's file of runs; None polls at intervals only."""
         super().__init__(interval_seconds)
         self._files = [Path(f"{database}{suffix}") for suffix in ("", "-wal")] if database else []
 
     def core_loop(self, workspace_process_context: Any, shutdown_event: Event) -> DaemonIterator:
-        """Look, then wait for a change or for the interval to be over, again and again."""
+        """Poll the queue, then wait for a write or the end of the interval, again and again."""
         while True:
-            # Taken before the look: what is written meanwhile is looked at, too.
-            seen, until = self._stamp(), time.monotonic() + self.interval_seconds
+            # Stamp the files before polling, so that a write during the poll is not missed.
+            stamps, until = self._stamps(), time.monotonic() + self.interval_seconds
             yield from self.run_iteration(workspace_process_context)
-            while time.monotonic() < until and self._stamp() == seen and not shutdown_event.wait(LOOK_SECONDS):
+            while (
+                time.monotonic() < until
+                and self._stamps() == stamps
+                and not shutdown_event.wait(WATCH_INTERVAL_SECONDS)
+            ):
                 yield None
             yield None
 
-    def _stamp(self) -> Stamp:
+    def _stamps(self) -> FileStamps:
         return [_size_and_time(file) for file in self._files]
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
     try:
-        found = file.stat()
-    except FileNotFoundError:  # SQLite's log is there while somebody has the database open
+        status = file.stat()
+    except FileNotFoundError:  # SQLite removes its log when the last connection closes
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def daemons(instance: dg.DagsterInstance) -> Iterable[DagsterDaemon[Any]]:
-    """What Dagster's daemon consists of, with the queue of this module for Dagster's own."""
+    """List the daemons of Dagster's daemon process, with this module's queue in place of Dagster's own."""
     database = Path(instance.root_directory, "history", "runs.db")
-    for one in create_daemons_from_instance(instance):
-        if isinstance(one, QueuedRunCoordinatorDaemon):
-            yield PromptRunQueueDaemon(one.interval_seconds, database if database.exists() else None)
+    for daemon in create_daemons_from_instance(instance):
+        if isinstance(daemon, QueuedRunCoordinatorDaemon):
+            yield PromptRunQueueDaemon(daemon.interval_seconds, database if database.exists() else None)
         else:
-            yield one
+            yield daemon
 
 
 def main() -> None:
-    """Run until ended; the command line names the workspace file. Otherwise as `dagster-daemon run` does."""
+    """Run until interrupted, like `dagster-daemon run`; the command line names the workspace file."""
     workspace = WorkspaceFileTarget([sys.argv[1]])
     try:
         with (

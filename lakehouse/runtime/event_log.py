@@ -1,12 +1,12 @@
-"""Dagster's event history on SQLite, made for thousands of events a run. What the events mean is Dagster's business.
+"""Dagster's event log storage on SQLite, fast enough for thousands of events a run.
 
-Dagster's own storage makes an engine for every statement, so that each is compiled anew, and closes the last
-connection after it, so that SQLite copies its log into the database and syncs both: some 10 ms an event. Here
-connections stay open, an event and all that follows from it is one transaction, and the log is synced at checkpoints
-only: a crash of the machine may cost the last moments of history, never its consistency; a crash of a process nothing.
+Dagster's own storage makes an engine for every statement, which compiles each one anew, and closes the last connection
+after it, which makes SQLite copy its log into the database and sync both: some 10 ms an event. Here connections stay
+open, an event and all that follows from it is one transaction, and the log is synced at checkpoints only. A crash of the
+machine may lose the last moments of history but never its consistency; a crash of a process loses nothing.
 
-Dagster names this way of extension (`event_log_storage` in dagster.yaml) but its base classes are not public, hence
-`dagster._core`, here and in `pruning`, and nowhere else. Dagster is pinned below 1.14; the tests compare with its own storage.
+`event_log_storage` in dagster.yaml is a documented extension point, but Dagster 1.13 does not export its base classes,
+hence `dagster._core`. Dagster is pinned below 1.14; the tests compare this storage with Dagster's own.
 """
 
 import inspect
@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from dagster import DagsterEventType
+from dagster import DagsterEventType, EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
-from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.event_log.migration import ASSET_DATA_MIGRATIONS, EVENT_LOG_DATA_MIGRATIONS
 from dagster._core.storage.event_log.schema import (
@@ -39,16 +38,16 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 BUSY_SECONDS = 60
-"""How long a writer waits for the others: daemon, page, run workers and command line write to one database."""
+"""How long a writer waits for others: daemon, page, runs and commands write to one database."""
 
 _INSERT = SqlEventLogStorageTable.insert()
 
-Stored = tuple[EventLogEntry, int]
-"""An event and the id it was stored under."""
+StoredEvent = tuple[EventLogEntry, int]
+"""An event and the id under which it is stored."""
 
 
 class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
-    """The events of all runs in one SQLite database, `event_log.db` in `base_dir`, their ids in one order."""
+    """Store the events of all runs in one SQLite database, `event_log.db` in `base_dir`, with ids in one order."""
 
     def __init__(self, base_dir: str, inst_data: Any = None) -> None:
         self._path = Path(base_dir) / "event_log.db"
@@ -61,7 +60,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     @property
     def _engine(self) -> Engine:
-        # SQLite's connections must not cross a fork: a child makes its own and leaves its parent's alone.
+        # A SQLite connection must not cross a fork, so each process opens its own.
         process = os.getpid()
         if process not in self._engines:
             self._engines[process] = _open(self._path)
@@ -84,7 +83,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """A transaction that everything this thread does meanwhile becomes part of."""
+        """Open a transaction that every statement of this thread joins until it ends."""
         with self._engine.begin() as connection:
             self._joined.connection = connection
             try:
@@ -93,7 +92,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
                 del self._joined.connection
 
     def has_table(self, table_name: str) -> bool:
-        """Whether there is such a table; one that is there stays there, so it is looked for once."""
+        """Whether the table exists. A table is never dropped, so the answer is cached."""
         if table_name not in self._tables:
             with self._connect() as connection:
                 if not sqlalchemy.inspect(connection).has_table(table_name):
@@ -102,12 +101,12 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         return True
 
     def alembic_version(self) -> AlembicVersion:
-        """The schema's revision in the database and the one this Dagster wants, for `dagster instance migrate`."""
+        """Give the schema revision of the database and of this Dagster, for `dagster instance migrate`."""
         with self._connect() as connection:
             return check_alembic_revision(_migrations(), connection)
 
     def dispose(self) -> None:
-        """Stop watching and close this process's connections; the last one to close tidies the database up."""
+        """Stop watching and close this process's connections."""
         if self._observer:
             self._observer.stop()
             self._observer.join(timeout=15)
@@ -131,7 +130,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
                 if event.dagster_event_type in ASSET_CHECK_EVENTS:
                     self.store_asset_check_event(event, id_)
 
-    def _index_assets(self, connection: Connection, stored: Iterable[Stored]) -> None:
+    def _index_assets(self, connection: Connection, stored: Iterable[StoredEvent]) -> None:
         entries: dict[str, dict[str, Any]] = {}
         for key, (event, id_) in _last_of_each_kind(stored):
             entries.setdefault(key, {}).update(self._get_asset_entry_values(event, id_, has_asset_key_index_cols=True))
@@ -141,11 +140,11 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
                 connection.execute(upsert.on_conflict_do_update(index_elements=["asset_key"], set_=entry))
 
     def wipe(self) -> None:
-        """Forget everything but the limits of pools, as Dagster's default does (its consolidated storage differs)."""
+        """Delete everything but pool limits, as Dagster's default storage does (its consolidated storage differs)."""
         self._wipe_index()  # type: ignore[no-untyped-call]
 
     def watch(self, run_id: str, cursor: str | None, callback: Any) -> None:
-        """Call back with each event of a run after the cursor, those that are already there included."""
+        """Call back with each event of a run after the cursor, including those already stored."""
         with self._watch_lock:
             if not self._observer:
                 self._observer = Observer()
@@ -160,13 +159,13 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
             super().end_watch(run_id, handler)  # type: ignore[no-untyped-call]
 
     def on_modified(self) -> None:
-        """Hand new events to those who watch, each once."""
+        """Pass new events to the watchers, each once."""
         with self._watch_lock:
             super().on_modified()  # type: ignore[no-untyped-call]
 
 
 class _LogWatch(PatternMatchingEventHandler):
-    """Sees writes to the database's log too; the database itself changes at checkpoints only."""
+    """Watch the database's log as well, because the database itself changes at checkpoints only."""
 
     def __init__(self, history: PooledSqliteEventLogStorage, path: Path) -> None:
         super().__init__(patterns=[str(path), f"{path}-wal"])
@@ -177,16 +176,16 @@ class _LogWatch(PatternMatchingEventHandler):
 
 
 def _asset_key(event: EventLogEntry) -> str | None:
-    """The key of the asset an event is to be found under."""
+    """The key of the asset that an event is indexed under, if it is about an asset."""
     if event.dagster_event is None or event.dagster_event_type not in ASSET_EVENTS:
         return None
     key = event.dagster_event.asset_key
     return key.to_string() if key else None
 
 
-def _last_of_each_kind(stored: Iterable[Stored]) -> Iterator[tuple[str, Stored]]:
-    """Of each asset the last event of each type, in order: they leave the index as all of them would."""
-    last: dict[tuple[str, DagsterEventType | None], Stored] = {}
+def _last_of_each_kind(stored: Iterable[StoredEvent]) -> Iterator[tuple[str, StoredEvent]]:
+    """Give each asset's last event of each type, in order. Indexing them has the same result as indexing all."""
+    last: dict[tuple[str, DagsterEventType | None], StoredEvent] = {}
     for event, id_ in stored:
         key = _asset_key(event)
         assert key is not None
@@ -216,10 +215,10 @@ def _open(path: Path) -> Engine:
 
 
 def _create(path: Path) -> None:
-    """Make the database under another name, so that one that is there is whole."""
+    """Create the database under a temporary name and rename it, so that it never exists half-made."""
     draft = path.with_suffix(".draft")
-    for left_over in path.parent.glob(f"{draft.name}*"):
-        left_over.unlink()
+    for stale in path.parent.glob(f"{draft.name}*"):
+        stale.unlink()
     engine = _open(draft)
     SqlEventLogStorageMetadata.create_all(engine)
     done = datetime.now(UTC).replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""The Dagster instance of one lakehouse: its home folder and its `dagster.yaml`. What is run in it is not known here.
+"""The Dagster instance of one lakehouse: its home folder and its `dagster.yaml`.
 
 The format is https://docs.dagster.io/deployment/oss/dagster-yaml.
 """
@@ -21,18 +21,19 @@ LANE_TAG = "lakehouse/lane"
 """The queue starts runs with the same value of this tag one at a time."""
 
 EVENT_BATCH_SIZE = 1000
-"""Events that Dagster hands to its storage at once, where a step emits many (one a partition)."""
+"""How many events Dagster passes to its storage at once, where a step emits many (one a partition)."""
 
 
 def lane_tags(job: str, stream: str) -> dict[str, str]:
-    """The run tags that keep two runs of one job over one stream from running at once."""
+    """Make the run tags that keep two runs of one job over one stream from running at once."""
     return {STREAM_TAG: stream, LANE_TAG: f"{job}.{stream}"}
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Make the folder DAGSTER_HOME under the lakehouse's home, with its `dagster.yaml`, and give its path.
+    """Create DAGSTER_HOME under the lakehouse's home, write its `dagster.yaml`, and give its path.
 
-    Safe to call from several processes at once; an unchanged file is not touched.
+    A file that differs is replaced, such as one of a release whose classes had other names. An unchanged file is not
+    touched. Safe to call from several processes at once.
     """
     home = settings.root / "dagster"
     home.mkdir(parents=True, exist_ok=True)
@@ -46,19 +47,19 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def run_forker_state(settings: Settings) -> Path:
-    """Where the process that runs are forked from says how to reach it."""
+    """The file in which the run forker publishes its port and key."""
     return settings.root / "dagster" / "warm.json"
 
 
 def open_instance(settings: Settings) -> "DagsterInstance":
-    """Open the Dagster instance of this lakehouse. The caller disposes of it (it is a context manager)."""
-    from dagster import DagsterInstance  # a second, and those who want to know what runs do without
+    """Open the Dagster instance of this lakehouse. It is a context manager; the caller closes it."""
+    from dagster import DagsterInstance  # imported here, because it takes a second that `lakehouse status` can save
 
     return DagsterInstance.from_config(str(dagster_home(settings)))
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that Dagster's processes need beside those of this process."""
+    """Give the variables that Dagster's processes need beside those of this process."""
     return {
         "DAGSTER_HOME": str(dagster_home(settings)),
         "LAKEHOUSE_HOME": str(settings.root),
@@ -73,12 +74,12 @@ def _configuration(settings: Settings, home: Path) -> dict[str, Any]:
         "nux": {"enabled": False},
         **_history(settings, home),
         "compute_logs": _compute_logs(settings, home),
-        **({"run_launcher": _warm_launcher(settings)} if settings.warm_runs else {}),
+        **({"run_launcher": _run_launcher(settings)} if settings.warm_runs else {}),
         "run_queue": {"dequeue_interval_seconds": 1},
-        # No default pool limit: a pool holds nobody up until somebody gives it a limit.
+        # No default pool limit: a pool limits nothing until it is given a limit.
         "concurrency": {"runs": _run_limits()},
         "run_monitoring": _run_monitoring(),
-        # Assets retry what they can retry; a run is repeated when its process died.
+        # Assets retry their own errors; a run is retried only when its process died.
         "run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False},
         "retention": dict.fromkeys(("schedule", "sensor", "auto_materialize"), _ticks(settings)),
     }
@@ -92,7 +93,7 @@ def _history(settings: Settings, home: Path) -> dict[str, Any]:
             )
         # SQLAlchemy 2.1 takes a URL without a driver for psycopg 3's; dagster-postgres brings psycopg2.
         address = settings.dagster_postgres_url.get_secret_value().split("://", 1)[-1]
-        # The file is the owner's alone; Dagster's own processes have nowhere else to read it from.
+        # Dagster's own processes read the password from this file only; it is readable by its owner alone.
         return {"storage": {"postgres": {"postgres_url": f"postgresql+psycopg2://{address}"}}}
     return {
         "event_log_storage": {
@@ -104,7 +105,7 @@ def _history(settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def _ticks(settings: Settings) -> dict[str, Any]:
-    """How long Dagster's daemon keeps what schedules and sensors did."""
+    """How long Dagster's daemon keeps the ticks of schedules and sensors."""
     days, failed = settings.history_days, settings.failed_history_days
     return {"purge_after_days": {"skipped": 1, "started": days, "success": days, "failure": failed}}
 
@@ -112,7 +113,7 @@ def _ticks(settings: Settings) -> dict[str, Any]:
 def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
     if settings.compute_logs == "local":
         return {
-            "module": "dagster._core.storage.local_compute_log_manager",
+            "module": "dagster._core.storage.local_compute_log_manager",  # the path that Dagster's documentation names
             "class": "LocalComputeLogManager",
             "config": {"base_dir": str(home / "logs")},
         }
@@ -122,7 +123,7 @@ def _compute_logs(settings: Settings, home: Path) -> dict[str, Any]:
     return {"module": "dagster_aws.s3.compute_log_manager", "class": "S3ComputeLogManager", "config": config}
 
 
-def _warm_launcher(settings: Settings) -> dict[str, Any]:
+def _run_launcher(settings: Settings) -> dict[str, Any]:
     return {
         "module": "lakehouse.runtime.run_launcher",
         "class": "ForkingRunLauncher",
@@ -132,11 +133,11 @@ def _warm_launcher(settings: Settings) -> dict[str, Any]:
 
 def _run_limits() -> dict[str, Any]:
     return {
-        # One for each cadence: realtime, batch, serving. More only share two cores and their memory.
+        # One for each cadence: realtime, batch, serving. More would only share the same cores and memory.
         "max_concurrent_runs": 3,
         "tag_concurrency_limits": [
             {"key": LANE_TAG, "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
-            # A back-fill leaves a place for the schedules.
+            # A backfill leaves room for a scheduled run.
             {"key": "dagster/backfill", "limit": 2},
         ],
     }
@@ -148,15 +149,15 @@ def _run_monitoring() -> dict[str, Any]:
         "poll_interval_seconds": 30,
         "start_timeout_seconds": 180,
         "cancel_timeout_seconds": 60,
-        # Ends a run that hangs, or whose machine went away; one whose process is gone is seen at the next poll.
+        # Ends a run that hangs or whose machine is lost. A run whose process died is detected at the next poll.
         "max_runtime_seconds": 6 * 3600,
         "free_slots_after_run_end_seconds": 60,
     }
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what occurs twice twice, for people to read."""
+    """Write values that occur twice in full, without YAML aliases, for people to read."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """No aliases."""
+        """Never use an alias."""
         return True

@@ -1,4 +1,4 @@
-"""Runs whose process died without a word: Dagster would wait for them, and hold their lane, for hours."""
+"""Runs whose process died without reporting it. Dagster would wait for them for hours, and block their lane."""
 
 import dagster as dg
 
@@ -15,7 +15,7 @@ ACTIVE_STATUSES = [
 
 
 def is_active(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run goes on; one whose process has died is said to have ended."""
+    """Whether a run is active. A run whose process has died is reported as failed, and is not."""
     if run.status not in ACTIVE_STATUSES:
         return False
     worker = find_worker(instance, run)
@@ -26,8 +26,8 @@ def is_active(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def report_dead_process(instance: dg.DagsterInstance, run_id: str, message: str) -> bool:
-    """Say of a run whose process is gone that it failed, or was stopped if it was to stop; whether it had not ended."""
-    run = instance.get_run_by_id(run_id)  # its last word may have come since
+    """Report a run whose process is gone as failed, or as canceled if it was being canceled. True if it had not ended."""
+    run = instance.get_run_by_id(run_id)  # its last event may have been stored since
     if run is None or run.is_finished:
         return False
     if run.status == dg.DagsterRunStatus.CANCELING:
@@ -38,9 +38,9 @@ def report_dead_process(instance: dg.DagsterInstance, run_id: str, message: str)
 
 
 def fail_orphaned_runs(instance: dg.DagsterInstance) -> int:
-    """Say of every run that had started that it failed, unless a living command executes it; how many there were.
+    """Report every started run as failed, unless a running command executes it. Returns how many.
 
-    For the start of `lakehouse up`: what an earlier one has started and still lives is ended first.
+    `lakehouse up` calls it at its start; processes that an earlier `up` started and left running are killed first.
     """
     failed = 0
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE_STATUSES[2:])):

@@ -1,9 +1,10 @@
-"""Dagster's history kept small: old runs go with their events, logs and ticks; what is known of partitions stays.
+"""Prune Dagster's history: old runs go with their events, logs and ticks; the state of partitions stays.
 
-Of each asset's partition the newest materialization stays whatever its age, and of each check the newest result, for the
-page shows from them what there is. Hours are the exception: realtime lets go of them too.
+The newest materialization of each partition stays whatever its age, and the newest result of each check, because the
+Dagster page shows the state of assets from them. Hourly partitions are the exception, because realtime drops them too.
 
-Dagster deletes one run at a time, each with all it said of partitions; hence its own tables, as in `history`.
+Dagster's own API deletes one run at a time with all its materializations. Dagster 1.13 does not export its tables, hence
+`dagster._core`; it is pinned below 1.14.
 """
 
 import re
@@ -26,21 +27,21 @@ from sqlalchemy.engine import Connection
 from lakehouse.landing.keys import hour_partition
 from lakehouse.settings import Settings
 
-RUNS_AT_ONCE = 50
-"""In one transaction, for while it lasts nobody else writes to SQLite."""
+RUNS_PER_TRANSACTION = 50
+"""A longer transaction would keep other processes from writing to SQLite."""
 
-TICKS_AT_ONCE = 5_000
-VARIABLES = 500
-"""Values in one statement; old builds of SQLite take 999."""
+TICKS_PER_TRANSACTION = 5_000
+MAX_VARIABLES = 500
+"""Values in one statement; old builds of SQLite accept 999."""
 
 SUCCEEDED = [dg.DagsterRunStatus.SUCCESS]
 FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-OVER = ["COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"]
-"""Of back-fills."""
+ENDED_BACKFILLS = ["COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"]
+"""The statuses of backfills that have ended."""
 
 HOUR = re.compile(r"\d{4}-\d{2}-\d{2}-\d{2}:00")
 
-MADE = dg.DagsterEventType.ASSET_MATERIALIZATION.value
+MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION.value
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ _checks = AssetCheckExecutionsTable.c
 
 @dataclass(slots=True)
 class Pruned:
-    """How many of each were dropped."""
+    """How many of each were deleted."""
 
     runs: int = 0
     events: int = 0
@@ -61,7 +62,7 @@ class Pruned:
 def prune(
     instance: dg.DagsterInstance, settings: Settings, *, now: datetime | None = None, dry_run: bool = False
 ) -> Pruned:
-    """Drop what is older than the settings keep, some runs at a time; safe to kill and beside everything that runs."""
+    """Delete history that is older than the settings keep, some runs at a time. Safe to kill, and beside active runs."""
     now = now or datetime.now(UTC)
     succeeded, failed = (now - timedelta(days=days) for days in (settings.history_days, settings.failed_history_days))
     done = Pruned()
@@ -85,9 +86,9 @@ def prune(
 def _old_runs(
     instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus], before: datetime
 ) -> Iterator[list[str]]:
-    """The ids of runs that ended before then, oldest first; each batch must be gone before the next is asked for."""
+    """Yield the ids of runs that ended before then, oldest first. Delete each batch before taking the next."""
     old = dg.RunsFilter(statuses=list(statuses), updated_before=before)
-    while records := instance.get_run_records(old, limit=RUNS_AT_ONCE, ascending=True):
+    while records := instance.get_run_records(old, limit=RUNS_PER_TRANSACTION, ascending=True):
         yield [record.dagster_run.run_id for record in records]
 
 
@@ -95,10 +96,10 @@ def _drop_events(instance: dg.DagsterInstance, run_ids: Sequence[str], hours_bef
     storage: Any = instance.event_log_storage
     with storage.index_connection() as connection:
         superseded = _superseded(connection, run_ids, hours_before)
-        for some in _chunks(superseded):
-            connection.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(some)))
-            connection.execute(SqlEventLogStorageTable.delete().where(_events.id.in_(some)))
-        others = sa.or_(_events.dagster_event_type.is_(None), _events.dagster_event_type != MADE)
+        for chunk in _chunks(superseded):
+            connection.execute(AssetEventTagsTable.delete().where(AssetEventTagsTable.c.event_id.in_(chunk)))
+            connection.execute(SqlEventLogStorageTable.delete().where(_events.id.in_(chunk)))
+        others = sa.or_(_events.dagster_event_type.is_(None), _events.dagster_event_type != MATERIALIZATION)
         dropped = connection.execute(SqlEventLogStorageTable.delete().where(_events.run_id.in_(run_ids), others))
         newest = sa.select(sa.func.max(_checks.id)).group_by(_checks.asset_key, _checks.check_name)
         connection.execute(
@@ -108,24 +109,24 @@ def _drop_events(instance: dg.DagsterInstance, run_ids: Sequence[str], hours_bef
 
 
 def _superseded(connection: Connection, run_ids: Sequence[str], hours_before: datetime) -> list[int]:
-    """The ids of these runs' materializations that are not the last word on a partition, or on an hour long gone."""
-    made = _events.dagster_event_type == MADE
-    # Written so that no index can be used for it: SQLite would rather look at every materialization than at these runs.
-    of_runs = sa.and_(sa.func.coalesce(_events.dagster_event_type, "") == MADE, _events.run_id.in_(run_ids))
+    """Find these runs' materializations that are not the newest of their partition, or are of an expired hour."""
+    made = _events.dagster_event_type == MATERIALIZATION
+    # `coalesce` keeps SQLite from the index by type, which would read every materialization instead of these runs.
+    of_runs = sa.and_(sa.func.coalesce(_events.dagster_event_type, "") == MATERIALIZATION, _events.run_id.in_(run_ids))
     found = connection.execute(sa.select(_events.id, _events.asset_key, _events.partition).where(of_runs)).fetchall()
     last: set[int | None] = set()
     for asset in {row.asset_key for row in found}:
         names = {row.partition for row in found if row.asset_key == asset}
         of_asset = sa.select(sa.func.max(_events.id)).where(made, _events.asset_key == asset)
         last.add(connection.execute(of_asset.where(_events.partition.is_(None))).scalar())
-        for some in _chunks(sorted(name for name in names if name and not _is_old_hour(name, hours_before))):
-            newest = of_asset.where(_events.partition.in_(some)).group_by(_events.partition)
+        for chunk in _chunks(sorted(name for name in names if name and not _is_old_hour(name, hours_before))):
+            newest = of_asset.where(_events.partition.in_(chunk)).group_by(_events.partition)
             last |= set(connection.execute(newest).scalars())
     return sorted(row.id for row in found if row.id not in last)
 
 
 def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (things[start : start + VARIABLES] for start in range(0, len(things), VARIABLES))
+    return (things[start : start + MAX_VARIABLES] for start in range(0, len(things), MAX_VARIABLES))
 
 
 def _is_old_hour(partition: str, before: datetime) -> bool:
@@ -140,13 +141,13 @@ def _drop_runs(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
 
 
 def _drop_ticks(instance: dg.DagsterInstance, before: datetime) -> int:
-    """Ticks that the daemon does not drop itself: of schedules and sensors that are no more."""
+    """Delete ticks that the daemon does not: those of schedules and sensors that no longer exist."""
     storage: Any = instance.schedule_storage
-    old = sa.select(JobTickTable.c.id).where(JobTickTable.c.timestamp < _naive(before)).limit(TICKS_AT_ONCE)
+    old = sa.select(JobTickTable.c.id).where(JobTickTable.c.timestamp < _naive(before)).limit(TICKS_PER_TRANSACTION)
     dropped = 0
     with storage.connect() as connection:
-        while some := connection.execute(JobTickTable.delete().where(JobTickTable.c.id.in_(old))).rowcount:
-            dropped += int(some)
+        while count := connection.execute(JobTickTable.delete().where(JobTickTable.c.id.in_(old))).rowcount:
+            dropped += int(count)
     return dropped
 
 
@@ -155,11 +156,11 @@ def _drop_backfills(instance: dg.DagsterInstance, before: datetime) -> None:
     with storage.connect() as connection:
         connection.execute(
             BulkActionsTable.delete().where(
-                BulkActionsTable.c.timestamp < _naive(before), BulkActionsTable.c.status.in_(OVER)
+                BulkActionsTable.c.timestamp < _naive(before), BulkActionsTable.c.status.in_(ENDED_BACKFILLS)
             )
         )
 
 
 def _naive(moment: datetime) -> datetime:
-    """As Dagster's tables hold times: UTC, without saying so."""
+    """Convert to the form of Dagster's tables: UTC without a time zone."""
     return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,9 +1,10 @@
-"""The warm process: it has imported all that a run needs, and each run is a fork of it, there in milliseconds.
+"""The run forker: a process that has imported all that a run needs. Each run is a fork of it, ready in milliseconds.
 
-A fork copies one thread only, so this process never has more than that: it keeps no storage and no Dagster instance open,
-and waits for whoever asks and for the ends of its children in one loop. When code, contracts or settings on disk are no
-longer those it has loaded it begins anew, in place. It does not outlive its use: without it runs start as they do
-without it, only later.
+A fork copies one thread only, so this process never has more than one. It keeps no storage and no Dagster instance open,
+and waits for requests and for the ends of its children in one loop. When code or contracts on disk differ from what it
+has loaded, it replaces itself in place. It is an optimization: without it runs start in new processes, only later.
+
+Dagster 1.13 does not export the command that executes a run, hence `dagster._cli`; it is pinned below 1.14.
 """
 
 import contextlib
@@ -33,10 +34,10 @@ from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
 from lakehouse.runtime.orphaned_runs import report_dead_process
 from lakehouse.settings import Settings, get_settings
 
-LOOK_SECONDS = 2.0
-"""Between two looks at whether what is loaded is what is on disk."""
+RELOAD_CHECK_INTERVAL_SECONDS = 2.0
+"""Between two checks of whether the loaded files have changed on disk."""
 
-ON_USE = (
+LAZY_MODULES = (
     "lakehouse.definitions",
     "dagster._core.execution.plan.active",
     "dagster._core.executor.in_process",
@@ -47,14 +48,14 @@ ON_USE = (
     "pyiceberg.io.pyarrow",
     "requests",
 )
-"""What is imported only where it is used, for commands that don't use it; runs do."""
+"""Modules that are otherwise imported at their first use, which every run reaches."""
 
 
 class RunForker:
-    """Forks a process for each run that is asked for, and sees how each ends."""
+    """Fork a process for each requested run, and report those that fail."""
 
     def __init__(self, settings: Settings, runs: Mapping[int, str]) -> None:
-        """`runs` are those of its children already, by their process."""
+        """Take over `runs`, by process id: children of the process before it replaced itself."""
         self._settings = settings
         self._key = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -66,29 +67,29 @@ class RunForker:
 
     @property
     def runs(self) -> Mapping[int, str]:
-        """The runs that go on, by their process."""
+        """The active runs by process id."""
         return self._runs
 
     def serve(self, is_current: Callable[[], bool]) -> None:
-        """Fork for whoever asks, until what is loaded is no longer current."""
+        """Fork for each request until `is_current` says that what is loaded has changed on disk."""
         port = self._listener.getsockname()[1]
         write_private(
             run_forker_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()})
         )
-        looked = time.monotonic()
+        checked_at = time.monotonic()
         while True:
-            for key, _ in self._selector.select(LOOK_SECONDS):
+            for key, _ in self._selector.select(RELOAD_CHECK_INTERVAL_SECONDS):
                 if key.data is not None:
                     self._reap(key)
                 elif not self._answer(is_current):
                     return
-            if time.monotonic() - looked > LOOK_SECONDS:
+            if time.monotonic() - checked_at > RELOAD_CHECK_INTERVAL_SECONDS:
                 if not is_current():
                     return
-                looked = time.monotonic()
+                checked_at = time.monotonic()
 
     def _answer(self, is_current: Callable[[], bool]) -> bool:
-        """Fork for one who asks with the right key; False when what is loaded is not current."""
+        """Fork for a request with the right key. False when what is loaded is not current."""
         channel, _ = self._listener.accept()
         with channel, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             question = read_line(channel, ASK_SECONDS)
@@ -109,7 +110,7 @@ class RunForker:
         self._watch(pid, run_id)
 
     def _become(self, work: Callable[[], None]) -> NoReturn:
-        """In the child: do the work and end, whatever it raises."""
+        """Do the work in the child and exit, whatever it raises."""
         status = 1
         try:
             self._selector.close()
@@ -135,7 +136,7 @@ class RunForker:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         run_id = self._runs.pop(pid)
         if code and run_id:
-            # In a fork, for this process opens no history.
+            # In a fork, because this process must not open the Dagster instance.
             reporter = os.fork()
             if reporter == 0:
                 self._become(lambda: _report(self._settings, run_id, code))
@@ -143,23 +144,23 @@ class RunForker:
 
 
 def _execute(words: str) -> None:
-    """The run, by the command with which Dagster's launchers for containers start it."""
+    """Execute a run by the command with which Dagster's launchers for containers start it."""
     execute_run_command.main([words], standalone_mode=False)
 
 
 def _report(settings: Settings, run_id: str, code: int) -> None:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-    with open_instance(settings) as history:
-        report_dead_process(history, run_id, f"The process of this run {how}; it is computed again.")
+    with open_instance(settings) as instance:
+        report_dead_process(instance, run_id, f"The process of this run {how}; it is computed again.")
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread: a lock that another held would be held in a fork for ever."""
+    """Whether this process has one thread. A lock that another thread held would stay locked in a fork."""
     return len(os.listdir("/proc/self/task")) == 1
 
 
 def _fingerprint(folders: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Time and size of each file that definitions are made of."""
+    """Give the time and size of each file that definitions are loaded from."""
     found = {}
     for folder in folders:
         for parent, _, names in os.walk(folder):
@@ -173,7 +174,7 @@ def _fingerprint(folders: Iterable[Path]) -> dict[str, tuple[int, int]]:
 
 
 def main() -> None:
-    """Serve until ended; the command line names the runs of the process that this one was before it began anew."""
+    """Serve until ended; the command line names the active runs of the process that this one replaces."""
     runs = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     settings = get_settings()
     folders = [Path(__file__).parents[1], *settings.streams]
@@ -181,26 +182,26 @@ def main() -> None:
     load(settings)
     warm = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
     warm.serve(lambda: _fingerprint(folders) == loaded)
-    print("The code or a contract has changed: loading it anew.", flush=True)
+    print("The code or a contract has changed; reloading.", flush=True)
     os.execv(  # noqa: S606  # there is nothing for a shell to do
         sys.executable, [sys.executable, "-m", "lakehouse.runtime.run_forker", json.dumps(dict(warm.runs))]
     )
 
 
 def load(settings: Settings) -> None:
-    """Import what a run needs, make its jobs, and end the threads that libraries have begun."""
-    # Arrow's allocator would tidy up in a thread; it reads this when it is imported, in this process alone.
+    """Import what a run needs, resolve the jobs, and end the threads that libraries have started."""
+    # Arrow's allocator would purge in a background thread; it reads this variable when it is imported.
     with _environment("JE_ARROW_MALLOC_CONF", "background_thread:false"):
-        for module in ON_USE:
+        for module in LAZY_MODULES:
             importlib.import_module(module)
     importlib.import_module("lakehouse.definitions").defs.get_repository_def().get_all_jobs()
-    with open_instance(settings) as history:  # opened once, so that all of its parts are here
-        history.get_runs(limit=1)
-    duckdb.close()  # the connection that importing it opens; whoever wants one gets another
-    if os.fork() == 0:  # OpenBLAS ends its threads before a fork and begins them again when they have work
+    with open_instance(settings) as instance:  # opened once, to import all of its parts
+        instance.get_runs(limit=1)
+    duckdb.close()  # importing it opens a default connection, with threads
+    if os.fork() == 0:  # OpenBLAS ends its threads before a fork and restarts them when it has work
         os._exit(0)
     os.wait()
-    # What is here now is not looked at again, and so not copied for a fork.
+    # Frozen objects are skipped by the garbage collector, so a fork does not copy their pages.
     gc.collect()
     gc.freeze()
 

@@ -1,6 +1,6 @@
-"""The processes of `lakehouse up`: starts them in order, restarts one that ends, and stops them all together.
+"""The supervisor of `lakehouse up`: it starts processes in order, restarts those that end, and stops them together.
 
-Only processes are known here; storage has its own server, and what each process does is its own affair.
+Storage has its own server in `storage.embedded`. What the processes do is in their own rooms.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ from lakehouse.settings import Settings
 
 STOP_SECONDS = 20.0
 RESTART_SECONDS = 2.0
-RESTART_AT_MOST = 60.0
+MAX_RESTART_SECONDS = 60.0
 STEADY_SECONDS = 300.0
-"""Who ran for so long did not fail at its start: its next failure is the first again."""
+"""A process that ran this long has not failed at its start, so its next failure counts as the first."""
 
 READY_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process to keep running: its name, its words, and, when it serves something, whether and where it answers."""
+    """A process to keep running: its name and command and, for a server, a readiness check and its URL."""
 
     name: str
     words: Sequence[str]
@@ -46,7 +46,7 @@ class Program:
 
 @dataclass(slots=True)
 class Child:
-    """What the state file says of a process: enough to tell it from another that got its number later."""
+    """A process in the state file, with its start time, which tells it from a later process with the same id."""
 
     name: str
     pid: int
@@ -56,7 +56,7 @@ class Child:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The process, if it still runs."""
+        """The process, if it is still running."""
         return find_process(self.pid, self.created)
 
 
@@ -70,12 +70,12 @@ class State:
 
 
 def state_path(settings: Settings) -> Path:
-    """Where the state of `lakehouse up` is kept."""
+    """The path of the state file of `lakehouse up`."""
     return settings.root / "processes.json"
 
 
 def read_state(settings: Settings) -> State | None:
-    """The state of the last `lakehouse up`; None when there is none that can be read."""
+    """Read the state of the last `lakehouse up`; None when there is none, or it can't be read."""
     try:
         content = json.loads(state_path(settings).read_text())
         return State(
@@ -86,13 +86,13 @@ def read_state(settings: Settings) -> State | None:
 
 
 def is_up(settings: Settings) -> bool:
-    """Whether a supervisor of this lakehouse runs."""
+    """Whether a supervisor of this lakehouse is running."""
     state = read_state(settings)
     return state is not None and state.supervisor.process is not None
 
 
 class Supervisor:
-    """Keeps programs running until it is told to stop by SIGTERM or SIGINT."""
+    """Keep programs running until SIGTERM, SIGINT or SIGHUP."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Supervisor:
         on_ready: Callable[[State], None],
         also: Callable[[], None] = lambda: None,
     ) -> None:
-        """`also` is done with every look at the programs, twice a second."""
+        """Call `on_ready` once all programs are ready, and `also` at every check, twice a second."""
         self._settings = settings
         self._programs = programs
         self._on_ready = on_ready
@@ -114,7 +114,7 @@ class Supervisor:
         self._restart_at: dict[str, float] = {}
 
     def run(self) -> None:
-        """Start everything and watch it; returns when all has been stopped."""
+        """Start every program and watch it; return when all have stopped."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: self._stop.set())
         try:
@@ -165,13 +165,13 @@ class Supervisor:
                 self._write(ready=True)
 
     def _pause(self, name: str) -> float:
-        """How long to wait before a program that has ended starts again: the longer, the more often it ended at once."""
+        """How many seconds to wait before a restart: twice as many after each failure in a row."""
         lasted = time.monotonic() - self._started_at[name]
         in_a_row = self._in_a_row[name] = 1 if lasted > STEADY_SECONDS else self._in_a_row.get(name, 0) + 1
-        return min(RESTART_SECONDS * 2.0 ** (in_a_row - 1), RESTART_AT_MOST)
+        return min(RESTART_SECONDS * 2.0 ** (in_a_row - 1), MAX_RESTART_SECONDS)
 
     def _end(self) -> None:
-        # In reverse: whoever asks for work goes before whoever does it.
+        # In reverse order, so that a process stops before those it depends on.
         for name in reversed(self._running):
             stop_child(self._running[name], STOP_SECONDS)
 
@@ -188,7 +188,7 @@ class Supervisor:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop a supervisor and whatever it left; True when there was something to stop."""
+    """Stop the supervisor and processes that it left behind. True if anything was running."""
     state = read_state(settings)
     if state is None:
         return False
@@ -204,7 +204,7 @@ def stop(settings: Settings) -> bool:
 
 
 def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
-    """The code server that holds the definitions, the daemon, and the page; all on loopback."""
+    """List the code server, run forker, daemon and page of Dagster; all listen on loopback."""
     code_port = free_port()
     workspace = workspace_file(settings, code_port)
     python = [sys.executable, "-m"]
@@ -227,18 +227,18 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
 
 
 def code_server_program(port: int) -> Program:
-    """The process that holds the definitions for the daemon and the page."""
+    """Describe the code server, which loads the definitions for the daemon and the page."""
     words = ["dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
     return Program("code-server", [sys.executable, "-m", *words], answers=lambda: listens(port))
 
 
 def daemon_program(workspace: Path) -> Program:
-    """The process that looks at schedules and sensors and starts the runs of the queue."""
+    """Describe the daemon, which evaluates schedules and sensors and starts queued runs."""
     return Program("daemon", [sys.executable, "-m", "lakehouse.runtime.daemon", str(workspace)])
 
 
 def workspace_file(settings: Settings, code_port: int) -> Path:
-    """Write where the code server is, for the daemon and the page."""
+    """Write the workspace file, which tells the daemon and the page where the code server is."""
     file = dagster_home(settings) / "workspace.yaml"
     server = {"host": "127.0.0.1", "port": code_port, "location_name": "lakehouse"}
     file.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
@@ -246,22 +246,22 @@ def workspace_file(settings: Settings, code_port: int) -> Path:
 
 
 def run_forker_program() -> Program:
-    """The process that runs are forked from. Nobody waits for it: until it is there runs start without it.
+    """Describe the run forker. Startup does not wait for it, because runs start without it as well.
 
-    Elsewhere than on Linux a fork may not use what its parent has loaded.
+    It is for Linux only: elsewhere a fork may not use libraries that its parent has loaded.
     """
     return Program("warm-runs", [sys.executable, "-m", "lakehouse.runtime.run_forker"])
 
 
 def listens(port: int) -> bool:
-    """Whether somebody answers on this port of the loopback address."""
+    """Whether a process accepts connections on this port of the loopback address."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
 
 
 def free_port(wanted: int = 0) -> int:
-    """`wanted` if nobody listens there, else a free port."""
+    """Find a free port: `wanted` if it is free. Raises LakehouseError if no port is."""
     for port in (wanted, 0):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

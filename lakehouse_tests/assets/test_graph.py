@@ -11,12 +11,12 @@ SPECS = specs()
 TABLES = {spec.name: spec for spec in table_specs(discover().values())}
 
 
-def test_the_graph_is_the_one_that_was_reviewed() -> None:
+def test_graph_matches_reviewed_snapshot() -> None:
     assert as_text() == FILE.read_text(), "run `python -m lakehouse_tests.assets.graph` and look at the difference"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key.to_user_string())
-def test_every_asset_says_what_it_is_and_whose(spec: dg.AssetSpec) -> None:
+def test_every_asset_has_description_and_owner(spec: dg.AssetSpec) -> None:
     layer, name = spec.key.path
     assert spec.tags["layer"] == layer
     assert spec.description
@@ -46,7 +46,7 @@ def test_each_stream_has_every_layer_in_one_group(stream: str) -> None:
     assert {tuple(spec.owners) for spec in mine.values()} == {(f"team:{contract.owner}",)}
 
 
-def test_what_a_stream_s_sql_makes_has_the_version_of_that_sql() -> None:
+def test_code_version_is_the_version_of_the_sql() -> None:
     stream = discover()["iot"]
     versions = {spec.key.to_user_string(): spec.code_version for spec in SPECS if spec.group_name == "iot"}
     assert {asset: version for asset, version in versions.items() if version} == {
@@ -62,7 +62,7 @@ def test_every_table_is_an_asset() -> None:
 
 
 @pytest.mark.parametrize("stream", discover())
-def test_conservation_keys_and_required_fields_hold_up_what_is_below(stream: str) -> None:
+def test_conservation_key_and_required_checks_block(stream: str) -> None:
     found = set(checks()[f"silver/{stream}"])
     blocking = {f"{name} (blocking)" for name in ("conservation", "unique_key", "required")}
     assert found & {name for name in found if "blocking" in name} == blocking

@@ -68,7 +68,7 @@ def _by_frame(silver: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize("sums", [_by_relation, _by_arrow, _by_reader, _by_frame], ids=lambda f: f.__name__[4:])
 @pytest.mark.parametrize("days", [DAYS[:1], DAYS[1:]], ids=["a day", "a range"])
-def test_rows_go_in_and_out_as_annotated(own: Own, sums: Sums, days: Sequence[date]) -> None:
+def test_rows_are_read_and_written_as_annotated(own: Own, sums: Sums, days: Sequence[date]) -> None:
     asset = dg.asset(
         key=["gold", f"{own.name}_sums"],
         ins={"silver": dg.AssetIn(["silver", own.name])},
@@ -87,7 +87,7 @@ def test_rows_go_in_and_out_as_annotated(own: Own, sums: Sums, days: Sequence[da
     assert made == {str(day): 1 for day in days}
 
 
-def test_a_partition_is_replaced_and_the_others_stay(own: Own) -> None:
+def test_partition_is_replaced_and_others_stay(own: Own) -> None:
     rows = {"n": 1}
 
     @dg.asset(key=["gold", f"{own.name}_mine"], partitions_def=DAILY)
@@ -100,7 +100,7 @@ def test_a_partition_is_replaced_and_the_others_stay(own: Own) -> None:
     assert own.ask("select dt, count(*) from {mine} group by dt", mine=f"gold.{own.name}_mine") == [(DAYS[0], 3)]
 
 
-def test_days_with_gaps_are_read_and_written_alone(own: Own) -> None:
+def test_exact_days_are_read_and_written_alone(own: Own) -> None:
     asset = dg.asset(
         key=["gold", f"{own.name}_gaps"],
         ins={"silver": dg.AssetIn(["silver", own.name])},
@@ -114,7 +114,7 @@ def test_days_with_gaps_are_read_and_written_alone(own: Own) -> None:
     ]
 
 
-def test_an_asset_without_partitions_is_a_table_that_is_replaced_whole(own: Own) -> None:
+def test_unpartitioned_asset_replaces_the_whole_table(own: Own) -> None:
     numbers = [1, 2]
 
     @dg.asset(key=["gold", f"{own.name}_whole"])
@@ -131,7 +131,7 @@ def test_an_asset_without_partitions_is_a_table_that_is_replaced_whole(own: Own)
         numbers = [3, 4]
 
 
-def test_what_reads_silver_is_known_to_be_older_when_silver_is_newer(own: Own) -> None:
+def test_asset_of_silver_is_stale_when_silver_is_newer(own: Own) -> None:
     from lakehouse.pipeline.lineage.staleness import stale_days
 
     asset = dg.asset(
@@ -154,7 +154,7 @@ def test_what_reads_silver_is_known_to_be_older_when_silver_is_newer(own: Own) -
         pytest.param(["alone"], pa.table({"n": [1]}), "its key must be layer/name with layer one of", id="one word"),
     ],
 )  # fmt: skip
-def test_what_can_not_be_a_table_is_said_to_be_so(own: Own, key: list[str], value: Any, said: str) -> None:
+def test_asset_that_is_no_table_fails_with_the_reason(own: Own, key: list[str], value: Any, said: str) -> None:
     @dg.asset(key=key, partitions_def=DAILY)
     def bad() -> Any:
         return value

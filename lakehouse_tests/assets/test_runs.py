@@ -90,9 +90,7 @@ def _daily(name: str) -> set[str]:
     }  # fmt: skip
 
 
-def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
-    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
-) -> None:
+def test_batch_materializes_exact_days_in_every_layer(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     result = run(BATCH, exact_tags(DAYS))
     assert result.success
@@ -120,7 +118,7 @@ def test_a_batch_materializes_exactly_the_days_it_names_from_landing_to_serving(
     )
 
 
-def test_all_checks_of_a_sound_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
+def test_checks_of_valid_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     checks = _checks(run(BATCH, exact_tags(DAYS)))
     # What happened in March is no longer fresh; that is told and holds up nothing.
@@ -130,9 +128,7 @@ def test_all_checks_of_a_sound_batch_pass(own: Own, run: Callable[..., dg.Execut
     }  # fmt: skip
 
 
-def test_an_empty_day_is_materialized_with_zero_rows_and_passing_checks(
-    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
-) -> None:
+def test_empty_day_is_materialized_and_passes_checks(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     result = run(BATCH, partition_key=str(FIRST))
     assert result.success
     made = _materialized(result)
@@ -143,9 +139,7 @@ def test_an_empty_day_is_materialized_with_zero_rows_and_passing_checks(
     assert all(_checks(result).values())
 
 
-def test_a_range_as_dagster_knows_it_is_one_run_of_all_its_days(
-    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
-) -> None:
+def test_dagster_range_is_one_run_of_all_days(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     days = [str(day) for day in span(FIRST, 3)]
     result = run(BATCH, dict(zip(RANGE, (days[0], days[-1]), strict=True)))
@@ -156,7 +150,7 @@ def test_a_range_as_dagster_knows_it_is_one_run_of_all_its_days(
     assert [made[f"gold/{own.name}_daily"][day]["rows"] for day in days] == [1] * 3
 
 
-def test_dagster_says_that_code_has_changed_where_the_sql_that_made_it_has_and_nowhere_else(
+def test_changed_sql_marks_only_its_asset_as_changed(
     own: Own, run: Callable[..., dg.ExecuteInProcessResult], instance: dg.DagsterInstance
 ) -> None:
     day = str(FIRST)
@@ -182,9 +176,7 @@ def test_dagster_says_that_code_has_changed_where_the_sql_that_made_it_has_and_n
     }  # fmt: skip
 
 
-def test_silver_asked_for_alone_is_materialized_alone_with_its_checks(
-    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
-) -> None:
+def test_silver_alone_is_materialized_with_its_checks(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     own.bronze(FIRST)
     result = run(BATCH, partition_key=str(FIRST), asset_selection=[dg.AssetKey(["silver", own.name])])
@@ -194,9 +186,7 @@ def test_silver_asked_for_alone_is_materialized_alone_with_its_checks(
     assert _checks(result)["conservation"] is True
 
 
-def test_a_back_fill_of_bronze_replaces_and_a_run_appends(
-    own: Own, run: Callable[..., dg.ExecuteInProcessResult]
-) -> None:
+def test_backfill_of_bronze_replaces_and_run_appends(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     only = {"partition_key": str(FIRST), "asset_selection": [dg.AssetKey(["bronze", own.name])]}
     rows = [
@@ -207,7 +197,7 @@ def test_a_back_fill_of_bronze_replaces_and_a_run_appends(
     assert own.counts("bronze") == {FIRST: 42}
 
 
-def test_the_gate_fails_the_run_in_words_and_what_is_below_does_not_run(
+def test_blocked_silver_fails_the_run_and_skips_downstream(
     own: Own, run: Callable[..., dg.ExecuteInProcessResult]
 ) -> None:
     own.land([payment("a", noon(FIRST)), payment("b", noon(FIRST), status="lost")], noon(FIRST))
@@ -226,7 +216,7 @@ def test_the_gate_fails_the_run_in_words_and_what_is_below_does_not_run(
     assert f"gold/{own.name}_daily" not in _materialized(result)
 
 
-def test_realtime_and_serving_follow_what_just_landed(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
+def test_realtime_and_serving_include_fresh_events(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     own.land([payment("now", noon(FIRST), amount="20000"), "{"], noon(FIRST))
     hour = f"{FIRST}-12:00"
     made = _materialized(run(REALTIME, partition_key=hour))
@@ -242,7 +232,7 @@ def test_realtime_and_serving_follow_what_just_landed(own: Own, run: Callable[..
     assert b"20000" in own.lake.objects.get(f"serving/alerts/high_value_transactions_{FIRST:%Y%m%d}.json")
 
 
-def test_bootstrap_says_what_it_made_and_can_be_repeated(own: Own, instance: dg.DagsterInstance) -> None:
+def test_bootstrap_reports_changes_and_is_repeatable(own: Own, instance: dg.DagsterInstance) -> None:
     from lakehouse.assets.bootstrap import bootstrap
 
     for _ in range(2):
@@ -251,7 +241,7 @@ def test_bootstrap_says_what_it_made_and_can_be_repeated(own: Own, instance: dg.
         assert (made.metadata["tables_changed"].value, made.metadata["changes"].value) == (0, "nothing to do")
 
 
-def test_now_is_a_partition_of_both_cadences() -> None:
+def test_current_day_and_hour_are_partitions() -> None:
     from lakehouse.assets.partitions import daily, hourly
 
     now = datetime.now(UTC)

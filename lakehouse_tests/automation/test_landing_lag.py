@@ -56,7 +56,7 @@ def _land(own: Own, name: str, at: datetime | None = None) -> str:
     return f"{at or datetime.now(UTC):%Y-%m-%d-%H}:00"
 
 
-def test_the_lag_is_told_while_something_waits_and_once_when_nothing_does(own: Own, look: Look) -> None:
+def test_pending_stream_is_observed_and_idle_stream_once(own: Own, look: Look) -> None:
     assert look() == ({"objects_waiting": 0, "files_waiting": 0, "bytes_waiting": 0, "seconds_waiting": 0.0}, [])
     assert look() == (None, [])
 
@@ -84,7 +84,7 @@ def test_the_lag_is_told_while_something_waits_and_once_when_nothing_does(own: O
     assert (numbers["objects_waiting"], landed) == (1, [hour])
 
 
-def test_files_wait_until_bronze_has_them(own: Own, look: Look) -> None:
+def test_files_are_pending_until_bronze_ingests_them(own: Own, look: Look) -> None:
     own.drop(json.dumps(payment("x", datetime.now(UTC))).encode(), "x.json")
     numbers, landed = look()
     assert numbers is not None
@@ -95,7 +95,7 @@ def test_files_wait_until_bronze_has_them(own: Own, look: Look) -> None:
     assert (numbers["files_waiting"], numbers["bytes_waiting"]) == (0, 0)
 
 
-def test_files_that_bronze_took_at_once_have_landed_too(own: Own, look: Look) -> None:
+def test_files_ingested_between_ticks_have_landed(own: Own, look: Look) -> None:
     look()
     own.drop(json.dumps(payment("x", datetime.now(UTC))).encode(), "x.json")
     own.bronze()
@@ -106,7 +106,7 @@ def test_files_that_bronze_took_at_once_have_landed_too(own: Own, look: Look) ->
     assert look()[1] == []
 
 
-def test_what_kinesis_has_is_told_too(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinesis_lag_is_observed(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = own.lake.settings.model_copy(update={"kinesis": {own.name: "s"}})
     monkeypatch.setattr(landing, "get_settings", lambda: settings)
     said = StreamStatus(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
@@ -116,7 +116,7 @@ def test_what_kinesis_has_is_told_too(own: Own, look: Look, monkeypatch: pytest.
     assert (numbers["kinesis_behind_seconds"], numbers["kinesis_is_read"]) == (1.5, 1)
 
 
-def test_the_hours_are_partitions_of_the_landing_asset(own: Own, look: Look) -> None:
+def test_landed_hours_are_partitions_of_landing(own: Own, look: Look) -> None:
     _land(own, "a")
     _, [hour] = look()
     [spec] = [

@@ -18,7 +18,7 @@ from lakehouse_tests.pipeline.own import Own, make_stream, shared_lake
 __all__ = ["make_stream", "shared_lake"]
 
 
-def test_every_task_has_its_turn_and_a_problem_fails_the_run_at_its_end(
+def test_failed_task_fails_the_run_after_every_task(
     make_stream: Callable[..., Own], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, done = make_stream(tables=False), []

@@ -19,7 +19,7 @@ from lakehouse.automation.schedules import realtime_every_5_minutes
         ("14:35", "14", "14"),
     ],
 )
-def test_an_hour_is_asked_for_until_its_last_objects_have_landed(at: str, first: str, last: str) -> None:
+def test_hour_is_requested_until_its_objects_settle(at: str, first: str, last: str) -> None:
     now = datetime.fromisoformat(f"2026-11-20T{at}").replace(tzinfo=UTC)
     with dg.build_schedule_context(scheduled_execution_time=now) as context:
         request = realtime_every_5_minutes(context)

@@ -52,23 +52,23 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv.", id="format"),
     ],
 )  # fmt: skip
-def test_what_can_not_be_done_is_said_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:
+def test_failure_is_reported_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:
     assert said in _failed(lakehouse(*words))
 
 
-def test_a_wrong_setting_is_named(lakehouse: Command) -> None:
+def test_invalid_setting_is_named(lakehouse: Command) -> None:
     line = _failed(lakehouse("streams", LAKEHOUSE_MEMORY_LIMIT_MB="lots"))
     assert line.startswith("A setting is wrong: LAKEHOUSE_MEMORY_LIMIT_MB: ")
 
 
-def test_a_broken_contract_is_named(lakehouse: Command, tmp_path: Path) -> None:
+def test_invalid_contract_is_named(lakehouse: Command, tmp_path: Path) -> None:
     (tmp_path / "trips").mkdir()
     (tmp_path / "trips" / "contract.odcs.yaml").write_text("name: trips\n")
     line = _failed(lakehouse("streams", LAKEHOUSE_STREAMS=json.dumps([str(tmp_path)])))
     assert line.startswith(f"{tmp_path}/trips/contract.odcs.yaml: ")
 
 
-def test_a_storage_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_unavailable_storage_is_reported_in_one_line(tmp_path: Path) -> None:
     done = run(
         tmp_path, "query", "select * from silver.iot",
         LAKEHOUSE_STORAGE="external", LAKEHOUSE_CATALOG_URI="http://127.0.0.1:1", LAKEHOUSE_S3_ENDPOINT="http://127.0.0.1:1",
@@ -77,7 +77,7 @@ def test_a_storage_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> N
     assert "http://127.0.0.1:1 does not answer" in _failed(done)
 
 
-def test_status_of_a_lakehouse_that_is_not_up_exits_with_1(tmp_path: Path) -> None:
+def test_status_exits_with_1_when_not_up(tmp_path: Path) -> None:
     done = run(tmp_path / "new", "status", "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
@@ -85,18 +85,18 @@ def test_status_of_a_lakehouse_that_is_not_up_exits_with_1(tmp_path: Path) -> No
     assert not (tmp_path / "new" / "storage").exists(), "looking makes nothing"
 
 
-def test_down_of_what_is_not_up_is_no_error(tmp_path: Path) -> None:
+def test_down_succeeds_when_not_up(tmp_path: Path) -> None:
     done = run(tmp_path, "down")
     assert (done.returncode, done.stdout) == (0, "The lakehouse was not up.\n")
 
 
-def test_streams_are_listed_with_what_they_are(lakehouse: Command) -> None:
+def test_streams_are_listed_with_their_keys(lakehouse: Command) -> None:
     found = {one["stream"]: one for one in json.loads(lakehouse("streams", "--json").stdout)}
     assert list(found) == ["clickstream", "financial", "iot", "logs", "orders", "retail", "social"]
     assert (len(found["retail"]["key"]), found["orders"]["key"]) == (8, ["order_id", "version"])
 
 
-def test_files_are_uploaded_once_and_go_to_serving_when_asked(lakehouse: Command, invoices: Path) -> None:
+def test_load_uploads_once_and_materializes(lakehouse: Command, invoices: Path) -> None:
     first = json.loads(lakehouse("load", "retail", str(invoices), "--no-materialize", "--json").stdout)
     assert (first["files"], first["new_files"], first["partitions"]) == (1, 1, "")
     assert _rows(lakehouse, "select count(*) as n from bronze.retail") == [{"n": 0}]
@@ -122,7 +122,7 @@ def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
     return rows
 
 
-def test_a_query_prints_csv_for_programs_and_a_table_for_people(lakehouse: Command) -> None:
+def test_query_prints_csv_and_table(lakehouse: Command) -> None:
     sql = "select 1.50::decimal(9,2) as price, 'a,\"b' as word, ['x'] as list, null as nothing"
     done = lakehouse("query", sql, "--format", "csv")
     assert list(csv.reader(io.StringIO(done.stdout))) == [
@@ -134,7 +134,7 @@ def test_a_query_prints_csv_for_programs_and_a_table_for_people(lakehouse: Comma
     assert table.splitlines()[-1] == "1 rows"
 
 
-def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
+def test_closed_pipe_ends_query_without_error(home: Path) -> None:
     command = [sys.executable, "-m", "lakehouse", "query", "select * from range(2000000)", "--format", "csv"]
     with subprocess.Popen(
         command, env={**os.environ, "LAKEHOUSE_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -148,7 +148,7 @@ def test_a_reader_that_goes_away_is_no_error(home: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_an_answer_that_does_not_fit_on_the_disk_is_said_in_one_line(home: Path) -> None:
+def test_full_disk_is_reported_in_one_line(home: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "lakehouse", "streams"],
@@ -161,7 +161,7 @@ def test_an_answer_that_does_not_fit_on_the_disk_is_said_in_one_line(home: Path)
     assert done.stderr.splitlines() == ["lakehouse: [Errno 28] No space left on device; make room and run it again."]
 
 
-def test_a_killed_server_and_its_stale_state_are_recovered_from(tmp_path: Path) -> None:
+def test_query_recovers_from_killed_storage_server(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     server.start(settings)
     try:
@@ -176,7 +176,7 @@ def test_a_killed_server_and_its_stale_state_are_recovered_from(tmp_path: Path) 
         server.stop(settings)
 
 
-def test_an_export_is_a_duckdb_file_of_one_moment(lakehouse: Command, tmp_path: Path) -> None:
+def test_export_writes_a_duckdb_file(lakehouse: Command, tmp_path: Path) -> None:
     assert lakehouse("bootstrap").returncode == 0
     file = tmp_path / "lake.duckdb"
     done = lakehouse("export", "--duckdb", str(file), "gold.*", "serving.unified_retail", "--json")
@@ -192,7 +192,7 @@ def test_an_export_is_a_duckdb_file_of_one_moment(lakehouse: Command, tmp_path: 
     assert [*tmp_path.iterdir()] == [file]
 
 
-def test_an_export_replaces_no_file_of_another_kind(lakehouse: Command, tmp_path: Path) -> None:
+def test_export_refuses_to_replace_other_files(lakehouse: Command, tmp_path: Path) -> None:
     file = tmp_path / "precious.txt"
     file.write_text("precious")
     assert "is not a DuckDB file. Remove it or choose another name." in _failed(
@@ -203,7 +203,7 @@ def test_an_export_replaces_no_file_of_another_kind(lakehouse: Command, tmp_path
     assert line.startswith("There is no table gold.nothing. There are: ")
 
 
-def test_the_variables_of_tools_are_those_of_storage(lakehouse: Command, home: Path) -> None:
+def test_tool_variables_point_to_storage(lakehouse: Command, home: Path) -> None:
     connection = server.connection(Settings(home=home))
     done = lakehouse("environment", "--tools")
     assert f"export AWS_ENDPOINT_URL_S3={connection.endpoint}\n" in done.stdout

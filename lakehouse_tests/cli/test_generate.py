@@ -9,9 +9,7 @@ from lakehouse_tests.forked import run_forked
 from lakehouse_tests.landing.landed import landed
 
 
-def test_what_is_said_to_be_sent_has_landed_in_requests_that_the_server_takes(
-    settings: Settings, running: RunningService, objects: Objects
-) -> None:
+def test_reported_events_have_landed(settings: Settings, running: RunningService, objects: Objects) -> None:
     before = len(landed(objects, "iot"))
     env = {"LAKEHOUSE_HOME": str(settings.home), "LAKEHOUSE_HTTP_MAX_EVENTS": "150"}
     words = ["generate", "iot", "--rate", "2000", "--duration", "2s", "--invalid", "0.1", "--seed", "3", "--json"]

@@ -5,7 +5,7 @@ import json
 from lakehouse_tests.cli.conftest import Command
 
 
-def test_maintenance_and_tags_by_hand(lakehouse: Command) -> None:
+def test_maintain_and_tag_without_tables(lakehouse: Command) -> None:
     said = lakehouse("maintain", "compact", "--json")
     assert (said.returncode, said.stdout, said.stderr) == (0, "[]\n", "")
     assert lakehouse("maintain", "history", "--dry-run").stdout == "There is nothing to do.\n"

@@ -51,7 +51,7 @@ def _turn(queue: _Looks, until: int, seconds: float) -> int:
     return queue.looks
 
 
-def test_the_daemon_is_dagsters_own_with_this_queue(history: dg.DagsterInstance) -> None:
+def test_daemons_are_dagsters_with_this_queue(history: dg.DagsterInstance) -> None:
     found = list(daemons(history))
     assert {one.daemon_type() for one in found} == set(history.get_required_daemon_types())
     (queue,) = (one for one in found if isinstance(one, QueuedRunCoordinatorDaemon))
@@ -60,7 +60,7 @@ def test_the_daemon_is_dagsters_own_with_this_queue(history: dg.DagsterInstance)
 
 
 @pytest.mark.parametrize("kept_open", [False, True], ids=["closed after", "kept open"])
-def test_it_looks_again_when_a_run_is_written(history: dg.DagsterInstance, kept_open: bool) -> None:
+def test_queue_polls_again_when_a_run_is_written(history: dg.DagsterInstance, kept_open: bool) -> None:
     queue = _Looks(LONG, _database(history))
 
     def ask() -> None:
@@ -73,9 +73,9 @@ def test_it_looks_again_when_a_run_is_written(history: dg.DagsterInstance, kept_
         assert _turn(queue, until=2, seconds=LONG) == 2
 
 
-def test_it_rests_while_nothing_is_written(history: dg.DagsterInstance) -> None:
+def test_queue_waits_while_nothing_is_written(history: dg.DagsterInstance) -> None:
     assert _turn(_Looks(LONG, _database(history)), until=2, seconds=0.5) == 1
 
 
-def test_without_a_file_it_looks_at_intervals() -> None:
+def test_queue_without_file_polls_at_intervals() -> None:
     assert _turn(_Looks(0.1, None), until=3, seconds=LONG) == 3

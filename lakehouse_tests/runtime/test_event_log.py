@@ -101,14 +101,14 @@ def lake(tmp_path: Path) -> Iterator[DagsterInstance]:
         yield opened
 
 
-def test_the_instance_keeps_its_history_here(lake: DagsterInstance) -> None:
+def test_instance_uses_this_storage(lake: DagsterInstance) -> None:
     assert type(lake.event_log_storage) is PooledSqliteEventLogStorage
     assert not lake.event_log_storage.is_run_sharded
     assert lake.event_log_storage.supports_global_concurrency_limits
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_it_leaves_row_for_row_what_dagster_leaves(events: list[EventLogEntry], tmp_path: Path, size: int) -> None:
+def test_storage_writes_the_same_rows_as_dagsters(events: list[EventLogEntry], tmp_path: Path, size: int) -> None:
     assert {event.dagster_event_type for event in events} >= {
         DagsterEventType.ASSET_MATERIALIZATION,
         DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
@@ -194,7 +194,7 @@ def answers(storage: SqlEventLogStorage, runs: list[str]) -> dict[str, Any]:
     }
 
 
-def test_it_answers_as_the_default_storage_does_before_and_after_wiping(
+def test_storage_answers_as_the_default_before_and_after_wipe(
     events: list[EventLogEntry], history: PooledSqliteEventLogStorage, tmp_path: Path
 ) -> None:
     runs = sorted({event.run_id for event in events})
@@ -221,7 +221,7 @@ def test_it_answers_as_the_default_storage_does_before_and_after_wiping(
     default.dispose()
 
 
-def test_a_slot_of_a_pool_is_held_by_one_step_at_a_time(history: PooledSqliteEventLogStorage) -> None:
+def test_pool_slot_is_held_by_one_step_at_a_time(history: PooledSqliteEventLogStorage) -> None:
     history.set_concurrency_slots("lake", 1)
     assert history.claim_concurrency_slot("lake", "run one", "step").is_claimed
     assert not history.claim_concurrency_slot("lake", "run two", "step").is_claimed
@@ -229,7 +229,7 @@ def test_a_slot_of_a_pool_is_held_by_one_step_at_a_time(history: PooledSqliteEve
     assert history.claim_concurrency_slot("lake", "run two", "step").is_claimed
 
 
-def test_a_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
+def test_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
     seen: list[str] = []
 
     @run_status_sensor(run_status=Status.SUCCESS)
@@ -251,7 +251,7 @@ def test_a_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
     assert seen == expected
 
 
-def test_its_schema_is_the_one_this_dagster_wants(history: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
+def test_schema_is_at_the_revision_of_this_dagster(history: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
     found, wanted = history.alembic_version()
     assert found == wanted is not None
     history.upgrade()  # type: ignore[no-untyped-call]

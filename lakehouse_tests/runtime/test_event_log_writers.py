@@ -15,7 +15,7 @@ from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 from lakehouse_tests.runtime.event_writer import materialization, partition, writer
 
 
-def test_nothing_of_a_batch_is_stored_when_a_part_of_it_fails(history: PooledSqliteEventLogStorage) -> None:
+def test_failed_batch_stores_nothing(history: PooledSqliteEventLogStorage) -> None:
     history.store_event(materialization("run", 0))
     wrong = materialization("run", 2)._replace(timestamp="yesterday")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
@@ -25,7 +25,7 @@ def test_nothing_of_a_batch_is_stored_when_a_part_of_it_fails(history: PooledSql
     assert history.get_materialized_partitions(AssetKey(["silver", "run"])) == {"0", "3"}
 
 
-def test_four_processes_make_the_database_and_write_to_it_at_once(tmp_path: Path) -> None:
+def test_four_processes_create_and_write_at_once(tmp_path: Path) -> None:
     process = writer(tmp_path, *((f"run{number}", 1 + 9 * (number % 2), 100) for number in range(4)))
     assert process.communicate(timeout=120)
     assert process.returncode == 0, "each of the four ended well"
@@ -47,7 +47,7 @@ def test_four_processes_make_the_database_and_write_to_it_at_once(tmp_path: Path
     history.dispose()
 
 
-def test_a_killed_writer_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> None:
+def test_killed_writer_loses_no_acknowledged_event(tmp_path: Path) -> None:
     process = writer(tmp_path, ("run", 10, 100_000))
     assert process.stdout is not None
     told = 0
@@ -72,7 +72,7 @@ def test_a_killed_writer_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> 
     history.dispose()
 
 
-def test_a_creator_killed_half_way_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+def test_killed_creator_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "event_log.draft").write_bytes(b"half of a database")
     (tmp_path / "event_log.draft-wal").write_bytes(b"half of a log")
     history = PooledSqliteEventLogStorage(str(tmp_path))
@@ -82,9 +82,7 @@ def test_a_creator_killed_half_way_leaves_nothing_in_the_way(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["event_log.db", "event_log.db.lock"]
 
 
-def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(
-    history: PooledSqliteEventLogStorage, tmp_path: Path
-) -> None:
+def test_watcher_sees_each_event_of_other_processes_once(history: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
     history.store_event(materialization("run", -1))
     cursor = history.get_records_for_run("run").cursor
     history.store_event(materialization("run", -2))
@@ -105,7 +103,7 @@ def test_who_watches_a_run_sees_each_event_of_it_once_whoever_writes(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the danger is what is tested
-def test_a_forked_process_writes_beside_its_parent(history: PooledSqliteEventLogStorage) -> None:
+def test_forked_process_writes_beside_its_parent(history: PooledSqliteEventLogStorage) -> None:
     history.store_event(materialization("parent", 0))
     child = multiprocessing.get_context("fork").Process(
         target=lambda: history.store_event_batch([materialization("child", number) for number in range(20)])

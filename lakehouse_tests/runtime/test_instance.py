@@ -1,4 +1,4 @@
-"""What the instance of a lakehouse promises."""
+"""The Dagster instance of a lakehouse: its dagster.yaml, limits and environment."""
 
 import os
 import subprocess
@@ -11,7 +11,9 @@ import pytest
 import yaml
 from dagster import DagsterInstance, DagsterRunStatus, asset, materialize
 
+from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 from lakehouse.runtime.instance import LANE_TAG, dagster_home, environment, lane_tags, open_instance
+from lakehouse.runtime.run_launcher import ForkingRunLauncher
 from lakehouse.settings import Settings
 
 
@@ -26,7 +28,7 @@ def opened(own: Settings) -> Iterator[DagsterInstance]:
         yield opened
 
 
-def test_the_home_is_written_once_and_mended_when_it_was_changed(own: Settings) -> None:
+def test_dagster_yaml_is_written_once_and_restored_after_changes(own: Settings) -> None:
     home = dagster_home(own)
     file = home / "dagster.yaml"
     first = file.stat()
@@ -42,7 +44,29 @@ def test_the_home_is_written_once_and_mended_when_it_was_changed(own: Settings) 
     assert sorted(path.name for path in home.iterdir()) == ["dagster.yaml"]
 
 
-def test_opening_leaves_the_environment_of_the_process_alone(own: Settings) -> None:
+OLD_DAGSTER_YAML = """# Written by lakehouse; changes are lost.
+event_log_storage:
+  module: lakehouse.automation.history
+  class: EventHistory
+  config: {base_dir: BASE}
+run_launcher:
+  module: lakehouse.automation.launcher
+  class: WarmRunLauncher
+  config: {state: STATE}
+"""
+
+
+def test_classes_of_an_earlier_release_are_rewritten_at_start(own: Settings) -> None:
+    file = own.root / "dagster" / "dagster.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OLD_DAGSTER_YAML)
+    with open_instance(own) as instance:
+        assert type(instance.event_log_storage) is PooledSqliteEventLogStorage
+        assert type(instance.run_launcher) is ForkingRunLauncher
+    assert "lakehouse.automation" not in file.read_text()
+
+
+def test_opening_leaves_environment_unchanged(own: Settings) -> None:
     before = dict(os.environ)
     with open_instance(own):
         pass
@@ -50,7 +74,7 @@ def test_opening_leaves_the_environment_of_the_process_alone(own: Settings) -> N
     assert dict(os.environ) == before
 
 
-def test_the_instance_queues_monitors_and_retries(opened: DagsterInstance) -> None:
+def test_instance_queues_monitors_and_retries_runs(opened: DagsterInstance) -> None:
     queue = opened.get_concurrency_config().run_queue_config
     assert queue is not None
     assert queue.max_concurrent_runs == 3
@@ -64,12 +88,12 @@ def test_the_instance_queues_monitors_and_retries(opened: DagsterInstance) -> No
     assert not opened.telemetry_enabled
 
 
-def test_a_lane_is_one_job_over_one_stream() -> None:
+def test_lane_tags_name_one_job_and_stream() -> None:
     assert lane_tags("realtime", "iot") == {"lakehouse/stream": "iot", "lakehouse/lane": "realtime.iot"}
     assert len({lane_tags(job, stream)[LANE_TAG] for job in ("realtime", "batch") for stream in ("iot", "retail")}) == 4
 
 
-def test_everything_a_run_leaves_is_under_the_home(own: Settings) -> None:
+def test_run_writes_under_the_home_only(own: Settings) -> None:
     @asset
     def spoken() -> None:
         print("said in the run")
@@ -83,7 +107,7 @@ def test_everything_a_run_leaves_is_under_the_home(own: Settings) -> None:
     assert [path.read_text() for path in logs] == ["said in the run\n"]
 
 
-def test_a_child_process_finds_the_same_instance(own: Settings) -> None:
+def test_child_process_opens_the_same_instance(own: Settings) -> None:
     program = textwrap.dedent("""
         from dagster import DagsterInstance
         with DagsterInstance.get() as instance:

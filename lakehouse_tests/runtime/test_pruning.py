@@ -51,7 +51,7 @@ def _materialized(history: dg.DagsterInstance, name: str) -> set[str]:
     return set(history.get_materialized_partitions(dg.AssetKey(name)))
 
 
-def test_old_runs_go_with_all_they_left_and_the_last_word_on_each_partition_stays(settings: Settings) -> None:
+def test_old_runs_are_pruned_and_partition_state_stays(settings: Settings) -> None:
     with open_instance(settings) as history:
         if settings.dagster_postgres_url is not None:
             assert type(history.event_log_storage).__name__ == "PostgresEventLogStorage"
@@ -90,7 +90,7 @@ def test_old_runs_go_with_all_they_left_and_the_last_word_on_each_partition_stay
         assert history.get_runs_count() == 0
 
 
-def test_a_run_that_goes_on_is_not_touched(tmp_path: Path) -> None:
+def test_active_run_is_not_pruned(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     job = dg.define_asset_job("job", [plain]).resolve(asset_graph=dg.Definitions([plain]).resolve_asset_graph())
     with open_instance(settings) as history:

@@ -130,7 +130,7 @@ def _process(history: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process:
     return worker.process
 
 
-def test_a_run_is_a_fork_of_the_warm_process(
+def test_run_is_a_fork_of_the_run_forker(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, stuck: None, own: Settings
 ) -> None:
     runs = [ask(), ask()]
@@ -145,7 +145,7 @@ def test_a_run_is_a_fork_of_the_warm_process(
     _until(lambda: not psutil.Process(warm.pid).children())
 
 
-def test_a_run_that_is_killed_has_failed_at_once_and_may_be_repeated(
+def test_killed_run_fails_at_once_and_is_retried(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, stuck: None
 ) -> None:
     run = ask()
@@ -156,7 +156,7 @@ def test_a_run_that_is_killed_has_failed_at_once_and_may_be_repeated(
     _until(lambda: _tags(history, run).get("dagster/will_retry") == "true")
 
 
-def test_a_run_that_is_stopped_ends_in_order(
+def test_terminated_run_is_canceled(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, stuck: None
 ) -> None:
     run = ask()
@@ -168,7 +168,7 @@ def test_a_run_that_is_stopped_ends_in_order(
     assert not history.run_launcher.terminate(run.run_id)
 
 
-def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(history: dg.DagsterInstance, ask: Ask) -> None:
+def test_health_check_tells_dead_process_from_running(history: dg.DagsterInstance, ask: Ask) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     run = dg.DagsterRun("realtime", status=dg.DagsterRunStatus.STARTED)
@@ -184,7 +184,7 @@ def test_a_run_whose_process_is_gone_is_told_from_one_that_goes_on(history: dg.D
     assert found == [running, not_found, running, running]
 
 
-def test_strangers_neither_stop_the_warm_process_nor_get_anything_forked(
+def test_invalid_requests_get_no_fork(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, own: Settings
 ) -> None:
     address = ("127.0.0.1", json.loads(run_forker_state(own).read_text())["port"])
@@ -202,7 +202,7 @@ def test_strangers_neither_stop_the_warm_process_nor_get_anything_forked(
     assert worker is not None
 
 
-def test_a_changed_contract_is_loaded_anew_and_the_runs_that_go_on_are_kept(
+def test_changed_contract_reloads_and_keeps_active_runs(
     warm: "subprocess.Popen[bytes]", history: dg.DagsterInstance, ask: Ask, stuck: None, own: Settings
 ) -> None:
     run = ask()
@@ -217,7 +217,7 @@ def test_a_changed_contract_is_loaded_anew_and_the_runs_that_go_on_are_kept(
 
 
 @pytest.mark.parametrize("state", [None, "", "{", '{"port": 9, "key": "k"}'], ids=["none", "empty", "cut", "nobody"])
-def test_without_a_warm_process_a_run_starts_as_by_default(
+def test_run_starts_by_default_without_a_run_forker(
     state: str | None, tmp_path: Path, own: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
@@ -234,7 +234,7 @@ def test_without_a_warm_process_a_run_starts_as_by_default(
     assert started == [run.run_id]
 
 
-def test_the_setting_leaves_runs_to_dagsters_own_launcher(tmp_path: Path) -> None:
+def test_setting_selects_dagsters_own_launcher(tmp_path: Path) -> None:
     with open_instance(Settings(home=tmp_path / "warm")) as history:
         assert type(history.run_launcher) is ForkingRunLauncher
     with open_instance(Settings(home=tmp_path / "default", warm_runs=False)) as history:
