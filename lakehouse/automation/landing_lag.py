@@ -67,7 +67,9 @@ def _observe(
     lag = measure_lag(
         lake, stream, now, files_since=now - FILE_LOOK_BACK_TIME, list_files=get_settings().incoming == "list"
     )
-    newest = max([*(landed.arrived_at for landed in lag.landed), *filter(None, (before, lag.newest_in_bronze))], default=None)
+    newest = max(
+        [*(landed.arrived_at for landed in lag.landed), *filter(None, (before, lag.newest_in_bronze))], default=None
+    )
     since = before if cursor.newest else None
     numbers = lag.as_metrics(now) | _kinesis_numbers(stream) | queue_depth
     if newest is not None:
