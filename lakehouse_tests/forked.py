@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 TIMEOUT_SECONDS = 240.0
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["lakehouse.chaos.preload", "lakehouse.cli.app"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["lakehouse.chaos.preload", "lakehouse.cli.app"])
 
 
 def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -21,7 +21,7 @@ def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> "subproc
     """
     with TemporaryDirectory(prefix="lakehouse-command-") as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = _CONTEXT.Process(target=_main, args=(list(words), dict(environment), str(out), str(err)))
+        process = CONTEXT.Process(target=_main, args=(list(words), dict(environment), str(out), str(err)))
         process.start()
         process.join(TIMEOUT_SECONDS)
         if process.exitcode is None:

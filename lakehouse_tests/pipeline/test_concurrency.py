@@ -2,51 +2,28 @@
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import partial
+from itertools import count
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from threading import Barrier
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from lakehouse.pipeline import commits
+from lakehouse.pipeline import bronze, commits, realtime, silver
 from lakehouse.pipeline.lake import Lake
+from lakehouse.settings import Settings
 from lakehouse.storage.iceberg import commit as committing
+from lakehouse_tests import forked
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment, span
 
 DAY = date(2018, 7, 1)
 WRITERS = 3
-
-CHILD = """
-    import os, signal, sys
-    from datetime import date
-    from pathlib import Path
-    from lakehouse.pipeline import bronze, commits, realtime, silver
-    from lakehouse.pipeline.lake import Lake
-    from lakehouse.settings import Settings
-
-    home, streams, name, layer, die, day = sys.argv[1:]
-    lake = Lake(Settings(home=home, streams=(Path(streams),)))
-    stream = lake.stream(name)
-    if die:
-        commit, calls = commits.commit, []
-        def killed(table, *rest, **more):
-            calls.append(table)
-            if len(calls) == int(die):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return commit(table, *rest, **more)
-        commits.commit = killed
-    match layer:
-        case "bronze": bronze.ingest_days(lake, stream, [date.fromisoformat(day)])
-        case "bronze again": bronze.ingest_days(lake, stream, [date.fromisoformat(day)], replace=True)
-        case "silver": silver.clean_days(lake, stream, [date.fromisoformat(day)])
-        case "realtime": realtime.ingest_hours(lake, stream, [day + "-12:00"])
-"""
-"""A process that runs a layer. With `die`, it is killed before its commit of that number, after its files are written."""
 
 
 @pytest.fixture
@@ -54,13 +31,51 @@ def own(make_stream: Callable[..., Own]) -> Own:
     return make_stream()
 
 
-def _start(own: Own, layer: str, die: str = "", day: date = DAY) -> "subprocess.Popen[bytes]":
-    words = [str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, die, str(day)]
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(CHILD), *words], env=os.environ)
+def _start(own: Own, layer: str, killed_at: int = 0) -> BaseProcess:
+    """Run a layer in a process of its own; with `killed_at`, kill it when its nth commit is due."""
+    arguments = (str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, killed_at)
+    process = forked.CONTEXT.Process(target=_run_layer, args=arguments)
+    process.start()
+    return process
+
+
+def _run_layer(home: str, streams: str, name: str, layer: str, killed_at: int) -> None:
+    lake = Lake(Settings(home=Path(home), streams=(Path(streams),)))
+    stream = lake.stream(name)
+    if killed_at:
+        _kill_at_commit(killed_at)
+    match layer:
+        case "bronze":
+            bronze.ingest_days(lake, stream, [DAY])
+        case "bronze again":
+            bronze.ingest_days(lake, stream, [DAY], replace=True)
+        case "silver":
+            silver.clean_days(lake, stream, [DAY])
+        case "realtime":
+            realtime.ingest_hours(lake, stream, [f"{DAY}-12:00"])
+        case _:
+            raise ValueError(layer)
+
+
+def _kill_at_commit(number: int) -> None:
+    """Kill this process when its files are written and its nth commit is due."""
+    calls = count(1)
+
+    def kill_or_commit(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return committing.commit(*arguments, **options)
+
+    patch.object(commits, "commit", kill_or_commit).start()
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
 
 
 def _together(runs: Sequence[Callable[[], object]]) -> None:
-    """Run all at the same time, and raise the first failure."""
+    """Run all at once; the first failure is raised."""
     start = Barrier(len(runs))
 
     def one(run: Callable[[], object]) -> object:
@@ -72,7 +87,7 @@ def _together(runs: Sequence[Callable[[], object]]) -> None:
 
 
 def _apart(own: Own) -> Own:
-    """Open the same stream for another thread, so that only storage is shared."""
+    """The same stream for another thread: nothing but storage is shared."""
     return Own(_lake_of(own), own.stream)
 
 
@@ -149,21 +164,21 @@ def test_two_processes_ingest_a_day_once(own: Own) -> None:
     for number in range(3):
         own.land([payment(f"e{number}", noon(DAY))], noon(DAY) + timedelta(minutes=number))
     processes = [_start(own, "bronze") for _ in range(2)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    assert [_exit_code(process) for process in processes] == [0, 0]
     assert own.ask("select count(*), count(distinct _object) from {bronze}") == [(3, 3)]
 
 
 @pytest.mark.parametrize(
-    ("layer", "die"),
+    ("layer", "killed_at"),
     [
-        pytest.param("bronze", "1", id="bronze before its commit"),
-        pytest.param("bronze again", "1", id="a replacement of bronze before its commit"),
-        pytest.param("silver", "1", id="silver before both commits"),
-        pytest.param("silver", "2", id="silver between the commit of quarantine and its own"),
-        pytest.param("realtime", "1", id="realtime before its commit"),
+        pytest.param("bronze", 1, id="bronze before its commit"),
+        pytest.param("bronze again", 1, id="a replacement of bronze before its commit"),
+        pytest.param("silver", 1, id="silver before both commits"),
+        pytest.param("silver", 2, id="silver between the commit of quarantine and its own"),
+        pytest.param("realtime", 1, id="realtime before its commit"),
     ],
 )
-def test_run_killed_before_its_commit_can_be_repeated(own: Own, layer: str, die: str) -> None:
+def test_run_killed_before_its_commit_can_be_repeated(own: Own, layer: str, killed_at: int) -> None:
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
     own.bronze(DAY)
     own.clean(DAY)
@@ -177,7 +192,7 @@ def test_run_killed_before_its_commit_can_be_repeated(own: Own, layer: str, die:
     held = {name: own.counts(name) for name in ("bronze", "silver", "realtime")}
     unified = own.ask("select count(*), count(distinct event_id) from {unified}")
 
-    assert _start(own, layer, die).wait(120) == -signal.SIGKILL
+    assert _exit_code(_start(own, layer, killed_at)) == -signal.SIGKILL
 
     assert {name: own.counts(name) for name in held} == held
     assert own.ask("select count(*), count(distinct event_id) from {unified}") == unified
