@@ -13,8 +13,8 @@ from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
+from lakehouse.pipeline.lag import Lag, measure_lag, newest_landed
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.lag import Lag, measure_lag, newest_landed
 from lakehouse.settings import get_settings
 from lakehouse.sources.kinesis import status as kinesis
 

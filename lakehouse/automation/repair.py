@@ -12,8 +12,8 @@ from lakehouse.landing.listing import hours_landed
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.realtime import ingest_hours
+from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.objects.store import Objects, object_key

@@ -14,7 +14,7 @@ from lakehouse.automation.jobs import BRONZE, REFRESH, stream_asset_keys
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.refresh import days_to_refresh
 from lakehouse.runtime.instance import environment, lane_tags, open_instance
 from lakehouse.runtime.run_process import process_tag
 

@@ -19,7 +19,7 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_incoming
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
+from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.runtime.instance import STREAM_TAG, lane_tags
 from lakehouse.runtime.orphaned_runs import is_active
 from lakehouse.settings import get_settings

@@ -32,7 +32,7 @@ def demo(events: Events = 20_000, seed: Seed = 1, as_json: Json = False) -> None
     from lakehouse.assets.partitions import exact_tags  # Dagster takes seconds to import
     from lakehouse.automation.jobs import BRONZE, REALTIME, REFRESH
     from lakehouse.automation.runs import Runner, raise_on_failure
-    from lakehouse.pipeline.lineage.refresh import days_to_refresh
+    from lakehouse.pipeline.refresh import days_to_refresh
 
     settings = get_settings()
     started = time.monotonic()

@@ -16,7 +16,7 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
-from lakehouse.pipeline.lineage.refresh import pending_files
+from lakehouse.pipeline.refresh import pending_files
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 

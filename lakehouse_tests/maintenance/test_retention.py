@@ -11,7 +11,7 @@ from lakehouse.pipeline import exports as serving
 from lakehouse.pipeline.bronze import ingest_days, pending_days
 from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.gold import DAILY_METRICS
-from lakehouse.pipeline.lineage.refresh import pending_files
+from lakehouse.pipeline.refresh import pending_files
 from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}

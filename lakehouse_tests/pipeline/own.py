@@ -26,7 +26,7 @@ from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.ingest import IngestResult
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.refresh import days_to_refresh
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection

@@ -8,7 +8,7 @@ import pytest
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.serving.query.sql import run_query
 from lakehouse_tests.storage.aws import aws_settings

@@ -26,8 +26,8 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import computed_from, defined_since
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
-from lakehouse.pipeline.lineage.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.lineage.staleness import last_changes
+from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server

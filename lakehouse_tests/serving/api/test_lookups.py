@@ -21,7 +21,7 @@ from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.features import write_features
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import days_to_refresh
+from lakehouse.pipeline.refresh import days_to_refresh
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.processes.service import RunningService
 from lakehouse.serving.lookups import publish as lookups

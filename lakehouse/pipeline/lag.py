@@ -8,7 +8,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject, arrival_hour, hour_partition
 from lakehouse.landing.listing import hours_landed, list_hour
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.refresh import pending_files
+from lakehouse.pipeline.refresh import pending_files
 from lakehouse.storage.iceberg.manifests import newest_time
 from lakehouse.storage.iceberg.partitions import partitions_filter
 
