@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from lakehouse.cli.escaping import escape_control_characters
 from lakehouse.cli.lazy import LazyCommand
 from lakehouse.errors import LakehouseError
 
@@ -123,7 +124,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except LakehouseError as error:
-        print(f"lakehouse: {error}", file=sys.stderr)
+        print(f"lakehouse: {escape_control_characters(str(error))}", file=sys.stderr)
         raise SystemExit(1) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

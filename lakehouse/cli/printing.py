@@ -10,20 +10,34 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
-stderr = Console(stderr=True)
+from lakehouse.cli.escaping import escape_control_characters, escape_in_json
+
+
+class PlainConsole(Console):
+    """A console that shows text as it is: brackets are never markup, `:name:` is no emoji, control characters are escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text as Rich renders it. Rich calls this for each line, title, header and cell."""
+        return super().render_str(escape_control_characters(text), **options)
+
+
+console = PlainConsole()
+stderr = PlainConsole(stderr=True)
 
 
 def print_text(text: str, *, style: str | None = None) -> None:
-    """Print text as it is: on one line however long, without markup or colours of Rich's own."""
-    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
+    """Print text as it is: on one line however long, without colours of Rich's own."""
+    console.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
-    json.dump(value, sys.stdout, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    sys.stdout.write(escape_in_json(json.dumps(value, ensure_ascii=False, default=str)) + "\n")
 
 
 def print_table(
@@ -47,7 +61,7 @@ def progress() -> Iterator[Progress]:
     """Show progress bars on standard error, when that is a terminal."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

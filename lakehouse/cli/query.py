@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from lakehouse.cli.escaping import escape_in_json
 from lakehouse.cli.printing import console, print_table
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
@@ -18,7 +19,7 @@ from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
 MAX_TABLE_ROWS = 200
-"""QueryRows of a table for people; json and csv print all."""
+"""Rows of a table for people; json and csv print all."""
 
 Sql = Annotated[
     str,
@@ -63,7 +64,8 @@ def _json(result: QueryRows) -> None:
     sys.stdout.write("[")
     for number, row in enumerate(result.rows):
         sys.stdout.write("\n" if number == 0 else ",\n")
-        json.dump(dict(zip(result.columns, map(to_json, row), strict=True)), sys.stdout, ensure_ascii=False)
+        values = dict(zip(result.columns, map(to_json, row), strict=True))
+        sys.stdout.write(escape_in_json(json.dumps(values, ensure_ascii=False)))
     sys.stdout.write("]\n")
 
 
