@@ -14,6 +14,7 @@ import pytest
 
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.objects.connection import tool_variables
 from lakehouse_tests.cli.conftest import Command, run
 
 INVOICES = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
@@ -209,3 +210,28 @@ def test_tool_variables_point_to_storage(lakehouse: Command, home: Path) -> None
     assert f"export AWS_ENDPOINT_URL_S3={connection.endpoint}\n" in done.stdout
     assert f"export PYICEBERG_CATALOG__LAKEHOUSE__URI={connection.catalog_uri}\n" in done.stdout
     assert f"export PYICEBERG_CATALOG__LAKEHOUSE__S3__ENDPOINT={connection.endpoint}\n" in done.stdout
+
+
+@pytest.mark.parametrize("of", ["this lakehouse", "another"])
+def test_tool_variables_do_not_disturb_commands(lakehouse: Command, home: Path, tmp_path: Path, of: str) -> None:
+    variables = tool_variables(server.connection(Settings(home=home)))
+    if of == "another":
+        variables = dict.fromkeys(variables, "http://127.0.0.1:1")
+    for words in (
+        ["bootstrap"],
+        ["query", "select count(*) from silver.retail"],
+        ["export", "--duckdb", str(tmp_path / "x.duckdb"), "gold.retail_daily"],
+        ["audit"],
+        ["maintain", "compact", "--dry-run"],
+    ):
+        done = lakehouse(*words, **variables)
+        assert done.returncode == 0, done.stderr
+
+
+def test_storage_starts_beside_tool_variables(home: Path, tmp_path: Path) -> None:
+    variables = tool_variables(server.connection(Settings(home=home)))
+    try:
+        done = run(tmp_path, "bootstrap", **variables)
+        assert done.returncode == 0, done.stderr
+    finally:
+        server.stop(Settings(home=tmp_path))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog import Catalog, load_glue
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -12,6 +12,7 @@ from lakehouse.storage.iceberg.catalog import LakehouseCatalog
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.errors import translate_catalog_errors
 from lakehouse.storage.iceberg.metadata_file_io import MetadataFileIO
+from lakehouse.storage.iceberg.retrying_catalog import RetryingCatalog
 from lakehouse.storage.iceberg.schema import TableSpec, apply_change, iceberg_schema, partition_spec, plan_change
 from lakehouse.storage.objects.connection import Connection
 
@@ -61,22 +62,23 @@ class Tables:
         """The catalog, logged in."""
         if self._catalog is None:
             with translate_catalog_errors(self.connection):
-                catalog = load_catalog("lakehouse", **self._catalog_properties())
+                catalog = self._open_catalog()
             self._catalog = LakehouseCatalog(catalog, self.connection, marks=self._marks, files=self._files)
         return self._catalog
 
-    def _catalog_properties(self) -> dict[str, str]:
+    def _open_catalog(self) -> Catalog:
+        # pyiceberg's `load_catalog` would mix in PYICEBERG_CATALOG__LAKEHOUSE__* and ~/.pyiceberg.yaml, which are for other
+        # tools and may name another lakehouse.
         properties = {
             "py-io-impl": "lakehouse.storage.iceberg.retrying_file_io.RetryingFileIO",
             **self.connection.catalog,
         }
-        if properties.get("type") == "rest":
-            del properties["type"]
-            properties["py-catalog-impl"] = "lakehouse.storage.iceberg.retrying_catalog.RetryingCatalog"
-            properties["answer-seconds"] = str(CATALOG_SILENCE_FACTOR * self.connection.silence_seconds)
-            if self._files is not None:
-                properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"  # never used, and quick to import
-        return properties
+        if properties.pop("type") != "rest":
+            return load_glue("lakehouse", properties)
+        properties["answer-seconds"] = str(CATALOG_SILENCE_FACTOR * self.connection.silence_seconds)
+        if self._files is not None:
+            properties["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"  # never used, and quick to import
+        return RetryingCatalog("lakehouse", **properties)
 
     def load(self, name: str) -> Table:
         """Load the table's current version. Raises LakehouseError if it does not exist."""

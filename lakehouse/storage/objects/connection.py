@@ -21,7 +21,7 @@ class Connection:
     """None, together with the secret, means the AWS credential chain."""
     secret_access_key: str | None = field(repr=False)
     catalog: Mapping[str, str] = field(repr=False)
-    """Properties for `pyiceberg.catalog.load_catalog("lakehouse", **properties)`."""
+    """Properties of pyiceberg's catalog, https://py.iceberg.apache.org/configuration/."""
     silence_seconds: int = 30
     """How long a server may be silent before a request counts as lost."""
     data_directory: Path | None = None
