@@ -24,7 +24,7 @@ from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.store import Objects, object_key
 
 NIGHTLY = bool(os.environ.get("NIGHTLY"))
-ROUNDS = 200 if NIGHTLY else 15
+ROUNDS = 200 if NIGHTLY else 8
 PROCESSES = 8
 CONCURRENT_RUNS = 10 if NIGHTLY else 1
 """Times that eight processes run at once."""
