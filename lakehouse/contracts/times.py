@@ -1,7 +1,10 @@
-"""Check many texts of times at once. Only plain forms are recognised; see `sql` for all that counts as a time."""
+"""Convert times to UTC, and check many texts of times at once.
+
+The check recognises only plain forms. See `sql` for all that counts as a time.
+"""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,11 @@ NINE = 9
 
 SECONDS = np.array([12 * 31 * 86_400, 31 * 86_400, 86_400, 3600, 60, 1], float)
 """Weights that turn a time's six numbers into one that grows with time. All months count 31 days."""
+
+
+def naive_utc(at: datetime) -> datetime:
+    """Convert a time to UTC and drop its zone. A time without a zone is taken as UTC."""
+    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 def time_range(texts: Sequence[str]) -> tuple[float, float] | None:

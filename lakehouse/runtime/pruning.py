@@ -24,6 +24,7 @@ from dagster._core.storage.runs.schema import BulkActionsTable, RunsTable, RunTa
 from dagster._core.storage.schedules.schema import JobTickTable
 from sqlalchemy.engine import Connection
 
+from lakehouse.contracts.times import naive_utc
 from lakehouse.landing.keys import hour_partition
 from lakehouse.settings import Settings
 
@@ -143,7 +144,7 @@ def _drop_runs(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> None:
 def _drop_ticks(instance: dg.DagsterInstance, before: datetime) -> int:
     """Delete ticks that the daemon does not: those of schedules and sensors that no longer exist."""
     storage: Any = instance.schedule_storage
-    old = sa.select(JobTickTable.c.id).where(JobTickTable.c.timestamp < _naive(before)).limit(TICKS_PER_TRANSACTION)
+    old = sa.select(JobTickTable.c.id).where(JobTickTable.c.timestamp < naive_utc(before)).limit(TICKS_PER_TRANSACTION)
     dropped = 0
     with storage.connect() as connection:
         while count := connection.execute(JobTickTable.delete().where(JobTickTable.c.id.in_(old))).rowcount:
@@ -156,11 +157,6 @@ def _drop_backfills(instance: dg.DagsterInstance, before: datetime) -> None:
     with storage.connect() as connection:
         connection.execute(
             BulkActionsTable.delete().where(
-                BulkActionsTable.c.timestamp < _naive(before), BulkActionsTable.c.status.in_(ENDED_BACKFILLS)
+                BulkActionsTable.c.timestamp < naive_utc(before), BulkActionsTable.c.status.in_(ENDED_BACKFILLS)
             )
         )
-
-
-def _naive(moment: datetime) -> datetime:
-    """Convert to the form of Dagster's tables: UTC without a time zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from lakehouse.contracts import Contract, Field
 from lakehouse.contracts.sql import literal, quote
+from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.readers.rows import naive_utc
 
 Simulate: TypeAlias = Callable[[np.random.Generator, int, datetime, datetime], pa.Table]
 """Makes events of a stream: `(rng, count, start, end)` to a table with the contract's fields."""

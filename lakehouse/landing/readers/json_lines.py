@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.contracts.times import naive_utc
 from lakehouse.landing.formats import is_ndjson
 from lakehouse.landing.readers.arrow import Array, integer_array
 from lakehouse.landing.readers.buffer import TextBuffer
@@ -26,7 +27,7 @@ from lakehouse.landing.readers.json_brackets import (
     split_objects,
 )
 from lakehouse.landing.readers.json_multiline import array_elements, is_array, rows_across_lines, spans_no_lines
-from lakehouse.landing.readers.rows import Columns, naive_utc
+from lakehouse.landing.readers.rows import Columns
 
 BLOCK_BYTES = 2 << 20
 """Bytes of lines that are parsed together."""

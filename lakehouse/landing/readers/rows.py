@@ -5,12 +5,12 @@ Nothing here knows a file format.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
+from lakehouse.contracts.times import naive_utc
 from lakehouse.landing.readers.arrow import Array, integer_array, text_array
 from lakehouse.landing.readers.content import InputObject
 from lakehouse.landing.readers.defects import Defect
@@ -59,11 +59,6 @@ def columns_of(rows: Sequence[Row], width: int) -> Columns:
     arrays.append(text_array([row.raw if isinstance(row, Defect) else None for row in rows]))
     arrays.append(text_array([row.reason if isinstance(row, Defect) else None for row in rows]))
     return Columns(arrays, len(rows))
-
-
-def naive_utc(at: datetime) -> datetime:
-    """Convert a time to UTC and drop its zone. A time without a zone is taken as UTC."""
-    return at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
 
 
 def number_rows(obj: InputObject, schema: pa.Schema, parts: Iterable[Columns]) -> Iterator[pa.RecordBatch]:

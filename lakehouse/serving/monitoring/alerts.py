@@ -15,6 +15,7 @@ import msgspec
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal
+from lakehouse.contracts.times import naive_utc
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.errors import QueryError
@@ -59,7 +60,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sort_key(self) -> tuple[str, ...]:
         """Position in the order of all alerts, as text."""
-        event_time = self.event_time.astimezone(UTC).replace(tzinfo=None)
+        event_time = naive_utc(self.event_time)
         return (
             event_time.isoformat(" ", "microseconds"),
             self.stream,
@@ -101,9 +102,7 @@ def encode_cursor(cursor: AlertCursor) -> str:
 def parse_since(text: str) -> AlertCursor:
     """Parse a time such as 2025-11-20T14:00:00Z, a day, or an encoded cursor. Raises QueryError for anything else."""
     try:
-        time = datetime.fromisoformat(text)
-        time = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
-        return AlertCursor((time.isoformat(" ", "microseconds"),))
+        return AlertCursor((naive_utc(datetime.fromisoformat(text)).isoformat(" ", "microseconds"),))
     except (ValueError, OverflowError):
         pass
     try:

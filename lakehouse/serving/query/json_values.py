@@ -1,10 +1,12 @@
 """Single values as JSON. See `rendering` for whole results, which it converts by the types of their columns."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from math import isfinite
 from typing import Any
+
+from lakehouse.contracts.times import naive_utc
 
 
 def to_json(value: Any) -> Any:
@@ -15,8 +17,7 @@ def to_json(value: Any) -> Any:
 
 def timestamp_text(value: datetime) -> str:
     """Return a time as ISO 8601 in UTC with a Z. A time without a zone is UTC."""
-    naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    return naive.isoformat() + "Z"
+    return naive_utc(value).isoformat() + "Z"
 
 
 def _same(value: Any) -> Any:

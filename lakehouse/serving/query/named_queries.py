@@ -16,8 +16,8 @@ import duckdb
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import ParameterError, QueryFileError
-from lakehouse.landing.readers.rows import naive_utc
 
 BUILTIN_FOLDER = Path(__file__).with_name("queries")
 
@@ -87,7 +87,7 @@ class Parameter(BaseModel):
     def default_value(self) -> Value | None:
         """Return the value of a parameter that is not given."""
         if self.default is not None and self.default == RELATIVE_DEFAULTS.get(self.type):
-            now = datetime.now(UTC).replace(tzinfo=None)
+            now = naive_utc(datetime.now(UTC))
             return now if self.type == "timestamp" else now.date()
         return None if self.default is None else self.parse(self.default)
 

@@ -12,9 +12,9 @@ import msgspec
 
 from lakehouse.contracts.sql import BRONZE_COLUMNS, day_sql, literal, quarantine_sql, quote
 from lakehouse.contracts.streams import Stream
+from lakehouse.contracts.times import naive_utc
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.errors import QueryError
-from lakehouse.landing.readers.rows import naive_utc
 from lakehouse.pipeline.quarantine import open_rows_sql
 from lakehouse.pipeline.unified_view import ReadableLake
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, quarantine_sql
+from lakehouse.contracts.times import naive_utc
 from lakehouse.landing.readers.defects import (
     KEPT_BYTES_OF_LONG_ROW,
     MAX_ROW_BYTES,
@@ -20,7 +21,7 @@ from lakehouse.landing.readers.defects import (
     unreadable_text,
 )
 from lakehouse.landing.readers.json_batch import BatchParser
-from lakehouse.landing.readers.rows import Columns, bronze_schema, naive_utc
+from lakehouse.landing.readers.rows import Columns, bronze_schema
 
 MEMORY_LIMIT = "512MB"
 
