@@ -24,8 +24,8 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.commits import WriteResult, replace_days, replace_table
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.storage.iceberg.snapshots import sequence_of
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 AssetRows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame

@@ -15,9 +15,9 @@ from lakehouse.pipeline.alerts import alerts_sql
 from lakehouse.pipeline.exports import unified_key
 from lakehouse.pipeline.features import feature_window, features_sql
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, computed_from
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 ALERTS = "alerts = alerts.sql of unified"
 FEATURES = "features = features.sql of silver"

@@ -12,9 +12,9 @@ from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 
 def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> WriteResult:

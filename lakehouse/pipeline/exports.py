@@ -17,9 +17,9 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.gold import metrics_sql
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.pipeline.unified_view import unified_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
-from lakehouse.pipeline.lineage.staleness import sequence_of
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 FEATURE_WINDOW_DAYS = 30
 """How many days of silver the features of a day read, the day itself included."""

@@ -11,7 +11,7 @@ from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.staleness import sequence_of
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 METRIC_TYPES = ("bigint", "double", "decimal")
 """Columns of these types are metrics; the others are their dimensions."""

@@ -19,10 +19,10 @@ from lakehouse.pipeline.commits import WriteResult, commit_days, retry_on_confli
 from lakehouse.pipeline.day_groups import GroupFiles, GroupTables, InMemoryGroup, SpillingGroup
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.storage.iceberg.commit import Uploads
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position, partitions_filter
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 MAX_GROUP_ROWS = 500_000
 MAX_GROUP_BYTES = 32 << 20

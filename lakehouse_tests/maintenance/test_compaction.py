@@ -10,9 +10,10 @@ import pytest
 from pyiceberg.table import Table
 
 from lakehouse.maintenance.compaction import Budget, compact, plan
-from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.manifests import live_entries
 from lakehouse.storage.iceberg.replace import replace_files
+from lakehouse.storage.iceberg.snapshots import sequence_of
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2018, 5, 1)

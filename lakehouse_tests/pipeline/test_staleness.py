@@ -8,9 +8,10 @@ import pytest
 from lakehouse.pipeline import bronze
 from lakehouse.pipeline.alerts import write_alerts
 from lakehouse.pipeline.features import affected_days
-from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of, stale_days
+from lakehouse.pipeline.lineage.staleness import last_changes, stale_days
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.storage.iceberg import snapshots
+from lakehouse.storage.iceberg.snapshots import sequence_of
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 FIRST = date(2017, 5, 1)

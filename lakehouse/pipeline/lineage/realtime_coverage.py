@@ -20,10 +20,11 @@ from lakehouse.errors import CommitConflictError, LakehouseError
 from lakehouse.landing.keys import arrival_hour
 from lakehouse.pipeline.lineage.properties import computed_from, defined_by, defined_since, seen_property, seen_realtime
 from lakehouse.pipeline.lineage.retention import first_kept_day
-from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.errors import UNAVAILABLE_ERRORS
 from lakehouse.storage.iceberg.manifests import FileSummary, file_summaries, has_delete_files
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,6 @@ from lakehouse.storage.iceberg.partitions import date_from_days, partition_posit
 from lakehouse.storage.iceberg.snapshots import ledger
 
 
-def sequence_of(table: Table) -> int:
-    """The sequence number of the table's newest snapshot, or 0 if it has none."""
-    snapshot = table.current_snapshot()
-    return (snapshot.sequence_number or 0) if snapshot else 0
-
-
 def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
     """Find when each day last changed, as the sequence number of the newest commit that wrote it.
 

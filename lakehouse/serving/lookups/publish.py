@@ -16,7 +16,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, columns_of, describe, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.staleness import last_changes, sequence_of
+from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
 from lakehouse.serving.lookups.versions import (
@@ -26,6 +26,7 @@ from lakehouse.serving.lookups.versions import (
     scan_version_sql,
     version_key,
 )
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 ROW_GROUP_ROWS = 20_480
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from lakehouse.pipeline.lineage.staleness import sequence_of
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alerts import (
     Alert,
@@ -27,6 +26,7 @@ from lakehouse.serving.monitoring.alerts import (
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
+from lakehouse.storage.iceberg.snapshots import sequence_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,12 @@ MAX_SNAPSHOTS_TO_EXPIRE = 100
 _DAY_MS = 24 * 3600 * 1000
 
 
+def sequence_of(table: Table) -> int:
+    """The sequence number of the table's newest snapshot, or 0 if it has none."""
+    snapshot = table.current_snapshot()
+    return (snapshot.sequence_number or 0) if snapshot else 0
+
+
 def ledger(snapshot: Snapshot) -> dict[str, Any]:
     """Return the row counts in a snapshot's summary, by the name of each partition that it wrote."""
     text = snapshot.summary.additional_properties.get("lakehouse.ledger") if snapshot.summary else None
