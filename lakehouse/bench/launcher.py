@@ -24,11 +24,11 @@ from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.bench.programs import running
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
+from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import environment, open_instance, run_forker_state
 from lakehouse.runtime.supervisor import (
     code_server_program,
     daemon_program,
-    free_port,
     run_forker_program,
     workspace_file,
 )

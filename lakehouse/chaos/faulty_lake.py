@@ -40,9 +40,9 @@ from lakehouse.pipeline import bronze, realtime, silver
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.processes.child import kill
+from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
 from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
-from lakehouse.runtime.supervisor import free_port
 from lakehouse.serving.api import gateway_server as http
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as storage

@@ -22,6 +22,7 @@ import yaml
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import find_process, spawn, stop_child, stop_process, stop_tree, wait_until_ready
+from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import dagster_home, environment
 from lakehouse.settings import Settings
 
@@ -258,16 +259,6 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def free_port(wanted: int = 0) -> int:
-    """Find a free port: `wanted` if it is free. Raises LakehouseError if no port is."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise LakehouseError("No port of this machine is free.")
 
 
 def _created(pid: int) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.processes.ports import free_port
 from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 
 
@@ -37,9 +38,7 @@ def postgres() -> Iterator[str]:
         data = Path(folder, "data")
         if account:
             shutil.chown(folder, account)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         as_owner = {"user": account, "cwd": folder}
         subprocess.run(
             [initdb, "-D", str(data), "-U", "lake", "-A", "trust", "--no-sync"],

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 
 import uvloop
@@ -12,13 +11,13 @@ from granian.server.embed import Server
 
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
+from lakehouse.processes.ports import LOOPBACK, free_port
 from lakehouse.serving.api.app import create_app
 from lakehouse.serving.api.server import SERVICE, running
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 
-HOST = "127.0.0.1"
 SWITCH_INTERVAL_SECONDS = 0.0005
 """A tenth of Python's default, so that threads reading landed objects yield to requests: a response takes no longer."""
 
@@ -35,10 +34,8 @@ def run_server(settings: Settings) -> None:
     storage.connection(settings)
     if (other := running(settings)) and other.pid != os.getpid():
         raise LakehouseError(f"A serving process already runs at {other.url}. Stop it with: lakehouse down")
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = int(probe.getsockname()[1])
-    SERVICE.register(settings, f"http://{HOST}:{port}", needs_keys=needs_keys(settings))
+    port = free_port()
+    SERVICE.register(settings, f"http://{LOOPBACK}:{port}", needs_keys=needs_keys(settings))
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         uvloop.run(_serve(settings, port))
@@ -49,8 +46,8 @@ def run_server(settings: Settings) -> None:
 async def _serve(settings: Settings, port: int) -> None:
     event_streams = EventStreams()
     server = Server(
-        create_app(settings, (HOST, port), event_streams),
-        address=HOST,
+        create_app(settings, (LOOPBACK, port), event_streams),
+        address=LOOPBACK,
         port=port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,

@@ -3,7 +3,6 @@
 import gc
 import multiprocessing
 import os
-import socket
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -18,6 +17,7 @@ from granian.server import MPServer
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
 from lakehouse.http.metrics_files import share_counters
+from lakehouse.processes.ports import is_free
 from lakehouse.processes.service import STOP_SECONDS, settings_environment
 from lakehouse.settings import Settings
 from lakehouse.sources.http.server import SERVICE
@@ -106,10 +106,7 @@ def _free_port(settings: Settings) -> int:
     meanwhile would get the same port, and each would receive events of the other.
     """
     for port in range(settings.http_port, min(settings.http_port + PORTS_TRIED, 65536)):
-        family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
-        with socket.socket(family) as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.http_host, port))
+        if is_free(port, settings.http_host):
             lock = FileLock(Path(gettempdir()) / f"lakehouse-port-{port}.lock")
             with suppress(Timeout):
                 lock.acquire(timeout=0)

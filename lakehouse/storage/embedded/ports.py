@@ -2,7 +2,6 @@
 
 import os
 import random
-import socket
 import stat
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lakehouse.errors import StorageUnavailableError
+from lakehouse.processes.ports import is_free
 
 HOST = "127.0.0.1"
 GRPC_OFFSET = 10_000
@@ -51,7 +51,7 @@ class Ports:
 
     def are_free(self) -> bool:
         """Return whether a server can listen on all of them now."""
-        return all(_is_free(port) for port in (*self.as_dict().values(), *self.grpc().values()))
+        return all(is_free(port, HOST) for port in (*self.as_dict().values(), *self.grpc().values()))
 
 
 @contextmanager
@@ -96,15 +96,3 @@ def remove_sockets(ports: Ports) -> None:
         with suppress(OSError):
             if stat.S_ISSOCK(path.lstat().st_mode):
                 path.unlink()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        if sys.platform != "win32":
-            # The server does so too: a port with closed connections in TIME_WAIT is free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
