@@ -55,6 +55,13 @@ def leave_running(child: subprocess.Popen[bytes]) -> None:
     child.returncode = 0
 
 
+def creation_time(pid: int) -> float:
+    """Return when this process was created, in seconds since 1970; 0 when it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).create_time()
+    return 0.0
+
+
 def find_process(pid: int, created: float) -> psutil.Process | None:
     """Find the running process with this pid and creation time, in seconds since 1970.
 

