@@ -4,7 +4,7 @@ Each route raises its own; see `auth` for those about API keys.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -50,6 +50,12 @@ class Problem(ProblemDetailsException):
             headers=dict(headers or {}),
             extra={"streams": streams} if streams else None,
         )
+
+
+def unknown_stream(name: str, streams: Sequence[str]) -> Problem:
+    """Build the 404 for a stream that does not exist; `streams` are those that the client may choose from."""
+    detail = f"There is no stream {name!r}; there are {', '.join(streams)}."
+    return Problem(HTTPStatus.NOT_FOUND, detail, streams=[*streams])
 
 
 def problem_details_plugin(

@@ -2,14 +2,13 @@
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from litestar import Request
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.auth import AccessControl
-from lakehouse.http.problems import Problem
+from lakehouse.http.problems import unknown_stream
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.lookups.cache import LookupCache
@@ -58,12 +57,10 @@ class Serving:
         none.
         """
         self.access.authorize(request, "query", name)
-        streams = self.snapshot.streams
-        if name not in streams:
-            names = self.readable_streams(request)
-            detail = f"There is no stream {name!r}; there are {', '.join(names)}."
-            raise Problem(HTTPStatus.NOT_FOUND, detail, streams=names)
-        return streams[name]
+        stream = self.snapshot.streams.get(name)
+        if stream is None:
+            raise unknown_stream(name, self.readable_streams(request))
+        return stream
 
     def readable_streams(self, request: HttpRequest) -> list[str]:
         """List the streams that the request may read, sorted. Raises Problem 401 or 403 if it may not read any."""

@@ -16,7 +16,7 @@ from litestar.types import HTTPScope
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.auth import AccessControl
-from lakehouse.http.problems import Problem, error_responses
+from lakehouse.http.problems import Problem, error_responses, unknown_stream
 from lakehouse.serving.lookups.index import LookupIndex, LookupIndexes
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
 
@@ -109,9 +109,10 @@ def answer_immediately(lookups: LookupContext, scope: HTTPScope) -> bytes | None
 
 def _entity_document(request: HttpRequest, lookups: LookupContext, stream: str, key: str) -> bytes:
     lookups.access.authorize(request, "query", stream)
-    contract = _stream(lookups, stream).contract
+    if stream not in lookups.streams:
+        raise unknown_stream(stream, sorted(lookups.streams))
     if (document := _index(lookups, stream).get(key)) is None:
-        raise _not_found(contract.entity or "entity", key, stream)
+        raise _not_found(lookups.streams[stream].contract.entity or "entity", key, stream)
     return document
 
 
@@ -129,15 +130,6 @@ def _customer_document(request: HttpRequest, lookups: LookupContext, key: str) -
 
 def _id(path: str) -> str:
     return path.removeprefix("/")
-
-
-def _stream(lookups: LookupContext, name: str) -> Stream:
-    if name not in lookups.streams:
-        names = sorted(lookups.streams)
-        raise Problem(
-            HTTPStatus.NOT_FOUND, f"There is no stream {name!r}; there are {', '.join(names)}.", streams=names
-        )
-    return lookups.streams[name]
 
 
 def _index(lookups: LookupContext, name: str) -> LookupIndex:

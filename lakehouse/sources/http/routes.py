@@ -20,7 +20,7 @@ from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
-from lakehouse.http.problems import Problem, error_responses
+from lakehouse.http.problems import Problem, error_responses, unknown_stream
 from lakehouse.sources.http.batch import build_batch
 from lakehouse.sources.http.body import JSON, BodyReader, BufferLimit, is_ndjson
 from lakehouse.sources.http.framing import MalformedBodyError, as_lines
@@ -122,9 +122,7 @@ async def post_events(
     """Accept events of a stream. 202 means that they are stored; invalid events are stored too and go to quarantine."""
     ingest.access.authorize(request, "ingest", stream)
     if stream not in ingest.streams:
-        names = sorted(ingest.streams)
-        detail = f"There is no stream {stream!r}. The streams are {', '.join(names)}."
-        raise Problem(HTTPStatus.NOT_FOUND, detail, streams=names)
+        raise unknown_stream(stream, sorted(ingest.streams))
     lines_only = is_ndjson(request)
     if ingest.commit.failing:
         raise _unavailable("Storage does not respond.")
