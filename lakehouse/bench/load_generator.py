@@ -15,6 +15,9 @@ import uvloop
 END = b"\r\n\r\n"
 RETRY_SECONDS = 60.0
 """Seconds for which a request is retried with `until_taken`."""
+BUSY_STATUSES = (429, 503)
+BUSY_DELAY_SECONDS = 0.2
+BROKEN_DELAY_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ async def _send(
     parts = urlsplit(url)
     started = time.perf_counter()
     host, port = parts.hostname or "", parts.port or 80
-    await asyncio.gather(*(_client(host, port, requests, turns, answers, retry_seconds) for _ in range(connections)))
+    clients = [_Client(host, port, answers) for _ in range(connections)]
+    await asyncio.gather(*(client.run(requests, turns, retry_seconds) for client in clients))
     answers.seconds = time.perf_counter() - started
     return answers
 
@@ -106,36 +110,45 @@ class _Turns:
         return None if due >= self._end else (number, due)
 
 
-async def _client(
-    host: str, port: int, requests: Sequence[bytes], turns: _Turns, answers: LoadResult, retry_seconds: float | None
-) -> None:
-    connection: _Connection | None = None
-    while (turn := turns.take()) is not None:
-        number, due = turn
-        if (delay := due - time.perf_counter()) > 0:
-            await asyncio.sleep(delay)
-        while True:
-            try:
-                if connection is None or connection.closed:
-                    connection = await _connect(host, port)
-                status = await connection.exchange(requests[number % len(requests)])
-            except OSError:
-                answers.broken += 1
-                connection, status = None, 0
-                await asyncio.sleep(0.05)
+class _Client:
+    """Send requests one at a time over one connection, which is opened again after it breaks."""
+
+    def __init__(self, host: str, port: int, answers: LoadResult) -> None:
+        self._host = host
+        self._port = port
+        self._answers = answers
+        self._connection: _Connection | None = None
+
+    async def run(self, requests: Sequence[bytes], turns: _Turns, retry_seconds: float | None) -> None:
+        """Send the requests whose turn it is until there are none. Without `retry_seconds` each is sent once."""
+        while (turn := turns.take()) is not None:
+            number, due = turn
+            if (delay := due - time.perf_counter()) > 0:
+                await asyncio.sleep(delay)
+            while not 200 <= (status := await self._send(requests[number % len(requests)])) < 300:
+                if status in BUSY_STATUSES:
+                    await asyncio.sleep(BUSY_DELAY_SECONDS)
+                if retry_seconds is None or time.perf_counter() - due > retry_seconds:
+                    break
             else:
-                answers.statuses[status] = answers.statuses.get(status, 0) + 1
-            now = time.perf_counter()
-            if 200 <= status < 300:
-                answers.latencies.append(now - due)
-                answers.sent.append(number)
-                break
-            if status in (429, 503):
-                await asyncio.sleep(0.2)
-            if retry_seconds is None or now - due > retry_seconds:
-                break
-    if connection is not None:
-        connection.close()
+                self._answers.latencies.append(time.perf_counter() - due)
+                self._answers.sent.append(number)
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _send(self, content: bytes) -> int:
+        """Send a request and return the status of its answer, or 0 if the connection broke."""
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = await _connect(self._host, self._port)
+            status = await self._connection.exchange(content)
+        except OSError:
+            self._answers.broken += 1
+            self._connection = None
+            await asyncio.sleep(BROKEN_DELAY_SECONDS)
+            return 0
+        self._answers.statuses[status] = self._answers.statuses.get(status, 0) + 1
+        return status
 
 
 async def _connect(host: str, port: int) -> "_Connection":
