@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import date
+from functools import partial
 
 from pyiceberg.table import Table
 
 from lakehouse.auditing.context import Context, day_groups, layer_of
-from lakehouse.auditing.row_diff import day_differences
+from lakehouse.auditing.row_diff import day_differences, table_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
@@ -28,18 +29,12 @@ def _check_gold(context: Context) -> None:
     rows = context.rows_by_day(silver)
     days = _comparable(context, silver, gold, GOLD, rows.keys() | context.rows_by_day(gold).keys())
     redefined = context.redefined(gold, "gold", days)
-    columns = columns_of(gold)
-    close = [name for name, kind in columns if kind == "double"]
-    key = [name for name, kind in columns if kind in ("varchar", "boolean") and name != "dt"]
-    names = ", ".join(quote(name) for name, _ in columns)
-    for group in day_groups({day: rows.get(day, 0) for day in days}):
-        expected = f"select {names} from ({daily_sql(context.stream, silver, group)})"
-        actual = f"select {names} from {scan_sql(gold)} where {days_filter(group)}"
-        with context.lake.engine.cursor() as cursor:
-            differences = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
-        for day, difference in differences.items():
-            detail = f"{gold.name()[1]}: {difference}"
-            context.report_difference("gold", day, GOLD, detail, "gold", day in redefined)
+    key = [name for name, kind in columns_of(gold) if kind in ("varchar", "boolean") and name != "dt"]
+    select = partial(daily_sql, context.stream, silver)
+    rows = {day: rows.get(day, 0) for day in days}
+    for day, difference in table_differences(context.lake.engine, gold, select, rows, key=key):
+        detail = f"{gold.name()[1]}: {difference}"
+        context.report_difference("gold", day, GOLD, detail, "gold", day in redefined)
 
 
 def _check_metrics(context: Context) -> None:

@@ -1,15 +1,18 @@
 """Compare two SELECTs row by row, and report their differences by day. The callers know what the rows mean."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import duckdb
+from pyiceberg.table import Table
 
+from lakehouse.auditing.context import day_groups
 from lakehouse.auditing.findings import Difference, format_key
 from lakehouse.contracts.sql import quote
+from lakehouse.engine.connection import DuckDB, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 
 RELATIVE_TOLERANCE = 1e-9
@@ -87,6 +90,30 @@ def day_differences(
             if difference is not None:
                 differences[row[0]] = _add(differences.get(row[0]), difference)
     return differences
+
+
+def table_differences(
+    engine: DuckDB,
+    table: Table,
+    select: Callable[[Sequence[date]], str],
+    rows: Mapping[date, int],
+    *,
+    key: Sequence[str],
+) -> Iterator[tuple[date, Difference]]:
+    """Find the days on which a table differs from what `select` gives for them, and how.
+
+    Floating-point columns are compared within the tolerance. `rows` has the days to compare and about how many rows
+    each has, so that those of a group of days fit into memory.
+    """
+    columns = columns_of(table)
+    close = [name for name, kind in columns if kind == "double"]
+    names = ", ".join(quote(name) for name, _ in columns)
+    for group in day_groups(rows):
+        expected = f"select {names} from ({select(group)})"
+        actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"
+        with engine.cursor() as cursor:
+            differences = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
+        yield from differences.items()
 
 
 def _differences_sql(

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal
 
 from lakehouse.auditing.context import Context, day_groups
-from lakehouse.auditing.row_diff import day_differences
+from lakehouse.auditing.row_diff import day_differences, table_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
@@ -144,19 +144,12 @@ def _compare_table(
 ) -> None:
     """Compare a table of serving with what `select` gives for these days."""
     table = context.table("serving", f"_{name}")
-    columns = columns_of(table)
-    names = ", ".join(quote(name) for name, _ in columns)
-    close = [name for name, kind in columns if kind == "double"]
     redefined = context.redefined(table, name, days)
-    context.report.count(qualified_name(table), len(days), sum(rows.get(day, 0) for day in days))
-    for group in day_groups({day: rows.get(day, 0) for day in days}):
-        expected = f"select {names} from ({select(group)})"
-        actual = f"select {names} from {scan_sql(table)} where {days_filter(group)}"
-        with context.lake.engine.cursor() as cursor:
-            differences = day_differences(cursor, expected, actual, columns, day="dt", key=key, close=close)
-        for day, difference in differences.items():
-            detail = f"{table.name()[1]}: {difference}"
-            context.report_difference("serving", day, check, detail, name, day in redefined)
+    rows = {day: rows.get(day, 0) for day in days}
+    context.report.count(qualified_name(table), len(days), sum(rows.values()))
+    for day, difference in table_differences(context.lake.engine, table, select, rows, key=key):
+        detail = f"{table.name()[1]}: {difference}"
+        context.report_difference("serving", day, check, detail, name, day in redefined)
 
 
 def _report_stale(context: Context, days: Iterable[date], check: str, name: str) -> None:
