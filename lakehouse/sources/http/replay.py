@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.sql import raw_sql
+from lakehouse.contracts.sql import quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
 from lakehouse.landing.readers import bronze_batches, local_object
@@ -124,7 +124,7 @@ def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterato
 def _lines(contract: Contract, path: Path) -> Iterator[bytes]:
     """Yield the file's rows as lines of JSON, and unreadable rows as they are, because they are counted too."""
     # A line break in an unreadable row would make two rows of it.
-    line = f"translate({raw_sql(contract)}, chr(10) || chr(13), '  ') || chr(10)"
+    line = f"translate({raw_sql(contract, _list_texts(contract))}, chr(10) || chr(13), '  ') || chr(10)"
     with duckdb.connect(config={"threads": 1}) as database:
         for batch in bronze_batches(contract, [local_object(path)]):
             database.register("rows", pa.Table.from_batches([batch]))
@@ -132,6 +132,15 @@ def _lines(contract: Contract, path: Path) -> Iterator[bytes]:
             database.unregister("rows")
             for text in lines["line"].to_pylist():
                 yield (text or "\n").encode()
+
+
+def _list_texts(contract: Contract) -> dict[str, str]:
+    """Give the SQL that writes each list as the JSON array it came from; text that is no array stays text."""
+    lists = {field.name: quote(field.name) for field in contract.fields if field.type.kind == "list"}
+    return {
+        name: f"coalesce(try_cast(if(starts_with(ltrim({text}), '['), {text}, null) as json), to_json({text}))"
+        for name, text in lists.items()
+    }
 
 
 def _digest(path: Path) -> str:

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.contracts.streams import discover
@@ -106,6 +109,23 @@ def test_csv_rows_are_sent_as_events(settings: Settings, running: RunningService
     )
     (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
+
+
+@pytest.mark.parametrize("file_format", ["ndjson", "parquet"])
+def test_arrays_are_sent_as_arrays(
+    settings: Settings, running: RunningService, tmp_path: Path, file_format: str
+) -> None:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    event = {"event_time": now, "post_id": "p", "author_id": "a", "platform": "x", "action": "share", "text": "[1]"}
+    tags: list[list[str]] = [[], ["a"], ["a\nb", "ü"], ['"', "[1]"]]
+    rows = [event | {"event_id": f"{file_format}{n}", "hashtags": value, "lang": "en"} for n, value in enumerate(tags)]
+    path = tmp_path / f"a.{file_format}"
+    if file_format == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (sent,) = send(settings, discover()["social"], [path], find_target(settings))
+    assert (sent.delivered.accepted, sent.delivered.quarantined) == (len(tags), 0)
 
 
 def test_rate_is_kept(settings: Settings, running: RunningService, events: Events) -> None:
