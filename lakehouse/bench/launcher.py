@@ -21,7 +21,7 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from lakehouse.automation.jobs import REALTIME
 from lakehouse.bench.figures import Figure, figure, own_lake
-from lakehouse.bench.programs import running
+from lakehouse.bench.programs import DEFINITIONS, running
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import hour_partition
 from lakehouse.processes.ports import free_port
@@ -50,8 +50,8 @@ def measure(runs: int = RUNS) -> Iterator[Figure]:
         os.environ.update(environment(lake.settings))  # this process loads the definitions as well
         port = free_port()
         with (
-            running(lake.settings, code_server_program(port)),
-            running(lake.settings, run_forker_program(), run_forker_state(lake.settings).exists) as warm,
+            running(lake.settings, code_server_program(DEFINITIONS, port)),
+            running(lake.settings, run_forker_program(DEFINITIONS), run_forker_state(lake.settings).exists) as warm,
             open_instance(lake.settings) as history,
             running(
                 lake.settings,
@@ -93,7 +93,7 @@ class StartTimes:
 
 def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> StartTimes:
     """Ask for a run and wait for its end. Raises LakehouseError if it fails."""
-    repository = ReconstructableRepository.for_module("lakehouse.definitions", "defs")
+    repository = ReconstructableRepository.for_module(DEFINITIONS, "defs")
     code_location = GrpcServerCodeLocationOrigin("127.0.0.1", port, None, "lakehouse")
     run = history.create_run_for_job(
         repository.get_definition().get_job(REALTIME),

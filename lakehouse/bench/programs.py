@@ -15,6 +15,9 @@ from lakehouse.settings import Settings
 
 START_SECONDS = 300.0
 
+DEFINITIONS = "lakehouse.definitions"
+"""The module that the code server and the run forker load."""
+
 
 @contextmanager
 def running(

@@ -22,7 +22,7 @@ from lakehouse.automation.jobs import REALTIME, SERVING
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.bench.dagster_pages import ask, queries
 from lakehouse.bench.figures import Figure, figure, own_lake
-from lakehouse.bench.programs import running
+from lakehouse.bench.programs import DEFINITIONS, running
 from lakehouse.bench.run_history import Template, write_history
 from lakehouse.landing.keys import hour_partition
 from lakehouse.landing.writer import land
@@ -68,7 +68,7 @@ def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> It
     )
     for sensor, seconds in sensor_seconds.items():
         yield figure("year", f"{state}: sensor {sensor}", seconds, "s")
-    programs = dagster_programs(lake.settings, page=True)
+    programs = dagster_programs(lake.settings, DEFINITIONS, page=True)
     with ExitStack() as stack:
         processes = {program.name: stack.enter_context(running(lake.settings, program)) for program in programs}
         url = programs[-1].url()

@@ -22,6 +22,8 @@ from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
 START_SECONDS = 180.0
+DEFINITIONS = "lakehouse.definitions"
+"""The module that Dagster loads."""
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is up, and leave it running.")]
 NoPage = Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster page.")]
@@ -49,7 +51,7 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
             _http(settings),
             *_kinesis(settings),
             _serving(settings),
-            *supervisor.dagster_programs(settings, page=not no_ui),
+            *supervisor.dagster_programs(settings, DEFINITIONS, page=not no_ui),
         ]
         Supervisor(settings, programs, _print_urls, lambda: keep_storage(settings)).run()
     finally:

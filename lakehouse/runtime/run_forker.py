@@ -1,8 +1,8 @@
-"""The run forker: a process that has imported all that a run needs. Each run is a fork of it, ready in milliseconds.
+"""The run forker: a process that has imported everything a run needs. Each run is a fork of it, ready in milliseconds.
 
-A fork copies one thread only, so this process never has more than one. It keeps no storage and no Dagster instance open,
-and waits for requests and for the ends of its children in one loop. When code or contracts on disk differ from what it
-has loaded, it replaces itself in place. It is an optimization: without it runs start in new processes, only later.
+A fork copies only one thread, so this process never has more than one. It keeps neither storage nor a Dagster instance
+open. One loop waits for requests and for children to exit. When code or contracts on disk change, it replaces itself in
+place. It is an optimization: without it, runs start more slowly, in new processes.
 
 Dagster 1.13 does not export the command that executes a run, hence `dagster._cli`; it is pinned below 1.14.
 """
@@ -35,10 +35,9 @@ from lakehouse.runtime.orphaned_runs import report_dead_process
 from lakehouse.settings import Settings, get_settings
 
 RELOAD_CHECK_INTERVAL_SECONDS = 2.0
-"""Between two checks of whether the loaded files have changed on disk."""
+"""Time between two checks of whether the loaded files have changed on disk."""
 
 LAZY_MODULES = (
-    "lakehouse.definitions",
     "dagster._core.execution.plan.active",
     "dagster._core.executor.in_process",
     "dagster._core.storage.local_compute_log_manager",
@@ -48,14 +47,14 @@ LAZY_MODULES = (
     "pyiceberg.io.pyarrow",
     "requests",
 )
-"""Modules that are otherwise imported at their first use, which every run reaches."""
+"""Modules that every run imports at their first use."""
 
 
 class RunForker:
     """Fork a process for each requested run, and report those that fail."""
 
     def __init__(self, settings: Settings, runs: Mapping[int, str]) -> None:
-        """Take over `runs`, by process id: children of the process before it replaced itself."""
+        """Take over `runs`, by process id: the children of the process that this one replaced."""
         self._settings = settings
         self._key = secrets.token_hex(32)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -71,7 +70,7 @@ class RunForker:
         return self._runs
 
     def serve(self, is_current: Callable[[], bool]) -> None:
-        """Fork for each request until `is_current` says that what is loaded has changed on disk."""
+        """Fork for each request until `is_current` is false: the loaded files have changed on disk."""
         port = self._listener.getsockname()[1]
         write_private(
             run_forker_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()})
@@ -89,16 +88,16 @@ class RunForker:
                 checked_at = time.monotonic()
 
     def _answer(self, is_current: Callable[[], bool]) -> bool:
-        """Fork for a request with the right key. False when what is loaded is not current."""
+        """Fork for a request with the right key. False when the loaded files are not current."""
         channel, _ = self._listener.accept()
         with channel, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            question = read_line(channel, ASK_SECONDS)
-            if not hmac.compare_digest(str(question["key"]), self._key):
+            request = read_line(channel, ASK_SECONDS)
+            if not hmac.compare_digest(str(request["key"]), self._key):
                 return True
             current = is_current()
             forked = current and _is_alone()
             if forked:
-                self._fork(str(question["run"]), str(question["words"]))
+                self._fork(str(request["run"]), str(request["words"]))
             write_line(channel, {"forked": forked})
             return current
         return True
@@ -110,7 +109,7 @@ class RunForker:
         self._watch(pid, run_id)
 
     def _become(self, work: Callable[[], None]) -> NoReturn:
-        """Do the work in the child and exit, whatever it raises."""
+        """Do the work in the child and exit, even if it raises."""
         status = 1
         try:
             self._selector.close()
@@ -136,7 +135,7 @@ class RunForker:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         run_id = self._runs.pop(pid)
         if code and run_id:
-            # In a fork, because this process must not open the Dagster instance.
+            # Report it in a fork, because this process must not open the Dagster instance.
             reporter = os.fork()
             if reporter == 0:
                 self._become(lambda: _report(self._settings, run_id, code))
@@ -144,7 +143,7 @@ class RunForker:
 
 
 def _execute(words: str) -> None:
-    """Execute a run by the command with which Dagster's launchers for containers start it."""
+    """Execute a run with the command that Dagster's container launchers use."""
     execute_run_command.main([words], standalone_mode=False)
 
 
@@ -155,53 +154,57 @@ def _report(settings: Settings, run_id: str, code: int) -> None:
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread. A lock that another thread held would stay locked in a fork."""
+    """Whether this process has one thread. In a fork, a lock that another thread holds would stay locked."""
     return len(os.listdir("/proc/self/task")) == 1
 
 
 def _fingerprint(folders: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Give the time and size of each file that definitions are loaded from."""
-    found = {}
+    """Map each file that definitions are loaded from to its modification time and size."""
+    files = {}
     for folder in folders:
         for parent, _, names in os.walk(folder):
             for name in names:
                 if name.endswith((".py", ".sql", ".yaml")):
                     path = os.path.join(parent, name)
                     with contextlib.suppress(FileNotFoundError):
-                        seen = os.stat(path)
-                        found[path] = seen.st_mtime_ns, seen.st_size
-    return found
+                        status = os.stat(path)
+                        files[path] = status.st_mtime_ns, status.st_size
+    return files
 
 
 def main() -> None:
-    """Serve until ended; the command line names the active runs of the process that this one replaces."""
-    runs = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
+    """Serve until ended.
+
+    The command line names the module of the definitions, and the active runs of the process that this one replaces.
+    """
+    definitions = sys.argv[1]
+    runs = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
     settings = get_settings()
     folders = [Path(__file__).parents[1], *settings.streams]
     loaded = _fingerprint(folders)
-    load(settings)
-    warm = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
-    warm.serve(lambda: _fingerprint(folders) == loaded)
+    load(settings, definitions)
+    forker = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
+    forker.serve(lambda: _fingerprint(folders) == loaded)
     print("The code or a contract has changed; reloading.", flush=True)
-    os.execv(  # noqa: S606  # there is nothing for a shell to do
-        sys.executable, [sys.executable, "-m", "lakehouse.runtime.run_forker", json.dumps(dict(warm.runs))]
-    )
+    command = [sys.executable, "-m", "lakehouse.runtime.run_forker", definitions, json.dumps(dict(forker.runs))]
+    os.execv(sys.executable, command)  # noqa: S606 (the command needs no shell)
 
 
-def load(settings: Settings) -> None:
-    """Import what a run needs, resolve the jobs, and end the threads that libraries have started."""
-    # Arrow's allocator would purge in a background thread; it reads this variable when it is imported.
+def load(settings: Settings, definitions: str) -> None:
+    """Import what a run needs, resolve the jobs of the module `definitions`, and end the threads of libraries."""
+    # Arrow reads this variable at import. Its allocator would otherwise purge memory in a background thread.
     with _environment("JE_ARROW_MALLOC_CONF", "background_thread:false"):
+        loaded = importlib.import_module(definitions)
         for module in LAZY_MODULES:
             importlib.import_module(module)
-    importlib.import_module("lakehouse.definitions").defs.get_repository_def().get_all_jobs()
-    with open_instance(settings) as instance:  # opened once, to import all of its parts
+    loaded.defs.get_repository_def().get_all_jobs()
+    with open_instance(settings) as instance:  # open it once, because this imports all of its parts
         instance.get_runs(limit=1)
-    duckdb.close()  # importing it opens a default connection, with threads
-    if os.fork() == 0:  # OpenBLAS ends its threads before a fork and restarts them when it has work
+    duckdb.close()  # importing DuckDB opens a default connection, which has threads
+    if os.fork() == 0:  # OpenBLAS ends its threads before a fork and restarts them when it needs them
         os._exit(0)
     os.wait()
-    # Frozen objects are skipped by the garbage collector, so a fork does not copy their pages.
+    # The garbage collector skips frozen objects, so a fork does not copy their pages.
     gc.collect()
     gc.freeze()
 

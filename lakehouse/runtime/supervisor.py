@@ -1,6 +1,6 @@
-"""The supervisor of `lakehouse up`: it starts processes in order, restarts those that end, and stops them together.
+"""The supervisor of `lakehouse up`: start processes in order, restart those that exit, and stop them together.
 
-Storage has its own server in `storage.embedded`. What the processes do is in their own rooms.
+See `storage.embedded` for the storage server, which is not one of them. The code of each process is in its own room.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ STOP_SECONDS = 20.0
 RESTART_SECONDS = 2.0
 MAX_RESTART_SECONDS = 60.0
 STEADY_SECONDS = 300.0
-"""A process that ran this long has not failed at its start, so its next failure counts as the first."""
+"""A process that ran this long did not fail at startup, so its next failure counts as the first in a row."""
 
 READY_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A process to keep running: its name and command and, for a server, a readiness check and its URL."""
+    """A process to keep running: its name and command. A server also has a readiness check and a URL."""
 
     name: str
     words: Sequence[str]
@@ -55,7 +55,7 @@ class Program:
 
 @dataclass(slots=True)
 class Child:
-    """A process in the state file, with its start time, which tells it from a later process with the same id."""
+    """A process in the state file. Its start time tells it apart from a later process with the same id."""
 
     name: str
     pid: int
@@ -71,7 +71,7 @@ class Child:
 
 @dataclass(slots=True)
 class State:
-    """The supervisor and its processes, as the state file holds them."""
+    """The content of the state file: the supervisor and its processes."""
 
     supervisor: Child
     children: list[Child] = field(default_factory=list)
@@ -79,12 +79,12 @@ class State:
 
 
 def state_path(settings: Settings) -> Path:
-    """The path of the state file of `lakehouse up`."""
+    """Get the path of the state file of `lakehouse up`."""
     return settings.root / "processes.json"
 
 
 def read_state(settings: Settings) -> State | None:
-    """Read the state of the last `lakehouse up`; None when there is none, or it can't be read."""
+    """Read the state of the last `lakehouse up`; None if it is missing or unreadable."""
     try:
         content = json.loads(state_path(settings).read_text())
         return State(
@@ -108,13 +108,13 @@ class Supervisor:
         settings: Settings,
         programs: Sequence[Program],
         on_ready: Callable[[State], None],
-        also: Callable[[], None] = lambda: None,
+        on_check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Call `on_ready` once all programs are ready, and `also` at every check, twice a second."""
+        """Call `on_ready` once all programs are ready, and `on_check` at every check, twice a second."""
         self._settings = settings
         self._programs = programs
         self._on_ready = on_ready
-        self._also = also
+        self._on_check = on_check
         self._stop = Event()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._restarts: dict[str, int] = {}
@@ -135,8 +135,8 @@ class Supervisor:
             self._write(ready=True)
             self._on_ready(self._state(ready=True))
             while not self._stop.wait(0.5):
-                self._look()
-                self._also()
+                self._restart_exited()
+                self._on_check()
         finally:
             self._end()
             state_path(self._settings).unlink(missing_ok=True)
@@ -159,7 +159,7 @@ class Supervisor:
             log = _log_path(self._settings, program.name)
             raise LakehouseError(f"{program.name} did not start. See {log}.")
 
-    def _look(self) -> None:
+    def _restart_exited(self) -> None:
         for program in self._programs:
             process = self._running[program.name]
             if process.poll() is None:
@@ -174,13 +174,13 @@ class Supervisor:
                 self._write(ready=True)
 
     def _pause(self, name: str) -> float:
-        """How many seconds to wait before a restart: twice as many after each failure in a row."""
+        """Get the seconds to wait before a restart, which double with each failure in a row."""
         lasted = time.monotonic() - self._started_at[name]
         in_a_row = self._in_a_row[name] = 1 if lasted > STEADY_SECONDS else self._in_a_row.get(name, 0) + 1
         return min(RESTART_SECONDS * 2.0 ** (in_a_row - 1), MAX_RESTART_SECONDS)
 
     def _end(self) -> None:
-        # In reverse order, so that a process stops before those it depends on.
+        # Stop in reverse order, because a process may depend on those started before it.
         for name in reversed(self._running):
             stop_child(self._running[name], STOP_SECONDS)
 
@@ -197,7 +197,7 @@ class Supervisor:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the supervisor and processes that it left behind. True if anything was running."""
+    """Stop the supervisor and any processes that it left behind. True if anything was running."""
     state = read_state(settings)
     if state is None:
         return False
@@ -212,14 +212,17 @@ def stop(settings: Settings) -> bool:
     return supervisor is not None or bool(left)
 
 
-def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
-    """List the code server, run forker, daemon and page of Dagster; all listen on loopback."""
+def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> list[Program]:
+    """List the code server, run forker, daemon and page of Dagster; all listen on loopback.
+
+    `definitions` is the module that the code server and the run forker load.
+    """
     code_port = free_port()
     workspace = workspace_file(settings, code_port)
     python = [sys.executable, "-m"]
     programs = [
-        code_server_program(code_port),
-        *([run_forker_program()] if settings.warm_runs and sys.platform == "linux" else []),
+        code_server_program(definitions, code_port),
+        *([run_forker_program(definitions)] if settings.warm_runs and sys.platform == "linux" else []),
         daemon_program(workspace),
     ]
     if page:
@@ -235,9 +238,9 @@ def dagster_programs(settings: Settings, *, page: bool) -> list[Program]:
     return programs
 
 
-def code_server_program(port: int) -> Program:
-    """Describe the code server, which loads the definitions for the daemon and the page."""
-    words = ["dagster", "api", "grpc", "-m", "lakehouse.definitions", "-h", "127.0.0.1", "-p", str(port)]
+def code_server_program(definitions: str, port: int) -> Program:
+    """Describe the code server, which loads the module `definitions` for the daemon and the page."""
+    words = ["dagster", "api", "grpc", "-m", definitions, "-h", "127.0.0.1", "-p", str(port)]
     return Program("code-server", [sys.executable, "-m", *words], answers=lambda: listens(port))
 
 
@@ -247,19 +250,19 @@ def daemon_program(workspace: Path) -> Program:
 
 
 def workspace_file(settings: Settings, code_port: int) -> Path:
-    """Write the workspace file, which tells the daemon and the page where the code server is."""
+    """Write the workspace file, with the code server's address for the daemon and the page."""
     file = dagster_home(settings) / "workspace.yaml"
     server = {"host": "127.0.0.1", "port": code_port, "location_name": "lakehouse"}
     file.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
     return file
 
 
-def run_forker_program() -> Program:
-    """Describe the run forker. Startup does not wait for it, because runs start without it as well.
+def run_forker_program(definitions: str) -> Program:
+    """Describe the run forker. Startup does not wait for it, because runs also start without it.
 
-    It is for Linux only: elsewhere a fork may not use libraries that its parent has loaded.
+    It runs on Linux only, because elsewhere a fork may not use libraries that its parent has loaded.
     """
-    return Program("warm-runs", [sys.executable, "-m", "lakehouse.runtime.run_forker"])
+    return Program("warm-runs", [sys.executable, "-m", "lakehouse.runtime.run_forker", definitions])
 
 
 def listens(port: int) -> bool:

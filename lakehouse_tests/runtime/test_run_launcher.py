@@ -46,7 +46,7 @@ def own(settings: Settings, connection: Connection, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def warm(own: Settings) -> "Iterator[subprocess.Popen[bytes]]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "lakehouse.runtime.run_forker"],
+        [sys.executable, "-m", "lakehouse.runtime.run_forker", "lakehouse.definitions"],
         env={**os.environ, **environment(own), "LAKEHOUSE_STREAMS": json.dumps([str(own.streams[0])])},
         stdout=subprocess.DEVNULL,
     )
