@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(
-        Path(".lakehouse"), description="Where state lives: storage, credentials, Dagster's history, logs."
+        Path(".lakehouse"), description="Folder of all state: storage, credentials, Dagster's history, logs."
     )
     streams: tuple[Path, ...] = Field((), description="Further folders of streams, as a JSON list of paths.")
 
@@ -55,35 +55,36 @@ class Settings(BaseSettings):
     catalog_credential: SecretStr | None = Field(None, description="OAuth `id:secret` of the REST catalog.")
     catalog_token: SecretStr | None = Field(None, description="Bearer token of the REST catalog.")
     storage_seconds: int = Field(
-        30, ge=1, description="Seconds for which external storage may be silent before a request counts as lost."
+        30, ge=1, description="Seconds without an answer from external storage after which a request counts as lost."
     )
 
     memory_limit_mb: int = Field(
-        1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it spills."
+        1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it, DuckDB spills to disk."
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads DuckDB may use in one process; unset means one a core."
+        None, ge=1, description="Threads DuckDB may use in one process; unset means one per core."
     )
 
     time_travel_days: int = Field(
         30, ge=0, description="Days for which bronze, silver and gold keep the last snapshot of each day."
     )
     realtime_start: date = Field(default_factory=_start_of_last_year, description="First day with hourly partitions.")
-    webhook_url: str | None = Field(None, description="Where the run-failure sensor posts a JSON message.")
+    webhook_url: str | None = Field(None, description="URL to which the run-failure sensor posts a JSON message.")
     compute_logs: Literal["local", "s3"] = Field(
-        "local", description="Where what runs print is kept: under the home, or in the bucket under `dagster/`."
+        "local",
+        description="Where the output of runs is kept: `local` under the home, `s3` in the bucket under `dagster/`.",
     )
     secret_id: str | None = Field(
         None,
-        description="An AWS Secrets Manager secret: a JSON object of these variables, for those not set otherwise.",
+        description="An AWS Secrets Manager secret: a JSON object of these variables. Variables that are set take precedence.",
     )
     dagster_postgres_url: SecretStr | None = Field(
         None,
         description="`postgresql://…` of a database for Dagster's history; unset keeps it in SQLite under the home.",
     )
-    history_days: int = Field(7, ge=1, description="Days for which Dagster's history keeps runs that succeeded.")
+    history_days: int = Field(7, ge=1, description="Days for which Dagster's history keeps successful runs.")
     failed_history_days: int = Field(
-        30, ge=1, description="Days for which Dagster's history keeps runs that failed or were canceled."
+        30, ge=1, description="Days for which Dagster's history keeps failed and canceled runs."
     )
     dagster_port: int = Field(
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
@@ -91,25 +92,25 @@ class Settings(BaseSettings):
 
     incoming: Literal["list", "queue"] = Field(
         "list",
-        description="How new files under `incoming/` are noticed: `list` looks, `queue` is told by S3 through SQS.",
+        description="How new files under `incoming/` are found: `list` lists them, `queue` reads S3's messages from SQS.",
     )
-    queue_url: str | None = Field(None, description="URL of the SQS queue that S3's messages about new objects go to.")
+    queue_url: str | None = Field(None, description="URL of the SQS queue with S3's messages about new objects.")
     queue_dead_letter_url: str | None = Field(
         None,
-        description="URL of the SQS queue for messages that can't be understood; unset leaves them where they are.",
+        description="URL of the SQS queue for messages that cannot be parsed; unset leaves them in the queue.",
     )
     kinesis: dict[str, str] = Field(
         {},
-        description="Kinesis data streams to read, as JSON: the name or ARN of each, by the stream that its events are of.",
+        description="Kinesis data streams to read, as JSON: stream of the lakehouse → name or ARN.",
     )
     kinesis_poll_ms: int = Field(
         1000,
         ge=200,
         le=60_000,
-        description="Milliseconds between two looks at a Kinesis shard that is read to its newest.",
+        description="Milliseconds between two polls of a Kinesis shard that is read to its end.",
     )
     warm_runs: bool = Field(
-        True, description="Keep a process from which Dagster's runs are forked, so that they start at once (Linux)."
+        True, description="Keep a process from which runs are forked, so that they start at once (Linux)."
     )
 
     http_host: str = Field(
@@ -121,22 +122,24 @@ class Settings(BaseSettings):
         "auto", description="`auto` asks for API keys off loopback only; `always` asks for them everywhere."
     )
     http_flush_ms: int = Field(
-        250, ge=1, le=60_000, description="Milliseconds after which the events of a stream are stored at the latest."
+        250,
+        ge=1,
+        le=60_000,
+        description="Milliseconds after which the buffered events of a stream are stored at the latest.",
     )
     http_flush_kb: int = Field(
         2048,
         ge=1,
         le=1 << 20,
-        description="KiB of events of a stream that are stored without waiting any longer; "
-        "a quarter of it after a quarter of the time.",
+        description="KiB of buffered events of a stream that are stored at once; a quarter of it after a quarter of the time.",
     )
     http_buffer_mb: int = Field(
-        128, ge=8, description="MiB of events that one process of the HTTP server holds; beyond it answers 429."
+        128, ge=8, description="MiB of events that one HTTP process may buffer; beyond it, the answer is 429."
     )
     http_max_body_mb: int = Field(
-        16, ge=1, le=64, description="MiB of one request's events, decompressed; more is answered 413."
+        16, ge=1, le=64, description="MiB of one request's events, decompressed; beyond it, the answer is 413."
     )
-    http_max_events: int = Field(50_000, ge=1, description="Events of one request; more are answered 413.")
+    http_max_events: int = Field(50_000, ge=1, description="Events of one request; beyond it, the answer is 413.")
     http_body_seconds: float = Field(30.0, gt=0, description="Seconds a client may take to send one request.")
     http_tls_certificate: Path | None = Field(None, description="PEM file of the HTTP server's certificate chain.")
     http_tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
@@ -145,22 +148,20 @@ class Settings(BaseSettings):
         (), description="Folders of further named queries, as a JSON list; a name there replaces the package's."
     )
     dynamodb_table: str | None = Field(
-        None, description="A DynamoDB table that gets the look-ups as well; made when it is missing."
+        None, description="A DynamoDB table that receives the look-ups as well; created if missing."
     )
-    dynamodb_endpoint: str | None = Field(None, description="URL of DynamoDB when it is not AWS's own.")
+    dynamodb_endpoint: str | None = Field(None, description="URL of a DynamoDB other than AWS's own.")
     tail_mb: int = Field(
-        256, ge=1, description="MiB on disk of the newest events, from landing until the realtime tables hold them."
+        256, ge=1, description="MiB on disk of the hot tail: the newest events, until the realtime tables hold them."
     )
-    query_workers: int = Field(
-        2, ge=1, le=64, description="Processes that run the SQL people send, each one query at a time."
-    )
+    query_workers: int = Field(2, ge=1, le=64, description="Processes that run ad-hoc SQL, each one query at a time.")
     query_waiting: int = Field(
-        16, ge=0, description="Queries that may wait for one of them; beyond, the answer is 429."
+        16, ge=0, description="Queries that may wait for a worker; beyond it, the answer is 429."
     )
     query_seconds: float = Field(30.0, gt=0, description="Seconds after which a query is ended.")
-    query_memory_mb: int = Field(512, ge=64, description="MiB that one query may use.")
-    query_rows: int = Field(100_000, ge=1, description="Rows that one query gives at most.")
-    query_answer_mb: int = Field(64, ge=1, description="MiB that one query's answer may have.")
+    query_memory_mb: int = Field(512, ge=64, description="MiB of memory that one query may use.")
+    query_rows: int = Field(100_000, ge=1, description="Most rows that one query returns.")
+    query_answer_mb: int = Field(64, ge=1, description="Most MiB that one query's answer may have.")
 
     @classmethod
     def settings_customise_sources(
