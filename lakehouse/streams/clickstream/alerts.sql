@@ -1,4 +1,4 @@
--- A session too long and too fast for a person.
+-- Alert on sessions that are too long and too fast for a person.
 with settings as (
   select
     60 as many_events,
@@ -10,7 +10,7 @@ sessions as (
     session_id,
     min(event_time) as session_start,
     count(*) as actions,
-    -- a session of no length has lasted a microsecond
+    -- Count a session without length as one microsecond, because its rate would divide by zero.
     greatest(cast(date_diff('microsecond', min(event_time), max(event_time)) as double), 1) / 60000000 as minutes
   from events
   group by

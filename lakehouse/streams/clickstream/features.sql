@@ -1,5 +1,5 @@
--- What is known of a signed-in user at the end of a day, over that day, 7 days and 30 days.
--- A session that runs over midnight counts on both days.
+-- Features of a signed-in user at the end of a day: over that day, 7 days and 30 days.
+-- A session that passes midnight counts on both days.
 with daily as (
   select
     dt,

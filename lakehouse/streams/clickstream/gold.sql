@@ -1,4 +1,4 @@
--- Events of a kind and country on a day, and how many sessions and signed-in users they came from.
+-- Count events, sessions and signed-in users by day, event type and country.
 select
   dt,
   event_type,

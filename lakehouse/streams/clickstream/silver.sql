@@ -1,5 +1,5 @@
--- Where an event stands in its session, and where the visitor came from.
--- A session that runs over midnight starts again.
+-- Add each event's position in its session, and the source of the visit.
+-- Positions start again at midnight.
 select
   placed.*,
   placed.session_position = 1 as is_entry,

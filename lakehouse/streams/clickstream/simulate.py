@@ -1,4 +1,4 @@
-"""Simulates visits of a web shop: sessions of a few minutes, most of them in the evening, and now and then a robot."""
+"""Simulate visits to a web shop: sessions of a few minutes, most of them in the evening, and an occasional robot."""
 
 from datetime import datetime
 
@@ -41,7 +41,7 @@ SECOND = 1_000_000.0
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` actions within [start, end), in order of time, in sessions of 6 on average."""
+    """Draw `events` actions within [start, end), in order of time, in sessions of 6 on average."""
     sizes = distributions.groups(rng, events, mean=6, longest=50)
     robot = distributions.chance(rng, len(sizes), 1 / 5_000)
     sizes = distributions.cut(np.where(robot, 150, sizes), events)
@@ -83,18 +83,18 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
 
 
 def _pages(rng: np.random.Generator, action: distributions.Integers) -> distributions.Integers:
-    """The page of each action: searches and purchases have their own, the others are mostly about a product."""
+    """Draw the page of each action: searches and purchases have their own, other actions are mostly about a product."""
     product = PRODUCT + distributions.skewed(rng, len(action), PRODUCTS)
     anywhere = np.where(distributions.chance(rng, len(action), 0.2), HOME, product)
-    looked_for = SEARCH + distributions.skewed(rng, len(action), len(WORDS))
+    searched = SEARCH + distributions.skewed(rng, len(action), len(WORDS))
     in_cart = np.where(distributions.chance(rng, len(action), 0.1), CART, anywhere)
-    return np.choose(action, (in_cart, anywhere, looked_for, product, np.full_like(action, DONE)))
+    return np.choose(action, (in_cart, anywhere, searched, product, np.full_like(action, DONE)))
 
 
 def _referrers(
     page: distributions.Column, source: distributions.Column, entry: distributions.Flags
 ) -> distributions.Column:
-    """Where each action came from: an entry from outside, any other from the page before it."""
+    """Get each action's referrer: the session's source for the first action, the previous page for later ones."""
     both = pa.concat_arrays([page, source])
     own = np.arange(len(page))
     return both.take(np.where(entry, len(page) + own, own - 1))

@@ -1,4 +1,4 @@
--- A transaction of at least the high value, in its own currency, whatever its status.
+-- Alert on transactions of at least the high value, in their own currency and with any status.
 with settings as (
   select
     10000.00 as high_value,

@@ -1,4 +1,4 @@
--- Transactions of a currency and type on a day, whatever their status; `declined` says how many of them were declined.
+-- Sum transactions of any status by day, currency and type. `declined` counts the declined ones among them.
 select
   dt,
   currency,

@@ -1,4 +1,4 @@
--- When in the week a transaction was made, and how closely it should be looked at.
+-- Add the time within the week and the risk of each transaction.
 select
   timed.*,
   case
@@ -14,7 +14,7 @@ from (
   select
     valid.*,
     cast(extract(hour from valid.event_time) as bigint) as hour,
-    -- 1 is Monday, as in ISO 8601: 1900-01-01 was one
+    -- 1 is Monday, as in ISO 8601, because 1900-01-01 was a Monday.
     cast(date_diff('day', date '1900-01-01', valid.dt) % 7 + 1 as bigint) as day_of_week
   from valid
 ) as timed

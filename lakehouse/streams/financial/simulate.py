@@ -1,4 +1,4 @@
-"""Simulates transactions: accounts that pay, move and receive money, more before Christmas, wages at month's end."""
+"""Simulate transactions: payments, transfers and deposits of accounts, with a peak before Christmas and month-end wages."""
 
 from datetime import datetime
 
@@ -23,11 +23,13 @@ COUNTRIES = pa.array([country for _, country in HOMES])
 STATUSES = pa.array(["settled", "pending", "declined"])
 PENDING, DECLINED = 1, 2
 
-SEASON = np.array([0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.0, 1.0, 1.05, 1.25, 1.4])  # of spending, January first
+SEASON = np.array(
+    [0.85, 0.9, 0.95, 1.0, 1.0, 1.05, 1.1, 1.0, 1.0, 1.05, 1.25, 1.4]
+)  # factor of spending by month, from January
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` transactions within [start, end), in order of time; about 1 in 1,000 is of 10,000 or more."""
+    """Draw `events` transactions within [start, end), in order of time. About 1 in 1,000 is of 10,000 or more."""
     moments = distributions.times(rng, events, start, end, distributions.OFFICE_HOURS, weekend=0.7)
     account = distributions.skewed(rng, events, len(ACCOUNTS))
     kind = distributions.mixed(rng, events, SHARES)
@@ -57,7 +59,7 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
 def _amounts(
     rng: np.random.Generator, moments: distributions.Integers, kind: distributions.Integers
 ) -> distributions.Integers:
-    """Amounts in cents: spending follows the season, and deposits are wages in the last days of a month."""
+    """Draw amounts in cents. Spending follows the season; deposits in the last days of a month are wages."""
     day = moments.view("datetime64[us]").astype("datetime64[D]")
     to_month_end = ((day.astype("datetime64[M]") + 1).astype("datetime64[D]") - day).astype(np.int64)
     factor = np.where(kind == DEPOSIT, np.where(to_month_end <= 4, 2.6, 0.8), SEASON[distributions.months(moments)])
@@ -67,7 +69,7 @@ def _amounts(
 def _statuses(
     rng: np.random.Generator, cents: distributions.Integers, abroad: distributions.Flags
 ) -> distributions.Integers:
-    """Large amounts and those from abroad are declined more often."""
+    """Draw the statuses. Large amounts and amounts from abroad are declined more often."""
     declined = 0.02 + 0.1 * (cents >= 200_000) + 0.05 * abroad
     draw = rng.random(len(cents))
     return np.select((draw < declined, draw < declined + 0.07), (DECLINED, PENDING), 0)

@@ -1,6 +1,6 @@
--- A reading outside the plausible range of its metric; critical when it is far outside.
+-- Alert on readings outside the plausible range of their metric. Readings far outside are critical.
 with settings as (
-  select 0.5 as critical_distance -- of the width of the range
+  select 0.5 as critical_distance -- as a share of the range's width
 )
 select
   events.dt,

@@ -1,5 +1,5 @@
--- What is known of a device at the end of a day, over that day, 7 days and 30 days.
--- Values are in the unit of their metric and null where the window has no reading of it.
+-- Features of a device at the end of a day: over that day, 7 days and 30 days.
+-- Values are in the metric's unit, and null if the window has no reading of the metric.
 with daily as (
   select
     dt,

@@ -1,4 +1,4 @@
--- Readings of a device and metric on a day; values are in the metric's unit.
+-- Summarize readings by day, device and metric. Values are in the metric's unit.
 select
   dt,
   device_id,

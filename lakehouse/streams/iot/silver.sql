@@ -1,5 +1,5 @@
--- Brings every reading to the one unit of its metric and says whether a sensor can plausibly have seen it.
--- A reading without a unit, or with one that is not listed, is taken to be in the metric's unit.
+-- Convert each reading to the unit of its metric, and flag readings outside the plausible range.
+-- A reading without a unit, or with an unlisted unit, counts as being in the metric's unit.
 select
   converted.*,
   cast(ranges.plausible_min as double) as plausible_min,

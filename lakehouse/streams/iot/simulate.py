@@ -1,4 +1,4 @@
-"""Simulates readings: a fleet of devices at some sites, each with its own offset, over warm days and cool nights."""
+"""Simulate readings of a fleet of devices: each has a site and an offset, and days are warm and nights cool."""
 
 from datetime import datetime
 
@@ -15,17 +15,17 @@ METRICS = pa.array(["temperature", "humidity", "pressure", "vibration", "battery
 SHARES = (35, 20, 15, 12, 13, 5)
 CENTRE = np.array([21.0, 55.0, 1013.0, 2.0, 70.0, 1.0])
 NOISE = np.array([0.8, 4.0, 6.0, 0.5, 4.0, 0.4])
-BY_DAY = np.array([6.0, -10.0, -1.5, 0.4, 0.0, 0.0])  # how far the afternoon is from the mean
+BY_DAY = np.array([6.0, -10.0, -1.5, 0.4, 0.0, 0.0])  # difference between the afternoon and the mean
 BY_DEVICE = np.array([3.0, 8.0, 4.0, 0.5, 14.0, 0.2])
 LOWEST = np.array([-30.0, 4.0, 930.0, 0.01, 2.0, -5.0])
 HIGHEST = np.array([60.0, 99.0, 1080.0, 30.0, 100.0, 5.0])
-BROKEN = np.array([140.0, 130.0, 1300.0, 75.0, 120.0, 5.0])  # what a failing sensor reports, beyond any plausible range
+BROKEN = np.array([140.0, 130.0, 1300.0, 75.0, 120.0, 5.0])  # reading of a failing sensor, outside the plausible range
 
 UNITS = pa.array(["C", "%", "hPa", "mm/s", "%", None, "°C", "percent", "hpa", "mm/s", "percent", None])
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` readings within [start, end), in order of time; about 1 in 1,000 is of a failing sensor."""
+    """Draw `events` readings within [start, end), in order of time. About 1 in 1,000 is of a failing sensor."""
     moments = distributions.times(rng, events, start, end, distributions.STEADY)
     device = distributions.skewed(rng, events, len(DEVICES))
     metric = distributions.mixed(rng, events, SHARES)
@@ -50,9 +50,9 @@ def _values(
     device: distributions.Integers,
     metric: distributions.Integers,
 ) -> distributions.Floats:
-    """What each device measures, to a hundredth: the metric's mean, day and night, the device's offset and noise."""
+    """Draw the measured values, to a hundredth: the metric's mean, time of day, the device's offset and noise."""
     warmth = np.sin((distributions.time_of_day(moments) - 9) * (np.pi / 12))
-    offset = (device * 7919 % 1000) / 500 - 1  # of a device, always the same, from -1 to 1
+    offset = (device * 7919 % 1000) / 500 - 1  # fixed for each device, from -1 to 1
     values: distributions.Floats = CENTRE[metric] + BY_DAY[metric] * warmth + BY_DEVICE[metric] * offset
     values += NOISE[metric] * rng.standard_normal(len(metric))
     values = np.clip(values, LOWEST[metric], HIGHEST[metric])

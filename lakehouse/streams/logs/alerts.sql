@@ -1,4 +1,4 @@
--- A service that writes many ERROR and FATAL lines within five minutes of the clock (00, 05, 10, ...).
+-- Alert on services that write many ERROR and FATAL lines within five minutes of the clock (00, 05, 10, ...).
 with settings as (
   select
     20 as burst,

@@ -1,5 +1,5 @@
--- What is known of a service at the end of a day, over that day, 7 days and 30 days.
--- Latencies are in milliseconds, over the lines that have one.
+-- Features of a service at the end of a day: over that day, 7 days and 30 days.
+-- Latencies are in milliseconds, over the lines that have a latency.
 with daily as (
   select
     dt,

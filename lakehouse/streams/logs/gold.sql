@@ -1,4 +1,4 @@
--- Lines of a service and level on a day; the latency is over the lines that have one.
+-- Count lines by day, service and level. The latency is over the lines that have one.
 select
   dt,
   service_normalised as service,

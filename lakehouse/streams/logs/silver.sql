@@ -1,4 +1,4 @@
--- Services under one spelling, and what kind of outcome a line reports.
+-- Normalize the spelling of services, and add the kind of outcome that each line reports.
 select
   valid.*,
   lower(trim(valid.service)) as service_normalised,

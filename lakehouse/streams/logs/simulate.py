@@ -1,4 +1,4 @@
-"""Simulates log lines: two dozen services under steady load, and incidents in which one of them fails for minutes."""
+"""Simulate log lines: two dozen services under steady load, and incidents in which one of them fails for minutes."""
 
 from datetime import datetime, timedelta
 
@@ -34,15 +34,15 @@ MESSAGES = pa.array(
 )
 CODES = pa.array([200, 204, 301, 200, 201, 200, 404, 429, 400, 500, 503, 502, 500, 500, 503], pa.int64())
 CODES_PER_LEVEL = 3
-LATENCY = np.array([12.0, 25.0, 240.0, 900.0, 1500.0])  # the median of each level, in milliseconds
+LATENCY = np.array([12.0, 25.0, 240.0, 900.0, 1500.0])  # median of each level, in milliseconds
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` lines within [start, end), in order of time; incidents come about every four hours."""
+    """Draw `events` lines within [start, end), in order of time. Incidents come about every four hours."""
     moments = distributions.times(rng, events, start, end, distributions.STEADY)
     service = distributions.skewed(rng, events, len(SERVICES))
     level = distributions.mixed(rng, events, SHARES)
-    _strike(rng, moments, service, level, end - start)
+    _add_incidents(rng, moments, service, level, end - start)
 
     request = distributions.chance(rng, events, 0.7) & (level != FATAL)
     latency = LATENCY[level] * np.exp(rng.standard_normal(events) * 0.9)
@@ -62,22 +62,22 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
     )
 
 
-def _strike(
+def _add_incidents(
     rng: np.random.Generator,
     moments: distributions.Integers,
     service: distributions.Integers,
     level: distributions.Integers,
     window: timedelta,
 ) -> None:
-    """Let incidents happen, in place: in each, half of all lines come from one failing service, most of them errors."""
+    """Change service and level in place by incidents: half of the lines come from a failing service, mostly errors."""
     if not len(moments):
         return
     incidents = min(rng.poisson(window / timedelta(hours=4) + 0.2), 500)
     for first in rng.integers(moments[0], moments[-1] + 1, incidents):
-        lasts = min(rng.integers(120, 480) * 1_000_000, (moments[-1] - moments[0]) // 4)
-        struck = slice(*np.searchsorted(moments, (first, first + lasts)))
-        lines = struck.stop - struck.start
+        duration = min(rng.integers(120, 480) * 1_000_000, (moments[-1] - moments[0]) // 4)
+        affected = slice(*np.searchsorted(moments, (first, first + duration)))
+        lines = affected.stop - affected.start
         fails = distributions.chance(rng, lines, 0.5)
-        service[struck] = np.where(fails, rng.integers(len(SERVICES)), service[struck])
+        service[affected] = np.where(fails, rng.integers(len(SERVICES)), service[affected])
         failure = np.where(distributions.chance(rng, lines, 0.01), FATAL, ERROR)
-        level[struck] = np.where(fails & distributions.chance(rng, lines, 0.8), failure, level[struck])
+        level[affected] = np.where(fails & distributions.chance(rng, lines, 0.8), failure, level[affected])

@@ -1,4 +1,4 @@
--- An order of at least the high value, in its own currency, that was cancelled.
+-- Alert on cancelled orders of at least the high value, in their own currency.
 with settings as (
   select
     500.00 as high_value,

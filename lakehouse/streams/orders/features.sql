@@ -1,5 +1,5 @@
--- What is known of a customer at the end of a day, over that day, 7 days and 30 days.
--- Amounts are added as they are, whatever their currency.
+-- Features of a customer at the end of a day: over that day, 7 days and 30 days.
+-- Amounts are added without conversion of currencies.
 with daily as (
   select
     dt,

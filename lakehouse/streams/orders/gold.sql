@@ -1,5 +1,5 @@
--- Orders of a channel that were created, paid and cancelled on a day. A later change on that day that leaves the status
--- as it was is not counted again; the amount is the one the order was created with, whatever its currency.
+-- Count orders that were created, paid and cancelled, by day and channel. A later change on that day with the same status
+-- does not count again. The amount is that of the order's creation, without conversion of currencies.
 select
   dt,
   channel,

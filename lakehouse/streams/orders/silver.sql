@@ -1,4 +1,4 @@
--- How far an order has come, and which of a day's changes brought it into its status. Other days are not looked at.
+-- Add the stage of an order, and which of a day's changes brought it into its status. Other days are not read.
 select
   valid.*,
   valid.op = 'delete' as is_delete,

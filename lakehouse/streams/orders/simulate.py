@@ -1,4 +1,4 @@
-"""Simulates the life of orders: created, mostly paid, shipped and delivered within days, some cancelled or deleted."""
+"""Simulate changes of orders: created, mostly paid, shipped and delivered within days, some cancelled or deleted."""
 
 from datetime import datetime
 
@@ -26,16 +26,20 @@ LIVES = (
 )
 LIFE_SHARES = (12, 17, 15, 40, 9, 5, 2)
 LENGTHS = np.array([len(life) for life in LIVES])
-STEPS = np.array([life + (DELETED,) * (4 - len(life)) for life in LIVES])  # padded; the padding is never reached
+STEPS = np.array(
+    [life + (DELETED,) * (4 - len(life)) for life in LIVES]
+)  # padded to one length; no order reaches the padding
 OPS = pa.array(["insert", "update", "delete"])
 INSERT, UPDATE, DELETE = range(3)
 
-HOURS_AFTER = np.array([0.0, 0.2, 20.0, 40.0, 3.0, 24.0])  # after the step before, on average
-SEASON = np.array([0.9, 0.9, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.3, 1.4])  # of amounts, January first
+HOURS_AFTER = np.array([0.0, 0.2, 20.0, 40.0, 3.0, 24.0])  # mean time since the previous step
+SEASON = np.array(
+    [0.9, 0.9, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.3, 1.4]
+)  # factor of amounts by month, from January
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` changes within [start, end), in order of time; the versions of an order start at 1, in order of time."""
+    """Draw `events` changes within [start, end), in order of time. The versions of each order count up from 1."""
     life = distributions.mixed(rng, events, LIFE_SHARES)
     sizes = distributions.cut(LENGTHS[life], events)
     orders = len(sizes)

@@ -1,4 +1,4 @@
--- A cancelled invoice worth at least the large amount, in pounds sterling.
+-- Alert on cancelled invoices worth at least the large amount, in pounds sterling.
 with settings as (
   select
     1000.000 as large_amount,

@@ -1,5 +1,5 @@
--- What is known of a customer at the end of a day, over that day, 7 days and 30 days.
--- Units are null where their sum is beyond a bigint.
+-- Features of a customer at the end of a day: over that day, 7 days and 30 days.
+-- Units are null where their sum exceeds a bigint.
 with daily as (
   select
     dt,

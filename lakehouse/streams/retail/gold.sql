@@ -1,6 +1,6 @@
--- Invoices of a country and day. Net revenue is over all lines, so cancellations and returns lower it;
--- `cancellations` counts cancelled invoices, which `invoices` counts too.
--- Units are null where their sum is beyond a bigint.
+-- Summarize invoices by day and country. Net revenue is over all lines, so cancellations and returns lower it.
+-- `cancellations` counts cancelled invoices, which `invoices` also counts.
+-- Units are null where their sum exceeds a bigint.
 select
   dt,
   country,

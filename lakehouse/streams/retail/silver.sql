@@ -1,4 +1,4 @@
--- What a line is worth, to the last digit, and whether it belongs to a cancellation.
+-- Add the exact amount of each line, and whether it belongs to a cancellation.
 select
   valid.*,
   valid.invoice_no like 'C%' as is_cancellation,

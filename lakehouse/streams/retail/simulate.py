@@ -1,4 +1,4 @@
-"""Simulates a shop's invoices, shaped like the UCI Online Retail data: twenty lines or so, one in eight cancelled."""
+"""Simulate a shop's invoices, shaped like the UCI Online Retail data: about twenty lines, one in eight cancelled."""
 
 from datetime import datetime
 
@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from lakehouse.streams import distributions
 
-LONGEST = 64  # lines of an invoice, and shelves: each line is from another shelf, so that no two lines are equal
-SHELF = 64  # products on a shelf
+LONGEST = 64  # lines of an invoice, and shelves: each line takes another shelf, so that no two lines are equal
+SHELF = 64  # products per shelf
 
 COLOURS = ("RED", "WHITE", "BLUE", "PINK", "GREEN", "IVORY", "VINTAGE", "RETROSPOT")
 MATERIALS = ("METAL", "GLASS", "WOODEN", "PAPER", "ENAMEL", "CERAMIC", "COTTON", "WICKER")
@@ -31,16 +31,18 @@ FIRST_CUSTOMER, CUSTOMERS = 12_346, 4_372
 COUNTRIES = pa.array(
     ["United Kingdom", "Germany", "France", "EIRE", "Spain", "Netherlands", "Belgium", "Portugal", "Japan"]
 )
-ABROAD = 11  # every eleventh customer
+ABROAD = 11  # one customer in eleven
 
 OPENING_HOURS = (0.01,) * 6 + (0.05, 0.5, 9, 34, 49, 58, 79, 72, 67, 78, 54, 28, 8, 4, 1) + (0.01,) * 3
-SEASON = np.array([0.8, 0.8, 0.9, 0.85, 0.95, 0.95, 0.95, 0.95, 1.2, 1.3, 1.5, 1.3])  # of quantities, January first
+SEASON = np.array(
+    [0.8, 0.8, 0.9, 0.85, 0.95, 0.95, 0.95, 0.95, 1.2, 1.3, 1.5, 1.3]
+)  # factor of quantities by month, from January
 
 MINUTE = 60_000_000
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` invoice lines within [start, end), in order of time, with the contract's field names."""
+    """Draw `events` invoice lines within [start, end), in order of time, with the contract's field names."""
     sizes = distributions.cut(distributions.groups(rng, events, mean=20, longest=LONGEST), events)
     invoices = len(sizes)
     begins = distributions.times(rng, invoices, start, end, OPENING_HOURS, weekend=0.5)
@@ -51,7 +53,7 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
     invoice = distributions.members(
         {
             "invoice_no": _numbers(rng, cancelled),
-            # an invoice carries its minute, but never one before the window
+            # Invoices are dated to the minute, but not before `start`.
             "invoice_date": distributions.timestamps(
                 np.maximum(begins // MINUTE * MINUTE, distributions.microseconds(start))
             ),
@@ -81,13 +83,13 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
 
 
 def _products(rng: np.random.Generator, sizes: distributions.Integers) -> distributions.Integers:
-    """A product for each line: the lines of an invoice take one shelf after another, popular products first."""
+    """Draw a product for each line. Lines of an invoice take consecutive shelves, and some products are popular."""
     first_shelf = np.repeat(rng.integers(0, LONGEST, len(sizes)), sizes)
     shelf = (first_shelf + distributions.positions(sizes)) % LONGEST
     return shelf * SHELF + distributions.skewed(rng, len(shelf), SHELF)
 
 
 def _numbers(rng: np.random.Generator, cancelled: distributions.Flags) -> distributions.Column:
-    """Invoice numbers of 18 random digits; cancellations begin with C."""
+    """Draw invoice numbers of 18 digits. Those of cancellations begin with C."""
     digits = rng.integers(10**17, 10**18, len(cancelled)).astype(np.str_)
     return pa.array(np.strings.add(np.where(cancelled, "C", ""), digits), pa.string())

@@ -1,4 +1,4 @@
--- A post that earned much engagement on one day: likes count once, comments twice, shares three times.
+-- Alert on posts with much engagement on one day: likes count once, comments twice, shares three times.
 with settings as (
   select
     1000 as viral,

@@ -1,4 +1,4 @@
--- What is known of an account at the end of a day, over that day, 7 days and 30 days.
+-- Features of an account at the end of a day: over that day, 7 days and 30 days.
 with daily as (
   select
     dt,

@@ -1,4 +1,4 @@
--- Actions of a kind on a platform and day, and how many accounts took them.
+-- Count actions and the accounts that took them, by day, platform and action.
 select
   dt,
   platform,

@@ -1,4 +1,4 @@
--- How much an action says about interest in a post, and how the post is tagged.
+-- Add the engagement weight of each action, and the counts of hashtags and characters.
 select
   valid.*,
   cast(

@@ -1,4 +1,4 @@
-"""Simulates activity on social platforms: posts, what they earn soon after, and the few that everybody talks about."""
+"""Simulate activity on social platforms: posts, reactions soon after, and a few trending posts each day."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ LANGUAGES = pa.array(["en", "es", "de", "fr", "pt", "ja", None])
 ACTIONS = pa.array(["post", "like", "share", "comment"])
 SHARES = (14, 58, 11, 17)
 POST, COMMENT = 0, 3
-TRENDING = 40  # posts a day that draw a quarter of everything
+TRENDING = 40  # posts per day that draw a quarter of all actions
 TOPICS = ("coffee", "the new phone", "football", "gardening", "trains", "a long book", "Sunday baking", "lighthouses")
 TEXTS = pa.array(
     [
@@ -35,13 +35,13 @@ TAGS = pa.array(["news", "love", "photo", "travel", "food", "music", "art", "tec
 
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
-    """`events` actions within [start, end), in order of time."""
+    """Draw `events` actions within [start, end), in order of time."""
     moments = distributions.times(rng, events, start, end, distributions.EVENINGS, weekend=1.15)
     action = distributions.mixed(rng, events, SHARES)
     author = distributions.skewed(rng, events, len(AUTHORS))
     post, trait = _posts(rng, moments, action)
-    wordless = (action != POST) & (action != COMMENT)
-    drift = (moments // (24 * distributions.HOUR)) % 365  # accounts grow by a follower or so a day
+    without_text = (action != POST) & (action != COMMENT)
+    drift = (moments // (24 * distributions.HOUR)) % 365  # accounts gain about one follower a day
     return pa.table(
         {
             "event_id": distributions.ids(rng, events),
@@ -50,7 +50,7 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
             "author_id": distributions.named(AUTHORS, author),
             "platform": distributions.named(PLATFORMS, trait * 31 % 7 % len(PLATFORMS)),
             "action": distributions.named(ACTIONS, action),
-            "text": distributions.blank(distributions.named(TEXTS, rng.integers(0, len(TEXTS), events)), wordless),
+            "text": distributions.blank(distributions.named(TEXTS, rng.integers(0, len(TEXTS), events)), without_text),
             "hashtags": _hashtags(rng, action),
             "lang": distributions.named(LANGUAGES, trait * 17 % 11 % len(LANGUAGES)),
             "followers": pa.array(FOLLOWERS[author] + drift),
@@ -61,9 +61,9 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
 def _posts(
     rng: np.random.Generator, moments: distributions.Integers, action: distributions.Integers
 ) -> tuple[distributions.Column, distributions.Integers]:
-    """The post each action is about, and a number from which the post's platform and language follow.
+    """Draw the post of each action, and a number that decides the post's platform and language.
 
-    A new post is its own; other actions are about a recent post, or about one of the day's trending posts.
+    The action `post` makes a new post. Other actions are about a recent post, or one of the day's trending posts.
     """
     written = np.cumsum(action == POST)
     recent = written - 1 - distributions.skewed(rng, len(action), 200)
@@ -78,16 +78,16 @@ def _posts(
 
 
 def _trending(first: int, days: int) -> distributions.Column:
-    """The names of the trending posts of `days` days from day `first` since 1970: the same whoever asks."""
+    """Name the trending posts of `days` days, from day `first` since 1970. Every call gives the same names."""
     dates = [datetime.fromtimestamp(0, UTC) + timedelta(days=first + day) for day in range(days)]
     return pa.array([f"trending-{date:%Y%m%d}-{rank:02d}" for date in dates for rank in range(TRENDING)], pa.string())
 
 
 def _hashtags(rng: np.random.Generator, action: distributions.Integers) -> distributions.Column:
-    """Up to four hashtags of a post and one of a comment; null for actions without words."""
+    """Draw up to four hashtags of a post and one of a comment. They are null for actions without text."""
     most = np.select((action == POST, action == COMMENT), (5, 2), 1)
     counts = (rng.random(len(action)) * most).astype(np.int64)
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
     tags = distributions.named(TAGS, distributions.skewed(rng, int(offsets[-1]), len(TAGS)))
-    wordless = pa.array((action != POST) & (action != COMMENT))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tags, mask=wordless)
+    without_text = pa.array((action != POST) & (action != COMMENT))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), tags, mask=without_text)
