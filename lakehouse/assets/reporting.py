@@ -1,4 +1,4 @@
-"""What a run reports of the partitions it materialized: their numbers as metadata, and a few rows as a preview."""
+"""Report the partitions that a run materialized: their counts as metadata, and a few rows as a preview."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ PREVIEW_CELL_CHARACTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class MaterializedPartitions:
-    """What a run wrote of one asset: the metadata of each partition by its key, and of all of them."""
+    """The partitions of one asset that a run wrote: metadata of each, by its key, and of all together."""
 
     partitions: Mapping[Any, Mapping[str, Any]]
     metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # only a
 
 
 class LakeS3Resource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
-    """The lake's S3, with its endpoint and credentials, for an asset's own objects."""
+    """The lake's S3, where an asset may store objects of its own; it holds the endpoint and credentials."""
 
     def get_client(self) -> Any:
         """Make a boto3 client. Raises StorageUnavailableError if the storage is not running."""

@@ -1,4 +1,4 @@
-"""What the assets of every layer share: keys, attributes, freshness, and the factory that makes them."""
+"""The keys, attributes, freshness and factory that the assets of every layer share."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping

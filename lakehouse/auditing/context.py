@@ -1,4 +1,4 @@
-"""What one audit compares: a stream's tables as of one moment, and its landing objects.
+"""The inputs of one audit: a stream's tables as of one moment, and its landing objects.
 
 Derived tables are loaded before their sources, so no table is newer than what it was computed from.
 """

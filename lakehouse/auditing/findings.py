@@ -1,4 +1,4 @@
-"""What an audit reports: which partitions differ from their sources, how, and how to fix them."""
+"""The findings of an audit: which partitions differ from their sources, how, and how to fix them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Finding:
 
     @property
     def place(self) -> tuple[str, str, str, str]:
-        """What was compared where: no two findings of one audit share it, unless one check found two differences."""
+        """The compared partition and the check. Two findings share it only if one check found two differences."""
         return self.stream, self.layer, self.partition, self.check
 
     def as_json(self) -> dict[str, str]:
@@ -46,7 +46,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What an audit compared and what it found."""
+    """The result of an audit: counts of compared partitions and rows, and the findings."""
 
     partitions: dict[str, int] = field(default_factory=dict)
     """How many partitions of each table were compared, by the table's name."""

@@ -116,7 +116,7 @@ def _kinesis_numbers(stream: Stream) -> dict[str, float]:
 
 
 def _queue_depth(context: dg.SensorEvaluationContext) -> dict[str, float]:
-    """How many messages the queue of new files holds, for all streams together; empty without a queue."""
+    """Measure how many messages the queue of new files holds, over all streams. Empty without a queue."""
     if get_settings().incoming == "list":
         return {}
     try:

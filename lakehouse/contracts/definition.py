@@ -43,7 +43,7 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What one of a stream's tables is computed by, as a number."""
+    """The number of the rules and SQL that one of a stream's tables is computed by."""
 
     stream: str
     number: int
@@ -86,7 +86,7 @@ def canonical_number(sql: str, contract: Contract | None = None) -> int:
 
 
 def rules(contract: Contract) -> dict[str, Any]:
-    """What decides a contract's rows, by the names of ODCS v3. A rule that isn't set is left out.
+    """List the rules that decide a contract's rows, by the names of ODCS v3. Unset rules are left out.
 
     The order of fields is kept because reasons and raw texts in quarantine follow it.
     """

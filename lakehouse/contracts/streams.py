@@ -36,7 +36,7 @@ class Stream:
 
     @cached_property
     def definition(self) -> Definition:
-        """What silver is computed by: the contract's rules and `silver.sql`."""
+        """The definition of silver: the contract's rules and `silver.sql`."""
         return define(self.name, "silver", self.sql("silver"), self.contract)
 
     def definition_of(self, query: Query) -> Definition:

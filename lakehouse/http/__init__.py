@@ -1,1 +1,1 @@
-"""What every HTTP service shares: API keys, access control, problem details, metrics and the proxy."""
+"""The parts that all HTTP services share: API keys, access control, problem details, metrics and the proxy."""

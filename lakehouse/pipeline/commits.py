@@ -51,7 +51,7 @@ NOT_IN_LEDGERS = ("bytes", "files", "seconds")
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What one write did to a table: its partitions, by name, with their counts, and its commit."""
+    """The result of one write to a table: the counts of each partition, by its name, and the commit."""
 
     table: str
     partitions: Mapping[str, Mapping[str, Any]]

@@ -24,7 +24,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True)
 class IngestResult(Generic[P]):
-    """What one run ingested, by partition of arrival: rows, bytes, files and landing objects."""
+    """The result of one ingesting run, by partition of arrival: rows, bytes, files and landing objects."""
 
     table: str
     partitions: Mapping[P, Mapping[str, int]]

@@ -17,7 +17,7 @@ ONE_HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What of a stream has landed lately, and what of it is pending."""
+    """The objects of a stream that landed lately, and those that are pending."""
 
     landed: Sequence[LandingObject]
     """Objects under `realtime/` of this hour and the one before, and pending files."""

@@ -54,7 +54,7 @@ class RejectedRow:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPreview:
-    """What the current contract would make of rejected rows. Its fields are those of `lakehouse quarantine --json`."""
+    """The outcome of a replay of rejected rows by the current contract. `lakehouse quarantine --json` has its fields."""
 
     valid: int = 0
     refused: int = 0

@@ -35,7 +35,7 @@ MAX_BYTES_IN_MEMORY = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class SilverResult:
-    """What became of some event dates: their ledgers, and the two commits."""
+    """The result of cleaning event dates: their ledgers, and the commits of silver and quarantine."""
 
     ledgers: Mapping[date, Ledger]
     silver: WriteResult

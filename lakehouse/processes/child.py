@@ -123,7 +123,7 @@ def stop_process(process: psutil.Process, seconds: float) -> None:
 def stop_tree(process: psutil.Process, seconds: float, *, terminate_children: bool = False) -> None:
     """Terminate a process and kill it and its descendants if they still run after `seconds`.
 
-    By default only the process itself is told to terminate, because a server ends its own workers in order.
+    By default only the process itself receives SIGTERM, because a server stops its own workers in order.
     """
     tree = process_tree(process)
     _stop(tree, terminate=tree if terminate_children else tree[:1], seconds=seconds)

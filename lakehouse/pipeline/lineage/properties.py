@@ -147,7 +147,7 @@ def carried_properties(table: Table, expiring: Sequence[Snapshot]) -> dict[str, 
 
 @dataclass(slots=True)
 class _Records:
-    """What expired snapshots recorded, as a table's properties hold it."""
+    """The records of expired snapshots, in the form that a table's properties hold."""
 
     computed: SequencesBySource
     emptied: dict[date, int]

@@ -1,4 +1,4 @@
-"""Compute look-ups and publish them: what is known of each entity, by its id.
+"""Compute look-ups and publish them: the features of each entity, by its id.
 
 See `versions` for the published objects and `cache` for the copies that answer requests.
 """
@@ -33,7 +33,7 @@ ROW_GROUP_ROWS = 20_480
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a refresh did: the newest version, its number of entities, and how many of them were changed or removed."""
+    """The result of a refresh: the newest version, its number of entities, and how many were changed or removed."""
 
     version: LookupVersion
     entities: int

@@ -28,7 +28,7 @@ Id = Annotated[str, Parameter(description="The entity's id as in the events, per
 
 @dataclass(frozen=True, slots=True)
 class LookupContext:
-    """What the handlers use. One per process."""
+    """The state that the handlers share. There is one per process."""
 
     streams: Mapping[str, Stream]
     indexes: LookupIndexes

@@ -37,7 +37,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What it took to answer."""
+    """Statistics of one query."""
 
     rows: int
     truncated: bool

@@ -35,7 +35,7 @@ class MergedSegments:
 
 
 class TailState:
-    """What the hot tail knows and holds of one stream."""
+    """The hot tail's segments and known objects of one stream."""
 
     def __init__(self, stream: str, store: SegmentStore) -> None:
         self._stream = stream

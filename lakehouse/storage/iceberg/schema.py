@@ -41,7 +41,7 @@ _DECIMAL = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """What a table should look like."""
+    """The specification of a table."""
 
     name: str
     """As `layer.name`."""
@@ -56,7 +56,7 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """What turns a table's schema into the specified one in place."""
+    """The columns to add and widen so that a table has the specified schema."""
 
     added: tuple[NestedField, ...]
     widened: tuple[NestedField, ...]
