@@ -1,5 +1,6 @@
-"""The asset graph as plain data, so that a change of it is seen in review. `python -m lakehouse_tests.assets.graph` writes
-`graph.json` anew.
+"""Render the asset graph as plain data, so that a review shows every change of it.
+
+`python -m lakehouse_tests.assets.graph` rewrites `graph.json`.
 """
 
 import json
@@ -19,24 +20,24 @@ REALTIME_START = date(2025, 1, 1)
 
 
 def specs() -> list[dg.AssetSpec]:
-    """The specs of every asset of the shipped streams, by key."""
-    found = build_definitions(Settings(realtime_start=REALTIME_START)).resolve_all_asset_specs()
-    return sorted(found, key=lambda spec: spec.key)
+    """List the specs of every asset of the shipped streams, by key."""
+    resolved = build_definitions(Settings(realtime_start=REALTIME_START)).resolve_all_asset_specs()
+    return sorted(resolved, key=lambda spec: spec.key)
 
 
 def checks() -> dict[str, list[str]]:
-    """The names of the checks of each asset, the blocking ones marked."""
-    found: dict[str, list[str]] = {}
+    """List the names of each asset's checks, with the blocking ones marked."""
+    names: dict[str, list[str]] = {}
     for asset in build_assets(discover(), REALTIME_START):
         if isinstance(asset, dg.AssetsDefinition):
             for check in asset.check_specs:
                 name = f"{check.name}{' (blocking)' if check.blocking else ''}"
-                found.setdefault(check.asset_key.to_user_string(), []).append(name)
-    return found
+                names.setdefault(check.asset_key.to_user_string(), []).append(name)
+    return names
 
 
 def as_data() -> dict[str, Any]:
-    """What is looked at in review."""
+    """Build the graph that a review sees, by asset key."""
     by_asset = checks()
     return {
         spec.key.to_user_string(): {

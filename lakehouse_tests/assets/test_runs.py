@@ -121,7 +121,7 @@ def test_batch_materializes_exact_days_in_every_layer(own: Own, run: Callable[..
 def test_checks_of_valid_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
     _land(own)
     checks = _checks(run(BATCH, exact_tags(DAYS)))
-    # What happened in March is no longer fresh; that is told and holds up nothing.
+    # Events of March are no longer fresh. That check only reports: it blocks nothing.
     assert checks == {
         "conservation": True, "unique_key": True, "required": True, "range": True, "accepted_values": True,
         "quality_score": True, "volume": True, "freshness": False,

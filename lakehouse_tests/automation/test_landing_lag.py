@@ -1,4 +1,4 @@
-"""What lands is seen in Dagster: how old it is, what waits, and which hours have got something."""
+"""Dagster shows landed objects: their age, how many are pending, and which hours have any."""
 
 import json
 import time

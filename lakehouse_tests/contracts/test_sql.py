@@ -1,4 +1,4 @@
-"""What the contract's SQL makes of every text: the value that it says, or a breach that is named; never something near."""
+"""The contract's SQL turns each text into its exact value or a named breach, never into a near value."""
 # ruff: noqa: E501  (a case is a line)
 
 import json
@@ -77,7 +77,7 @@ VALUES: list[tuple[FieldType, str, Any]] = [
     (TIME, "2024-02-29T00:00:00Z", datetime(2024, 2, 29)),
     (TIME, "9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),
     (TIME, "0001-01-01T00:00:00Z", datetime(1, 1, 1)),
-    # An hour that a clock in New York did not show, for the database must not think in its own zone.
+    # Clocks in New York skipped this hour. The database must not use the zone of the machine.
     (TIME, "2025-03-09T02:30:00", datetime(2025, 3, 9, 2, 30)),
     (TIME, "2025-03-09T02:30:00+00:00", datetime(2025, 3, 9, 2, 30)),
     (LIST, "[]", []),

@@ -1,4 +1,4 @@
-"""What a SELECT gives becomes Parquet files of a table's columns and partitions, and is read back as it was."""
+"""A SELECT's rows become Parquet files with a table's columns and partitions, and read back unchanged."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Landing objects are listed under their arrival time, whoever named them, and files are uploaded once by content."""
+"""Landing objects are listed by arrival time, whatever their names, and a file's content is uploaded once."""
 
 import hashlib
 import os

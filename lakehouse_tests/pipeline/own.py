@@ -106,7 +106,7 @@ class Own:
         return key
 
     def bronze(self, *days: date, replace: bool = False) -> IngestResult[date]:
-        """Run bronze for these days of arrival; without any, for all on which something has landed."""
+        """Run bronze on these days of arrival, by default on all days that have landing objects."""
         return bronze.ingest_days(self.lake, self.stream, days or self.arrived(), replace=replace, run_id="test")
 
     def arrived(self) -> list[date]:

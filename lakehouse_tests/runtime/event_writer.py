@@ -1,4 +1,4 @@
-"""Processes that write to an event history: `python writing.py FOLDER 'RUN SIZE BATCHES'…`, and how to start them."""
+"""Start processes that write to an event history: `python event_writer.py FOLDER 'RUN SIZE BATCHES'…`."""
 
 import multiprocessing
 import subprocess
@@ -28,8 +28,9 @@ def partition(event: EventLogEntry) -> str | None:
 
 
 def writer(base_dir: Path, *works: tuple[str, int, int]) -> "subprocess.Popen[str]":
-    """A process that for each work (run, size, batches) stores so many batches of events, and says after each how many it
-    has stored; several works are done at once, each by a child.
+    """Start a process that stores batches of events for each work (run, size, batches).
+
+    It prints how many events it has stored after each batch. Several works run at once, each in a child.
     """
     words = [f"{run_id} {size} {batches}" for run_id, size, batches in works]
     return subprocess.Popen([sys.executable, __file__, str(base_dir), *words], stdout=subprocess.PIPE, text=True)
@@ -45,7 +46,7 @@ def write(base_dir: str, run_id: str, size: int, batches: int) -> None:
 
 
 def main(base_dir: str, *works: str) -> None:
-    """What `writer` starts. Its children are forked before anything is opened: importing all of it four times takes long."""
+    """Write as `writer` asks. Fork children before opening anything, because importing it all four times takes long."""
     parsed = [(run_id, int(size), int(batches)) for run_id, size, batches in map(str.split, works)]
     if len(parsed) == 1:
         write(base_dir, *parsed[0])

@@ -1,4 +1,4 @@
-"""The event history answers as Dagster's own storage does, whoever writes to it and however they end."""
+"""The event history answers as Dagster's own storage does, also while writers run and after they die."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -139,7 +139,7 @@ KEYS = [SILVER, QUARANTINE, AssetKey("gold"), AssetKey("broken"), AssetKey("neve
 
 
 def answers(storage: SqlEventLogStorage, runs: list[str]) -> dict[str, Any]:
-    """What Dagster asks of a storage, without the storage's ids: a sharded storage numbers its events otherwise."""
+    """Collect a storage's answers to Dagster, without ids, because a sharded storage numbers events differently."""
     page = storage.fetch_materializations(SILVER, limit=4)
     rest = storage.fetch_materializations(SILVER, limit=100, cursor=page.cursor)
     check = next(iter(silver.check_keys))

@@ -1,4 +1,4 @@
-"""Dagster's history stays small, and what is known of each partition stays known."""
+"""Pruning keeps Dagster's history small, and keeps the latest state of each partition."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

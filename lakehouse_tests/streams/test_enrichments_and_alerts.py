@@ -1,4 +1,4 @@
-"""What a stream's SQL makes of chosen events, one case after another."""
+"""Each stream's SQL gives the expected rows for chosen events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta

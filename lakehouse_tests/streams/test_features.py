@@ -150,7 +150,7 @@ def test_features_match_a_slow_computation(
     sql: Callable[[str], str],
 ) -> None:
     assert contract.entity is not None
-    # the busiest entities alone, for the slow reading is slow
+    # Only the busiest entities, because the reference computation is slow.
     land(simulate(np.random.default_rng(5), 6_000, START, START + timedelta(days=DAYS)))
     few = f"select {contract.entity} from silver group by all order by count(*) desc, 1 limit 12"
     lake.execute(
