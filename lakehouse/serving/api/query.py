@@ -16,7 +16,7 @@ from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_re
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.rendering import Format
-from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length
+from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
 from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.serving.query.worker_messages import QueryRequest
 
@@ -68,7 +68,7 @@ class _QueryOperation(Operation):
     summary="Run SQL",
 )
 async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
-    """Run one SELECT over the tables and views of `GET /v1/tables`, now or `at (version => …)`.
+    """Run one SELECT over the tables and views of `GET /v1/tables`, now or `at (version => …)`. SHOW TABLES lists them.
 
     The Accept header selects JSON, NDJSON, CSV or Arrow. The header Lakehouse-Statistics holds the number of rows, whether
     they were truncated, the seconds taken, and the snapshots read.
@@ -91,7 +91,7 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
     allowed = set(view_names(snapshot))
     if key is not None and key.streams:
         allowed &= {name for stream in key.streams for name in stream_view_names(stream)}
-    sql, past_views = resolve_time_travel(snapshot.only(allowed), query.sql)
+    sql, past_views = resolve_time_travel(snapshot.only(allowed), resolve_show_tables(query.sql, lambda: allowed))
     views = {name: select for name, select in snapshot.views(sql).items() if name in allowed}
     return QueryRequest(
         sql=sql,

@@ -7,7 +7,7 @@ Imports little, because the worker processes start with it.
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import duckdb
@@ -25,6 +25,8 @@ FORBIDDEN_FUNCTIONS = re.compile(
 """Functions that reveal the server, run text as SQL, or wait."""
 
 EXPLAIN = re.compile(r"\s*explain\b(\s+analyze\b)?(\s*\(\s*(analyze|format)\b[^()]*\))?", re.IGNORECASE)
+
+SHOW_TABLES = re.compile(r"\s*(?:show\s+(?:all\s+)?tables(?:\s+from\s+(\w+))?|describe)\s*;?\s*", re.IGNORECASE)
 
 CTE_NAME = re.compile(r"(?!duckdb_|pg_|pragma_|sqlite_|information_schema)\w+", re.IGNORECASE)
 """Names of common table expressions: none that DuckDB could take for a file or for one of its own views."""
@@ -48,6 +50,19 @@ def check_query(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[
     cte_names = {name.lower() for node in nodes for name in _cte_names(node)}
     for node in nodes:
         _check_node(node, tables, cte_names)
+
+
+def resolve_show_tables(sql: str, tables: Callable[[], Iterable[str]]) -> str:
+    """Replace SHOW TABLES with a SELECT of these names, because DuckDB lists only those of one schema.
+
+    Returns any other statement as it is, without asking for the names.
+    """
+    show = SHOW_TABLES.fullmatch(sql)
+    if show is None:
+        return sql
+    layer = (show[1] or "").lower()
+    names = ", ".join(f"'{name}'" for name in sorted(tables()) if not layer or name.startswith(f"{layer}."))
+    return f"select unnest([{names}]::varchar[]) as name"
 
 
 def check_length(sql: str) -> None:
@@ -82,6 +97,9 @@ def _statement_type(sql: str) -> duckdb.StatementType:
         statements = duckdb.extract_statements(sql)
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
+    if len(statements) > 1 and all(not statement.query for statement in statements):
+        # DuckDB parses it into several, the first of which would look the values up.
+        raise QueryError("PIVOT needs its values here: write PIVOT … ON column IN ('a', 'b').")
     if len(statements) != 1:
         raise QueryError(f"Send one statement at a time. This is {len(statements)}.")
     return statements[0].type
@@ -119,7 +137,7 @@ def _check_node(node: dict[str, Any], tables: Collection[str], cte_names: Collec
                 raise QueryError(f"{name}() is not allowed here. The functions that return rows are {allowed}.")
         case "SHOW_REF" if not node.get("query"):
             raise QueryError(
-                "SHOW is not allowed here. List tables with GET /v1/tables and their columns with DESCRIBE."
+                "This SHOW is not allowed here. List tables with SHOW TABLES and their columns with DESCRIBE."
             )
     called = node.get("function_name")
     if called is not None and FORBIDDEN_FUNCTIONS.fullmatch(str(called)):
@@ -128,6 +146,8 @@ def _check_node(node: dict[str, Any], tables: Collection[str], cte_names: Collec
 
 def _check_table(node: dict[str, Any], tables: Collection[str], cte_names: Collection[str]) -> None:
     schema, name = str(node.get("schema_name", "")).lower(), str(node.get("table_name", "")).lower()
+    if schema == "information_schema":
+        raise QueryError("information_schema can't be read here. List tables with SHOW TABLES, columns with DESCRIBE.")
     is_known = f"{schema}.{name}" in tables if schema else name in cte_names
     if not is_known or node.get("catalog_name"):
         parts = (node.get("catalog_name"), node.get("schema_name"), node.get("table_name"))

@@ -14,7 +14,7 @@ from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import create_views_sql, view_exists, view_names
-from lakehouse.serving.query.sandbox import check_read_only, lockdown_sql
+from lakehouse.serving.query.sandbox import check_read_only, lockdown_sql, resolve_show_tables
 from lakehouse.serving.query.snapshot_views import raise_cause, with_table_names
 from lakehouse.serving.query.time_travel import SCHEMA, resolve_time_travel
 from lakehouse.settings import get_settings
@@ -24,6 +24,12 @@ BATCH_ROWS = 10_000
 
 NAME = re.compile(r'(?<!\w)(\w++)"?\s*+\.\s*+"?(\w++)')
 """`a.b`. Possessive, because a text of one long word must not take a minute."""
+
+DUCKDB_CATALOG = re.compile(r"\b(information_schema|pg_catalog|duckdb_(tables|views|columns))\b", re.IGNORECASE)
+"""Names whose rows depend on all views."""
+
+SEARCH_PATH = ("main", "gold", "serving", "silver", "quarantine", "bronze", "realtime")
+"""Schemas that SHOW TABLES lists, and in which a name without a layer is looked up, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +43,24 @@ class QueryRows:
 def connect() -> duckdb.DuckDBPyConnection:
     """Open a read-only DuckDB connection in which every table of the lake is a view `layer.name`, as of now.
 
-    Raises StorageUnavailableError when storage is not running.
+    SHOW TABLES lists the names without their layers, SHOW ALL TABLES with them. Raises StorageUnavailableError when storage
+    is not running.
     """
     lake = Lake(get_settings(), metadata_only=True)
-    return _open(lake, create_views_sql(lake, view_names(lake)))
+    return _open(lake, [*create_views_sql(lake, view_names(lake)), f"set search_path = '{','.join(SEARCH_PATH)}'"])
 
 
 def run_query(lake: Lake, sql: str) -> QueryRows:
-    """Run one SELECT. Raises QueryError when it is anything else, or wrong; the message says what and where."""
-    text, past = resolve_time_travel(lake, sql)
+    """Run one SELECT, DESCRIBE or SHOW TABLES.
+
+    Raises QueryError when it is anything else, or wrong; the message says what and where.
+    """
+    text, past = resolve_time_travel(lake, resolve_show_tables(sql, lambda: view_names(lake)))
     check_read_only(text)
-    names = [name for name in sorted(names_mentioned(text)) if view_exists(lake, name)]
+    if DUCKDB_CATALOG.search(text):
+        names = view_names(lake)
+    else:
+        names = [name for name in sorted(names_mentioned(text)) if view_exists(lake, name)]
     past_views = [f"create schema {SCHEMA}", *(f"create view {name} as {select}" for name, select in past.items())]
     connection = _open(lake, [*create_views_sql(lake, names), *past_views])
     try:

@@ -19,6 +19,7 @@ ALLOWED = [
     "select * from range(3), generate_series(1, 2), unnest([1, 2])",
     "from silver.iot select pg_typeof(1), typeof(value) group by all",
     "describe silver.iot",
+    "pivot silver.iot on metric in ('a', 'b') using count(*)",
     "summarize silver.iot",
     "explain analyze select * from silver.iot",
     "values (1), (2)",
@@ -113,6 +114,19 @@ FORBIDDEN = [
 @pytest.mark.parametrize("sql", ALLOWED)
 def test_query_of_the_data_is_allowed(sql: str) -> None:
     with duckdb.connect() as database:
+        check_query(database, sql, TABLES)
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("select * from information_schema.tables", "List tables with SHOW TABLES"),
+        ("show databases", "List tables with SHOW TABLES"),
+        ("pivot silver.iot on metric using count(*)", "PIVOT needs its values here"),
+    ],
+)
+def test_error_says_what_to_write_instead(sql: str, message: str) -> None:
+    with duckdb.connect() as database, pytest.raises(QueryError, match=message):
         check_query(database, sql, TABLES)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse.errors import LakehouseError, QueryError
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.unified_view import view_names
 from lakehouse.serving.query import sql as query
 from lakehouse.serving.query.json_values import to_json
 from lakehouse.serving.query.sql import connect, run_query
@@ -173,6 +174,31 @@ def test_describe_and_explain_are_allowed(lake: Lake) -> None:
     assert _rows(lake, "explain (select 1)")
 
 
+@pytest.mark.parametrize("sql", ["show tables", "SHOW ALL TABLES;", "describe", " show tables\n"])
+def test_show_tables_lists_every_table_and_view(lake: Lake, sql: str) -> None:
+    assert [name for (name,) in _rows(lake, sql)] == view_names(lake)
+
+
+def test_show_tables_from_a_layer_lists_its_tables(lake: Lake) -> None:
+    names = [name for name in view_names(lake) if name.startswith("silver.")]
+    assert [name for (name,) in _rows(lake, "show tables from Silver")] == names
+    assert _rows(lake, "show tables from nothing") == []
+
+
+def test_information_schema_lists_every_table_and_column(lake: Lake) -> None:
+    sql = "select table_schema || '.' || table_name from information_schema.tables order by all"
+    assert [name for (name,) in _rows(lake, sql)] == view_names(lake)
+    columns = "select column_name from information_schema.columns where table_schema = 'silver' and table_name = 'iot'"
+    assert sorted(_rows(lake, columns)) == sorted(row[:1] for row in _rows(lake, "describe silver.iot"))
+
+
+def test_pivot_runs_with_its_values_and_asks_for_missing_ones(lake: Lake) -> None:
+    assert _rows(lake, "pivot (select 'a' as x, 2 as n) on x in ('a', 'b') using sum(n)") == [(2, None)]
+    for sql in ("pivot silver.retail on country using count(*)", "from (pivot silver.iot on metric using count(*))"):
+        with pytest.raises(QueryError, match=r"^PIVOT needs its values here: write PIVOT … ON column IN"):
+            _rows(lake, sql)
+
+
 def test_values_are_returned_exactly(make_stream: Callable[..., Own]) -> None:
     own = make_stream()
     own.land([payment("a", noon(DAY), amount="9007199254740993.01")], noon(DAY))
@@ -303,6 +329,14 @@ def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnectio
     assert {name for (name,) in views} >= {"silver.iot", "gold.daily_metrics", "serving.unified_logs"}
     ((count,),) = connected.sql("select count(*) from silver.iot").fetchall()
     assert count >= 0
+
+
+def test_connect_lists_tables_as_duckdb_does(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    names = view_names(lake)
+    assert [name for (name,) in connected.sql("show tables").fetchall()] == sorted(n.partition(".")[2] for n in names)
+    assert sorted(f"{row[1]}.{row[2]}" for row in connected.sql("show all tables").fetchall()) == names
+    ((count,),) = connected.sql("select count(*) from information_schema.tables").fetchall()
+    assert count == len(names)
 
 
 @pytest.mark.parametrize(
