@@ -1,13 +1,16 @@
 """Prometheus metrics of a server, summed over its processes. See `metrics_files` for how they share them."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
 from lakehouse.http.metrics_files import FOLDER_VARIABLE, remove_gauges_of_dead_processes
+
+_STREAM_LABEL = re.compile(rb'[{,]stream="([^"]*)"')
 
 STORE_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -75,6 +78,15 @@ class Metrics:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, os.environ[FOLDER_VARIABLE])  # type: ignore[no-untyped-call]
         return generate_latest(registry) + self._extra()
+
+
+def only_streams(text: bytes, streams: Collection[str]) -> bytes:
+    """Leave out the samples of other streams from metrics in Prometheus' text format."""
+    lines = text.splitlines(keepends=True)
+    labels = [_STREAM_LABEL.search(line) for line in lines]
+    return b"".join(
+        line for line, label in zip(lines, labels, strict=True) if not label or label[1].decode() in streams
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
@@ -88,9 +87,7 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
     """Resolve a query for a worker: one snapshot, and the views that it names and its key may read."""
     check_length(query.sql)
     snapshot, settings = serving.snapshot, serving.settings
-    allowed = set(view_names(snapshot))
-    if key is not None and key.streams:
-        allowed &= {name for stream in key.streams for name in stream_view_names(stream)}
+    allowed = serving.readable_views(key, snapshot)
     sql, past_views = resolve_time_travel(snapshot.only(allowed), resolve_show_tables(query.sql, lambda: allowed))
     views = {name: select for name, select in snapshot.views(sql).items() if name in allowed}
     return QueryRequest(

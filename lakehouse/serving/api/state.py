@@ -7,9 +7,11 @@ from typing import Any
 from litestar import Request
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import unknown_stream
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
@@ -66,6 +68,13 @@ class Serving:
         """List the streams that the request may read, sorted. Raises Problem 401 or 403 if it may not read any."""
         key = self.access.authorize(request, "query")
         return [name for name in sorted(self.snapshot.streams) if key is None or key.allows("query", name)]
+
+    def readable_views(self, key: ApiKey | None, snapshot: LakeSnapshot) -> set[str]:
+        """Return the names of the tables and views that a key may read: for some streams, those of these streams alone."""
+        names = set(view_names(snapshot))
+        if key is None or not key.streams:
+            return names
+        return names & {name for stream in key.streams for name in stream_view_names(stream)}
 
     def selected_streams(self, request: HttpRequest, stream: str | None) -> list[str]:
         """List the stream that a request names, or all that it may read. Raises as `get_stream` does."""

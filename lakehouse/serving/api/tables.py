@@ -4,7 +4,6 @@ import msgspec
 from litestar import Router, get
 
 from lakehouse.http.problems import error_responses
-from lakehouse.pipeline.unified_view import view_names
 from lakehouse.serving.api.state import HttpRequest, Serving
 
 
@@ -30,23 +29,24 @@ class TailInfo(msgspec.Struct):
 
 @get("/v1/tables", summary="List tables and views", responses=error_responses(401, 403))
 async def tables(request: HttpRequest, serving: Serving) -> list[TableInfo]:
-    """List every table and view with the snapshot that a query would read now."""
-    serving.access.authorize(request, "query")
+    """List every table and view that the key permits, with the snapshot that a query would read now."""
+    key = serving.access.authorize(request, "query")
     snapshot = serving.snapshot
     ids = snapshot.snapshot_ids
     return [
         TableInfo(name, None if (snapshot_id := ids.get(name)) is None else str(snapshot_id))
-        for name in view_names(snapshot)
+        for name in sorted(serving.readable_views(key, snapshot))
     ]
 
 
 @get("/v1/tail", summary="Get the size of the hot tail", responses=error_responses(401, 403))
 async def tail(request: HttpRequest, serving: Serving) -> dict[str, TailInfo]:
-    """Return, by stream, what the unified views hold beyond the tables."""
-    serving.access.authorize(request, "query")
+    """Return, by stream that the key permits, what the unified views hold beyond the tables."""
+    names = serving.readable_streams(request)
     return {
         name: TailInfo(size.rows, size.objects, size.bytes, size.left_out)
         for name, size in serving.tracker.tail_sizes.items()
+        if name in names
     }
 
 

@@ -10,7 +10,7 @@ from obstore.store import S3Store
 
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
-from lakehouse.http.metrics import Metrics
+from lakehouse.http.metrics import Metrics, only_streams
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
@@ -64,9 +64,10 @@ async def ready(probe: StorageProbe) -> Health:
 
 @get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=error_responses(401, 403))
 async def metrics(request: Request[Any, Any, Any], access: AccessControl, metrics: Metrics) -> Response[bytes]:
-    """Counters of all processes, in Prometheus' text format. Any valid API key permits this."""
-    access.authenticate(request)
-    return Response(metrics.text(), media_type=METRICS_MEDIA_TYPE)
+    """Counters of all processes, in Prometheus' text format. Any valid API key permits this, of its streams."""
+    key = access.authenticate(request)
+    text = metrics.text() if key is None or not key.streams else only_streams(metrics.text(), key.streams)
+    return Response(text, media_type=METRICS_MEDIA_TYPE)
 
 
 router = Router("/", route_handlers=[live, ready, metrics], tags=["operation"])
