@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import islice
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from lakehouse.cli.printing import console, print_table
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.json_values import to_json
+from lakehouse.serving.query.rendering import escape_formula
 from lakehouse.serving.query.sql import QueryRows, run_query
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
@@ -25,12 +27,12 @@ Sql = Annotated[
     str,
     typer.Argument(help="One SELECT; tables are layer.name, such as silver.retail. - reads it from standard input."),
 ]
-Format = Annotated[str, typer.Option("--format", help="table, json or csv.")]
+Format = Annotated[str, typer.Option("--format", help="table, json, csv, or csv-escaped for spreadsheets.")]
 
 
 def query(sql: Sql, output: Format = "table") -> None:
     """Run the query and print its rows. Raises QueryError if it is invalid or fails."""
-    printers = {"table": _table, "json": _json, "csv": _csv}
+    printers = {"table": _table, "json": _json, "csv": _csv, "csv-escaped": _csv_escaped}
     if output not in printers:
         raise QueryError(f"--format {output!r} is not one of {', '.join(printers)}.")
     text = sys.stdin.read() if sql == "-" else sql
@@ -69,8 +71,19 @@ def _json(result: QueryRows) -> None:
     sys.stdout.write("]\n")
 
 
-def _csv(result: QueryRows) -> None:
+def _csv(result: QueryRows, escape: Callable[[object], object] = lambda value: value) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow(result.columns)
+    writer.writerow(map(escape, result.columns))
     for row in result.rows:
-        writer.writerow([_cell(value) if isinstance(value, dict | list) else to_json(value) for value in row])
+        writer.writerow([_csv_value(value, escape) for value in row])
+
+
+def _csv_escaped(result: QueryRows) -> None:
+    """Print CSV in which no text is a formula of a spreadsheet."""
+    _csv(result, escape_formula)
+
+
+def _csv_value(value: object, escape: Callable[[object], object]) -> object:
+    if isinstance(value, dict | list):
+        return _cell(value)
+    return escape(value) if isinstance(value, str) else to_json(value)

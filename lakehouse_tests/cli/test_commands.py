@@ -50,7 +50,7 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
         pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
         pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT. This is delete.", id="delete"),
-        pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv.", id="format"),
+        pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv,", id="format"),
     ],
 )  # fmt: skip
 def test_failure_is_reported_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:
@@ -133,6 +133,15 @@ def test_query_prints_csv_and_table(lakehouse: Command) -> None:
     table = lakehouse("query", sql).stdout
     assert "price" in table
     assert table.splitlines()[-1] == "1 rows"
+
+
+def test_query_prints_csv_without_formulas(lakehouse: Command) -> None:
+    sql = "select '@SUM(1)' as word, -1.5 as price, date '2025-01-01' as day, ['=1'] as list"
+    done = lakehouse("query", sql, "--format", "csv-escaped")
+    assert list(csv.reader(io.StringIO(done.stdout))) == [
+        ["word", "price", "day", "list"],
+        ["'@SUM(1)", "-1.5", "2025-01-01", '["=1"]'],
+    ]
 
 
 def test_closed_pipe_ends_query_without_error(home: Path) -> None:

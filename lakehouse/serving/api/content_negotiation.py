@@ -19,6 +19,7 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "json": "application/json",
     "ndjson": "application/x-ndjson",
     "csv": "text/csv",
+    "csv-escaped": "text/csv; escape=formulas",
     "arrow": "application/vnd.apache.arrow.stream",
 }
 STATISTICS_HEADER = "lakehouse-statistics"
@@ -81,8 +82,10 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
 
 
 def _media_range(part: str) -> tuple[str, float]:
-    """Parse one media range of an Accept header into its type and quality."""
+    """Parse one media range of an Accept header into its type, with `escape=formulas` if it says so, and its quality."""
     media_type, *parameters = (text.strip().lower() for text in part.split(";"))
+    if "escape=formulas" in parameters:
+        media_type += "; escape=formulas"
     for parameter in parameters:
         if parameter.startswith("q="):
             try:

@@ -1,5 +1,7 @@
 """Query results as bytes: JSON, NDJSON, CSV or Arrow. Every value comes out exactly, by the type of its column.
 
+`csv-escaped` is CSV for spreadsheets, in which text is never a formula.
+
 Decimals are strings, and so are integers that a double can't hold, because most JSON readers would round them. Times are
 ISO 8601 with a Z. NaN and infinity are null.
 """
@@ -16,11 +18,14 @@ import pyarrow as pa
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.json_values import timestamp_text
 
-Format = Literal["json", "ndjson", "csv", "arrow"]
+Format = Literal["json", "ndjson", "csv", "csv-escaped", "arrow"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 MAX_EXACT_INTEGER = 2**53 - 1
 """A double holds every integer up to this one."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with in a spreadsheet; the last four are full-width."""
 
 BATCH_ROWS = 5_000
 """Rows that are rendered at a time."""
@@ -58,10 +63,15 @@ def render(table: pa.Table, columns: Sequence[Column], form: Format, statistics:
             yield from _json(table, names, columns, statistics)
         case "ndjson":
             yield from (b"\n".join([*map(_ENCODER.encode, rows), b""]) for rows in _objects(table, names))
-        case "csv":
-            yield from _csv(table, names)
+        case "csv" | "csv-escaped":
+            yield from _csv(table, names, escape_formulas=form == "csv-escaped")
         case "arrow":
             yield from _arrow(table, names)
+
+
+def escape_formula(value: Any) -> Any:
+    """Put a `'` before text that a spreadsheet would run as a formula, see https://owasp.org/www-community/attacks/CSV_Injection."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
 def sql_type(kind: pa.DataType) -> str:
@@ -105,12 +115,18 @@ def _objects(table: pa.Table, names: Sequence[str]) -> Iterator[list[dict[str, A
         yield [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def _csv(table: pa.Table, names: Sequence[str]) -> Iterator[bytes]:
+def _csv(table: pa.Table, names: Sequence[str], *, escape_formulas: bool) -> Iterator[bytes]:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(names)
+    cells = [
+        (lambda value: escape_formula(_cell(value))) if escape_formulas and sql_type(field.type) == "VARCHAR" else _cell
+        for field in table.schema
+    ]
+    writer.writerow(map(escape_formula, names) if escape_formulas else names)
     for values in _values(table):
-        writer.writerows(zip(*[list(map(_cell, column)) for column in values], strict=True))
+        writer.writerows(
+            zip(*[list(map(cell, column)) for cell, column in zip(cells, values, strict=True)], strict=True)
+        )
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.http import api_keys as keys
+from lakehouse.pipeline.unified_view import stream_view_names
 from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
 
@@ -242,3 +243,29 @@ def test_key_for_one_stream_reads_only_its_tables(api: httpx.Client, settings: S
         assert "bronze.logs" not in body
     assert status("from silver.logs at (version => 1)")[0] == 400
     assert status("from silver.iot", ingest)[0] == 403
+    headers = {"authorization": f"Bearer {text}"}
+    listed = [table["name"] for table in api.get("/v1/tables", headers=headers).json()]
+    assert "silver.iot" in listed
+    assert set(listed) <= stream_view_names("iot")
+    shown = api.post("/v1/query", json={"sql": "show tables"}, headers=headers).json()["rows"]
+    assert [row["name"] for row in shown] == listed
+    assert api.get("/v1/tail", headers=headers).json().keys() <= {"iot"}
+
+
+def test_show_tables_lists_what_can_be_queried(api: httpx.Client) -> None:
+    names = [table["name"] for table in api.get("/v1/tables").json()]
+    assert [row["name"] for row in post_query(api, "show tables").json()["rows"]] == names
+
+
+@pytest.mark.parametrize(
+    ("accept", "cell"),
+    [
+        ("text/csv", "=1+1"),
+        ("text/csv; escape=formulas", "'=1+1"),
+        ("text/csv;q=1;escape=formulas, */*;q=0.5", "'=1+1"),
+    ],
+)
+def test_accept_selects_csv_without_formulas(api: httpx.Client, accept: str, cell: str) -> None:
+    response = api.post("/v1/query", json={"sql": "select '=1+1' as x"}, headers={"accept": accept})
+    assert response.headers["content-type"].startswith("text/csv")
+    assert response.text == f"x\r\n{cell}\r\n"

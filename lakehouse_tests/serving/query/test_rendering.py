@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.errors import QueryError
-from lakehouse.serving.query.rendering import Column, Format, Statistics, render, sql_type
+from lakehouse.serving.query.rendering import FORMULA_STARTS, Column, Format, Statistics, render, sql_type
 
 STATISTICS = Statistics(1, False, 0.5, 10, {"silver.iot": "1"})
 
@@ -61,6 +61,16 @@ def test_value_is_exact_in_json_and_csv(value: str, kind: str, plain: Any, cell:
         ["a", "x"],
         ["1", cell],
     ]
+
+
+@pytest.mark.parametrize("start", FORMULA_STARTS)
+def test_escaped_csv_has_no_formulas(start: str) -> None:
+    text = f"{start}SUM(1)"
+    sql = f"select '{text}' as x, -1 as \"=a\", -1.5::decimal(3,1) as b, 'a{text}' as c, '{text}'::enum('{text}') as d"
+    plain = list(csv.reader(io.StringIO(_rendered(sql, "csv").decode(), newline="")))
+    assert plain == [["x", "=a", "b", "c", "d"], [text, "-1", "-1.5", f"a{text}", text]]
+    escaped = list(csv.reader(io.StringIO(_rendered(sql, "csv-escaped").decode(), newline="")))
+    assert escaped == [["x", "'=a", "b", "c", "d"], [f"'{text}", "-1", "-1.5", f"a{text}", f"'{text}"]]
 
 
 def test_json_without_rows_has_columns_and_statistics() -> None:
