@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.printing import console
+from lakehouse.cli.printing import console, stderr
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.http import api_keys as keys
+from lakehouse.http.auth import unencrypted_warning
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes import service as process
 from lakehouse.processes.child import leave_running, spawn, stop_child, wait_until_ready
@@ -38,6 +39,8 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
     if supervisor.is_up(settings):
         console.print("The lakehouse is already up; `lakehouse status` shows where.")
         return
+    if warning := unencrypted_warning(settings):
+        stderr.print(warning, soft_wrap=True)
     if detach:
         _detach(settings, no_ui=no_ui)
         return

@@ -21,6 +21,16 @@ def needs_keys(settings: Settings) -> bool:
     return settings.http_keys == "always" or not is_loopback(settings.http_host)
 
 
+def unencrypted_warning(settings: Settings) -> str | None:
+    """Return a warning if keys and events would cross a network unencrypted."""
+    if is_loopback(settings.http_host) or settings.http_tls_certificate is not None:
+        return None
+    return (
+        f"Warning: the HTTP server listens on {settings.http_host} without TLS, so API keys and events can be read on the "
+        "network. Set LAKEHOUSE_HTTP_TLS_CERTIFICATE and LAKEHOUSE_HTTP_TLS_KEY, or put a proxy in front that ends TLS."
+    )
+
+
 class AccessControl:
     """Authenticates and authorizes requests.
 
@@ -82,7 +92,10 @@ def _reject_web_pages(request: Request[Any, Any, Any]) -> None:
     """Raise Problem 403 for a page of another origin: any page in the user's browser can reach a loopback port."""
     headers = request.headers
     origin = headers.get("origin")
-    if not _is_loopback_url(f"//{headers.get('host', '')}") or (origin and not _is_loopback_url(origin)):
+    is_local = all(_is_loopback_url(f"//{host}") for host in headers.getall("host", [""]))
+    # A browser sends no Origin with a page's `<script src>` or `<img src>`. A link to a response may be followed.
+    is_embedded = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+    if not is_local or is_embedded or (origin and not _is_loopback_url(origin)):
         detail = f"Without an API key only programs on this machine may do this. {HOW_TO_GET_A_KEY}"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
 
@@ -90,7 +103,8 @@ def _reject_web_pages(request: Request[Any, Any, Any]) -> None:
 @lru_cache(256)
 def _is_loopback_url(url: str) -> bool:
     try:
-        return is_loopback(urlsplit(url).hostname or "")
+        parts = urlsplit(url)
+        return "@" not in parts.netloc and is_loopback(parts.hostname or "")
     except ValueError:
         return False
 

@@ -84,7 +84,7 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
 def _media_range(part: str) -> tuple[str, float]:
     """Parse one media range of an Accept header into its type, with `escape=formulas` if it says so, and its quality."""
     media_type, *parameters = (text.strip().lower() for text in part.split(";"))
-    if "escape=formulas" in parameters:
+    if media_type == "text/csv" and "escape=formulas" in parameters:
         media_type += "; escape=formulas"
     for parameter in parameters:
         if parameter.startswith("q="):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import resource
 import socket
 import threading
@@ -161,6 +162,8 @@ def test_concurrent_requests_with_one_idempotency_key_land_once(running: Running
         (b"{}", NDJSON | {"authorization": "Bearer lh_no_key"}, 401, "lakehouse keys create"),
         (b"{}", NDJSON | {"origin": "https://evil.example"}, 403, "API key"),
         (b"{}", NDJSON | {"host": "evil.example"}, 403, "API key"),
+        (b"{}", NDJSON | {"host": "evil.example@127.0.0.1"}, 403, "API key"),
+        (b"{}", NDJSON | {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403, "API key"),
     ],
 )
 def test_rejected_request_says_what_to_do(
@@ -230,6 +233,14 @@ def test_other_origins_get_no_cors_headers(client: httpx.Client) -> None:
     assert not [name for name in client.options(PATH, headers=preflight).headers if name.startswith("access-control")]
 
 
+def test_link_from_another_site_may_be_followed(client: httpx.Client) -> None:
+    for mode, status in (("navigate", 200), ("no-cors", 403)):
+        assert (
+            client.get("/metrics", headers={"sec-fetch-site": "cross-site", "sec-fetch-mode": mode}).status_code
+            == status
+        )
+
+
 def test_unknown_stream_gets_the_known_streams(client: httpx.Client) -> None:
     for name in ("nothing", "f%C3%BCn", "x" * 5000):
         response = client.post(f"/v1/streams/{name}/events", content=b"{}", headers=NDJSON)
@@ -252,6 +263,11 @@ def test_key_permits_its_scopes_and_streams_until_revoked(client: httpx.Client, 
     assert status(PATH, text) == 403
     assert status("/v1/streams/iot/events", reader) == 403
     assert status("/v1/streams/iot/events", text + "x") == 401
+    client.post(PATH, content=b"{}", headers=NDJSON)
+    metrics = client.get("/metrics", headers={"authorization": f"Bearer {text}"}).text
+    assert 'stream="iot"' in metrics
+    assert set(re.findall(r'stream="([^"]*)"', metrics)) == {"iot"}
+    assert "lakehouse_requests_total" in metrics
     keys.revoke(settings, iot.id)
     time.sleep(keys.RELOAD_SECONDS + 0.1)
     assert status("/v1/streams/iot/events", text) == 401
