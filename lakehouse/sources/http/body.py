@@ -5,6 +5,8 @@ Only its first bytes are inspected, for formats that are not accepted. See `fram
 
 import asyncio
 import codecs
+import re
+import time
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,6 +30,17 @@ UTF8_CHARSETS = ("", "utf-8", "utf8", "us-ascii")
 
 THREAD_BYTES = 64 << 10
 """Compressed bytes from which decompression runs in a thread, because it would keep other requests waiting."""
+
+MAX_GZIP_MEMBERS = 65_536
+"""More than one for each event that a request may have by default. An empty member of 20 bytes costs as much as a large one."""
+
+FIRST_CHUNK_BYTES, MAX_CHUNK_BYTES = 128, 64 << 10
+"""zlib copies what follows a member out of the chunk it was given, so chunks begin small and grow with the member."""
+
+MAX_PIECE_BYTES = 1 << 20
+"""Between two checks of the time limit."""
+
+_PADDING = re.compile(rb"\0*")
 
 _OTHER_FORMATS = {
     b"\x1f\x8b": "gzip; send it with `Content-Encoding: gzip`",
@@ -131,11 +144,15 @@ class BodyReader:
 
     async def _decompress(self, body: bytes, encoding: str) -> bytes:
         decompress = _decompress_gzip if encoding == "gzip" else _decompress_zstd
+        deadline = time.monotonic() + self._seconds
         try:
             if len(body) < THREAD_BYTES:
-                plain = decompress(body, self._max_bytes + 1)
+                plain = decompress(body, self._max_bytes + 1, deadline)
             else:
-                plain = await asyncio.to_thread(decompress, body, self._max_bytes + 1)
+                plain = await asyncio.to_thread(decompress, body, self._max_bytes + 1, deadline)
+        except TimeoutError:
+            detail = f"The body could not be decompressed within {self._seconds:g} s. Send less at a time."
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"connection": "close"}) from None
         except (zlib.error, OSError, EOFError) as error:
             detail = f"The body is not {encoding}, or breaks off ({error}). Nothing was stored."
             raise Problem(HTTPStatus.BAD_REQUEST, detail) from error
@@ -183,23 +200,59 @@ def _content_length(request: Request[Any, Any, Any]) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-def _decompress_gzip(body: bytes, max_bytes: int) -> bytes:
-    """Decompress all gzip members, up to `max_bytes`. Raises EOFError if the last one is incomplete."""
-    chunks, size, rest = [], 0, body
-    while rest and size < max_bytes:
-        member = zlib.decompressobj(wbits=31)
-        chunks.append(member.decompress(rest, max_bytes - size))
-        size += len(chunks[-1])
-        if not member.eof and size < max_bytes:
-            raise EOFError("the end is missing")
-        rest = member.unused_data.lstrip(b"\0")
+def _decompress_gzip(body: bytes, max_bytes: int, deadline: float) -> bytes:
+    """Decompress all gzip members, up to `max_bytes`, in time linear in the body.
+
+    Raises EOFError if the last one is incomplete, zlib.error for more than MAX_GZIP_MEMBERS, and TimeoutError.
+    """
+    chunks: list[bytes] = []
+    size = at = members = 0
+    while at < len(body) and size < max_bytes:
+        members += 1
+        if members > MAX_GZIP_MEMBERS:
+            raise zlib.error(f"it has more than {MAX_GZIP_MEMBERS:,} members")
+        at, plain = _decompress_member(body, at, max_bytes - size, deadline)
+        chunks += plain
+        size += sum(map(len, plain))
+        at = _end_of_padding(body, at)
     return b"".join(chunks)
 
 
-def _decompress_zstd(body: bytes, max_bytes: int) -> bytes:
+def _decompress_member(body: bytes, at: int, max_bytes: int, deadline: float) -> tuple[int, list[bytes]]:
+    """Decompress the gzip member at a position, up to `max_bytes`; return the position after it, and its content."""
+    member = zlib.decompressobj(wbits=31)
+    plain: list[bytes] = []
+    size, chunk_bytes = 0, FIRST_CHUNK_BYTES
+    while not member.eof and size < max_bytes:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        chunk = body[at : at + chunk_bytes]
+        plain.append(member.decompress(chunk, max_bytes - size))
+        size += len(plain[-1])
+        if not chunk and not member.eof and not plain[-1]:
+            raise EOFError("the end is missing")
+        at += len(chunk) - len(member.unused_data) - len(member.unconsumed_tail)
+        chunk_bytes = min(chunk_bytes * 2, MAX_CHUNK_BYTES)
+    return at, plain
+
+
+def _end_of_padding(body: bytes, at: int) -> int:
+    """Return the position after the zeros at `at`, with which some programs pad a member."""
+    padding = _PADDING.match(body, at)
+    return padding.end() if padding else at
+
+
+def _decompress_zstd(body: bytes, max_bytes: int, deadline: float) -> bytes:
+    """Decompress up to `max_bytes`. Raises TimeoutError after the deadline."""
+    pieces: list[bytes] = []
+    size = 0
     with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
-        plain: bytes = stream.read(max_bytes)
-    return plain
+        while size < max_bytes and (piece := stream.read(min(max_bytes - size, MAX_PIECE_BYTES))):
+            pieces.append(piece)
+            size += len(piece)
+            if time.monotonic() > deadline:
+                raise TimeoutError
+    return b"".join(pieces)
 
 
 def _check_format(body: bytes) -> bytes:
