@@ -22,6 +22,8 @@ from lakehouse.serving.query.worker_messages import QueryRequest
 MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS
 """Room for a statement of any characters, and its parameters."""
 
+MAX_PARAMETER_DEPTH = 64
+
 MAX_DISCARDED_BYTES = 64 << 20
 """A body that is too large is read up to here, because a client that is still sending never sees the response."""
 
@@ -121,15 +123,29 @@ def _parse(request: HttpRequest, body: bytes) -> Query:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if media_type == "application/json":
-            return msgspec.json.decode(body, type=Query)
+            query = msgspec.json.decode(body, type=Query)
+            if not _is_shallow(query.params):
+                raise RecursionError(f"params are nested more than {MAX_PARAMETER_DEPTH} deep")
+            return query
         if media_type in ("text/plain", "application/sql"):
             return Query(body.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         detail = f'Invalid query ({error}). Send {{"sql": "select …", "params": […], "limits": {{"rows": 100}}}}.'
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
     raise Problem(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the query as application/json, or only its SQL as text/plain."
     )
+
+
+def _is_shallow(params: list[Any] | dict[str, Any]) -> bool:
+    """Whether parameters are nested at most MAX_PARAMETER_DEPTH deep, so that every later step can recurse into them."""
+    level: list[Any] = [params]
+    for _ in range(MAX_PARAMETER_DEPTH):
+        containers = [value for value in level if isinstance(value, list | dict)]
+        level = [item for value in containers for item in (value.values() if isinstance(value, dict) else value)]
+        if not level:
+            return True
+    return False
 
 
 router = Router("/v1/query", route_handlers=[run_query], tags=["query"])

@@ -48,6 +48,10 @@ def test_json_result_has_columns_rows_and_statistics(api: httpx.Client) -> None:
     assert json.loads(response.headers["lakehouse-statistics"]) == result["statistics"]
 
 
+DEPTHS = (66, 500, 995, 1000, 20_000, 400_000)
+"""Around and beyond the depth to which Python and msgspec recurse."""
+
+
 @pytest.mark.parametrize(
     ("accept", "media", "read"),
     [
@@ -115,6 +119,7 @@ def test_row_limits_apply_and_are_reported(api: httpx.Client, http_settings: Set
         (b'{"sql": "select 1; select 2"}', 400, "Send one statement at a time"),
         (b'{"sql": ""}', 400, "Send one statement at a time. This is 0"),
         (b'{"sql": 1}', 400, "Invalid query"),
+        *((b'{"sql": "select ?", "params": ' + b"[" * n + b"]" * n + b"}", 400, "Invalid query") for n in DEPTHS),
         (b'{"sql": "select 1", "limit": 5}', 400, "`limit`"),
         (b'{"sql": "select 1", "limits": {"rows": 0}}', 400, "limits.rows"),
         (b'{"sql": "select 1", "params": 5}', 400, "params"),
