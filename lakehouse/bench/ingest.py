@@ -161,7 +161,17 @@ def _counterpart(seconds: float) -> Iterator[Figure]:
     """Yield the counterpart's figure; nothing if FastAPI or uvicorn is not installed."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder:
         Path(folder, "usual.py").write_text(_USUAL.format(path=str(Path(folder, "events.ndjson"))))
-        command = [sys.executable, "-m", "uvicorn", "usual:app", "--port", "0", "--no-access-log", "--no-use-colors"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "uvicorn",
+            "usual:app",
+            "--port",
+            "0",
+            "--no-access-log",
+            "--no-use-colors",
+        ]
         process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
         try:
             ready_line = next((line for line in process.stderr or [] if READY in line), None)

@@ -122,7 +122,7 @@ def _cold_tick(source: _Source) -> float:
     hour = source.land()
     child = {**os.environ, **environment(source.lake.settings)}
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", _CHILD, hour], env=child, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-P", "-c", _CHILD, hour], env=child, check=True, capture_output=True)
     return time.perf_counter() - started
 
 

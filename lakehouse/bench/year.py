@@ -64,7 +64,7 @@ def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> It
     ticks = [_tick(lake, runner)[0] for _ in range(TICKS)]
     yield figure("year", f"{state}: realtime tick", statistics.median(ticks), "s")
     sensor_seconds = json.loads(
-        subprocess.run([sys.executable, "-c", _EVALUATE_SENSORS], check=True, capture_output=True).stdout
+        subprocess.run([sys.executable, "-P", "-c", _EVALUATE_SENSORS], check=True, capture_output=True).stdout
     )
     for sensor, seconds in sensor_seconds.items():
         yield figure("year", f"{state}: sensor {sensor}", seconds, "s")

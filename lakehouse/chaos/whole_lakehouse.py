@@ -35,6 +35,7 @@ from lakehouse.processes.child import (
     kill,
     leave_running,
     process_tree,
+    python_command,
     spawn,
     stop_child,
     wait_for_exit,
@@ -79,7 +80,7 @@ class WholeLakehouse:
 
     def up(self) -> None:
         """Run `lakehouse up` until everything runs. Raises AssertionError if that fails."""
-        command = [sys.executable, "-m", "lakehouse", "up", "--no-ui"]
+        command = python_command("lakehouse", "up", "--no-ui")
         child = spawn(command, self._log, env=os.environ | self.variables)
 
         def is_ready() -> bool:

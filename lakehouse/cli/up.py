@@ -1,7 +1,6 @@
 """`up`: everything that a lakehouse runs, started under one supervisor."""
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.http.auth import unencrypted_warning
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes import service as process
-from lakehouse.processes.child import leave_running, spawn, stop_child, wait_until_ready
+from lakehouse.processes.child import leave_running, python_command, spawn, stop_child, wait_until_ready
 from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
@@ -44,10 +43,15 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
     if detach:
         _detach(settings, no_ui=no_ui)
         return
+    with supervisor.claim(settings):
+        _supervise(settings, no_ui=no_ui)
+
+
+def _supervise(settings: Settings, *, no_ui: bool) -> None:
     connection = server.start(settings)
     try:
+        supervisor.take_over(settings)
         Lake(settings, connection).bootstrap()
-        supervisor.stop(settings)  # processes that a killed `up` left behind
         with open_instance(settings) as instance:
             fail_orphaned_runs(instance)
         programs = [
@@ -56,8 +60,9 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
             _serving(settings),
             *supervisor.dagster_programs(settings, DEFINITIONS, page=not no_ui),
         ]
-        Supervisor(settings, programs, _print_urls, lambda: keep_storage(settings)).run()
+        Supervisor(settings, programs, lambda state: _print_urls(settings, state), lambda: keep_storage(settings)).run()
     finally:
+        supervisor.state_path(settings).unlink(missing_ok=True)
         server.stop(settings)
 
 
@@ -84,7 +89,7 @@ def _http(settings: Settings) -> Program:
         running = http.running(settings)
         return running.url if running else None
 
-    return Program("http", [sys.executable, "-m", http.MODULE], answers=is_ready, url=url)
+    return Program("http", python_command(http.MODULE), answers=is_ready, url=url)
 
 
 def _serving(settings: Settings) -> Program:
@@ -94,18 +99,19 @@ def _serving(settings: Settings) -> Program:
         running = serving.running(settings)
         return running is not None and process.is_ready(running)
 
-    return Program("serving", [sys.executable, "-m", "lakehouse.serving.api"], answers=is_ready)
+    return Program("serving", python_command("lakehouse.serving.api"), answers=is_ready)
 
 
 def _kinesis(settings: Settings) -> list[Program]:
     """Describe the process that reads Kinesis, if a stream is configured."""
-    return [Program("kinesis", [sys.executable, "-m", "lakehouse", "kinesis"])] if settings.kinesis else []
+    return [Program("kinesis", python_command("lakehouse", "kinesis"))] if settings.kinesis else []
 
 
 def _detach(settings: Settings, *, no_ui: bool) -> None:
-    command = [sys.executable, "-m", "lakehouse", "up", *(["--no-ui"] if no_ui else [])]
-    log = settings.root / "logs" / "up.log"
-    log.unlink(missing_ok=True)
+    command = python_command("lakehouse", "up", *(["--no-ui"] if no_ui else []))
+    log = supervisor.log_path(settings, "up")
+    # Another `up` may be writing to the log at this moment, so it is not deleted.
+    old_bytes = log.stat().st_size if log.exists() else 0
     child = spawn(command, log, env=os.environ | environment(settings))
 
     def is_ready() -> bool:
@@ -115,18 +121,21 @@ def _detach(settings: Settings, *, no_ui: bool) -> None:
     if wait_until_ready(is_ready, lambda: child.poll() is None, START_SECONDS, poll_seconds=0.1):
         leave_running(child)
         if state := supervisor.read_state(settings):
-            _print_urls(state)
+            _print_urls(settings, state)
         return
     if child.poll() is not None:
-        lines = log.read_text(errors="replace").strip().splitlines() or ["it ended at once"]
+        lines = log.read_bytes()[old_bytes:].decode(errors="replace").strip().splitlines() or ["it ended at once"]
         raise LakehouseError(f"{lines[-1].removeprefix('lakehouse: ')} (see {log})")
     stop_child(child, supervisor.STOP_SECONDS)
     raise LakehouseError(f"The lakehouse did not come up within {START_SECONDS:.0f} s; see {log}.")
 
 
-def _print_urls(state: State) -> None:
+def _print_urls(settings: Settings, state: State) -> None:
     console.print("The lakehouse is up.")
     for child in state.children:
-        if child.url:
+        if child.process is None:
+            log = supervisor.log_path(settings, child.name)
+            console.print(f"  {child.name:12} did not start and is started again from time to time; see {log}")
+        elif child.url:
             console.print(f"  {child.name:12} {child.url}")
     console.print("  `lakehouse status` shows the processes, `lakehouse down` stops them.")

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 
 Scope = Literal["ingest", "query"]
@@ -69,7 +70,7 @@ def create(
     secret = secrets.token_urlsafe(SECRET_BYTES)
     key = ApiKey(secrets.token_hex(4), name, _hash(secret), scopes, streams, datetime.now(UTC).replace(microsecond=0))
     path = keys_path(settings)
-    with _locked(path):
+    with _locked(settings, path):
         _write(path, [*_read(path), key])
     return key, f"{PREFIX}_{key.id}_{secret}"
 
@@ -77,7 +78,7 @@ def create(
 def revoke(settings: Settings, key_id: str) -> ApiKey:
     """Delete a key; every server rejects it within `RELOAD_SECONDS`. Raises LakehouseError if no key has this id."""
     path = keys_path(settings)
-    with _locked(path):
+    with _locked(settings, path):
         keys = _read(path)
         revoked = next((key for key in keys if key.id == key_id), None)
         if revoked is None:
@@ -94,7 +95,7 @@ def list_keys(settings: Settings) -> list[ApiKey]:
 def local_key(settings: Settings) -> str:
     """Return the text of this machine's own key, from a file of mode 0600; create the key if there is none."""
     path = keys_path(settings).with_name("local.key")
-    with _locked(path):
+    with _locked(settings, path):
         try:
             return path.read_text().strip()
         except FileNotFoundError:
@@ -142,8 +143,9 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _locked(path: Path) -> FileLock:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _locked(settings: Settings, path: Path) -> FileLock:
+    private_home(settings)
+    path.parent.mkdir(exist_ok=True)
     path.parent.chmod(0o700)
     return FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS)
 

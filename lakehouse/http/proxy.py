@@ -4,7 +4,6 @@ The serving process is another program. All that is known of it here is the URL 
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from http import HTTPStatus
@@ -19,6 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from lakehouse.http.problems import MEDIA_TYPE, ProblemDetails
+from lakehouse.processes.home import read_state
 
 STATE_INTERVAL_SECONDS = 1.0
 """Time between reads of the serving process's state file."""
@@ -51,10 +51,7 @@ class Forwarder:
         """The serving process's URL; None when it does not run."""
         if time.monotonic() - self._state_read_at >= STATE_INTERVAL_SECONDS:
             self._state_read_at = time.monotonic()
-            try:
-                self._url = str(json.loads(self._state.read_text())["url"])
-            except (OSError, ValueError, KeyError, TypeError):
-                self._url = None
+            self._url = (read_state(self._state) or {}).get("url")
         return self._url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

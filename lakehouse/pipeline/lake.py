@@ -9,6 +9,7 @@ from lakehouse.contracts.streams import Stream, discover, find_stream
 from lakehouse.engine.connection import DuckDB
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
+from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
@@ -73,7 +74,7 @@ class Lake:
             self.connection,
             memory_limit_mb=self.settings.memory_limit_mb,
             threads=self.settings.threads,
-            scratch=self.settings.root / "scratch",
+            scratch=private_home(self.settings) / "scratch",
         )
 
     @property

@@ -4,6 +4,7 @@ See `service` for the servers of a home, and `workers` for processes that end wi
 """
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -23,23 +24,36 @@ KILL_SECONDS = 5.0
 
 POLL_SECONDS = 0.02
 
+PRIVATE_UMASK = 0o077
+"""Files that child processes create are for their owner only."""
+
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""The environment variable by which Python, also in descendants, does not import from the current folder (CWE-427)."""
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module with this Python, which does not import from the current folder."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
 
 def spawn(
     command: Sequence[str], log: Path, *, env: Mapping[str, str], cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process that appends its output to `log`.
 
-    It has a session of its own, so that Ctrl-C in this terminal does not reach it. `env` is its whole environment.
+    It has a session of its own, so that Ctrl-C in this terminal does not reach it. `env` is its whole environment, but
+    that Python's safe path is added. Its files are private.
     """
     with _open_log(log) as output:
         return subprocess.Popen(
             list(command),
             cwd=cwd,
-            env=env,
+            env={**env, **SAFE_PATH},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
 
 

@@ -6,7 +6,6 @@ See `child` for what holds of every process.
 import json
 import os
 import ssl
-import sys
 import urllib.request
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,16 +14,17 @@ from pathlib import Path
 from filelock import FileLock
 
 from lakehouse.errors import LakehouseError
-from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import (
     creation_time,
     find_process,
     leave_running,
+    python_command,
     spawn,
     stop_child,
     stop_tree,
     wait_until_ready,
 )
+from lakehouse.processes.home import private_home, read_state, write_state
 from lakehouse.settings import Settings
 
 START_SECONDS = 120.0
@@ -64,9 +64,10 @@ class Service:
     def register(self, settings: Settings, url: str, *, needs_keys: bool) -> None:
         """Write the state file: this process is the server, until `unregister`."""
         state = RunningService(os.getpid(), creation_time(os.getpid()), url, needs_keys)
+        private_home(settings)
         path = self.state_path(settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(path, json.dumps(asdict(state), indent=2))
+        path.parent.mkdir(exist_ok=True)
+        write_state(path, asdict(state))
 
     def unregister(self, settings: Settings) -> None:
         """Remove the state file."""
@@ -75,9 +76,9 @@ class Service:
     def running(self, settings: Settings) -> RunningService | None:
         """The running server of this home; None when its process has ended."""
         try:
-            state = RunningService(**json.loads(self.state_path(settings).read_text()))
+            state = RunningService(**(read_state(self.state_path(settings)) or {}))
             return state if find_process(state.pid, state.created) else None
-        except (OSError, ValueError, TypeError):
+        except TypeError:
             return None
 
     def start(self, settings: Settings, module: str) -> RunningService:
@@ -85,13 +86,14 @@ class Service:
 
         Raises LakehouseError if it ends or is not ready within two minutes.
         """
+        private_home(settings)
         lock = self.state_path(settings).with_name("start.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(exist_ok=True)
         with FileLock(lock, timeout=START_SECONDS * 2):
             if state := self.running(settings):
                 return state
             env = os.environ | settings_environment(settings)
-            child = spawn([sys.executable, "-m", module], self.log_path(settings), env=env)
+            child = spawn(python_command(module), self.log_path(settings), env=env)
             ready = wait_until_ready(lambda: self._is_ready(settings), lambda: child.poll() is None, START_SECONDS)
             if ready and (state := self.running(settings)):
                 leave_running(child)

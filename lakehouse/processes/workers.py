@@ -12,6 +12,8 @@ from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from lakehouse.processes.child import PRIVATE_UMASK, SAFE_PATH
+
 
 async def start_worker(
     command: Sequence[str], handshake: Callable[[Process], Awaitable[object]], seconds: float
@@ -21,7 +23,11 @@ async def start_worker(
     Kills it and re-raises if the handshake fails or takes longer than `seconds` (TimeoutError).
     """
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **SAFE_PATH},
+        umask=PRIVATE_UMASK,
     )
     try:
         await asyncio.wait_for(handshake(process), seconds)

@@ -11,6 +11,7 @@ import yaml
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def dagster_home(settings: Settings) -> Path:
     A file that differs is replaced, such as one of a release whose classes had other names. An unchanged file is not
     touched. Safe to call from several processes at once.
     """
-    home = settings.root / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
+    home = private_home(settings) / "dagster"
+    home.mkdir(exist_ok=True)
     file = home / "dagster.yaml"
     text = "# Written by lakehouse; changes are lost.\n" + yaml.dump(
         _configuration(settings, home), Dumper=_Plain, sort_keys=False

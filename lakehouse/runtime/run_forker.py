@@ -28,7 +28,8 @@ from typing import NoReturn
 import duckdb
 from dagster._cli.api import execute_run_command
 
-from lakehouse.processes.atomic_file import write_private
+from lakehouse.processes.child import python_command
+from lakehouse.processes.home import write_state
 from lakehouse.runtime.instance import open_instance, run_forker_state
 from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
 from lakehouse.runtime.orphaned_runs import report_dead_process
@@ -72,9 +73,7 @@ class RunForker:
     def serve(self, is_current: Callable[[], bool]) -> None:
         """Fork for each request until `is_current` is false: the loaded files have changed on disk."""
         port = self._listener.getsockname()[1]
-        write_private(
-            run_forker_state(self._settings), json.dumps({"port": port, "key": self._key, "pid": os.getpid()})
-        )
+        write_state(run_forker_state(self._settings), {"port": port, "key": self._key, "pid": os.getpid()})
         checked_at = time.monotonic()
         while True:
             for key, _ in self._selector.select(RELOAD_CHECK_INTERVAL_SECONDS):
@@ -186,7 +185,7 @@ def main() -> None:
     forker = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
     forker.serve(lambda: _fingerprint(folders) == loaded)
     print("The code or a contract has changed; reloading.", flush=True)
-    command = [sys.executable, "-m", "lakehouse.runtime.run_forker", definitions, json.dumps(dict(forker.runs))]
+    command = python_command("lakehouse.runtime.run_forker", definitions, json.dumps(dict(forker.runs)))
     os.execv(sys.executable, command)  # noqa: S606 (the command needs no shell)
 
 

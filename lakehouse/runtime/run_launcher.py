@@ -8,7 +8,6 @@ between launcher and run, hence the private imports. Dagster is pinned below 1.1
 """
 
 import contextlib
-import json
 import signal
 import socket
 import time
@@ -24,6 +23,7 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes.config_class import ConfigurableClassData
 
+from lakehouse.processes.home import read_state
 from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
 from lakehouse.runtime.orphaned_runs import report_dead_process
 from lakehouse.runtime.run_process import RunWorker, find_worker
@@ -74,7 +74,7 @@ class ForkingRunLauncher(DefaultRunLauncher):
         assert run.job_code_origin is not None
         words = serialize_value(ExecuteRunArgs(run.job_code_origin, run.run_id, self._instance.get_ref()))
         try:
-            forker = json.loads(self._state.read_text())
+            forker = read_state(self._state) or {}
             channel = socket.create_connection(("127.0.0.1", forker["port"]), ASK_SECONDS)
         except (OSError, ValueError, KeyError):
             return False

@@ -4,32 +4,35 @@ See `storage.embedded` for the storage server, which is not one of them. The cod
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
 
 import psutil
 import yaml
+from filelock import FileLock, Timeout
 
 from lakehouse.errors import LakehouseError
-from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import (
     creation_time,
     find_process,
+    python_command,
     spawn,
     stop_child,
     stop_process,
     stop_tree,
     wait_until_ready,
 )
+from lakehouse.processes.home import private_home
+from lakehouse.processes.home import read_state as read_state_file
+from lakehouse.processes.home import write_state as write_state_file
 from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import dagster_home, environment
 from lakehouse.settings import Settings
@@ -51,6 +54,8 @@ class Program:
     words: Sequence[str]
     answers: Callable[[], bool] | None = None
     url: Callable[[], str | None] = lambda: None
+    optional: bool = False
+    """Whether the others run without it: if it does not start, it is restarted like one that ended."""
 
 
 @dataclass(slots=True)
@@ -84,20 +89,44 @@ def state_path(settings: Settings) -> Path:
 
 
 def read_state(settings: Settings) -> State | None:
-    """Read the state of the last `lakehouse up`; None if it is missing or unreadable."""
+    """Read the state of the last `lakehouse up`; None if it is missing, unreadable, or another home's."""
     try:
-        content = json.loads(state_path(settings).read_text())
         return State(
             Child(**content["supervisor"]), [Child(**child) for child in content["children"]], content["ready"]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None
 
 
 def is_up(settings: Settings) -> bool:
-    """Whether a supervisor of this lakehouse is running."""
+    """Whether a supervisor of this lakehouse is running and has started its programs."""
     state = read_state(settings)
-    return state is not None and state.supervisor.process is not None
+    return state is not None and state.ready and state.supervisor.process is not None
+
+
+@contextlib.contextmanager
+def claim(settings: Settings) -> Iterator[None]:
+    """Make this process the only supervisor of the home during the block, or until it is killed.
+
+    Raises LakehouseError if another process is. It must start and stop nothing then, because the other uses it.
+    """
+    lock = FileLock(private_home(settings) / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LakehouseError(
+            f"Another `lakehouse up` of {settings.root} is starting or stopping. See `lakehouse status`."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_over(settings: Settings) -> None:
+    """Stop the processes that a killed supervisor left behind, and record this process as the supervisor."""
+    stop(settings)
+    write_state_file(state_path(settings), asdict(State(_this_process())))
 
 
 class Supervisor:
@@ -128,7 +157,7 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stop.set())
         try:
             for program in self._programs:
-                self._start(program)
+                self._start(program, ready=False)
                 self._await(program)
                 if self._stop.is_set():
                     return
@@ -141,12 +170,12 @@ class Supervisor:
             self._end()
             state_path(self._settings).unlink(missing_ok=True)
 
-    def _start(self, program: Program) -> None:
+    def _start(self, program: Program, *, ready: bool) -> None:
         self._started_at[program.name] = time.monotonic()
         self._running[program.name] = spawn(
-            program.words, _log_path(self._settings, program.name), env=os.environ | environment(self._settings)
+            program.words, log_path(self._settings, program.name), env=os.environ | environment(self._settings)
         )
-        self._write(ready=False)
+        self._write(ready)
 
     def _await(self, program: Program) -> None:
         if program.answers is None:
@@ -155,9 +184,8 @@ class Supervisor:
         ready = wait_until_ready(
             program.answers, lambda: child.poll() is None and not self._stop.is_set(), READY_SECONDS, poll_seconds=0.1
         )
-        if not ready and not self._stop.is_set():
-            log = _log_path(self._settings, program.name)
-            raise LakehouseError(f"{program.name} did not start. See {log}.")
+        if not ready and not program.optional and not self._stop.is_set():
+            raise LakehouseError(f"{program.name} did not start. See {log_path(self._settings, program.name)}.")
 
     def _restart_exited(self) -> None:
         for program in self._programs:
@@ -170,8 +198,7 @@ class Supervisor:
                 self._restart_at[program.name] = time.monotonic() + self._pause(program.name)
             elif time.monotonic() >= due:
                 del self._restart_at[program.name]
-                self._start(program)
-                self._write(ready=True)
+                self._start(program, ready=True)
 
     def _pause(self, name: str) -> float:
         """Get the seconds to wait before a restart, which double with each failure in a row."""
@@ -190,10 +217,10 @@ class Supervisor:
             Child(name, process.pid, creation_time(process.pid), urls[name], self._restarts.get(name, 0))
             for name, process in self._running.items()
         ]
-        return State(Child("supervisor", os.getpid(), creation_time(os.getpid())), children, ready)
+        return State(_this_process(), children, ready)
 
     def _write(self, ready: bool) -> None:
-        write_private(state_path(self._settings), json.dumps(asdict(self._state(ready)), indent=1))
+        write_state_file(state_path(self._settings), asdict(self._state(ready)))
 
 
 def stop(settings: Settings) -> bool:
@@ -219,7 +246,6 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
     """
     code_port = free_port()
     workspace = workspace_file(settings, code_port)
-    python = [sys.executable, "-m"]
     programs = [
         code_server_program(definitions, code_port),
         *([run_forker_program(definitions)] if settings.warm_runs and sys.platform == "linux" else []),
@@ -230,9 +256,10 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
         programs.append(
             Program(
                 "page",
-                [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)],
+                python_command("dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)),
                 answers=lambda: listens(port),
                 url=lambda: f"http://127.0.0.1:{port}",
+                optional=True,
             )
         )
     return programs
@@ -240,13 +267,13 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
 
 def code_server_program(definitions: str, port: int) -> Program:
     """Describe the code server, which loads the module `definitions` for the daemon and the page."""
-    words = ["dagster", "api", "grpc", "-m", definitions, "-h", "127.0.0.1", "-p", str(port)]
-    return Program("code-server", [sys.executable, "-m", *words], answers=lambda: listens(port))
+    arguments = ["api", "grpc", "-m", definitions, "-h", "127.0.0.1", "-p", str(port)]
+    return Program("code-server", python_command("dagster", *arguments), answers=lambda: listens(port))
 
 
 def daemon_program(workspace: Path) -> Program:
     """Describe the daemon, which evaluates schedules and sensors and starts queued runs."""
-    return Program("daemon", [sys.executable, "-m", "lakehouse.runtime.daemon", str(workspace)])
+    return Program("daemon", python_command("lakehouse.runtime.daemon", str(workspace)))
 
 
 def workspace_file(settings: Settings, code_port: int) -> Path:
@@ -262,7 +289,7 @@ def run_forker_program(definitions: str) -> Program:
 
     It runs on Linux only, because elsewhere a fork may not use libraries that its parent has loaded.
     """
-    return Program("warm-runs", [sys.executable, "-m", "lakehouse.runtime.run_forker", definitions])
+    return Program("warm-runs", python_command("lakehouse.runtime.run_forker", definitions))
 
 
 def listens(port: int) -> bool:
@@ -272,5 +299,10 @@ def listens(port: int) -> bool:
     return False
 
 
-def _log_path(settings: Settings, name: str) -> Path:
+def _this_process() -> Child:
+    return Child("supervisor", os.getpid(), creation_time(os.getpid()))
+
+
+def log_path(settings: Settings, name: str) -> Path:
+    """The path of a program's log."""
     return settings.root / "logs" / f"{name}.log"

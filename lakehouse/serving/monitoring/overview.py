@@ -4,7 +4,6 @@ It reads counters and table metadata, never rows. A stream's metadata is read ag
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
+from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (
     DayLedger,
@@ -266,7 +266,7 @@ def _newest_event(tables: Sequence[Table], event_time: str) -> datetime | None:
 def _dagster_url(settings: Settings) -> str | None:
     """Return the Dagster page's URL as `lakehouse up` recorded it; None if there is none."""
     try:
-        children = json.loads((settings.root / "processes.json").read_text())["children"]
+        children = (read_state(settings.root / "processes.json") or {})["children"]
         return next((child["url"] for child in children if child["name"] == "page"), None)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None

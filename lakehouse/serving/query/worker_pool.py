@@ -7,7 +7,6 @@ dies. Another one replaces it.
 import asyncio
 import logging
 import os
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.processes.child import python_command
 from lakehouse.processes.workers import kill_worker, start_worker
 from lakehouse.serving.query.sandbox import lockdown_sql
 from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL
@@ -150,7 +150,7 @@ class WorkerPool:
                 return
 
     async def _start_process(self) -> Process:
-        command = [sys.executable, "-m", "lakehouse.serving.query.worker"]
+        command = python_command("lakehouse.serving.query.worker")
         process = await start_worker(command, lambda worker: _exchange(worker, self._setup()), START_TIMEOUT_SECONDS)
         self._processes.add(process)
         return process

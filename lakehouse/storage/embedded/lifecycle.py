@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from lakehouse.errors import StorageFullError, StorageUnavailableError
 from lakehouse.processes.child import creation_time, stop_tree, wait_until_ready
+from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
@@ -55,6 +56,7 @@ def start(settings: Settings) -> Connection:
     if settings.storage == "external":
         return external_connection(settings)
     home = StorageHome.of(settings)
+    private_home(settings)
     with _locked(home):
         connection = _ensure_running(home, settings.bucket)
         state = home.state()
@@ -115,6 +117,7 @@ def running(settings: Settings) -> Iterator[Connection]:
         yield external_connection(settings)
         return
     home = StorageHome.of(settings)
+    private_home(settings)
     with _locked(home):
         server = _ensure_running(home, settings.bucket)
         lease = home.take_lease()

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import creation_time, find_process
+from lakehouse.processes.home import read_state, write_state
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded.ports import Ports
 
@@ -81,46 +82,45 @@ class StorageHome:
         return self.folder / "data"
 
     def state(self) -> ServerState | None:
-        """Read the last written state."""
-        return _read(self.folder / "state.json", ServerState)
+        """Read the last written state; None in a copy of the home, whose server is another."""
+        return _validate(read_state(self.folder / "state.json"), ServerState)
 
     def write_state(self, state: ServerState) -> None:
         """Replace the state."""
-        _write(self.folder / "state.json", state)
+        write_state(self.folder / "state.json", asdict(state))
 
     def credentials(self) -> Credentials | None:
         """Read the server's key; None before the first start."""
-        return _read(self.folder / "credentials.json", Credentials)
+        try:
+            return _validate(json.loads((self.folder / "credentials.json").read_bytes()), Credentials)
+        except (OSError, ValueError):
+            return None
 
     def create_credentials(self) -> Credentials:
         """Generate and store the server's key."""
         credentials = Credentials(secrets.token_hex(10).upper(), secrets.token_urlsafe(30))
-        _write(self.folder / "credentials.json", credentials)
+        write_private(self.folder / "credentials.json", json.dumps(asdict(credentials), indent=2))
         return credentials
 
     def take_lease(self) -> Path:
         """Record that this process uses the server, until the returned file is removed."""
         (self.folder / "leases").mkdir(exist_ok=True)
         path = self.folder / "leases" / f"{os.getpid()}-{uuid4().hex}.json"
-        _write(path, Lease(os.getpid(), creation_time(os.getpid())))
+        write_state(path, asdict(Lease(os.getpid(), creation_time(os.getpid()))))
         return path
 
     def is_leased(self) -> bool:
         """Return whether a running process uses the server. Removes the leases of dead processes."""
         paths = [*(self.folder / "leases").glob("*.json")]
-        held = {path: (lease := _read(path, Lease)) is not None and lease.is_held() for path in paths}
+        held = {path: (lease := _validate(read_state(path), Lease)) is not None and lease.is_held() for path in paths}
         for path, is_held in held.items():
             if not is_held:
                 path.unlink(missing_ok=True)
         return any(held.values())
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
+def _validate(content: object, kind: type[T]) -> T | None:
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return TypeAdapter(kind).validate_python(content)
+    except ValueError:
         return None
-
-
-def _write(path: Path, content: ServerState | Credentials | Lease) -> None:
-    write_private(path, json.dumps(asdict(content), indent=2))
