@@ -14,6 +14,7 @@ from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
+from lakehouse.pipeline.silver import clean_days
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.objects.store import Objects, object_key
@@ -41,10 +42,18 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
             raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
 
 
-def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
-    """Recompute silver, gold and serving of these event dates. Raises LakehouseError if a run fails."""
-    if days:
-        raise_on_failure(Runner(lake).run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
+def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> list[date]:
+    """Recompute silver, gold and serving of these event dates. Returns the days that the quality gate blocked.
+
+    Rows of a blocked day are in quarantine afterwards. Raises LakehouseError if a run fails.
+    """
+    if not days:
+        return []
+    # A run would end at a blocked day. One commit for all days also moves a row between two days of quarantine at once.
+    blocked = clean_days(lake, stream, days, run_id=RUN_ID).blocked
+    if computable := sorted(set(days) - set(blocked)):
+        raise_on_failure(Runner(lake).run(REFRESH, exact_tags(computable), stream_asset_keys(stream)))
+    return blocked
 
 
 def ingest_incoming(lake: Lake, stream: Stream) -> None:

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -134,7 +134,7 @@ def _replay_days(name: str, where: str, *, dry_run: bool) -> ReplayPreview:
             if days:
                 from lakehouse.automation.repair import recompute  # Dagster takes seconds to import
 
-                recompute(lake, stream, [day for day in days if day not in preview.held_back])
+                preview = replace(preview, held_back=recompute(lake, stream, days))
     return preview
 
 
