@@ -1,12 +1,13 @@
 """Silver and quarantine assets: both come from one run of the contract's cleaning, with the checks of the result."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 
 import dagster as dg
 
 from lakehouse.assets import checks
-from lakehouse.assets.partitions import run_days
+from lakehouse.assets.partitions import exact_days, run_days
 from lakehouse.assets.reporting import MaterializedPartitions, from_write, preview_newest, report_partitions
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import RETRIES, TableSpecs, attributes, key
@@ -14,7 +15,11 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import QualityGateError
 from lakehouse.pipeline import silver
 from lakehouse.pipeline.commits import WriteResult
+from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.lineage.staleness import redefined_days
+from lakehouse.pipeline.quarantine import move_redated_rows
 
 SilverEvent = dg.MaterializeResult[None] | dg.AssetCheckResult
 
@@ -49,6 +54,8 @@ def silver_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDe
     def assets(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[SilverEvent]:
         started = time.monotonic()
         wanted = run_days(context, stream.contract)
+        if exact_days(context.run.tags) is not None:
+            wanted = _with_redated(lake.lake, stream, wanted, context.run.run_id)
         result = silver.clean_days(lake.lake, stream, wanted, run_id=context.run.run_id)
         seconds = round(time.monotonic() - started, 3)
         for asset_key, written in ((silver_key, result.silver), (quarantine_key, result.quarantine)):
@@ -64,6 +71,16 @@ def silver_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDe
             raise dg.Failure(str(_gate_error(stream, result)), allow_retries=False)
 
     return assets
+
+
+def _with_redated(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> list[date]:
+    """Add the event dates between which a changed contract moves rows of bronze, so that no row is left out."""
+    quarantine = lake.tables.load(f"quarantine.{stream.name}")
+    if not redefined_days(quarantine, stream.definition, days):
+        return list(days)
+    first = first_kept_day(stream.contract, "silver") or date.min
+    moved = [day for day in move_redated_rows(lake, stream, run_id=run_id) if day >= first]
+    return sorted({*days, *moved})
 
 
 def _materialized(result: silver.SilverResult, written: WriteResult) -> MaterializedPartitions:

@@ -23,7 +23,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
-from lakehouse.pipeline.lineage.staleness import last_changes
+from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
@@ -119,9 +119,7 @@ class Context:
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:
         """Select the days that were computed by another contract or SQL than the current one."""
-        definition = self.stream.definition_of(query)
-        numbers = computed_from(derived, definition.source, days)
-        return {day for day, number in numbers.items() if not definition.matches(number)}
+        return redefined_days(derived, self.stream.definition_of(query), days)
 
     def report_finding(
         self, layer: str, partition: object, check: str, detail: str, fix: str, *, state: State = "wrong"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain, islice
 
 import dagster as dg
 
@@ -11,8 +12,9 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import AUDIT, BATCH, MAINTENANCE, REALTIME, SERVING
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import hour_partition
-from lakehouse.pipeline.bronze import pending_days
+from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.realtime import event_dates_of
+from lakehouse.pipeline.refresh import missed_days
 
 SETTLING_TIME = timedelta(minutes=20)
 """How long after an hour has ended its last objects may still land. Amazon Data Firehose buffers for up to 15 minutes and
@@ -23,6 +25,10 @@ LOOK_BACK_TIME = timedelta(hours=3)
 The serving process keeps rows that realtime does not hold for as long."""
 
 LOOK_BACK_MINUTE = 30
+
+MAX_MISSED_DAYS = 100
+"""How many missed days one tick requests, the oldest first. An outage of a year is caught up in four nights."""
+
 SUNDAY = 6
 
 
@@ -49,12 +55,17 @@ def realtime_every_5_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
     cron_schedule="0 2 * * *",
     job_name=BATCH,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Compute yesterday, and days whose run was missed, from landing to serving. The sensor `late_data` does the rest.",
+    description="Compute yesterday, and days whose run was missed, oldest first, from landing to serving."
+    " The sensor `late_data` does the rest.",
 )
 def batch_daily_0200(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> dg.RunRequest:
-    """Request yesterday and the days of arrival before it that bronze has not ingested."""
+    """Request yesterday and the oldest days of arrival before it that bronze has not ingested."""
     yesterday = (_now(context) - timedelta(days=1)).date()
-    return dg.RunRequest(tags=exact_tags([*_missed(lake, yesterday), yesterday]))
+    missed = _missed(lake, yesterday)
+    if missed:
+        rest = "; the next tick requests further ones" if len(missed) == MAX_MISSED_DAYS else ""
+        context.log.info(f"{len(missed)} days whose run was missed: {format_days(missed)}{rest}")
+    return dg.RunRequest(tags=exact_tags([*missed, yesterday]))
 
 
 @dg.schedule(
@@ -111,7 +122,6 @@ def _now(context: dg.ScheduleEvaluationContext) -> datetime:
 
 
 def _missed(lake: LakeResource, yesterday: date) -> list[date]:
-    """List days of the last week with landing objects that bronze has not ingested, because no run was made then."""
-    first = yesterday - timedelta(days=6)
-    days = {day for stream in lake.lake.streams.values() for day in pending_days(lake.lake, stream, first, yesterday)}
-    return sorted(days)
+    """List the oldest days with landing objects that bronze has not ingested, because no run was made then."""
+    days = [islice(missed_days(lake.lake, stream, yesterday), MAX_MISSED_DAYS) for stream in lake.lake.streams.values()]
+    return sorted(set(chain.from_iterable(days)))[:MAX_MISSED_DAYS]

@@ -74,7 +74,8 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
     job_name=REFRESH,
     minimum_interval_seconds=POLL_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Compute silver, gold and serving of the days whose bronze is newer, found from metadata alone.",
+    description="Compute silver, gold and serving of the days whose bronze is newer, or whose contract or SQL"
+    " has changed since, found from metadata alone.",
 )
 def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request the stale days of every stream."""

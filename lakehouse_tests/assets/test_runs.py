@@ -15,9 +15,12 @@ from lakehouse.assets.graph import build_assets
 from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
-from lakehouse.automation.jobs import BATCH, REALTIME, SERVING, build_jobs
+from lakehouse.auditing.audit import audit
+from lakehouse.automation.jobs import BATCH, REALTIME, REFRESH, SERVING, build_jobs
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.lineage.properties import computed_from
-from lakehouse_tests.pipeline.own import Own, noon, payment, span
+from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 FIRST = date(2025, 3, 1)
 DAYS = [FIRST, span(FIRST, 3)[2]]
@@ -174,6 +177,31 @@ def test_changed_sql_marks_only_its_asset_as_changed(
     assert {asset for asset, why in out_of_date().items() if why != {"has a new code version"}} == {
         "gold/daily_metrics", f"serving/{own.name}_dashboard",
     }  # fmt: skip
+
+
+def test_refresh_moves_rows_that_a_changed_contract_redates(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+) -> None:
+    start = "  - property: historyStart\n    value: "
+    own = make_stream(edit=lambda text: threshold(0)(text) + f"{start}{FIRST}\n")
+    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+    old = date(2018, 1, 1)
+    own.land([payment("old", noon(old)), payment("new", noon(FIRST))], noon(FIRST))
+    own.bronze()
+    own.clean(FIRST)
+    own.below(FIRST)
+    assert own.counts("quarantine") == {FIRST: 1}
+    file = own.stream.folder / "contract.odcs.yaml"
+    file.write_text(file.read_text().replace(f"value: {FIRST}", "value: 2017-01-01"))
+    own.lake.streams = {own.name: Stream(own.name, own.stream.folder, load_contract(own.stream.folder))}
+    own = Own(own.lake, own.lake.streams[own.name])
+    job = _definitions(own).resolve_job_def(REFRESH)
+    for _ in range(2):
+        days = own.stale()
+        assert job.execute_in_process(instance=instance, tags=exact_tags(days)).success
+        assert (own.counts("silver"), own.counts("quarantine")) == ({old: 1, FIRST: 1}, {}), "after one run"
+    assert own.stale() == []
+    assert audit(own.lake, [own.stream]).findings == []
 
 
 def test_silver_alone_is_materialized_with_its_checks(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:

@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from lakehouse.contracts.odcs import load_contract
+from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
 from lakehouse.pipeline.alerts import write_alerts
 from lakehouse.pipeline.features import affected_days
@@ -17,6 +19,7 @@ from lakehouse_tests.pipeline.own import Own, noon, payment, span
 FIRST = date(2017, 5, 1)
 DAYS = span(FIRST, 3)
 OLD = date(2015, 2, 3)
+START = "  - property: historyStart\n    value: "
 
 
 @pytest.fixture
@@ -69,6 +72,47 @@ def test_layers_below_recomputed_silver_are_stale(fresh: Own) -> None:
         assert stale_days(silver, fresh.lake.tables.load(table)) == [DAYS[1]], table
     fresh.below(DAYS[1])
     assert fresh.stale() == []
+
+
+def _edited(own: Own, file: str, old: str, new: str) -> Own:
+    """Open the same stream after an edit of one of its files."""
+    path = own.stream.folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    stream = Stream(own.name, own.stream.folder, load_contract(own.stream.folder))
+    own.lake.streams = {own.name: stream}
+    return Own(own.lake, stream)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        pytest.param(
+            "contract.odcs.yaml", "- value: declined", "- value: declined\n          - value: lost", id="rule"
+        ),
+        pytest.param("silver.sql", "5000", "6000", id="silver"),
+        pytest.param("gold.sql", "count(*)", "1 * count(*)", id="gold"),
+        pytest.param("features.sql", "count(", "1 * count(", id="features"),
+        pytest.param("alerts.sql", "10000.00 as high_value", "20000.00 as high_value", id="alerts"),
+    ],
+)
+def test_days_of_another_definition_are_stale_until_recomputed(fresh: Own, file: str, old: str, new: str) -> None:
+    own = _edited(fresh, file, old, new)
+    assert own.stale() == DAYS
+    own.clean(*DAYS)
+    own.below(*DAYS)
+    assert own.stale() == []
+
+
+def test_comment_in_sql_makes_nothing_stale(fresh: Own) -> None:
+    assert _edited(fresh, "silver.sql", "5000", "5000 /* cents */").stale() == []
+
+
+def test_days_before_a_later_history_start_are_not_stale(fresh: Own) -> None:
+    """No run computes them, so asking for them would never end."""
+    own = _edited(fresh, "contract.odcs.yaml", "customProperties:", f"customProperties:\n{START}{DAYS[1]}")
+    assert own.stale() == DAYS[1:]
 
 
 def test_metrics_older_than_gold_are_stale(fresh: Own) -> None:

@@ -1,14 +1,15 @@
-"""Find stale partitions: those whose source changed after they were computed. Only table metadata is read.
+"""Find stale partitions: those whose source or definition changed after they were computed. Only table metadata is read.
 
 A partition changed at the sequence number of the newest commit that wrote it. A derived table's commit records up to
 which sequence number of its source it has read. So nothing has to be remembered outside the tables themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from pyiceberg.table import Table
 
+from lakehouse.contracts.definition import Definition
 from lakehouse.pipeline.lineage.properties import computed_from, emptied_days, is_day
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import live_entries
@@ -53,6 +54,19 @@ def _file_commits(table: Table, column: str, since: int) -> Iterator[tuple[date,
 
 def stale_days(source: Table, derived: Table, column: str = "dt", since: int = 0) -> list[date]:
     """List the days of `derived` that were computed before `source` last changed there, or never, in order."""
-    changes = last_changes(source, column, since)
+    return sorted(older_days(source, last_changes(source, column, since), derived))
+
+
+def older_days(source: Table, changes: Mapping[date, int], derived: Table) -> set[date]:
+    """Select the days of `changes`, the `last_changes` of `source`, that `derived` computed before, or never."""
     read = computed_from(derived, qualified_name(source), changes)
-    return sorted(day for day, sequence in changes.items() if sequence > read.get(day, -1))
+    return {day for day, sequence in changes.items() if sequence > read.get(day, -1)}
+
+
+def redefined_days(derived: Table, definition: Definition, days: Iterable[date]) -> set[date]:
+    """Select the days that `derived` computed by another contract or SQL than `definition`.
+
+    A day whose definition was not recorded is left out.
+    """
+    numbers = computed_from(derived, definition.source, days)
+    return {day for day, number in numbers.items() if not definition.matches(number)}
