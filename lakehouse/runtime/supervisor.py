@@ -90,6 +90,7 @@ def state_path(settings: Settings) -> Path:
 
 def read_state(settings: Settings) -> State | None:
     """Read the state of the last `lakehouse up`; None if it is missing, unreadable, or another home's."""
+    content = read_state_file(state_path(settings)) or {}
     try:
         return State(
             Child(**content["supervisor"]), [Child(**child) for child in content["children"]], content["ready"]

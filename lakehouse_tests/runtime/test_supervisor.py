@@ -76,7 +76,7 @@ def test_required_program_that_does_not_start_is_an_error(tmp_path: Path) -> Non
 
 
 def test_page_is_the_only_optional_program(tmp_path: Path) -> None:
-    programs = supervisor.dagster_programs(Settings(home=tmp_path), page=True)
+    programs = supervisor.dagster_programs(Settings(home=tmp_path), "lakehouse.definitions", page=True)
     assert [program.name for program in programs if program.optional] == ["page"]
 
 

@@ -22,6 +22,6 @@ from lakehouse.settings import Settings
 )
 def test_warning_is_given_where_keys_travel_unencrypted(tmp_path: Path, host: str, has_tls: bool, warns: bool) -> None:
     file = tmp_path / "certificate.pem"
-    tls = {"http_tls_certificate": file, "http_tls_key": file} if has_tls else {}
-    settings = Settings(home=tmp_path, http_host=host, **tls)
+    certificate = file if has_tls else None
+    settings = Settings(home=tmp_path, http_host=host, http_tls_certificate=certificate, http_tls_key=certificate)
     assert (unencrypted_warning(settings) is not None) == warns
