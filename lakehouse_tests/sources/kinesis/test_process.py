@@ -120,7 +120,7 @@ def test_sigterm_lands_records_and_writes_status(
     second = start()
     _, err = second.communicate(timeout=120)
     assert second.returncode == 1
-    assert "Kinesis is being read already for this home" in err
+    assert "Another process reads Kinesis for this home already" in err
     process.terminate()
     process.communicate(timeout=120)
     assert process.returncode == 0
@@ -133,7 +133,7 @@ def test_sigterm_lands_records_and_writes_status(
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"LAKEHOUSE_KINESIS": "{}"}, "No Kinesis stream is named; set LAKEHOUSE_KINESIS, such as"),
+        ({"LAKEHOUSE_KINESIS": "{}"}, "No Kinesis stream is configured; set LAKEHOUSE_KINESIS, such as"),
         ({"LAKEHOUSE_KINESIS": '{"sales": "x"}'}, "LAKEHOUSE_KINESIS names sales, which is no stream; there are"),
     ],
 )
