@@ -12,7 +12,7 @@ from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
-from lakehouse.processes.child import PRIVATE_UMASK, SAFE_PATH
+from lakehouse.processes.child import SAFE_PATH
 
 
 async def start_worker(
@@ -27,7 +27,6 @@ async def start_worker(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **SAFE_PATH},
-        umask=PRIVATE_UMASK,
     )
     try:
         await asyncio.wait_for(handshake(process), seconds)
