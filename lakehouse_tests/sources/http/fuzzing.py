@@ -1,6 +1,7 @@
 """Generate requests from an OpenAPI document and check the responses against it."""
 
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -41,6 +42,8 @@ def fuzz(operation: Any, examples: int) -> Counter[int]:
         if stream and sum(map(ord, stream)) % 8:  # otherwise hardly any request would name a known stream
             case.path_parameters["stream"] = STREAMS[len(stream) % len(STREAMS)]
         response = case.call()
+        if response.status_code == HTTPStatus.REQUEST_URI_TOO_LONG:  # granian refuses it before the application
+            return
         statuses[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
 
