@@ -29,7 +29,7 @@ from lakehouse.storage.iceberg.snapshots import sequence_of
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 AssetRows = duckdb.DuckDBPyRelation | pa.Table | pa.RecordBatchReader | pd.DataFrame
-"""What an asset may return and take."""
+"""The types that an asset may return and take."""
 
 
 @dataclass(slots=True)

@@ -19,12 +19,12 @@ class Finding:
     partition: str
     """A day: of arrival in landing, bronze and realtime, of the event in the others."""
     check: str
-    """What was compared, such as `landed = bronze`."""
+    """The comparison, such as `landed = bronze`."""
     state: State
     detail: str
     """How the partition differs."""
     fix: str
-    """What to do."""
+    """How to fix the difference."""
 
     @property
     def place(self) -> tuple[str, str, str, str]:

@@ -27,7 +27,7 @@ class ProblemDetails(msgspec.Struct, omit_defaults=True):
     status: int
     """The HTTP status."""
     detail: str
-    """What is wrong with this request, and what to do."""
+    """The error of this request, and how to fix it."""
     streams: list[str] = []
     """The known streams, if the request names an unknown one."""
 

@@ -63,7 +63,7 @@ class ReplayPreview:
     days: Sequence[date] = ()
     """The event dates that would change."""
     held_back: Sequence[date] = ()
-    """Those of the days that the quality gate would block."""
+    """The days that the quality gate would block."""
 
 
 def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:

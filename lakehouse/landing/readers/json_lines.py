@@ -33,7 +33,7 @@ BLOCK_BYTES = 2 << 20
 """Bytes of lines that are parsed together."""
 
 _DEFECT_BYTES = 512
-"""What a defect counts for in the size of a block."""
+"""The bytes that a defect adds to the size of a block."""
 
 _BLANKS = b" \t\r\n"
 _BLANK_BYTES = np.frombuffer(_BLANKS, np.uint8)

@@ -15,7 +15,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import create_views_sql, view_names
 
 DEFAULT_PATTERNS = ("silver.*", "quarantine.*", "gold.*", "serving.*")
-"""What is exported without a pattern. Bronze and realtime hold the same rows again."""
+"""The tables that are exported without a pattern. Bronze and realtime hold the same rows again."""
 
 
 @dataclass(frozen=True, slots=True)

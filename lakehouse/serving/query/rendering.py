@@ -25,7 +25,7 @@ MAX_EXACT_INTEGER = 2**53 - 1
 """A double holds every integer up to this one."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a formula begins with in a spreadsheet; the last four are full-width."""
+"""The characters that begin a formula in a spreadsheet; the last four are full-width."""
 
 BATCH_ROWS = 5_000
 """Rows that are rendered at a time."""
