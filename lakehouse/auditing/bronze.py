@@ -13,9 +13,10 @@ from lakehouse.contracts.sql import day_sql, quote, raw_sql
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter, objects_filter
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.readers import bronze_rows
+from lakehouse.landing.readers import bronze_rows, is_empty
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.ingest import input_objects
+from lakehouse.pipeline.lineage.properties import objects_without_rows
 from lakehouse.pipeline.lineage.retention import first_kept_day
 
 CHECK = "landed = bronze"
@@ -50,12 +51,14 @@ def check(context: Context, *, read_landing: bool) -> None:
     landed = {day for day, objects in context.landed.items() if objects}
     days = context.readable(rows.keys() | landed, "bronze")
     context.report.count(f"bronze.{context.stream.name}", len(days), sum(rows.get(day, 0) for day in days))
+    rowless = objects_without_rows(bronze)
     for group in day_groups({day: rows.get(day, 0) for day in days}):
         with context.lake.engine.cursor() as cursor:
             held = _held_objects(context, cursor, group)
             ingested = ingested_objects(context.lake, bronze, group)
             for day in group:
                 _check_pending(context, day, ingested)
+                _check_rowless(context, day, rowless - context.erased.keys() - held.get(day, {}).keys())
                 for key, obj in sorted(held.get(day, {}).items()):
                     _check_object(context, day, key, obj)
             _check_dates(context, cursor, group)
@@ -90,6 +93,15 @@ def _check_pending(context: Context, day: date, ingested: set[str]) -> None:
     if pending := sorted({obj.key for obj in context.landed.get(day, ())} - ingested):
         detail = f"{len(pending)} landing objects are not in bronze yet, such as {pending[0]}"
         context.report_stale("bronze", day, CHECK, detail)
+
+
+def _check_rowless(context: Context, day: date, rowless: set[str]) -> None:
+    """Report landing objects that are not empty and were read as no row, not even as a defect."""
+    landed = [obj for obj in context.landed.get(day, ()) if obj.size and obj.key in rowless]
+    for obj, content in zip(landed, input_objects(context.lake, landed), strict=True):
+        if not is_empty(content):
+            detail = f"{obj.key} has {obj.size} bytes in landing and no row in bronze"
+            context.report_finding("bronze", day, CHECK, detail, context.repair_command(day))
 
 
 def _check_object(context: Context, day: date, key: str, obj: _HeldObject) -> None:

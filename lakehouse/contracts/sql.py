@@ -11,15 +11,21 @@ BRONZE_COLUMNS = ("_extra", "_raw", "_defect", "_object", "_row", "_arrived_at")
 """The columns of a bronze row beside its fields: unknown fields as JSON; the row's exact text and the reader's reasons if it
 can't be read; the landing object, the row's number in it, and when it arrived (UTC)."""
 
+_MANTISSA = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+_EXPONENT = r"[eE][+-]?0*[0-9]{1,4}"
 INTEGER = r"[+-]?[0-9]+(\.0*)?"
-DOUBLE = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?"
+SCIENTIFIC = rf"{_MANTISSA}{_EXPONENT}"
+DOUBLE = rf"{_MANTISSA}({_EXPONENT})?"
 BOOLEAN = r"(?i)true|false"
 _DATE = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6}0*)?)?"
 TIMESTAMP_UTC = rf"{_DATE}([T ]{_TIME}Z?)?"
 TIMESTAMP_OFFSET = rf"{_DATE}[T ]{_TIME}[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
 """The texts that are cast to values. Each is matched whole first, because casts of engines accept different texts. Times are
-ISO 8601, up to microseconds, because tables store no more."""
+ISO 8601, up to microseconds, because tables store no more; further digits of a second may only be zeros."""
+
+MAX_ZEROS = 40
+"""Zeros that an exponent adds at most to a number's text. With so many, no integer or decimal holds it."""
 
 
 def quote(name: str) -> str:
@@ -37,6 +43,22 @@ def decimal_pattern(scale: int) -> str:
     return rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
 
 
+def plain_number_sql(text: str) -> str:
+    """Write the SQL of a number with an exponent as one without, digit by digit: `1.79E+3` is `1790.`.
+
+    A cast would round what the type can't hold. The text must match SCIENTIFIC.
+    """
+    mantissa = f"regexp_extract({text}, '[0-9.]+')"
+    digits = f"ltrim(replace({mantissa}, '.', ''), '0')"
+    exponent = f"cast(regexp_extract({text}, '[eE](.+)', 1) as integer)"
+    shift = f"{exponent} - length(regexp_extract({mantissa}, '[.](.*)', 1))"
+    decimals, zeros = f"greatest(-({shift}), 0)", f"least(greatest({shift}, 0), {MAX_ZEROS})"
+    padded = f"lpad({digits}, greatest(length({digits}), {decimals} + 1)::integer, '0') || repeat('0', {zeros})"
+    number = "left(n.digits, length(n.digits) - n.decimals) || '.' || right(n.digits, n.decimals)"
+    sign = f"case when starts_with({text}, '-') then '-' else '' end"
+    return f"{sign} || list_transform([{{'digits': {padded}, 'decimals': {decimals}}}], lambda n: {number})[1]"
+
+
 def value_sql(field_type: FieldType, text: str) -> str:
     """Cast the SQL of a text to a typed value, which is null if the text is not such a value."""
 
@@ -47,12 +69,12 @@ def value_sql(field_type: FieldType, text: str) -> str:
         case "string":
             return text
         case "integer":
-            return matching(INTEGER, f"try_cast({text} as bigint)")
+            return _exact_number(INTEGER, "bigint", text)
         case "double":
             finite = f"case when abs(try_cast({text} as double)) <= 1.7976931348623157e308 then try_cast({text} as double) end"
             return matching(DOUBLE, finite)
         case "decimal":
-            return matching(decimal_pattern(field_type.scale), f"try_cast({text} as {field_type.sql})")
+            return _exact_number(decimal_pattern(field_type.scale), field_type.sql, text)
         case "boolean":
             return matching(BOOLEAN, f"try_cast({text} as boolean)")
         case "timestamp":
@@ -67,6 +89,15 @@ def value_sql(field_type: FieldType, text: str) -> str:
                 f"case when json_valid({text}) and json_type({text}) = 'ARRAY' and {texts}"
                 f" then from_json({text}, '[\"VARCHAR\"]') end"
             )
+
+
+def _exact_number(pattern: str, sql_type: str, text: str) -> str:
+    """Cast a number that the type holds exactly, however it is written. Null if it isn't such a number."""
+    plain = f"list_filter([{plain_number_sql(text)}], lambda plain: regexp_full_match(plain, {literal(pattern)}))[1]"
+    return (
+        f"case when regexp_full_match({text}, {literal(pattern)}) then try_cast({text} as {sql_type})"
+        f" when regexp_full_match({text}, {literal(SCIENTIFIC)}) then try_cast({plain} as {sql_type}) end"
+    )
 
 
 def day_sql(contract: Contract, source: str = "bronze") -> str:

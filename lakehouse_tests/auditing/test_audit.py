@@ -13,6 +13,7 @@ from lakehouse.auditing.realtime import UNIFIED
 from lakehouse.auditing.serving import OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.landing.listing import list_day
+from lakehouse.landing.readers import relation
 from lakehouse.pipeline.commits import LEDGER_PROPERTY
 from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.storage.iceberg.commit import commit, upload
@@ -222,3 +223,17 @@ def test_audit_finds_rows_missing_from_the_unified_view(
     assert _audited(own).wrong == []
     monkeypatch.setattr("lakehouse.auditing.context.uncovered_hours", lambda *_: [])
     assert [(finding.partition, finding.check) for finding in _audited(own).wrong] == [(str(SOUND), UNIFIED)]
+
+
+def test_audit_finds_an_object_that_was_read_as_nothing(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    with monkeypatch.context() as earlier_reader:
+        earlier_reader.setattr(relation, "line_blocks", lambda obj: iter(()))
+        key = _land(own, SOUND)
+        own.bronze(SOUND)
+    details = [finding.detail for finding in _audited(own).findings if finding.layer == "bronze"]
+    assert [detail.startswith(f"{key} has ") and detail.endswith("no row in bronze") for detail in details] == [True]
+    own.bronze(SOUND, replace=True)
+    assert [finding for finding in _audited(own).findings if finding.layer == "bronze"] == []

@@ -4,6 +4,6 @@ A row that can't be read is a row too, with its reason and its exact text. See `
 """
 
 from lakehouse.landing.readers.content import InputObject, local_object
-from lakehouse.landing.readers.relation import bronze_batches, bronze_rows
+from lakehouse.landing.readers.relation import bronze_batches, bronze_rows, is_empty
 
-__all__ = ["InputObject", "bronze_batches", "bronze_rows", "local_object"]
+__all__ = ["InputObject", "bronze_batches", "bronze_rows", "is_empty", "local_object"]

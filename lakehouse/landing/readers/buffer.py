@@ -1,6 +1,6 @@
 """A sliding buffer over an object's text, for readers that look ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lakehouse.landing.readers.content import DamagedContentError
 from lakehouse.landing.readers.defects import Defect, escape
@@ -47,7 +47,7 @@ class TextBuffer:
             self.data, self.at = b"".join(chunks), 0
             if self._damage is not None and self._cuts_torn_line:
                 # Cut off the last line, because what looks like a whole row of it may be half of one.
-                cut = self.data.rfind(b"\n") + 1
+                cut = max(self.data.rfind(b"\n"), self.data.rfind(b"\r")) + 1
                 self.data, self.torn = self.data[:cut], self.data[cut:]
         return self.at < len(self.data)
 
@@ -73,12 +73,12 @@ class TextBuffer:
                 return None
             size = min(size * 8, max_bytes)
 
-    def skip_line(self) -> None:
-        """Move to the start of the next line, however far away it is."""
+    def skip_line(self, ends: Sequence[bytes] = (b"\n",)) -> None:
+        """Move to the start of the next line, however far away it is. `ends` are the bytes that end a line."""
         while True:
-            newline = self.data.find(b"\n", self.at)
-            if newline >= 0:
-                self.at = newline + 1
+            positions = [position for end in ends if (position := self.data.find(end, self.at)) >= 0]
+            if positions:
+                self.at = min(positions) + 1
                 return
             self.at = len(self.data)
             if not self.fill(1):

@@ -1,11 +1,12 @@
 """Read CSV objects as columns, block by block. Sound blocks go through Arrow at once, all others row by row.
 
-A block is sound if every quote in it opens a field, closes one or is one of a pair, every line ends in LF or CRLF, and
-no byte is NUL. Arrow then reads exactly what `csv_records` would, and refuses ragged rows and invalid UTF-8.
+A block is sound if every quote in it opens a field, closes one or is one of a pair, and no byte is NUL. Arrow then reads
+exactly what `csv_records` would, and refuses ragged rows and invalid UTF-8.
 """
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -22,13 +23,16 @@ from lakehouse.landing.readers.buffer import TextBuffer
 from lakehouse.landing.readers.content import CHUNK_BYTES, InputObject, text_chunks
 from lakehouse.landing.readers.csv_records import ColumnLayout
 from lakehouse.landing.readers.defects import KEPT_BYTES_OF_LONG_ROW, MAX_ROW_BYTES, too_long_row
+from lakehouse.landing.readers.emptiness import MAX_HEADER_BYTES
 from lakehouse.landing.readers.header import read_header
 from lakehouse.landing.readers.rows import Columns, Row, Task, columns_of
 
 SMALL_BLOCK_BYTES = 64 << 10
 """A block this small that is not sound is read row by row instead of being halved once more."""
 
-MAX_HEADER_BYTES = 1 << 20
+LINE_ENDS = (b"\n", b"\r")
+
+_BLANK_LINES = re.compile(rb"(?:[ \t]*(?:[\r\n]|\Z))+")
 
 
 def csv_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
@@ -38,18 +42,15 @@ def csv_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
     if buffer.fill(MAX_HEADER_BYTES):
         _skip_blank_lines(buffer)
     if buffer.fill(MAX_HEADER_BYTES):
-        layout, end = read_header(contract, buffer.data, buffer.at)
-        if all(place is None for place in layout.places):
-            end = buffer.at  # there is no header, so the first line is a row like the others
-        buffer.at = end
+        layout, buffer.at = read_header(contract, buffer.data, buffer.at)
         yield from _body_tasks(buffer, layout)
     if damage := buffer.damage():
         yield partial(_columns_of_rows, [damage], width)
 
 
 def _skip_blank_lines(buffer: TextBuffer) -> None:
-    while buffer.data[buffer.at : buffer.at + 1] in (b"\n", b"\r"):
-        buffer.at += 1
+    if blank := _BLANK_LINES.match(buffer.data, buffer.at):
+        buffer.at = blank.end()
 
 
 def _body_tasks(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Task]:
@@ -78,7 +79,7 @@ def _row_by_row(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Row]:
             yield row
     if buffer.at < stop:
         yield too_long_row(buffer.data[buffer.at : buffer.at + KEPT_BYTES_OF_LONG_ROW])
-        buffer.skip_line()
+        buffer.skip_line(LINE_ENDS)
 
 
 def _columns_of_rows(rows: list[Row], width: int) -> list[Columns]:
@@ -93,37 +94,36 @@ def sound_end(data: bytes, start: int, stop: int, delimiter: bytes, final: bool)
     if data.find(b"\0", start, stop) >= 0:
         return start
     if data.find(b'"', start, stop) < 0:  # many times faster than finding every quote
-        end = stop if final else data.rfind(b"\n", start, stop) + 1
-        return end if end and _returns_are_sound(data, start, end) else start
+        return stop if final else max(_after_line_end(data, start, stop), start)
     block = np.frombuffer(data, np.uint8, stop - start, start)
     quotes = np.flatnonzero(block == csv_records.QUOTE) + start
     end = stop if final else _last_line_end(data, start, stop, quotes)
     quotes = quotes[: np.searchsorted(quotes, end)]
-    if len(quotes) % 2 or not _returns_are_sound(data, start, end):
+    if len(quotes) % 2:
         return start
     edges = np.array([delimiter[0], 0x0A, csv_records.QUOTE, csv_records.CR], np.uint8)
     opening, closing = quotes[0::2], quotes[1::2]
     before, after = opening[opening > start] - 1 - start, closing[closing < end - 1] + 1 - start
     # Opening and closing quotes alternate, so a quote right before an opening one closes: the two are a quoted quote.
-    if np.isin(block[before], edges[:3]).all() and np.isin(block[after], edges).all():
+    if np.isin(block[before], edges).all() and np.isin(block[after], edges).all():
         return end
     return start
 
 
 def _last_line_end(data: bytes, start: int, stop: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
     """Find the position after the last line end that is outside quotes."""
-    while (newline := data.rfind(b"\n", start, stop)) >= 0:
-        quotes_before = int(np.searchsorted(quotes, newline))
+    while end := _after_line_end(data, start, stop):
+        quotes_before = int(np.searchsorted(quotes, end))
         if quotes_before % 2 == 0:
-            return newline + 1
+            return end
         stop = int(quotes[quotes_before - 1])
     return start
 
 
-def _returns_are_sound(data: bytes, start: int, stop: int) -> bool:
-    if data.find(b"\r", start, stop) < 0:  # many times faster than counting them
-        return True
-    return data.count(b"\r", start, stop) == data.count(b"\r\n", start, stop)
+def _after_line_end(data: bytes, start: int, stop: int) -> int:
+    """Find the position after the last LF or CR. 0 if there is none. A CRLF cut in two leaves a blank line, no row."""
+    newline = data.rfind(b"\n", start, stop)
+    return max(newline, data.rfind(b"\r", max(newline, start), stop)) + 1
 
 
 def parse_block(layout: ColumnLayout, block: bytes) -> Iterator[Columns]:

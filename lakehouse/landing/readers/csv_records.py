@@ -1,10 +1,12 @@
 """Parse CSV records one at a time, by RFC 4180 and with recovery from lines that break it. See `csv_blocks` for speed.
 
-A line ends in LF or CRLF. A field that starts with a quote ends at its closing quote; `""` inside it is one quote.
-Quotes elsewhere in a field are text, and so are blanks around a field.
+A line ends in LF, CRLF or CR. A field that starts with a quote ends at its closing quote; `""` inside it is one quote.
+Quotes elsewhere in a field are text, and so are blanks around a field. A record is broken if such quotes may be those of a
+quoted field that lost the delimiter before it, because its values are then shifted.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +17,9 @@ QUOTE, CR = 0x22, 0x0D
 
 UNCLOSED_QUOTE = "a quote is opened and never closed"
 TEXT_AFTER_QUOTE = "there is text between a closing quote and the next delimiter"
+STRAY_QUOTES = "quotes within fields look like those of a field whose delimiter is lost"
+
+_LINE_END = re.compile(rb"\r\n?|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,8 @@ class RawRecord:
 
 def line_end(data: bytes, start: int, stop: int) -> tuple[int, int]:
     """Find where the text of the line ends and where the next line starts, in `data[:stop]`."""
-    newline = data.find(b"\n", start, stop)
-    after = newline + 1
-    if newline < 0:
-        newline = after = stop
-    return (newline - 1 if newline > start and data[newline - 1] == CR else newline), after
+    end = _LINE_END.search(data, start, stop)
+    return end.span() if end else (stop, stop)
 
 
 def split_record(data: bytes, start: int, stop: int, delimiter: bytes) -> RawRecord:
@@ -57,6 +59,7 @@ def split_record(data: bytes, start: int, stop: int, delimiter: bytes) -> RawRec
         return RawRecord(data[start:text_end].split(delimiter), after)
     fields: list[bytes] = []
     at, line_stop, next_line = start, text_end, after
+    stray: list[bytes] = []
     while True:
         if at < stop and data[at] == QUOTE:
             close = _closing_quote(data, at + 1, stop)
@@ -69,12 +72,20 @@ def split_record(data: bytes, start: int, stop: int, delimiter: bytes) -> RawRec
             end = data.find(delimiter, at, line_stop)
             end = line_stop if end < 0 else end
             fields.append(data[at:end])
+            if fields[-1].count(b'"') % 2:
+                stray.append(fields[-1])
             at = end
         if at == line_stop:
-            return RawRecord(fields, next_line)
+            broken = STRAY_QUOTES if _are_of_one_field(stray) or (stray and next_line > after) else None
+            return RawRecord(fields, next_line, broken)
         if data[at : at + 1] != delimiter:
             return RawRecord(fields, after, TEXT_AFTER_QUOTE)
         at += 1
+
+
+def _are_of_one_field(stray: list[bytes]) -> bool:
+    """Whether these plain fields with an odd quote each may be the start and the end of one quoted field."""
+    return any(field.endswith(b'"') for field in stray[1:])
 
 
 def _closing_quote(data: bytes, start: int, stop: int) -> int:

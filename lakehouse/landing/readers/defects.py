@@ -11,6 +11,8 @@ MAX_ROW_BYTES = 16 << 20
 KEPT_BYTES_OF_LONG_ROW = 1 << 20
 
 NUL = "contains a NUL byte"
+NUL_IN_HEADER = "the header contains a NUL byte"
+NO_ROWS = "there is no row in this object, though it is not empty"
 
 
 @dataclass(frozen=True, slots=True)

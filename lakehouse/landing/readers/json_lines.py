@@ -16,10 +16,12 @@ from lakehouse.landing.readers.content import CHUNK_BYTES, InputObject, text_chu
 from lakehouse.landing.readers.defects import (
     KEPT_BYTES_OF_LONG_ROW,
     MAX_ROW_BYTES,
+    NO_ROWS,
     Defect,
     too_long_row,
     unreadable_text,
 )
+from lakehouse.landing.readers.emptiness import is_empty_array
 from lakehouse.landing.readers.json_brackets import (
     first_object_end,
     may_have_adjacent_objects,
@@ -51,12 +53,15 @@ class LineBlock:
 
 
 def line_blocks(obj: InputObject) -> Iterator[LineBlock]:
-    """Split the object into blocks of lines, without blank ones."""
+    """Split the object into blocks of lines, without blank ones. No line is a defect unless the object is empty."""
     first_row = 1
     for text, defects, size in _lines(obj):
         if len(text):
             yield LineBlock(obj, first_row, text, defects, size)
             first_row += len(text)
+    if first_row == 1 and obj.size and not is_empty_array(obj):
+        text, defects, size = _collect([Defect(NO_ROWS, None)])
+        yield LineBlock(obj, first_row, text, defects, size)
 
 
 _Lines = tuple[Array, Mapping[int, Defect], int]

@@ -53,6 +53,18 @@ def parquet_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
         raise error.__cause__ or error from None
 
 
+def has_no_rows(obj: InputObject) -> bool:
+    """Whether the object is a sound Parquet file of 0 rows. Raises what opening and reading the object raises."""
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(_open_seekable(obj))
+            return not stack.enter_context(pq.ParquetFile(opened)).metadata.num_rows
+        except (DamagedContentError, pa.ArrowException, OSError):
+            return False
+        except _ReadError as error:
+            raise error.__cause__ or error from None
+
+
 def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
     with ExitStack() as stack:
         try:

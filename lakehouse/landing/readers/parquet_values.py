@@ -1,6 +1,5 @@
 """Write typed Arrow values as text: ISO times, plain digits, nothing rounded. Which field they are is not known here."""
 
-from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -84,14 +83,18 @@ def _decode(values: Array) -> Array:
 def _timestamps(values: Array) -> Array:
     unit, zone = values.type.unit, values.type.tz
     naive = values.cast(pa.int64()).cast(pa.timestamp(unit))
-    if unit in ("s", "ms"):
-        naive = naive.cast(pa.timestamp("us"))
-    elif unit == "ns":
-        with suppress(pa.ArrowInvalid):  # times that microseconds can't hold keep their nine digits
-            naive = naive.cast(pa.timestamp("us"))
-    text: Any = pc.strftime(naive, format="%Y-%m-%dT%H:%M:%S")  # type: ignore[arg-type]
+    micros = naive.cast(pa.timestamp("us"), safe=False)
+    text = _iso(micros)
+    if unit != "us":
+        # A time that microseconds can't hold keeps its own digits. It is judged alone, so that its neighbours keep theirs.
+        is_exact = pc.equal(micros.cast(naive.type, safe=False), naive)
+        text = pc.if_else(is_exact, text, _iso(naive))
     with_zone: Array = pc.binary_join_element_wise(text, "Z", "") if zone else text
     return with_zone
+
+
+def _iso(times: Array) -> Any:
+    return pc.strftime(times, format="%Y-%m-%dT%H:%M:%S")
 
 
 def _decimals(values: Array) -> Array:

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TypeVar
 
 import duckdb
@@ -19,10 +19,12 @@ from lakehouse.contracts.model import Contract
 from lakehouse.landing.formats import Format, format_of_name
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, stored_chunks, text_chunks
 from lakehouse.landing.readers.csv_blocks import csv_tasks
+from lakehouse.landing.readers.defects import NO_ROWS, Defect
+from lakehouse.landing.readers.emptiness import is_empty_array, is_header_alone
 from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
-from lakehouse.landing.readers.parquet import parquet_tasks
-from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, number_rows
+from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
+from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
 
 SMALL_OBJECT_BYTES = 1 << 20
 """Objects up to this size are fetched ahead of their turn."""
@@ -88,6 +90,11 @@ def format_of(obj: InputObject) -> Format:
     return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
 
 
+def is_empty(obj: InputObject) -> bool:
+    """Whether the object soundly holds no row: blanks, a header alone, `[]`, or a Parquet file of 0 rows."""
+    return _IS_EMPTY[format_of(obj)](obj)
+
+
 def _first_bytes(chunks: Iterator[bytes]) -> bytes:
     start = b""
     try:
@@ -118,27 +125,40 @@ def _read_json(
 def _read_csv(
     contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
 ) -> Iterator[pa.RecordBatch]:
-    return _run_tasks(contract, objects, csv_tasks, pool, depth)
+    return _run_tasks(contract, objects, "csv", csv_tasks, pool, depth)
 
 
 def _read_parquet(
     contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
 ) -> Iterator[pa.RecordBatch]:
-    return _run_tasks(contract, objects, parquet_tasks, pool, depth)
+    return _run_tasks(contract, objects, "parquet", parquet_tasks, pool, depth)
 
 
 def _run_tasks(
     contract: Contract,
     objects: Iterable[InputObject],
+    file_format: Format,
     tasks_of: Callable[[Contract, InputObject], Iterator[Task]],
     pool: Executor,
     depth: int,
 ) -> Iterator[pa.RecordBatch]:
     schema = bronze_schema(contract)
-    tasks = ((obj, task) for obj in objects for task in tasks_of(contract, obj))
+    # The last task has no rows. It makes a group of every object, also of one that has no rows at all.
+    tasks = ((obj, task) for obj in objects for task in chain(tasks_of(contract, obj), (tuple,)))
     results = prefetch(pool, _run_task, tasks, depth)
     for obj, group in groupby(results, lambda result: result[0]):
-        yield from number_rows(obj, schema, (columns for _, parts in group for columns in parts))
+        parts = (columns for _, parts in group for columns in parts)
+        yield from number_rows(obj, schema, _some_row(obj, file_format, parts, len(contract.fields)))
+
+
+def _some_row(obj: InputObject, file_format: Format, parts: Iterable[Columns], width: int) -> Iterator[Columns]:
+    """Pass on the object's rows. If there are none though the object is not empty, one row says so as a defect."""
+    has_rows = False
+    for columns in parts:
+        has_rows = has_rows or columns.count > 0
+        yield columns
+    if not has_rows and obj.size and not _IS_EMPTY[file_format](obj):
+        yield columns_of([Defect(NO_ROWS, None)], width)
 
 
 def _run_task(task_of_object: tuple[InputObject, Task]) -> tuple[InputObject, list[Columns]]:
@@ -150,6 +170,13 @@ _READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int]
     "csv": _read_csv,
     "json": _read_json,
     "parquet": _read_parquet,
+}
+
+
+_IS_EMPTY: dict[Format, Callable[[InputObject], bool]] = {
+    "csv": is_header_alone,
+    "json": is_empty_array,
+    "parquet": has_no_rows,
 }
 
 

@@ -10,6 +10,8 @@ GOOD: dict[str, tuple[bytes, list[RowTuple]]] = {
     "an empty object": (b"", []),
     "a header alone": (H, []),
     "a header alone without a line end": (b"ID,name,price", []),
+    "blank lines alone": (b"\n\r\n \t\r  ", []),
+    "blank lines and a header": (b" \n\t\r\n" + H + b"\n \n", []),
     "blank lines around everything": (
         b"\n\r\n" + H + b"\n1,a,2\n  \n\r\n3,b,4\n\n",
         [("1", "a", "2"), ("3", "b", "4")],
@@ -20,7 +22,23 @@ GOOD: dict[str, tuple[bytes, list[RowTuple]]] = {
         b"ID,name,price\r\n1,a,2\n3,b,4\r\n5,c,6",
         [("1", "a", "2"), ("3", "b", "4"), ("5", "c", "6")],
     ),
-    "a lone CR is text": (H + b"1,a\rb,2\n", [("1", "a\rb", "2")]),
+    "CR alone": (b"ID,name,price\r1,a,2\r3,b,4\r", [("1", "a", "2"), ("3", "b", "4")]),
+    "CR alone and none at the end": (b'ID,name,price\r\r1,"a\rb",2\r3,b,4', [("1", "a\rb", "2"), ("3", "b", "4")]),
+    "LF, CRLF and CR in turn": (
+        b"ID,name,price\r1,a,2\n3,b,4\r\n5,c,6\r",
+        [("1", "a", "2"), ("3", "b", "4"), ("5", "c", "6")],
+    ),
+    "a delimiter within a quoted name of the header": (
+        b'ID,"size, cm",name\n1,2,a\n',
+        [("1", "a", None, '{"size, cm":"2"}')],
+    ),
+    "a quote too many in the header": (b'ID,"name,price,"more"\n1,a,2,\n', [("1", "a", "2")]),
+    "a quote too few in the header": (b'"ID",name","price"\n1,a,2\n', [("1", "a", "2")]),
+    "a quote within a name of the header": (b'ID,na"me, "price" \n1,a,2\n', [("1", "a", "2")]),
+    "a quote in the header that rows seem to close": (
+        b'ID,"name,price\n1,"",2\n3,b",4\n',
+        [("1", None, "2"), ("3", 'b"', "4")],
+    ),
     "a byte order mark": (b"\xef\xbb\xbf" + H + b"1,a,2\n", [("1", "a", "2")]),
     "empty and quoted empty fields are null": (H + b'1,,""\n', [("1", None, None)]),
     "a row of nothing but delimiters": (H + b",,\n", [(None, None, None)]),
@@ -50,6 +68,28 @@ GOOD: dict[str, tuple[bytes, list[RowTuple]]] = {
 }
 
 BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
+    "a header that takes in every row": (
+        b'ID,name,price,"more\n1,a,2,x\n3,b,4,y"\n',
+        [("!", "there is no row in this object, though it is not empty", None)],
+    ),
+    "a lone CR within a field": (
+        H + b"1,a\rb,2\n",
+        [("!", "2 fields where the header has 3", "1,a"), ("!", "2 fields where the header has 3", "b,2")],
+    ),
+    "a lost delimiter before a quoted field": (
+        H + b'1"a, b",2\n3,c,4\n',
+        [
+            ("!", "quotes within fields look like those of a field whose delimiter is lost", '1"a, b",2'),
+            ("3", "c", "4"),
+        ],
+    ),
+    "a NUL in the header": (
+        b"ID,name\0,price\n1,a,2\n",
+        [
+            ("!", "contains a NUL byte; the header contains a NUL byte", "ID,name\\x00,price"),
+            ("!", "the header contains a NUL byte", "1,a,2"),
+        ],
+    ),
     "too few fields": (H + b"1,a\n2,b,3\n", [("!", "2 fields where the header has 3", "1,a"), ("2", "b", "3")]),
     "too many fields": (H + b"1,a,2,\n", [("!", "4 fields where the header has 3", "1,a,2,")]),
     "too many fields and CRLF": (

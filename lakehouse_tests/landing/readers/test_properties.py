@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers import csv_blocks, json_lines
+from lakehouse.landing.readers.parquet_values import as_text
 from lakehouse_tests.landing.readers.samples import EVENT, THREE, RowTuple, never_sound, object_of, rows_of
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
@@ -133,6 +135,45 @@ def test_parquet_round_trips(rows: list[tuple[str | None, float | None]]) -> Non
     assert [(row[0], None if row[2] is None else float(row[2])) for row in found] == rows
 
 
+@st.composite
+def changed_csv(draw: st.DrawFn) -> tuple[list[bytes], int, bytes]:
+    """The records of a CSV file with a header, the index of the one that is changed, and what becomes of it."""
+    texts = st.lists(st.sampled_from('ab",; ') | st.just("1"), max_size=5).map("".join)
+    count, sink = draw(st.integers(1, 6)), io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator=draw(st.sampled_from(["\n", "\r\n", "\r"])))
+    records = []
+    for i in range(count):
+        writer.writerow([f"row {i}", draw(texts), draw(texts)])
+        records.append(sink.getvalue().encode())
+        sink.seek(0)
+        sink.truncate()
+    index = draw(st.integers(0, count - 1))
+    record = records[index]
+    at = draw(st.integers(0, len(record) - 1))
+    changes = [record[:at] + record[at + 1 :], record[: at + 1] + record[at:]]
+    changes += [record[:at] + character + record[at:] for character in (b'"', b",", b"\n", b"\r", b"\0", b"\xff", b"x")]
+    return records, index, draw(st.sampled_from(changes))
+
+
+@settings(MANY, max_examples=400)
+@given(changed_csv())
+@example(([b'row 0,"a, b",c\n', b"row 1,a,b\n"], 0, b'row 0"a, b",c\n'))
+def test_changed_character_changes_no_other_valid_row(drawn: tuple[list[bytes], int, bytes]) -> None:
+    records, index, changed = drawn
+    header = b"ID,name,price\n"
+    original = dict(
+        zip(range(len(records)), rows_of(THREE, object_of(header + b"".join(records), "x.csv")), strict=True)
+    )
+    touched = {index, index + 1}  # where a line end is lost, the record after it is part of this one
+    data = header + b"".join([*records[:index], changed, *records[index + 1 :]])
+    valid = [row for row in read_each_way(THREE, data, "x.csv") if row[0] != "!"]
+    others = [row for i, row in original.items() if i not in touched]
+    names = {row[0] for row in others}
+    assert [row for row in valid if row[0] in names] == others
+    if data.count(b"row") == len(records) and changed.endswith((b"\n", b"\r")):
+        assert len(valid) <= len(records) + 1
+
+
 CSV_PIECES = (b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", b" ", b"1,b,2\n", b'"x",', b"\xff", b"\0", b"\xc3\xa9")
 CSV_BYTES = st.lists(st.sampled_from(CSV_PIECES) | st.binary(max_size=4), max_size=40).map(b"".join)
 JSON_PIECES = (
@@ -172,6 +213,52 @@ def test_any_bytes_read_as_json_lose_nothing(data: bytes) -> None:
     content = b"".join(data.split())
     if content and not set(content) <= set(b"[],"):
         assert expected
+
+
+@MANY
+@given(data=CSV_BYTES, start=st.sampled_from([b"", b"ID,name,price\n", b"ID,name,price\r"]))
+@example(data=b'ID,name,price,"\n1,b,2', start=b"")
+def test_csv_without_rows_has_one_line_at_most(data: bytes, start: bytes) -> None:
+    lines = [line for line in re.split(rb"[\r\n]", start + data) if line.strip()]
+    assert rows_of(THREE, object_of(start + data, "x.csv")) or len(lines) <= 1
+
+
+@MANY
+@given(pieces=st.lists(st.sampled_from(JSON_PIECES), max_size=12), name=st.sampled_from(["x.json", "x.ndjson"]))
+@example(pieces=[b" ", b"[", b"\n", b"]"], name="x.ndjson")
+def test_json_without_rows_is_blank_or_an_empty_array(pieces: list[bytes], name: str) -> None:
+    data = b"".join(pieces)
+    assert rows_of(EVENT, object_of(data, name)) or b"".join(data.split()) in (b"", b"[]")
+
+
+@MANY
+@given(
+    lines=st.lists(st.sampled_from([b"1,a,2", b"1,a", b",,", b"", b" ", b"\t", b"\xff,b,3", b"1\0,,"]), max_size=12),
+    ends=st.lists(st.sampled_from([b"\n", b"\r\n", b"\r"]), min_size=13, max_size=13),
+)
+def test_each_csv_line_is_header_blank_or_row(lines: list[bytes], ends: list[bytes]) -> None:
+    data = b"".join(line + end for line, end in zip([b"ID,name,price", *lines], ends, strict=False))
+    assert len(read_each_way(THREE, data, "x.csv")) == sum(bool(line.strip()) for line in lines)
+
+
+TIMES = st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(0, 10**18).map(lambda n: n // 1000 * 1000)
+
+
+@MANY
+@given(values=st.lists(TIMES | st.none(), min_size=1, max_size=6), unit=st.sampled_from(["s", "ms", "us", "ns"]))
+@example(values=[10**18, 10**18 + 1], unit="ns")
+def test_parquet_time_is_read_alone_as_among_others(values: list[int | None], unit: str) -> None:
+    times = pa.array(values, pa.int64()).cast(pa.timestamp(unit))
+    together = as_text(times).to_pylist()
+    assert [as_text(times.slice(i, 1)).to_pylist() for i in range(len(times))] == [[text] for text in together]
+
+
+@MANY
+@given(events=st.lists(EVENTS, min_size=1, max_size=6))
+def test_json_event_is_read_alone_as_among_others(events: list[dict[str, object]]) -> None:
+    lines = [written(event, ascii_only=False, blanks=False).encode() for event in events]
+    together = rows_of(EVENT, object_of(b"\n".join(lines), "x.json"))
+    assert [row for line in lines for row in rows_of(EVENT, object_of(line, "x.json"))] == together
 
 
 @MANY
