@@ -95,6 +95,16 @@ COMMANDS = (
         "lakehouse.cli.maintain:maintain",
         "Keep the lake fast and small. Runs every task when you name none.",
     ),
+    LazyCommand(
+        "backup",
+        "lakehouse.cli.backup:backup",
+        "Back up the lake, Dagster's history and the API keys to a folder or to S3, while everything runs.",
+    ),
+    LazyCommand(
+        "restore",
+        "lakehouse.cli.backup:restore",
+        "Restore a backup into an empty LAKEHOUSE_HOME and audit it. Exit with 1 if the audit finds a difference.",
+    ),
     LazyCommand("tag", "lakehouse.cli.tag:tag", "Manage tags: names that pin snapshots of tables."),
 )
 

@@ -57,7 +57,7 @@ def start(settings: Settings) -> Connection:
         return external_connection(settings)
     home = StorageHome.of(settings)
     private_home(settings)
-    with _locked(home):
+    with locked(home):
         connection = _ensure_running(home, settings.bucket)
         state = home.state()
         if state and not state.kept:
@@ -87,7 +87,7 @@ def stop(settings: Settings) -> bool:
     home = StorageHome.of(settings)
     if settings.storage == "external" or not home.folder.exists():
         return False
-    with _locked(home):
+    with locked(home):
         return _stop(home)
 
 
@@ -118,13 +118,13 @@ def running(settings: Settings) -> Iterator[Connection]:
         return
     home = StorageHome.of(settings)
     private_home(settings)
-    with _locked(home):
+    with locked(home):
         server = _ensure_running(home, settings.bucket)
         lease = home.take_lease()
     try:
         yield server
     finally:
-        with _locked(home):
+        with locked(home):
             lease.unlink(missing_ok=True)
             state = home.state()
             if not (state and state.kept) and not home.is_leased():
@@ -132,7 +132,8 @@ def running(settings: Settings) -> Iterator[Connection]:
 
 
 @contextmanager
-def _locked(home: StorageHome) -> Iterator[None]:
+def locked(home: StorageHome) -> Iterator[None]:
+    """Keep other processes from starting and stopping the home's server. Raises StorageUnavailableError after two minutes."""
     home.folder.mkdir(parents=True, exist_ok=True)
     home.folder.chmod(0o700)
     try:
