@@ -152,6 +152,8 @@ def _property(field: Field) -> dict[str, Any]:
         "pattern": field.pattern,
         "minLength": field.min_length,
         "maxLength": field.max_length,
+        "format": [form.text for form in field.format] or None,
+        "defaultTimezone": field.default_timezone,
     }
     return {name: value for name, value in named.items() if value is not None}
 
@@ -183,6 +185,8 @@ def _end_of_comment(sql: str, at: int) -> int:
 
 def _legacy_field(field: Field) -> str:
     kind = field.type
+    # No release stored a number of that time for what it did not know.
+    newer = f", {field.format!r}, {field.default_timezone!r}" if field.format or field.default_timezone else ""
     return (
         f"Field(name={field.name!r},"
         f" type=FieldType(kind={kind.kind!r}, precision={kind.precision!r}, scale={kind.scale!r}),"
@@ -190,5 +194,5 @@ def _legacy_field(field: Field) -> str:
         f" minimum={field.minimum!r}, maximum={field.maximum!r},"
         f" exclusive_minimum={field.exclusive_minimum!r}, exclusive_maximum={field.exclusive_maximum!r},"
         f" enum={field.enum!r}, pattern={field.pattern!r},"
-        f" min_length={field.min_length!r}, max_length={field.max_length!r})"
+        f" min_length={field.min_length!r}, max_length={field.max_length!r}{newer})"
     )

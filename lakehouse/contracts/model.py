@@ -5,6 +5,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from lakehouse.contracts.time_formats import TimeFormat
+
 Kind = Literal["string", "timestamp", "integer", "double", "decimal", "boolean", "list"]
 
 DEFAULT_HISTORY_START = date(2010, 1, 1)
@@ -61,6 +63,10 @@ class Field:
     pattern: str | None = None
     min_length: int | None = None
     max_length: int | None = None
+    format: tuple[TimeFormat, ...] = ()
+    """The formats in which times may come, besides ISO 8601."""
+    default_timezone: str | None = None
+    """The zone of times that have none; by default UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,11 @@ from lakehouse.contracts.model import (
     Contract,
     Field,
     FieldType,
+    Kind,
     Retention,
 )
 from lakehouse.contracts.sql import literal
+from lakehouse.contracts.time_formats import EPOCH_UNITS, TimeFormat, is_zone, read_time_format
 from lakehouse.errors import ContractError
 
 N = TypeVar("N", int, float)
@@ -46,6 +48,12 @@ CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStre
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 NUMBER_OPTIONS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 TEXT_OPTIONS = {"pattern", "minLength", "maxLength"}
+TIME_OPTIONS = {"format", "defaultTimezone"}
+OPTIONS: dict[Kind, set[str]] = {
+    "string": TEXT_OPTIONS,
+    "timestamp": TIME_OPTIONS,
+    **dict.fromkeys(("integer", "double", "decimal"), NUMBER_OPTIONS),
+}
 
 
 def load_contract(folder: Path) -> Contract:
@@ -181,10 +189,7 @@ class _Reader:
                 )
 
     def _options(self, where: str, field_type: FieldType, options: Mapping[str, Any]) -> dict[str, Any]:
-        kind = field_type.kind
-        allowed = (
-            TEXT_OPTIONS if kind == "string" else NUMBER_OPTIONS if kind in ("integer", "double", "decimal") else set()
-        )
+        allowed = OPTIONS.get(field_type.kind, set())
         if unknown := sorted(set(options) - allowed):
             self.refuse(
                 f"{where}.logicalTypeOptions",
@@ -196,15 +201,11 @@ class _Reader:
             values[name] = self._option(f"{where}.logicalTypeOptions.{option}", option, value)
         return values
 
-    def _option(self, where: str, option: str, value: Any) -> Decimal | int | str:
+    def _option(self, where: str, option: str, value: Any) -> Decimal | int | str | tuple[TimeFormat, ...]:
         if option in NUMBER_OPTIONS:
-            try:
-                number = Decimal(str(value))
-            except InvalidOperation:
-                self.refuse(where, f"{value!r} is not a number")
-            if not number.is_finite():
-                self.refuse(where, f"{value!r} is not a number")
-            return number
+            return self._bound(where, value)
+        if option in TIME_OPTIONS:
+            return self._time_option(where, option, value)
         if option == "pattern":
             try:
                 re.compile(str(value))
@@ -217,6 +218,25 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             self.refuse(where, f"{value!r} is not a length")
         return value
+
+    def _bound(self, where: str, value: Any) -> Decimal:
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            self.refuse(where, f"{value!r} is not a number")
+        if not number.is_finite():
+            self.refuse(where, f"{value!r} is not a number")
+        return number
+
+    def _time_option(self, where: str, option: str, value: Any) -> str | tuple[TimeFormat, ...]:
+        if option == "defaultTimezone":
+            if not isinstance(value, str) or not is_zone(value):
+                self.refuse(where, f"{value!r} is no time zone such as Europe/Berlin")
+            return value
+        try:
+            return tuple(read_time_format(str(text)) for text in (value if isinstance(value, list) else [value]))
+        except ValueError as error:
+            self.refuse(where, f"{error}; write it as dd/MM/yyyy HH:mm, %d/%m/%Y %H:%M, or {', '.join(EPOCH_UNITS)}")
 
     def _event_time(self, name: object, fields: Mapping[str, Field]) -> str:
         event_time = self._known_field("eventTime", name, fields)

@@ -5,27 +5,12 @@ Its input is a relation of bronze rows: all fields as text, and `BRONZE_COLUMNS`
 
 from collections.abc import Mapping
 
-from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field, FieldType
+from lakehouse.contracts.casts import AMBIGUOUS_TIME, THOUSANDS, field_value_sql
+from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field, Kind
 
 BRONZE_COLUMNS = ("_extra", "_raw", "_defect", "_object", "_row", "_arrived_at")
 """The columns of a bronze row beside its fields: unknown fields as JSON; the row's exact text and the reader's reasons if it
 can't be read; the landing object, the row's number in it, and when it arrived (UTC)."""
-
-_MANTISSA = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)"
-_EXPONENT = r"[eE][+-]?0*[0-9]{1,4}"
-INTEGER = r"[+-]?[0-9]+(\.0*)?"
-SCIENTIFIC = rf"{_MANTISSA}{_EXPONENT}"
-DOUBLE = rf"{_MANTISSA}({_EXPONENT})?"
-BOOLEAN = r"(?i)true|false"
-_DATE = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}"
-_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6}0*)?)?"
-TIMESTAMP_UTC = rf"{_DATE}([T ]{_TIME}Z?)?"
-TIMESTAMP_OFFSET = rf"{_DATE}[T ]{_TIME}[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
-"""The texts that are cast to values. Each is matched whole first, because casts of engines accept different texts. Times are
-ISO 8601, up to microseconds, because tables store no more; further digits of a second may only be zeros."""
-
-MAX_ZEROS = 40
-"""Zeros that an exponent adds at most to a number's text. With so many, no integer or decimal holds it."""
 
 
 def quote(name: str) -> str:
@@ -38,72 +23,10 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def decimal_pattern(scale: int) -> str:
-    """Build the pattern of exact decimals of `scale`: further decimals may only be zeros."""
-    return rf"[+-]?([0-9]+(\.[0-9]{{0,{scale}}}0*)?|\.[0-9]{{1,{max(scale, 1)}}}0*)"
-
-
-def plain_number_sql(text: str) -> str:
-    """Write the SQL of a number with an exponent as one without, digit by digit: `1.79E+3` is `1790.`.
-
-    A cast would round what the type can't hold. The text must match SCIENTIFIC.
-    """
-    mantissa = f"regexp_extract({text}, '[0-9.]+')"
-    digits = f"ltrim(replace({mantissa}, '.', ''), '0')"
-    exponent = f"cast(regexp_extract({text}, '[eE](.+)', 1) as integer)"
-    shift = f"{exponent} - length(regexp_extract({mantissa}, '[.](.*)', 1))"
-    decimals, zeros = f"greatest(-({shift}), 0)", f"least(greatest({shift}, 0), {MAX_ZEROS})"
-    padded = f"lpad({digits}, greatest(length({digits}), {decimals} + 1)::integer, '0') || repeat('0', {zeros})"
-    number = "left(n.digits, length(n.digits) - n.decimals) || '.' || right(n.digits, n.decimals)"
-    sign = f"case when starts_with({text}, '-') then '-' else '' end"
-    return f"{sign} || list_transform([{{'digits': {padded}, 'decimals': {decimals}}}], lambda n: {number})[1]"
-
-
-def value_sql(field_type: FieldType, text: str) -> str:
-    """Cast the SQL of a text to a typed value, which is null if the text is not such a value."""
-
-    def matching(pattern: str, value: str) -> str:
-        return f"case when regexp_full_match({text}, {literal(pattern)}) then {value} end"
-
-    match field_type.kind:
-        case "string":
-            return text
-        case "integer":
-            return _exact_number(INTEGER, "bigint", text)
-        case "double":
-            finite = f"case when abs(try_cast({text} as double)) <= 1.7976931348623157e308 then try_cast({text} as double) end"
-            return matching(DOUBLE, finite)
-        case "decimal":
-            return _exact_number(decimal_pattern(field_type.scale), field_type.sql, text)
-        case "boolean":
-            return matching(BOOLEAN, f"try_cast({text} as boolean)")
-        case "timestamp":
-            return (
-                f"case when regexp_full_match({text}, {literal(TIMESTAMP_UTC)}) then try_cast({text} as timestamp)"
-                f" when regexp_full_match({text}, {literal(TIMESTAMP_OFFSET)})"
-                f" then try_cast({text} as timestamptz) at time zone 'UTC' end"
-            )
-        case "list":
-            texts = f"len(list_filter(json_type({text}, '$[*]'), lambda kind: kind <> 'VARCHAR')) = 0"
-            return (
-                f"case when json_valid({text}) and json_type({text}) = 'ARRAY' and {texts}"
-                f" then from_json({text}, '[\"VARCHAR\"]') end"
-            )
-
-
-def _exact_number(pattern: str, sql_type: str, text: str) -> str:
-    """Cast a number that the type holds exactly, however it is written. Null if it isn't such a number."""
-    plain = f"list_filter([{plain_number_sql(text)}], lambda plain: regexp_full_match(plain, {literal(pattern)}))[1]"
-    return (
-        f"case when regexp_full_match({text}, {literal(pattern)}) then try_cast({text} as {sql_type})"
-        f" when regexp_full_match({text}, {literal(SCIENTIFIC)}) then try_cast({plain} as {sql_type}) end"
-    )
-
-
 def day_sql(contract: Contract, source: str = "bronze") -> str:
     """Give a bronze row its `dt`: the date of its event time, or of its arrival if the event time is a breach."""
     event_time = contract.field(contract.event_time)
-    time = value_sql(event_time.type, f"{source}.{quote(event_time.name)}")
+    time = field_value_sql(contract, event_time, f"{source}.{quote(event_time.name)}")
     arrived = f"{source}._arrived_at"
     return (
         f"case when {time} >= {_history_start(contract)} and {time} <= {arrived} + interval 1 day"
@@ -114,7 +37,8 @@ def day_sql(contract: Contract, source: str = "bronze") -> str:
 def clean_sql(contract: Contract, source: str = "bronze") -> str:
     """Select all rows of `source`: typed fields, dt, _arrived_at, _object, _row, and whether the row is `_valid`."""
     fields = ",\n  ".join(quote(f.name) for f in contract.fields)
-    broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in _breaches(contract))])
+    rules = (rule for field in contract.fields for rule in _field_breaches(contract, field))
+    broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in rules)])
     return f"""select
   {fields},
   dt,
@@ -141,7 +65,7 @@ def field_check_sql(contract: Contract, field: Field, source: str) -> str:
 from (
   select
     {source}.number as _number,
-    {value_sql(field.type, f"{source}.text")} as {name},
+    {field_value_sql(contract, field, f"{source}.text")} as {name},
     {source}.text as {_text(field)},
     {source}._arrived_at,
     cast(null as varchar) as _defect
@@ -151,15 +75,15 @@ from (
 
 def quarantine_sql(contract: Contract, source: str = "bronze") -> str:
     """Select the rows of `source` that break the contract: dt, raw text, every reason, origin, and `_defect`."""
-    reasons = ",\n    ".join(
-        ["_defect"] + [f"case when {condition} then {literal(reason)} end" for condition, reason in _breaches(contract)]
-    )
+    rules = [(field, *rule) for field in contract.fields for rule in _field_breaches(contract, field)]
+    reasons = [f"case when {condition} then {_reason_sql(field, reason)} end" for field, condition, reason in rules]
+    every_reason = ",\n    ".join(["_defect", *reasons])
     raw = raw_sql(contract, {f.name: _text(f) for f in contract.fields})
     return f"""select
   dt,
   {raw} as raw,
   list_filter([
-    {reasons}
+    {every_reason}
   ], lambda reason: reason is not null) as reasons,
   _object,
   _row,
@@ -199,7 +123,7 @@ def _text(field: Field) -> str:
 def _typed(contract: Contract, source: str) -> str:
     """Select typed values beside their texts, so that each is cast once, however many rules use it."""
     values = ",\n    ".join(
-        f"{value_sql(f.type, f'{source}.{quote(f.name)}')} as {quote(f.name)}"
+        f"{field_value_sql(contract, f, f'{source}.{quote(f.name)}')} as {quote(f.name)}"
         f",\n    {source}.{quote(f.name)} as {_text(f)}"
         for f in contract.fields
     )
@@ -211,15 +135,11 @@ def _history_start(contract: Contract) -> str:
     return f"timestamp '{contract.history_start} 00:00:00'"
 
 
-def _breaches(contract: Contract) -> list[tuple[str, str]]:
-    """List the rules as (SQL over typed rows that is true for a breach, reason)."""
-    return [rule for field in contract.fields for rule in _field_breaches(contract, field)]
-
-
 _ARTICLES = {"integer": "an integer of 64 bits", "boolean": "true or false", "list": "a list of texts"}
 
 
 def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
+    """List the field's rules as (SQL over typed rows that is true for a breach, reason)."""
     name, kind = field.name, field.type.kind
     text, value = _text(field), quote(name)
     rules: list[tuple[str, str]] = []
@@ -229,7 +149,7 @@ def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
     if kind == "string":
         rules.append((f"strlen({text}) > {MAX_TEXT_BYTES}", f"{name} is longer than {MAX_TEXT_BYTES} bytes"))
     else:
-        rules.append((f"{text} <> '' and {value} is null", f"{name} is not {_kind_in_words(field)}"))
+        rules.append((f"{text} <> '' and {value} is null", _not_of_kind(field)))
     for bound, comparison, words in (
         (field.minimum, "<", "below"),
         (field.maximum, ">", "above"),
@@ -265,6 +185,26 @@ def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
     return rules
 
 
+_AMBIGUOUS: dict[Kind, tuple[str, str]] = {
+    "integer": (THOUSANDS, "its point may mark thousands, so write 1 as 1 and 1000 as 1000"),
+    "timestamp": (AMBIGUOUS_TIME, "declare its `format` in the contract"),
+}
+"""The texts of each kind that may mean two values, and what to do about them."""
+
+
+def _reason_sql(field: Field, reason: str) -> str:
+    """Write the SQL of a reason. That for a text that may mean two values says what to do about it."""
+    if field.type.kind not in _AMBIGUOUS or field.format or reason != _not_of_kind(field):
+        return literal(reason)
+    pattern, advice = _AMBIGUOUS[field.type.kind]
+    is_ambiguous = f"regexp_full_match({_text(field)}, {literal(pattern)})"
+    return f"case when {is_ambiguous} then {literal(f'{reason}: {advice}')} else {literal(reason)} end"
+
+
+def _not_of_kind(field: Field) -> str:
+    return f"{field.name} is not {_kind_in_words(field)}"
+
+
 def _kind_in_words(field: Field) -> str:
     match field.type.kind:
         case "decimal":
@@ -272,6 +212,7 @@ def _kind_in_words(field: Field) -> str:
         case "double":
             return "a finite number"
         case "timestamp":
-            return "a time such as 2025-11-20T14:15:00Z (ISO 8601, at most 6 decimals of a second)"
+            iso = "a time such as 2025-11-20T14:15:00Z (ISO 8601, at most 6 decimals of a second)"
+            return " or ".join([iso, *(form.text for form in field.format)])
         case kind:
             return _ARTICLES[kind]

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lakehouse.contracts.sql import literal, quote, value_sql
+from lakehouse.contracts.casts import value_sql
+from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 

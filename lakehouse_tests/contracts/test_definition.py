@@ -18,6 +18,7 @@ from lakehouse.contracts.definition import EARLIER, canonical_number, define, le
 from lakehouse.contracts.model import Contract, Field, FieldType
 from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.contracts.streams import QUERIES, Query, discover
+from lakehouse.contracts.time_formats import read_time_format
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, as_text, earlier_numbers, has_release
 
 STREAMS = discover()
@@ -120,6 +121,8 @@ CHANGES: dict[str, Callable[[Contract], Contract]] = {
     "exclusive minimum": _edit_field(exclusive_minimum=Decimal("0"), minimum=None),
     "length": _edit_field(min_length=1),
     "longest": _edit_field(max_length=1),
+    "format": _edit_field(format=(read_time_format("dd/MM/yyyy"),)),
+    "zone": _edit_field(default_timezone="Europe/Berlin"),
 }
 
 

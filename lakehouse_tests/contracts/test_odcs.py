@@ -14,6 +14,7 @@ import yaml
 from lakehouse.contracts.model import ChangeStream, Contract, Field, FieldType, Retention
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import discover
+from lakehouse.contracts.time_formats import read_time_format
 from lakehouse.errors import ContractError
 
 SOUND = """
@@ -32,7 +33,7 @@ schema:
     physicalType: table
     properties:
       - {name: trip_id, logicalType: string, required: true, primaryKey: true, description: Which trip.}
-      - {name: at, logicalType: timestamp, required: true}
+      - {name: at, logicalType: timestamp, required: true, logicalTypeOptions: {format: [d/M/yyyy, epoch ms], defaultTimezone: Europe/Berlin}}
       - {name: fare, logicalType: number, physicalType: "decimal(10, 2)", logicalTypeOptions: {exclusiveMinimum: 0, maximum: 500}}
       - {name: km, logicalType: number, logicalTypeOptions: {minimum: 0}}
       - {name: seats, logicalType: integer}
@@ -77,7 +78,14 @@ def test_valid_contract_is_read_whole(folder: Path) -> None:
         owner="fleet",
         fields=(
             Field("trip_id", text, "trip_id", "Which trip.", required=True, key=True),
-            Field("at", FieldType("timestamp"), "at", required=True),
+            Field(
+                "at",
+                FieldType("timestamp"),
+                "at",
+                required=True,
+                format=(read_time_format("d/M/yyyy"), read_time_format("epoch ms")),
+                default_timezone="Europe/Berlin",
+            ),
             Field("fare", FieldType("decimal", 10, 2), "fare", exclusive_minimum=Decimal(0), maximum=Decimal(500)),
             Field("km", FieldType("double"), "km", minimum=Decimal(0)),
             Field("seats", FieldType("integer"), "seats"),
@@ -147,7 +155,11 @@ BROKEN: list[tuple[str, Change, str]] = [
     ("an enumeration of numbers", _at(f"{FIELDS}.seats.enum", [{"value": 1}]), "schema.seats: enum is for string fields"),
     ("an unknown option", _at(f"{FIELDS}.km.logicalTypeOptions", {"multipleOf": 2}), "schema.km.logicalTypeOptions: multipleOf not known for a double; allowed are exclusiveMaximum, exclusiveMinimum, maximum, minimum"),
     ("a pattern of a number", _at(f"{FIELDS}.km.logicalTypeOptions", {"pattern": "x"}), "pattern not known for a double"),
-    ("a bound of a time", _at(f"{FIELDS}.at.logicalTypeOptions", {"minimum": 1}), "minimum not known for a timestamp; allowed are none"),
+    ("a bound of a time", _at(f"{FIELDS}.at.logicalTypeOptions", {"minimum": 1}), "minimum not known for a timestamp; allowed are defaultTimezone, format"),
+    ("a bound of a boolean", _at(f"{FIELDS}.shared.logicalTypeOptions", {"minimum": 1}), "minimum not known for a boolean; allowed are none"),
+    ("a format with unknown letters", _at(f"{FIELDS}.at.logicalTypeOptions", {"format": "dd/MM/yyyy QQ"}), "logicalTypeOptions.format: 'dd/MM/yyyy QQ': QQ not known; write it as dd/MM/yyyy HH:mm"),
+    ("a format without a year", _at(f"{FIELDS}.at.logicalTypeOptions", {"format": ["%d/%m"]}), "logicalTypeOptions.format: '%d/%m': has no year"),
+    ("a zone", _at(f"{FIELDS}.at.logicalTypeOptions", {"defaultTimezone": "Berlin"}), "logicalTypeOptions.defaultTimezone: 'Berlin' is no time zone such as Europe/Berlin"),
     ("a bound that is no number", _at(f"{FIELDS}.km.logicalTypeOptions", {"minimum": "low"}), "logicalTypeOptions.minimum: 'low' is not a number"),
     ("a bound that is not finite", _at(f"{FIELDS}.km.logicalTypeOptions", {"minimum": ".nan"}), "logicalTypeOptions.minimum: '.nan' is not a number"),
     ("a bound that is NaN", _at(f"{FIELDS}.km.logicalTypeOptions", {"minimum": "NaN"}), "logicalTypeOptions.minimum: 'NaN' is not a number"),

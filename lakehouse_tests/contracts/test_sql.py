@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from lakehouse.contracts.casts import field_value_sql, value_sql
 from lakehouse.contracts.model import Contract, Field, FieldType
-from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, latest_sql, quarantine_sql, quote, value_sql
+from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, latest_sql, quarantine_sql, quote
+from lakehouse.contracts.time_formats import read_time_format
 
 ARRIVED = datetime(2025, 11, 20, 14, 15)
 
@@ -46,6 +49,9 @@ VALUES: list[tuple[FieldType, str, Any]] = [
     (INTEGER, "-9223372036854775808", -(2**63)),
     (INTEGER, "9007199254740993", 2**53 + 1),
     (INTEGER, "9007199254740993.0", 2**53 + 1),
+    *[(INTEGER, text, 1) for text in ("1.0", "1.00", "1.0000", "01.000", "1.000e0")],
+    (INTEGER, "0.000", 0),
+    (INTEGER, "1000.000", 1000),
     (INTEGER, "1e3", 1000),
     (INTEGER, "1.0E3", 1000),
     (INTEGER, "-1200e-2", -12),
@@ -92,6 +98,29 @@ VALUES: list[tuple[FieldType, str, Any]] = [
     (TIME, "2025-11-20T14:15:16-05", datetime(2025, 11, 20, 19, 15, 16)),
     (TIME, "2025-11-20T23:30:00-05:30", datetime(2025, 11, 21, 5)),
     (TIME, "2024-02-29T00:00:00Z", datetime(2024, 2, 29)),
+    *[
+        (TIME, text, datetime(2025, 11, 20, 14, 15, 16))
+        for text in (
+            "2025-11-20 14:15:16 UTC",
+            "2025-11-20T14:15:16UTC",
+            "2025-11-20 14:15:16.000000 GMT",
+            "2025-11-20t14:15:16z",
+            "2025-11-20T14:15:16,0Z",
+            "2025-11-20 14:15:16,000000000",
+            "20251120T141516Z",
+            "20251120T141516",
+            "20251120T194516+0530",
+            "20251120 141516.000Z",
+            "2025-11-20T19:45:16+05:30",
+            "2025-11-20 19:45:16 +0530",
+            "2025-11-20 19:45:16.000 +05:30",
+            "2025-11-20 08:15:16 -06",
+        )
+    ],
+    (TIME, "2025-11-20T14:15:16,123Z", datetime(2025, 11, 20, 14, 15, 16, 123000)),
+    (TIME, "20251120T141516,123456000 UTC", datetime(2025, 11, 20, 14, 15, 16, 123456)),
+    (TIME, "20251120T1415Z", datetime(2025, 11, 20, 14, 15)),
+    (TIME, "2025-11-20 14:15 UTC", datetime(2025, 11, 20, 14, 15)),
     (TIME, "9999-12-31T23:59:59Z", datetime(9999, 12, 31, 23, 59, 59)),
     (TIME, "0001-01-01T00:00:00Z", datetime(1, 1, 1)),
     # Clocks in New York skipped this hour. The database must not use the zone of the machine.
@@ -108,6 +137,7 @@ BREACHES: list[tuple[FieldType, str]] = [
         for text in (
             "17850.5", "17850.01", "1e-1", "12.34e1", "1e", "1e19", "1e400", "0x10", "1_000", "1,000", " 1", "1 ", "--1", ".", ".0", "one", "NaN", "٣",
             "9223372036854775808", "-9223372036854775809", "99999999999999999999999999999999999999999999", "true", "\n1",
+            "1.000", "-12.000", "+999.000",
         )
     ],
     *[
@@ -126,8 +156,10 @@ BREACHES: list[tuple[FieldType, str]] = [
         (TIME, text)
         for text in (
             "2025-11-20T24:00:00Z", "2025-11-20T23:60:00Z", "2025-11-20T23:59:60Z", "2025-02-29", "2025-13-01", "2025-11-31",
-            "2025-11-20T14:15:16.1234567Z", "2025-11-20T14:15:16.Z", "2025-11-20T14Z", "2025-11-20T14:15:16 UTC", "25-11-20",
-            "20/11/2025", "2025-11-20t14:15:16z", "1763648116", "0000-01-01T00:00:00Z", "10000-01-01", "-0001-01-01", "now",
+            "2025-11-20T14:15:16.1234567Z", "2025-11-20T14:15:16.Z", "2025-11-20T14Z", "2025-11-20T14:15:16 CET", "25-11-20",
+            "20251120", "20251120T14", "20251120T246060Z", "20251320T000000Z", "20251120T1415:16Z", "2025-11-20 14:15:16  UTC",
+            "2025-11-20T14:15:16,1234567Z", "2025-11-20T14:15:16Z+01:00", "20251120141516", "1763648116123",
+            "20/11/2025", "1763648116", "0000-01-01T00:00:00Z", "10000-01-01", "-0001-01-01", "now",
             "infinity", "epoch", "2025-11-20T14:15:16+99:00", "2025-11-20T14:15:16+2", "2025-11-20Z", "2025-11-20 14:15:16  ",
             "2025-11-20 (BC)", "2025-W47-4",
         )
@@ -150,6 +182,74 @@ def test_text_is_cast_to_its_exact_value(
 @pytest.mark.parametrize(("kind", "text"), [pytest.param(k, t, id=f"{k} {t!r}") for k, t in BREACHES])
 def test_invalid_text_is_cast_to_null(database: duckdb.DuckDBPyConnection, kind: FieldType, text: str) -> None:
     assert _value(database, kind, text) is None
+
+
+EPOCHS: list[tuple[str, datetime | None]] = [
+    ("1763648116", datetime(2025, 11, 20, 14, 15, 16)),
+    ("1763648116.0", datetime(2025, 11, 20, 14, 15, 16)),
+    ("1763648116.25", datetime(2025, 11, 20, 14, 15, 16, 250000)),
+    ("1763648116.123456000", datetime(2025, 11, 20, 14, 15, 16, 123456)),
+    ("1.763648116e9", datetime(2025, 11, 20, 14, 15, 16)),
+    ("1763648116123", datetime(2025, 11, 20, 14, 15, 16, 123000)),
+    ("1.763648116123E12", datetime(2025, 11, 20, 14, 15, 16, 123000)),
+    ("1763648116123.456", datetime(2025, 11, 20, 14, 15, 16, 123456)),
+    ("1763648116123456", datetime(2025, 11, 20, 14, 15, 16, 123456)),
+    ("1763648116123456000", datetime(2025, 11, 20, 14, 15, 16, 123456)),
+    ("1763648116123456789", None),
+    ("1763648116.1234567", None),
+    ("-1763648116", None),
+    ("0176364811", None),
+    ("176364811", None),
+    ("17636481161", None),
+    ("20251120141516", None),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), EPOCHS)
+def test_event_time_is_read_as_epoch_if_its_digits_tell_the_unit(
+    database: duckdb.DuckDBPyConnection, text: str, value: datetime | None
+) -> None:
+    def event_time(contract: Contract) -> Any:
+        sql = field_value_sql(contract, contract.field("at"), "text")
+        row = database.execute(f"select {sql} from (select ?::varchar as text)", [text]).fetchone()
+        return row and row[0]
+
+    assert event_time(CONTRACT) == value
+    # In a history that starts earlier, another unit could give a time of it as well.
+    assert event_time(replace(CONTRACT, history_start=date(2001, 9, 9))) is None
+
+
+FORMATS: list[tuple[str, list[str], str | None, datetime | None]] = [
+    ("20/11/2026 10:00", ["dd/MM/yyyy HH:mm"], None, datetime(2026, 11, 20, 10)),
+    ("20/11/26 10:00", ["dd/MM/yyyy HH:mm"], None, None),
+    ("20/13/2026 10:00", ["dd/MM/yyyy HH:mm"], None, None),
+    ("1/2/26", ["dd/MM/yyyy HH:mm", "d/M/yy"], None, datetime(2026, 2, 1)),
+    ("20.11.2026 um 10", ["dd.MM.yyyy 'um' HH"], None, datetime(2026, 11, 20, 10)),
+    ("Fri, 02 Jan 2026 10:00:00 +0100", ["EEE, dd MMM yyyy HH:mm:ss XX"], None, datetime(2026, 1, 2, 9)),
+    ("11/20/2026 1:05 PM", ["%m/%d/%Y %-I:%M %p"], "America/New_York", datetime(2026, 11, 20, 18, 5)),
+    ("2026-11-20T10:00:00", ["dd/MM/yyyy"], "Europe/Berlin", datetime(2026, 11, 20, 9)),
+    ("2026-11-20T10:00:00Z", [], "Europe/Berlin", datetime(2026, 11, 20, 10)),
+    ("2026-11-20 10:00:00 +0500", [], "Europe/Berlin", datetime(2026, 11, 20, 5)),
+    ("2026-07-01", [], "Europe/Berlin", datetime(2026, 6, 30, 22)),
+    ("2026-03-29 02:30", [], "Europe/Berlin", None),
+    ("2026-10-25 02:30", [], "Europe/Berlin", None),
+    ("2026-10-25 02:30 UTC", [], "Europe/Berlin", datetime(2026, 10, 25, 2, 30)),
+    ("1763648116123", ["epoch ms"], None, datetime(2025, 11, 20, 14, 15, 16, 123000)),
+    ("-1000", ["epoch ms"], None, datetime(1969, 12, 31, 23, 59, 59)),
+    ("1.763648116E9", ["epoch s"], "Europe/Berlin", datetime(2025, 11, 20, 14, 15, 16)),
+    ("1763648116.1234567", ["epoch s"], None, None),
+    ("99999999999999999", ["epoch s"], None, None),
+    ("1763648116000000123", ["epoch ns"], None, None),
+]
+
+
+@pytest.mark.parametrize(("text", "formats", "zone", "value"), FORMATS)
+def test_time_is_read_in_declared_format_and_zone(
+    database: duckdb.DuckDBPyConnection, text: str, formats: list[str], zone: str | None, value: datetime | None
+) -> None:
+    field = Field("seen", TIME, "seen", format=tuple(map(read_time_format, formats)), default_timezone=zone)
+    sql = field_value_sql(CONTRACT, field, "text")
+    assert database.execute(f"select {sql} from (select ?::varchar as text)", [text]).fetchall() == [(value,)]
 
 
 CONTRACT = Contract(
@@ -230,6 +330,17 @@ def test_valid_row_is_typed_and_not_quarantined(clean: Clean) -> None:
         ({"at": "9999-12-31T00:00:00Z"}, ["at lies more than a day after arrival"]),
         ({"at": "2025-11-21T14:15:00.000001Z"}, ["at lies more than a day after arrival"]),
         ({"leg": "17850.5"}, ["leg is not an integer of 64 bits"]),
+        (
+            {"leg": "1.000"},
+            ["leg is not an integer of 64 bits: its point may mark thousands, so write 1 as 1 and 1000 as 1000"],
+        ),
+        (
+            {"at": "20/11/2025 10:00"},
+            [
+                "at is not a time such as 2025-11-20T14:15:00Z (ISO 8601, at most 6 decimals of a second): "
+                "declare its `format` in the contract"
+            ],
+        ),
         ({"leg": "0"}, ["leg is below 1"]),
         ({"leg": "10"}, ["leg is above 9"]),
         ({"fare": "0"}, ["fare is not above 0"]),

@@ -1,10 +1,15 @@
 """Read one JSON text as a row of a contract, with every reason why it is not one. See `json_batch` for many at once."""
 
+import re
+
+from lakehouse.contracts.casts import THOUSANDS
 from lakehouse.contracts.model import Contract, Kind
 from lakehouse.landing.readers import json_text
 from lakehouse.landing.readers.defects import NUL, Defect, escape_nul
 from lakehouse.landing.readers.json_text import Literal, Pairs, Value
 from lakehouse.landing.readers.rows import Record, Row
+
+_MAY_BE_THOUSANDS = re.compile(THOUSANDS)
 
 
 class EventParser:
@@ -69,6 +74,8 @@ def _field_text(kind: Kind, value: Value) -> str | None:
         raise _UnexpectedValueError(f"expected {expected}, got {json_text.kind_of(value)}")
     if kind == "string" and (isinstance(value, Literal) or not isinstance(value, str)):
         raise _UnexpectedValueError(f"expected text, got {json_text.kind_of(value)}")
+    if kind == "integer" and isinstance(value, Literal) and _MAY_BE_THOUSANDS.fullmatch(value):
+        return value.partition(".")[0]  # the point of a JSON number never marks thousands
     return value if isinstance(value, str) else ("true" if value else "false")
 
 

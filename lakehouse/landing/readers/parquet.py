@@ -190,7 +190,11 @@ def _field_column(field: Field, values: Array, reasons: _Reasons) -> Array:
     if not pt.is_nested(type_):
         for i in invalid_utf8_indices(values):
             reasons.add(i, f"{field.name}: invalid UTF-8")
-        return as_text(values)
+        text = as_text(values)
+        if field.type.kind != "integer" or not pt.is_decimal(type_):
+            return text
+        plain: Array = pc.replace_substring_regex(text, r"\.0+$", "")  # the point of a decimal never marks thousands
+        return plain
     if field.type.kind == "list" and (pt.is_list(type_) or pt.is_large_list(type_)) and _is_text(type_.value_type):
         return pa.array([_list_json(i, field, value, reasons) for i, value in enumerate(values)], pa.string())
     expected = {"list": "an array of texts", "string": "text"}.get(field.type.kind, "a single value")

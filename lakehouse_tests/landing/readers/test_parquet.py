@@ -63,6 +63,15 @@ def test_values_become_text_without_loss(values: Array, expected: list[str | Non
     assert texts(values) == expected
 
 
+def test_point_of_decimal_never_marks_thousands() -> None:
+    assert texts(pa.array([Decimal("1.000"), Decimal("-12.000"), Decimal("1.500"), None]), "integer") == [
+        "1",
+        "-12",
+        "1.500",
+        None,
+    ]
+
+
 def test_columns_match_by_name_and_unknown_ones_are_kept() -> None:
     table = pa.table(
         {
