@@ -7,7 +7,7 @@ from lakehouse.contracts.model import Contract, Kind
 from lakehouse.landing.readers import json_text
 from lakehouse.landing.readers.defects import NUL, Defect, escape_nul
 from lakehouse.landing.readers.json_text import Literal, Pairs, Value
-from lakehouse.landing.readers.rows import Record, Row
+from lakehouse.landing.readers.rows import DEFECT, RAW, Record, Row
 
 _MAY_BE_THOUSANDS = re.compile(THOUSANDS)
 
@@ -32,6 +32,8 @@ class EventParser:
         return self._row(value, text)
 
     def _row(self, value: Value, text: str) -> Row:
+        if defect := _sent_defect(value):
+            return defect
         if not isinstance(value, Pairs):
             return Defect(f"expected an object, got {json_text.kind_of(value)}", escape_nul(text))
         values: list[str | None] = [None] * len(self._names)
@@ -58,6 +60,15 @@ class EventParser:
         if "\\ud" in text.lower() and not _is_utf8(row):
             reasons.append("holds half of a surrogate pair")
         return Defect("; ".join(dict.fromkeys(reasons)), escape_nul(text)) if reasons else row
+
+
+def _sent_defect(value: Value) -> Defect | None:
+    """Return the defect that a sender's reader found, which is an object of its reason and its text alone."""
+    if not isinstance(value, Pairs) or [name for name, _ in value] != [DEFECT, RAW]:
+        return None
+    reason, raw = (member for _, member in value)
+    texts = all(type(member) is str for member in (reason, raw if raw is not None else ""))
+    return Defect(escape_nul(reason), raw and escape_nul(raw)) if texts else None
 
 
 class _UnexpectedValueError(Exception):

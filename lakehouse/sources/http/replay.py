@@ -14,6 +14,7 @@ from lakehouse.contracts.sql import quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
 from lakehouse.landing.readers import bronze_batches, local_object
+from lakehouse.landing.readers.rows import DEFECT, RAW
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
@@ -110,7 +111,7 @@ def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterato
     """Yield the file's rows as parcels, named by their place, without the first `skip`."""
     lines: list[bytes] = []
     size, place = 0, 0
-    for line in _lines(contract, path):
+    for line in rows_as_lines(contract, path):
         if lines and (len(lines) == PARCEL or size + len(line) > PARCEL_BYTES):
             if place >= skip:
                 yield Parcel(contract.stream, b"".join(lines), len(lines), f"{name}-{place}")
@@ -121,17 +122,16 @@ def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterato
         yield Parcel(contract.stream, b"".join(lines), len(lines), f"{name}-{place}")
 
 
-def _lines(contract: Contract, path: Path) -> Iterator[bytes]:
-    """Yield the file's rows as lines of JSON, and unreadable rows as they are, because they are counted too."""
-    # A line break in an unreadable row would make two rows of it.
-    line = f"translate({raw_sql(contract, _list_texts(contract))}, chr(10) || chr(13), '  ') || chr(10)"
+def rows_as_lines(contract: Contract, path: Path) -> Iterator[bytes]:
+    """Yield the file's rows as lines of JSON, those that can't be read as their reason and text."""
+    defect = f"json_object('{DEFECT}', {DEFECT}, '{RAW}', {RAW})"
+    line = f"if({DEFECT} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
     with duckdb.connect(config={"threads": 1}) as database:
         for batch in bronze_batches(contract, [local_object(path)]):
             database.register("rows", pa.Table.from_batches([batch]))
             lines = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
             database.unregister("rows")
-            for text in lines["line"].to_pylist():
-                yield (text or "\n").encode()
+            yield from (text.encode() for text in lines["line"].to_pylist() if text is not None)
 
 
 def _list_texts(contract: Contract) -> dict[str, str]:

@@ -23,6 +23,8 @@ from lakehouse.sources.http.client import DeliveryCounts, Parcel, deliver, find_
 from lakehouse.sources.http.replay import send
 from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.landing.readers.samples import THREE, object_of, rows_of
+from lakehouse_tests.landing.readers.test_csv import BAD, GOOD
 
 Events = Callable[..., bytes]
 
@@ -109,6 +111,15 @@ def test_csv_rows_are_sent_as_events(settings: Settings, running: RunningService
     )
     (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
+
+
+@pytest.mark.parametrize("case", [*GOOD, *BAD])
+def test_sent_row_is_read_as_in_its_file(tmp_path: Path, case: str) -> None:
+    data, expected = {**GOOD, **BAD}[case]
+    path = tmp_path / "x.csv"
+    path.write_bytes(data)
+    lines = b"".join(replay.rows_as_lines(THREE, path))
+    assert rows_of(THREE, object_of(lines, "x.ndjson")) == expected
 
 
 @pytest.mark.parametrize("file_format", ["ndjson", "parquet"])
