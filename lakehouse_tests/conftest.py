@@ -61,30 +61,31 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
     explicit = Settings(
         **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds"})
     )
-    found = http.start(explicit)
-    yield found
+    service = http.start(explicit)
+    yield service
     assert http.stop(explicit)
 
 
 @pytest.fixture
 def events() -> Events:
-    """`events(count, stream, seed, faults)`: simulated lines."""
+    """Simulate `count` events of a stream, as lines."""
 
     def events(count: int, stream: str = "financial", seed: int = 1, faults: Faults = NO_FAULTS) -> bytes:
-        found = discover()[stream]
+        definition = discover()[stream]
+        simulator = Simulator(definition.contract, definition.simulate, seed, faults)
         now = datetime.now(UTC)
-        return Simulator(found.contract, found.simulate, seed, faults).batch(count, now - timedelta(hours=1), now).lines
+        return simulator.batch(count, now - timedelta(hours=1), now).lines
 
     return events
 
 
 @pytest.fixture
 def aws() -> Iterator[str]:
-    """The URL of a server that acts as the AWS services that can't run here, with nothing in them."""
+    """The URL of moto's server, which stands in for AWS and is empty."""
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
-    # What moto holds is the process's, not the server's.
+    # Empty it, because moto keeps its state in the process, not in the server.
     reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
     with urllib.request.urlopen(reset):
         pass
@@ -94,7 +95,7 @@ def aws() -> Iterator[str]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own of 200 MB."""
+    """A disk of 200 MB."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(tmp_path)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root on Linux can mount a small disk")

@@ -40,7 +40,7 @@ class LongestFirst(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return next((one for one in TOGETHER if f"{HERE}/{one}" in file), file)
+        return next((folder for folder in TOGETHER if f"{HERE}/{folder}" in file), file)
 
 
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -48,6 +48,6 @@ def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
     def rank(item: pytest.Item) -> int:
         file = item.path.as_posix()
-        return next((number for number, one in enumerate(LONGEST) if f"/{HERE}/{one}" in file), len(LONGEST))
+        return next((number for number, prefix in enumerate(LONGEST) if f"/{HERE}/{prefix}" in file), len(LONGEST))
 
     return sorted(items, key=rank)

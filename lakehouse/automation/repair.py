@@ -74,6 +74,6 @@ def _drop_lost_files(lake: Lake, stream: Stream, days: Sequence[date]) -> None:
     table = lake.tables.load(f"bronze.{stream.name}")
     objects = Objects.from_url(lake.connection, table.location())
     touched = partitions_filter("arrival_dt", days)
-    lost = [one for one in select_files(table, touched) if objects.head(object_key(one.file_path)) is None]
+    lost = [file for file in select_files(table, touched) if objects.head(object_key(file.file_path)) is None]
     if lost:
         commit_files(lake, table, [], touched, removed=lost, ledger={}, run_id=RUN_ID)

@@ -126,10 +126,10 @@ def _customers(lake: Lake, entities: int, day: date) -> list[str]:
     lookups.refresh_customers(lake)
     with lake.engine.cursor() as cursor:
         silver = scan_sql(lake.tables.load("silver.retail"))
-        found = cursor.execute(
+        ids = cursor.execute(
             f"select distinct customer_id from {silver} where customer_id is not null order by 1 limit {LOOKED_UP}"
         ).fetchall()
-    return [str(number) for (number,) in found]
+    return [str(number) for (number,) in ids]
 
 
 def _device(number: int) -> str:

@@ -56,10 +56,10 @@ def _with_one_dictionary(rows: pa.Table) -> pa.Table:
         if not pa.types.is_dictionary(kind):
             continue
         field = rows.schema.field(i)
-        one: Any = pa.chunked_array([_needed(chunk) for chunk in column.chunks]).unify_dictionaries()
-        if len(one) and len(one.chunks[0].dictionary) * ROWS_PER_TEXT > min(len(one), ROW_GROUP):
-            field, one = field.with_type(kind.value_type), one.cast(kind.value_type)
-        rows = rows.set_column(i, field, one)
+        unified: Any = pa.chunked_array([_needed(chunk) for chunk in column.chunks]).unify_dictionaries()
+        if len(unified) and len(unified.chunks[0].dictionary) * ROWS_PER_TEXT > min(len(unified), ROW_GROUP):
+            field, unified = field.with_type(kind.value_type), unified.cast(kind.value_type)
+        rows = rows.set_column(i, field, unified)
     return rows
 
 
@@ -74,21 +74,21 @@ def merge_files(files: Sequence[NewFile], path: Path) -> NewFile:
     """Merge files of one partition and one schema into one."""
     schema = pq.read_schema(files[0].path)
     with open_writer(path, schema) as writer:
-        for held in _gathered(files, schema):
-            writer.write_table(held, row_group_size=ROW_GROUP)
+        for table in _gathered(files, schema):
+            writer.write_table(table, row_group_size=ROW_GROUP)
     return NewFile(path, files[0].partition)
 
 
 def _gathered(files: Sequence[NewFile], schema: pa.Schema) -> Iterator[pa.Table]:
     """Read the rows of the files, about a row group at a time."""
-    held: list[pa.Table] = []
+    tables: list[pa.Table] = []
     for file in files:
-        held.append(pq.ParquetFile(file.path).read().cast(schema))
-        if sum(len(one) for one in held) >= ROW_GROUP:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+        tables.append(pq.ParquetFile(file.path).read().cast(schema))
+        if sum(len(table) for table in tables) >= ROW_GROUP:
+            yield pa.concat_tables(tables)
+            tables = []
+    if tables:
+        yield pa.concat_tables(tables)
 
 
 def _measured(table: Table) -> list[str] | None:
@@ -162,7 +162,7 @@ def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[PartitionV
     if not rows.num_rows:
         return []
     starts = _starts(rows, by)
-    found: dict[tuple[PartitionValue, ...], list[pa.Table]] = {}
+    by_partition: dict[tuple[PartitionValue, ...], list[pa.Table]] = {}
     if len(starts) > 1:
         firsts = rows.select(by).take(pa.array(starts))
         if len(starts) > RUNS_PER_PARTITION * firsts.group_by(list(by)).aggregate([]).num_rows:
@@ -172,8 +172,8 @@ def _parts(rows: pa.Table, by: Sequence[str]) -> Iterable[tuple[tuple[PartitionV
     for start, end in zip(starts.tolist(), ends, strict=True):
         part = rows.slice(start, end - start)
         partition: tuple[PartitionValue, ...] = tuple(part.column(name)[0].as_py() for name in by)
-        found.setdefault(partition, []).append(part)
-    return [(partition, pa.concat_tables(parts)) for partition, parts in found.items()]
+        by_partition.setdefault(partition, []).append(part)
+    return [(partition, pa.concat_tables(parts)) for partition, parts in by_partition.items()]
 
 
 def _starts(rows: pa.Table, by: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.int64]]":

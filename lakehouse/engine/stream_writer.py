@@ -84,7 +84,7 @@ def _merge(files: Sequence[NewFile], folder: Path, pool: ThreadPoolExecutor) -> 
     for file in files:
         by_partition[file.partition].append(file)
 
-    def one(numbered: tuple[int, list[NewFile]]) -> list[NewFile]:
+    def merge_partition(numbered: tuple[int, list[NewFile]]) -> list[NewFile]:
         number, parts = numbered
         if len(parts) < MERGE_FROM or sum(map(_rows, parts)) >= MERGE_BELOW * len(parts):
             return parts
@@ -93,7 +93,7 @@ def _merge(files: Sequence[NewFile], folder: Path, pool: ThreadPoolExecutor) -> 
             part.path.unlink()
         return [merged]
 
-    return [file for part in pool.map(one, enumerate(by_partition.values())) for file in part]
+    return [file for part in pool.map(merge_partition, enumerate(by_partition.values())) for file in part]
 
 
 def _rows(file: NewFile) -> int:

@@ -114,16 +114,18 @@ def _superseded(connection: Connection, run_ids: Sequence[str], hours_before: da
     made = _events.dagster_event_type == MATERIALIZATION
     # `coalesce` keeps SQLite from the index by type, which would read every materialization instead of these runs.
     of_runs = sa.and_(sa.func.coalesce(_events.dagster_event_type, "") == MATERIALIZATION, _events.run_id.in_(run_ids))
-    found = connection.execute(sa.select(_events.id, _events.asset_key, _events.partition).where(of_runs)).fetchall()
+    candidates = connection.execute(
+        sa.select(_events.id, _events.asset_key, _events.partition).where(of_runs)
+    ).fetchall()
     last: set[int | None] = set()
-    for asset in {row.asset_key for row in found}:
-        names = {row.partition for row in found if row.asset_key == asset}
+    for asset in {row.asset_key for row in candidates}:
+        names = {row.partition for row in candidates if row.asset_key == asset}
         of_asset = sa.select(sa.func.max(_events.id)).where(made, _events.asset_key == asset)
         last.add(connection.execute(of_asset.where(_events.partition.is_(None))).scalar())
         for chunk in _chunks(sorted(name for name in names if name and not _is_old_hour(name, hours_before))):
             newest = of_asset.where(_events.partition.in_(chunk)).group_by(_events.partition)
             last |= set(connection.execute(newest).scalars())
-    return sorted(row.id for row in found if row.id not in last)
+    return sorted(row.id for row in candidates if row.id not in last)
 
 
 def _chunks(things: Sequence[T]) -> Iterator[Sequence[T]]:

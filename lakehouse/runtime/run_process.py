@@ -40,9 +40,9 @@ def process_tag(run_id: str) -> dict[str, str]:
 
 def find_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunWorker | None:
     """Find the process that executes the run; None when it has not reported itself yet, or is on another machine."""
-    said = run.tags.get(PROCESS_TAG, "").split(" ")
-    if said[-1] == run.run_id:
-        host, pid, started_before, _ = said
+    fields = run.tags.get(PROCESS_TAG, "").split(" ")
+    if fields[-1] == run.run_id:
+        host, pid, started_before, _ = fields
         return RunWorker(int(pid), float(started_before), True) if host == socket.gethostname() else None
     for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         if event.dagster_event and (value := event.dagster_event.engine_event_data.metadata.get("pid")):

@@ -63,7 +63,7 @@ def test_every_table_is_an_asset() -> None:
 
 @pytest.mark.parametrize("stream", discover())
 def test_conservation_key_and_required_checks_block(stream: str) -> None:
-    found = set(checks()[f"silver/{stream}"])
+    names = set(checks()[f"silver/{stream}"])
     blocking = {f"{name} (blocking)" for name in ("conservation", "unique_key", "required")}
-    assert found & {name for name in found if "blocking" in name} == blocking
-    assert found - blocking <= {"range", "accepted_values", "quality_score", "volume", "freshness"}
+    assert names & {name for name in names if "blocking" in name} == blocking
+    assert names - blocking <= {"range", "accepted_values", "quality_score", "volume", "freshness"}

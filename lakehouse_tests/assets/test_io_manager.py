@@ -62,8 +62,8 @@ def _by_reader(silver: pa.RecordBatchReader) -> pa.RecordBatchReader:
 
 
 def _by_frame(silver: pd.DataFrame) -> pd.DataFrame:
-    found = silver.groupby("dt", as_index=False).agg(events=("event_id", "count"), amount=("amount", "sum"))
-    return found.assign(dt=found["dt"].dt.date)
+    sums = silver.groupby("dt", as_index=False).agg(events=("event_id", "count"), amount=("amount", "sum"))
+    return sums.assign(dt=sums["dt"].dt.date)
 
 
 @pytest.mark.parametrize("sums", [_by_relation, _by_arrow, _by_reader, _by_frame], ids=lambda f: f.__name__[4:])
@@ -146,7 +146,7 @@ def test_asset_of_silver_is_stale_when_silver_is_newer(own: Own) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "reason"),
     [
         pytest.param(["gold", "bad_type"], {"a": 1}, "returned a dict; return a DuckDB relation", id="a dict"),
         pytest.param(["gold", "bad_day"], pa.table({"n": [1]}), "its rows need a column 'dt'", id="no day"),
@@ -154,7 +154,7 @@ def test_asset_of_silver_is_stale_when_silver_is_newer(own: Own) -> None:
         pytest.param(["alone"], pa.table({"n": [1]}), "its key must be layer/name with layer one of", id="one word"),
     ],
 )  # fmt: skip
-def test_asset_that_is_no_table_fails_with_the_reason(own: Own, key: list[str], value: Any, said: str) -> None:
+def test_asset_that_is_no_table_fails_with_the_reason(own: Own, key: list[str], value: Any, reason: str) -> None:
     @dg.asset(key=key, partitions_def=DAILY)
     def bad() -> Any:
         return value
@@ -164,4 +164,4 @@ def test_asset_that_is_no_table_fails_with_the_reason(own: Own, key: list[str], 
     (failure,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
     error = failure.step_failure_data.error
     assert error is not None
-    assert said in str(error)
+    assert reason in str(error)

@@ -66,18 +66,18 @@ def _definitions(own: Own) -> dg.Definitions:
 
 def _materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Mapping[str, Any]]]:
     """The metadata of each materialization by asset and partition; each partition once."""
-    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    metadata: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
-            made = event.step_materialization_data.materialization
-            asset, partition = made.asset_key.to_user_string(), str(made.partition)
-            assert partition not in found[asset], (asset, partition)
-            found[asset][partition] = {name: value.value for name, value in made.metadata.items()}
-    return dict(found)
+            materialization = event.step_materialization_data.materialization
+            asset, partition = materialization.asset_key.to_user_string(), str(materialization.partition)
+            assert partition not in metadata[asset], (asset, partition)
+            metadata[asset][partition] = {name: value.value for name, value in materialization.metadata.items()}
+    return dict(metadata)
 
 
 def _checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
-    return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
 
 
 def _land(own: Own) -> None:
@@ -163,8 +163,8 @@ def test_changed_sql_marks_only_its_asset_as_changed(
         """Why each asset's day is, by the definitions of now."""
         graph = _definitions(own).get_repository_def().asset_graph
         stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-        causes = {one: stale.get_stale_causes(dg.AssetKey(one.split("/")), day) for one in _daily(own.name)}
-        return {one: {cause.reason for cause in found} for one, found in causes.items() if found}
+        causes = {asset: stale.get_stale_causes(dg.AssetKey(asset.split("/")), day) for asset in _daily(own.name)}
+        return {asset: {cause.reason for cause in of_asset} for asset, of_asset in causes.items() if of_asset}
 
     assert run(BATCH, partition_key=day).success
     assert run(BATCH, partition_key=day).success
@@ -232,9 +232,9 @@ def test_blocked_silver_fails_the_run_and_skips_downstream(
     result = run(BATCH, exact_tags([FIRST]))
     assert not result.success
     (failure,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
-    said = failure.step_failure_data.user_failure_data
-    assert said is not None
-    assert said.description == (
+    reported = failure.step_failure_data.user_failure_data
+    assert reported is not None
+    assert reported.description == (
         f"The quality gate blocked silver/{own.name} of {FIRST}: less than 95% of the rows are valid "
         f"(worst: 50.0% on {FIRST}). Silver keeps its last good snapshot. See the reasons with "
         f"`select * from quarantine.{own.name}`."

@@ -22,8 +22,8 @@ from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 TODAY = datetime.now(UTC).date()
-SOUND = TODAY - timedelta(days=40)
-"""A day that stays as it is."""
+INTACT_DAY = TODAY - timedelta(days=40)
+"""A day that no fault is planted in."""
 
 MADE_UP = """
 select *
@@ -73,9 +73,9 @@ def _lose_file(own: Own, name: str, day: date) -> None:
 def _edit_ledger(own: Own, day: date) -> None:
     """Commit a wrong ledger of a day, and no rows."""
     table = own.lake.tables.load(f"quarantine.{own.name}")
-    said = {"rows": 0, "landed": 12, "valid": 9, "silver": 8, "quarantined": 2, "duplicates": 2}
+    ledger = {"rows": 0, "landed": 12, "valid": 9, "silver": 8, "quarantined": 2, "duplicates": 2}
     commit(
-        table, [], touched=partitions_filter("dt", [day]), properties={LEDGER_PROPERTY: json.dumps({str(day): said})}
+        table, [], touched=partitions_filter("dt", [day]), properties={LEDGER_PROPERTY: json.dumps({str(day): ledger})}
     )
 
 
@@ -83,9 +83,9 @@ def _lose_landed(own: Own, day: date) -> None:
     own.lake.objects.delete(obj.key for obj in list_day(own.lake.objects, own.name, day))
 
 
-def _lose_untaken(own: Own, day: date) -> None:
+def _lose_uningested(own: Own, day: date) -> None:
     """Delete an object that realtime has ingested and bronze has not."""
-    key = own.land([payment("untaken", noon(day))], noon(day) + timedelta(seconds=1))
+    key = own.land([payment("uningested", noon(day))], noon(day) + timedelta(seconds=1))
     own.refresh_realtime(f"{day}-12:00")
     own.lake.objects.delete([key])
 
@@ -101,7 +101,7 @@ class Planted:
 
     plant: Callable[[Own, date], object]
     layer: str
-    says: str
+    detail: str
 
 
 def _by(name: str, change: str) -> Callable[[Own, date], object]:
@@ -115,8 +115,8 @@ PLANTED = {
     "a landing object gone early": Planted(
         _lose_landed, "landing", "is gone before its retention is over; bronze holds its 11 rows"
     ),
-    "a landing object gone untaken": Planted(
-        _lose_untaken, "landing", "is gone, bronze does not hold it, and realtime holds rows of it"
+    "a landing object gone before bronze ingested it": Planted(
+        _lose_uningested, "landing", "is gone, bronze does not hold it, and realtime holds rows of it"
     ),
     "a landing object changed": Planted(
         _change_landed, "bronze", "as it is in landing: rows 1 changed (such as _row 1)"
@@ -183,7 +183,7 @@ PLANTED = {
     "an alert made up": Planted(_by("serving.{}_alerts", MADE_UP), "serving", "_alerts: rows 1 too many"),
     "a served object of another day": Planted(
         lambda own, day: own.lake.objects.put(
-            unified_key(own.stream, day), own.lake.objects.get(unified_key(own.stream, SOUND))
+            unified_key(own.stream, day), own.lake.objects.get(unified_key(own.stream, INTACT_DAY))
         ),
         "serving",
         "data.parquet: rows 8 missing",
@@ -194,7 +194,7 @@ PLANTED = {
 def test_audit_finds_each_planted_fault_and_nothing_else(make_stream: Callable[..., Own]) -> None:
     own = make_stream(edit=threshold(0.5))
     days = dict(zip(PLANTED, reversed(span(TODAY - timedelta(days=len(PLANTED)), len(PLANTED))), strict=True))
-    every = [SOUND, *sorted(days.values())]
+    every = [INTACT_DAY, *sorted(days.values())]
     for day in every:
         _land(own, day)
     _compute(own, *every)
@@ -203,26 +203,26 @@ def test_audit_finds_each_planted_fault_and_nothing_else(make_stream: Callable[.
         planted.plant(own, days[name])
     report = _audited(own)
     for name, planted in PLANTED.items():
-        found = [(finding.layer, finding.detail) for finding in report.wrong if finding.partition == str(days[name])]
-        assert any(layer == planted.layer and planted.says in what for layer, what in found), (name, found)
+        findings = [(finding.layer, finding.detail) for finding in report.wrong if finding.partition == str(days[name])]
+        assert any(layer == planted.layer and planted.detail in detail for layer, detail in findings), (name, findings)
         # A fault also shows in the layers below its own, and not in those above.
-        assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in found), (name, found)
+        assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in findings), (name, findings)
     # The rows of the object that replaced another are of the untouched day.
     elsewhere = [finding for finding in report.wrong if finding.partition not in set(map(str, days.values()))]
-    assert {(finding.partition, finding.check) for finding in elsewhere} <= {(str(SOUND), OBJECTS)}
+    assert {(finding.partition, finding.check) for finding in elsewhere} <= {(str(INTACT_DAY), OBJECTS)}
 
 
 def test_audit_finds_rows_missing_from_the_unified_view(
     make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = make_stream(edit=threshold(0.5))
-    _land(own, SOUND)
-    _compute(own, SOUND)
-    own.land([payment("new", noon(SOUND))], noon(SOUND) + timedelta(seconds=1))
-    own.refresh_realtime(f"{SOUND}-12:00")
+    _land(own, INTACT_DAY)
+    _compute(own, INTACT_DAY)
+    own.land([payment("new", noon(INTACT_DAY))], noon(INTACT_DAY) + timedelta(seconds=1))
+    own.refresh_realtime(f"{INTACT_DAY}-12:00")
     assert _audited(own).wrong == []
     monkeypatch.setattr("lakehouse.auditing.context.uncovered_hours", lambda *_: [])
-    assert [(finding.partition, finding.check) for finding in _audited(own).wrong] == [(str(SOUND), UNIFIED)]
+    assert [(finding.partition, finding.check) for finding in _audited(own).wrong] == [(str(INTACT_DAY), UNIFIED)]
 
 
 def test_audit_finds_an_object_that_was_read_as_nothing(
@@ -231,9 +231,9 @@ def test_audit_finds_an_object_that_was_read_as_nothing(
     own = make_stream()
     with monkeypatch.context() as earlier_reader:
         earlier_reader.setattr(relation, "line_blocks", lambda obj: iter(()))
-        key = _land(own, SOUND)
-        own.bronze(SOUND)
+        key = _land(own, INTACT_DAY)
+        own.bronze(INTACT_DAY)
     details = [finding.detail for finding in _audited(own).findings if finding.layer == "bronze"]
     assert [detail.startswith(f"{key} has ") and detail.endswith("no row in bronze") for detail in details] == [True]
-    own.bronze(SOUND, replace=True)
+    own.bronze(INTACT_DAY, replace=True)
     assert [finding for finding in _audited(own).findings if finding.layer == "bronze"] == []

@@ -108,15 +108,15 @@ def test_changed_sql_makes_a_day_stale_not_wrong(make_stream: Callable[..., Own]
     for query in ("gold", "features", "alerts"):
         file = own.stream.folder / f"{query}.sql"
         file.write_text(f"select * from ({own.stream.sql(query)}) where false")
-    found = audit(own.lake, [own.stream]).findings
-    assert {finding.state for finding in found} == {"stale"}
-    said = {
+    findings = audit(own.lake, [own.stream]).findings
+    assert {finding.state for finding in findings} == {"stale"}
+    queries = {
         query
-        for finding in found
+        for finding in findings
         for query in ("gold", "features", "alerts")
         if f"another {query}.sql than" in finding.detail
     }
-    assert said == {"gold", "features", "alerts"}
+    assert queries == {"gold", "features", "alerts"}
     own.below(day)
     assert audit(own.lake, [own.stream]).findings == []
 
@@ -132,10 +132,10 @@ def test_changed_contract_makes_a_day_stale_not_wrong(make_stream: Callable[...,
     contract.write_text(contract.read_text().replace("- value: declined", "- value: declined\n          - value: lost"))
     own.lake.streams = {own.name: type(own.stream)(own.name, own.stream.folder, load_contract(own.stream.folder))}
     changed = Own(own.lake, own.lake.streams[own.name])
-    found = audit(own.lake, [changed.stream]).findings
-    assert {(finding.layer, finding.state) for finding in found} == {("silver", "stale"), ("quarantine", "stale")}
+    findings = audit(own.lake, [changed.stream]).findings
+    assert {(finding.layer, finding.state) for finding in findings} == {("silver", "stale"), ("quarantine", "stale")}
     assert all(
-        finding.detail.startswith("was computed by another contract than today's, by which ") for finding in found
+        finding.detail.startswith("was computed by another contract than today's, by which ") for finding in findings
     )
     changed.clean(day)
     changed.below(day)

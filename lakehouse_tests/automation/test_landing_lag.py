@@ -43,10 +43,10 @@ def look(own: Own) -> Iterator[Look]:
             result: Any = landing_lag(context)
             assert all(event.asset_key.path == ["landing", own.name] for event in result.asset_events)
             cursor = result.cursor
-            told = [one for one in result.asset_events if isinstance(one, dg.AssetObservation)]
-            made = [one for one in result.asset_events if isinstance(one, dg.AssetMaterialization)]
-            numbers: Any = {name: value.value for name, value in told[0].metadata.items()} if told else None
-            return numbers, [str(one.partition) for one in made]
+            observed = [event for event in result.asset_events if isinstance(event, dg.AssetObservation)]
+            materialized = [event for event in result.asset_events if isinstance(event, dg.AssetMaterialization)]
+            numbers: Any = {name: value.value for name, value in observed[0].metadata.items()} if observed else None
+            return numbers, [str(event.partition) for event in materialized]
 
         yield look
 
@@ -109,8 +109,8 @@ def test_files_ingested_between_ticks_have_landed(own: Own, look: Look) -> None:
 def test_kinesis_lag_is_observed(own: Own, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = own.lake.settings.model_copy(update={"kinesis": {own.name: "s"}})
     monkeypatch.setattr(landing, "get_settings", lambda: settings)
-    said = StreamStatus(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
-    status.write_statuses(settings, [said])
+    behind = StreamStatus(own.name, "s", 2, 1500, 10, 1, 100, None, time.time())
+    status.write_statuses(settings, [behind])
     numbers, _ = look()
     assert numbers is not None
     assert (numbers["kinesis_behind_seconds"], numbers["kinesis_is_read"]) == (1.5, 1)
@@ -120,9 +120,9 @@ def test_landed_hours_are_partitions_of_landing(own: Own, look: Look) -> None:
     _land(own, "a")
     _, [hour] = look()
     [spec] = [
-        one
-        for one in build_assets(own.lake.streams, datetime.now(UTC).date() - timedelta(days=2))
-        if isinstance(one, dg.AssetSpec) and one.key.path[0] == "landing"
+        spec
+        for spec in build_assets(own.lake.streams, datetime.now(UTC).date() - timedelta(days=2))
+        if isinstance(spec, dg.AssetSpec) and spec.key.path[0] == "landing"
     ]
     assert spec.partitions_def is not None
     assert spec.partitions_def.has_partition_key(hour)

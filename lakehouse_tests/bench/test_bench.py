@@ -26,7 +26,7 @@ def _by_name(figures: list[Figure]) -> dict[str, Figure]:
 def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
     file = load.generate(tmp_path / "made.csv", 60_000, date(2024, 1, 1), 10)
     with duckdb.connect() as database:
-        found = database.execute(
+        counts = database.execute(
             f"""with lines as (
               from read_csv('{file.path}', all_varchar = true)
             )
@@ -37,7 +37,7 @@ def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
               (select count(distinct "InvoiceDate"[:10]) from lines)"""
         ).fetchone()
     ledger = file.expected
-    assert found == (60_000, ledger.silver, ledger.quarantined, 10)
+    assert counts == (60_000, ledger.silver, ledger.quarantined, 10)
     assert ledger.conserved
     assert min(ledger.silver, ledger.quarantined, ledger.duplicates) > 0
 

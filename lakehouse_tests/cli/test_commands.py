@@ -42,7 +42,7 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         pytest.param(["load", "retial", "x.csv"], "There is no stream 'retial'; there are clickstream, financial", id="stream"),
         pytest.param(["load", "retail", "/nowhere/x.csv"], "Can't read /nowhere/x.csv: there is no such file.", id="file"),
@@ -53,8 +53,8 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv,", id="format"),
     ],
 )  # fmt: skip
-def test_failure_is_reported_in_one_line(lakehouse: Command, words: list[str], said: str) -> None:
-    assert said in _failed(lakehouse(*words))
+def test_failure_is_reported_in_one_line(lakehouse: Command, words: list[str], message: str) -> None:
+    assert message in _failed(lakehouse(*words))
 
 
 def test_invalid_setting_is_named(lakehouse: Command) -> None:
@@ -81,8 +81,8 @@ def test_unavailable_storage_is_reported_in_one_line(tmp_path: Path) -> None:
 def test_status_exits_with_1_when_not_up(tmp_path: Path) -> None:
     done = run(tmp_path / "new", "status", "--json")
     assert done.returncode == 1
-    said = json.loads(done.stdout)
-    assert (said["up"], [process["running"] for process in said["processes"]]) == (False, [False])
+    status = json.loads(done.stdout)
+    assert (status["up"], [process["running"] for process in status["processes"]]) == (False, [False])
     assert not (tmp_path / "new" / "storage").exists(), "looking makes nothing"
 
 
@@ -92,9 +92,9 @@ def test_down_succeeds_when_not_up(tmp_path: Path) -> None:
 
 
 def test_streams_are_listed_with_their_keys(lakehouse: Command) -> None:
-    found = {one["stream"]: one for one in json.loads(lakehouse("streams", "--json").stdout)}
-    assert list(found) == ["clickstream", "financial", "iot", "logs", "orders", "retail", "social"]
-    assert (len(found["retail"]["key"]), found["orders"]["key"]) == (8, ["order_id", "version"])
+    streams = {row["stream"]: row for row in json.loads(lakehouse("streams", "--json").stdout)}
+    assert list(streams) == ["clickstream", "financial", "iot", "logs", "orders", "retail", "social"]
+    assert (len(streams["retail"]["key"]), streams["orders"]["key"]) == (8, ["order_id", "version"])
 
 
 def test_load_uploads_once_and_materializes(lakehouse: Command, invoices: Path) -> None:
@@ -103,8 +103,8 @@ def test_load_uploads_once_and_materializes(lakehouse: Command, invoices: Path) 
     assert _rows(lakehouse, "select count(*) as n from bronze.retail") == [{"n": 0}]
 
     again = lakehouse("load", "retail", str(invoices.parent), "--json")
-    said = json.loads(again.stdout)
-    assert (said["new_files"], said["partitions"], again.stderr) == (0, "2010-12-01,2010-12-03,2010-12-05", "")
+    loaded = json.loads(again.stdout)
+    assert (loaded["new_files"], loaded["partitions"], again.stderr) == (0, "2010-12-01,2010-12-03,2010-12-05", "")
     assert _rows(lakehouse, "select dt, invoices, lines, net_revenue from gold.retail_daily order by dt") == [
         {"dt": "2010-12-01", "invoices": 1, "lines": 1, "net_revenue": "15.300"},
         {"dt": "2010-12-03", "invoices": 1, "lines": 1, "net_revenue": "54.080"},
@@ -191,13 +191,13 @@ def test_export_writes_a_duckdb_file(lakehouse: Command, tmp_path: Path) -> None
     file = tmp_path / "lake.duckdb"
     done = lakehouse("export", "--duckdb", str(file), "gold.*", "serving.unified_retail", "--json")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    exported = json.loads(done.stdout)
     with duckdb.connect(file, read_only=True) as database:
         tables = {
             f"{schema}.{name}": database.execute(f'select count(*) from {schema}."{name}"').fetchall()[0][0]
             for schema, name in database.execute("select schema_name, table_name from duckdb_tables()").fetchall()
         }
-    assert said == {"file": str(file), "bytes": file.stat().st_size, "tables": tables}
+    assert exported == {"file": str(file), "bytes": file.stat().st_size, "tables": tables}
     assert tables.keys() >= {"gold.retail_daily", "gold.daily_metrics", "serving.unified_retail"}
     assert [*tmp_path.iterdir()] == [file]
 

@@ -15,10 +15,10 @@ def test_reported_events_have_landed(settings: Settings, running: RunningService
     words = ["generate", "iot", "--rate", "2000", "--duration", "2s", "--invalid", "0.1", "--seed", "3", "--json"]
     answer = run_forked(words, env)
     assert answer.returncode == 0, answer.stderr
-    said = json.loads(answer.stdout)
-    counts = said["streams"]["iot"]
-    assert said["to"] == running.url
-    assert said["seconds"] >= 2 - 150 / 2000
+    report = json.loads(answer.stdout)
+    counts = report["streams"]["iot"]
+    assert report["to"] == running.url
+    assert report["seconds"] >= 2 - 150 / 2000
     assert (counts["landed"], counts["valid"] + counts["invalid"]) == (4000, 4000)
     assert 300 < counts["invalid"] < 500
     assert len(landed(objects, "iot")) - before == 4000

@@ -6,8 +6,8 @@ from lakehouse_tests.cli.conftest import Command
 
 
 def test_maintain_and_tag_without_tables(lakehouse: Command) -> None:
-    said = lakehouse("maintain", "compact", "--json")
-    assert (said.returncode, said.stdout, said.stderr) == (0, "[]\n", "")
+    compacted = lakehouse("maintain", "compact", "--json")
+    assert (compacted.returncode, compacted.stdout, compacted.stderr) == (0, "[]\n", "")
     assert lakehouse("maintain", "history", "--dry-run").stdout == "There is nothing to do.\n"
     assert json.loads(lakehouse("tag", "create", "empty", "--json").stdout) == []
     done = lakehouse("tag", "delete", "none")

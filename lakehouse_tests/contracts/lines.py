@@ -106,7 +106,7 @@ def lines(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     """A stream and some lines of it."""
     stream = draw(st.sampled_from(sorted(STREAMS)))
     contract = STREAMS[stream].contract
-    found = []
+    mangled = []
     for _ in range(draw(st.integers(1, 6))):
         names = st.sampled_from([field.source for field in contract.fields])
         text = event(contract, **draw(st.dictionaries(names, TOKENS, max_size=2)))
@@ -128,5 +128,5 @@ def lines(draw: st.DrawFn) -> tuple[str, list[bytes]]:
                 ]
             )
         )
-        found.append(mangle(text))
-    return stream, found
+        mangled.append(mangle(text))
+    return stream, mangled

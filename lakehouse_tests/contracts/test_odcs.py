@@ -126,7 +126,7 @@ def _inside(here: Any, step: str) -> Any:
         return here[step]
     if step.isdigit():
         return here[int(step)]
-    return next(one for one in here if step in (one.get("name"), one.get("property"), one.get("element")))
+    return next(item for item in here if step in (item.get("name"), item.get("property"), item.get("element")))
 
 
 FIELDS = "schema.0.properties"
@@ -191,17 +191,17 @@ BROKEN: list[tuple[str, Change, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "said"), [pytest.param(c, m, id=name) for name, c, m in BROKEN])
-def test_invalid_contract_is_refused_with_reason(folder: Path, change: Change, said: str) -> None:
+@pytest.mark.parametrize(("change", "reason"), [pytest.param(c, m, id=name) for name, c, m in BROKEN])
+def test_invalid_contract_is_refused_with_reason(folder: Path, change: Change, reason: str) -> None:
     document = yaml.safe_load(SOUND)
     change(document)
     file = _write(folder, yaml.safe_dump(document))
-    with pytest.raises(ContractError, match=f"^{re.escape(str(file))}: .*{re.escape(said)}"):
+    with pytest.raises(ContractError, match=f"^{re.escape(str(file))}: .*{re.escape(reason)}"):
         load_contract(folder)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         pytest.param("a: [", "file: is not readable YAML", id="no YAML"),
         pytest.param("- a\n", "file: must be a YAML mapping", id="a list"),
@@ -209,9 +209,9 @@ def test_invalid_contract_is_refused_with_reason(folder: Path, change: Change, s
         pytest.param("schema: 3\n", "schema", id="another shape than the standard's"),
     ],
 )
-def test_file_without_contract_is_refused(folder: Path, text: str, said: str) -> None:
+def test_file_without_contract_is_refused(folder: Path, text: str, reason: str) -> None:
     file = _write(folder, text)
-    with pytest.raises(ContractError, match=f"^{re.escape(str(file))}: {re.escape(said)}"):
+    with pytest.raises(ContractError, match=f"^{re.escape(str(file))}: {re.escape(reason)}"):
         load_contract(folder)
 
 

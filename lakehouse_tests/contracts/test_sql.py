@@ -175,8 +175,8 @@ BREACHES: list[tuple[FieldType, str]] = [
 def test_text_is_cast_to_its_exact_value(
     database: duckdb.DuckDBPyConnection, kind: FieldType, text: str, value: Any
 ) -> None:
-    found = _value(database, kind, text)
-    assert (type(found), found) == (type(value), value)
+    cast = _value(database, kind, text)
+    assert (type(cast), cast) == (type(value), value)
 
 
 @pytest.mark.parametrize(("kind", "text"), [pytest.param(k, t, id=f"{k} {t!r}") for k, t in BREACHES])

@@ -30,12 +30,12 @@ def judge(stream: str) -> SqlValidator:
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lines())
 def test_proven_lines_are_valid_by_the_sql(drawn: tuple[str, list[bytes]]) -> None:
-    stream, found = drawn
-    broken = judge(stream).reasons(found, ARRIVED)
-    for place, line in enumerate(found):
+    stream, events = drawn
+    broken = judge(stream).reasons(events, ARRIVED)
+    for place, line in enumerate(events):
         if validator(stream).proven(line + b"\n", ARRIVED):
             assert place not in broken, (line, broken[place])
-    if validator(stream).proven(b"\n".join(found) + b"\n", ARRIVED):
+    if validator(stream).proven(b"\n".join(events) + b"\n", ARRIVED):
         assert not broken
 
 
@@ -51,17 +51,17 @@ def test_every_faulty_event_is_found(stream: str) -> None:
     faults = Faults(late=0.1, repeated=0.1, invalid=0.1, malformed=0.1)
     simulator = Simulator(STREAMS[stream].contract, STREAMS[stream].simulate, 7, faults)
     batch = simulator.batch(1000, ARRIVED - timedelta(hours=1), ARRIVED)
-    found = batch.lines.splitlines()
-    doubts = validator(stream).unproven(found, ARRIVED)
-    broken = judge(stream).reasons([found[place] for place in doubts], ARRIVED)
+    events = batch.lines.splitlines()
+    doubts = validator(stream).unproven(events, ARRIVED)
+    broken = judge(stream).reasons([events[place] for place in doubts], ARRIVED)
     assert len(broken) == batch.truth.invalid + batch.truth.malformed
 
 
 def test_two_objects_on_a_line_and_one_on_two_are_not_proven() -> None:
-    one = event(STREAMS["iot"].contract)
-    split = one.replace(b",", b",\n", 1)
-    assert validator("iot").proven(one + b"\n", ARRIVED) == 1
-    assert validator("iot").proven(one + one + b"\n" + split + b"\n", ARRIVED) == 0
+    line = event(STREAMS["iot"].contract)
+    split = line.replace(b",", b",\n", 1)
+    assert validator("iot").proven(line + b"\n", ARRIVED) == 1
+    assert validator("iot").proven(line + line + b"\n" + split + b"\n", ARRIVED) == 0
 
 
 def test_repeated_field_does_not_offset_a_missing_one() -> None:
@@ -79,8 +79,8 @@ def test_amounts_as_text_or_number_are_proven(token: str) -> None:
 
 def test_few_bad_lines_leave_most_good_lines_proven() -> None:
     good = event(STREAMS["iot"].contract)
-    found: list[Any] = [good] * 1000
-    found[500] = b"{}"
-    doubts = validator("iot").unproven(found, ARRIVED)
+    events: list[Any] = [good] * 1000
+    events[500] = b"{}"
+    doubts = validator("iot").unproven(events, ARRIVED)
     assert 500 in doubts
     assert len(doubts) <= 32

@@ -58,11 +58,11 @@ def cursor(shared_lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _rows_of(files: list[NewFile]) -> dict[date | int | str, int]:
-    found: dict[date | int | str, int] = {}
+    counts: dict[date | int | str, int] = {}
     for file in files:
         (day,) = file.partition
-        found[day] = found.get(day, 0) + pq.read_metadata(file.path).num_rows
-    return found
+        counts[day] = counts.get(day, 0) + pq.read_metadata(file.path).num_rows
+    return counts
 
 
 def test_every_type_is_read_back_as_written(shared_lake: Lake, table: Table, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -100,10 +100,10 @@ def test_each_partition_has_its_own_files(table: Table, cursor: duckdb.DuckDBPyC
 def test_partition_is_one_file_or_none_if_empty(
     table: Table, cursor: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    one = f"select * from ({ROWS}) where dt = date '2023-01-01'"
-    assert _rows_of(copy_to_files(cursor, one, table, tmp_path, name="one", partition=(DAY,))) == {DAY: 34}
-    assert copy_to_files(cursor, f"{one} and false", table, tmp_path, name="none", partition=(DAY,)) == []
-    assert copy_to_files(cursor, f"{one} and false", table, tmp_path, name="nones") == []
+    day = f"select * from ({ROWS}) where dt = date '2023-01-01'"
+    assert _rows_of(copy_to_files(cursor, day, table, tmp_path, name="one", partition=(DAY,))) == {DAY: 34}
+    assert copy_to_files(cursor, f"{day} and false", table, tmp_path, name="none", partition=(DAY,)) == []
+    assert copy_to_files(cursor, f"{day} and false", table, tmp_path, name="nones") == []
 
 
 def test_batches_are_written_whole_whatever_their_chunks(
@@ -170,7 +170,7 @@ def test_missing_extension_is_named_with_its_package() -> None:
 
 
 def test_keys_with_quotes_are_quoted(shared_lake: Lake) -> None:
-    said = secret_sql(replace(shared_lake.connection, secret_access_key="it's"))
-    assert "secret 'it''s'" in said
+    quoted = secret_sql(replace(shared_lake.connection, secret_access_key="it's"))
+    assert "secret 'it''s'" in quoted
     chain = secret_sql(replace(shared_lake.connection, access_key_id=None, secret_access_key=None))
     assert "provider credential_chain" in chain

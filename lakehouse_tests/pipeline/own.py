@@ -111,8 +111,8 @@ class Own:
 
     def arrived(self) -> list[date]:
         """List every day on which something has landed."""
-        found = list_days(self.lake.objects, self.name, EARLY, LATE)
-        return [day for day, landings in found.items() if landings]
+        landed = list_days(self.lake.objects, self.name, EARLY, LATE)
+        return [day for day, landings in landed.items() if landings]
 
     def clean(self, *days: date) -> silver.SilverResult:
         """Run silver for these event dates."""

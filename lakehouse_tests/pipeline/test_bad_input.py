@@ -78,7 +78,7 @@ def test_bad_line_is_quarantined_and_its_neighbours_are_kept(own: Own, line: str
     keys, reasons = _outcome(own)
     assert keys == ["good", "other"]
     assert len(reasons) == 1
-    assert any(reason in one for one in reasons[0]), reasons
+    assert any(reason in text for text in reasons[0]), reasons
 
 
 def test_realtime_ingests_the_good_lines_of_a_bad_object(own: Own) -> None:
@@ -146,12 +146,12 @@ def test_file_goes_to_silver_or_quarantine_row_by_row(
     own: Own, name: str, content: bytes, keys: list[str], broken: int | None
 ) -> None:
     own.drop(content, name)
-    found, reasons = _outcome(own)
+    kept, reasons = _outcome(own)
     if broken is None:
-        assert found or reasons, "all of it is gone"
-        assert set(keys) <= set(found) or reasons
+        assert kept or reasons, "all of it is gone"
+        assert set(keys) <= set(kept) or reasons
     else:
-        assert (found, len(reasons)) == (keys, broken), reasons
+        assert (kept, len(reasons)) == (keys, broken), reasons
     assert all(all(row) for row in reasons)
 
 

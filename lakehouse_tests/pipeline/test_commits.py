@@ -8,7 +8,7 @@ from lakehouse.pipeline.commits import retry_on_conflict
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("error", "message"),
     [
         (
             duckdb.HTTPException("HTTP Error: HTTP GET error reading 'http://there/file' (HTTP 503)\n\nLINE 1: select"),
@@ -22,11 +22,11 @@ from lakehouse.pipeline.commits import retry_on_conflict
         ),
     ],
 )
-def test_unreadable_storage_raises_a_one_line_error(problem: Exception, said: str) -> None:
+def test_unreadable_storage_raises_a_one_line_error(error: Exception, message: str) -> None:
     def compute() -> None:
-        raise problem
+        raise error
 
-    with pytest.raises(StorageUnavailableError, match=rf"run it again \({said}\)\.$"):
+    with pytest.raises(StorageUnavailableError, match=rf"run it again \({message}\)\.$"):
         retry_on_conflict(compute)
 
 

@@ -78,12 +78,12 @@ def _together(runs: Sequence[Callable[[], object]]) -> None:
     """Run all at once; the first failure is raised."""
     start = Barrier(len(runs))
 
-    def one(run: Callable[[], object]) -> object:
+    def start_together(run: Callable[[], object]) -> object:
         start.wait()
         return run()
 
     with ThreadPoolExecutor(len(runs)) as pool:
-        list(pool.map(one, runs))
+        list(pool.map(start_together, runs))
 
 
 def _apart(own: Own) -> Own:

@@ -77,7 +77,7 @@ class Model:
         self.landed: Counter[date] = Counter()
         self.valid: Counter[date] = Counter()
         self.quarantined: Counter[date] = Counter()
-        for landing in sorted(landings, key=lambda one: one.at):
+        for landing in sorted(landings, key=lambda landing: landing.at):
             for row in landing.rows:
                 arrival = landing.at.date()
                 line, day = row.line(arrival), row.day(arrival)
@@ -207,6 +207,6 @@ def _assert_unified_is_a_merge_by_key(own: Own, first: date) -> dict[str, list[t
         table: [row[1:4] for row in rows if row[0] == table] for table in ("realtime", "silver", "unified")
     }
     merged = {row[:2]: row for row in [*held["realtime"], *held["silver"]]}
-    held = {table: sorted(found) for table, found in held.items()}
+    held = {table: sorted(of_table) for table, of_table in held.items()}
     assert held["unified"] == sorted(merged.values())
     return held

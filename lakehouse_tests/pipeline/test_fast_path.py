@@ -110,12 +110,12 @@ def test_clean_rows_are_valid_and_have_unique_keys(
     table = bronze(rows, numbered=numbered)
     database.register("bronze", table)
     cleaned = by_row(database.execute(clean_sql(CONTRACT)).to_arrow_table())
-    found = split_rows(database, CONTRACT, table)
+    split = split_rows(database, CONTRACT, table)
 
-    assert by_row(found.clean).keys() | by_row(found.suspects).keys() == cleaned.keys()
-    assert len(found.clean) + len(found.suspects) == len(rows)
-    assert by_row(found.suspects) == {n: row for n, row in by_row(table).items() if n in by_row(found.suspects)}
-    for n, row in by_row(found.clean).items():
+    assert by_row(split.clean).keys() | by_row(split.suspects).keys() == cleaned.keys()
+    assert len(split.clean) + len(split.suspects) == len(rows)
+    assert by_row(split.suspects) == {n: row for n, row in by_row(table).items() if n in by_row(split.suspects)}
+    for n, row in by_row(split.clean).items():
         assert row | {"_valid": True} == cleaned[n]
     keys = ", ".join(map(quote, CONTRACT.key))
     places = database.execute(
@@ -123,12 +123,12 @@ def test_clean_rows_are_valid_and_have_unique_keys(
     ).fetchall()
     key_of = {n: key for key, n in places}
     sharing = Counter(key_of.values())
-    assert all(sharing[key_of[n]] == 1 for n in by_row(found.clean))
+    assert all(sharing[key_of[n]] == 1 for n in by_row(split.clean))
     # And few are suspected that need not be: whose time is only too late for who arrived before it.
     soonest = min(minutes for _, _, minutes in rows)
     for n, row in cleaned.items():
         late = row["at"] is not None and row["at"] > ARRIVED + timedelta(days=1, minutes=soonest)
-        assert n in by_row(found.clean) or not row["_valid"] or late or sharing[key_of[n]] > 1
+        assert n in by_row(split.clean) or not row["_valid"] or late or sharing[key_of[n]] > 1
 
 
 def test_rows_get_their_own_value_if_duckdb_reorders_texts() -> None:

@@ -46,7 +46,7 @@ def test_firehose_objects_reach_silver_once(own: Own) -> None:
     own.drop(back_to_back(*events[:10]), f"2026/11/20/14/{NAME}")
     own.drop(gzip.compress(back_to_back(*events[10:20])), f"2026/11/20/14/{NAME}.gz")
     own.drop(gzip.compress(back_to_back(*events[20:30])), f"2026/11/20/15/{NAME}")
-    own.drop(b"".join(json.dumps(one).encode() + b"\n" for one in events[30:40]), f"country=DE/2026/{NAME}")
+    own.drop(b"".join(json.dumps(event).encode() + b"\n" for event in events[30:40]), f"country=DE/2026/{NAME}")
     own.drop(back_to_back(*events[38:50]), f"customer=a b/{NAME}")
     own.drop(failed(json.dumps(events[0]).encode()), f"processing-failed/2026/11/20/14/{NAME}")
     hour = datetime.now(UTC)

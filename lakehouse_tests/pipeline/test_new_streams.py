@@ -129,7 +129,7 @@ def test_decimal_with_more_digits_is_widened_in_place(make_stream: Callable[...,
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "reason"),
     [
         pytest.param(
             [(r"^      - name: merchant\n(        .*\n){3}", "")],
@@ -142,18 +142,18 @@ def test_decimal_with_more_digits_is_widened_in_place(make_stream: Callable[...,
     ],
 )  # fmt: skip
 def test_any_other_schema_change_is_refused(
-    make_stream: Callable[..., Own], shared_lake: Lake, changes: list[tuple[str, str]], said: str
+    make_stream: Callable[..., Own], shared_lake: Lake, changes: list[tuple[str, str]], reason: str
 ) -> None:
     own = make_stream()
     before = {layer: own.lake.tables.load(f"{layer}.{own.name}").schema() for layer in ("silver", "realtime", "bronze")}
     _edited(own, *changes)
-    with pytest.raises(SchemaChangeError, match=said):
+    with pytest.raises(SchemaChangeError, match=reason):
         open_stream(shared_lake, own.stream.folder.parent, own.name)
     assert before["silver"] == own.lake.tables.load(f"silver.{own.name}").schema()
 
 
 @pytest.mark.parametrize(
-    ("query", "sql", "said"),
+    ("query", "sql", "message"),
     [
         pytest.param("silver", "select nonsense from valid", 'silver.sql: .*"nonsense" not found', id="a column"),
         pytest.param("silver", "selec", "silver.sql: .*syntax error", id="syntax"),
@@ -164,10 +164,10 @@ def test_any_other_schema_change_is_refused(
         pytest.param("gold", "select dt, interval 1 day as span from silver", "span: type interval can't be stored", id="type"),
     ],
 )  # fmt: skip
-def test_wrong_sql_error_names_its_file(make_stream: Callable[..., Own], query: str, sql: str, said: str) -> None:
+def test_wrong_sql_error_names_its_file(make_stream: Callable[..., Own], query: str, sql: str, message: str) -> None:
     own = make_stream(tables=False)
     (own.stream.folder / f"{query}.sql").write_text(sql)
-    with pytest.raises(LakehouseError, match=f"(?s){said}"):
+    with pytest.raises(LakehouseError, match=f"(?s){message}"):
         own.lake.tables.ensure(table_specs([own.stream]))
 
 

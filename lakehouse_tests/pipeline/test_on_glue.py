@@ -39,7 +39,7 @@ def test_events_reach_silver_and_sql_on_s3_and_glue(glue_lake: Lake) -> None:
     assert [str(day) for day in days] == ["2026-01-02"]
     ledger = clean_days(glue_lake, stream, days).ledgers[days[0]]
     assert (ledger.landed, ledger.silver, ledger.quarantined, ledger.duplicates) == (61, 59, 1, 1)
-    found = run_query(glue_lake, "select count(*), sum(amount)::varchar from serving.unified_financial")
-    assert list(found.rows) == [(59, "69.80")]
+    result = run_query(glue_lake, "select count(*), sum(amount)::varchar from serving.unified_financial")
+    assert list(result.rows) == [(59, "69.80")]
     past = run_query(glue_lake, f"select count(*) from silver.financial at (timestamp => '{datetime.now(UTC)}')")
     assert list(past.rows) == [(59,)]

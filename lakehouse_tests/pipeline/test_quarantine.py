@@ -43,11 +43,11 @@ def _lost_is_known(text: str) -> str:
 
 
 def test_rejected_rows_are_counted_by_day_and_reason(own: Own) -> None:
-    found = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(own.lake, own.stream)}
+    counts = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(own.lake, own.stream)}
     status = "status is none of pending, settled, declined"
-    assert found[DAY, status] == found[LATER, status] == 1
-    assert found[DAY, "amount is not above 0"] == 1
-    assert sum(found.values()) == 5
+    assert counts[DAY, status] == counts[LATER, status] == 1
+    assert counts[DAY, "amount is not above 0"] == 1
+    assert sum(counts.values()) == 5
     where = quarantine.filter_sql(LATER, LATER, "AMOUNT")
     (row,) = quarantine.rejected_rows(own.lake, own.stream, where)
     assert (row.dt, row.row, len(row.reasons)) == (LATER, 2, 2)
@@ -91,16 +91,16 @@ def test_row_with_a_newly_readable_time_moves_to_its_day(make_stream: Callable[.
 
 def test_corrected_rows_land_once_and_name_what_they_replace(own: Own) -> None:
     rows = [
-        (one.object, one.row, json.loads(one.raw))
-        for one in quarantine.rejected_rows(own.lake, own.stream)
-        if one.raw != "{"
+        (row.object, row.row, json.loads(row.raw))
+        for row in quarantine.rejected_rows(own.lake, own.stream)
+        if row.raw != "{"
     ]
-    mended = [((key, row), {**values, "amount": "9.00", "status": "settled"}) for key, row, values in rows]
-    lines = [json.dumps(values).encode() for _, values in mended]
+    corrected = [((key, row), {**values, "amount": "9.00", "status": "settled"}) for key, row, values in rows]
+    lines = [json.dumps(values).encode() for _, values in corrected]
     assert quarantine.validate_rows(own.lake, own.stream, [*lines, b'{"event_id": 1}'])[3]
     assert quarantine.validate_rows(own.lake, own.stream, lines) == {}
-    key = quarantine.land_corrections(own.lake, own.stream, mended)
-    assert quarantine.land_corrections(own.lake, own.stream, mended) == key
+    key = quarantine.land_corrections(own.lake, own.stream, corrected)
+    assert quarantine.land_corrections(own.lake, own.stream, corrected) == key
     own.bronze()
     own.clean(*own.stale())
     own.below(DAY, LATER)

@@ -197,9 +197,9 @@ def test_arrivals_during_a_bronze_run_are_uncovered(own: Own, monkeypatch: pytes
         """Realtime ingests one object before bronze does, and another that bronze's listing lacks."""
         monkeypatch.setattr(bronze, "list_days", list_days)
         _day(own, DAY, hours=(10,))
-        found = list_days(*arguments)
+        listed = list_days(*arguments)
         _day(own, DAY, hours=(11,))
-        return found
+        return listed
 
     monkeypatch.setattr(bronze, "list_days", meanwhile)
     _batch(own, DAY)
@@ -299,8 +299,8 @@ def test_days_that_silver_no_longer_keeps_are_uncovered(own: Own) -> None:
     _day(own, DAY)
     _batch(own, DAY)
     seen = _seen(own)
-    found = {days: uncovered_hours(stream, *seen, today=DAY + timedelta(days=days)) for days in (1, 2, 3)}
-    assert found == {1: [], 2: [], 3: None}
+    uncovered = {days: uncovered_hours(stream, *seen, today=DAY + timedelta(days=days)) for days in (1, 2, 3)}
+    assert uncovered == {1: [], 2: [], 3: None}
 
 
 def test_unreadable_bronze_metadata_uncovers_all_hours(own: Own) -> None:

@@ -60,20 +60,20 @@ def _send(sqs: Any, url: str, *bodies: Any) -> None:
 
 
 def test_messages_are_deleted_once_bronze_has_their_files(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
-    one, two, three = _drop(own, "a b+ä.json"), _drop(own, "year=2025/two.json"), _drop(own, "100%.json")
-    _send(sqs, url, s3_event(one, two), sns(event_bridge(three)), s3_event(one))
-    found = arrivals.pending_files()
-    assert {file.key for file in found[own.name]} == {one, two, three}
-    assert found.keys() == {own.name}
+    first, second, third = _drop(own, "a b+ä.json"), _drop(own, "year=2025/two.json"), _drop(own, "100%.json")
+    _send(sqs, url, s3_event(first, second), sns(event_bridge(third)), s3_event(first))
+    pending = arrivals.pending_files()
+    assert {file.key for file in pending[own.name]} == {first, second, third}
+    assert pending.keys() == {own.name}
     assert _left(sqs, url) == 3
-    assert arrivals.pending_files() == found
+    assert arrivals.pending_files() == pending
 
-    days = sorted({file.day for file in found[own.name]})
+    days = sorted({file.day for file in pending[own.name]})
     ingest_days(own.lake, own.stream, days)
     assert arrivals.pending_files() == {}
     assert _left(sqs, url) == 0
 
-    _send(sqs, url, s3_event(two))  # S3 may report it twice
+    _send(sqs, url, s3_event(second))  # S3 may report it twice
     assert Arrivals(own.lake, Inbox(sqs, url)).pending_files() == {}
     assert _left(sqs, url) == 0
 
@@ -116,8 +116,8 @@ def look(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Calla
     def look(cursor: str | None = None) -> tuple[int, str]:
         with dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
-            asked = [one for one in incoming_files(context) if isinstance(one, dg.RunRequest)]  # type: ignore[union-attr]
-            return sum(int(one.tags["lakehouse/files"]) for one in asked), context.cursor or ""
+            requests = [request for request in incoming_files(context) if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
+            return sum(int(request.tags["lakehouse/files"]) for request in requests), context.cursor or ""
 
     return look
 
@@ -126,15 +126,15 @@ def test_sensor_lists_daily_and_otherwise_reads_the_queue(
     own: Own, look: Callable[..., Any], sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _drop(own, "untold.json")
-    asked, cursor = look()
-    assert asked == 1, "the first look lists"
+    requested, cursor = look()
+    assert requested == 1, "the first look lists"
     own.bronze()
-    asked, cursor = look(cursor)
-    assert asked == 0
+    requested, cursor = look(cursor)
+    assert requested == 0
 
-    told = _drop(own, "told.json")
+    reported = _drop(own, "told.json")
     assert look(cursor)[0] == 0, "nothing tells of it, and it is not listed again today"
-    _send(sqs, url, s3_event(told))
+    _send(sqs, url, s3_event(reported))
     assert look(cursor)[0] == 1
     own.bronze()
     assert look(cursor)[0] == 0

@@ -17,9 +17,9 @@ from lakehouse.runtime.event_log import PooledSqliteEventLogStorage
 
 
 def _program(name: str) -> str | None:
-    found = shutil.which(name)
+    path = shutil.which(name)
     places = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}")) if Path("/usr/lib/postgresql").is_dir() else []
-    return str(places[-1]) if places else found
+    return str(places[-1]) if places else path
 
 
 @pytest.fixture(scope="session")

@@ -52,9 +52,9 @@ def _turn(queue: _Looks, until: int, seconds: float) -> int:
 
 
 def test_daemons_are_dagsters_with_this_queue(history: dg.DagsterInstance) -> None:
-    found = list(daemons(history))
-    assert {one.daemon_type() for one in found} == set(history.get_required_daemon_types())
-    (queue,) = (one for one in found if isinstance(one, QueuedRunCoordinatorDaemon))
+    started = list(daemons(history))
+    assert {daemon.daemon_type() for daemon in started} == set(history.get_required_daemon_types())
+    (queue,) = (daemon for daemon in started if isinstance(daemon, QueuedRunCoordinatorDaemon))
     assert isinstance(queue, PromptRunQueueDaemon)
     assert queue.interval_seconds == 1
 

@@ -128,11 +128,11 @@ def test_storage_writes_the_same_rows_as_dagsters(events: list[EventLogEntry], t
 
     expected = tables(tmp_path / "theirs")
     assert all(expected[name] for name in ("asset_event_tags", "asset_keys", "asset_check_executions"))
-    found = tables(tmp_path / "ours")
+    written = tables(tmp_path / "ours")
     # Dagster's consolidated storage forgets to commit its own revision.
-    assert len(found.pop("alembic_version")) == 1
+    assert len(written.pop("alembic_version")) == 1
     expected.pop("alembic_version", None)
-    assert found == expected
+    assert written == expected
 
 
 KEYS = [SILVER, QUARANTINE, AssetKey("gold"), AssetKey("broken"), AssetKey("never")]
@@ -252,9 +252,9 @@ def test_run_status_sensor_sees_each_run_once(lake: DagsterInstance) -> None:
 
 
 def test_schema_is_at_the_revision_of_this_dagster(history: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
-    found, wanted = history.alembic_version()
-    assert found == wanted is not None
+    revision, newest = history.alembic_version()
+    assert revision == newest is not None
     history.upgrade()  # type: ignore[no-untyped-call]
     default = SqliteEventLogStorage(str(tmp_path / "default"))
-    assert default.alembic_version() == (found, wanted)
+    assert default.alembic_version() == (revision, newest)
     default.dispose()

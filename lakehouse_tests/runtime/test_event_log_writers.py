@@ -50,20 +50,20 @@ def test_four_processes_create_and_write_at_once(tmp_path: Path) -> None:
 def test_killed_writer_loses_no_acknowledged_event(tmp_path: Path) -> None:
     process = writer(tmp_path, ("run", 10, 100_000))
     assert process.stdout is not None
-    told = 0
+    acknowledged = 0
     for line in process.stdout:
-        told = int(line)
-        if told >= 300:
+        acknowledged = int(line)
+        if acknowledged >= 300:
             process.send_signal(signal.SIGKILL)
             break
-    told = max([told, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    acknowledged = max([acknowledged, *(int(line) for line in process.stdout if line.endswith("\n"))])
     process.stdout.close()
     assert process.wait(timeout=30) == -signal.SIGKILL
 
     history = PooledSqliteEventLogStorage(str(tmp_path))
     kept = len(history.get_records_for_run("run").records)
     assert kept % 10 == 0
-    assert told <= kept <= told + 10
+    assert acknowledged <= kept <= acknowledged + 10
     assert len(history.get_materialized_partitions(AssetKey(["silver", "run"]))) == kept
     history.store_event(materialization("after", 0))
     assert len(history.get_records_for_run("after").records) == 1

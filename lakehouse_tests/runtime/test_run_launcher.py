@@ -108,17 +108,17 @@ def _ended(history: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[dg.DagsterR
     """How the run ended, and all that was said of it."""
 
     def status() -> dg.DagsterRunStatus:
-        found = history.get_run_by_id(run.run_id)
-        assert found is not None
-        return found.status
+        current = history.get_run_by_id(run.run_id)
+        assert current is not None
+        return current.status
 
     _until(lambda: status() in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED))
     return status(), "\n".join(event.message for event in history.all_logs(run.run_id))
 
 
 def _tags(history: dg.DagsterInstance, run: dg.DagsterRun) -> Mapping[str, str]:
-    found = history.get_run_by_id(run.run_id)
-    return found.tags if found else {}
+    current = history.get_run_by_id(run.run_id)
+    return current.tags if current else {}
 
 
 def _process(history: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process:
@@ -139,8 +139,8 @@ def test_run_is_a_fork_of_the_run_forker(
     assert {process.ppid() for process in processes} == {warm.pid}
     psutil.Process(server.status(own).pid).resume()
     for run in runs:
-        status, said = _ended(history, run)
-        assert status == dg.DagsterRunStatus.SUCCESS, said
+        status, log = _ended(history, run)
+        assert status == dg.DagsterRunStatus.SUCCESS, log
         assert len(history.all_logs(run.run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED)) == 1
     _until(lambda: not psutil.Process(warm.pid).children())
 
@@ -150,9 +150,9 @@ def test_killed_run_fails_at_once_and_is_retried(
 ) -> None:
     run = ask()
     _process(history, run).send_signal(signal.SIGKILL)
-    status, said = _ended(history, run)
+    status, log = _ended(history, run)
     assert status == dg.DagsterRunStatus.FAILURE
-    assert "The process of this run was ended by SIGKILL; it is computed again." in said
+    assert "The process of this run was ended by SIGKILL; it is computed again." in log
     _until(lambda: _tags(history, run).get("dagster/will_retry") == "true")
 
 
@@ -162,8 +162,8 @@ def test_terminated_run_is_canceled(
     run = ask()
     process = _process(history, run)
     assert history.run_launcher.terminate(run.run_id)
-    status, said = _ended(history, run)
-    assert status == dg.DagsterRunStatus.CANCELED, said
+    status, log = _ended(history, run)
+    assert status == dg.DagsterRunStatus.CANCELED, log
     process.wait(SECONDS)
     assert not history.run_launcher.terminate(run.run_id)
 
@@ -179,9 +179,9 @@ def test_health_check_tells_dead_process_from_running(history: dg.DagsterInstanc
     elsewhere = run.with_tags({name: value.replace(socket.gethostname(), "away") for name, value in tag.items()})
     launcher = history.run_launcher
     assert launcher.supports_check_run_worker_health
-    found = [launcher.check_run_worker_health(one).status for one in (mine, dead, repeated, elsewhere)]
+    statuses = [launcher.check_run_worker_health(checked).status for checked in (mine, dead, repeated, elsewhere)]
     running, not_found = WorkerStatus.RUNNING, WorkerStatus.NOT_FOUND
-    assert found == [running, not_found, running, running]
+    assert statuses == [running, not_found, running, running]
 
 
 def test_invalid_requests_get_no_fork(
@@ -189,9 +189,9 @@ def test_invalid_requests_get_no_fork(
 ) -> None:
     address = ("127.0.0.1", json.loads(run_forker_state(own).read_text())["port"])
     silent = socket.create_connection(address)
-    for said in (b"\xff\xfe\n", b"[]\n", b'{"key": "guess", "run": "r", "words": "w"}\n', b'{"key": 1}\n', b"{"):
+    for request in (b"\xff\xfe\n", b"[]\n", b'{"key": "guess", "run": "r", "words": "w"}\n', b'{"key": 1}\n', b"{"):
         with socket.create_connection(address) as stranger:
-            stranger.sendall(said)
+            stranger.sendall(request)
             stranger.shutdown(socket.SHUT_WR)
             stranger.settimeout(SECONDS)
             assert stranger.recv(100) == b""

@@ -75,7 +75,7 @@ def land(lake: duckdb.DuckDBPyConnection, contract: Contract, sql: Callable[[str
 @pytest.fixture
 def land_rows(contract: Contract, land: Callable[[pa.Table], None]) -> Callable[[Sequence[Mapping[str, Any]]], None]:
     """Lands events of which only the fields that matter are given; other required fields get some value."""
-    some = {
+    defaults = {
         "string": "x",
         "timestamp": datetime(2025, 11, 20, 12),
         "integer": 1,
@@ -84,7 +84,7 @@ def land_rows(contract: Contract, land: Callable[[pa.Table], None]) -> Callable[
     }
 
     def land_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-        required = {f.name: f.enum[0] if f.enum else some[f.type.kind] for f in contract.fields if f.required}
+        required = {f.name: f.enum[0] if f.enum else defaults[f.type.kind] for f in contract.fields if f.required}
         full = [{contract.key[0]: f"key-{number:04d}", **row} for number, row in enumerate(rows)]
         columns = {
             f.name: pa.array(

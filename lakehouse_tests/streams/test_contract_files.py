@@ -51,13 +51,13 @@ def in_words(field: Field) -> str:
 
 
 def rules(field: Field) -> str:
-    found = ["|".join(field.enum), field.pattern or ""]
-    found += [f">={field.minimum}" if field.minimum is not None else ""]
-    found += [f">{field.exclusive_minimum}" if field.exclusive_minimum is not None else ""]
-    found += [
+    limits = ["|".join(field.enum), field.pattern or ""]
+    limits += [f">={field.minimum}" if field.minimum is not None else ""]
+    limits += [f">{field.exclusive_minimum}" if field.exclusive_minimum is not None else ""]
+    limits += [
         str(bound or "") for bound in (field.maximum, field.exclusive_maximum, field.min_length, field.max_length)
     ]
-    return "".join(found)
+    return "".join(limits)
 
 
 def test_seven_streams_are_shipped(folder: Path) -> None:

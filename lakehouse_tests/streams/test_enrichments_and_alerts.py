@@ -20,8 +20,8 @@ def column(lake: duckdb.DuckDBPyConnection, name: str, order: str = "event_id") 
 
 def alerts(lake: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[Any, ...]]:
     """Each alert's severity, entity, value, threshold and key."""
-    found = f"select severity, entity, value, threshold, event_key from ({sql('alerts')}) order by event_key"
-    return lake.sql(found).fetchall()
+    query = f"select severity, entity, value, threshold, event_key from ({sql('alerts')}) order by event_key"
+    return lake.sql(query).fetchall()
 
 
 @pytest.mark.parametrize("folder", ["iot"], indirect=True)

@@ -33,16 +33,16 @@ def share(part: Callable[[Rows], Any], whole: Callable[[Rows], Any]) -> Callable
 
 def extreme(choose: Callable[[Iterable[Any]], Any], field: str, **only: str) -> Callable[[Rows], Any]:
     def value(rows: Rows) -> Any:
-        found = [row[field] for row in _only(rows, only) if row[field] is not None]
-        return choose(found) if found else None
+        values = [row[field] for row in _only(rows, only) if row[field] is not None]
+        return choose(values) if values else None
 
     return value
 
 
 def mean(field: str, **only: str) -> Callable[[Rows], float | None]:
     def value(rows: Rows) -> float | None:
-        found = [row[field] for row in _only(rows, only) if row[field] is not None]
-        return sum(found) / len(found) if found else None
+        values = [row[field] for row in _only(rows, only) if row[field] is not None]
+        return sum(values) / len(values) if values else None
 
     return value
 
@@ -128,13 +128,13 @@ FEATURES: dict[str, dict[str, Callable[[Rows], Any]]] = {
 def slowly(stream: str, entity: str, events: Rows, days: list[date]) -> dict[tuple[date, object], dict[str, Any]]:
     expected: dict[tuple[date, object], dict[str, Any]] = {}
     for day in days:
-        for one in {row[entity] for row in events} - {None}:
+        for member in {row[entity] for row in events} - {None}:
             windows = {
-                length: [row for row in events if row[entity] == one and 0 <= (day - row["dt"]).days < length]
+                length: [row for row in events if row[entity] == member and 0 <= (day - row["dt"]).days < length]
                 for length in (1, 7, 30)
             }
             if windows[30]:
-                expected[day, one] = {
+                expected[day, member] = {
                     f"{name}_{length}d": feature(rows)
                     for name, feature in FEATURES[stream].items()
                     for length, rows in windows.items()
@@ -161,15 +161,15 @@ def test_features_match_a_slow_computation(
     lake.execute(f"create or replace view events as select * from few where dt between '{first}' and '{max(days)}'")
     lake.execute("create or replace table days as select unnest($1::date[]) as dt", [days])
 
-    found = {
+    computed = {
         (row.pop("dt"), row.pop(contract.entity)): row for row in lake.sql(sql("features")).to_arrow_table().to_pylist()
     }
     events = lake.sql("from events").to_arrow_table().to_pylist()
     expected = slowly(contract.stream, contract.entity, events, days)
     assert len(expected) > 12
-    assert found.keys() == expected.keys()
+    assert computed.keys() == expected.keys()
     for key, features in expected.items():
-        assert found[key] == {
+        assert computed[key] == {
             name: pytest.approx(value) if isinstance(value, float) else value for name, value in features.items()
         }
 

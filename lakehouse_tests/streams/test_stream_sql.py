@@ -63,9 +63,9 @@ def rows(lake: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
     return lake.sql(sql).to_arrow_table().to_pylist()
 
 
-def differences(lake: duckdb.DuckDBPyConnection, one: str, other: str) -> int:
-    """How many rows one of two queries has more often than the other."""
-    both = f"(({one}) except all ({other})) union all (({other}) except all ({one}))"
+def differences(lake: duckdb.DuckDBPyConnection, first: str, second: str) -> int:
+    """Count the rows that one of two queries returns more often than the other."""
+    both = f"(({first}) except all ({second})) union all (({second}) except all ({first}))"
     return len(lake.sql(both).fetchall())
 
 
@@ -111,9 +111,9 @@ def test_features_have_three_windows_and_a_row_per_entity_day(
 def test_alerts_have_their_columns_and_distinct_keys(lake: duckdb.DuckDBPyConnection, sql: Sql) -> None:
     alerts = lake.sql(sql("alerts"))
     assert columns(alerts) == ALERTS
-    found = rows(lake, sql("alerts"))
-    assert len({(a["dt"], a["alert"], a["entity"], a["event_key"]) for a in found}) == len(found)
-    for alert in found:
+    raised = rows(lake, sql("alerts"))
+    assert len({(a["dt"], a["alert"], a["entity"], a["event_key"]) for a in raised}) == len(raised)
+    for alert in raised:
         assert alert["severity"] in ("info", "warning", "critical")
         assert None not in (alert["message"], alert["event_key"], alert["event_time"], alert["threshold"])
 

@@ -51,10 +51,10 @@ def test_broken_line_of_ndjson_is_one_row(name: str, place: int) -> None:
     for broken in BROKEN:
         text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
         text.insert(place, broken)
-        found = rows_of(EVENT, object_of(b"\n".join(text), name))
-        assert readable(found) == [A, B, C], broken
-        assert [row[2] for row in found if row[0] == "!"] == [escaped(broken)]
-        assert found[place][0] == "!"
+        rows = rows_of(EVENT, object_of(b"\n".join(text), name))
+        assert readable(rows) == [A, B, C], broken
+        assert [row[2] for row in rows if row[0] == "!"] == [escaped(broken)]
+        assert rows[place][0] == "!"
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
@@ -65,10 +65,10 @@ def test_broken_line_of_other_json_costs_no_other_row(name: str, place: int, tai
         text = [b'{"id":"a"}', b'{"id":"b"}', b'{"id":"c"}']
         text.insert(place, broken)
         data = b"\n".join(text) + tail
-        found = readable(rows_of(EVENT, object_of(data, name)))
+        rows = readable(rows_of(EVENT, object_of(data, name)))
         if data.startswith(b'[{"id":"x"},'):
-            assert found.pop(0)[0] == "x"  # the first element of an array that breaks off
-        assert found == [A, B, C], data
+            assert rows.pop(0)[0] == "x"  # the first element of an array that breaks off
+        assert rows == [A, B, C], data
 
 
 SPANNING_LINES: dict[str, tuple[bytes, list[RowTuple]]] = {
@@ -152,17 +152,17 @@ def test_adjacent_objects_are_rows_each(case: str, name: str) -> None:
 @pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
 def test_adjacent_objects_may_exceed_row_limit_together(name: str) -> None:
     event = b'{"id":"' + b"x" * 4000 + b'"}'
-    found = rows_of(EVENT, object_of(event * 10_000 + b'\n{"id":"a"}', name))
-    assert found == [*[("x" * 4000, *NONE)] * 10_000, A]
+    rows = rows_of(EVENT, object_of(event * 10_000 + b'\n{"id":"a"}', name))
+    assert rows == [*[("x" * 4000, *NONE)] * 10_000, A]
 
 
 @pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
 def test_adjacent_objects_before_truncation_are_kept(name: str) -> None:
     packed = gzip.compress(b"".join(b'{"id":"%d"}' % i for i in range(3000)))
-    found = rows_of(EVENT, object_of(packed[: len(packed) // 2], name))
-    assert 500 < len(found) < 3000
-    assert found[:-1] == [(str(i), *NONE) for i in range(len(found) - 1)]
-    assert found[-1][:2] == ("!", f"gzip stream ends early after {len(packed) // 2} bytes")
+    rows = rows_of(EVENT, object_of(packed[: len(packed) // 2], name))
+    assert 500 < len(rows) < 3000
+    assert rows[:-1] == [(str(i), *NONE) for i in range(len(rows) - 1)]
+    assert rows[-1][:2] == ("!", f"gzip stream ends early after {len(packed) // 2} bytes")
 
 
 @pytest.mark.parametrize("name", [LANDED_KEY, "incoming/iot/x.json"])
@@ -170,9 +170,9 @@ def test_adjacent_objects_before_truncation_are_kept(name: str) -> None:
 def test_many_broken_lines_are_read_in_linear_time(name: str, broken: bytes) -> None:
     data = (broken + b'{"id":"a"}\n' * 9) * 1000
     started = time.process_time()
-    found = rows_of(EVENT, object_of(data, name))
-    assert readable(found) == [A] * 9_000
-    assert len(found) >= 10_000
+    rows = rows_of(EVENT, object_of(data, name))
+    assert readable(rows) == [A] * 9_000
+    assert len(rows) >= 10_000
     rows_of(EVENT, object_of(broken * 10_000, name))
     assert time.process_time() - started < 20
 
@@ -215,13 +215,13 @@ def test_rows_do_not_depend_on_block_ends(text: bytes) -> None:
     # Few examples, because each read takes some 25 ms for its database.
     for name in (LANDED_KEY, "incoming/iot/x.json"):
         with pytest.MonkeyPatch.context() as patch:
-            found = rows_of(EVENT, object_of(text, name))
+            rows = rows_of(EVENT, object_of(text, name))
             for size in (1, 7):
                 patch.setattr(json_lines, "BLOCK_BYTES", size)
                 patch.setattr(json_lines, "CHUNK_BYTES", size)
-                assert rows_of(EVENT, in_steps(text, name, size)) == found
+                assert rows_of(EVENT, in_steps(text, name, size)) == rows
             patch.setattr(json_lines, "_spans_no_lines", lambda *_: False)
-            assert rows_of(EVENT, object_of(text, name)) == found
+            assert rows_of(EVENT, object_of(text, name)) == rows
 
 
 def in_steps(data: bytes, name: str, size: int) -> InputObject:

@@ -37,27 +37,27 @@ def test_gzip_members_and_zstd_frames_are_joined() -> None:
 def test_rows_before_gzip_truncation_are_kept(name: str, data: bytes, rows: list[RowTuple]) -> None:
     packed = gzip.compress(data)
     cut = len(packed) * 2 // 3
-    found = rows_of(THREE if "csv" in name else EVENT, object_of(packed[:cut], name))
-    assert 500 < len(found) < 3000
-    assert found[:-1] == rows[: len(found) - 1]
-    mark, reason, raw = found[-1]
+    read = rows_of(THREE if "csv" in name else EVENT, object_of(packed[:cut], name))
+    assert 500 < len(read) < 3000
+    assert read[:-1] == rows[: len(read) - 1]
+    mark, reason, raw = read[-1]
     assert (mark, reason) == ("!", f"gzip stream ends early after {cut} bytes")
-    assert raw is None or data.splitlines()[len(found) - 1 + ("csv" in name)].startswith(raw.encode())
+    assert raw is None or data.splitlines()[len(read) - 1 + ("csv" in name)].startswith(raw.encode())
 
 
 def test_truncated_zstd_ends_in_a_defect() -> None:
     packed = zstd(CSV)
-    found = rows_of(THREE, object_of(packed[: len(packed) // 2], "x.csv"))
-    assert found[:-1] == ROWS[: len(found) - 1]
-    assert found[-1][:2] == ("!", f"zstd stream ends early after {len(packed) // 2} bytes")
+    rows = rows_of(THREE, object_of(packed[: len(packed) // 2], "x.csv"))
+    assert rows[:-1] == ROWS[: len(rows) - 1]
+    assert rows[-1][:2] == ("!", f"zstd stream ends early after {len(packed) // 2} bytes")
 
 
 def test_corrupt_gzip_ends_in_a_defect() -> None:
     packed = bytearray(gzip.compress(CSV))
     packed[len(packed) // 2] ^= 0xFF
-    found = rows_of(THREE, object_of(bytes(packed), "x.csv"))
-    assert found[-1][0] == "!"
-    assert found[-1][1].startswith("gzip stream is corrupt after")
+    rows = rows_of(THREE, object_of(bytes(packed), "x.csv"))
+    assert rows[-1][0] == "!"
+    assert rows[-1][1].startswith("gzip stream is corrupt after")
     tail = rows_of(THREE, object_of(gzip.compress(CSV) + b"and more", "x.csv"))
     assert tail[:-1] == ROWS
     assert tail[-1][1].startswith("gzip stream is corrupt after ")
@@ -65,9 +65,9 @@ def test_corrupt_gzip_ends_in_a_defect() -> None:
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 9])
 def test_stream_that_breaks_off_at_once_is_at_most_one_row(cut: int) -> None:
-    found = rows_of(THREE, object_of(gzip.compress(CSV)[:cut], "x.csv.gz"))
-    assert len(found) == (0 if cut == 0 else 1)
-    assert all(row[0] == "!" for row in found)
+    rows = rows_of(THREE, object_of(gzip.compress(CSV)[:cut], "x.csv.gz"))
+    assert len(rows) == (0 if cut == 0 else 1)
+    assert all(row[0] == "!" for row in rows)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -80,9 +80,9 @@ def test_byte_order_mark_decodes_utf_16(encoding: str) -> None:
 
 def test_broken_utf_16_loses_one_row() -> None:
     data = "\ufeffID,name,price\n1,\ud800x,2\n3,b,4\n".encode("utf-16-le", "surrogatepass")
-    found = rows_of(THREE, object_of(data, "x.csv"))
-    assert [row[0] for row in found] == ["!", "3"]
-    assert found[0][1] == "invalid UTF-8 at byte 3 of the row"
+    rows = rows_of(THREE, object_of(data, "x.csv"))
+    assert [row[0] for row in rows] == ["!", "3"]
+    assert rows[0][1] == "invalid UTF-8 at byte 3 of the row"
     torn = rows_of(THREE, object_of(data[:-1], "x.csv"))
     assert torn[1] == ("!", "UTF-16 text ends within a character", "3,b,4")
 

@@ -198,9 +198,9 @@ def test_acceptance_file_has_three_rows_and_two_defects() -> None:
         b"999004,X1\n"
         b'999005,X1,"never closed,1,2010-12-01 09:00:00,1.00,17850.0,France\n'
     )
-    found = rows_of(contract, object_of(data, "bad.csv"))
-    assert [row[0] for row in found] == ["999001", "999002", "999003", "!", "!"]
-    assert found[4][2] == '999005,X1,"never closed,1,2010-12-01 09:00:00,1.00,17850.0,France'
+    rows = rows_of(contract, object_of(data, "bad.csv"))
+    assert [row[0] for row in rows] == ["999001", "999002", "999003", "!", "!"]
+    assert rows[4][2] == '999005,X1,"never closed,1,2010-12-01 09:00:00,1.00,17850.0,France'
 
 
 def test_odd_rows_among_many_do_not_affect_the_others() -> None:

@@ -178,11 +178,11 @@ BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
 @pytest.mark.usefixtures("way")
 def test_each_json_event_is_one_row(case: str) -> None:
     data, expected = {**GOOD, **BAD}[case]
-    found = rows_of(EVENT, object_of(data, "x.json"))
+    rows = rows_of(EVENT, object_of(data, "x.json"))
     if case == "a closing bracket where an object began":
-        assert found[0][0] == "!"
-        found[0] = ("!", "not JSON", found[0][2])
-    assert found == expected
+        assert rows[0][0] == "!"
+        rows[0] = ("!", "not JSON", rows[0][2])
+    assert rows == expected
 
 
 @pytest.mark.parametrize("number", NUMBERS)

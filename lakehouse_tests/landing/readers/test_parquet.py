@@ -22,8 +22,8 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 
 def texts(values: Array, kind: str = "string") -> list[Any]:
     contract = contract_of(("v", kind))  # type: ignore[arg-type]
-    found = rows_of(contract, object_of(parquet(pa.table({"v": values})), "x.parquet"))
-    return [row[0] if row[0] != "!" else row for row in found]
+    rows = rows_of(contract, object_of(parquet(pa.table({"v": values})), "x.parquet"))
+    return [row[0] if row[0] != "!" else row for row in rows]
 
 
 UTC = pa.timestamp("us", "UTC")
@@ -139,9 +139,9 @@ def test_rows_around_damaged_row_group_are_kept() -> None:
     data = bytearray(parquet(pa.table({"id": ids}), row_group_size=20_000, use_dictionary=False, compression="zstd"))
     start = pq.read_metadata(io.BytesIO(bytes(data))).row_group(1).column(0).data_page_offset
     data[start : start + 5000] = b"\xff" * 5000
-    found = rows_of(THREE, object_of(bytes(data), "x.parquet"))
-    assert [row for row in found if row[0] != "!"] == [(value, None, None) for value in ids[:20_000] + ids[40_000:]]
-    mark, reason, raw = found[20_000]
+    rows = rows_of(THREE, object_of(bytes(data), "x.parquet"))
+    assert [row for row in rows if row[0] != "!"] == [(value, None, None) for value in ids[:20_000] + ids[40_000:]]
+    mark, reason, raw = rows[20_000]
     assert (mark, raw) == ("!", None)
     assert reason.startswith("row group 2 of 3 is damaged, 20000 of its 20000 rows are lost: ")
 

@@ -44,12 +44,12 @@ def small_blocks() -> Iterator[None]:
 
 def read_each_way(contract: Contract, data: bytes, name: str) -> list[RowTuple]:
     """Read the rows each way and check that they are the same."""
-    found = rows_of(contract, object_of(data, name))
+    rows = rows_of(contract, object_of(data, name))
     with row_by_row():
-        assert rows_of(contract, object_of(data, name)) == found
+        assert rows_of(contract, object_of(data, name)) == rows
     with small_blocks():
-        assert rows_of(contract, object_of(data, name)) == found
-    return found
+        assert rows_of(contract, object_of(data, name)) == rows
+    return rows
 
 
 @MANY
@@ -64,9 +64,9 @@ def test_csv_round_trips(rows: list[RowTuple], dialect: str, end: str, quoting: 
     writer = csv.writer(sink, delimiter=dialect, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["name", "ID", "price", "more"])
     writer.writerows(rows)
-    found = read_each_way(THREE, sink.getvalue().encode(), "x.csv")
-    assert [row[:3] for row in found] == [(b, a, c) for a, b, c, _ in rows]
-    assert [json.loads(row[3]) if row[3:] else {} for row in found] == [{"more": d} if d else {} for *_, d in rows]
+    read = read_each_way(THREE, sink.getvalue().encode(), "x.csv")
+    assert [row[:3] for row in read] == [(b, a, c) for a, b, c, _ in rows]
+    assert [json.loads(row[3]) if row[3:] else {} for row in read] == [{"more": d} if d else {} for *_, d in rows]
 
 
 NUMBER = (
@@ -117,8 +117,8 @@ def as_row(event: dict[str, object]) -> RowTuple:
 def test_json_round_trips(events: list[dict[str, object]], ascii_only: bool, blanks: bool, array: bool) -> None:
     texts = [written(event, ascii_only, blanks) for event in events]
     text = "[" + ",\n".join(texts) + "]" if array else "\n".join(texts)
-    found = read_each_way(EVENT, text.encode(), "x.json")
-    for row, event in zip(found, events, strict=True):
+    read = read_each_way(EVENT, text.encode(), "x.json")
+    for row, event in zip(read, events, strict=True):
         tags = None if row[5] is None else json.loads(row[5])
         assert (*row[:5], tags) == as_row(event)
         extra = [name for name in ("other", "price ") if name in event]
@@ -134,8 +134,8 @@ def test_parquet_round_trips(rows: list[tuple[str | None, float | None]]) -> Non
     sink = io.BytesIO()
     ids, prices = pa.array([a for a, _ in rows], pa.string()), pa.array([b for _, b in rows], pa.float64())
     pq.write_table(pa.table({"ID": ids, "price": prices}), sink)
-    found = rows_of(THREE, object_of(sink.getvalue(), "x.parquet"))
-    assert [(row[0], None if row[2] is None else float(row[2])) for row in found] == rows
+    read = rows_of(THREE, object_of(sink.getvalue(), "x.parquet"))
+    assert [(row[0], None if row[2] is None else float(row[2])) for row in read] == rows
 
 
 @st.composite
@@ -200,8 +200,8 @@ def assert_nothing_lost(data: bytes, rows: list[RowTuple], kept: Callable[[str],
 @example(data=b'"')
 @example(data=b'1,"a\n2,b,3\n4,c",5,6\n')
 def test_any_bytes_read_as_csv_lose_nothing(data: bytes) -> None:
-    found = read_each_way(THREE, b"ID,name,price\n" + data, "x.csv")
-    assert_nothing_lost(data, found, lambda letter: letter.isalnum())
+    read = read_each_way(THREE, b"ID,name,price\n" + data, "x.csv")
+    assert_nothing_lost(data, read, lambda letter: letter.isalnum())
 
 
 @MANY

@@ -127,13 +127,13 @@ def test_late_alert_follows_those_of_later_events(client: AlertClient) -> None:
 
 
 def test_new_alerts_follow_the_newest_page(client: AlertClient) -> None:
-    one, two, three = (client.alert(key, DAYS[1], minute) for minute, key in enumerate("abc"))
-    client.store(DAYS[1], one, two)
-    client.feed(three)
-    assert client.newest(2) == [three, two]
+    first, second, third = (client.alert(key, DAYS[1], minute) for minute, key in enumerate("abc"))
+    client.store(DAYS[1], first, second)
+    client.feed(third)
+    assert client.newest(2) == [third, second]
     late = client.alert("late", DAYS[0])
     client.store(DAYS[0], late)
-    client.store(DAYS[1], one, two, three)
+    client.store(DAYS[1], first, second, third)
     assert client.rest() == [late]
 
 
@@ -151,36 +151,36 @@ def test_pages_of_one_result_do_not_mix_in_new_alerts(client: AlertClient) -> No
 
 def test_alert_fed_before_it_is_stored_comes_once(client: AlertClient) -> None:
     assert client.rest() == []
-    one, two = client.alert("a", DAYS[0]), client.alert("b", DAYS[0], 1)
-    client.feed(one, two)
-    assert client.page(1) == [one]
-    assert client.rest(1) == [two]
-    better = client.alert("b", DAYS[0], 1, value=3.0)
-    client.store(DAYS[0], one, better)
+    first, second = client.alert("a", DAYS[0]), client.alert("b", DAYS[0], 1)
+    client.feed(first, second)
+    assert client.page(1) == [first]
+    assert client.rest(1) == [second]
+    changed = client.alert("b", DAYS[0], 1, value=3.0)
+    client.store(DAYS[0], first, changed)
     client.feed()
-    assert client.rest(1) == [better]
+    assert client.rest(1) == [changed]
 
 
 def test_restart_may_repeat_alerts_but_misses_none(client: AlertClient) -> None:
-    one, two, three = (client.alert(key, DAYS[0], minute) for minute, key in enumerate("abc"))
-    client.feed(one)
+    first, second, third = (client.alert(key, DAYS[0], minute) for minute, key in enumerate("abc"))
+    client.feed(first)
     before_restart, cursor = client.rest(), client._cursor
     client.restart()
     client._cursor = cursor
-    client.feed(two)
-    client.store(DAYS[0], one, two, three)
-    assert before_restart == [one]
-    assert client.rest(2) == [one, two, three]
+    client.feed(second)
+    client.store(DAYS[0], first, second, third)
+    assert before_restart == [first]
+    assert client.rest(2) == [first, second, third]
 
 
 def test_changed_days_are_repeated_after_snapshot_expiry(client: AlertClient) -> None:
-    kept, one, two = client.alert("kept", DAYS[0]), client.alert("a", DAYS[1]), client.alert("b", DAYS[1], 1)
+    kept, first, second = client.alert("kept", DAYS[0]), client.alert("a", DAYS[1]), client.alert("b", DAYS[1], 1)
     client.store(DAYS[0], kept)
-    client.store(DAYS[1], one)
-    assert client.rest() == [kept, one]
-    client.store(DAYS[1], one, two)
+    client.store(DAYS[1], first)
+    assert client.rest() == [kept, first]
+    client.store(DAYS[1], first, second)
     client.expire_history()
-    assert client.rest(1) == [one, two]
+    assert client.rest(1) == [first, second]
     assert client.rest() == []
 
 

@@ -61,13 +61,13 @@ def waiting(sqs: Any, url: str) -> tuple[int, int]:
 
 def test_message_is_deleted_when_all_its_objects_are_ingested(sqs: Any, url: str) -> None:
     inbox = Inbox(sqs, url)
-    one, two, three = (CreatedObject("lake", f"incoming/iot/{n}") for n in range(3))
-    send(sqs, url, s3_event(one.key, two.key), s3_event(three.key), s3_event(three.key))
-    assert inbox.receive() == inbox.objects == {one, two, three}
+    first, second, third = (CreatedObject("lake", f"incoming/iot/{n}") for n in range(3))
+    send(sqs, url, s3_event(first.key, second.key), s3_event(third.key), s3_event(third.key))
+    assert inbox.receive() == inbox.objects == {first, second, third}
     assert inbox.delete_ingested(lambda _: False) == 3
     assert waiting(sqs, url) == (0, 3)
-    assert inbox.delete_ingested(lambda obj: obj in (one, three)) == 1
-    assert inbox.objects == {one, two}
+    assert inbox.delete_ingested(lambda obj: obj in (first, third)) == 1
+    assert inbox.objects == {first, second}
     assert inbox.receive() == set()
     assert inbox.delete_ingested(lambda _: True) == 0
     assert waiting(sqs, url) == (0, 0)
