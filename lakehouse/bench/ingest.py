@@ -111,9 +111,9 @@ def _costed(
     """
     processes = family(running.pid) + family(storage.status(settings).pid) + [psutil.Process()]
     before = sum(map(_cpu, processes))
-    answers = load_generator.run(running.url + PATH, requests, connections=connections, seconds=seconds, rate=rate)
+    result = load_generator.run(running.url + PATH, requests, connections=connections, seconds=seconds, rate=rate)
     spent = sum(map(_cpu, processes)) - before
-    return answers, round(spent / max(answers.acknowledged * events, 1) * 1e6, 3)
+    return result, round(spent / max(result.acknowledged * events, 1) * 1e6, 3)
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -121,17 +121,17 @@ def _cpu(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _rate(name: str, answers: LoadResult, events: int, reach: float | None = None, **more: float) -> Figure:
-    value = answers.acknowledged * events / answers.seconds
-    return figure("ingest", name, value, "events/s", reach, p50_ms=_ms(answers, 0.5), p99_ms=_ms(answers, 0.99), **more)
+def _rate(name: str, result: LoadResult, events: int, reach: float | None = None, **more: float) -> Figure:
+    value = result.acknowledged * events / result.seconds
+    return figure("ingest", name, value, "events/s", reach, p50_ms=_ms(result, 0.5), p99_ms=_ms(result, 0.99), **more)
 
 
-def _p99(name: str, answers: LoadResult, reach: float, **more: float) -> Figure:
-    return figure("ingest", name, _ms(answers, 0.99), "ms", reach, p50_ms=_ms(answers, 0.5), **more)
+def _p99(name: str, result: LoadResult, reach: float, **more: float) -> Figure:
+    return figure("ingest", name, _ms(result, 0.99), "ms", reach, p50_ms=_ms(result, 0.5), **more)
 
 
-def _ms(answers: LoadResult, share: float) -> float:
-    return round(answers.percentile(share) * 1e3, 1)
+def _ms(result: LoadResult, share: float) -> float:
+    return round(result.percentile(share) * 1e3, 1)
 
 
 def _rows_of_bronze(lake: Lake) -> int:
@@ -179,8 +179,8 @@ def _counterpart(seconds: float) -> Iterator[Figure]:
                 return
             url = ready_line.partition(READY)[2].split()[0] + "/events"
             requests = [load_generator.request(url, body) for body in bodies(BODIES, 1000)]
-            answers = load_generator.run(url, requests, connections=32, seconds=seconds)
-            yield _rate("counterpart: FastAPI, local file, not durable", answers, 1000)
+            result = load_generator.run(url, requests, connections=32, seconds=seconds)
+            yield _rate("counterpart: FastAPI, local file, not durable", result, 1000)
         finally:
             process.kill()
             process.communicate()

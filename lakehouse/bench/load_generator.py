@@ -85,14 +85,14 @@ def run(
 async def _send(
     url: str, requests: Sequence[bytes], connections: int, turns: "_Turns", retry_seconds: float | None
 ) -> LoadResult:
-    answers = LoadResult()
+    result = LoadResult()
     parts = urlsplit(url)
     started = time.perf_counter()
     host, port = parts.hostname or "", parts.port or 80
-    clients = [_Client(host, port, answers) for _ in range(connections)]
+    clients = [_Client(host, port, result) for _ in range(connections)]
     await asyncio.gather(*(client.run(requests, turns, retry_seconds) for client in clients))
-    answers.seconds = time.perf_counter() - started
-    return answers
+    result.seconds = time.perf_counter() - started
+    return result
 
 
 class _Turns:
@@ -113,10 +113,10 @@ class _Turns:
 class _Client:
     """Send requests one at a time over one connection, which is opened again after it breaks."""
 
-    def __init__(self, host: str, port: int, answers: LoadResult) -> None:
+    def __init__(self, host: str, port: int, result: LoadResult) -> None:
         self._host = host
         self._port = port
-        self._answers = answers
+        self._result = result
         self._connection: _Connection | None = None
 
     async def run(self, requests: Sequence[bytes], turns: _Turns, retry_seconds: float | None) -> None:
@@ -131,8 +131,8 @@ class _Client:
                 if retry_seconds is None or time.perf_counter() - due > retry_seconds:
                     break
             else:
-                self._answers.latencies.append(time.perf_counter() - due)
-                self._answers.sent.append(number)
+                self._result.latencies.append(time.perf_counter() - due)
+                self._result.sent.append(number)
         if self._connection is not None:
             self._connection.close()
 
@@ -143,11 +143,11 @@ class _Client:
                 self._connection = await _connect(self._host, self._port)
             status = await self._connection.exchange(content)
         except OSError:
-            self._answers.broken += 1
+            self._result.broken += 1
             self._connection = None
             await asyncio.sleep(BROKEN_DELAY_SECONDS)
             return 0
-        self._answers.statuses[status] = self._answers.statuses.get(status, 0) + 1
+        self._result.statuses[status] = self._result.statuses.get(status, 0) + 1
         return status
 
 

@@ -21,15 +21,15 @@ DEFINITIONS = "lakehouse.definitions"
 
 @contextmanager
 def running(
-    settings: Settings, program: Program, answers: Callable[[], bool] | None = None
+    settings: Settings, program: Program, is_ready: Callable[[], bool] | None = None
 ) -> Iterator[psutil.Process]:
-    """Start a program, wait until it answers, and stop it with its children afterwards.
+    """Start a program, wait until it is ready, and stop it with its children afterwards.
 
     Raises LakehouseError, and prints the program's log, if it does not start within five minutes.
     """
     log = settings.root / f"{program.name}.log"
-    ready = answers or program.answers or (lambda: True)
-    child = spawn(program.words, log, env=os.environ | environment(settings))
+    ready = is_ready or program.is_ready or (lambda: True)
+    child = spawn(program.command, log, env=os.environ | environment(settings))
     try:
         if not wait_until_ready(ready, lambda: child.poll() is None, START_SECONDS, poll_seconds=0.1):
             print(log.read_text(errors="replace"), file=sys.stderr)

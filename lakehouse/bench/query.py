@@ -219,9 +219,9 @@ def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: An
     first = 0
     while not ended.is_set():
         rotated = [*requests[first:], *requests[:first]]
-        answers = load_generator.run(url, rotated, connections=CONNECTIONS, seconds=3.0, rate=rate / EVENTS)
-        first = (first + len(answers.sent)) % len(requests)
-        sent.value += answers.acknowledged * EVENTS
+        result = load_generator.run(url, rotated, connections=CONNECTIONS, seconds=3.0, rate=rate / EVENTS)
+        first = (first + len(result.sent)) % len(requests)
+        sent.value += result.acknowledged * EVENTS
 
 
 def _asked(
@@ -237,11 +237,11 @@ def _asked(
     for clients in CLIENTS:
         work = partial(load_generator.run, url, requests, connections=clients)
         generator.submit(work, seconds=min(WARM_SECONDS, seconds)).result()
-        answers = generator.submit(work, seconds=seconds).result()
-        if answers.statuses.keys() != {HTTPStatus.OK}:
-            raise AssertionError(f"{name} was answered with statuses {answers.statuses}")
-        times = {f"p{share}_ms": round(answers.percentile(share / 100) * 1e3, 1) for share in (50, 95)}
-        rate = round(answers.acknowledged / answers.seconds, 1)
-        p99 = answers.percentile(0.99) * 1e3
+        result = generator.submit(work, seconds=seconds).result()
+        if result.statuses.keys() != {HTTPStatus.OK}:
+            raise AssertionError(f"{name} was answered with statuses {result.statuses}")
+        times = {f"p{share}_ms": round(result.percentile(share / 100) * 1e3, 1) for share in (50, 95)}
+        rate = round(result.acknowledged / result.seconds, 1)
+        p99 = result.percentile(0.99) * 1e3
         label = f"{name}, {clients} client{'s' * (clients > 1)}, p99"
         yield figure("query", label, p99, "ms", reach, **times, requests_per_second=rate, **more)

@@ -43,23 +43,23 @@ def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
         killer.start()
         try:
             requests = [load_generator.request(url, body) for body in sent]
-            answers = load_generator.run(url, requests, connections=16, seconds=seconds, rate=RATE, until_taken=True)
+            result = load_generator.run(url, requests, connections=16, seconds=seconds, rate=RATE, until_taken=True)
         finally:
             killer.end()
         connection = storage.start(settings)
         server.stop(settings)  # stores its buffer; the rest was never acknowledged
         acknowledged = {
-            json.loads(line)["event_id"] for number in answers.sent for line in sent[number % len(sent)].splitlines()
+            json.loads(line)["event_id"] for number in result.sent for line in sent[number % len(sent)].splitlines()
         }
         kept, rows, landed = _count_events(Lake(settings, connection))
     yield figure("ingest", "kills", killer.kills, "kills", by_kind=killer.by_kind)
-    yield figure("ingest", "acknowledged between kills", len(acknowledged), "events", p99_ms=_ms(answers))
+    yield figure("ingest", "acknowledged between kills", len(acknowledged), "events", p99_ms=_ms(result))
     yield figure("ingest", "acknowledged and lost", len(acknowledged - kept), "events", 0)
     yield figure("ingest", "twice in silver", rows - len(kept), "events", 0, landed_again=landed - len(kept))
 
 
-def _ms(answers: load_generator.LoadResult) -> float:
-    return round(answers.percentile(0.99) * 1e3, 1)
+def _ms(result: load_generator.LoadResult) -> float:
+    return round(result.percentile(0.99) * 1e3, 1)
 
 
 def _count_events(lake: Lake) -> tuple[set[str], int, int]:

@@ -89,7 +89,7 @@ def _http(settings: Settings) -> Program:
         running = http.running(settings)
         return running.url if running else None
 
-    return Program("http", python_command(http.MODULE), answers=is_ready, url=url)
+    return Program("http", python_command(http.MODULE), is_ready=is_ready, url=url)
 
 
 def _serving(settings: Settings) -> Program:
@@ -99,7 +99,7 @@ def _serving(settings: Settings) -> Program:
         running = serving.running(settings)
         return running is not None and process.is_ready(running)
 
-    return Program("serving", python_command("lakehouse.serving.api"), answers=is_ready)
+    return Program("serving", python_command("lakehouse.serving.api"), is_ready=is_ready)
 
 
 def _kinesis(settings: Settings) -> list[Program]:

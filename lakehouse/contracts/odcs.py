@@ -65,7 +65,7 @@ def load_contract(folder: Path) -> Contract:
 
 
 class _Reader:
-    """Reads one file. Every refusal names it."""
+    """Read one file. Every error names it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

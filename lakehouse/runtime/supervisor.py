@@ -51,8 +51,8 @@ class Program:
     """A process to keep running: its name and command. A server also has a readiness check and a URL."""
 
     name: str
-    words: Sequence[str]
-    answers: Callable[[], bool] | None = None
+    command: Sequence[str]
+    is_ready: Callable[[], bool] | None = None
     url: Callable[[], str | None] = lambda: None
     optional: bool = False
     """Whether the others run without it: if it does not start, it is restarted like one that ended."""
@@ -174,16 +174,16 @@ class Supervisor:
     def _start(self, program: Program, *, ready: bool) -> None:
         self._started_at[program.name] = time.monotonic()
         self._running[program.name] = spawn(
-            program.words, log_path(self._settings, program.name), env=os.environ | environment(self._settings)
+            program.command, log_path(self._settings, program.name), env=os.environ | environment(self._settings)
         )
         self._write(ready)
 
     def _await(self, program: Program) -> None:
-        if program.answers is None:
+        if program.is_ready is None:
             return
         child = self._running[program.name]
         ready = wait_until_ready(
-            program.answers, lambda: child.poll() is None and not self._stop.is_set(), READY_SECONDS, poll_seconds=0.1
+            program.is_ready, lambda: child.poll() is None and not self._stop.is_set(), READY_SECONDS, poll_seconds=0.1
         )
         if not ready and not program.optional and not self._stop.is_set():
             raise LakehouseError(f"{program.name} did not start. See {log_path(self._settings, program.name)}.")
@@ -258,7 +258,7 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
             Program(
                 "page",
                 python_command("dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)),
-                answers=lambda: listens(port),
+                is_ready=lambda: listens(port),
                 url=lambda: f"http://127.0.0.1:{port}",
                 optional=True,
             )
@@ -269,7 +269,7 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
 def code_server_program(definitions: str, port: int) -> Program:
     """Describe the code server, which loads the module `definitions` for the daemon and the page."""
     arguments = ["api", "grpc", "-m", definitions, "-h", "127.0.0.1", "-p", str(port)]
-    return Program("code-server", python_command("dagster", *arguments), answers=lambda: listens(port))
+    return Program("code-server", python_command("dagster", *arguments), is_ready=lambda: listens(port))
 
 
 def daemon_program(workspace: Path) -> Program:

@@ -65,14 +65,14 @@ def _run(settings: Settings, programs: list[Program]) -> dict[str, bool]:
 
 @pytest.mark.usefixtures("_signals")
 def test_optional_program_that_does_not_start_stops_no_other(tmp_path: Path) -> None:
-    programs = [Program("http", SLEEP), Program("page", ["false"], answers=lambda: False, optional=True)]
+    programs = [Program("http", SLEEP), Program("page", ["false"], is_ready=lambda: False, optional=True)]
     assert _run(Settings(home=tmp_path), programs) == {"http": True, "page": False}
 
 
 @pytest.mark.usefixtures("_signals")
 def test_required_program_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LakehouseError, match="page did not start"):
-        _run(Settings(home=tmp_path), [Program("page", ["false"], answers=lambda: False)])
+        _run(Settings(home=tmp_path), [Program("page", ["false"], is_ready=lambda: False)])
 
 
 def test_page_is_the_only_optional_program(tmp_path: Path) -> None:
