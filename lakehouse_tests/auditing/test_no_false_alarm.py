@@ -1,33 +1,26 @@
 """An audit finds nothing wrong, whatever has arrived and however much of it is computed."""
 
-import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Finding
 from lakehouse.contracts.odcs import load_contract
-from lakehouse.pipeline.exports import export_unified
-from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment
-from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
+from lakehouse_tests.pipeline.landings import OBJECTS, DrawnObjects, examples, first_days, landings_from, run_step
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 STEPS = st.lists(
     st.sampled_from(("bronze", "bronze again", "silver", "below", "realtime", "realtime again", "export")), max_size=5
 )
-EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
-"""Few, because each takes seconds: it computes and compares every layer several times."""
-
-ORIGIN, APART = date(2014, 1, 1), 60
-"""Examples share their tables, so their days lie apart by this many."""
 
 
 @pytest.fixture(scope="module")
-def examples() -> Callable[[], date]:
-    return days_apart(ORIGIN, APART)
+def next_first_day() -> Callable[[], date]:
+    return first_days(date(2014, 1, 1))
 
 
 @pytest.fixture
@@ -36,29 +29,21 @@ def own(make_stream: Callable[..., Own]) -> Own:
     return make_stream()
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-    phases=[Phase.generate],  # as in test_conservation
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
-@given(data=st.data(), drawn=LANDINGS)
+@examples(3, nightly=24)
+@given(data=st.data(), drawn=OBJECTS)
 def test_audit_reports_nothing_wrong_at_any_moment(
-    own: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]]
+    own: Own, next_first_day: Callable[[], date], data: st.DataObject, drawn: DrawnObjects
 ) -> None:
-    first = examples()
-    arrivals = [first + timedelta(days=n) for n in range(3)]
+    first = next_first_day()
     days: set[date] = set()
-    for number, (after, rows) in enumerate(drawn):
-        at = datetime.combine(first + timedelta(days=after), datetime.min.time(), UTC) + timedelta(
-            hours=12, seconds=number
-        )
-        own.land([row.line(at.date()) for row in rows], at)
-        days |= {row.day(at.date()) for row in rows}
+    for landing in landings_from(first, drawn):
+        landing.land(own)
+        days |= landing.days
         for step in data.draw(STEPS):
-            _run(own, step, arrivals, sorted(days))
+            run_step(own, step, first, sorted(days))
     assert [finding for finding in _findings(own, first) if finding.state == "wrong"] == []
     for step in ("bronze", "realtime", "silver", "below", "export"):
-        _run(own, step, arrivals, sorted(days))
+        run_step(own, step, first, sorted(days))
     assert [finding for finding in _findings(own, first) if not _of_features(finding)] == []
 
 
@@ -69,20 +54,6 @@ def _findings(own: Own, first: date) -> Sequence[Finding]:
 def _of_features(finding: Finding) -> bool:
     """Tell whether a finding is about features, whose window of thirty days reaches back into the example before."""
     return "features was computed before" in finding.detail
-
-
-def _run(own: Own, step: str, arrivals: list[date], days: list[date]) -> None:
-    match step.split():
-        case ["bronze", *again]:
-            own.bronze(*arrivals, replace=bool(again))
-        case ["realtime", *again]:
-            own.refresh_realtime(*(f"{day}-12:00" for day in arrivals), replace=bool(again))
-        case ["silver"]:
-            own.clean(*days)
-        case ["below"]:
-            own.below(*days)
-        case _:
-            export_unified(own.lake, own.stream, days)
 
 
 def test_blocked_day_is_not_wrong(make_stream: Callable[..., Own]) -> None:

@@ -40,12 +40,6 @@ Event = Mapping[str, Any] | str | bytes
 Edit = Callable[[str], str]
 
 
-def days_apart(origin: date, days: int) -> Callable[[], date]:
-    """Give each example of a property its own day, `days` after the one before, because examples share their tables."""
-    numbers = count()
-    return lambda: origin + timedelta(days=days * next(numbers))
-
-
 def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
     """Make a valid event for a copy of the stream `financial`."""
     event = {

@@ -1,13 +1,12 @@
 """The unified view reads only uncovered hours of realtime, and has the same rows as if it read all."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.table import Table
 
@@ -22,12 +21,8 @@ from lakehouse.pipeline.lineage.properties import DEFINITION_PROPERTY
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.storage.iceberg.replace import merge_manifests
-from lakehouse_tests.pipeline.own import Own, days_apart, noon, payment, threshold
-from lakehouse_tests.pipeline.test_conservation import LANDINGS, Row
-
-ORIGIN, APART = date(2013, 1, 1), 60
-EXAMPLES = 24 if os.environ.get("NIGHTLY") else 3
-"""Few, because each takes seconds."""
+from lakehouse_tests.pipeline.landings import OBJECTS, DrawnObjects, examples, first_days, landings_from, run_step
+from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 STEPS = st.lists(
     st.sampled_from(
@@ -40,8 +35,8 @@ NEXT = DAY + timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def examples() -> Callable[[], date]:
-    return days_apart(ORIGIN, APART)
+def next_first_day() -> Callable[[], date]:
+    return first_days(date(2013, 1, 1))
 
 
 @pytest.fixture
@@ -60,10 +55,10 @@ Seen = tuple[Table, Table, Table]
 
 def _seen(own: Own) -> Seen:
     """Load realtime, bronze and silver as of now."""
-    realtime, taken, cleaned = (
+    realtime, ingested, cleaned = (
         own.lake.tables.load(f"{layer}.{own.name}") for layer in ("realtime", "bronze", "silver")
     )
-    return realtime, taken, cleaned
+    return realtime, ingested, cleaned
 
 
 def _uncovered(own: Own, seen: Seen | None = None) -> Sequence[str] | None:
@@ -89,56 +84,47 @@ def _keys(own: Own) -> list[str]:
     return sorted(row[0] for row in _rows(own, seen, _uncovered(own, seen)))
 
 
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-    phases=[Phase.generate],  # as in test_conservation
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
-@given(data=st.data(), drawn=LANDINGS, holds_back=st.booleans())
+@examples(3, nightly=24)
+@given(data=st.data(), drawn=OBJECTS, gate_blocks=st.booleans())
 def test_unified_view_has_all_rows_whatever_runs_when(
-    own: Own, gated: Own, examples: Callable[[], date], data: st.DataObject, drawn: list[tuple[int, tuple[Row, ...]]],
-    holds_back: bool,
-) -> None:  # fmt: skip
-    its, first = gated if holds_back else own, examples()
-    landings = [(_moment(first + timedelta(days=day), number), rows) for number, (day, rows) in enumerate(drawn)]
-    days = sorted({row.day(at.date()) for at, rows in landings for row in rows})
+    own: Own,
+    gated: Own,
+    next_first_day: Callable[[], date],
+    data: st.DataObject,
+    drawn: DrawnObjects,
+    gate_blocks: bool,
+) -> None:
+    stream, first = gated if gate_blocks else own, next_first_day()
+    landings = landings_from(first, drawn)
+    days = sorted({day for landing in landings for day in landing.days})
     past: list[Seen] = []
-    for at, rows in data.draw(st.permutations(landings)):
-        its.land([row.line(at.date()) for row in rows], at)
+    for landing in data.draw(st.permutations(landings)):
+        landing.land(stream)
         for step in data.draw(STEPS):
-            _run(its, step, first, days)
-        _assert_same(its)
-        past.append(_seen(its))
+            _run_step(stream, step, first, days)
+        _assert_same(stream)
+        past.append(_seen(stream))
     # A reader may have loaded its tables at different times.
-    realtime, taken, cleaned = (data.draw(st.sampled_from(past))[n] for n in range(3))
-    _assert_same(its, (realtime, taken, cleaned))
+    realtime, ingested, cleaned = (data.draw(st.sampled_from(past))[n] for n in range(3))
+    _assert_same(stream, (realtime, ingested, cleaned))
     for step in ("realtime", "bronze", "silver"):
-        _run(its, step, first, days)
-    left = _assert_same(its)
-    assert holds_back or left == []
+        _run_step(stream, step, first, days)
+    uncovered = _assert_same(stream)
+    assert gate_blocks or uncovered == []
 
 
-def _moment(day: date, number: int) -> datetime:
-    return datetime(day.year, day.month, day.day, 12, 0, number, tzinfo=UTC)
-
-
-def _run(own: Own, step: str, first: date, days: list[date]) -> None:
-    arrivals = [first + timedelta(days=n) for n in range(3)]
-    match step.split():
-        case ["bronze", *again]:
-            own.bronze(*arrivals, replace=bool(again))
-        case ["realtime", *again]:
-            own.refresh_realtime(*(f"{day}-12:00" for day in arrivals), replace=bool(again))
-        case ["silver"]:
-            own.clean(*days)
-        case ["compact"]:
+def _run_step(own: Own, step: str, first: date, days: list[date]) -> None:
+    match step:
+        case "compact":
             compact(own.lake, f"realtime.{own.name}", Budget(), quiet=timedelta(0))
-        case ["manifests"]:
+        case "manifests":
             for table in _seen(own):
                 if table.current_snapshot() is not None:
                     merge_manifests(table)
-        case _:
+        case "expire":
             _expire(own)
+        case _:
+            run_step(own, step, first, days)
 
 
 def _expire(own: Own) -> None:
