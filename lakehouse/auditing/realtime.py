@@ -1,4 +1,4 @@
-"""Realtime = landed: its rows are valid rows that landed. And unified = silver and realtime, merged by key."""
+"""Check that realtime holds the valid rows that landed, and that the unified view merges silver and realtime by key."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -52,9 +52,9 @@ def _names_sql(context: Context) -> str:
 def _check_objects(context: Context, cursor: duckdb.DuckDBPyConnection) -> None:
     """Report landing objects that were deleted before bronze ingested them."""
     objects = cursor.execute("select distinct arrival_dt, _object from fresh").fetchall()
-    held = {key for (key,) in cursor.execute("select distinct _object from bronze").fetchall()}
+    in_bronze = {key for (key,) in cursor.execute("select distinct _object from bronze").fetchall()}
     for day, key in sorted(objects):
-        if key not in held and key not in context.keys_landed and key not in context.erased:
+        if key not in in_bronze and key not in context.keys_landed and key not in context.erased:
             detail = f"{key} is gone, bronze does not hold it, and realtime holds rows of it"
             context.report_finding("landing", day, REALTIME, detail, "bring the landing object back from a backup")
 
@@ -62,11 +62,11 @@ def _check_objects(context: Context, cursor: duckdb.DuckDBPyConnection) -> None:
 def _compare_realtime(context: Context, cursor: duckdb.DuckDBPyConnection) -> None:
     """Compare realtime with the valid rows of bronze, of the landing objects that both have ingested."""
     contract, names = context.contract, _names_sql(context)
-    cursor.execute("create temp table known as select distinct _object from bronze semi join fresh using (_object)")
+    cursor.execute("create temp table in_both as select distinct _object from bronze semi join fresh using (_object)")
     key = ", ".join(map(quote, ("dt", *contract.key)))
     landed = f"""select cast(_arrived_at as date) as arrival_dt, {names}
         from ({clean_sql(contract)}) as cleaned
-        semi join known using (_object)
+        semi join in_both using (_object)
         where _valid"""
     # A valid row that realtime lacks is no difference if silver has it: a changed contract may accept it since.
     event_dates = [day for (day,) in cursor.execute("select distinct dt from fresh").fetchall()]
@@ -77,7 +77,7 @@ def _compare_realtime(context: Context, cursor: duckdb.DuckDBPyConnection) -> No
         f"""select *
         from ({landed}) as landed
         where (_object, _row) in (select (_object, _row) from fresh) or hash({key}) not in ({silver})""",
-        f"select {names}, arrival_dt from fresh semi join known using (_object)",
+        f"select {names}, arrival_dt from fresh semi join in_both using (_object)",
         [*((field.name, field.type.sql) for field in contract.fields), ("dt", "date")],
         day="arrival_dt",
         key=["_object", "_row"],

@@ -79,18 +79,18 @@ def measure(
         yield figure("query", "lake made in", time.perf_counter() - started, "s", rows_of_a_stream=rows)
         yield _unified(lake, dates[-1])
         queries = read_queries().values()
-        directly = _directly(lake, queries)
-        with _served(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
+        in_duckdb = _duckdb_seconds(lake, queries)
+        with _serving(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
             for query in queries:
                 given = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
                 paths = [f"/v1/queries/{query.name}" + (f"?{given}" if given else "")]
-                alone = {"duckdb_ms": round(directly[query.name] * 1e3, 1)}
-                yield from _asked(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
+                alone = {"duckdb_ms": round(in_duckdb[query.name] * 1e3, 1)}
+                yield from _figures(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
             ids = random.Random(1).choices(range(entities), k=LOOKED_UP)  # noqa: S311
             devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
-            yield from _asked(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
+            yield from _figures(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
             known = [f"/v1/customers/{customer}" for customer in customers]
-            yield from _asked(generator, url, "one customer", known, seconds, LOOKUP_MS)
+            yield from _figures(generator, url, "one customer", known, seconds, LOOKUP_MS)
             yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
 
 
@@ -136,7 +136,7 @@ def _device(number: int) -> str:
     return f"device-{number:08}"
 
 
-def _directly(lake: Lake, queries: Iterable[NamedQuery]) -> dict[str, float]:
+def _duckdb_seconds(lake: Lake, queries: Iterable[NamedQuery]) -> dict[str, float]:
     """Return the median seconds of each query in DuckDB alone, with all views created, on the same files."""
     engine = DuckDB(lake.connection, threads=lake.settings.threads, scratch=lake.settings.root / "scratch")
     try:
@@ -181,7 +181,7 @@ def _unified(lake: Lake, day: date) -> Figure:
 
 
 @contextmanager
-def _served(lake: Lake) -> Iterator[str]:
+def _serving(lake: Lake) -> Iterator[str]:
     try:
         url = http.start(lake.settings).url
         serving.start(lake.settings)
@@ -224,7 +224,7 @@ def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: An
         sent.value += result.acknowledged * EVENTS
 
 
-def _asked(
+def _figures(
     generator: ProcessPoolExecutor,
     url: str,
     name: str,

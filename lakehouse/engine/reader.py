@@ -1,6 +1,6 @@
 """Read data files into memory nearly as they are stored: texts stay dictionaries where that is quicker."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -32,21 +32,17 @@ def _read(objects: Objects, table: Table, file: DataFile) -> pa.Table:
     content: Any = pa.py_buffer(objects.get(object_key(file.file_path)))
     columns = table.schema().fields
     metadata = pq.read_metadata(content)
-    there = set(metadata.schema.to_arrow_schema().names)
-    texts = [column.name for column in columns if isinstance(column.field_type, StringType) and column.name in there]
+    stored = set(metadata.schema.to_arrow_schema().names)
+    texts = [column.name for column in columns if isinstance(column.field_type, StringType) and column.name in stored]
     rows = pq.ParquetFile(content, metadata=metadata, read_dictionary=texts).read(use_threads=False)
     # A file only lacks columns of text, because tables gain columns by fields that a contract adds.
     missing: Any = pa.nulls(len(rows), DICTIONARY)
-    by_name: dict[str, Any] = {c.name: rows.column(c.name) if c.name in there else missing for c in columns}
+    by_name: dict[str, Any] = {c.name: rows.column(c.name) if c.name in stored else missing for c in columns}
     return pa.table(by_name)
 
 
 def _plain_where_better(column: Any) -> Any:
     if column.type != DICTIONARY:
         return column
-    distinct = sum(len(chunk.dictionary) for chunk in _chunks(column))
+    distinct = sum(len(chunk.dictionary) for chunk in column.chunks)
     return column.cast(pa.string()) if distinct * ROWS_PER_TEXT > len(column) else column
-
-
-def _chunks(column: Any) -> Iterator[Any]:
-    return iter(column.chunks)

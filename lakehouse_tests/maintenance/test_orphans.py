@@ -15,9 +15,9 @@ from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2018, 6, 1)
-NOW = timedelta(0)
-SOON = timedelta(seconds=-5)
-"""Below every file's age, because storage keeps times in whole seconds."""
+NO_QUIET_TIME = timedelta(0)
+ANY_AGE = timedelta(seconds=-5)
+"""Younger than any file, because storage's clock has whole seconds."""
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_old_upload_of_a_dead_run_is_removed(own: Own) -> None:
         _objects(own).put(key, b"rows")
     before = _files(own)
     assert remove_orphans(own.lake, name).removed == 0, "a running write may still commit it"
-    assert remove_orphans(own.lake, name, age=SOON, dry_run=True).removed == 1
+    assert remove_orphans(own.lake, name, age=ANY_AGE, dry_run=True).removed == 1
     assert _files(own) == before
-    done = remove_orphans(own.lake, name, age=SOON)
+    done = remove_orphans(own.lake, name, age=ANY_AGE)
     assert (done.removed, done.bytes) == (1, 4)
     assert before - _files(own) == {orphan}
     assert _objects(own).head(neighbour) is not None, "another table's folder may start with the same letters"
@@ -66,25 +66,25 @@ def test_files_of_a_compaction_killed_before_commit_are_removed(own: Own, monkey
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as dying:
-        dying.setattr("lakehouse.maintenance.compaction.replace_files", killed)
+    with monkeypatch.context() as patch:
+        patch.setattr("lakehouse.maintenance.compaction.replace_files", killed)
         with pytest.raises(KeyboardInterrupt):
-            compact(own.lake, name, Budget(), quiet=NOW)
+            compact(own.lake, name, Budget(), quiet=NO_QUIET_TIME)
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
-    assert remove_orphans(own.lake, name, age=SOON).removed == 1
-    assert compact(own.lake, name, Budget(), quiet=NOW).added == 1
+    assert remove_orphans(own.lake, name, age=ANY_AGE).removed == 1
+    assert compact(own.lake, name, Budget(), quiet=NO_QUIET_TIME).added == 1
     assert own.ask("select count(*), count(distinct event_id) from {bronze}") == [(4, 4)]
 
 
 def test_files_of_expired_snapshots_are_removed(own: Own) -> None:
     name = f"bronze.{own.name}"
-    compact(own.lake, name, Budget(), quiet=NOW)
-    assert remove_orphans(own.lake, name, age=SOON).removed == 0, "older snapshots still reference the small files"
+    compact(own.lake, name, Budget(), quiet=NO_QUIET_TIME)
+    assert remove_orphans(own.lake, name, age=ANY_AGE).removed == 0, "older snapshots still reference the small files"
     table = own.lake.tables.load(name)
     with table.transaction() as change:
         change.set_properties({"lakehouse.snapshots-kept": "2"})
     assert expire_snapshots(own.lake, own.lake.tables.load(name), at_least=1) == 3
-    remove_orphans(own.lake, name, age=SOON)
+    remove_orphans(own.lake, name, age=ANY_AGE)
     assert _files(own) == _reachable_keys(own)
     kept = own.lake.tables.load(name)
     counts = [len(kept.scan(snapshot_id=snapshot.snapshot_id).to_arrow()) for snapshot in kept.metadata.snapshots]
