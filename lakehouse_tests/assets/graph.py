@@ -65,7 +65,7 @@ def _partitions(partitions: dg.PartitionsDefinition[Any] | None) -> str | None:
 
 
 def as_text() -> str:
-    """The file's content."""
+    """Return the file's content."""
     return json.dumps(as_data(), indent=1, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The graph is the one that was reviewed, and each asset says what it is and whose."""
+"""The graph is the reviewed one, and each asset has a description and an owner."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""A user's own asset takes and returns rows in the form that its annotations say, and needs nothing else."""
+"""A user's own asset takes and returns rows in the types of its annotations, and needs nothing else."""
 
 from collections.abc import Callable, Sequence
 from datetime import date

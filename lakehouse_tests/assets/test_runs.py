@@ -1,4 +1,4 @@
-"""Runs of the graph in Dagster: each partition that was asked for is materialized, with its numbers, and no other."""
+"""A run in Dagster materializes the requested partitions, with their numbers, and no others."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +44,7 @@ def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own
 
 @pytest.fixture
 def run(own: Own, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
-    """Runs a job of the graph of this stream alone."""
+    """Run a job of a graph that has this stream alone."""
     definitions = _definitions(own)
 
     def run(job: str, tags: Mapping[str, str] | None = None, **more: Any) -> dg.ExecuteInProcessResult:
@@ -65,7 +65,7 @@ def _definitions(own: Own) -> dg.Definitions:
 
 
 def _materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """The metadata of each materialization by asset and partition; each partition once."""
+    """Return the metadata of each materialization by asset and partition. Fails if a partition comes twice."""
     metadata: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for event in result.all_events:
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
@@ -160,7 +160,7 @@ def test_changed_sql_marks_only_its_asset_as_changed(
     _land(own)
 
     def out_of_date() -> dict[str, set[str]]:
-        """Why each asset's day is, by the definitions of now."""
+        """Return why each asset's day is out of date, by the current definitions."""
         graph = _definitions(own).get_repository_def().asset_graph
         stale = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
         causes = {asset: stale.get_stale_causes(dg.AssetKey(asset.split("/")), day) for asset in _daily(own.name)}

@@ -1,4 +1,4 @@
-"""The job of maintenance runs every task in turn, and fails at its end when one met a problem."""
+"""The maintenance job runs every task in turn, and fails at its end if one of them failed."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

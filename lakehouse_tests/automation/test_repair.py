@@ -1,4 +1,4 @@
-"""Commands that recompute days: no row is lost where the quality gate blocks one of them."""
+"""Recomputing days loses no row where the quality gate blocks one of them."""
 
 from collections.abc import Callable
 from datetime import date

@@ -1,4 +1,4 @@
-"""The hours of realtime and the days of arrival that a tick asks for."""
+"""A tick requests the right hours of realtime and days of arrival."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,7 +26,7 @@ def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own
 
 
 def _batch_days(night: date) -> list[date]:
-    """The days of arrival that the batch schedule requests in this night."""
+    """Return the days of arrival that the batch schedule requests in this night."""
     now = datetime.combine(night, time(2), UTC)
     with dg.build_schedule_context(scheduled_execution_time=now, resources={"lake": LakeResource()}) as context:
         request = batch_daily_0200(context)

@@ -1,4 +1,4 @@
-"""Each benchmark runs at a tiny size, checks its result, and prints its figures as JSON lines."""
+"""Each benchmark runs at a tiny size, checks its result, and yields its figures."""
 
 import json
 from datetime import UTC, date, datetime, timedelta

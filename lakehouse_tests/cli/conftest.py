@@ -1,4 +1,4 @@
-"""The `lakehouse` command as a user types it, in a home whose storage runs for as long as the tests of a file."""
+"""Run `lakehouse` as a user types it. A file's tests share a home with running storage."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ Command = Callable[..., Done]
 
 
 def run(home: Path, *words: str, **variables: str) -> Done:
-    """Run `lakehouse` with these words; nothing of the caller's own lakehouse shows through."""
+    """Run `lakehouse` with these words, without the caller's own LAKEHOUSE_ and DAGSTER_ variables."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "DAGSTER_"))}
     return run_forked(words, {**mine, "LAKEHOUSE_HOME": str(home), "COLUMNS": "200", **variables})
 

@@ -1,4 +1,4 @@
-"""The command line itself: its help imports no command, and options are parsed as documented."""
+"""Help imports no command, and options are parsed as documented."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Commands do what they say, say it in one line when they can't, and can be run again."""
+"""Commands do what they print, report a failure in one line, and can be run again."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def invoices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _failed(done: "subprocess.CompletedProcess[str]") -> str:
-    """The one line that a failed command said."""
+    """Return the one line that a failed command printed."""
     assert done.returncode == 1, done
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

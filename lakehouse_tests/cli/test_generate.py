@@ -1,4 +1,4 @@
-"""`lakehouse generate`: what it says it sent has arrived, at the rate that was asked for."""
+"""The events that `lakehouse generate` reports have landed, at the requested rate."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`maintain` and `tag` as they are typed, on a home without tables: what they do to tables is tested elsewhere."""
+"""`maintain` and `tag` run on a home without tables. See `lakehouse_tests.maintenance` for what they do to tables."""
 
 import json
 

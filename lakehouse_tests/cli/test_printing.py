@@ -1,4 +1,4 @@
-"""Values are printed as they are: brackets are no markup, and control characters reach no terminal."""
+"""Values are printed as they are: brackets are not markup, and control characters are escaped."""
 
 import io
 import json
@@ -29,7 +29,7 @@ a_line = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Return what is printed, on a terminal wide enough for every value."""
+    """Return the text that is printed on a terminal wide enough for every value."""
     file = io.StringIO()
     monkeypatch.setattr(printing, "console", PlainConsole(file=file, width=10_000))
     return file

@@ -28,18 +28,18 @@ Numbers = Mapping[str, Mapping[str, Mapping[str, list[int]]]]
 
 
 def has_release() -> bool:
-    """Whether the repository's history reaches back to the release; a shallow clone's does not."""
+    """Tell whether the repository's history has the release. A shallow clone's has not."""
     command = ["git", "-C", str(REPOSITORY), "cat-file", "-e", f"{RELEASE}^{{commit}}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def released_sql(stream: str, query: Query) -> str:
-    """One of a stream's SQL files as the release hashed it."""
+    """Read a stream's SQL file as the release hashed it."""
     return _released(f"lakehouse/streams/{stream}/{query}.sql").strip().rstrip(";")
 
 
 def released_contract(stream: str) -> Contract:
-    """A stream's contract as it was in the release."""
+    """Read a stream's contract as it was in the release."""
     with TemporaryDirectory() as parent:
         folder = Path(parent) / stream
         folder.mkdir()
@@ -58,7 +58,7 @@ def earlier_numbers() -> Numbers:
 
 
 def as_text(numbers: Numbers) -> str:
-    """The file's content, one SQL file a line."""
+    """Return the file's content, one SQL file a line."""
     streams = (
         f"  {json.dumps(stream)}: {{\n"
         + ",\n".join(f"    {json.dumps(query)}: {json.dumps(known)}" for query, known in queries.items())

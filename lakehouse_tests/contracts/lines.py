@@ -1,4 +1,4 @@
-"""Lines of any shipped stream, most of which are wrong in one or two ways, or only look it."""
+"""Draw lines of the shipped streams. Most are wrong in one or two ways, or only look wrong."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ STREAMS = discover()
 
 
 def sound(field: Field, contract: Contract) -> str:
-    """The JSON of a value that the field may have."""
+    """Return the JSON of a value that the field may have."""
     match field.type.kind:
         case "timestamp":
             return '"2025-11-20T12:00:00.5Z"'
@@ -29,7 +29,7 @@ def sound(field: Field, contract: Contract) -> str:
 
 
 def event(contract: Contract, **others: str | None) -> bytes:
-    """A line whose fields are sound but for these, given as JSON by their source; None leaves one out."""
+    """Make a valid line. `others` replaces fields by JSON, named by their source; None leaves a field out."""
     tokens: dict[str, str | None] = {field.source: sound(field, contract) for field in contract.fields}
     tokens |= others
     return ("{" + ",".join(f'"{name}":{token}' for name, token in tokens.items() if token is not None) + "}").encode()
@@ -103,7 +103,7 @@ TOKENS = st.sampled_from([*TIMES, *NUMBERS, *TEXTS, *OTHERS, None]) | st.text(ma
 
 @st.composite
 def lines(draw: st.DrawFn) -> tuple[str, list[bytes]]:
-    """A stream and some lines of it."""
+    """Draw a stream and up to six of its lines."""
     stream = draw(st.sampled_from(sorted(STREAMS)))
     contract = STREAMS[stream].contract
     mangled = []

@@ -1,4 +1,4 @@
-"""A column counts as handed on only where it surely is that of the same row."""
+"""A column counts as passed on only where it is certainly the column of the same row."""
 
 import pytest
 

@@ -91,7 +91,7 @@ def test_shipped_sql_splits_as_sqlglot_splits_it(stream: str, query: Query) -> N
 
 
 def _split(token: str) -> list[str]:
-    """A token of sqlglot as ours: its keywords may be several words, its operators several signs."""
+    """Split a token of sqlglot into ours, because its keywords may be several words and its operators several signs."""
     if token[0] in "'\"":
         return [token]
     return token.lower().split() if token[0].isalnum() or token[0] == "_" else list(token)
@@ -163,7 +163,7 @@ def test_order_of_contract_keys_leaves_number(
 
 
 def _shuffled(document: Any, seed: Random) -> Any:
-    """The document with the keys of each mapping in another order."""
+    """Return the document with the keys of each mapping in another order."""
     if isinstance(document, dict):
         items = [(key, _shuffled(value, seed)) for key, value in document.items()]
         seed.shuffle(items)

@@ -1,4 +1,4 @@
-"""A broken contract is refused when it is read, by a message that names the file, the field and what is allowed."""
+"""An invalid contract is refused with a message that names the file, the field and what is allowed."""
 # ruff: noqa: E501  (a case is a line)
 
 import re
@@ -106,7 +106,7 @@ def test_valid_contract_is_read_whole(folder: Path) -> None:
 
 
 def _at(path: str, value: Any) -> Change:
-    """Sets what is at a path such as `schema.0.name`; a field's name stands for its place."""
+    """Make an edit that sets the value at a path such as `schema.0.name`. A field's name may stand for its index."""
 
     def change(document: dict[str, Any]) -> None:
         here: Any = document

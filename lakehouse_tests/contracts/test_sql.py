@@ -278,7 +278,7 @@ Clean = Callable[..., tuple[list[dict[str, Any]], list[dict[str, Any]]]]
 
 @pytest.fixture
 def clean(database: duckdb.DuckDBPyConnection) -> Clean:
-    """Runs the contract's SQL over rows of texts: all rows typed, and those of quarantine."""
+    """Run the contract's SQL over rows of texts. Return all rows typed, and the rows of quarantine."""
 
     def clean(*rows: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         names = [*(f.name for f in CONTRACT.fields), *BRONZE_COLUMNS]

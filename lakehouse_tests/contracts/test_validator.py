@@ -1,4 +1,4 @@
-"""The edge's validator: whatever it calls surely valid, the contract's SQL calls valid; and ordinary events it proves."""
+"""A line that the validator proves is valid by the contract's SQL, and it proves ordinary events."""
 
 import os
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Rows are written and read back as they were, however their texts were held, and with the bounds that are asked for."""
+"""Rows are read back as they were written, plain or dictionary-encoded, with the requested column bounds."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -31,7 +31,7 @@ def made(lake: Lake, properties: Mapping[str, str] | None = None) -> Table:
 
 
 def some_rows(distinct: int, kind: pa.DataType, first: int, number: int = 300) -> pa.Table:
-    """Rows of two days, every seventh without a text."""
+    """Make rows of two days, every seventh without a text."""
     numbers = range(first, first + number)
     return pa.table(
         {

@@ -106,52 +106,52 @@ def test_rewritten_file_is_looked_up_again(own: Own, arrivals: Arrivals, sqs: An
 
 
 @pytest.fixture
-def look(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def evaluate(own: Own, arrivals: Arrivals, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Evaluate the sensor once. Returns the keys of the files it requests, by day, and its cursor."""
     monkeypatch.setattr(sensors, "get_settings", lambda: own.lake.settings.model_copy(update={"incoming": "queue"}))
     monkeypatch.setattr(sensors, "arrivals", lambda: arrivals)
 
     monkeypatch.setattr(resources, "_lake", lambda: own.lake)
 
-    def look(cursor: str | None = None) -> tuple[int, str]:
+    def evaluate(cursor: str | None = None) -> tuple[int, str]:
         with dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
             requests = [request for request in incoming_files(context) if isinstance(request, dg.RunRequest)]  # type: ignore[union-attr]
             return sum(int(request.tags["lakehouse/files"]) for request in requests), context.cursor or ""
 
-    return look
+    return evaluate
 
 
 def test_sensor_lists_daily_and_otherwise_reads_the_queue(
-    own: Own, look: Callable[..., Any], sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch
+    own: Own, evaluate: Callable[..., Any], sqs: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _drop(own, "untold.json")
-    requested, cursor = look()
-    assert requested == 1, "the first look lists"
+    _drop(own, "unreported.json")
+    requested, cursor = evaluate()
+    assert requested == 1, "the first evaluation lists"
     own.bronze()
-    requested, cursor = look(cursor)
+    requested, cursor = evaluate(cursor)
     assert requested == 0
 
-    reported = _drop(own, "told.json")
-    assert look(cursor)[0] == 0, "nothing tells of it, and it is not listed again today"
+    reported = _drop(own, "reported.json")
+    assert evaluate(cursor)[0] == 0, "no message names it, and it is not listed again today"
     _send(sqs, url, s3_event(reported))
-    assert look(cursor)[0] == 1
+    assert evaluate(cursor)[0] == 1
     own.bronze()
-    assert look(cursor)[0] == 0
+    assert evaluate(cursor)[0] == 0
     assert _left(sqs, url) == 0
 
     _drop(own, "lost.json")
     yesterday = json.dumps({name: value.replace(str(datetime.now(UTC).date()), "2020-01-01") if "listed" in name else value
                             for name, value in json.loads(cursor).items()})  # fmt: skip
-    assert look(yesterday)[0] == 1, "what no message told of is found the next day"
+    assert evaluate(yesterday)[0] == 1, "a file without a message is listed the next day"
 
 
 def test_sensor_lists_files_if_the_queue_fails(
-    own: Own, arrivals: Arrivals, look: Callable[..., Any], sqs: Any, url: str
+    own: Own, arrivals: Arrivals, evaluate: Callable[..., Any], sqs: Any, url: str
 ) -> None:
-    _, cursor = look()
+    _, cursor = evaluate()
     sqs.delete_queue(QueueUrl=url)
     with pytest.raises(LakehouseError):
         arrivals.pending_files()
     _drop(own, "x.json")
-    assert look(cursor)[0] == 1
+    assert evaluate(cursor)[0] == 1

@@ -1,4 +1,4 @@
-"""Waiting for processes to end, and identifying them by pid and creation time."""
+"""Processes are waited for, and identified by pid and creation time."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Free ports, and ports that another socket has taken."""
+"""A port is free unless another socket has taken it."""
 
 import socket
 

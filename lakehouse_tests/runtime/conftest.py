@@ -1,4 +1,4 @@
-"""An event history of a test's own, and a PostgreSQL server of Debian's for as long as a test of it runs."""
+"""An event history for each test, and Debian's PostgreSQL server for tests that need it."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""The queue of Dagster's daemon starts a run when it is asked for, and not at the next look."""
+"""The queue of Dagster's daemon starts a run when it is requested, not at the next poll."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from lakehouse.runtime.daemon import PromptRunQueueDaemon, daemons
 from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
 
-LONG = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -29,26 +29,26 @@ def _database(history: dg.DagsterInstance) -> Path:
     return Path(history.root_directory, "history", "runs.db")
 
 
-class _Looks(PromptRunQueueDaemon):
-    """Notes its looks and starts nothing."""
+class _CountingQueue(PromptRunQueueDaemon):
+    """Record each poll and start nothing."""
 
     def __init__(self, interval_seconds: float, database: Path | None) -> None:
         super().__init__(interval_seconds, database)
-        self.looks = 0
+        self.polls = 0
 
     def run_iteration(self, *_: Any, **__: Any) -> DaemonIterator:
-        self.looks += 1
+        self.polls += 1
         yield None
 
 
-def _turn(queue: _Looks, until: int, seconds: float) -> int:
-    """How often it has looked once it has looked so often, or so many seconds are over."""
+def _count_polls(queue: _CountingQueue, until: int, seconds: float) -> int:
+    """Wait for this many polls, or seconds, and return the number of polls."""
     over = Event()
     Timer(seconds, over.set).start()
     for _ in queue.core_loop(None, over):
-        if queue.looks >= until or over.is_set():
+        if queue.polls >= until or over.is_set():
             break
-    return queue.looks
+    return queue.polls
 
 
 def test_daemons_are_dagsters_with_this_queue(history: dg.DagsterInstance) -> None:
@@ -61,21 +61,21 @@ def test_daemons_are_dagsters_with_this_queue(history: dg.DagsterInstance) -> No
 
 @pytest.mark.parametrize("kept_open", [False, True], ids=["closed after", "kept open"])
 def test_queue_polls_again_when_a_run_is_written(history: dg.DagsterInstance, kept_open: bool) -> None:
-    queue = _Looks(LONG, _database(history))
+    queue = _CountingQueue(TIMEOUT_SECONDS, _database(history))
 
-    def ask() -> None:
+    def request_run() -> None:
         history.add_run(dg.DagsterRun("job", status=dg.DagsterRunStatus.NOT_STARTED))
 
     with closing(sqlite3.connect(_database(history))) as other:
         if kept_open:
             other.execute("select count(*) from runs").fetchall()
-        Timer(0.3, ask).start()
-        assert _turn(queue, until=2, seconds=LONG) == 2
+        Timer(0.3, request_run).start()
+        assert _count_polls(queue, until=2, seconds=TIMEOUT_SECONDS) == 2
 
 
 def test_queue_waits_while_nothing_is_written(history: dg.DagsterInstance) -> None:
-    assert _turn(_Looks(LONG, _database(history)), until=2, seconds=0.5) == 1
+    assert _count_polls(_CountingQueue(TIMEOUT_SECONDS, _database(history)), until=2, seconds=0.5) == 1
 
 
 def test_queue_without_file_polls_at_intervals() -> None:
-    assert _turn(_Looks(0.1, None), until=3, seconds=LONG) == 3
+    assert _count_polls(_CountingQueue(0.1, None), until=3, seconds=TIMEOUT_SECONDS) == 3

@@ -1,4 +1,4 @@
-"""The event history answers as Dagster's own storage does, also while writers run and after they die."""
+"""The event history behaves as Dagster's own storage does, also while writers run and after they die."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[EventLogEntry]:
 
 
 def events_of_some_runs(opened: DagsterInstance) -> list[EventLogEntry]:
-    """Run what leaves every kind of event, and give the events in the order they were stored."""
+    """Run jobs that leave every kind of event. Return the events in the order in which they were stored."""
     resources = {"io_manager": mem_io_manager}
     days = {"dagster/asset_partition_range_start": "2025-01-03", "dagster/asset_partition_range_end": "2025-01-12"}
     materialize([silver], instance=opened, resources=resources, tags=days)
@@ -80,7 +80,7 @@ def events_of_some_runs(opened: DagsterInstance) -> list[EventLogEntry]:
 
 
 def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything in a database but the times at which rows were made, and the ids nothing refers to."""
+    """Read all tables of a database, without the times at which rows were made and the ids that no row refers to."""
     connection = sqlite3.connect(base_dir / "event_log.db")
     try:
         names = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")]

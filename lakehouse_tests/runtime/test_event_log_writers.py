@@ -1,4 +1,4 @@
-"""An event history that several processes write to holds what each was told is stored, however they end."""
+"""An event history with several writers holds every event that was acknowledged, however the writers end."""
 
 import multiprocessing
 import signal

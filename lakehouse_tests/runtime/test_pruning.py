@@ -37,7 +37,7 @@ def plain() -> None:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """A home whose history is in SQLite, and one whose is in PostgreSQL."""
+    """A home with its history in SQLite, and one with its history in PostgreSQL."""
     more = {"dagster_postgres_url": request.getfixturevalue("postgres")} if request.param == "postgres" else {}
     return Settings(home=tmp_path / "home", **more)
 

@@ -1,4 +1,4 @@
-"""Runs forked from the warm process: they are runs like any other, and one that dies is noticed."""
+"""Runs are forked from the run forker. They are runs like any other, and one that dies is reported."""
 
 import json
 import os
@@ -36,7 +36,7 @@ Ask = Callable[[], dg.DagsterRun]
 
 @pytest.fixture(scope="module")
 def own(settings: Settings, connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """The lake of the session with the table that the runs here write, and a folder of streams."""
+    """The session's lake with the table that these runs write, and a folder of streams."""
     folder = tmp_path_factory.mktemp("streams")
     copy_stream(folder, "spare")
     Lake(settings, connection).tables.ensure(table_specs([discover()["iot"]]))
@@ -66,7 +66,7 @@ def history(own: Settings) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def ask(history: dg.DagsterInstance) -> Ask:
-    """Asks for `realtime/iot` of now."""
+    """Launch a run of `realtime/iot` for this hour."""
     repository = ReconstructableRepository.for_module("lakehouse.definitions", "defs")
     origin = repository.get_reconstructable_job("realtime").get_python_origin()
     asset = frozenset([dg.AssetKey(["realtime", "iot"])])
@@ -88,7 +88,7 @@ def ask(history: dg.DagsterInstance) -> Ask:
 
 @pytest.fixture
 def stuck(own: Settings) -> Iterator[None]:
-    """Storage that does not answer, so that a run gets no further than its first step."""
+    """Suspend storage, so that a run gets no further than its first step."""
     pid = server.status(own).pid
     assert pid is not None
     storage = psutil.Process(pid)
@@ -105,7 +105,7 @@ def _until(true: Callable[[], object]) -> None:
 
 
 def _ended(history: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[dg.DagsterRunStatus, str]:
-    """How the run ended, and all that was said of it."""
+    """Wait until the run has ended. Return its status and its log."""
 
     def status() -> dg.DagsterRunStatus:
         current = history.get_run_by_id(run.run_id)
@@ -122,7 +122,7 @@ def _tags(history: dg.DagsterInstance, run: dg.DagsterRun) -> Mapping[str, str]:
 
 
 def _process(history: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process:
-    """The run's process, once it is in its step."""
+    """Wait until the run is in its step, and return its process."""
     _until(lambda: history.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
     worker = find_worker(history, run)
     assert worker is not None

@@ -1,4 +1,4 @@
-"""One supervisor a home, which runs its programs without those that are optional and without code of the current folder."""
+"""A home has one supervisor. It tolerates optional programs that fail, and imports no code of the current folder."""
 
 import ast
 import os
@@ -52,7 +52,7 @@ def _signals() -> Iterator[None]:
 
 
 def _run(settings: Settings, programs: list[Program]) -> dict[str, bool]:
-    """Run these programs until all that start have started; return which run at that moment."""
+    """Run these programs until all are ready. Return which of them run at that moment."""
     running: dict[str, bool] = {}
 
     def stop(state: State) -> None:

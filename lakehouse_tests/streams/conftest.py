@@ -1,4 +1,4 @@
-"""Every stream in turn: its contract, its simulator and its SQL over events in plain DuckDB."""
+"""Run a test for each stream: its contract, its simulator, and its SQL over events in plain DuckDB."""
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ def contract(folder: Path) -> Contract:
 
 @pytest.fixture
 def simulate(folder: Path) -> Simulate:
-    """Loaded by path, as streams outside the package are."""
+    """Load the simulator by its path, as for streams outside the package."""
     spec = importlib.util.spec_from_file_location(f"simulate_{folder.name}", folder / "simulate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -55,7 +55,7 @@ def lake() -> Iterator[duckdb.DuckDBPyConnection]:
 
 @pytest.fixture
 def land(lake: duckdb.DuckDBPyConnection, contract: Contract, sql: Callable[[str], str]) -> Callable[[pa.Table], None]:
-    """Makes the table `valid` of events, `silver` and `events` by its SQL, and `days` with their `windows`."""
+    """Make the tables that the stream's SQL reads: `valid`, `silver`, `events`, `days` and `windows`."""
 
     def land(events: pa.Table) -> None:
         typed = ", ".join(f'cast("{f.name}" as {f.type.sql}) as "{f.name}"' for f in contract.fields)
@@ -74,7 +74,7 @@ def land(lake: duckdb.DuckDBPyConnection, contract: Contract, sql: Callable[[str
 
 @pytest.fixture
 def land_rows(contract: Contract, land: Callable[[pa.Table], None]) -> Callable[[Sequence[Mapping[str, Any]]], None]:
-    """Lands events of which only the fields that matter are given; other required fields get some value."""
+    """Land events with these fields. Other required fields get a default."""
     defaults = {
         "string": "x",
         "timestamp": datetime(2025, 11, 20, 12),

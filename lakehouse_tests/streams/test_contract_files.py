@@ -1,4 +1,4 @@
-"""The contracts say what the design says, in the words of the Open Data Contract Standard."""
+"""The shipped contracts have the fields, rules and retention of the design."""
 
 import json
 from importlib.resources import files

@@ -19,7 +19,7 @@ def column(lake: duckdb.DuckDBPyConnection, name: str, order: str = "event_id") 
 
 
 def alerts(lake: duckdb.DuckDBPyConnection, sql: Sql) -> list[tuple[Any, ...]]:
-    """Each alert's severity, entity, value, threshold and key."""
+    """Return each alert's severity, entity, value, threshold and key."""
     query = f"select severity, entity, value, threshold, event_key from ({sql('alerts')}) order by event_key"
     return lake.sql(query).fetchall()
 

@@ -1,4 +1,4 @@
-"""Features are what a slow reading of the events, window by window, says they are."""
+"""Features equal a slow computation in Python, window by window."""
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
@@ -48,7 +48,7 @@ def mean(field: str, **only: str) -> Callable[[Rows], float | None]:
 
 
 def a_day(*fields: str) -> Callable[[Rows], int]:
-    """How many different values there are on each day, over all days."""
+    """Count the distinct values of each day, summed over the days."""
     return lambda rows: len({tuple(row[field] for field in ("dt", *fields)) for row in rows})
 
 

@@ -1,4 +1,4 @@
-"""Simulated events obey their contract and look like life."""
+"""Simulated events obey their contract and look like real ones."""
 
 import re
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""The SQL of every stream runs in plain DuckDB on simulated events and gives the columns and totals it must."""
+"""Each stream's SQL runs in plain DuckDB on simulated events, with the expected columns and totals."""
 
 import re
 from collections import defaultdict
@@ -51,7 +51,7 @@ ROWS_OF_GOLD = {"iot": "readings", "financial": "transactions", "retail": "lines
 
 @pytest.fixture(autouse=True)
 def simulated(contract: Contract, simulate: Simulate, land: Land) -> None:
-    """Six days of events in the lake."""
+    """Land six days of events."""
     land(simulate(np.random.default_rng(11), 9_000, datetime(2025, 11, 15), datetime(2025, 11, 21)))
 
 

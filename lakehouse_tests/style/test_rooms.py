@@ -1,4 +1,4 @@
-"""The structure of the package: every room says what belongs in it, and no string names a room above."""
+"""Every room says what belongs in it, and no string names a room above."""
 
 import ast
 import re
