@@ -19,7 +19,10 @@ ROUNDS = 3
 
 def measure(rows: int, rounds: int = ROUNDS) -> Iterator[Figure]:
     """Yield the figures for a year of `rows` rows. The two sides run in turns; the best round of each is compared."""
-    with tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder, own_lake(threads=THREADS) as lake:
+    with (
+        tempfile.TemporaryDirectory(prefix="lakehouse-bench-") as folder,
+        own_lake(streams=[STREAM], threads=THREADS) as lake,
+    ):
         year = generate(Path(folder, "year.csv"), rows, date(2023, 1, 1), DAYS)
         day = generate(Path(folder, "day.csv"), rows, date(2024, 6, 1), 1)
         _land(lake, [year, day])

@@ -3,7 +3,7 @@
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +31,16 @@ def figure(bench: str, name: str, value: float, unit: str, reach: float | None =
 
 
 @contextmanager
-def own_lake(folder: Path | None = None, **settings: Any) -> Iterator[Lake]:
-    """Yield an empty lake with its own storage server, in `folder` or in a temporary one."""
+def own_lake(folder: Path | None = None, *, streams: Sequence[str] = (), **settings: Any) -> Iterator[Lake]:
+    """Yield an empty lake with its own storage server, in `folder` or in a temporary one.
+
+    `streams` are the streams to make tables for, by default all.
+    """
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-", ignore_cleanup_errors=True) as own:
         own_settings = Settings(home=folder or Path(own), storage="embedded", **settings)
         with server.running(own_settings) as connection:
             lake = Lake(own_settings, connection)
+            lake.streams = {name: lake.stream(name) for name in streams or lake.streams}
             lake.bootstrap()
             try:
                 yield lake

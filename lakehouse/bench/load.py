@@ -56,7 +56,7 @@ def measure(rows: int, *, folder: Path | None = None, usual: bool = True) -> Ite
         place.mkdir(parents=True, exist_ok=True)
         file = generate(place / f"retail-{rows}.csv", rows)
         alone = [_duckdb_alone(file, place)]
-        with own_lake(folder and folder / "home", threads=THREADS) as lake:
+        with own_lake(folder and folder / "home", streams=[STREAM], threads=THREADS) as lake:
             loaded = _load(lake, file)
         alone.append(_duckdb_alone(file, place))
         yield from _figures(file, loaded, min(alone, key=lambda spent: spent.seconds))

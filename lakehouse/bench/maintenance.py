@@ -32,7 +32,7 @@ ANY_AGE = timedelta(seconds=-5)
 
 def measure(hours: int = HOURS, days: int = DAYS, queries: int = QUERIES) -> Iterator[Figure]:
     """Yield files, bytes, seconds and one query of a stream's realtime and bronze table, before and after."""
-    with own_lake() as lake:
+    with own_lake(streams=[STREAM]) as lake:
         stream = lake.stream(STREAM)
         _fill(lake, stream, hours, days)
         names = [f"{layer}.{stream.name}" for layer in ("realtime", "bronze")]

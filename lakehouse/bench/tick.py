@@ -48,13 +48,18 @@ HISTORY_ROWS = 20
 
 
 def measure(
-    ticks: int = TICKS, cold_ticks: int = COLD_TICKS, hours: int = RETAINED_HOURS, days: int = DAYS
+    ticks: int = TICKS,
+    cold_ticks: int = COLD_TICKS,
+    hours: int = RETAINED_HOURS,
+    days: int = DAYS,
+    streams: Sequence[str] = (),
 ) -> Iterator[Figure]:
     """Yield the figures. Both lakes run at once and take turns.
 
-    `hours` is how far back realtime's history goes, `days` how far back bronze's and silver's.
+    `hours` is how far back realtime's history goes, `days` how far back bronze's and silver's. `streams` are those that a
+    tick ingests, by default all.
     """
-    with own_lake() as empty, own_lake() as old:
+    with own_lake(streams=streams) as empty, own_lake(streams=streams) as old:
         sources = [_Source(empty), _Source(old)]
         for source in sources:
             _tick(source)
@@ -64,16 +69,17 @@ def measure(
         yield figure("tick", "history made in", time.monotonic() - started, "s", files=_files(old))
         for source in sources:
             _tick(source)
+        events = EVENTS * len(old.streams)
         warm = [[_tick(source) for source in sources] for _ in range(ticks)]
-        yield from _compared("warm", warm)
+        yield from _compared("warm", warm, events)
         cold = [[_cold_tick(source) for source in sources] for _ in range(cold_ticks)]
-        yield from _compared("cold", cold)
+        yield from _compared("cold", cold, events)
 
 
-def _compared(name: str, rounds: Sequence[Sequence[float]]) -> Iterator[Figure]:
+def _compared(name: str, rounds: Sequence[Sequence[float]], events: int) -> Iterator[Figure]:
     empty, old = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
-    yield figure("tick", f"{name}, empty lake", empty, "s", events=EVENTS * 7)
-    yield figure("tick", f"{name}, a year of history", old, "s", events=EVENTS * 7)
+    yield figure("tick", f"{name}, empty lake", empty, "s", events=events)
+    yield figure("tick", f"{name}, a year of history", old, "s", events=events)
     yield figure("tick", f"{name} ratio", old / empty, "x", REACH)
 
 
@@ -109,11 +115,14 @@ def _tick(source: _Source) -> float:
 
 _CHILD = """
 import sys
+import dagster as dg
 from lakehouse.automation.jobs import REALTIME
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-raise_on_failure(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": sys.argv[1]}))
+hour, *streams = sys.argv[1:]
+keys = [dg.AssetKey(["realtime", stream]) for stream in streams]
+raise_on_failure(Runner(Lake(get_settings())).run(REALTIME, {"dagster/partition": hour}, keys))
 """
 
 
@@ -122,7 +131,9 @@ def _cold_tick(source: _Source) -> float:
     hour = source.land()
     child = {**os.environ, **environment(source.lake.settings)}
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-P", "-c", _CHILD, hour], env=child, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-P", "-c", _CHILD, hour, *source.lake.streams], env=child, check=True, capture_output=True
+    )
     return time.perf_counter() - started
 
 

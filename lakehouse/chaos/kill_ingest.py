@@ -34,7 +34,7 @@ def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
     Clients retry until they get an acknowledgement. In the end, every acknowledged event must be in silver once, however
     often it has landed.
     """
-    with own_lake() as lake, ExitStack() as end:
+    with own_lake(streams=[STREAM]) as lake, ExitStack() as end:
         settings = lake.settings
         end.callback(storage.stop, settings)  # because the killer restarts it
         url = end.enter_context(serving(settings)).url + PATH

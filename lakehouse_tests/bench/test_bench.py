@@ -78,7 +78,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tick_reports_both_lakes(small: None) -> None:
-    figures = _by_name(list(tick.measure(ticks=1, cold_ticks=1, hours=1, days=1)))
+    figures = _by_name(list(tick.measure(ticks=1, cold_ticks=1, hours=1, days=1, streams=["iot", "logs"])))
     assert list(figures) == [
         "history made in",
         "warm, empty lake",

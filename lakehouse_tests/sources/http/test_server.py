@@ -28,15 +28,27 @@ PATH = "/v1/streams/iot/events"
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Settings]:
-    """A home of its own with running storage."""
-    settings = Settings(home=tmp_path / "home", http_port=18300, http_flush_ms=400)
-    storage.start(settings)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home that the tests of this file share."""
+    settings = Settings(home=tmp_path_factory.mktemp("server"), http_port=18300, http_flush_ms=400)
     yield settings
-    server.stop(settings)
     storage.stop(settings)
-    assert server.running(settings) is None
+
+
+@pytest.fixture
+def own(home: Settings) -> Iterator[Settings]:
+    """The home with running storage. Its HTTP server is stopped afterwards."""
+    storage.start(home)
+    yield home
+    server.stop(home)
+    assert server.running(home) is None
+
+
+def landed(settings: Settings) -> int:
+    """Count the events of the stream that have landed."""
+    objects = Objects.from_connection(storage.connection(settings))
+    return sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot"))
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -51,15 +63,14 @@ def post(running: RunningService, content: bytes, wait: bool = True) -> httpx.Re
 
 
 def test_home_has_one_server_and_stop_stores_held_events(own: Settings, events: Events) -> None:
-    running = server.start(own)
+    before, running = landed(own), server.start(own)
     assert server.start(own) == running == server.running(own)
     with pytest.raises(LakehouseError, match="lakehouse down"):
         run_server(own, APPLICATION)
     assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
     assert server.stop(own) is True
     assert server.stop(own) is False
-    objects = Objects.from_connection(storage.connection(own))
-    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+    assert landed(own) - before == 7
 
 
 def test_storage_outage_rejects_events_until_it_returns(own: Settings, events: Events) -> None:
@@ -89,14 +100,13 @@ def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, even
 
 
 def test_workers_of_killed_server_store_events_and_end(own: Settings, events: Events) -> None:
-    running = server.start(own)
+    before, running = landed(own), server.start(own)
     workers = psutil.Process(running.pid).children(recursive=True)
     assert post(running, events(7, "iot"), wait=False).status_code == 202
     os.kill(running.pid, signal.SIGKILL)
     _, left = psutil.wait_procs(workers, timeout=20)
     assert left == [], "they would hold the port that the next server needs"
-    objects = Objects.from_connection(storage.connection(own))
-    assert sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot")) == 7
+    assert landed(own) - before == 7
     assert server.start(own).url == running.url
 
 
