@@ -60,10 +60,10 @@ def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None
     days = exact_days(context.run.tags)
     first_kept = (first_kept_day(contract, "silver") if contract else None) or date.min
     if days is None:
-        wanted = [date.fromisoformat(key) for key in context.partition_keys]
-        if expired := [day for day in wanted if day < first_kept]:
+        requested = [date.fromisoformat(key) for key in context.partition_keys]
+        if expired := [day for day in requested if day < first_kept]:
             context.log.warning(f"Skipped {format_days(expired)}: silver keeps no day before {first_kept}.")
-        return [day for day in wanted if day >= first_kept]
+        return [day for day in requested if day >= first_kept]
     start = max(contract.history_start if contract else date.min, first_kept)
     return [day for day in days if day >= start]
 

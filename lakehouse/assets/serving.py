@@ -31,10 +31,10 @@ def serving_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsD
 
 def customers_asset(streams: Iterable[Stream], days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition | None:
     """Define the look-up of customers, if the streams that it is computed from are there."""
-    known = {stream.name: stream for stream in streams}
-    if not lookups.has_customers([*known]):
+    by_name = {stream.name: stream for stream in streams}
+    if not lookups.has_customers([*by_name]):
         return None
-    retail = known["retail"]
+    retail = by_name["retail"]
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
         return _from_refresh(lookups.refresh_customers(lake), run_days(context, retail.contract))
@@ -111,11 +111,11 @@ def _features(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefini
     name = f"{stream.name}_features"
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        wanted = run_days(context, stream.contract)
+        dates = run_days(context, stream.contract)
         if exact_days(context.run.tags) is not None:
             # A day's late data changes the features of the days whose window it is in, too.
-            wanted = affected_days(lake, stream, wanted)
-        return from_write(write_features(lake, stream, wanted, run_id=context.run.run_id))
+            dates = affected_days(lake, stream, dates)
+        return from_write(write_features(lake, stream, dates, run_id=context.run.run_id))
 
     return computed_asset(
         key("serving", name),

@@ -53,10 +53,10 @@ def silver_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDe
     )
     def assets(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[SilverEvent]:
         started = time.monotonic()
-        wanted = run_days(context, stream.contract)
+        dates = run_days(context, stream.contract)
         if exact_days(context.run.tags) is not None:
-            wanted = _with_redated(lake.lake, stream, wanted, context.run.run_id)
-        result = silver.clean_days(lake.lake, stream, wanted, run_id=context.run.run_id)
+            dates = _with_redated(lake.lake, stream, dates, context.run.run_id)
+        result = silver.clean_days(lake.lake, stream, dates, run_id=context.run.run_id)
         seconds = round(time.monotonic() - started, 3)
         for asset_key, written in ((silver_key, result.silver), (quarantine_key, result.quarantine)):
             partitions = preview_newest(lake.lake, _materialized(result, written))

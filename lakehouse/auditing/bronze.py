@@ -54,22 +54,22 @@ def check(context: Context, *, read_landing: bool) -> None:
     rowless = objects_without_rows(bronze)
     for group in day_groups({day: rows.get(day, 0) for day in days}):
         with context.lake.engine.cursor() as cursor:
-            held = _held_objects(context, cursor, group)
+            bronze_objects = _held_objects(context, cursor, group)
             ingested = ingested_objects(context.lake, bronze, group)
             for day in group:
                 _check_pending(context, day, ingested)
-                _check_rowless(context, day, rowless - context.erased.keys() - held.get(day, {}).keys())
-                for key, obj in sorted(held.get(day, {}).items()):
+                _check_rowless(context, day, rowless - context.erased.keys() - bronze_objects.get(day, {}).keys())
+                for key, obj in sorted(bronze_objects.get(day, {}).items()):
                     _check_object(context, day, key, obj)
             _check_dates(context, cursor, group)
             if read_landing:
-                _compare_rows(context, cursor, group, held)
+                _compare_rows(context, cursor, group, bronze_objects)
 
 
 def _held_objects(
     context: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]
 ) -> dict[date, dict[str, _HeldObject]]:
-    held: dict[date, dict[str, _HeldObject]] = {}
+    by_day: dict[date, dict[str, _HeldObject]] = {}
     rows = cursor.execute(f"""
         select arrival_dt, _object, count(*), max(_row), sum(_row::hugeint), sum(_row::hugeint * _row),
           sum({_hash_sql(context)})
@@ -78,8 +78,8 @@ def _held_objects(
         group by arrival_dt, _object""")
     while batch := rows.fetchmany(FETCHED_ROWS):
         for day, key, count, highest, total, squares, hashes in batch:
-            held.setdefault(day, {})[key] = _HeldObject(count, highest, (total, squares), hashes)
-    return held
+            by_day.setdefault(day, {})[key] = _HeldObject(count, highest, (total, squares), hashes)
+    return by_day
 
 
 def _hash_sql(context: Context) -> str:
@@ -106,13 +106,15 @@ def _check_rowless(context: Context, day: date, rowless: set[str]) -> None:
 
 def _check_object(context: Context, day: date, key: str, obj: _HeldObject) -> None:
     """Report repeated and missing rows of a landing object, and one that was deleted too early."""
-    gone = key not in context.keys_landed
+    is_deleted = key not in context.keys_landed
     missing = obj.highest - obj.rows
     if not obj.is_whole and missing <= 0:
-        context.report_finding("bronze", day, CHECK, f"rows of {key} are there twice", _fix(context, day, gone))
+        context.report_finding("bronze", day, CHECK, f"rows of {key} are there twice", _fix(context, day, is_deleted))
     elif missing > context.erased.get(key, 0):
-        context.report_finding("bronze", day, CHECK, f"{missing} rows of {key} are missing", _fix(context, day, gone))
-    elif gone and key not in context.erased and _is_kept(context, day):
+        context.report_finding(
+            "bronze", day, CHECK, f"{missing} rows of {key} are missing", _fix(context, day, is_deleted)
+        )
+    elif is_deleted and key not in context.erased and _is_kept(context, day):
         detail = f"{key} is gone before its retention is over; bronze holds its {obj.rows} rows"
         fix = "find out who deletes landing objects; no row is lost"
         context.report_finding("landing", day, CHECK, detail, fix)
@@ -123,8 +125,8 @@ def _is_kept(context: Context, day: date) -> bool:
     return first is None or day >= first
 
 
-def _fix(context: Context, day: date, gone: bool) -> str:
-    if gone:
+def _fix(context: Context, day: date, is_deleted: bool) -> str:
+    if is_deleted:
         return "the landing object is gone as well: bring it back from a backup, and run this again with --repair"
     return context.repair_command(day)
 
@@ -146,21 +148,21 @@ def _compare_rows(
     context: Context,
     cursor: duckdb.DuckDBPyConnection,
     days: Sequence[date],
-    held: Mapping[date, Mapping[str, _HeldObject]],
+    bronze_objects: Mapping[date, Mapping[str, _HeldObject]],
 ) -> None:
     """Read the landing objects again and compare their rows with those that bronze holds."""
     objects = {
         obj.key: obj
         for day in days
         for obj in context.landed.get(day, ())
-        if obj.key in held.get(day, {}) and obj.key not in context.erased
+        if obj.key in bronze_objects.get(day, {}) and obj.key not in context.erased
     }
     if not objects:
         return
     landed = bronze_rows(cursor, context.contract, input_objects(context.lake, objects.values()))
     select = f"select _object::varchar, sum({_hash_sql(context)}) from landed group by _object"
     hashes = dict(landed.query("landed", select).fetchall())
-    unlike = [obj for key, obj in objects.items() if held[obj.day][key].hashes != hashes.get(key)]
+    unlike = [obj for key, obj in objects.items() if bronze_objects[obj.day][key].hashes != hashes.get(key)]
     for key, difference in _differences(context, cursor, days, unlike).items():
         context.report_wrong("bronze", objects[key].day, CHECK, f"{key} as it is in landing: {difference}")
 

@@ -19,10 +19,10 @@ def check(context: Context) -> None:
             size = sizes.get(object_key(data_file.file_path))
             if size == data_file.file_size_in_bytes:
                 continue
-            what = "is gone" if size is None else f"has {size:,} bytes, not {data_file.file_size_in_bytes:,}"
+            defect = "is gone" if size is None else f"has {size:,} bytes, not {data_file.file_size_in_bytes:,}"
             context.report_finding(
                 layer, day, CHECK,
-                f"{name}: a data file of {data_file.record_count:,} rows {what}: {data_file.file_path}",
+                f"{name}: a data file of {data_file.record_count:,} rows {defect}: {data_file.file_path}",
                 _fix(context, layer, day),
             )  # fmt: skip
             lost = {day}

@@ -42,11 +42,11 @@ def _check_commit(context: Context, name: str, snapshot: Snapshot, rows: Mapping
 def _check_days(context: Context, name: str, table: Table, recorded: Mapping[str, int]) -> None:
     """Compare the newest ledger of each day with the rows that the table holds."""
     layer, column = layer_of(table), "date_key" if name == DAILY_METRICS else "dt"
-    held = {str(day): rows for day, rows in context.rows_by_day(table, column).items()}
-    readable = {str(day) for day in context.readable(map(date.fromisoformat, recorded.keys() | held.keys()), layer)}
+    actual = {str(day): rows for day, rows in context.rows_by_day(table, column).items()}
+    readable = {str(day) for day in context.readable(map(date.fromisoformat, recorded.keys() | actual.keys()), layer)}
     for day in sorted(readable & recorded.keys()):
-        if context.covers(day) and recorded[day] != held.get(day, 0):
+        if context.covers(day) and recorded[day] != actual.get(day, 0):
             detail = (
-                f"{name} holds {held.get(day, 0)} rows, and the newest commit of the lakehouse wrote {recorded[day]}"
+                f"{name} holds {actual.get(day, 0)} rows, and the newest commit of the lakehouse wrote {recorded[day]}"
             )
             context.report_finding(layer, day, CHECK, detail, context.repair_command(day))

@@ -92,10 +92,10 @@ def _check_unified(context: Context) -> None:
     with context.lake.engine.cursor() as cursor:
         rows = cursor.execute(f"select dt, count(*) from {realtime} where {audited} group by dt").fetchall()
     silver = context.rows_by_day(context.table("silver"))
-    both = {day: count + silver.get(day, 0) for day, count in rows}
-    days = context.readable(both, "silver")
+    row_counts = {day: count + silver.get(day, 0) for day, count in rows}
+    days = context.readable(row_counts, "silver")
     context.report.count(f"serving.unified_{context.stream.name}", len(days))
-    for group in day_groups({day: both[day] for day in days}):
+    for group in day_groups({day: row_counts[day] for day in days}):
         with context.lake.engine.cursor() as cursor:
             _compare_unified(context, cursor, group)
 

@@ -142,13 +142,13 @@ class _Days:
             same = " and ".join(
                 f"a.{quote(k)} is not distinct from b.{quote(k)}" for k in ("dt", *self.context.contract.key)
             )
-            held = f"""select a.dt, a._object, a._row
+            held_by_gate = f"""select a.dt, a._object, a._row
                 from survivors as a
                 anti join (from {self._scan("silver")} where {days_filter(blocked)}) as b on {same}"""
             origin = "dt, _object, _row"
             self._compare_in_quarantine(
                 blocked,
-                f"select {origin} from ({expected}) union all select * from ({held})",
+                f"select {origin} from ({expected}) union all select * from ({held_by_gate})",
                 f"select {origin} from ({actual})",
                 [("dt", "date")],
             )

@@ -55,8 +55,8 @@ def measure(seconds: float = 10.0) -> Iterator[Figure]:
 
         acknowledged += (full.acknowledged + steady.acknowledged) * 1000 + each.acknowledged
         yield figure("ingest", "acknowledged", acknowledged, "events")
-        held = _rows_of_bronze(lake)
-        yield figure("ingest", "of these not in bronze", max(acknowledged - held, 0), "events", 0, in_bronze=held)
+        kept = _rows_of_bronze(lake)
+        yield figure("ingest", "of these not in bronze", max(acknowledged - kept, 0), "events", 0, in_bronze=kept)
     yield from _counterpart(seconds)
 
 

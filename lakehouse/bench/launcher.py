@@ -102,7 +102,7 @@ def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> StartTimes:
         job_code_origin=repository.get_reconstructable_job(REALTIME).get_python_origin(),
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code_location, "__repository__"), REALTIME),
     )
-    asked = time.time()
+    requested_at = time.time()
     launch(history, run)
     deadline = time.monotonic() + RUN_SECONDS
     while (finished := history.get_run_by_id(run.run_id)) is None or not finished.is_finished:
@@ -115,7 +115,7 @@ def _run(history: dg.DagsterInstance, port: int, launch: Launch) -> StartTimes:
         [event.timestamp for event in history.all_logs(run.run_id, of_type=kind)]
         for kind in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.STEP_START)
     )
-    return StartTimes(min(starting, default=asked) - asked, min(steps) - asked)
+    return StartTimes(min(starting, default=requested_at) - requested_at, min(steps) - requested_at)
 
 
 def _through_the_queue(history: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -82,15 +82,15 @@ def measure(
         in_duckdb = _duckdb_seconds(lake, queries)
         with _serving(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
             for query in queries:
-                given = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
-                paths = [f"/v1/queries/{query.name}" + (f"?{given}" if given else "")]
+                parameters = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
+                paths = [f"/v1/queries/{query.name}" + (f"?{parameters}" if parameters else "")]
                 alone = {"duckdb_ms": round(in_duckdb[query.name] * 1e3, 1)}
                 yield from _figures(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
             ids = random.Random(1).choices(range(entities), k=LOOKED_UP)  # noqa: S311
             devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
             yield from _figures(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
-            known = [f"/v1/customers/{customer}" for customer in customers]
-            yield from _figures(generator, url, "one customer", known, seconds, LOOKUP_MS)
+            customer_paths = [f"/v1/customers/{customer}" for customer in customers]
+            yield from _figures(generator, url, "one customer", customer_paths, seconds, LOOKUP_MS)
             yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
 
 
@@ -116,10 +116,10 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
 def _customers(lake: Lake, entities: int, day: date) -> list[str]:
     """Publish the look-ups, with `entities` devices; return ids of customers."""
     devices = lake.stream("iot")
-    known = scan_sql(lake.tables.load("serving.iot_features"))
+    features = scan_sql(lake.tables.load("serving.iot_features"))
     select = (
         f"select * replace ('device-' || lpad(number::varchar, 8, '0') as device_id, date {literal(str(day))} as dt)"
-        f" from (select * from {known} limit 1), range({entities}) as numbers(number)"
+        f" from (select * from {features} limit 1), range({entities}) as numbers(number)"
     )
     replace_days(lake, "serving.iot_features", select, [day])
     lookups.refresh_entities(lake, devices)

@@ -75,8 +75,8 @@ def _state(lake: Lake, runner: Runner, state: str, watched_seconds: float) -> It
         assert url is not None
         for name, query in queries().items():
             ask(url, query)  # the first request also fills the page's caches
-            taken = [ask(url, query)[0] for _ in range(3)]
-            yield figure("year", f"{state}: {name}", statistics.median(taken), "s", PAGE_SECONDS)
+            waits = [ask(url, query)[0] for _ in range(3)]
+            yield figure("year", f"{state}: {name}", statistics.median(waits), "s", PAGE_SECONDS)
         for name, peak in _memory(processes, watched_seconds).items():
             yield figure("year", f"{state}: memory of {name}", peak, "MiB")
 
@@ -87,10 +87,10 @@ def _prune(settings: Settings, days: int) -> Iterator[Figure]:
     with open_instance(settings) as history:
         oldest = settings.model_copy(update={"history_days": max(settings.history_days, days - PRUNED_DAYS)})
         done = prune(history, oldest)
-    taken = time.monotonic() - started
+    seconds = time.monotonic() - started
     if done.runs:
-        a_day = 24 * 18 * taken / done.runs
-        yield figure("year", "pruned in", taken, "s", runs=done.runs, events=done.events, a_day=round(a_day, 2))
+        a_day = 24 * 18 * seconds / done.runs
+        yield figure("year", "pruned in", seconds, "s", runs=done.runs, events=done.events, a_day=round(a_day, 2))
         yield figure("year", "free after pruning", _free(settings) / 1e6, "MB")
 
 

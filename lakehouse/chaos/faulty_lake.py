@@ -307,25 +307,25 @@ def _worker(work: str, variables: Mapping[str, str], *arguments: Any) -> None:
 
 
 def do(
-    lake: Lake, stream: Stream, work: str, wanted: Sequence[date], subject_key: Mapping[str, str] = MappingProxyType({})
+    lake: Lake, stream: Stream, work: str, dates: Sequence[date], subject_key: Mapping[str, str] = MappingProxyType({})
 ) -> None:
     """Bring a layer up to date, run everything below bronze through Dagster, or run a maintenance task."""
     match work:
         case "realtime":
             realtime.ingest_hours(lake, stream, _hours())
         case "bronze":
-            bronze.ingest_days(lake, stream, wanted)
+            bronze.ingest_days(lake, stream, dates)
         case "silver":
-            silver.clean_days(lake, stream, wanted)
+            silver.clean_days(lake, stream, dates)
         case "run":
-            _refresh(lake, stream, wanted)
+            _refresh(lake, stream, dates)
         case _:
-            maintain(lake, stream, work, partial(_refresh, lake, stream, wanted), subject_key)
+            maintain(lake, stream, work, partial(_refresh, lake, stream, dates), subject_key)
 
 
-def _refresh(lake: Lake, stream: Stream, wanted: Sequence[date]) -> None:
+def _refresh(lake: Lake, stream: Stream, dates: Sequence[date]) -> None:
     keys = [key for key in stream_asset_keys(stream) if key not in MULTI_STREAM_ASSETS]
-    raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(wanted), **lane_tags(REFRESH, stream.name)}, keys))
+    raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(dates), **lane_tags(REFRESH, stream.name)}, keys))
 
 
 def _alone(lake: Lake) -> Lake:

@@ -41,10 +41,10 @@ def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: 
 def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
     """Generate the SELECT of every entity's features as of these days."""
     window = {read for day in days for read in feature_window(day)}
-    wanted = ", ".join(f"(date '{day}')" for day in days)
+    values = ", ".join(f"(date '{day}')" for day in days)
     inputs = {
         "events": f"select * from {scan_sql(silver)} where {days_filter(sorted(window))}",
-        "days": f"select * from (values {wanted}) as days(dt)" if days else "select null::date as dt limit 0",
+        "days": f"select * from (values {values}) as days(dt)" if days else "select null::date as dt limit 0",
         "windows": WINDOWS_SQL,
     }
     return bind(stream.sql("features"), inputs)

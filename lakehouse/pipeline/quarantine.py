@@ -169,8 +169,8 @@ def _preview(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
         group by dt
         having count(*) filter (_valid) between 1 and count(*) * {contract.quality_threshold} - 1e-9"""
     ).fetchall()
-    held = sorted(day for (day,) in gated if day in days)
-    return ReplayPreview(valid, refused, dict(reasons), days, held)
+    blocked = sorted(day for (day,) in gated if day in days)
+    return ReplayPreview(valid, refused, dict(reasons), days, blocked)
 
 
 def validate_rows(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[int, list[str]]:

@@ -100,9 +100,9 @@ def _days_of_arrival(table: Table, landed: list[date]) -> set[date]:
     """Select the days on which rows of bronze arrived, of these days and those after each."""
     if not landed:
         return set()
-    wanted = {day + timedelta(days=n) for day in landed for n in range(2)}
+    candidates = {day + timedelta(days=n) for day in landed for n in range(2)}
     position = partition_position(table.spec(), "arrival_dt")
-    files = select_files(table, partitions_filter("arrival_dt", sorted(wanted)))
+    files = select_files(table, partitions_filter("arrival_dt", sorted(candidates)))
     return {date_from_days(file.partition[position]) for file in files}
 
 
