@@ -12,7 +12,7 @@ from lakehouse.pipeline.bronze import ingested_objects, pending_days
 from lakehouse.pipeline.features import computable_days
 from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import blocked_days, computed_from, objects_without_rows
+from lakehouse.pipeline.lineage.properties import blocked_days, computed_from
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, older_days, redefined_days, stale_days
 from lakehouse.storage.iceberg.manifests import select_files
@@ -25,6 +25,9 @@ CLEANED_LAYERS = ("bronze", "silver", "quarantine")
 
 COMPARED_DAYS = 7
 """How many of the newest days `missed_days` compares with bronze object by object, whatever bronze holds of them."""
+
+SUSPECTS_AT_ONCE = 100
+"""Days for which `missed_days` asks bronze at once, because each question reads the table's manifests."""
 
 
 def days_to_refresh(lake: Lake, stream: Stream) -> list[date]:
@@ -85,14 +88,15 @@ def missed_days(lake: Lake, stream: Stream, last: date) -> Iterator[date]:
     newest = last - timedelta(days=COMPARED_DAYS - 1)
     table = lake.tables.load(f"bronze.{stream.name}")
     landed = days_landed(lake.objects, stream.name, stream.contract.history_start, newest - timedelta(days=1))
-    ingested, without_rows = _days_of_arrival(table, landed), objects_without_rows(table)
+    ingested = _days_of_arrival(table, landed)
     kept = first_kept_day(stream.contract, "landing", last) or date.min
-    for day in landed:
-        if day >= kept and {day, day + timedelta(days=1)} <= ingested:
-            continue
-        keys = ingested_objects(lake, table, [day]) if day in ingested else without_rows
-        if any(obj.key not in keys for obj in list_realtime_day(lake.objects, stream.name, day)):
-            yield day
+    suspects = [day for day in landed if day < kept or not {day, day + timedelta(days=1)} <= ingested]
+    for start in range(0, len(suspects), SUSPECTS_AT_ONCE):
+        group = suspects[start : start + SUSPECTS_AT_ONCE]
+        keys = ingested_objects(lake, table, [day for day in group if day in ingested])
+        for day in group:
+            if any(obj.key not in keys for obj in list_realtime_day(lake.objects, stream.name, day)):
+                yield day
     yield from pending_days(lake, stream, newest, last)
 
 

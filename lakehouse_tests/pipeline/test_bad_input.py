@@ -46,8 +46,8 @@ OTHER = _parquet(pa.table({"x": [1, 2], "y": ["a", "b"]}))
 def _typed(day: date) -> bytes:
     """Make a Parquet file with an event in the types of its fields, and a column more."""
     event = payment("good", noon(day))
-    texts = {name: [value] for name, value in event.items() if name not in ("event_time", "amount")}
-    typed = {
+    texts: dict[str, Any] = {name: [value] for name, value in event.items() if name not in ("event_time", "amount")}
+    typed: dict[str, Any] = {
         "event_time": pa.array([noon(day).replace(tzinfo=None)], pa.timestamp("us")),
         "amount": pa.array([Decimal("12.50")], pa.decimal128(18, 2)),
     }
@@ -124,7 +124,7 @@ def _files(day: date) -> list[tuple[str, str, bytes, list[str], int | None]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a landing object: its keys in silver, and the reasons for each of its rows in quarantine."""
+    """The result of a landing object: its keys in silver, and the reasons for each of its rows in quarantine."""
 
     keys: list[str]
     reasons: list[list[str]]
