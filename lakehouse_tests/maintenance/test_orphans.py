@@ -10,7 +10,7 @@ from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.orphans import abort_unfinished_uploads, remove_orphans
 from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.storage.iceberg.manifests import referenced_files
-from lakehouse.storage.objects.multipart import _client
+from lakehouse.storage.objects.multipart import open_client
 from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
@@ -92,7 +92,7 @@ def test_files_of_expired_snapshots_are_removed(own: Own) -> None:
 
 
 def test_unfinished_uploads_are_aborted_after_the_safe_age(own: Own) -> None:
-    client: Any = _client(own.lake.connection)
+    client: Any = open_client(own.lake.connection)
     bucket = own.lake.connection.bucket
     client.create_multipart_upload(Bucket=bucket, Key=f"incoming/{own.name}/half.csv")
 

@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from moto.server import ThreadedMotoServer
 
 from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects import multipart
 from lakehouse.storage.objects import store as objects_module
-from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.connection import Connection, external_connection
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.storage.aws import aws_settings
 
 MIB = 1 << 20
 
@@ -35,6 +37,80 @@ def test_put_object_is_read_back(objects: Objects) -> None:
     objects.delete([info.key, "round/never-was"])
     assert objects.head(info.key) is None
     assert list(objects.list("round")) == []
+
+
+UNUSUAL_NAMES = [
+    "a\tb.csv",
+    "/x.csv",
+    "a//b.csv",
+    "a\x01b",
+    "a\x7fb",
+    "a\rb",
+    "./x",
+    "../x",
+    "a/..",
+    "x/",
+    "x//",
+    "😀\x02",
+]
+
+
+@pytest.fixture(scope="module")
+def moto_objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Objects]:
+    """Objects of an S3 server that takes every key, as AWS does."""
+    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    settings = aws_settings(f"http://{host}:{port}", tmp_path_factory.mktemp("home"))
+    yield Objects.from_connection(external_connection(settings))
+    moto.stop()
+
+
+@pytest.mark.parametrize("name", UNUSUAL_NAMES)
+def test_unusual_key_is_stored_listed_and_read_as_any_other(moto_objects: Objects, name: str) -> None:
+    folder = f"unusual/{name.encode().hex()}"
+    key = f"{folder}/{name}"
+    assert moto_objects.head(key) is None
+    with pytest.raises(ObjectNotFoundError):
+        moto_objects.get(key)
+    assert [moto_objects.put(key, data, if_absent=True) for data in (b"content", b"other")] == [True, False]
+    moto_objects.put(f"{folder}/plain", b"plain")
+    info = moto_objects.head(key)
+    assert info is not None
+    assert info.size == 7
+    assert moto_objects.get(key) == b"".join(moto_objects.stream(key, 2)) == b"content"
+    assert moto_objects.read_range(key, 3, 3) == b"ten"
+    file = moto_objects.open(key)
+    assert (bytes(file.read(3)), file.seek(1), bytes(file.read(-1))) == (b"con", 1, b"ontent")
+    file.close()
+    if name != "x/":  # obstore drops the last slash
+        assert {obj.key for obj in moto_objects.list(folder)} == {key, f"{folder}/plain"}
+    assert moto_objects.folders("unusual")
+    moto_objects.folders(folder)
+    moto_objects.delete([key, f"{folder}/plain"])
+    assert list(moto_objects.list(folder)) == []
+
+
+def test_listing_goes_on_over_pages_after_an_unusual_key(
+    moto_objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects_module, "PAGE_KEYS", 2)
+    keys = sorted(f"pages/{name}" for name in ("a", "b", "c\t", "d", "e//f", "g", "h"))
+    for key in keys:
+        moto_objects.put(key, b"x")
+    assert [obj.key for obj in moto_objects.list("pages")] == keys
+    assert [obj.key for obj in moto_objects.list("pages", start_after="pages/c\t")] == keys[3:]
+
+
+@pytest.mark.parametrize("name", ["a\tb.csv", "a\x01b", "a\x7fb", "a\nb", "a\rb"])
+def test_embedded_storage_lists_and_reads_unusual_keys(objects: Objects, name: str) -> None:
+    folder = f"unusual/{name.encode().hex()}"
+    key = f"{folder}/{name}"
+    objects.put(key, b"content")
+    assert [obj.key for obj in objects.list(folder)] == [key]
+    assert objects.get(key) == b"content"
+    objects.delete([key])
+    assert list(objects.list(folder)) == []
 
 
 def test_open_object_reads_from_its_start_and_after_seek(objects: Objects) -> None:

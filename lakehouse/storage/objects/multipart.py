@@ -35,8 +35,8 @@ def put_parts(
 
     Raises ObjectExistsError if `if_absent` and the key exists, and errors as `Objects` does.
     """
-    with _translate_errors(key, connection):
-        client = _client(connection)
+    with translate_client_errors("write", key, connection):
+        client = open_client(connection)
         target = {"Bucket": connection.bucket, "Key": key}
         upload = client.create_multipart_upload(**target, ContentType=CONTENT_TYPE, Metadata=dict(metadata))["UploadId"]
         try:
@@ -58,8 +58,8 @@ def abort_uploads(connection: Connection, before: datetime, *, dry_run: bool = F
 
     Raises errors as `Objects` does.
     """
-    with _translate_errors("unfinished uploads", connection):
-        client = _client(connection)
+    with translate_client_errors("write", "unfinished uploads", connection):
+        client = open_client(connection)
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=connection.bucket)
         old = [upload for page in pages for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
         for upload in [] if dry_run else old:
@@ -108,8 +108,9 @@ def _completion_lock(connection: Connection) -> AbstractContextManager[Any]:
     return FileLock(connection.data_directory.parent / "complete.lock")
 
 
-def _client(connection: Connection) -> Any:
-    import boto3  # takes a third of a second; only large objects need it
+def open_client(connection: Connection) -> Any:
+    """Open a boto3 client, which can do what obstore can't: conditional multipart uploads and unusual keys."""
+    import boto3  # takes a third of a second; few commands need it
     from botocore.config import Config
 
     config = Config(
@@ -136,10 +137,11 @@ def _set_content_type(request: Any, **_: Any) -> None:
 
 
 @contextmanager
-def _translate_errors(key: str, connection: Connection) -> Iterator[None]:
+def translate_client_errors(verb: str, key: str, connection: Connection) -> Iterator[None]:
+    """Replace a boto3 error inside the block by one that names the key, or by ObjectExistsError."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    what = f"Can't write {key} in bucket {connection.bucket}"
+    what = f"Can't {verb} {key} in bucket {connection.bucket}"
     try:
         yield
     except ClientError as error:

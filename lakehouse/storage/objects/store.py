@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlparse
 
 import obstore
-from obstore.exceptions import GenericError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import S3Store
 from tenacity import retry_if_exception, stop_after_delay
 
@@ -19,6 +19,7 @@ from lakehouse.errors import ObjectNotFoundError
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
 from lakehouse.storage.objects.multipart import CONTENT_TYPE, put_parts
+from lakehouse.storage.objects.unusual_keys import ObjectDescription, UnusualKeys, is_refused_listing, is_unusual
 from lakehouse.storage.retry import retrying
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class Objects:
     def __init__(self, store: S3Store, connection: Connection) -> None:
         self._store = store
         self._connection = connection
+        self._unusual = UnusualKeys(connection)
 
     @classmethod
     def from_connection(cls, connection: Connection) -> Self:
@@ -147,6 +149,10 @@ class Objects:
     ) -> bool:
         """Store an object of at most 5 GiB in one request. Returns False if `if_absent` and the key exists."""
         try:
+            if is_unusual(key):
+                content = data if isinstance(data, bytes) else b"".join(data)
+                self._unusual.put(key, content, if_absent=if_absent, metadata=metadata or {})
+                return True
             with translate_errors("write", key, self._connection):
                 obstore.put(
                     self._store,
@@ -189,12 +195,17 @@ class Objects:
 
     def get(self, key: str) -> bytes:
         """Read the whole object. Raises ObjectNotFoundError."""
+        if is_unusual(key):
+            with self._unusual.open(key) as file:
+                return file.read()
         with translate_errors("read", key, self._connection):
             return obstore.get(self._store, key).bytes().to_bytes()
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return the object's size, time and etag; None if it does not exist."""
         try:
+            if is_unusual(key):
+                return _info(self._unusual.head(key))
             with translate_errors("read", key, self._connection):
                 return _info(obstore.head(self._store, key))
         except ObjectNotFoundError:
@@ -202,15 +213,25 @@ class Objects:
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes from `start`, fewer where the object ends. Raises ObjectNotFoundError."""
+        if is_unusual(key):
+            with self._unusual.open(key) as file:
+                file.seek(start)
+                return file.read(length)
         with translate_errors("read", key, self._connection):
             return obstore.get_range(self._store, key, start=start, length=length).to_bytes()
 
-    def open(self, key: str) -> "OpenObject":
+    def open(self, key: str) -> "OpenObject | IO[bytes]":
         """Open the object as a file to read and seek in. Raises ObjectNotFoundError."""
+        if is_unusual(key):
+            return self._unusual.open(key)
         return OpenObject(self._store, self._connection, key)
 
     def stream(self, key: str, chunk_size: int = STREAM_CHUNK_BYTES) -> Iterator[bytes]:
         """Yield the object in chunks of about `chunk_size` bytes as they arrive. Raises ObjectNotFoundError."""
+        if is_unusual(key):
+            with self._unusual.open(key) as file:
+                yield from iter(partial(file.read, chunk_size), b"")
+            return
         with translate_errors("read", key, self._connection):
             for chunk in obstore.get(self._store, key).stream(min_chunk_size=chunk_size):
                 yield bytes(chunk)
@@ -225,17 +246,36 @@ class Objects:
                 has_more = len(page) == PAGE_KEYS
                 start_after = page[-1]["path"] if page else None
 
-    def _page(self, prefix: str, start_after: str | None) -> "Sequence[ObjectMeta]":
-        return next(iter(obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE_KEYS)), [])
+    def _page(self, prefix: str, start_after: str | None) -> "Sequence[ObjectMeta | ObjectDescription]":
+        if start_after is None or not is_unusual(start_after):
+            try:
+                page = next(iter(obstore.list(self._store, prefix, offset=start_after, chunk_size=PAGE_KEYS)), [])
+                # SeaweedFS lists control characters, which XML can't hold, as replacement characters.
+                if not any("\ufffd" in obj["path"] for obj in page):
+                    return page
+            except BaseError as error:
+                if not is_refused_listing(error):
+                    raise
+        return self._unusual.list(prefix, start_after, PAGE_KEYS)
 
     def folders(self, prefix: str) -> Sequence[str]:
         """List the folders directly below a folder, as whole prefixes without a trailing slash."""
         with translate_errors("list", prefix, self._connection):
-            return _list(lambda: obstore.list_with_delimiter(self._store, prefix)["common_prefixes"])
+            return _list(partial(self._folders, prefix))
+
+    def _folders(self, prefix: str) -> Sequence[str]:
+        try:
+            return obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+        except BaseError as error:
+            if not is_refused_listing(error):
+                raise
+        return self._unusual.folders(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. A key that does not exist is no error."""
-        todo = [*keys]
+        all_keys = [*keys]
+        self._unusual.delete(key for key in all_keys if is_unusual(key))
+        todo = [key for key in all_keys if not is_unusual(key)]
         if todo:
             what = todo[0] if len(todo) == 1 else f"{todo[0]} and {len(todo) - 1} more"
             with translate_errors("delete", what, self._connection):
@@ -308,5 +348,5 @@ def _read_ahead(pieces: Iterator[bytes], size: int) -> bytes:
     return b"".join(head)
 
 
-def _info(meta: "ObjectMeta") -> ObjectInfo:
+def _info(meta: "ObjectMeta | ObjectDescription") -> ObjectInfo:
     return ObjectInfo(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"] or "")
