@@ -8,9 +8,9 @@ import duckdb
 
 from lakehouse.auditing import bronze, data_files, gold, ledgers, realtime, serving, silver
 from lakehouse.auditing.context import Context
-from lakehouse.auditing.findings import Report
+from lakehouse.auditing.findings import Finding, Report
 from lakehouse.contracts.streams import Stream
-from lakehouse.errors import ObjectNotFoundError
+from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
 
 READABLE = "can be read"
@@ -42,8 +42,22 @@ def audit(
     """
     report = Report()
     for stream in streams if streams is not None else lake.streams.values():
-        report.add(_audit(lake, stream, first, last, read_landing))
+        report.add(_audit_or_report(lake, stream, first, last, read_landing))
     return report
+
+
+def _audit_or_report(lake: Lake, stream: Stream, first: date | None, last: date | None, read_landing: bool) -> Report:
+    """Audit a stream. One that can't be audited is a finding, so that the others are still compared."""
+    try:
+        return _audit(lake, stream, first, last, read_landing)
+    except StorageUnavailableError:
+        raise
+    except (LakehouseError, OSError, duckdb.Error) as error:
+        lake.objects.head("health")  # raises StorageUnavailableError if storage does not answer at all
+        day = str(first or stream.contract.history_start)
+        detail = str(error).splitlines()[0]
+        fix = f"fix this, then run `lakehouse audit {stream.name}`"
+        return Report(findings=[Finding(stream.name, "landing", day, READABLE, "wrong", detail, fix)])
 
 
 def _audit(lake: Lake, stream: Stream, first: date | None, last: date | None, read_landing: bool) -> Report:

@@ -12,7 +12,7 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, stream_asset_keys
-from lakehouse.automation.landing_lag import landing_lag
+from lakehouse.automation.landing_lag import isolate_errors, landing_lag
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject
@@ -50,19 +50,16 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
     for stream in lake.lake.streams.values():
         if _must_wait(context.instance, stream, (BRONZE, BATCH)):
             continue
-        since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
-        is_listed = queued is None or cursor.get(LISTED_PREFIX + stream.name) != today
-        files = pending_files(lake.lake, stream, since) if is_listed else (queued or {}).get(stream.name, [])
-        if files:
-            requests += 1
-            days = sorted({file.day for file in files})
-            yield dg.RunRequest(
-                asset_selection=[dg.AssetKey(["bronze", stream.name])],
-                tags={**exact_tags(days), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(len(files))},
-            )
-        elif is_listed:
-            # The cursor passes files only once bronze holds them, so a run that fails or dies is requested again.
-            cursor |= {stream.name: _newest_arrival(lake.lake, stream, since), LISTED_PREFIX + stream.name: today}
+        with isolate_errors(context, stream):
+            since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
+            is_listed = queued is None or cursor.get(LISTED_PREFIX + stream.name) != today
+            files = pending_files(lake.lake, stream, since) if is_listed else (queued or {}).get(stream.name, [])
+            if files:
+                requests += 1
+                yield _bronze_request(stream, files)
+            elif is_listed:
+                # The cursor passes files only once bronze holds them, so a run that fails or dies is requested again.
+                cursor |= {stream.name: _newest_arrival(lake.lake, stream, since), LISTED_PREFIX + stream.name: today}
     context.update_cursor(json.dumps(cursor))
     _report_unknown_folders(context, lake.lake)
     if not requests:
@@ -83,13 +80,12 @@ def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterat
     for stream in lake.lake.streams.values():
         if _must_wait(context.instance, stream, (REFRESH, BATCH)):
             continue
-        days = days_to_refresh(lake.lake, stream)
-        if days:
-            requests += 1
-            context.log.info(f"{stream.name}: {format_days(days)}")
-            yield dg.RunRequest(
-                asset_selection=stream_asset_keys(stream), tags={**exact_tags(days), **lane_tags(REFRESH, stream.name)}
-            )
+        with isolate_errors(context, stream):
+            if days := days_to_refresh(lake.lake, stream):
+                requests += 1
+                context.log.info(f"{stream.name}: {format_days(days)}")
+                tags = {**exact_tags(days), **lane_tags(REFRESH, stream.name)}
+                yield dg.RunRequest(asset_selection=stream_asset_keys(stream), tags=tags)
     if not requests:
         yield dg.SkipReason("No day is stale.")
 
@@ -115,6 +111,14 @@ def run_failures(context: dg.RunFailureSensorContext) -> None:
 
 
 SENSORS = [incoming_files, late_data, landing_lag, run_failures]
+
+
+def _bronze_request(stream: Stream, files: Sequence[LandingObject]) -> dg.RunRequest:
+    days = sorted({file.day for file in files})
+    return dg.RunRequest(
+        asset_selection=[dg.AssetKey(["bronze", stream.name])],
+        tags={**exact_tags(days), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(len(files))},
+    )
 
 
 def _queued_files(context: dg.SensorEvaluationContext) -> dict[str, list[LandingObject]] | None:

@@ -12,6 +12,7 @@ from lakehouse.auditing.findings import Report
 from lakehouse.auditing.realtime import UNIFIED
 from lakehouse.auditing.serving import OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
+from lakehouse.errors import LakehouseError
 from lakehouse.landing.listing import list_day
 from lakehouse.landing.readers import relation
 from lakehouse.pipeline.commits import LEDGER_PROPERTY
@@ -237,3 +238,16 @@ def test_audit_finds_an_object_that_was_read_as_nothing(
     assert [detail.startswith(f"{key} has ") and detail.endswith("no row in bronze") for detail in details] == [True]
     own.bronze(INTACT_DAY, replace=True)
     assert [finding for finding in _audited(own).findings if finding.layer == "bronze"] == []
+
+
+def test_stream_that_cannot_be_audited_is_a_finding(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+
+    def fail(*_: object) -> None:
+        raise LakehouseError("its tables are gone")
+
+    monkeypatch.setattr("lakehouse.auditing.audit._compare", fail)
+    report = audit(own.lake)
+    assert [(finding.stream, finding.detail) for finding in report.wrong] == [(own.name, "its tables are gone")]
