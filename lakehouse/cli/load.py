@@ -1,7 +1,7 @@
 """`load`: files into landing, each content once, and every partition they touch brought up to date."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,16 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.options import Files, Json
-from lakehouse.cli.printing import console, print_json, progress
-from lakehouse.errors import LakehouseError
-from lakehouse.landing.formats import FORMAT_SUFFIXES
+from lakehouse.cli.printing import print_json, print_text, progress
 from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.selection import display, select_files, skipped_as_json
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
+from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
+
+REFUSED_EXIT_CODE = 2
+"""The exit code when all went well, except that a file or a row was refused."""
+
+MAX_FILES = 20
+"""Files of one kind that are printed for people; JSON has all."""
+
+ROW_COUNTS = ("landed", "valid", "rejected", "expired")
 
 StreamName = Annotated[str, typer.Argument(help="The stream that the files belong to.")]
 NoMaterialize = Annotated[
@@ -27,34 +35,71 @@ NoMaterialize = Annotated[
 
 
 def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False, as_json: Json = False) -> None:
-    """Upload files and materialize every partition they touch. Raises LakehouseError if a run fails."""
+    """Upload files and materialize every partition they touch; exit with 2 when a file or a row was refused.
+
+    Raises LakehouseError if a run fails.
+    """
     settings = get_settings()
-    lake = Lake(settings)
-    lake.stream(stream)
-    files = expand(paths)
+    Lake(settings).stream(stream)
+    selection = select_files(paths)
     started = time.monotonic()
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
         lake.bootstrap()
-        landed = _upload(lake, stream, files)
-        summary: dict[str, Any] = {
-            "stream": stream,
-            "files": len(files),
-            "new_files": sum(new for _, new in landed),
-            "objects": [landing_object.key for landing_object, _ in landed],
-            "partitions": "",
-        }
-        if not no_materialize:
-            summary["partitions"] = _materialize(lake, stream)
-        summary["seconds"] = round(time.monotonic() - started, 3)
+        landed = _upload(lake, stream, selection.files)
+        partitions = "" if no_materialize else _materialize(lake, stream)
+        outcomes = {} if no_materialize else object_outcomes(lake, lake.stream(stream), [obj for _, obj, _ in landed])
+    by_file = [_describe_file(path, obj, is_new, outcomes) for path, obj, is_new in landed]
+    summary: dict[str, Any] = {
+        "stream": stream,
+        "files": len(selection.files),
+        "new_files": sum(is_new for *_, is_new in landed),
+        "objects": [landing_object.key for _, landing_object, _ in landed],
+        "partitions": partitions,
+        "by_file": by_file,
+        "refused": list(skipped_as_json(selection.refused)),
+        "left_out": list(skipped_as_json(selection.left_out)),
+        "seconds": round(time.monotonic() - started, 3),
+    }
     if as_json:
         print_json(summary)
-        return
-    console.print(
-        f"Loaded {summary['new_files']} new of {summary['files']} files into {stream} in {summary['seconds']:.1f} s."
-    )
-    if not no_materialize:
-        console.print(f"Brought up to date: {_describe(parse_days(summary['partitions']))}.")
+    else:
+        _print(summary, is_materialized=not no_materialize)
+    if selection.refused or any(outcome.rejected for outcome in outcomes.values()):
+        raise SystemExit(REFUSED_EXIT_CODE)
+
+
+def _describe_file(
+    path: Path, obj: LandingObject, is_new: bool, outcomes: Mapping[str, ObjectOutcome]
+) -> dict[str, Any]:
+    described: dict[str, Any] = {"file": display(path), "object": obj.key, "new": is_new}
+    if outcomes:
+        outcome = outcomes.get(obj.key, ObjectOutcome())
+        described |= {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
+    return described
+
+
+def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
+    for verb, skipped in (("Refused", summary["refused"]), ("Left out", summary["left_out"])):
+        for file in skipped[:MAX_FILES]:
+            print_text(f"{verb}: {file['file']}: {file['reason']}.")
+        if len(skipped) > MAX_FILES:
+            print_text(f"{verb}: {len(skipped) - MAX_FILES:,} more; --json prints all.")
+    rejecting = [file for file in summary["by_file"] if file.get("rejected")]
+    for file in rejecting[:MAX_FILES]:
+        reasons = "; ".join(file["reasons"])
+        print_text(f"{file['file']}: {file['rejected']:,} of {file['landed']:,} rows rejected: {reasons}.")
+    if len(rejecting) > MAX_FILES:
+        print_text(f"{len(rejecting) - MAX_FILES:,} more files have rejected rows; --json prints all.")
+    if is_materialized:
+        # The same content under two names is one object.
+        by_object = {file["object"]: file for file in summary["by_file"]}.values()
+        totals = {name: sum(file.get(name, 0) for file in by_object) for name in ROW_COUNTS}
+        print_text("Rows: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()) + ".")
+    files = f"{summary['new_files']} new of {summary['files']} files into {summary['stream']}"
+    print_text(f"Loaded {files} in {summary['seconds']:.1f} s.")
+    if is_materialized:
+        print_text(f"Brought up to date: {_describe(parse_days(summary['partitions']))}.")
 
 
 def _describe(days: Sequence[date]) -> str:
@@ -63,28 +108,12 @@ def _describe(days: Sequence[date]) -> str:
     return str(days[0]) if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
 
 
-def expand(paths: Iterable[Path]) -> list[Path]:
-    """List the files that these files and folders stand for. Raises LakehouseError if a folder has none to load."""
-    return [file for path in paths for file in (_files_of(path) if path.is_dir() else [path])]
-
-
-def _files_of(folder: Path) -> list[Path]:
-    files = sorted(
-        f for f in folder.rglob("*") if f.is_file() and FORMAT_SUFFIXES.keys() & {s.lower() for s in f.suffixes}
-    )
-    if not files:
-        raise LakehouseError(
-            f"{folder} holds no files to load ({', '.join(sorted(FORMAT_SUFFIXES))}, also .gz and .zst)."
-        )
-    return files
-
-
-def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[LandingObject, bool]]:
+def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[Path, LandingObject, bool]]:
     landed = []
     with progress() as bars:
         task = bars.add_task("uploading", total=len(files))
         for file in files:
-            landed.append(upload(lake.objects, stream, file))
+            landed.append((file, *upload(lake.objects, stream, file)))
             bars.advance(task)
     return landed
 

@@ -30,9 +30,9 @@ console = PlainConsole()
 stderr = PlainConsole(stderr=True)
 
 
-def print_text(text: str, *, style: str | None = None) -> None:
+def print_text(text: str, *, style: str | None = None, to: Console = console) -> None:
     """Print text as it is: on one line however long, without colours of Rich's own."""
-    console.print(text, style=style, highlight=False, soft_wrap=True)
+    to.print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.load import expand
+from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
-from lakehouse.cli.printing import print_json, print_table, progress
+from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
+from lakehouse.landing.selection import display, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 from lakehouse.sources.http import replay
@@ -18,13 +19,14 @@ Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as f
 
 
 def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = False) -> None:
-    """Post the rows of files; rows that an earlier `send` posted are skipped."""
+    """Post the rows of files; exit with 2 when a file or a row was refused. Rows that an earlier `send` posted are skipped."""
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
-    files = expand(paths)
+    selection = select_files(paths)
+    files = selection.files
     target = find_target(settings)
     with progress() as bars:
-        tasks = {file: bars.add_task(file.name, total=None) for file in files}
+        tasks = {file: bars.add_task(display(file), total=None) for file in files}
 
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
@@ -32,7 +34,7 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
         sent = replay.send(settings, target_stream, files, target, rate=rate, on_progress=advance)
     rows = [
         {
-            "file": str(file.path),
+            "file": display(file.path),
             "accepted": file.delivered.accepted,
             "quarantined": file.delivered.quarantined,
             "sent_before": file.was_already_sent,
@@ -41,5 +43,10 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
     ]
     if as_json:
         print_json(rows)
-    else:
+    elif rows:
         print_table("", list(rows[0]), [list(row.values()) for row in rows], right=["accepted", "quarantined"])
+    for verb, skipped in (("Refused", selection.refused), ("Left out", selection.left_out)):
+        for skip in skipped:
+            print_text(f"{verb}: {display(skip.path)}: {skip.reason}.", to=stderr)
+    if selection.refused or any(row["quarantined"] for row in rows):
+        raise SystemExit(REFUSED_EXIT_CODE)

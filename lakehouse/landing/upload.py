@@ -48,7 +48,7 @@ def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> t
         key,
         _verified_chunks(path, file, version, digest),
         if_absent=True,
-        metadata={"name": quote(path.name)},
+        metadata={"name": quote(os.fsencode(path.name))},
     )
     stored = objects.head(key)
     if stored is None:

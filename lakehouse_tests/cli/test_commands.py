@@ -116,6 +116,39 @@ def test_load_uploads_once_and_materializes(lakehouse: Command, invoices: Path) 
     assert third.stdout.splitlines()[-1] == "Brought up to date: nothing had changed."
 
 
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+
+
+def test_load_reports_rows_by_file_and_exits_with_2_when_any_was_refused(lakehouse: Command, tmp_path: Path) -> None:
+    row = "{},A1,MUG,6,2011-05-03 08:26:00,2.55,17850,France\n"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    odd_name = Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.csv"))
+    odd_name.write_text(HEADER + row.format(620001) + row.format(620001))
+    (folder / "none.csv").write_text("a;b\n1;2\n")
+    (folder / "part.csv").write_text(HEADER + row.format(620002) + "620003,A1\n")
+    (folder / "zip.csv").write_bytes(b"PK\x03\x04")
+    (folder / "_SUCCESS").touch()
+    done = lakehouse("load", "retail", str(folder), "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 2, done.stderr
+    counts = [[file[name] for name in ("landed", "valid", "rejected", "expired")] for file in said["by_file"]]
+    assert [file["file"].rsplit("/", 1)[1] for file in said["by_file"]] == ["caf\\xe9.csv", "none.csv", "part.csv"]
+    assert counts[0] == [2, 2, 0, 0]
+    assert counts[1][1:] == [0, counts[1][0], 0]
+    assert counts[2] == [2, 1, 1, 0]
+    assert said["by_file"][2]["reasons"] == ["2 fields where the header has 8"]
+    assert [file["reason"] for file in said["refused"]] == ["it is a zip archive; unpack it and load what is in it"]
+    assert [file["file"].rsplit("/", 1)[1] for file in said["left_out"]] == ["_SUCCESS"]
+
+    again = lakehouse("load", "retail", str(folder))
+    assert again.returncode == 2
+    assert f"{folder}/part.csv: 1 of 2 rows rejected: 2 fields where the header has 8." in again.stdout
+    assert f"Left out: {folder}/_SUCCESS: " in again.stdout
+    assert f"Refused: {folder}/zip.csv: " in again.stdout
+    assert lakehouse("load", "retail", str(odd_name)).returncode == 0
+
+
 def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
     done = lakehouse("query", sql, "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")

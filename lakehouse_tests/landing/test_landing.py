@@ -28,6 +28,8 @@ from lakehouse.landing.listing import (
 from lakehouse.landing.upload import upload
 from lakehouse.landing.writer import land
 from lakehouse.storage.objects import store as objects_module
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.multipart import open_client
 from lakehouse.storage.objects.store import Objects
 
 HOUR = "realtime/iot/year=2025/month=11/day=20/hour=14"
@@ -231,6 +233,16 @@ def test_growing_file_is_refused(objects: Objects, stream: str, tmp_path: Path) 
         stop.set()
         writer.join()
     assert list(objects.list(f"incoming/{stream}")) == []
+
+
+def test_name_that_is_not_utf8_is_kept_in_metadata(
+    connection: Connection, objects: Objects, stream: str, tmp_path: Path
+) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
+    path.write_bytes(b"a\n1\n")
+    landed, _ = upload(objects, stream, path)
+    response = open_client(connection).head_object(Bucket=connection.bucket, Key=landed.key)
+    assert response["Metadata"] == {"name": "caf%E9.csv"}
 
 
 def test_unreadable_file_raises_error_with_its_path(objects: Objects, stream: str, tmp_path: Path) -> None:

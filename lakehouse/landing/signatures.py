@@ -1,0 +1,70 @@
+"""Recognise files that hold something other than CSV, JSON or Parquet, by their first bytes. See `readers` for those three."""
+
+import re
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from lakehouse.errors import SourceChangedError
+from lakehouse.landing.readers.content import DamagedContentError, decompressed_chunks, local_object
+
+_UNPACK = "unpack it and load what is in it"
+_EXPORT = "export it as CSV, NDJSON or Parquet"
+
+_SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE if b"<" in pattern else re.DOTALL), kind, remedy)
+    for pattern, kind, remedy in (
+        (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/)", "an Excel or Office document", _EXPORT),
+        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a zip archive", _UNPACK),
+        (rb".{257}ustar", "a tar archive", _UNPACK),
+        (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "compressed by bzip2", "unpack it with bunzip2"),
+        (rb"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+        (rb"Rar!\x1a\x07", "a rar archive", _UNPACK),
+        (rb"\x04\x22\x4d\x18", "compressed by lz4", "unpack it with unlz4"),
+        (rb"\xff\x06\x00\x00sNaPpY", "compressed by snappy", "unpack it, or compress it with gzip or zstd"),
+        (rb"\x1f\x9d", "compressed by compress", "unpack it with uncompress"),
+        (rb"ORC[\x00-\x1f]", "an ORC file", _EXPORT),
+        (rb"Obj\x01", "an Avro file", _EXPORT),
+        (rb"ARROW1\x00\x00|\xff\xff\xff\xff.{2}\x00\x00", "an Arrow file", _EXPORT),
+        (rb"SQLite format 3\x00", "an SQLite database", _EXPORT),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Office document", _EXPORT),
+        (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
+        (rb"%PDF-", "a PDF", _EXPORT),
+        (rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\x00|MM\x00\*", "an image", "leave it out"),
+        (rb"\x7fELF", "a program", "leave it out"),
+        (rb"(\xef\xbb\xbf)?\s*<(!doctype html|html)", "an HTML page", "check where it was downloaded from"),
+        (rb"(\xef\xbb\xbf)?\s*<\?xml", "an XML document", _EXPORT),
+    )
+)
+
+START_BYTES = 512
+"""How much of a file is looked at."""
+
+_DELIMITERS = (b",", b";", b"\t", b"|")
+
+
+def foreign_content(path: Path) -> str | None:
+    """Say what a file holds, and what to do, if no reader reads it; None if one may. Looks inside gzip and zstd.
+
+    Raises OSError if the file can't be read.
+    """
+    start = _start(path)
+    return next((f"it is {kind}; {remedy}" for pattern, kind, remedy in _SIGNATURES if pattern.match(start)), None)
+
+
+def looks_like_data(path: Path) -> bool:
+    """Whether a file without a suffix starts as JSON, Parquet, or CSV with more than one column. Raises OSError."""
+    start = _start(path).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+    first_line = start.split(b"\n", 1)[0]
+    return start.startswith((b"{", b"[", b"PAR1")) or any(delimiter in first_line for delimiter in _DELIMITERS)
+
+
+def _start(path: Path) -> bytes:
+    start = b""
+    with suppress(DamagedContentError, SourceChangedError):  # reported by whoever reads the whole file
+        for chunk in islice(decompressed_chunks(local_object(path)), 8):
+            start += chunk[:START_BYTES]
+            if len(start) >= START_BYTES:
+                break
+    return start[:START_BYTES]

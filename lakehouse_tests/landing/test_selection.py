@@ -1,0 +1,152 @@
+"""Of a folder, data is selected, and everything else is named with its reason."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.orc
+import pytest
+
+from lakehouse.errors import UnreadableSourceError
+from lakehouse.landing.selection import display, select_files
+
+CSV = b"a,b\n1,2\n"
+
+
+def _zip(name: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, CSV)
+    return content.getvalue()
+
+
+def _tar() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        member = tarfile.TarInfo("a.csv")
+        member.size = len(CSV)
+        archive.addfile(member, io.BytesIO(CSV))
+    return content.getvalue()
+
+
+def _orc() -> bytes:
+    content = io.BytesIO()
+    pyarrow.orc.write_table(pa.table({"a": [1]}), content)
+    return content.getvalue()
+
+
+FOREIGN = {
+    "zip": _zip("a.csv"),
+    "xlsx": _zip("[Content_Types].xml"),
+    "tar": _tar(),
+    "tar.gz": gzip.compress(_tar()),
+    "bz2": bz2.compress(CSV),
+    "xz": lzma.compress(CSV),
+    "7z": b"7z\xbc\xaf\x27\x1c\x00\x04",
+    "orc": _orc(),
+    "avro": b"Obj\x01\x04\x14avro.codec",
+    "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "pdf": b"%PDF-1.7\n",
+    "html": b"\n<!DOCTYPE HTML><html>404",
+    "xml": b'<?xml version="1.0"?><a/>',
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_foreign_content_is_refused_under_any_name(tmp_path: Path, kind: str) -> None:
+    names = ("a.csv", "a.json", "a.csv.gz", "part-0", "a.parquet")
+    for name in names:
+        (tmp_path / name).write_bytes(FOREIGN[kind])
+    (tmp_path / "good.csv").write_bytes(CSV)
+    selection = select_files([tmp_path])
+    assert [file.name for file in selection.files] == ["good.csv"]
+    assert {file.path.name for file in selection.refused} == set(names)
+    assert all("; " in file.reason for file in selection.refused)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        CSV,
+        b"PK,b\n1,2\n",
+        b"BZh9,b\n",
+        b"ORC,b\n",
+        b"Obj,b\n",
+        b"{}\n",
+        b"PAR1",
+        b"\xff\xfea\x00,\x00",
+        gzip.compress(CSV),
+        b"%PDF",
+    ],
+)
+def test_content_of_a_reader_is_selected(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert select_files([tmp_path]).files == select_files([tmp_path / "a.csv"]).files == [tmp_path / "a.csv"]
+
+
+def test_everything_in_a_folder_is_selected_or_named_with_its_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    taken = [
+        "a.csv",
+        "b.CSV.GZ",
+        "c/part-00000",
+        "c/s-1-2011-10-04-08-00-00-0a1b2c3d-1111-2222-3333-444455556666.gz",
+        "d.snappy.parquet",
+        "year=2010/e.tsv",
+    ]
+    left_out = [
+        ".hidden.csv", "._a.csv", "_SUCCESS", "a.csv.bak", "a.csv.crc", "a.csv~", "README", "notes.md", ".ipynb_checkpoints/a.csv",
+        "_temporary/0/b.csv", "f.csv.tmp",
+    ]  # fmt: skip
+    for number, name in enumerate([*taken, *left_out]):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"text\n" if name == "README" else CSV + b"%d,\n" % number)
+    (folder / "gone.csv").symlink_to("nothing")
+    (folder / "loop").symlink_to(folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "linked.csv").write_bytes(CSV)
+    (folder / "link").symlink_to(other)
+    (folder / "zlink").symlink_to(other)
+    os.mkfifo(folder / "pipe.csv")
+    selection = select_files([folder])
+    assert {str(path.relative_to(folder)) for path in selection.files} == {*taken, "link/linked.csv"}
+    named = {str(file.path.relative_to(folder)).split("/")[0] for file in selection.left_out}
+    assert named == {name.split("/")[0] for name in left_out} | {"gone.csv", "zlink", "pipe.csv", "loop"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "table"),
+    [("_delta_log/0.json", "Delta"), (".hoodie/hoodie.properties", "Hudi"), ("metadata/v1.metadata.json", "Iceberg")],
+)
+def test_table_folder_is_refused_by_name(tmp_path: Path, mark: str, table: str) -> None:
+    folder = tmp_path / "above" / "table"
+    part = folder / "dt=2020-01-01" / "part-0.csv"
+    for path in (folder / mark, part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(CSV)
+    for path in (tmp_path, folder, part.parent, part):
+        with pytest.raises(UnreadableSourceError, match=f"above/table is an? {table} table"):
+            select_files([path])
+
+
+def test_folder_without_data_is_an_error_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("text")
+    with pytest.raises(UnreadableSourceError, match=r"holds no files to load .*notes\.md: \.md is no format"):
+        select_files([tmp_path])
+
+
+def test_name_that_is_not_utf8_is_selected_and_displayed(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
+    path.write_bytes(CSV)
+    assert select_files([tmp_path]).files == [path]
+    assert display(path) == f"{tmp_path}/caf\\xe9.csv"
