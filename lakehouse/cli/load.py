@@ -45,7 +45,7 @@ def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False
     started = time.monotonic()
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        lake.bootstrap()
+        lake.bootstrap([lake.stream(stream)])
         landed = _upload(lake, stream, selection.files)
         partitions = "" if no_materialize else _materialize(lake, stream)
         outcomes = {} if no_materialize else object_outcomes(lake, lake.stream(stream), [obj for _, obj, _ in landed])

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.printing import console, stderr
-from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, StorageUnavailableError
 from lakehouse.http import api_keys as keys
 from lakehouse.http.auth import unencrypted_warning
 from lakehouse.pipeline.lake import Lake
@@ -51,7 +51,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
     connection = server.start(settings)
     try:
         supervisor.take_over(settings)
-        Lake(settings, connection).bootstrap()
+        _bootstrap(Lake(settings, connection))
         with open_instance(settings) as instance:
             fail_orphaned_runs(instance)
         programs = [
@@ -64,6 +64,14 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
     finally:
         supervisor.state_path(settings).unlink(missing_ok=True)
         server.stop(settings)
+
+
+def _bootstrap(lake: Lake) -> None:
+    """Create and evolve tables. A stream whose tables can't follow its contract is reported, and the others go on."""
+    try:
+        lake.bootstrap()
+    except (SchemaChangeError, ContractError) as error:
+        stderr.print(f"{error} All other streams go on.", soft_wrap=True)
 
 
 def keep_storage(settings: Settings) -> None:

@@ -1,12 +1,13 @@
 """Open a lake: its storage, tables, engine and streams in one object that every layer is computed with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream, discover, find_stream
 from lakehouse.engine.connection import DuckDB
+from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.processes.home import private_home
@@ -86,12 +87,27 @@ class Lake:
         """The stream of that name. Raises UnknownStreamError, which lists the streams there are."""
         return find_stream(self.streams, name)
 
-    def bootstrap(self) -> list[str]:
-        """Create missing tables and add missing columns to the others.
+    def bootstrap(self, streams: Iterable[Stream] | None = None) -> list[str]:
+        """Create missing tables of these streams, or of all, and add missing columns to the others.
 
-        Returns one line for each change. Raises SchemaChangeError if a table can't be changed to what its contract says.
+        Returns one line for each change. Raises SchemaChangeError if a table can't be changed to what its contract says,
+        and ContractError if a SQL file is wrong: such a stream keeps its tables, and those of all others are done first.
         """
-        return self.tables.ensure(table_specs(self.streams.values()))
+        streams = [*(self.streams.values() if streams is None else streams)]
+        try:
+            return self.tables.ensure(table_specs(streams))
+        except (SchemaChangeError, ContractError):
+            if len(streams) < 2:
+                raise
+        changes, errors = list[str](), list[LakehouseError]()
+        for stream in streams:
+            try:
+                changes += self.bootstrap([stream])
+            except (SchemaChangeError, ContractError) as error:
+                errors.append(error)
+        if errors:
+            raise type(errors[0])(" ".join(map(str, errors)))
+        return changes
 
     def changes(self, kind: str) -> ChangeMarks:
         """The marks by which processes of this home tell each other of changed `tables`, or changed `lookups`."""

@@ -152,6 +152,26 @@ def test_any_other_schema_change_is_refused(
     assert before["silver"] == own.lake.tables.load(f"silver.{own.name}").schema()
 
 
+@pytest.mark.parametrize("retyped", ["double", "interval"])
+def test_stream_that_is_refused_holds_up_no_other(
+    make_stream: Callable[..., Own], shared_lake: Lake, retyped: str
+) -> None:
+    refused, grown = make_stream(), make_stream()
+    if retyped == "double":
+        _edited(refused, (r"decimal\(18,2\)", retyped))
+    else:
+        (refused.stream.folder / "gold.sql").write_text("select dt, interval 1 day as span from silver")
+    _add_fields(grown)
+    grown, refused = (open_stream(shared_lake, own.stream.folder.parent, own.name, tables=False) for own in (grown, refused))
+    lake = refused.lake
+    lake.streams = {own.name: own.stream for own in (refused, grown)}
+    with pytest.raises((SchemaChangeError, ContractError), match=refused.name) as raised:
+        lake.bootstrap()
+    assert grown.name not in str(raised.value)
+    assert {"note", "fee"} <= {field.name for field in lake.tables.load(f"silver.{grown.name}").schema().fields}
+    assert lake.bootstrap([grown.stream]) == []
+
+
 @pytest.mark.parametrize(
     ("query", "sql", "message"),
     [

@@ -23,7 +23,7 @@ from pyiceberg.types import (
     TimestampType,
 )
 
-from lakehouse.errors import LakehouseError, SchemaChangeError
+from lakehouse.errors import ContractError, SchemaChangeError
 
 _FIRST_PARTITION_FIELD_ID = 1000
 
@@ -68,7 +68,7 @@ class SchemaChange:
 
 
 def iceberg_type(sql_type: str) -> IcebergType:
-    """Convert a DuckDB type to an Iceberg type. Raises LakehouseError for a type that tables do not support."""
+    """Convert a DuckDB type to an Iceberg type. Raises ContractError for a type that tables do not support."""
     sql_type = sql_type.upper()
     if sql_type in _SIMPLE_TYPES:
         return _SIMPLE_TYPES[sql_type]
@@ -79,11 +79,11 @@ def iceberg_type(sql_type: str) -> IcebergType:
     if sql_type == "MAP(VARCHAR, VARCHAR)":
         return MapType(key_id=-1, key_type=StringType(), value_id=-1, value_type=StringType(), value_required=False)
     supported = ", ".join([*map(str.lower, _SIMPLE_TYPES), "decimal(p,s)", "varchar[]", "map(varchar, varchar)"])
-    raise LakehouseError(f"type {sql_type.lower()} can't be stored in a table; cast to one of {supported}")
+    raise ContractError(f"type {sql_type.lower()} can't be stored in a table; cast to one of {supported}")
 
 
 def iceberg_schema(spec: TableSpec) -> Schema:
-    """Convert the spec's columns to an Iceberg schema with ids from 1. Raises LakehouseError as `iceberg_type` does.
+    """Convert the spec's columns to an Iceberg schema with ids from 1. Raises ContractError as `iceberg_type` does.
 
     All columns are optional because DuckDB writes no others; the contract checks which values are required.
     """
@@ -92,8 +92,8 @@ def iceberg_schema(spec: TableSpec) -> Schema:
     for number, (name, sql_type) in enumerate(spec.columns, start=1):
         try:
             field_type = iceberg_type(sql_type)
-        except LakehouseError as error:
-            raise LakehouseError(f"{spec.name}.{name}: {error}") from error
+        except ContractError as error:
+            raise ContractError(f"{spec.name}.{name}: {error}") from error
         if isinstance(field_type, ListType):
             next_id += 1
             field_type = ListType(next_id, StringType(), element_required=False)
