@@ -1,23 +1,25 @@
 """`load`: files into landing, each content once, and every partition they touch brought up to date."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_text, progress
+from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.selection import display, select_files, skipped_as_json
+from lakehouse.landing.selection import Selection, select_files
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
 from lakehouse.pipeline.refresh import pending_files
-from lakehouse.settings import get_settings
+from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
 REFUSED_EXIT_CODE = 2
@@ -41,42 +43,62 @@ def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False
     """
     settings = get_settings()
     Lake(settings).stream(stream)
-    selection = select_files(paths)
-    started = time.monotonic()
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files(paths, Path(scratch))
+        summary, failure = _load(settings, stream, selection, is_materialized=not no_materialize)
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary, is_materialized=not (no_materialize or failure))
+    if failure:
+        raise failure
+    if selection.refused or any(file.get("rejected") for file in summary["by_file"]):
+        raise SystemExit(REFUSED_EXIT_CODE)
+
+
+def _load(
+    settings: Settings, stream: str, selection: Selection, *, is_materialized: bool
+) -> tuple[dict[str, Any], LakehouseError | None]:
+    """Upload and materialize. Returns the summary, and the error of a run that failed, such as at the quality gate."""
+    started, failure, partitions = time.monotonic(), None, ""
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        lake.bootstrap([lake.stream(stream)])
+        _bootstrap(lake, stream)
         landed = _upload(lake, stream, selection.files)
-        partitions = "" if no_materialize else _materialize(lake, stream)
-        outcomes = {} if no_materialize else object_outcomes(lake, lake.stream(stream), [obj for _, obj, _ in landed])
-    by_file = [_describe_file(path, obj, is_new, outcomes) for path, obj, is_new in landed]
-    summary: dict[str, Any] = {
+        try:
+            partitions = _materialize(lake, stream) if is_materialized else ""
+        except LakehouseError as error:
+            failure = error
+        objects = [obj for _, obj, _ in landed]
+        outcomes = object_outcomes(lake, lake.stream(stream), objects) if is_materialized else {}
+    summary = {
         "stream": stream,
         "files": len(selection.files),
         "new_files": sum(is_new for *_, is_new in landed),
         "objects": [landing_object.key for _, landing_object, _ in landed],
         "partitions": partitions,
-        "by_file": by_file,
-        "refused": list(skipped_as_json(selection.refused)),
-        "left_out": list(skipped_as_json(selection.left_out)),
+        "by_file": [
+            {"file": selection.display(path), "object": obj.key, "new": is_new}
+            | (_describe(outcomes.get(obj.key, ObjectOutcome())) if is_materialized else {})
+            for path, obj, is_new in landed
+        ],
+        "refused": list(selection.as_json(selection.refused)),
+        "left_out": list(selection.as_json(selection.left_out)),
         "seconds": round(time.monotonic() - started, 3),
     }
-    if as_json:
-        print_json(summary)
-    else:
-        _print(summary, is_materialized=not no_materialize)
-    if selection.refused or any(outcome.rejected for outcome in outcomes.values()):
-        raise SystemExit(REFUSED_EXIT_CODE)
+    return summary, failure
 
 
-def _describe_file(
-    path: Path, obj: LandingObject, is_new: bool, outcomes: Mapping[str, ObjectOutcome]
-) -> dict[str, Any]:
-    described: dict[str, Any] = {"file": display(path), "object": obj.key, "new": is_new}
-    if outcomes:
-        outcome = outcomes.get(obj.key, ObjectOutcome())
-        described |= {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
-    return described
+def _bootstrap(lake: Lake, stream: str) -> None:
+    """Create and evolve tables. Another stream whose tables can't follow its contract holds up nothing."""
+    try:
+        lake.bootstrap()
+    except (SchemaChangeError, ContractError):
+        lake.bootstrap([lake.stream(stream)])
+
+
+def _describe(outcome: ObjectOutcome) -> dict[str, Any]:
+    return {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
 
 
 def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
@@ -99,10 +121,10 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
     files = f"{summary['new_files']} new of {summary['files']} files into {summary['stream']}"
     print_text(f"Loaded {files} in {summary['seconds']:.1f} s.")
     if is_materialized:
-        print_text(f"Brought up to date: {_describe(parse_days(summary['partitions']))}.")
+        print_text(f"Brought up to date: {_describe_days(parse_days(summary['partitions']))}.")
 
 
-def _describe(days: Sequence[date]) -> str:
+def _describe_days(days: Sequence[date]) -> str:
     if not days:
         return "nothing had changed"
     return str(days[0]) if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"

@@ -45,7 +45,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 Files = Annotated[
     list[Path],
     typer.Argument(
-        help="Files (CSV, NDJSON, Parquet; .gz, .zst) or folders of them.", parser=_parse_path, metavar="PATH"
+        help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz, .zip) or folders of them.",
+        parser=_parse_path,
+        metavar="PATH",
     ),
 ]
 Stream = Annotated[str, typer.Argument(help="The stream.")]

@@ -1,6 +1,7 @@
 """`send`: files replayed through the HTTP server."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -8,11 +9,13 @@ import typer
 from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
-from lakehouse.landing.selection import display, select_files
+from lakehouse.contracts.streams import Stream
+from lakehouse.landing.selection import Selection, select_files
 from lakehouse.pipeline.lake import Lake
-from lakehouse.settings import get_settings
+from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import replay
 from lakehouse.sources.http.client import DeliveryCounts, find_target
+from lakehouse.sources.http.replay import SentFile
 
 StreamName = Annotated[str, typer.Argument(help="The stream that the events belong to.")]
 Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as fast as possible when not given.")]
@@ -22,19 +25,12 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
     """Post the rows of files; exit with 2 when a file or a row was refused. Rows that an earlier `send` posted are skipped."""
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
-    selection = select_files(paths)
-    files = selection.files
-    target = find_target(settings)
-    with progress() as bars:
-        tasks = {file: bars.add_task(display(file), total=None) for file in files}
-
-        def advance(path: Path, delivered: DeliveryCounts) -> None:
-            bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
-
-        sent = replay.send(settings, target_stream, files, target, rate=rate, on_progress=advance)
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files(paths, Path(scratch))
+        sent = _send(settings, target_stream, selection, rate)
     rows = [
         {
-            "file": display(file.path),
+            "file": selection.display(file.path),
             "accepted": file.delivered.accepted,
             "quarantined": file.delivered.quarantined,
             "sent_before": file.was_already_sent,
@@ -46,7 +42,18 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
     elif rows:
         print_table("", list(rows[0]), [list(row.values()) for row in rows], right=["accepted", "quarantined"])
     for verb, skipped in (("Refused", selection.refused), ("Left out", selection.left_out)):
-        for skip in skipped:
-            print_text(f"{verb}: {display(skip.path)}: {skip.reason}.", to=stderr)
+        for file in selection.as_json(skipped):
+            print_text(f"{verb}: {file['file']}: {file['reason']}.", to=stderr)
     if selection.refused or any(row["quarantined"] for row in rows):
         raise SystemExit(REFUSED_EXIT_CODE)
+
+
+def _send(settings: Settings, stream: Stream, selection: Selection, rate: float | None) -> list[SentFile]:
+    target = find_target(settings)
+    with progress() as bars:
+        tasks = {file: bars.add_task(selection.display(file), total=None) for file in selection.files}
+
+        def advance(path: Path, delivered: DeliveryCounts) -> None:
+            bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
+
+        return replay.send(settings, stream, selection.files, target, rate=rate, on_progress=advance)

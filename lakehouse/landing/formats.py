@@ -17,7 +17,7 @@ FORMAT_SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
 }
 
-COMPRESSION_SUFFIXES = (".gz", ".zst")
+COMPRESSION_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
 
 
 def known_suffixes(name: str) -> str:

@@ -1,6 +1,6 @@
 """Choose the files to load from what a user names: what is data, what is left out and why, and what is refused.
 
-Rows are not read here. See `signatures` for how content is recognised.
+Rows are not read here. See `signatures` for how content is recognised and `archives` for what is in a zip archive.
 """
 
 import os
@@ -9,14 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import UnreadableSourceError
+from lakehouse.landing.archives import unpack_zip
 from lakehouse.landing.formats import COMPRESSION_SUFFIXES, FORMAT_SUFFIXES, format_of_name
-from lakehouse.landing.signatures import foreign_content, looks_like_data
+from lakehouse.landing.partition_folders import partition_folders
+from lakehouse.landing.readers.content import local_object
+from lakehouse.landing.readers.signatures import ZIP, foreign_content, looks_like_data
 
 _TABLE_MARKS = (
     ("_delta_log", "a Delta table"),
     (".hoodie", "a Hudi table"),
     ("metadata/*.metadata.json", "an Iceberg table"),
 )
+
+_OPAQUE_SUFFIXES = (*COMPRESSION_SUFFIXES, ".zip", ".7z", ".lz4", ".tar", ".tgz", ".xlsx", ".avro", ".orc")
+"""Suffixes of files that are looked into: they may hold data."""
+
+
+def display(path: Path) -> str:
+    """Format a path for people, also one that is not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,86 +40,153 @@ class SkippedFile:
 
 @dataclass(slots=True)
 class Selection:
-    """What paths stand for."""
+    """The files that paths stand for, and what else was there."""
 
     files: list[Path] = field(default_factory=list)
     left_out: list[SkippedFile] = field(default_factory=list)
-    """What is no data: hidden and temporary files, other files, links to nothing."""
+    """Not data: hidden and temporary files, other files, links to nothing."""
     refused: list[SkippedFile] = field(default_factory=list)
     """Data that no reader reads."""
+    archives: dict[Path, Path] = field(default_factory=dict)
+    """The archive that each folder was unpacked from."""
+
+    def display(self, path: Path) -> str:
+        """Format a path for people, also one that is not UTF-8. A file of an archive is shown in its archive."""
+        for folder, archive in self.archives.items():
+            if path.is_relative_to(folder):
+                path = archive / path.relative_to(folder)
+        return display(path)
+
+    def as_json(self, skipped: Iterable[SkippedFile]) -> Iterator[dict[str, str]]:
+        """Describe skipped files for JSON."""
+        return ({"file": self.display(file.path), "reason": file.reason} for file in skipped)
 
 
-def display(path: Path) -> str:
-    """Format a path for people, also one that is not UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def select_files(paths: Iterable[Path]) -> Selection:
+def select_files(paths: Iterable[Path], scratch: Path) -> Selection:
     """Choose the files that these files and folders stand for. Links are followed, each file and folder once.
 
-    Raises UnreadableSourceError if a path is in an Iceberg, Delta or Hudi table, because its folder also holds rows that
-    the table has deleted, or if a folder has no files to load.
+    Zip archives are unpacked into the folder `scratch`, which must last until the files have been read. The folder of a
+    Delta, Iceberg or Hudi table is refused with all that is in it, because it also holds rows that the table has deleted.
+
+    Raises UnreadableSourceError if a folder has no files to load.
     """
-    selection, seen = Selection(), set[tuple[int, int]]()
+    selector = _Selector(scratch)
     for path in paths:
-        _refuse_table(path)
-        if not path.is_dir():
-            _take(selection, path)
-            continue
-        _reason_by_place(path, seen)  # a link back to this folder is not followed
-        before = len(selection.files) + len(selection.refused)
-        _walk(selection, path, seen)
-        if len(selection.files) + len(selection.refused) == before:
-            raise UnreadableSourceError(_empty_folder(path, selection.left_out))
-    return selection
+        selector.add(path)
+    return selector.selection
 
 
-def _empty_folder(folder: Path, left_out: list[SkippedFile]) -> str:
-    known = f"({', '.join(sorted(FORMAT_SUFFIXES))}, also .gz and .zst)"
-    example = f" Left out: {display(left_out[-1].path)}: {left_out[-1].reason}." if left_out else ""
-    return f"{display(folder)} holds no files to load {known}.{example}"
+class _Selector:
+    """One selection in the making."""
 
+    def __init__(self, scratch: Path) -> None:
+        self.selection = Selection()
+        self._scratch = scratch
+        self._seen = set[tuple[int, int]]()
 
-def _refuse_table(path: Path) -> None:
-    absolute = path.absolute()
-    for folder in (absolute, *absolute.parents):
-        for mark, table in _TABLE_MARKS:
-            if next(folder.glob(mark), None) is not None:
-                raise UnreadableSourceError(
-                    f"{display(folder)} is {table}; its files also hold deleted rows."
-                    " Export the table as Parquet, CSV or NDJSON and load that."
-                )
-
-
-def _walk(selection: Selection, folder: Path, seen: set[tuple[int, int]]) -> None:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        selection.left_out.append(SkippedFile(folder, error.strerror or str(error)))
-        return
-    for path in entries:
-        reason = _reason_by_name(path) or _reason_by_place(path, seen)
-        if reason:
-            selection.left_out.append(SkippedFile(path, reason))
-        elif path.is_dir():
-            _refuse_table(path)
-            _walk(selection, path, seen)
-        elif (reason := _reason_without_suffix(path)) is not None:
-            selection.left_out.append(SkippedFile(path, reason))
+    def add(self, path: Path) -> None:
+        """Select what a path that the user named stands for."""
+        absolute = path.absolute()
+        table = next((folder for folder in (absolute, *absolute.parents) if _table_in(folder)), None)
+        if table is not None:
+            self._refuse_table(path, table)
+        elif not path.is_dir():
+            self._take(path)
         else:
-            _take(selection, path)
+            self._reason_by_place(path)  # a link back to this folder is not followed
+            before = self._count()
+            self._walk(path)
+            if self._count() == before:
+                raise UnreadableSourceError(f"{self.selection.display(path)} {self._nothing_to_load()}.")
+
+    def _count(self) -> int:
+        return len(self.selection.files) + len(self.selection.refused)
+
+    def _nothing_to_load(self) -> str:
+        known = f"({', '.join(sorted(FORMAT_SUFFIXES))}, also {', '.join(COMPRESSION_SUFFIXES)})"
+        examples = (f"{self.selection.display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
+        return ". Left out: ".join([f"holds no files to load {known}", *examples])
+
+    def _walk(self, folder: Path) -> None:
+        if _table_in(folder):
+            self._refuse_table(folder, folder)
+            return
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            self._refuse(folder, f"it can't be read: {error.strerror or error}")
+            return
+        for path in entries:
+            reason = _reason_by_name(path) or self._reason_by_place(path)
+            if reason:
+                self._leave_out(path, reason)
+            elif path.is_dir():
+                self._walk(path)
+            elif not os.access(path, os.R_OK):
+                self._refuse(path, "it can't be read: permission denied")
+            elif (reason := _reason_without_suffix(path)) is not None:
+                self._leave_out(path, reason)
+            else:
+                self._take(path)
+
+    def _take(self, path: Path) -> None:
+        """Select a file unless it is recognised as something else. One that can't be opened is reported by who opens it."""
+        try:
+            foreign = foreign_content(local_object(path)) if path.is_file() else None
+        except OSError:
+            foreign = None
+        if foreign is None:
+            self.selection.files.append(path)
+        elif foreign.kind == ZIP and not any(path.is_relative_to(folder) for folder in self.selection.archives):
+            self._take_archive(path)
+        else:
+            self._refuse(path, str(foreign))
+
+    def _take_archive(self, path: Path) -> None:
+        """Select the files of a zip archive, as those of a folder. One that can't be unpacked whole is refused."""
+        folder = self._scratch / str(len(self.selection.archives))
+        self.selection.archives[folder] = path
+        target = folder.joinpath(*partition_folders(path))
+        if (reason := unpack_zip(path, target)) is not None:
+            self._refuse(path, reason)
+            return
+        before = self._count()
+        self._walk(target)
+        if self._count() == before:
+            self._refuse(path, f"it {self._nothing_to_load()}")
+
+    def _leave_out(self, path: Path, reason: str) -> None:
+        self.selection.left_out.append(SkippedFile(path, reason))
+
+    def _refuse_table(self, path: Path, folder: Path) -> None:
+        subject = "it" if path.absolute() == folder.absolute() else display(folder)
+        self._refuse(
+            path,
+            f"{subject} is {_table_in(folder)}, whose files also hold rows that it has deleted;"
+            " export the table as Parquet, CSV or NDJSON and load that",
+        )
+
+    def _refuse(self, path: Path, reason: str) -> None:
+        self.selection.refused.append(SkippedFile(path, reason))
+
+    def _reason_by_place(self, path: Path) -> str | None:
+        """Say why what a path leads to is not selected; None if it may be, and is remembered."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            return "it is a link to nothing" if path.is_symlink() else error.strerror or str(error)
+        if not (path.is_file() or path.is_dir()):
+            return "it is no regular file"
+        place = (status.st_dev, status.st_ino)
+        if place in self._seen:
+            return "it is the same as another that is loaded"
+        self._seen.add(place)
+        return None
 
 
-def _take(selection: Selection, path: Path) -> None:
-    """Select a file unless it is recognised as something else. One that can't be opened is reported by who opens it."""
-    try:
-        reason = foreign_content(path) if path.is_file() else None
-    except OSError:
-        reason = None
-    if reason:
-        selection.refused.append(SkippedFile(path, reason))
-    else:
-        selection.files.append(path)
+def _table_in(folder: Path) -> str | None:
+    """Tell of which kind of table a folder is; None if of none."""
+    return next((table for mark, table in _TABLE_MARKS if next(folder.glob(mark), None) is not None), None)
 
 
 def _reason_by_name(path: Path) -> str | None:
@@ -122,49 +200,13 @@ def _reason_by_name(path: Path) -> str | None:
     return f"{path.suffix} is no format that is read; name the file to load it"
 
 
-_OPAQUE_SUFFIXES = (
-    *COMPRESSION_SUFFIXES,
-    ".bz2",
-    ".xz",
-    ".zip",
-    ".7z",
-    ".lz4",
-    ".tar",
-    ".tgz",
-    ".xlsx",
-    ".avro",
-    ".orc",
-)
-"""Suffixes of files that are looked into: they may hold data."""
-
-
-def _reason_by_place(path: Path, seen: set[tuple[int, int]]) -> str | None:
-    """Say why what a path leads to is not selected; None if it may be, and is remembered in `seen`."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        return "it is a link to nothing" if path.is_symlink() else error.strerror or str(error)
-    if not (path.is_file() or path.is_dir()):
-        return "it is no regular file"
-    place = (status.st_dev, status.st_ino)
-    if place in seen:
-        return "it is the same as another that is loaded"
-    seen.add(place)
-    return None
-
-
 def _reason_without_suffix(path: Path) -> str | None:
     """Say why a file whose name has no format is no data; None if it may be."""
     if format_of_name(path.name):
         return None
     try:
-        if foreign_content(path) or looks_like_data(path):
+        if foreign_content(local_object(path)) or looks_like_data(local_object(path)):
             return None
     except OSError as error:
         return error.strerror or str(error)
     return "neither its name nor its content is CSV, JSON or Parquet; name the file to load it"
-
-
-def skipped_as_json(skipped: Iterable[SkippedFile]) -> Iterator[dict[str, str]]:
-    """Describe skipped files for JSON."""
-    return ({"file": display(file.path), "reason": file.reason} for file in skipped)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from lakehouse.errors import SourceChangedError, StorageUnavailableError, UnreadableSourceError
 from lakehouse.landing.formats import known_suffixes
 from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.storage.objects.store import Objects
 
 READ_CHUNK_BYTES = 4 << 20
@@ -19,7 +20,8 @@ def upload(objects: Objects, stream: str, path: Path) -> tuple[LandingObject, bo
     """Upload a file to `incoming/` unless the same content is there. Returns the object and whether it is new.
 
     The key is the SHA-256 of the content plus the known suffixes of the name, so a file is loaded once whatever it is
-    called. The name itself is kept, percent-encoded, in the object's metadata.
+    called. Folders of the path that name columns, `Country=France/`, are part of the key, because the rows differ by
+    them. The name itself is kept, percent-encoded, in the object's metadata.
 
     Raises UnreadableSourceError if the file can't be read, SourceChangedError if it changes during the upload (nothing
     is stored then), and what Objects raises.
@@ -29,6 +31,20 @@ def upload(objects: Objects, stream: str, path: Path) -> tuple[LandingObject, bo
             return _store(objects, stream, path, file)
     except OSError as error:
         raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
+
+
+def content_digest(path: Path) -> str:
+    """Compute the SHA-256 of a file. Raises UnreadableSourceError if it can't be read."""
+    try:
+        with _open(path) as file:
+            return _digest(file)
+    except OSError as error:
+        raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
+
+
+def incoming_key(stream: str, path: Path, digest: str) -> str:
+    """Build the key that a file with this content lands under."""
+    return "/".join(["incoming", stream, *partition_folders(path), f"{digest}{known_suffixes(path.name)}"])
 
 
 def _open(path: Path) -> BufferedReader:
@@ -43,7 +59,7 @@ def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> t
     digest = _digest(file)
     if _version(file) != version:
         raise _changed(path)
-    key = f"incoming/{stream}/{digest}{known_suffixes(path.name)}"
+    key = incoming_key(stream, path, digest)
     is_new = objects.head(key) is None and objects.put_stream(
         key,
         _verified_chunks(path, file, version, digest),

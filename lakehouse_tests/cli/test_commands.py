@@ -127,7 +127,7 @@ def test_load_reports_rows_by_file_and_exits_with_2_when_any_was_refused(lakehou
     odd_name.write_text(HEADER + row.format(620001) + row.format(620001))
     (folder / "none.csv").write_text("a;b\n1;2\n")
     (folder / "part.csv").write_text(HEADER + row.format(620002) + "620003,A1\n")
-    (folder / "zip.csv").write_bytes(b"PK\x03\x04")
+    (folder / "zip.csv").write_bytes(b"7z\xbc\xaf\x27\x1c")
     (folder / "_SUCCESS").touch()
     done = lakehouse("load", "retail", str(folder), "--json")
     said = json.loads(done.stdout)
@@ -138,7 +138,7 @@ def test_load_reports_rows_by_file_and_exits_with_2_when_any_was_refused(lakehou
     assert counts[1][1:] == [0, counts[1][0], 0]
     assert counts[2] == [2, 1, 1, 0]
     assert said["by_file"][2]["reasons"] == ["2 fields where the header has 8"]
-    assert [file["reason"] for file in said["refused"]] == ["it is a zip archive; unpack it and load what is in it"]
+    assert [file["reason"] for file in said["refused"]] == ["it is a 7z archive; unpack it and load what is in it"]
     assert [file["file"].rsplit("/", 1)[1] for file in said["left_out"]] == ["_SUCCESS"]
 
     again = lakehouse("load", "retail", str(folder))

@@ -175,6 +175,20 @@ def test_upload_key_is_content_hash_and_known_suffixes(
     assert list_incoming(objects, stream) == [landed]
 
 
+def test_same_content_is_uploaded_once_for_each_folder_that_names_columns(
+    objects: Objects, stream: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name / "a.csv" for name in ("1/Country=France", "2/Country=France", "Country=Spain", "plain")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"a,b\n")
+    uploads = [upload(objects, stream, path) for path in paths]
+    assert [is_new for _, is_new in uploads] == [True, False, True, True]
+    folders = [landed.key.split("/")[2:-1] for landed, _ in uploads]
+    assert folders == [["Country=France"], ["Country=France"], ["Country=Spain"], []]
+    assert {landed for landed, _ in uploads} == set(list_incoming(objects, stream))
+
+
 @pytest.mark.parametrize("size", [10, 33 << 20])
 def test_same_content_is_uploaded_once(objects: Objects, stream: str, tmp_path: Path, size: int) -> None:
     paths = [tmp_path / "first.csv", tmp_path / "again.csv"]

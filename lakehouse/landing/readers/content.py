@@ -3,8 +3,11 @@
 What the text means is up to the readers of each format.
 """
 
+import bz2
 import codecs
 import io
+import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,10 +23,19 @@ from lakehouse.errors import SourceChangedError
 CHUNK_BYTES = 4 << 20
 """Bytes read at once."""
 
-_GZIP_STEP_BYTES = 64 << 10
+_STEP_BYTES = 64 << 10
 """Bytes decompressed at once. Only within the step that holds a corrupt byte is gzip read byte by byte."""
 
-GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP_MAGIC, ZSTD_MAGIC, BZIP2_MAGIC, XZ_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ\x00"
+
+MAX_COMPRESSION_LAYERS = 3
+"""How often content may be compressed: `x.csv.gz.gz` is twice."""
+
+_MAGIC_BYTES = 10
+"""Bytes by which a compression is recognised."""
+
+_XZ_MEMORY_BYTES = 256 << 20
+"""What decompressing xz may take; `xz -9` takes 65 MiB."""
 
 
 class InputStream(Protocol):
@@ -109,12 +121,11 @@ def _raising(error: DamagedContentError) -> Iterator[bytes]:
     yield b""
 
 
-def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    start, chunks = _peek(chunks, 4)
-    if start.startswith(GZIP_MAGIC):
-        return _gunzipped(chunks)
-    if start.startswith(ZSTD_MAGIC):
-        return _unzstd(chunks)
+def _decompressed(chunks: Iterator[bytes], layers: int = MAX_COMPRESSION_LAYERS) -> Iterator[bytes]:
+    start, chunks = _peek(chunks, _MAGIC_BYTES)
+    for magic, decompress in _DECOMPRESSORS:
+        if layers and magic.match(start):
+            return _decompressed(decompress(chunks), layers - 1)
     return chunks
 
 
@@ -122,8 +133,8 @@ def _gunzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Decompress gzip members that follow one another, padded with at most zeros (RFC 1952)."""
     member, read_bytes = zlib.decompressobj(wbits=31), 0
     for chunk in chunks:
-        for start in range(0, len(chunk), _GZIP_STEP_BYTES):
-            rest = chunk[start : start + _GZIP_STEP_BYTES]
+        for start in range(0, len(chunk), _STEP_BYTES):
+            rest = chunk[start : start + _STEP_BYTES]
             read_bytes += len(rest)
             while rest:
                 if member.eof:
@@ -188,6 +199,47 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
             if not chunk:
                 return
             yield chunk
+
+
+def _unbzip2(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    return _decoded(chunks, "bzip2", bz2.BZ2Decompressor)
+
+
+def _unxz(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    return _decoded(chunks, "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES))
+
+
+def _decoded(
+    chunks: Iterator[bytes], name: str, new_decoder: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+) -> Iterator[bytes]:
+    """Decompress streams that follow one another, padded with at most zeros."""
+    decoder, read_bytes = new_decoder(), 0
+    for chunk in chunks:
+        for start in range(0, len(chunk), _STEP_BYTES):
+            rest = chunk[start : start + _STEP_BYTES]
+            read_bytes += len(rest)
+            while rest or not (decoder.eof or decoder.needs_input):
+                if decoder.eof:
+                    rest = rest.lstrip(b"\0")
+                    if not rest:
+                        break
+                    decoder = new_decoder()
+                try:
+                    yield decoder.decompress(rest, CHUNK_BYTES)
+                except (OSError, lzma.LZMAError) as error:
+                    raise DamagedContentError(f"{name} stream is corrupt after {read_bytes} bytes: {error}") from error
+                rest = decoder.unused_data if decoder.eof else b""
+    if not decoder.eof:
+        raise DamagedContentError(f"{name} stream ends early after {read_bytes} bytes")
+
+
+_DECOMPRESSORS: tuple[tuple[re.Pattern[bytes], Callable[[Iterator[bytes]], Iterator[bytes]]], ...] = (
+    (re.compile(re.escape(GZIP_MAGIC)), _gunzipped),
+    (re.compile(re.escape(ZSTD_MAGIC)), _unzstd),
+    (re.compile(BZIP2_MAGIC + rb"[1-9](1AY&SY|\x17rE8P\x90)"), _unbzip2),
+    (re.compile(re.escape(XZ_MAGIC)), _unxz),
+)
+"""The start of compressed content, and what decompresses it. Text may start with `BZh9`, so more is compared there."""
 
 
 def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -17,14 +17,17 @@ import pyarrow as pa
 
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.formats import Format, format_of_name
+from lakehouse.landing.partition_folders import partition_columns
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, stored_chunks, text_chunks
 from lakehouse.landing.readers.csv_blocks import csv_tasks
 from lakehouse.landing.readers.defects import NO_ROWS, Defect
 from lakehouse.landing.readers.emptiness import is_empty_array, is_header_alone
+from lakehouse.landing.readers.folder_columns import add_folder_columns
 from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
 from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
 from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
+from lakehouse.landing.readers.signatures import Foreign, foreign_content
 
 SMALL_OBJECT_BYTES = 1 << 20
 """Objects up to this size are fetched ahead of their turn."""
@@ -58,8 +61,25 @@ def bronze_batches(contract: Contract, objects: Iterable[InputObject]) -> Iterat
         ThreadPoolExecutor(threads, thread_name_prefix="read") as reading,
     ):
         fetched = prefetch(fetching, _fetch, objects, MAX_FETCHES)
-        for file_format, group in groupby(fetched, format_of):
-            yield from _READERS[file_format](contract, group, reading, threads + 1)
+        for (content, columns), group in groupby(fetched, _how_to_read):
+            if isinstance(content, Foreign):
+                yield from _refuse(contract, content, group)
+                continue
+            batches = _READERS[content](contract, group, reading, threads + 1)
+            yield from add_folder_columns(contract, columns, batches) if columns else batches
+
+
+def _how_to_read(obj: InputObject) -> tuple[Format | Foreign, tuple[tuple[str, str], ...]]:
+    # Files are recognised before they land, but anything may be dropped under `incoming/`.
+    foreign = foreign_content(obj) if obj.name.startswith("incoming/") else None
+    return foreign or format_of(obj), partition_columns(obj.name)
+
+
+def _refuse(contract: Contract, foreign: Foreign, objects: Iterable[InputObject]) -> Iterator[pa.RecordBatch]:
+    """Make one defect of each object."""
+    defect = columns_of([Defect(f"the file is {foreign.kind}; {foreign.remedy}", None)], len(contract.fields))
+    for obj in objects:
+        yield from number_rows(obj, bronze_schema(contract), [defect])
 
 
 def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lakehouse.landing.readers.content import GZIP_MAGIC, ZSTD_MAGIC
+from lakehouse.landing.readers.content import BZIP2_MAGIC, GZIP_MAGIC, XZ_MAGIC, ZSTD_MAGIC
 from lakehouse.landing.readers.json_brackets import split_objects
 
 WHITESPACE = b" \t\r\n"
 
-FORMAT_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, GZIP_MAGIC, ZSTD_MAGIC)
+FORMAT_MARKS = (
+    *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    *(GZIP_MAGIC, ZSTD_MAGIC, BZIP2_MAGIC, XZ_MAGIC),
+)
 """First bytes by which readers take an object for something other than plain UTF-8."""
 
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])

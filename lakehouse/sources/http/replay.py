@@ -13,6 +13,7 @@ from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
+from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers import bronze_batches, local_object
 from lakehouse.landing.readers.rows import DEFECT, RAW
 from lakehouse.processes.atomic_file import write_private
@@ -127,7 +128,8 @@ def rows_as_lines(contract: Contract, path: Path) -> Iterator[bytes]:
     defect = f"json_object('{DEFECT}', {DEFECT}, '{RAW}', {RAW})"
     line = f"if({DEFECT} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
     with duckdb.connect(config={"threads": 1}) as database:
-        for batch in bronze_batches(contract, [local_object(path)]):
+        name = "/".join([*partition_folders(path), path.name])
+        for batch in bronze_batches(contract, [local_object(path, name)]):
             database.register("rows", pa.Table.from_batches([batch]))
             lines = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
             database.unregister("rows")
@@ -144,7 +146,7 @@ def _list_texts(contract: Contract) -> dict[str, str]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256("/".join(partition_folders(path)).encode())  # columns of the rows, as the content is
     try:
         with path.open("rb") as file:
             while chunk := file.read(READ_BYTES):

@@ -1,5 +1,8 @@
+import bz2
 import gzip
 import io
+import lzma
+import zipfile
 
 import pyarrow as pa
 import pytest
@@ -18,15 +21,19 @@ def zstd(data: bytes) -> bytes:
     return bytes(pa.compress(data, codec="zstd", asbytes=True))
 
 
-@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x", "x.gz", "x.TXT.zst"])
-@pytest.mark.parametrize("pack", [lambda data: data, gzip.compress, zstd], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x", "x.gz", "x.TXT.zst", "x.csv.bz2", "x.xz"])
+@pytest.mark.parametrize(
+    "pack",
+    [lambda data: data, gzip.compress, zstd, bz2.compress, lzma.compress, lambda data: zstd(bz2.compress(data))],
+    ids=["plain", "gzip", "zstd", "bzip2", "xz", "twice"],
+)
 def test_compression_is_detected_whatever_the_name(name: str, pack: "type[bytes]") -> None:
     assert rows_of(THREE, object_of(pack(CSV), name)) == ROWS
 
 
-def test_gzip_members_and_zstd_frames_are_joined() -> None:
+def test_streams_that_follow_one_another_are_joined() -> None:
     half = CSV.index(b"\n", 20_000) + 1
-    for pack in (gzip.compress, zstd):
+    for pack in (gzip.compress, zstd, bz2.compress, lzma.compress):
         data = pack(CSV[:half]) + pack(CSV[half:])
         assert rows_of(THREE, object_of(data, "x.csv")) == ROWS
     padded = gzip.compress(CSV[:half]) + gzip.compress(CSV[half:]) + b"\0" * 512
@@ -61,6 +68,30 @@ def test_corrupt_gzip_ends_in_a_defect() -> None:
     tail = rows_of(THREE, object_of(gzip.compress(CSV) + b"and more", "x.csv"))
     assert tail[:-1] == ROWS
     assert tail[-1][1].startswith("gzip stream is corrupt after ")
+
+
+@pytest.mark.parametrize(("name", "pack"), [("bzip2", bz2.compress), ("xz", lzma.compress)])
+def test_damaged_bzip2_and_xz_end_in_a_defect(name: str, pack: "type[bytes]") -> None:
+    packed = pack(CSV)
+    for damaged, reason in (
+        (packed[: len(packed) * 2 // 3], "ends early"),
+        (packed[:-40] + b"\xff" * 40, "is corrupt"),
+        (packed + b"and more after it", "is corrupt"),
+    ):
+        found = rows_of(THREE, object_of(damaged, "x.csv"))
+        assert found[:-1] == ROWS[: len(found) - 1]
+        assert found[-1][0] == "!"
+        assert found[-1][1].startswith(f"{name} stream {reason} after ")
+
+
+def test_file_that_is_no_rows_is_one_defect_where_files_are_dropped() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as content:
+        content.writestr("a.csv", CSV)
+    for name in ("a.csv", "a.zip", "b.json"):
+        source = object_of(archive.getvalue(), f"incoming/sample/{name}")
+        reason = "the file is a zip archive; unpack it and load what is in it"
+        assert rows_of(THREE, source, object_of(CSV, "incoming/sample/c.csv")) == [("!", reason, None), *ROWS]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3, 5, 9])

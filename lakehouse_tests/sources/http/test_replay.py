@@ -122,6 +122,20 @@ def test_sent_row_is_read_as_in_its_file(tmp_path: Path, case: str) -> None:
     assert rows_of(THREE, object_of(lines, "x.ndjson")) == expected
 
 
+def test_rows_are_sent_with_the_columns_of_their_folders(
+    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path
+) -> None:
+    before = {info.key for info in objects.list("realtime/retail")}
+    for country in ("France", "Spain"):
+        path = tmp_path / f"Country={country}" / "a.csv"
+        path.parent.mkdir()
+        path.write_text("InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice\n9,A,6,2011-12-01 08:26:00,2.55\n")
+        (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
+        assert (sent.delivered.accepted, sent.was_already_sent) == (1, False)
+    new = [info.key for info in objects.list("realtime/retail") if info.key not in before]
+    assert [json.loads(line)["Country"] for key in new for line in objects.get(key).splitlines()] == ["France", "Spain"]
+
+
 @pytest.mark.parametrize("file_format", ["ndjson", "parquet"])
 def test_arrays_are_sent_as_arrays(
     settings: Settings, running: RunningService, tmp_path: Path, file_format: str

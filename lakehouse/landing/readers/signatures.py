@@ -1,24 +1,37 @@
-"""Recognise files that hold something other than CSV, JSON or Parquet, by their first bytes. See `readers` for those three."""
+"""Recognise objects that hold something other than CSV, JSON or Parquet, by their first bytes."""
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from lakehouse.errors import SourceChangedError
-from lakehouse.landing.readers.content import DamagedContentError, decompressed_chunks, local_object
+from lakehouse.landing.readers.content import DamagedContentError, InputObject, decompressed_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Content that no reader reads, and what to do about it."""
+
+    kind: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"it is {self.kind}; {self.remedy}"
+
+
+ZIP = "a zip archive"
 
 _UNPACK = "unpack it and load what is in it"
 _EXPORT = "export it as CSV, NDJSON or Parquet"
 
-_SIGNATURES: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
-    (re.compile(pattern, re.DOTALL | re.IGNORECASE if b"<" in pattern else re.DOTALL), kind, remedy)
+_SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE if b"<" in pattern else re.DOTALL), Foreign(kind, remedy))
     for pattern, kind, remedy in (
-        (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/)", "an Excel or Office document", _EXPORT),
-        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a zip archive", _UNPACK),
+        (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/|mimetype)", "an Excel or Office document", _EXPORT),
+        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", ZIP, _UNPACK),
         (rb".{257}ustar", "a tar archive", _UNPACK),
-        (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "compressed by bzip2", "unpack it with bunzip2"),
-        (rb"\xfd7zXZ\x00", "compressed by xz", "unpack it with unxz"),
+        (rb"\x1f\x8b", "compressed too many times", _UNPACK),
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
         (rb"Rar!\x1a\x07", "a rar archive", _UNPACK),
         (rb"\x04\x22\x4d\x18", "compressed by lz4", "unpack it with unlz4"),
@@ -44,26 +57,26 @@ START_BYTES = 512
 _DELIMITERS = (b",", b";", b"\t", b"|")
 
 
-def foreign_content(path: Path) -> str | None:
-    """Say what a file holds, and what to do, if no reader reads it; None if one may. Looks inside gzip and zstd.
+def foreign_content(obj: InputObject) -> Foreign | None:
+    """Say what an object holds, if no reader reads it; None if one may. Looks inside compressed content.
 
-    Raises OSError if the file can't be read.
+    Raises what opening the object raises.
     """
-    start = _start(path)
-    return next((f"it is {kind}; {remedy}" for pattern, kind, remedy in _SIGNATURES if pattern.match(start)), None)
+    start = _start(obj)
+    return next((foreign for pattern, foreign in _SIGNATURES if pattern.match(start)), None)
 
 
-def looks_like_data(path: Path) -> bool:
-    """Whether a file without a suffix starts as JSON, Parquet, or CSV with more than one column. Raises OSError."""
-    start = _start(path).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+def looks_like_data(obj: InputObject) -> bool:
+    """Whether content starts as JSON, Parquet, or CSV with more than one column. Raises as `foreign_content` does."""
+    start = _start(obj).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
     first_line = start.split(b"\n", 1)[0]
     return start.startswith((b"{", b"[", b"PAR1")) or any(delimiter in first_line for delimiter in _DELIMITERS)
 
 
-def _start(path: Path) -> bytes:
+def _start(obj: InputObject) -> bytes:
     start = b""
-    with suppress(DamagedContentError, SourceChangedError):  # reported by whoever reads the whole file
-        for chunk in islice(decompressed_chunks(local_object(path)), 8):
+    with suppress(DamagedContentError, SourceChangedError):  # reported by the reader of the whole object
+        for chunk in islice(decompressed_chunks(obj), 8):
             start += chunk[:START_BYTES]
             if len(start) >= START_BYTES:
                 break
