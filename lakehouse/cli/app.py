@@ -81,6 +81,11 @@ COMMANDS = (
         "lakehouse.cli.erase:erase",
         "Remove a subject's rows from every layer, old snapshots included, and check that nothing is left.",
     ),
+    LazyCommand(
+        "withdraw",
+        "lakehouse.cli.withdraw:withdraw",
+        "Take files out that were loaded by mistake, and compute every layer without them.",
+    ),
     LazyCommand("keys", "lakehouse.cli.keys:keys", "Manage the API keys of the HTTP server."),
     LazyCommand(
         "quarantine",

@@ -1,4 +1,5 @@
-"""Maintenance of tables and objects: compaction, snapshot expiry, orphan files, manifests, retention, tags and erasure.
+"""Maintenance of tables and objects: compaction, snapshot expiry, orphan files, manifests, retention, tags, withdrawal and
+erasure.
 
 No Dagster here: `automation.maintenance` runs these tasks as a job, `cli` runs them by hand.
 """

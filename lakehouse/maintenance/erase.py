@@ -7,7 +7,7 @@ See `residue_scan` for the search that proves nothing is left.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
@@ -15,17 +15,17 @@ from urllib.parse import unquote
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import literal, quote
+from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
-from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import CommitConflictError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
+from lakehouse.maintenance.row_deletion import delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.bronze import ingest_days, ingested_objects
-from lakehouse.pipeline.commits import commit_files, retry_on_conflict
+from lakehouse.pipeline.commits import retry_on_conflict
 from lakehouse.pipeline.erasure_log import FOLDER, add_record
 from lakehouse.pipeline.exports import export_dashboard, export_features
 from lakehouse.pipeline.gold import DAILY_METRICS
@@ -35,16 +35,12 @@ from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.lookups.versions import delete_old_versions
 from lakehouse.storage.iceberg.catalog import qualified_name
-from lakehouse.storage.iceberg.commit import upload
-from lakehouse.storage.iceberg.manifests import referenced_files, select_files
-from lakehouse.storage.iceberg.partitions import PartitionValue, partitions_filter, stored_value
+from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.iceberg.replace import merge_manifests
 from lakehouse.storage.iceberg.snapshots import MAX_SNAPSHOTS_TO_EXPIRE, expire
 from lakehouse.storage.objects.store import Objects, object_key
 
 RUN_ID = "erase"
-ROWS_PER_BATCH = 122_880
-"""Rows of one DuckDB row group."""
 
 
 @dataclass(slots=True)
@@ -137,9 +133,9 @@ def erase_rows(lake: Lake, subject: Subject) -> ErasureResult:
         days=sorted(map(str, result.days)),
     )
     lake.objects.delete(result.landing_objects)
-    _rewrite(lake, f"bronze.{stream.name}", subject.in_bronze())
+    delete_rows(lake, f"bronze.{stream.name}", subject.in_bronze(), run_id=RUN_ID)
     for table_name, where in _filters(lake, subject):
-        _rewrite(lake, table_name, where)
+        delete_rows(lake, table_name, where, run_id=RUN_ID)
     lake.objects.delete(_exported_objects(lake, subject, result.days))
     return result
 
@@ -163,54 +159,6 @@ def rewrite_exports(lake: Lake, stream: Stream) -> None:
     export_features(lake, stream)
     for name in (stream.name, CUSTOMERS):
         delete_old_versions(lake, name)
-
-
-def _rewrite(lake: Lake, table_name: str, where: str) -> None:
-    retry_on_conflict(partial(_attempt, lake, table_name, where))
-
-
-def _attempt(lake: Lake, table_name: str, where: str) -> None:
-    """Replace the partitions that hold rows matching `where` with their other rows."""
-    table = lake.tables.load(table_name)
-    columns = [part.name for part in table.spec().fields]
-    keys = ", ".join(map(quote, columns))
-    with lake.engine.cursor() as cursor, lake.engine.scratch() as folder:
-        partitions: list[tuple[PartitionValue, ...]] = cursor.execute(
-            f"select distinct {keys} from {scan_sql(table)} where {where}"
-        ).fetchall()
-        if not partitions:
-            return
-        selects = (_partition_sql(columns, partition) for partition in partitions)
-        cursor.execute("create temp table partitions as " + " union all ".join(selects))
-        touched = partitions_filter(columns[0], [partition[0] for partition in partitions])
-        internal = {tuple(stored_value(value) for value in partition) for partition in partitions}
-        removed = [
-            file
-            for file in select_files(table, touched)
-            if tuple(file.partition[position] for position in range(len(columns))) in internal
-        ]
-        fields = ", ".join(quote(column.name) for column in table.schema().fields)
-        kept = cursor.execute(
-            f"select {fields} from {scan_sql(table)} semi join partitions using ({keys}) where not {where}"
-        )
-        files = write_stream(lake.engine, iter(kept.to_arrow_reader(ROWS_PER_BATCH)), "from chunk", table, folder)
-        added = upload(lake.connection, table, files)
-        ledger = {_ledger_name(columns[-1], partition[-1]): {"rows": 0} for partition in partitions}
-        for file, data_file in zip(files, added, strict=True):
-            ledger[_ledger_name(columns[-1], file.partition[-1])]["rows"] += data_file.record_count
-        commit_files(lake, table, added, touched, removed=removed, ledger=ledger, run_id=RUN_ID)
-
-
-def _partition_sql(columns: Sequence[str], partition: Sequence[PartitionValue]) -> str:
-    return "select " + ", ".join(
-        f"date '{value}' as {quote(name)}" if isinstance(value, date) else f"{literal(str(value))} as {quote(name)}"
-        for name, value in zip(columns, partition, strict=True)
-    )
-
-
-def _ledger_name(column: str, value: PartitionValue) -> str:
-    """Return the partition's name in the conservation ledger."""
-    return f"{value}:00" if column == "arrival_hour" else str(value)
 
 
 def subject_tables(subject: Subject) -> list[str]:

@@ -149,6 +149,24 @@ def test_load_reports_rows_by_file_and_exits_with_2_when_any_was_refused(lakehou
     assert lakehouse("load", "retail", str(odd_name)).returncode == 0
 
 
+def test_withdrawn_file_can_be_loaded_again(lakehouse: Command, tmp_path: Path) -> None:
+    path = tmp_path / "Country=France" / "mistake.csv"
+    path.parent.mkdir()
+    path.write_text("garbage\n")
+    loading = "load", "retail", str(path), "--no-materialize", "--json"
+    first = json.loads(lakehouse(*loading).stdout)
+    (key,) = first["objects"]
+    assert key.startswith("incoming/retail/Country=France/")
+    shown = lakehouse("withdraw", str(path), "--dry-run", "--json")
+    assert json.loads(shown.stdout) == [{"stream": "retail", "objects": {key: 0}, "days": "", "record": None}]
+    done = lakehouse("withdraw", key, "--yes", "--json")
+    (said,) = json.loads(done.stdout)
+    assert said["record"].startswith("withdrawals/retail/")
+    assert f"{path} is in no stream's landing" in _failed(lakehouse("withdraw", str(path), "--yes"))
+    assert [json.loads(lakehouse(*loading).stdout)["new_files"] for _ in range(2)] == [1, 0]
+    lakehouse("withdraw", str(path), "--yes")
+
+
 def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
     done = lakehouse("query", sql, "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")

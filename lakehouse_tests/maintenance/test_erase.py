@@ -11,6 +11,7 @@ from lakehouse.auditing.audit import audit
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.erase import erase_rows, expire_history, find_rows, rewrite_exports
 from lakehouse.maintenance.residue_scan import find_residue
+from lakehouse.maintenance.row_deletion import delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
@@ -108,16 +109,16 @@ def test_interrupted_erasure_can_be_run_again(own: Own, monkeypatch: pytest.Monk
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     from lakehouse.maintenance import erase
 
-    rewrite, calls = erase._rewrite, 0
+    calls = 0
 
-    def interrupted_rewrite(lake: object, table_name: str, where: str) -> None:
+    def interrupted_delete(lake: object, table_name: str, where: str, *, run_id: str) -> None:
         nonlocal calls
         calls += 1
         if calls in (1, 3, 6):
             raise KeyboardInterrupt
-        rewrite(own.lake, table_name, where)
+        delete_rows(own.lake, table_name, where, run_id=run_id)
 
-    monkeypatch.setattr(erase, "_rewrite", interrupted_rewrite)
+    monkeypatch.setattr(erase, "delete_rows", interrupted_delete)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             erase_rows(own.lake, subject)

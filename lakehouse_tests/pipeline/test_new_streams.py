@@ -162,7 +162,9 @@ def test_stream_that_is_refused_holds_up_no_other(
     else:
         (refused.stream.folder / "gold.sql").write_text("select dt, interval 1 day as span from silver")
     _add_fields(grown)
-    grown, refused = (open_stream(shared_lake, own.stream.folder.parent, own.name, tables=False) for own in (grown, refused))
+    grown, refused = (
+        open_stream(shared_lake, own.stream.folder.parent, own.name, tables=False) for own in (grown, refused)
+    )
     lake = refused.lake
     lake.streams = {own.name: own.stream for own in (refused, grown)}
     with pytest.raises((SchemaChangeError, ContractError), match=refused.name) as raised:

@@ -1,0 +1,107 @@
+"""`withdraw`: files that were loaded by mistake taken out again, and every layer computed without them."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.options import Json
+from lakehouse.cli.printing import print_json, print_table, print_text, stderr
+from lakehouse.errors import LakehouseError
+from lakehouse.landing.selection import select_files
+from lakehouse.landing.upload import content_digest, incoming_key
+from lakehouse.maintenance.withdrawal import Withdrawal, find_objects, withdraw_objects
+from lakehouse.pipeline.exports import export_dashboard, export_features
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.settings import get_settings
+from lakehouse.storage.embedded import lifecycle as server
+
+LANDING_FOLDERS = ("incoming/", "realtime/")
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Landing objects, as `_object` names them, or the files that were loaded.", metavar="OBJECT|FILE"
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many rows there are, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
+
+
+def withdraw(names: Names, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
+    """Find the objects and, once confirmed, withdraw them. Raises LakehouseError if one is not there or a run fails."""
+    settings = get_settings()
+    with server.running(settings) as connection:
+        lake = Lake(settings, connection)
+        by_stream = _keys_by_stream(lake, names)
+        withdrawals = [find_objects(lake, lake.stream(name), keys) for name, keys in by_stream.items()]
+        if not dry_run:
+            if not yes:
+                _print(withdrawals)
+                typer.confirm("Withdraw these objects with all of their rows?", abort=True)
+            withdrawals = [_withdraw(lake, withdrawal) for withdrawal in withdrawals]
+    if as_json:
+        print_json([_as_json(withdrawal) for withdrawal in withdrawals])
+        return
+    _print(withdrawals)
+    for withdrawal in withdrawals:
+        if withdrawal.record:
+            print_text(f"Withdrawn from {withdrawal.stream}. The record is {withdrawal.record}.")
+
+
+def _withdraw(lake: Lake, found: Withdrawal) -> Withdrawal:
+    from lakehouse.automation.repair import recompute  # Dagster takes seconds to import
+
+    stream = lake.stream(found.stream)
+    withdrawn = withdraw_objects(lake, stream, [*found.rows])
+    stderr.print("Recomputing the layers below bronze")
+    if blocked := recompute(lake, stream, withdrawn.days):
+        print_text(f"The quality gate still blocks {format_days(blocked)}.", to=stderr)
+    export_dashboard(lake, stream)
+    export_features(lake, stream)
+    return withdrawn
+
+
+def _keys_by_stream(lake: Lake, names: Iterable[str]) -> dict[str, list[str]]:
+    by_stream: dict[str, dict[str, None]] = {}
+    for name in names:
+        key = name.removeprefix(f"s3://{lake.objects.bucket}/")
+        for found in [key] if key.startswith(LANDING_FOLDERS) else _keys_of_file(lake, Path(name)):
+            by_stream.setdefault(lake.stream(found.split("/", 2)[1]).name, {})[found] = None
+    return {stream: [*keys] for stream, keys in by_stream.items()}
+
+
+def _keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
+    """Find the landing objects that a file was loaded as. Raises LakehouseError if there are none."""
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files([path], Path(scratch))
+        # An earlier version may have landed an archive as it is.
+        files = dict.fromkeys([*([path] if path.is_file() else []), *selection.files])
+        digests = [(file, content_digest(file)) for file in files]
+        keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
+    landed = [key for key in keys if lake.objects.head(key) is not None]
+    if not landed:
+        raise LakehouseError(
+            f"{selection.display(path)} is in no stream's landing. If its content has changed since it was loaded,"
+            " name its object: `lakehouse quarantine list` and the column _object show it."
+        )
+    return landed
+
+
+def _as_json(withdrawal: Withdrawal) -> dict[str, Any]:
+    return {
+        "stream": withdrawal.stream,
+        "objects": withdrawal.rows,
+        "days": format_days(withdrawal.days),
+        "record": withdrawal.record,
+    }
+
+
+def _print(withdrawals: Iterable[Withdrawal]) -> None:
+    rows = [[each.stream, key, count] for each in withdrawals for key, count in each.rows.items()]
+    print_table("", ["stream", "object", "rows"], rows, right=["rows"])
+    for each in withdrawals:
+        print_text(f"{each.stream}: {len(each.rows):,} landing objects; days: {format_days(each.days) or 'none'}")

@@ -1,0 +1,75 @@
+"""Withdraw landing objects that were loaded by mistake, with all of their rows. The same content can be loaded again later.
+
+Objects are deleted before their rows, so nothing ingests them again meanwhile, and an interrupted withdrawal can be run
+again. The caller recomputes what is derived from bronze. See `erase` for the rows of a subject.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import objects_filter
+from lakehouse.errors import ObjectNotFoundError
+from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.pipeline.lake import Lake
+
+FOLDER = "withdrawals"
+"""The folder of records, each an object that is never changed: what was withdrawn, and when."""
+
+RUN_ID = "withdraw"
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Landing objects of a stream, to withdraw or withdrawn."""
+
+    stream: str
+    rows: dict[str, int]
+    """Rows that bronze holds, by landing object."""
+    days: Sequence[date]
+    """Event dates of the rows."""
+    record: str | None = None
+    """Key of the record; None if nothing was withdrawn."""
+
+
+def find_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdrawal:
+    """Count the rows of landing objects. Raises ObjectNotFoundError if one is neither in landing nor in bronze."""
+    rows, days = dict.fromkeys(keys, 0), set[date]()
+    ingested = set[str]()
+    with lake.engine.cursor() as cursor:
+        for key, day, count in cursor.execute(
+            f"""select _object, dt, count(*)
+            from {scan_sql(lake.tables.load(f"bronze.{stream.name}"))}
+            where {objects_filter(keys)}
+            group by all"""
+        ).fetchall():
+            ingested.add(key)
+            rows[key] += count
+            days.add(day)
+    for key in rows.keys() - ingested:
+        if lake.objects.head(key) is None:
+            raise ObjectNotFoundError(
+                f"There is no landing object {key}, and bronze.{stream.name} has no rows of it."
+                f' `lakehouse query "select distinct _object from bronze.{stream.name}"` lists those there are.'
+            )
+    return Withdrawal(stream.name, rows, sorted(days))
+
+
+def withdraw_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdrawal:
+    """Delete landing objects and their rows in bronze and realtime. What is computed from bronze must then be recomputed.
+
+    Raises ObjectNotFoundError as `find_objects` does, and CommitConflictError if other writers keep committing first.
+    """
+    found = find_objects(lake, stream, keys)
+    now = datetime.now(UTC)
+    record = f"{FOLDER}/{stream.name}/{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.json"
+    details = {"stream": stream.name, "at": now.isoformat(), "objects": found.rows, "days": [*map(str, found.days)]}
+    lake.objects.put(record, json.dumps(details, indent=1).encode(), if_absent=True)
+    lake.objects.delete(found.rows)
+    for layer in ("realtime", "bronze"):  # bronze last, because an interrupted withdrawal finds the rows there
+        delete_rows(lake, f"{layer}.{stream.name}", objects_filter(found.rows), run_id=RUN_ID)
+    return Withdrawal(found.stream, found.rows, found.days, record)

@@ -1,0 +1,104 @@
+"""Withdrawn objects leave every layer as if they had never landed, and may land again."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lakehouse.auditing.audit import audit
+from lakehouse.errors import ObjectNotFoundError
+from lakehouse.maintenance import withdrawal
+from lakehouse.maintenance.erase import rewrite_exports
+from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.maintenance.withdrawal import find_objects, withdraw_objects
+from lakehouse.pipeline.exports import export_unified
+from lakehouse_tests.pipeline.own import Event, Own, noon, payment
+
+DAY = datetime.now(UTC).date() - timedelta(days=2)
+OTHER_DAY = DAY - timedelta(days=9)
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    """A stream with ten valid rows of a day, all of them in every layer."""
+    own = make_stream()
+    own.land([payment(f"e{n}", noon(DAY)) for n in range(10)], noon(DAY))
+    _compute(own)
+    return own
+
+
+def _compute(own: Own) -> None:
+    days = [OTHER_DAY, DAY]
+    own.bronze()
+    own.refresh_realtime(f"{DAY}-12:00")
+    own.clean(*days)
+    own.below(*days)
+    export_unified(own.lake, own.stream, days)
+    rewrite_exports(own.lake, own.stream)
+
+
+def _rows(own: Own) -> dict[str, list[tuple[object, ...]]]:
+    layers = ("bronze", "realtime", "silver", "quarantine", "unified")
+    return {layer: sorted(own.ask(f"select * from {{{layer}}}"), key=str) for layer in layers}
+
+
+def test_withdrawn_objects_leave_no_row_and_may_land_again(own: Own) -> None:
+    before = _rows(own)
+    mistakes: list[list[Event]] = [
+        [payment("e1", noon(DAY), amount="99"), payment("new", noon(OTHER_DAY)), *["garbage"] * 9],
+        [payment("e2", noon(DAY), amount="98")],
+    ]
+    moments = [noon(DAY) + timedelta(seconds=1 + n) for n in range(2)]
+    keys = [own.land(events, at) for events, at in zip(mistakes, moments, strict=True)]
+    own.bronze()
+    own.refresh_realtime(f"{DAY}-12:00")
+    assert own.clean(OTHER_DAY, DAY).blocked == [DAY]
+
+    found = find_objects(own.lake, own.stream, keys)
+    assert (found.rows, found.days, found.record) == ({keys[0]: 11, keys[1]: 1}, [OTHER_DAY, DAY], None)
+    withdrawn = withdraw_objects(own.lake, own.stream, keys)
+    assert (withdrawn.rows, withdrawn.days) == (found.rows, found.days)
+    record = json.loads(own.lake.objects.get(str(withdrawn.record)))
+    assert (record["objects"], record["days"]) == (found.rows, [str(OTHER_DAY), str(DAY)])
+    assert own.stale() == [OTHER_DAY, DAY]
+    _compute(own)
+    assert _rows(own) == before
+    assert audit(own.lake, [own.stream]).findings == []
+
+    with pytest.raises(ObjectNotFoundError, match=keys[0]):
+        find_objects(own.lake, own.stream, keys)
+    assert own.land(mistakes[1], moments[1]) != keys[1]
+    _compute(own)
+    assert own.ask("select amount::varchar from {silver} where event_id = 'e2'") == [("98.00",)]
+    assert audit(own.lake, [own.stream]).findings == []
+
+
+def test_object_that_bronze_lacks_is_withdrawn(own: Own) -> None:
+    before = _rows(own)
+    key = own.drop(b"garbage\n", "mistake.zip")
+    assert find_objects(own.lake, own.stream, [key]).rows == {key: 0}
+    withdraw_objects(own.lake, own.stream, [key])
+    _compute(own)
+    assert _rows(own) == before
+
+
+@pytest.mark.parametrize("step", ["bronze", "realtime"])
+def test_interrupted_withdrawal_can_be_run_again(own: Own, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    before = _rows(own)
+    key = own.land([payment("new", noon(DAY))], noon(DAY) + timedelta(seconds=1))
+    _compute(own)
+
+    def interrupted_delete(lake: object, table_name: str, where: str, *, run_id: str) -> None:
+        if table_name.startswith(step):
+            raise KeyboardInterrupt
+        delete_rows(own.lake, table_name, where, run_id=run_id)
+
+    monkeypatch.setattr(withdrawal, "delete_rows", interrupted_delete)
+    with pytest.raises(KeyboardInterrupt):
+        withdraw_objects(own.lake, own.stream, [key])
+    monkeypatch.undo()
+    withdraw_objects(own.lake, own.stream, [key])
+    _compute(own)
+    assert _rows(own) == before
+    assert audit(own.lake, [own.stream]).findings == []
