@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, Receive, Send
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
+from lakehouse.http.security_headers import security_headers_middleware
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import alerts, overview, quarantine, query, tables
 from lakehouse.serving.api.named_queries import named_queries_router
@@ -38,9 +39,11 @@ ROUTERS: Sequence[Router] = (
     overview.router,
     alerts.router,
     quarantine.router,
-    page.router,
 )
-"""Routers of this process. `create_app` adds one for the named queries, once their files are read."""
+"""Routers of this process that the OpenAPI document describes.
+
+`create_app` adds the pages, and a router for the named queries once their files are read.
+"""
 
 DEPENDENCIES = ("ingest", "access", "metrics", "probe", "lookups", "serving")
 """Names of the dependencies of all handlers, those of the gateway included."""
@@ -90,7 +93,7 @@ def create_app(
             await serving.close()
 
     app = Litestar(
-        route_handlers=[*ROUTERS, named_queries_router(queries), ready],
+        route_handlers=[*ROUTERS, page.router, named_queries_router(queries), ready],
         dependencies={"serving": provide_value(serving)},
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin(QUERY_PROBLEMS)],
@@ -100,7 +103,7 @@ def create_app(
         logging_config=None,
     )
     # A router belongs to one application, so the document's application gets a router of its own.
-    return _WithDocument(app, openapi_app(named_queries_router(queries)))
+    return security_headers_middleware(_WithDocument(app, openapi_app(named_queries_router(queries))))
 
 
 def openapi_app(*more: Router) -> Litestar:
@@ -116,12 +119,12 @@ def openapi_app(*more: Router) -> Litestar:
 
 
 class _WithDocument:
-    """An application whose `/schema` is served by another one."""
+    """An application whose paths below `/schema/` are served by another one."""
 
     def __init__(self, app: Litestar, document: Litestar) -> None:
         self._app = app
         self._document = document
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        is_document = scope["type"] == "http" and (scope["path"] + "/").startswith("/schema/")
+        is_document = scope["type"] == "http" and scope["path"].startswith("/schema/") and scope["path"] != "/schema/"
         await (self._document if is_document else self._app)(scope, receive, send)

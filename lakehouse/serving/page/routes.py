@@ -1,4 +1,4 @@
-"""Routes of the page at `/`: its static files, and the security headers that go with them."""
+"""Routes of the pages at `/` and `/schema`: their static files, and the security headers that go with them."""
 
 import mimetypes
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SECURITY_HEADERS = {
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            "img-src 'self'",
+            "img-src 'self' data:",  # Swagger UI's style sheet holds its icons
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
@@ -75,6 +75,12 @@ async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
     return FILES["index.html"].response(request)
 
 
+@route("/schema", http_method=METHODS, include_in_schema=False)
+async def schema_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Serve the page that shows the OpenAPI document."""
+    return FILES["schema.html"].response(request)
+
+
 @route("/static/{path:path}", http_method=METHODS, include_in_schema=False)
 async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
     """Serve a file of the page."""
@@ -84,4 +90,4 @@ async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
     return file.response(request)
 
 
-router = Router("/", route_handlers=[page, static])
+router = Router("/", route_handlers=[page, schema_page, static])

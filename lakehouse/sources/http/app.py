@@ -16,7 +16,7 @@ from typing import TypeVar
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import ScalarRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
 from lakehouse.contracts.streams import Stream, discover
@@ -29,6 +29,7 @@ from lakehouse.http.idempotency import IdempotencyStore, expire
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
+from lakehouse.http.security_headers import security_headers_middleware
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
@@ -129,7 +130,7 @@ def create_app(
         logging_config=None,
     )
     gateway = Gateway(app, forwarder, [*PATHS, *extra.paths], extra.fast_path)
-    return access_log_middleware(access_log, metrics)(gateway)
+    return access_log_middleware(access_log, metrics)(security_headers_middleware(gateway))
 
 
 def _ingest(
@@ -154,8 +155,8 @@ def _ingest(
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The title and path of the OpenAPI document."""
-    return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[ScalarRenderPlugin()])
+    """The title and path of the OpenAPI document. The page that shows it is part of the serving process."""
+    return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[JsonRenderPlugin()])
 
 
 async def _expire_hourly(objects: Objects) -> None:

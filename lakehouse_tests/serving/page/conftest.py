@@ -147,10 +147,10 @@ Open = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, home: Home) -> Iterator[Open]:
-    """Open the page in a fresh context. Fails if the browser logged errors or contacted another server."""
+    """Open a page in a fresh context. Fails if the browser logged errors or contacted another server."""
     opened: list[WatchedPage] = []
 
-    def open_page(*, width: int = 1400, dark: bool = False, **options: Any) -> Page:
+    def open_page(path: str = "/", *, width: int = 1400, dark: bool = False, **options: Any) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", **options
         )
@@ -169,7 +169,7 @@ def open_page(browser: Browser, home: Home) -> Iterator[Open]:
         watched.page.on("pageerror", lambda error: watched.errors.append(str(error)))
         watched.page.on("request", on_request)
         watched.page.set_default_timeout(30_000)
-        watched.page.goto(home.url)
+        watched.page.goto(home.url + path)
         return watched.page
 
     yield open_page

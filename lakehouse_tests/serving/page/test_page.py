@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, expect
 
 import lakehouse.serving
+from lakehouse.serving.api import server as serving
 from lakehouse_tests.serving.page.conftest import DAYS, STREAMS, Home, Open, transaction
 
 MISSING = "\u2013"
@@ -154,6 +155,12 @@ def test_sql_shows_table_and_chart_and_saves_csv(filled: Home, open_page: Open) 
         page.locator("#sql-csv").click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert [line.split(",") for line in lines] == [["dt", "n", "amount"], *rows]
+    page.locator("#sql-text").fill("select '=1+1' as formula, -1 as n, -1.5::decimal(3,1) as d")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#sql-result td").first).to_have_text("=1+1")
+    with page.expect_download() as download:
+        page.locator("#sql-csv").click()
+    assert Path(download.value.path()).read_text().splitlines() == ["formula,n,d", "'=1+1,-1,-1.5"]
     page.locator("#sql-text").fill(f"select '{HTML}' as html, 2 as n union all select null, 1 order by n desc")
     page.locator("#sql-form button[type=submit]").click()
     expect(page.locator("#sql-result td").first).to_have_text(HTML)
@@ -217,12 +224,47 @@ def test_page_is_accessible_at_any_width(filled: Home, open_page: Open, width: i
     assert results.violations_count == 0, results.generate_report()
 
 
+VENDOR = Path(lakehouse.serving.__path__[0]) / "page" / "vendor"
+
+
 def test_vendored_uplot_matches_its_readme() -> None:
-    folder = Path(lakehouse.serving.__path__[0]) / "page" / "vendor"
-    version = re.search(r"\| ([\d.]+) \| MIT", (folder / "README.md").read_text())
+    version = re.search(r"\| ([\d.]+) \| MIT", (VENDOR / "README.md").read_text())
     assert version
-    assert f"(v{version[1]})" in (folder / "uplot" / "uPlot.esm.js").read_text()
-    assert "MIT" in (folder / "uplot" / "LICENSE").read_text()
+    assert f"(v{version[1]})" in (VENDOR / "uplot" / "uPlot.esm.js").read_text()
+    assert "MIT" in (VENDOR / "uplot" / "LICENSE").read_text()
+
+
+def test_vendored_swagger_ui_matches_its_readme() -> None:
+    version = re.search(r"\| ([\d.]+) \| Apache-2.0", (VENDOR / "README.md").read_text())
+    assert version
+    assert f'"{version[1]}"' in (VENDOR / "swagger-ui" / "swagger-ui-bundle.js").read_text()
+    assert "Apache License" in (VENDOR / "swagger-ui" / "LICENSE").read_text()
+
+
+def test_api_page_shows_and_sends_requests_of_every_route(filled: Home, open_page: Open) -> None:
+    page = open_page(path="/schema")
+    for summary in ("Run SQL", "List tables and views"):
+        expect(page.get_by_text(summary, exact=True)).to_be_visible()
+    page.get_by_text("List tables and views", exact=True).click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table")).to_contain_text("gold.daily_metrics")
+
+
+@pytest.mark.parametrize(
+    "path", ["", "schema", "schema/none", "schema/openapi.json", "none", "v1/tables", "health/live"]
+)
+def test_every_response_forbids_other_hosts_and_guessed_types(home: Home, path: str) -> None:
+    running = serving.running(home.settings)
+    assert running is not None
+    for url in (home.url, running.url):
+        response = httpx.get(f"{url}/{path}")
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+        assert len(response.headers.get_list("content-security-policy")) == 1
+        assert not re.search(r"(src|href)=.?(https?:)?//", response.text)
 
 
 def test_static_files_have_strict_headers_and_etags(home: Home) -> None:

@@ -18,6 +18,7 @@ const EXAMPLES = {
   "Latest state of each order": "select status, count(*) as orders, sum(amount) as amount\nfrom serving.orders_current\ngroup by status\norder by orders desc",
 };
 const NUMERIC_TYPE = /^(u?(tiny|small|big|huge)?int(eger)?|float|double|decimal)\b/i;
+const FORMULA_START = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
 const TIME_TYPE = /^(date|timestamp)\b/i;
 
 let form, chart, running = null, timer = null, result = null;
@@ -169,14 +170,16 @@ function drawBars(rows, index, title) {
     }))));
 }
 
-/** Save the result as CSV, https://www.rfc-editor.org/rfc/rfc4180. */
+/** Save the result as CSV (RFC 4180). Text that a spreadsheet would run as a formula gets a `'` before it. */
 function save() {
-  const csvValue = (value) => {
-    const plain = value === null ? "" : text(value);
+  const isText = result.columns.map((column) => column.type === "VARCHAR");
+  const csvValue = (value, escape) => {
+    const plain = `${escape && FORMULA_START.test(value ?? "") ? "'" : ""}${value === null ? "" : text(value)}`;
     return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
   };
-  const lines = [result.columns.map((column) => column.name), ...result.rows].map((row) => row.map(csvValue).join(","));
-  const url = URL.createObjectURL(new Blob([`${lines.join("\r\n")}\r\n`], { type: "text/csv" }));
+  const header = result.columns.map((column) => csvValue(column.name, true));
+  const lines = [header, ...result.rows.map((row) => row.map((value, index) => csvValue(value, isText[index])))];
+  const url = URL.createObjectURL(new Blob([`${lines.map((cells) => cells.join(",")).join("\r\n")}\r\n`], { type: "text/csv" }));
   h("a", { href: url, download: "result.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
