@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     dagster_port: int = Field(
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
     )
+    dagster_password: SecretStr | None = Field(
+        None, description="Password that the Dagster page asks for, with any user name; unset means no login."
+    )
 
     incoming: Literal["list", "queue"] = Field(
         "list",

@@ -92,16 +92,17 @@ def _reject_web_pages(request: Request[Any, Any, Any]) -> None:
     """Raise Problem 403 for a page of another origin: any page in the user's browser can reach a loopback port."""
     headers = request.headers
     origin = headers.get("origin")
-    is_local = all(_is_loopback_url(f"//{host}") for host in headers.getall("host", [""]))
+    is_local = all(is_loopback_url(f"//{host}") for host in headers.getall("host", [""]))
     # A browser sends no Origin with a page's `<script src>` or `<img src>`. A link to a response may be followed.
     is_embedded = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
-    if not is_local or is_embedded or (origin and not _is_loopback_url(origin)):
+    if not is_local or is_embedded or (origin and not is_loopback_url(origin)):
         detail = f"Without an API key only programs on this machine may do this. {HOW_TO_GET_A_KEY}"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
 
 
 @lru_cache(256)
-def _is_loopback_url(url: str) -> bool:
+def is_loopback_url(url: str) -> bool:
+    """Whether the host of this URL is reachable from this machine only, and is named without tricks."""
     try:
         parts = urlsplit(url)
         return "@" not in parts.netloc and is_loopback(parts.hostname or "")

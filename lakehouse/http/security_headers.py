@@ -1,5 +1,7 @@
 """Security headers of every response that does not set its own: no guessed types, no embedding, no scripts."""
 
+from collections.abc import Mapping
+
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 DEFAULT_HEADERS = {
@@ -10,14 +12,14 @@ DEFAULT_HEADERS = {
 }
 
 
-def security_headers_middleware(app: ASGIApp) -> ASGIApp:
-    """Add the default headers to each response that lacks them."""
+def with_headers(app: ASGIApp, headers: Mapping[bytes, bytes] = DEFAULT_HEADERS) -> ASGIApp:
+    """Add headers to each response of an application that lacks them."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                names = {name for name, _ in message["headers"]}
-                missing = [header for header in DEFAULT_HEADERS.items() if header[0] not in names]
+                names = {name.lower() for name, _ in message["headers"]}
+                missing = [header for header in headers.items() if header[0] not in names]
                 message["headers"] = [*message["headers"], *missing]
             await send(message)
 

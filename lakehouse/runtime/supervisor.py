@@ -257,7 +257,7 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
         programs.append(
             Program(
                 "page",
-                python_command("dagster_webserver", "-h", "127.0.0.1", "-p", str(port), "-w", str(workspace)),
+                python_command("lakehouse.runtime.dagster_page", str(workspace), str(port)),
                 is_ready=lambda: listens(port),
                 url=lambda: f"http://127.0.0.1:{port}",
                 optional=True,

@@ -16,7 +16,7 @@ from litestar.types import ASGIApp, Receive, Send
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
-from lakehouse.http.security_headers import security_headers_middleware
+from lakehouse.http.security_headers import with_headers
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import alerts, overview, quarantine, query, tables
 from lakehouse.serving.api.named_queries import named_queries_router
@@ -103,7 +103,7 @@ def create_app(
         logging_config=None,
     )
     # A router belongs to one application, so the document's application gets a router of its own.
-    return security_headers_middleware(_WithDocument(app, openapi_app(named_queries_router(queries))))
+    return with_headers(_WithDocument(app, openapi_app(named_queries_router(queries))))
 
 
 def openapi_app(*more: Router) -> Litestar:

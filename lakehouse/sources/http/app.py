@@ -29,7 +29,7 @@ from lakehouse.http.idempotency import IdempotencyStore, expire
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
-from lakehouse.http.security_headers import security_headers_middleware
+from lakehouse.http.security_headers import with_headers
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
@@ -130,7 +130,7 @@ def create_app(
         logging_config=None,
     )
     gateway = Gateway(app, forwarder, [*PATHS, *extra.paths], extra.fast_path)
-    return access_log_middleware(access_log, metrics)(security_headers_middleware(gateway))
+    return access_log_middleware(access_log, metrics)(with_headers(gateway))
 
 
 def _ingest(
