@@ -5,7 +5,7 @@ The serving process is another program. All that is known of it here is the URL 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from multidict import CIMultiDict
 from yarl import URL
 
-from lakehouse.http.problems import MEDIA_TYPE, ProblemDetails
+from lakehouse.http.problems import MEDIA_TYPE, Problem, ProblemDetails
+from lakehouse.http.unfinished_bodies import UnfinishedBodies
 from lakehouse.processes.home import read_state
 
 STATE_INTERVAL_SECONDS = 1.0
@@ -29,20 +30,33 @@ KEEPALIVE_SECONDS = 30.0
 READ_BUFFER_BYTES = 256 << 10
 MAX_HEADER_BYTES = 64 << 10
 
+MAX_BODY_BYTES = 1 << 20
+"""Room for a query of any characters, and its parameters."""
+
+MAX_UNFINISHED_PER_CLIENT = 64
+"""Bodies of one address that a process waits for: at most 64 MiB of memory. A query usually fits into one packet."""
+
+MAX_DISCARDED_BYTES = 64 << 20
+"""A body that is too large is read up to here, because a client that is still sending never sees the response."""
+
 _HOP_BY_HOP_HEADERS = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 """Headers that concern a connection and not the message, RFC 9110 section 7.6.1."""
+
+_BODY_HEADERS = (b"content-length", b"transfer-encoding")
 
 _CLIENT_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
 """Headers that aiohttp would add by itself where the client has sent none."""
 
 
 class Forwarder:
-    """Forwards requests to the serving process, streaming bodies both ways."""
+    """Forwards requests to the serving process, once their bodies are complete, and streams its responses."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, body_seconds: float) -> None:
+        """Take the serving process's URL from the file `state`. A request's body may take `body_seconds` to arrive."""
         self._state = state
+        self._unfinished = UnfinishedBodies(body_seconds, MAX_UNFINISHED_PER_CLIENT)
         self._state_read_at = float("-inf")
         self._url: str | None = None
         self._client: aiohttp.ClientSession | None = None
@@ -59,11 +73,15 @@ class Forwarder:
         assert scope["type"] == ScopeType.HTTP
         url = self.address()
         if url is None:
-            await _send_unavailable(send, "The serving process is not running. Start it with `lakehouse up`.")
+            await _send_problem(send, _unavailable("The serving process is not running. Start it with `lakehouse up`."))
             return
-        messages = _ClientMessages(scope, receive)
-        forwarding = asyncio.ensure_future(self._forward(scope, url, messages, send))
-        disconnect = asyncio.ensure_future(messages.wait_for_disconnect())
+        try:
+            body = await self._body(scope, receive)
+        except Problem as problem:
+            await _send_problem(send, problem)
+            return
+        forwarding = asyncio.ensure_future(self._forward(scope, url, body, send))
+        disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
             # A client that disconnects ends the request, even before there is a response: the serving process sees it.
             await asyncio.wait({forwarding, disconnect}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,7 +92,15 @@ class Forwarder:
                 task.cancel()
             await asyncio.gather(forwarding, disconnect, return_exceptions=True)
 
-    async def _forward(self, scope: HTTPScope, url: str, messages: "_ClientMessages", send: Send) -> None:
+    async def _body(self, scope: HTTPScope, receive: Receive) -> bytes:
+        """Receive a whole body, so that those that never end take up no connections of the serving process."""
+        # HTTP/2 announces no body.
+        if scope["http_version"] != "2" and not any(name in _BODY_HEADERS for name, _ in scope["headers"]):
+            return b""
+        async with self._unfinished.limit(scope):
+            return await _receive_body(receive)
+
+    async def _forward(self, scope: HTTPScope, url: str, body: bytes, send: Send) -> None:
         response_started = False
         try:
             async with self._session().request(
@@ -82,7 +108,7 @@ class Forwarder:
                 _target(url, scope),
                 headers=_decode(_end_to_end(scope["headers"])),
                 skip_auto_headers=_CLIENT_HEADERS,
-                data=messages.body(),
+                data=body or None,
                 allow_redirects=False,
             ) as response:
                 response_started = True
@@ -91,7 +117,9 @@ class Forwarder:
             if response_started:
                 raise  # the client sees that the response is cut off
             self._state_read_at = float("-inf")
-            await _send_unavailable(send, "The serving process does not respond; it may be starting. Try again.")
+            await _send_problem(
+                send, _unavailable("The serving process does not respond; it may be starting. Try again.")
+            )
 
     async def close(self) -> None:
         """Close all connections."""
@@ -145,35 +173,26 @@ class Gateway:
         return any(path == own or path.startswith(f"{own}/") for own in self._paths)
 
 
-class _ClientMessages:
-    """The ASGI messages of a client: first its body, then its disconnect."""
+async def _receive_body(receive: Receive) -> bytes:
+    """Return a request's body. Raises Problem: 400 if it breaks off, and 413 if it is too large."""
+    pieces, size, more = [], 0, True
+    while more and size <= MAX_DISCARDED_BYTES:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body. Send it again.")
+        piece, more = message["body"], message.get("more_body", False)
+        size += len(piece)
+        if size <= MAX_BODY_BYTES:
+            pieces.append(piece)
+    if size > MAX_BODY_BYTES:
+        detail = f"A request to this path may have at most {MAX_BODY_BYTES >> 10:,} KiB."
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"connection": "close"})
+    return b"".join(pieces)
 
-    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
-        self._receive = receive
-        self._body_read = asyncio.Event()
-        names = {name for name, _ in scope["headers"]}
-        if not names & {b"content-length", b"transfer-encoding"}:
-            self._body_read.set()
 
-    def body(self) -> AsyncIterator[bytes] | None:
-        """Iterate over the body, once; None when there is none."""
-        return None if self._body_read.is_set() else self._chunks()
-
-    async def _chunks(self) -> AsyncIterator[bytes]:
-        while not self._body_read.is_set():
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise aiohttp.ClientConnectionError("the client has disconnected")
-            if not message.get("more_body", False):
-                self._body_read.set()
-            if chunk := message.get("body", b""):
-                yield chunk
-
-    async def wait_for_disconnect(self) -> None:
-        """Return when the client disconnects after it has sent its body."""
-        await self._body_read.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+async def _wait_for_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _send_response(response: aiohttp.ClientResponse, send: Send) -> None:
@@ -199,9 +218,13 @@ def _decode(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
     return CIMultiDict((name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in headers)
 
 
-async def _send_unavailable(send: Send, detail: str) -> None:
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    content = msgspec.json.encode(ProblemDetails(status.phrase, status.value, detail))
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"2")]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+def _unavailable(detail: str) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "2"})
+
+
+async def _send_problem(send: Send, problem: Problem) -> None:
+    content = msgspec.json.encode(ProblemDetails(problem.title or "", problem.status_code, problem.detail))
+    own = [(name.encode(), value.encode()) for name, value in (problem.headers or {}).items()]
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(content)), *own]
+    await send({"type": "http.response.start", "status": problem.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": content, "more_body": False})

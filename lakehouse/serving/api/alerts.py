@@ -72,6 +72,7 @@ async def live(
 ) -> ServerSentEvent:
     """Stream an `alert` event for each new alert. An alert that is recomputed with another result is sent again."""
     return serving.event_streams.respond(
+        serving.access.client_id(request),
         partial(_alert_messages, serving.alert_feed, last_event_id),
         partial(serving.selected_streams, request, stream),
     )

@@ -45,7 +45,9 @@ async def overview(request: HttpRequest, serving: Serving) -> Overview:
 async def live(request: HttpRequest, serving: Serving) -> ServerSentEvent:
     """Stream an `overview` event every second."""
     return serving.event_streams.respond(
-        partial(_overview_messages, serving.overview), partial(serving.readable_streams, request)
+        serving.access.client_id(request),
+        partial(_overview_messages, serving.overview),
+        partial(serving.readable_streams, request),
     )
 
 

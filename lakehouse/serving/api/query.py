@@ -24,9 +24,6 @@ MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS
 
 MAX_PARAMETER_DEPTH = 64
 
-MAX_DISCARDED_BYTES = 64 << 20
-"""A body that is too large is read up to here, because a client that is still sending never sees the response."""
-
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits below those of the server."""
@@ -65,6 +62,7 @@ class _QueryOperation(Operation):
     "/",
     status_code=HTTPStatus.OK,
     operation_class=_QueryOperation,
+    request_max_body_size=MAX_BODY_BYTES,
     responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
     summary="Run SQL",
 )
@@ -76,7 +74,7 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     """
     key = serving.access.authorize(request, "query")
     form = select_format(request)
-    query = _parse(request, await _read_body(request))
+    query = _parse(request, await request.body())
     query_request = await asyncio.to_thread(_prepare, serving, query, form, key)
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
@@ -103,20 +101,6 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
         snapshots={name: None if id_ is None else str(id_) for name, id_ in snapshot.snapshot_ids_of(views).items()},
         table_names=sorted(allowed),
     )
-
-
-async def _read_body(request: HttpRequest) -> bytes:
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size <= MAX_BODY_BYTES:
-            pieces.append(piece)
-        elif size > MAX_DISCARDED_BYTES:
-            break
-    if size > MAX_BODY_BYTES:
-        detail = f"A query may have at most {MAX_BODY_BYTES >> 10} KiB. Put longer data into a table."
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
-    return b"".join(pieces)
 
 
 def _parse(request: HttpRequest, body: bytes) -> Query:

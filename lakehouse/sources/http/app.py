@@ -26,6 +26,7 @@ from lakehouse.http.access_log import AccessLog, access_log_middleware
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.idempotency import IdempotencyStore, expire
+from lakehouse.http.idle_connections import IDLE_SECONDS, close_idle_connections
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
@@ -80,7 +81,7 @@ def create_app(
     store = open_store(connection, STORE_TIMEOUT_SECONDS)
     metrics = Metrics(partial(kinesis.metrics, settings))
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
-    forwarder = Forwarder(settings.root / "serving" / "state.json")
+    forwarder = Forwarder(settings.root / "serving" / "state.json", settings.http_body_seconds)
     notifier = LandingNotifier(forwarder)
     access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
@@ -100,7 +101,12 @@ def create_app(
         end_with_parent()
         commit.warm_up()
         gc.freeze()  # collecting what lives as long as the process would take time from every request
-        tasks = [asyncio.create_task(access_log.run()), asyncio.create_task(_expire_hourly(objects))]
+        background = (
+            access_log.run(),
+            _expire_hourly(objects),
+            close_idle_connections(IDLE_SECONDS + settings.query_seconds),
+        )
+        tasks = [asyncio.create_task(work) for work in background]
         try:
             yield
         finally:

@@ -19,6 +19,7 @@ from litestar.exceptions import HTTPException
 
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import Problem
+from lakehouse.http.unfinished_bodies import UnfinishedBodies
 
 NDJSON = frozenset(
     f"application/{name}"
@@ -95,6 +96,7 @@ class BodyReader:
 
     def __init__(self, buffer: BufferLimit, *, max_bytes: int, seconds: float) -> None:
         self._buffer = buffer
+        self._unfinished = UnfinishedBodies(seconds)
         self._max_bytes = max_bytes
         self._seconds = seconds
 
@@ -103,7 +105,7 @@ class BodyReader:
         """Yield the body, whose bytes are reserved in the buffer until the block ends.
 
         Raises Problem: 400 for a body that breaks off or can't be decompressed, 408 if it takes too long, 413 if it is
-        too large, 415 for another encoding or format, and 429 if the buffer is full.
+        too large, 415 for another encoding or format, and 429 if the buffer is full or the client sends too many.
         """
         encoding = _content_encoding(request)
         reserved = 0
@@ -114,14 +116,15 @@ class BodyReader:
             # Reserve all of it at once: many half bodies would fill the buffer, and none could be completed.
             self._buffer.reserve(length)
             reserved, received = length, 0
-            async for chunk in self._stream(request):
-                chunks.append(chunk)
-                received += len(chunk)
-                if received > self._max_bytes:
-                    raise self._too_large()
-                if received > reserved:
-                    self._buffer.reserve(received - reserved)
-                    reserved = received
+            async with self._unfinished.limit(request.scope):
+                async for chunk in _stream(request):
+                    chunks.append(chunk)
+                    received += len(chunk)
+                    if received > self._max_bytes:
+                        raise self._too_large()
+                    if received > reserved:
+                        self._buffer.reserve(received - reserved)
+                        reserved = received
             body = b"".join(chunks)
             if encoding is not None:
                 body = await self._decompress(body, encoding)
@@ -130,17 +133,6 @@ class BodyReader:
             yield _check_format(body)
         finally:
             self._buffer.release(reserved)
-
-    async def _stream(self, request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
-        try:
-            async with asyncio.timeout(self._seconds):
-                async for chunk in request.stream():
-                    yield chunk
-        except TimeoutError:
-            detail = f"The body did not arrive within {self._seconds:g} s. Send less at a time."
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"connection": "close"}) from None
-        except HTTPException:  # Litestar raises it for a client that disconnects and for malformed chunks
-            raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body. Send it again.") from None
 
     async def _decompress(self, body: bytes, encoding: str) -> bytes:
         decompress = _decompress_gzip if encoding == "gzip" else _decompress_zstd
@@ -166,6 +158,14 @@ class BodyReader:
             f"A request may have at most {self._max_bytes >> 20} MiB of events, decompressed. Send several requests.",
             headers={"connection": "close"},
         )
+
+
+async def _stream(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except HTTPException:  # Litestar raises it for a client that disconnects and for malformed chunks
+        raise Problem(HTTPStatus.BAD_REQUEST, "The connection broke off within the body. Send it again.") from None
 
 
 def is_ndjson(request: Request[Any, Any, Any]) -> bool:

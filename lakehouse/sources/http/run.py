@@ -11,7 +11,7 @@ from tempfile import gettempdir
 
 from filelock import BaseFileLock, FileLock, Timeout
 from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.server import MPServer
 
 from lakehouse.errors import LakehouseError
@@ -35,7 +35,10 @@ MAX_CONNECTIONS = 16_384
 """Connections that a worker keeps open. What they send is limited separately, by `body.BufferLimit`."""
 
 HEADER_SECONDS = 10
-"""How long a client may take to send a request's headers."""
+"""How long a client may take to send a request's headers. See `idle_connections` for silence between requests."""
+
+HTTP2_SETTINGS = HTTP2Settings(max_concurrent_streams=100, max_headers_size=64 << 10)
+"""By default a client may send 16 MiB of headers for each of 200 requests at once."""
 
 RESPAWN_SECONDS = 0.2
 
@@ -87,6 +90,7 @@ def _granian(settings: Settings, application: str, port: int) -> MPServer:
         loop=Loops.uvloop if sys.platform != "win32" else Loops.auto,
         http=HTTPModes.auto,
         http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000),
+        http2_settings=HTTP2_SETTINGS,
         # By default a worker with 512 connections, even silent ones, accepts no more, and new clients wait.
         backpressure=MAX_CONNECTIONS,
         websockets=False,

@@ -1,6 +1,7 @@
 """The gateway is the one address that clients know. It forwards what it does not serve to the serving process, unchanged."""
 
 import json
+import socket
 import time
 
 import httpx
@@ -40,6 +41,26 @@ def test_wrong_key_is_rejected_by_both_processes(api: httpx.Client, serving: Run
     headers = {"authorization": "Bearer lh_00000000_wrong"}
     assert api.get("/v1/tables", headers=headers).status_code == 401
     assert httpx.get(f"{serving.url}/v1/tables", headers=headers).status_code == 401
+
+
+def test_bodies_that_never_end_keep_no_other_request_waiting(api: httpx.Client, http_settings: Settings) -> None:
+    host, port = str(api.base_url.host), api.base_url.port or 0
+    head = f"POST /v1/query HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nsel"
+    stalled = [socket.create_connection((host, port)) for _ in range(300)]
+    try:
+        for client in stalled:
+            client.sendall(head.encode())
+        for path in ("/", "/v1/tables", "/v1/overview"):
+            assert api.get(path).status_code == 200
+        assert api.post("/v1/query", json={"sql": "select 1 as x"}).json()["rows"] == [{"x": 1}]
+        statuses = []
+        for client in stalled:
+            client.settimeout(http_settings.http_body_seconds + 20)
+            statuses.append(client.recv(100).split()[1])
+        assert set(statuses) == {b"408", b"429"}
+    finally:
+        for client in stalled:
+            client.close()
 
 
 def test_ingest_and_lookups_work_without_the_serving_process(api: httpx.Client, settings: Settings) -> None:
