@@ -7,6 +7,7 @@ dies. Another one replaces it.
 import asyncio
 import logging
 import os
+import signal
 from asyncio.subprocess import Process
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -103,10 +104,9 @@ class WorkerPool:
         except TimeoutError:
             raise QueryTimeoutError(f"The query was stopped after {seconds:g} s. Ask for less at a time.") from None
         except (asyncio.IncompleteReadError, OSError) as error:
-            log.warning("A query worker died of a query: %s", error)
-            raise QueryError(
-                "The query needed more memory than it may use and was stopped. Ask for less at a time."
-            ) from None
+            reason = await describe_exit(process)
+            log.warning("A query worker died of a query: %s (%s)", reason, error)
+            raise QueryError(reason) from None
         finally:
             self._run_in_background(self._give_back(process, running))
         if reply.error is not None:
@@ -187,6 +187,20 @@ async def _exchange(process: Process, message: Setup | QueryRequest) -> WorkerRe
     await process.stdin.drain()
     length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
     return REPLY_DECODER.decode(await process.stdout.readexactly(length))
+
+
+async def describe_exit(process: Process) -> str:
+    """Return why a query ended its process, by the signal that killed it, and what to do."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), INTERRUPT_TIMEOUT_SECONDS)
+    if process.returncode == -signal.SIGKILL:
+        return "The query needed more memory than there is, and the system stopped it. Ask for less at a time."
+    status = process.returncode or 0
+    how = signal.Signals(-status).name if status < 0 else f"status {status}"
+    return (
+        f"The query's process crashed ({how}), and another one replaces it. A damaged file of a table may be the cause,"
+        " which `lakehouse audit` finds, or a fault of DuckDB."
+    )
 
 
 def _delete_result(reply: WorkerReply) -> None:
