@@ -1,6 +1,8 @@
 """`up`: everything that a lakehouse runs, started under one supervisor."""
 
 import os
+import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -10,7 +12,6 @@ from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, S
 from lakehouse.http import api_keys as keys
 from lakehouse.http.auth import unencrypted_warning
 from lakehouse.pipeline.lake import Lake
-from lakehouse.processes import service as process
 from lakehouse.processes.child import leave_running, python_command, spawn, stop_child, wait_until_ready
 from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import environment, open_instance
@@ -20,8 +21,10 @@ from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded.health import is_healthy
 
 START_SECONDS = 180.0
+STORAGE_PROBE_SECONDS = 10.0
 DEFINITIONS = "lakehouse.definitions"
 """The module that Dagster loads."""
 
@@ -60,7 +63,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
             _serving(settings),
             *supervisor.dagster_programs(settings, DEFINITIONS, page=not no_ui),
         ]
-        Supervisor(settings, programs, lambda state: _print_urls(settings, state), lambda: keep_storage(settings)).run()
+        Supervisor(settings, programs, lambda state: _print_urls(settings, state), _storage_check(settings)).run()
     finally:
         supervisor.state_path(settings).unlink(missing_ok=True)
         server.stop(settings)
@@ -74,40 +77,52 @@ def _bootstrap(lake: Lake) -> None:
         stderr.print(f"{error} All other streams go on.", soft_wrap=True)
 
 
-def keep_storage(settings: Settings) -> None:
-    """Restart the embedded storage server when its process is gone. Errors are printed, and the next call tries again."""
+def _storage_check(settings: Settings) -> Callable[[], None]:
+    """Build the supervisor's check of storage: each time whether it runs, and from time to time whether it answers."""
+    last_probe = time.monotonic()
+
+    def check() -> None:
+        nonlocal last_probe
+        probe = time.monotonic() - last_probe >= STORAGE_PROBE_SECONDS
+        keep_storage(settings, probe=probe)
+        if probe:
+            last_probe = time.monotonic()
+
+    return check
+
+
+def keep_storage(settings: Settings, *, probe: bool) -> None:
+    """Restart the embedded storage server when its process is gone or, if it is to be probed, hangs.
+
+    Errors are printed, and the next call tries again.
+    """
     try:
-        server.connection(settings)
+        connection = server.connection(settings)
+        if settings.storage == "external" or not probe or is_healthy(connection):
+            return
     except StorageUnavailableError:
-        try:
-            server.start(settings)
-        except LakehouseError as error:
-            console.print(str(error))
+        pass
+    try:
+        server.start(settings)
+    except LakehouseError as error:
+        console.print(str(error))
 
 
 def _http(settings: Settings) -> Program:
     """Describe the HTTP server. It stores the events that it holds before it ends."""
     keys.local_key(settings)
 
-    def is_ready() -> bool:
-        running = http.running(settings)
-        return running is not None and http.is_ready(running)
-
     def url() -> str | None:
         running = http.running(settings)
         return running.url if running else None
 
-    return Program("http", python_command(http.MODULE), is_ready=is_ready, url=url)
+    return Program("http", python_command(http.MODULE), is_ready=lambda: http.SERVICE.has_started(settings), url=url)
 
 
 def _serving(settings: Settings) -> Program:
     """Describe the serving process, to which the HTTP server forwards reads."""
-
-    def is_ready() -> bool:
-        running = serving.running(settings)
-        return running is not None and process.is_ready(running)
-
-    return Program("serving", python_command("lakehouse.serving.api"), is_ready=is_ready)
+    command = python_command("lakehouse.serving.api")
+    return Program("serving", command, is_ready=lambda: serving.SERVICE.has_started(settings))
 
 
 def _kinesis(settings: Settings) -> list[Program]:

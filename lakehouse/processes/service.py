@@ -52,6 +52,8 @@ class Service:
 
     folder: str
     title: str
+    started_path: str = "/health/ready"
+    """The path that answers 200 once the server has started."""
 
     def state_path(self, settings: Settings) -> Path:
         """The file that describes the running server."""
@@ -94,16 +96,17 @@ class Service:
                 return state
             env = os.environ | settings_environment(settings)
             child = spawn(python_command(module), self.log_path(settings), env=env)
-            ready = wait_until_ready(lambda: self._is_ready(settings), lambda: child.poll() is None, START_SECONDS)
+            ready = wait_until_ready(lambda: self.has_started(settings), lambda: child.poll() is None, START_SECONDS)
             if ready and (state := self.running(settings)):
                 leave_running(child)
                 return state
         stop_child(child, STOP_SECONDS)
         raise LakehouseError(f"{self.title} did not start. See {self.log_path(settings)}.")
 
-    def _is_ready(self, settings: Settings) -> bool:
+    def has_started(self, settings: Settings) -> bool:
+        """Whether the server runs and answers."""
         state = self.running(settings)
-        return state is not None and is_ready(state)
+        return state is not None and is_ready(state, self.started_path)
 
     def stop(self, settings: Settings) -> bool:
         """Stop the server once it has finished its requests. True when one ran."""
@@ -121,15 +124,15 @@ _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
-def is_ready(service: RunningService) -> bool:
-    """Probe the server's readiness.
+def is_ready(service: RunningService, path: str = "/health/ready") -> bool:
+    """Probe the server's readiness at a path.
 
     Its certificate is not verified, because it may be for another name. That the server is ours, its pid proves.
     """
     with (
         suppress(OSError),
         urllib.request.urlopen(  # noqa: S310 (our own URL)
-            f"{service.url}/health/ready", timeout=PROBE_SECONDS, context=_UNVERIFIED
+            f"{service.url}{path}", timeout=PROBE_SECONDS, context=_UNVERIFIED
         ) as response,
     ):
         return bool(response.status == 200)

@@ -50,11 +50,11 @@ def test_killed_storage_is_restarted_at_the_same_address(lake: FaultyLake) -> No
     running = server.status(lake.embedded)
     pid = running.pid
     assert pid is not None
-    keep_storage(lake.embedded)
+    keep_storage(lake.embedded, probe=True)
     assert server.status(lake.embedded).pid == pid
     psutil.Process(pid).kill()
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
-    keep_storage(lake.embedded)
+    keep_storage(lake.embedded, probe=True)
     again = server.status(lake.embedded)
     assert (again.running, again.endpoint) == (True, running.endpoint), "other processes keep its address"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lakehouse.cli.up import keep_storage
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
@@ -127,6 +128,20 @@ def test_killed_server_restarts_with_all_acknowledged_writes(settings: Settings)
     restarted = Objects.from_connection(server.start(settings))
     assert _pid(settings) != pid
     assert {key: restarted.get(key) for key in stored} == stored
+
+
+def test_hung_server_is_replaced_when_it_is_probed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANG_SECONDS", 0.1)
+    Objects.from_connection(server.start(settings)).put("a", b"1")
+    hung = psutil.Process(_pid(settings))
+    keep_storage(settings, probe=True)
+    assert _pid(settings) == hung.pid
+    hung.suspend()
+    keep_storage(settings, probe=False)
+    assert _pid(settings) == hung.pid
+    keep_storage(settings, probe=True)
+    assert _pid(settings) != hung.pid
+    assert Objects.from_connection(server.connection(settings)).get("a") == b"1"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "ports": {"s3": 1}}'])

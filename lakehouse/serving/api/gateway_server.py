@@ -5,7 +5,7 @@ from lakehouse.processes.service import RunningService, is_ready
 from lakehouse.settings import Settings
 from lakehouse.sources.http.server import SERVICE, running, stop
 
-__all__ = ["MODULE", "RunningService", "is_ready", "running", "start", "stop"]
+__all__ = ["MODULE", "SERVICE", "RunningService", "is_ready", "running", "start", "stop"]
 
 MODULE = "lakehouse.serving.api.run_gateway"
 """The module that runs the server, for `python -m`."""

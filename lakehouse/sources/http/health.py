@@ -14,10 +14,12 @@ from lakehouse.http.metrics import Metrics, only_streams
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import translate_errors
+from lakehouse.storage.objects.errors import disk_shortage, translate_errors
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4"
 PROBE_KEY = "health/ready"
+FULL_RATIO = 0.011
+"""Just above the share of free space at which SeaweedFS stops writing."""
 
 
 class Health(msgspec.Struct):
@@ -35,10 +37,12 @@ class StorageProbe:
         self._commit = commit
 
     async def check(self) -> None:
-        """Raise Problem 503 if storage does not respond.
+        """Raise Problem 503 if storage does not respond, or its disk is full.
 
         Storage that has failed is probed by a write, because it can often list when it can't store.
         """
+        if shortage := disk_shortage(self._connection.data_directory, FULL_RATIO):
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Events can't be stored: {shortage}")
         try:
             with translate_errors("write", PROBE_KEY, self._connection):
                 if self._commit.in_doubt:

@@ -6,7 +6,8 @@ The server also answers routes of rooms above this one, so `serving.api.gateway_
 from lakehouse.processes.service import RunningService, Service
 from lakehouse.settings import Settings
 
-SERVICE = Service("http", "The HTTP server")
+SERVICE = Service("http", "The HTTP server", "/health/live")
+"""It starts also when storage can't store, because it answers reads."""
 
 
 def stop(settings: Settings) -> bool:

@@ -77,7 +77,7 @@ def request_failed(what: str, connection: Connection, reason: str) -> LakehouseE
     )
 
 
-def disk_shortage(data_directory: Path | None) -> str | None:
+def disk_shortage(data_directory: Path | None, min_free_ratio: float = MIN_FREE_RATIO) -> str | None:
     """Return an error message if the disk under the embedded server is nearly full; None if it is not.
 
     SeaweedFS stops writing at one percent of free space. It then answers 500 to every write, without a reason.
@@ -85,7 +85,7 @@ def disk_shortage(data_directory: Path | None) -> str | None:
     if data_directory is None or not data_directory.exists():
         return None
     disk = shutil.disk_usage(data_directory)
-    if disk.free > min(MIN_FREE_BYTES, disk.total // 10) and disk.free > disk.total * MIN_FREE_RATIO:
+    if disk.free > min(MIN_FREE_BYTES, disk.total // 10) and disk.free > disk.total * min_free_ratio:
         return None
     free = f"{disk.free / 2**20:,.0f} MiB of {disk.total / 2**20:,.0f} MiB"
     return f"the disk under {data_directory} has only {free} left; free some space and run the command again."

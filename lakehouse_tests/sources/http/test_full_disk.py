@@ -37,6 +37,10 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
                 assert rejected is not None
                 assert rejected.status_code == 503
                 assert "space" in rejected.json()["detail"]
+                assert server.stop(settings)
+                assert server.start(settings).url == running.url, "it starts, because it answers reads"
+                ready = client.get("/health/ready")
+                assert (ready.status_code, "space" in ready.json()["detail"]) == (503, True)
                 ballast.unlink()
                 deadline = time.monotonic() + 60
                 while _post(client, 100, acknowledged) is not None:
