@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lakehouse.errors import LakehouseError
 from lakehouse.http import api_keys
 from lakehouse.pipeline.lake import Lake
-from lakehouse.processes.home import private_home, read_state, write_state
+from lakehouse.processes.home import HOME_VERSION, private_home, read_state, write_state
 from lakehouse.processes.service import Service
 from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import dagster_home
@@ -65,6 +66,29 @@ def test_home_is_private_whatever_the_umask(tmp_path: Path, connection: Connecti
     assert _mode(private_home(settings)) == 0o700
     settings.root.chmod(0o777)
     assert _mode(private_home(settings)) == 0o700
+
+
+@pytest.mark.parametrize("create", CREATORS.values(), ids=CREATORS)
+def test_home_of_a_newer_release_is_refused_and_left_as_it_is(
+    tmp_path: Path, create: Callable[[Settings], object]
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    assert private_home(settings) == settings.root
+    assert (settings.root / "version").read_text() == f"{HOME_VERSION}\n"
+    (settings.root / "version").write_text(f"{HOME_VERSION + 1}\n")
+    with pytest.raises(LakehouseError, match="newer release"):
+        create(settings)
+    with pytest.raises(LakehouseError, match="newer release"):
+        lifecycle.connection(settings)
+    assert [path.name for path in settings.root.iterdir()] == ["version"]
+
+
+@pytest.mark.parametrize("text", [None, "", "\0\0", "0\n"])
+def test_home_without_a_version_gets_one(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "version").write_text(text)
+    private_home(Settings(home=tmp_path))
+    assert (tmp_path / "version").read_text() == f"{HOME_VERSION}\n"
 
 
 def test_state_is_valid_in_its_folder_and_after_a_move_only(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from lakehouse.errors import StorageFullError, StorageUnavailableError
 from lakehouse.processes.child import creation_time, stop_tree, wait_until_ready
-from lakehouse.processes.home import private_home
+from lakehouse.processes.home import check_version, private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
@@ -68,8 +68,9 @@ def start(settings: Settings) -> Connection:
 def connection(settings: Settings) -> Connection:
     """Return the connection to the running server or the external storage.
 
-    Raises StorageUnavailableError if no server runs.
+    Raises StorageUnavailableError if no server runs, and LakehouseError if a newer release made the home.
     """
+    check_version(settings.root)
     if settings.storage == "external":
         return external_connection(settings)
     home = StorageHome.of(settings)
