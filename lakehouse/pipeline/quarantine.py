@@ -74,6 +74,15 @@ def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> st
           on quarantine._object = replaced.object and quarantine._row = replaced.row"""
 
 
+def replaced_counts_sql(lake: ReadableLake, stream: Stream) -> str:
+    """Generate the SELECT of the number of rows in quarantine that a corrected row replaces, by day."""
+    return f"""select quarantine.dt as day, count(*) as rows
+        from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} as quarantine
+        semi join ({_replaced_sql(lake, stream)}) as replaced
+          on quarantine._object = replaced.object and quarantine._row = replaced.row
+        group by quarantine.dt"""
+
+
 def _replaced_sql(lake: ReadableLake, stream: Stream) -> str:
     scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
     first = _prefix(stream)

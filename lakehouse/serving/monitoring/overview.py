@@ -1,6 +1,7 @@
 """The live overview: rate, freshness, quality and partition counts of each stream, updated once a second.
 
-It reads counters and table metadata, never rows. A stream's metadata is read again only if one of its tables has changed.
+It reads counters and table metadata, and the rows of quarantine only to count those that corrected rows replace. A stream
+is read again only if one of its tables has changed.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
+from lakehouse.pipeline.quarantine import replaced_counts_sql
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (
@@ -26,6 +28,7 @@ from lakehouse.serving.monitoring.partition_state import (
     stream_partitions,
 )
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.settings import Settings
 from lakehouse.storage.iceberg.manifests import newest_time
@@ -67,10 +70,10 @@ class StreamOverview(msgspec.Struct, frozen=True):
     """Age of the newest event that the contract allows."""
     late: bool
     quality: float | None
-    """Share of valid rows on `last_day`."""
+    """Share of valid rows on `last_day`, without those that corrected rows replace."""
     quality_threshold: float
     last_day: DayLedger | None
-    """Conservation ledger of the newest computed day."""
+    """Conservation ledger of the newest computed day whose rows are not all replaced."""
     partitions: PartitionCounts
     newest_partition: date | None
     """The newest day with events."""
@@ -122,14 +125,21 @@ class _StreamState:
     newest_at: datetime | None = None
     due: float = 0.0
     """Earliest time to read it again, on the monotonic clock."""
+    replaced: Mapping[date, int] = field(default_factory=dict)
+    """Rows in quarantine that corrected rows replace, by day."""
+    counted_ids: tuple[int | None, ...] = ()
+    """The snapshots of bronze and quarantine in which they were counted."""
+    count_due: float = 0.0
+    """Earliest time to count them again."""
 
 
 class OverviewTracker:
     """Keeps the overview current. One task updates it, any number of clients read it."""
 
-    def __init__(self, settings: Settings, tracker: SnapshotTracker) -> None:
+    def __init__(self, settings: Settings, tracker: SnapshotTracker, readers: ReaderPool) -> None:
         self._settings = settings
         self._tracker = tracker
+        self._readers = readers
         self._rates = IngestRate(settings.root / "http" / "metrics")
         self._states: dict[str, _StreamState] = {}
         self._partitions_version = 0
@@ -141,6 +151,7 @@ class OverviewTracker:
         while True:
             try:
                 await asyncio.to_thread(self.update)
+                await self._count_replaced()
             except Exception:  # an exception would end the task, and with it all updates
                 log.exception("could not update the overview")
             self._updated.set()
@@ -200,11 +211,31 @@ class OverviewTracker:
             return
         started = time.monotonic()
         tables = {name: snapshot.tables.load(name) for name in names}
-        state.partitions = stream_partitions(stream, tables.__getitem__)
+        state.partitions = stream_partitions(stream, tables.__getitem__).with_replaced(state.replaced)
         state.newest_at = _newest_event([tables[realtime], tables[silver]], stream.contract.event_time)
         state.snapshot_ids = snapshot_ids
         state.due = time.monotonic() + (time.monotonic() - started) * MIN_IDLE_RATIO
         self._partitions_version += 1
+
+    async def _count_replaced(self) -> None:
+        """Count the rows that corrected rows replace, for one stream whose bronze or quarantine has changed."""
+        snapshot = self._tracker.latest
+        for name, stream in snapshot.streams.items():
+            state = self._states.get(name, _StreamState())
+            ids = tuple(snapshot.snapshot_ids.get(f"{layer}.{name}") for layer in ("bronze", "quarantine"))
+            if ids == state.counted_ids or time.monotonic() < state.count_due or not state.partitions.has_rejects:
+                continue
+            started = time.monotonic()
+            state.count_due = started + RETRY_SECONDS
+            sql = await asyncio.to_thread(replaced_counts_sql, snapshot, stream)
+            result = await self._readers.run(sql, snapshot=snapshot)
+            replaced = {row["day"]: row["rows"] for row in result.table.to_pylist()}
+            if replaced != state.replaced:
+                state.partitions, state.replaced = state.partitions.with_replaced(replaced), replaced
+                self._partitions_version += 1
+            state.counted_ids = ids
+            state.count_due = time.monotonic() + (time.monotonic() - started) * MIN_IDLE_RATIO
+            return
 
     def _stream_overview(self, stream: Stream) -> StreamOverview:
         state, contract, now = self._states[stream.name], stream.contract, datetime.now(UTC)

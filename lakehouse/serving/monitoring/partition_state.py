@@ -1,7 +1,7 @@
 """States of a stream's partitions, from table metadata alone: materialised, stale, waiting, or blocked by the quality gate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
@@ -38,11 +38,15 @@ class DayLedger(msgspec.Struct, frozen=True):
     duplicates: int
     held_back: bool
     """Whether the quality gate blocked it."""
+    replaced: int = 0
+    """Rows in quarantine that a corrected row has replaced since. The others are open."""
 
     @property
     def quality(self) -> float | None:
-        """Share of valid rows; None for a day without rows."""
-        return self.valid / self.landed if self.landed else None
+        """Share of valid rows, of those that are not replaced; None for a day without any."""
+        # Equal rejected rows are in quarantine once, so that without an open row all of them are replaced.
+        rows = self.landed - self.replaced if self.quarantined > self.replaced else self.valid
+        return self.valid / rows if rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,19 @@ class StreamPartitions:
 
     @property
     def last_day(self) -> DayLedger | None:
-        """The ledger of the newest day with landed rows."""
-        return max((day for day in self.ledgers.values() if day.landed), key=lambda day: day.day, default=None)
+        """The ledger of the newest day with rows that are not replaced."""
+        days = (day for day in self.ledgers.values() if day.quality is not None)
+        return max(days, key=lambda day: day.day, default=None)
+
+    @property
+    def has_rejects(self) -> bool:
+        """Whether a ledger counts rows in quarantine."""
+        return any(day.quarantined for day in self.ledgers.values())
+
+    def with_replaced(self, rows: Mapping[date, int]) -> "StreamPartitions":
+        """Return the same, with the number of rows in quarantine that are replaced, by day."""
+        ledgers = {day: msgspec.structs.replace(row, replaced=rows.get(day, 0)) for day, row in self.ledgers.items()}
+        return replace(self, ledgers=ledgers)
 
 
 def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPartitions:

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from lakehouse.pipeline.quarantine import land_corrections, rejected_rows, replaced_counts_sql
 from lakehouse.pipeline.unified_view import create_views_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import (
     MEASURES_SQL,
@@ -14,7 +15,7 @@ from lakehouse.serving.monitoring.daily_metrics import (
     metric_sql,
     stream_measures,
 )
-from lakehouse.serving.monitoring.partition_state import DayLedger, State, stream_partitions
+from lakehouse.serving.monitoring.partition_state import DayLedger, State, StreamPartitions, stream_partitions
 from lakehouse.serving.query.rejects import (
     RecentArrivals,
     parse_time,
@@ -190,3 +191,46 @@ def test_series_beyond_the_maximum_are_combined() -> None:
     assert [it.name for it in series] == ["10", "09", "08", "07", "06", "05", "04", "03", "2 others"]
     assert series[-1].values == [3.0]
     assert len(metric_by_day("s", "max_amount", "x", [DAY], rows).series) == 8
+
+
+@pytest.mark.parametrize(
+    ("ledger", "quality"),
+    [
+        (DayLedger(DAY, 0, 0, 0, 0, 0, False), None),
+        (DayLedger(DAY, 4, 4, 3, 0, 1, False), 1.0),
+        (DayLedger(DAY, 4, 3, 3, 1, 0, False), 0.75),
+        (DayLedger(DAY, 4, 2, 2, 2, 0, False, replaced=1), 2 / 3),
+        (DayLedger(DAY, 4, 2, 2, 2, 0, False, replaced=2), 1.0),
+        (DayLedger(DAY, 4, 0, 0, 4, 0, False, replaced=4), None),
+        (DayLedger(DAY, 4, 0, 0, 2, 2, False, replaced=2), None),  # equal rejected rows are in quarantine once
+        (DayLedger(DAY, 4, 1, 0, 4, 0, True), 0.25),  # blocked
+    ],
+)
+def test_quality_counts_open_rows(ledger: DayLedger, quality: float | None) -> None:
+    assert ledger.quality == pytest.approx(quality)
+
+
+def test_day_whose_rows_are_all_replaced_is_not_the_last_day() -> None:
+    partitions = StreamPartitions(
+        {}, {DAY: DayLedger(DAY, 2, 1, 1, 1, 0, False), LATER: DayLedger(LATER, 3, 0, 0, 3, 0, False)}
+    )
+    assert partitions.last_day == partitions.ledgers[LATER]
+    assert partitions.with_replaced({LATER: 3}).last_day == partitions.ledgers[DAY]
+
+
+def test_replaced_rows_are_counted_by_the_day_of_the_rejected_row(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(edit=threshold(0))
+    own.land([payment("a", noon(DAY), amount="-1"), payment("b", noon(DAY), amount="-2"), "{"], noon(DAY))
+    own.bronze()
+    own.clean(DAY)
+
+    def replaced() -> dict[date, int]:
+        with own.lake.engine.cursor() as cursor:
+            return dict(cursor.execute(replaced_counts_sql(own.lake, own.stream)).fetchall())
+
+    assert replaced() == {}
+    place = next((row.object, row.row) for row in rejected_rows(own.lake, own.stream) if row.row == 1)
+    land_corrections(own.lake, own.stream, [(place, payment("a", noon(LATER)))])
+    own.bronze()
+    own.clean(*own.stale())
+    assert replaced() == {DAY: 1}

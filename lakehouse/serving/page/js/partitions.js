@@ -156,7 +156,7 @@ function showDetail() {
   detail.replaceChildren(
     h("h3", {}, `${stream.stream}, ${selected.day}`),
     ledger
-      ? h("p", {}, `${count(ledger.landed)} landed = ${count(ledger.silver)} in silver + ${count(ledger.quarantined)} quarantined + ${count(ledger.duplicates)} duplicates`)
+      ? h("p", {}, `${count(ledger.landed)} landed = ${count(ledger.silver)} in silver + ${count(ledger.quarantined)} quarantined + ${count(ledger.duplicates)} duplicates${ledger.replaced ? `; ${count(ledger.replaced)} of the quarantined are replaced by corrected rows` : ""}`)
       : h("p", { class: "muted" }, "No conservation ledger is kept for this day."),
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ...columns.map((name) => h("th", { scope: "col", class: name === "Rows" ? "number" : null }, name)))),

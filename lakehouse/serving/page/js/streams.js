@@ -29,12 +29,12 @@ function updateTotals(streams) {
   const total = (field) => days.reduce((sum, day) => sum + day[field], 0);
   const late = streams.filter((stream) => stream.late).length;
   const fresh = streams.filter((stream) => stream.newest_at !== null).length - late;
-  const landed = total("landed");
+  const landed = total("landed") - total("replaced");
   const totals = {
     "events per second": rate(streams.reduce((sum, stream) => sum + stream.events_per_second, 0)),
     "streams fresh": `${fresh} of ${streams.length}`,
     "valid, newest days": landed ? share(total("valid") / landed) : "–",
-    "quarantined, newest days": landed ? compact(total("quarantined")) : "–",
+    "quarantined, newest days": landed ? compact(total("quarantined") - total("replaced")) : "–",
   };
   const list = byId("totals");
   if (!list.children.length) {
@@ -80,17 +80,18 @@ function updateQuality(cell, stream) {
   const { quality, quality_threshold: threshold, last_day: day } = stream;
   mark(cell, share(quality), quality === null ? "muted" : quality < threshold ? "bad" : "");
   cell.title = day
-    ? `${count(day.valid)} of ${count(day.landed)} rows of ${day.day} are valid; the contract requires ${share(threshold)}`
+    ? `${count(day.valid)} of ${count(day.landed - day.replaced)} rows of ${day.day} are valid; the contract requires ${share(threshold)}`
     : "";
 }
 
 function updateQuarantined(cell, stream) {
   const { last_day: day, broken_share: recent } = stream;
-  const ofDay = day ? share(day.landed ? day.quarantined / day.landed : 0) : "–";
+  const open = day && day.quarantined - day.replaced;
+  const ofDay = day ? share(open ? open / (day.landed - day.replaced) : 0) : "–";
   mark(cell, recent !== null ? share(recent) : ofDay, day || recent !== null ? "" : "muted");
   cell.title = [
     recent !== null && "Share of events in the last 5 minutes",
-    day && `${count(day.quarantined)} of ${count(day.landed)} rows of ${day.day}`,
+    day && `${count(open)} of ${count(day.landed - day.replaced)} rows of ${day.day}`,
   ].filter(Boolean).join("; ");
 }
 
