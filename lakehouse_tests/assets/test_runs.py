@@ -111,7 +111,9 @@ def test_batch_materializes_exact_days_in_every_layer(own: Own, run: Callable[..
     }  # fmt: skip
     assert silver["quality_score"] == pytest.approx(41 / 42, abs=1e-6)
     assert made[f"bronze/{own.name}"][days[0]]["objects"] == 1
-    assert "| event_id |" in made[f"silver/{own.name}"][days[1]]["preview"]
+    preview = made[f"silver/{own.name}"][days[1]]["preview"]
+    assert isinstance(preview, dg.TableMetadataValue), "text of events is never read as Markdown"
+    assert [str(record.data["event_id"])[0] for record in preview.records] == ["e"] * 5
     assert own.counts("silver") == dict.fromkeys(DAYS, 40)
     assert own.stale() == []
     definition = own.stream.definition_of("gold")
