@@ -38,6 +38,10 @@ test: ## Run all tests
 docs: ## Build the documentation site into site/, and fail on a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict --quiet
 
+.PHONY: sbom
+sbom: ## Write the SBOM (CycloneDX) and the licences of what a user installs into sbom/, and fail on a licence that is not allowed
+	$(BIN)cyclonedx-py environment --pyproject pyproject.toml --output-reproducible $(PYTHON) | $(PYTHON) .ci/sbom.py sbom
+
 .PHONY: lock
 lock: ## Choose the newest versions that work together, and write requirements.lock
 	uv pip compile --quiet --universal --upgrade --generate-hashes --python-version 3.11 --group dev \
