@@ -14,6 +14,11 @@ from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.errors import ContractError, UnknownStreamError
 
 Query = Literal["silver", "gold", "features", "alerts"]
+SHIPPED = Path(lakehouse.streams.__path__[0])
+"""The folder of the streams of the package."""
+
+SIMULATOR_FILE = "simulate.py"
+
 QUERIES: tuple[Query, ...] = ("silver", "gold", "features", "alerts")
 
 
@@ -24,6 +29,11 @@ class Stream:
     name: str
     folder: Path
     contract: Contract = field(repr=False)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the stream is one of the package's own."""
+        return self.folder.parent == SHIPPED
 
     def sql(self, query: Query) -> str:
         """Read one of the stream's SQL files. Raises ContractError if it can't be read."""
@@ -43,12 +53,17 @@ class Stream:
         """Number what the table of a SQL file is computed by. Raises ContractError if the file can't be read."""
         return self.definition if query == "silver" else define(self.name, query, self.sql(query))
 
+    @property
+    def has_simulator(self) -> bool:
+        """Whether the folder has a `simulate.py`, which it may lack."""
+        return (self.folder / SIMULATOR_FILE).is_file()
+
     @cached_property
     def simulate(self) -> Callable[..., Any]:
         """The stream's function `simulate`. Raises ContractError if the folder has no `simulate.py`."""
-        path = self.folder / "simulate.py"
+        path = self.folder / SIMULATOR_FILE
         spec = importlib.util.spec_from_file_location(f"lakehouse_stream_{self.name}", path)
-        if spec is None or spec.loader is None or not path.is_file():
+        if spec is None or spec.loader is None or not self.has_simulator:
             raise ContractError(f"{path}: is missing. It makes the stream's simulated events.")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -62,7 +77,7 @@ def discover(folders: Iterable[Path] = ()) -> dict[str, Stream]:
     Raises ContractError if a folder does not exist, a contract is wrong, or a name is used twice.
     """
     streams: dict[str, Stream] = {}
-    for parent in (Path(lakehouse.streams.__path__[0]), *folders):
+    for parent in (SHIPPED, *folders):
         if not parent.is_dir():
             raise ContractError(f"{parent}: is not a folder. LAKEHOUSE_STREAMS lists folders that hold streams.")
         for path in sorted(parent.glob(f"*/{CONTRACT_FILE}")):

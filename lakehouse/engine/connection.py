@@ -147,7 +147,7 @@ def copy_to_files(
 
     Args:
         cursor: Runs the SELECT.
-        select: Has the table's columns, in any order.
+        select: Has the table's columns, in any order. Values are cast to the table's types.
         table: Gives the columns, their field ids and the partitioning.
         folder: A local folder, which other writes may share.
         name: Starts the names of the files. It must differ from that of other writes to the folder.
@@ -155,7 +155,7 @@ def copy_to_files(
 
     """
     ids = _ids_sql(field_ids(table.schema()))
-    columns = ", ".join(quote(column.name) for column in table.schema().fields)
+    columns = ", ".join(f"{quote(column)}::{kind} as {quote(column)}" for column, kind in columns_of(table))
     options = f"format parquet, compression zstd, field_ids {ids}"
     by = [field.name for field in table.spec().fields]
     query = f"select {columns} from ({select})"

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import IcebergType, ListType, MapType
+from pyiceberg.types import DoubleType, IcebergType, ListType, LongType, MapType, TimestampType
 
 from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
 
@@ -27,6 +27,13 @@ RUNS_PER_PARTITION = 4
 """Rows are sorted by partition if those of a partition lie in more runs than this on average."""
 
 Type: TypeAlias = "pa.DataType"
+
+_STORED_TYPES: dict[type[IcebergType], Type] = {
+    LongType: pa.int64(),
+    DoubleType: pa.float64(),
+    TimestampType: pa.timestamp("us"),
+}
+"""Types to which rows are cast, because SQL also gives smaller and larger ones."""
 
 
 def write_partitions(rows: pa.Table, table: Table, folder: Path, name: str) -> list[NewFile]:
@@ -142,8 +149,8 @@ def _field(name: str, field_id: int, kind: Type, iceberg: IcebergType, *, nullab
             _field("key", iceberg.key_id, kind.key_type, iceberg.key_type, nullable=False),  # type: ignore[attr-defined]
             _field("value", iceberg.value_id, kind.item_type, iceberg.value_type),  # type: ignore[attr-defined]
         )
-    elif pa.types.is_integer(kind):
-        kind = pa.int64()  # the one integer that tables have
+    else:
+        kind = _STORED_TYPES.get(type(iceberg), kind)
     return pa.field(name, kind, nullable, {"PARQUET:field_id": str(field_id)})
 
 

@@ -20,6 +20,7 @@ from lakehouse.http.idempotency import expire
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
 from lakehouse.maintenance.file_changes import FileChanges
+from lakehouse.pipeline.alerts import alerts_key
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.commits import commit_files, retry_on_conflict
 from lakehouse.pipeline.exports import export_dashboard
@@ -171,7 +172,7 @@ class _Retention:
         scan = scan_sql(self.lake.tables.load(f"serving.{self.stream.name}_alerts"))
         with self.lake.engine.cursor() as cursor:
             old = cursor.execute(f"select distinct alert, dt from {scan} where dt < date '{first}'").fetchall()
-        keys = [f"serving/alerts/{alert}_{day:%Y%m%d}.json" for alert, day in old]
+        keys = [alerts_key(self.stream, kind, day) for kind, day in old]
         self._delete(keys)
         if keys:
             yield FileChanges("serving/alerts", removed=len(keys), partitions=len(keys))

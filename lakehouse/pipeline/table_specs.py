@@ -8,9 +8,10 @@ import duckdb
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
 from lakehouse.contracts.streams import Query, Stream
 from lakehouse.engine.connection import bind, describe
-from lakehouse.errors import ContractError
+from lakehouse.errors import ContractError, LakehouseError
 from lakehouse.pipeline.lineage.properties import defined_by
-from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.pipeline.unified_view import HEALTH_VIEW, stream_view_names
+from lakehouse.storage.iceberg.schema import TableSpec, iceberg_type
 
 Columns = tuple[tuple[str, str], ...]
 """Columns as (name, DuckDB type)."""
@@ -43,6 +44,19 @@ METRIC_COLUMNS: Columns = (
     ("dimensions", "MAP(VARCHAR, VARCHAR)"),
 )
 
+STORED_TYPES = {
+    **dict.fromkeys(
+        ("TINYINT", "SMALLINT", "UTINYINT", "USMALLINT", "UINTEGER", "INTEGER", "UBIGINT", "HUGEINT"), "BIGINT"
+    ),
+    "FLOAT": "DOUBLE",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+    "JSON": "VARCHAR",
+    "UUID": "VARCHAR",
+}
+"""The type that a table stores in place of a type that it lacks, with the same values. A sum of integers is a HUGEINT; one
+that does not fit into 64 bits fails its run."""
+
 FREQUENT_COMMIT_PROPERTIES = {"lakehouse.snapshots-kept": "48"}
 """Keep few snapshots of tables that are committed every few minutes: a commit reads and writes the whole list."""
 
@@ -54,7 +68,9 @@ BRONZE_METRICS_PROPERTIES = {
 
 
 def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
-    """List the tables of these streams. Raises ContractError where a stream's SQL is wrong."""
+    """List the tables of these streams. Raises ContractError where a stream's SQL is wrong, or two streams share a name."""
+    streams = list(streams)
+    _check_names(streams)
     with duckdb.connect() as database:
         specs = [spec for stream in streams for spec in _stream_specs(database, stream)]
     return [*specs, TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))]
@@ -103,23 +119,58 @@ def _bronze_columns(stream: Stream) -> Columns:
     return (*fields, *added, ("arrival_dt", "DATE"), ("dt", "DATE"))
 
 
+def _check_names(streams: Iterable[Stream]) -> None:
+    """Refuse streams whose tables or views would have the name of another's, such as `a_b` beside `unified_a`."""
+    owners = dict.fromkeys(("customers", "gold.daily_metrics", HEALTH_VIEW), "the lakehouse")
+    for stream in streams:
+        for name in sorted({stream.name, *stream_view_names(stream.name)}):
+            if owner := owners.get(name):
+                raise ContractError(f"{stream.folder}: {name} would also be a name of {owner}; rename the stream.")
+            owners[name] = f"the stream {stream.name}"
+
+
 def _check_alerts(database: duckdb.DuckDBPyConnection, stream: Stream, silver: Columns) -> None:
-    expected = [name for name, _ in ALERT_COLUMNS]
-    if [name for name, _ in _columns(database, stream, "alerts", {"events": silver})] != expected:
-        raise ContractError(f"{stream.folder / 'alerts.sql'}: must give the columns {', '.join(expected)}")
+    """Check that the alerts have the columns of their table, in types that are cast to the table's without loss."""
+    path, expected = stream.folder / "alerts.sql", [name for name, _ in ALERT_COLUMNS]
+    columns = _columns(database, stream, "alerts", {"events": silver})
+    if [name for name, _ in columns] != expected:
+        raise ContractError(f"{path}: must give the columns {', '.join(expected)}")
+    for (name, given), (_, needed) in zip(columns, ALERT_COLUMNS, strict=True):
+        if not _is_castable(database, given, needed):
+            raise ContractError(f"{path}: {name} is {given}, must be {needed}")
+
+
+def _is_castable(database: duckdb.DuckDBPyConnection, given: str, needed: str) -> bool:
+    if needed == "VARCHAR":
+        return True
+    row = database.execute(f"select can_cast_implicitly(null::{given}, null::{needed})").fetchone()
+    return bool(row and row[0])
 
 
 def _columns(database: duckdb.DuckDBPyConnection, stream: Stream, query: Query, inputs: dict[str, Columns]) -> Columns:
-    """Read the columns that a stream's SQL returns for inputs of these columns, without running it over rows."""
+    """Find the columns that a stream's SQL returns for inputs of these columns, in the types that tables store.
+
+    The SQL runs over no rows. Raises ContractError, which names the file and the column, if no table can store the type.
+    """
     empty = {name: empty_sql(columns) for name, columns in inputs.items()}
     path: Path = stream.folder / f"{query}.sql"
     try:
         columns = describe(database, bind(stream.sql(query), empty))
     except Exception as error:
         raise ContractError(f"{path}: {error}") from error
-    if "dt" not in dict(columns):
-        raise ContractError(f"{path}: must give a column dt")
-    return columns
+    stored = tuple((name, _stored_type(path, name, given)) for name, given in columns)
+    if (day := dict(stored).get("dt")) != "DATE":
+        raise ContractError(f"{path}: " + (f"dt is {day}, must be DATE" if day else "must give a column dt"))
+    return stored
+
+
+def _stored_type(path: Path, name: str, given: str) -> str:
+    stored = "VARCHAR" if given.startswith("ENUM(") else STORED_TYPES.get(given, given)
+    try:
+        iceberg_type(stored)
+    except LakehouseError as error:
+        raise ContractError(f"{path}: {name}: {error}") from error
+    return stored
 
 
 def empty_sql(columns: Columns) -> str:

@@ -75,7 +75,7 @@ def unified_sql(
     columns = ", ".join(quote(name) for name, _ in columns_of(silver))
     from_silver = f"select {columns} from {scan_sql(silver)} where {where}"
     sources = [] if realtime.current_snapshot() is None or uncovered == [] else [_hours_sql(realtime, uncovered)]
-    sources += [f"read_parquet([{', '.join(map(literal, tail))}])"] if tail else []
+    sources += [tail_sql(realtime, tail)] if tail else []
     if not sources:
         return from_silver
     key = ("dt", *stream.contract.key)
@@ -114,6 +114,12 @@ union all
 select {columns}
 from fresh
 anti join merged on {same}"""
+
+
+def tail_sql(realtime: Table, tail: Sequence[str]) -> str:
+    """Generate the FROM item of the hot tail, in the types of realtime: a file has those that the stream's SQL gave."""
+    columns = ", ".join(f"{quote(name)}::{kind} as {quote(name)}" for name, kind in columns_of(realtime))
+    return f"(select {columns} from read_parquet([{', '.join(map(literal, tail))}]))"
 
 
 def _hours_sql(realtime: Table, hours: Sequence[str] | None) -> str:

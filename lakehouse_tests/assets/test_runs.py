@@ -259,7 +259,7 @@ def test_realtime_and_serving_include_fresh_events(own: Own, run: Callable[..., 
     }
     assert own.ask("select event_id from {unified}") == [("now",)]
     assert own.lake.objects.head(f"serving/unified/{own.name}/dt={FIRST}/data.parquet") is not None
-    assert b"20000" in own.lake.objects.get(f"serving/alerts/high_value_transactions_{FIRST:%Y%m%d}.json")
+    assert b"20000" in own.lake.objects.get(f"serving/alerts/{own.name}/high_value_transactions_{FIRST:%Y%m%d}.json")
 
 
 def test_bootstrap_reports_changes_and_is_repeatable(own: Own, instance: dg.DagsterInstance) -> None:

@@ -16,6 +16,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.objects.connection import tool_variables
 from lakehouse_tests.cli.conftest import Command, run
+from lakehouse_tests.pipeline.own import copy_stream
 
 INVOICES = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom
@@ -95,6 +96,18 @@ def test_streams_are_listed_with_their_keys(lakehouse: Command) -> None:
     streams = {row["stream"]: row for row in json.loads(lakehouse("streams", "--json").stdout)}
     assert list(streams) == ["clickstream", "financial", "iot", "logs", "orders", "retail", "social"]
     assert (len(streams["retail"]["key"]), streams["orders"]["key"]) == (8, ["order_id", "version"])
+
+
+def test_generate_leaves_out_streams_without_a_simulator(lakehouse: Command, tmp_path: Path) -> None:
+    folder = copy_stream(tmp_path, "silent", "iot")
+    (folder / "simulate.py").unlink()
+    variables = {"LAKEHOUSE_STREAMS": json.dumps([str(tmp_path)])}
+    done = lakehouse("generate", "--rate", "1", "--duration", "1s", "--json", **variables)
+    assert (done.returncode, done.stderr) == (0, "Left out for want of a simulate.py: silent.\n")
+    assert "silent" not in json.loads(done.stdout)["streams"]
+    assert _failed(lakehouse("generate", "silent", **variables)).endswith(
+        "simulate.py: is missing. It makes the stream's simulated events."
+    )
 
 
 def test_load_uploads_once_and_materializes(lakehouse: Command, invoices: Path) -> None:

@@ -1,5 +1,6 @@
 """You add a stream by adding its folder, and its tables follow when its contract grows."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -8,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.auditing.audit import audit
+from lakehouse.contracts.streams import discover
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, UnknownStreamError
+from lakehouse.pipeline.alerts import alerts_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import table_specs
-from lakehouse_tests.pipeline.own import Own, noon, open_stream, payment
+from lakehouse_tests.pipeline.own import Own, copy_stream, noon, open_stream, payment
 
 DAY = date(2019, 4, 1)
+
+ALERT = """select dt, 'big' as alert, 'info' as severity, account_id as entity, event_time, amount as value,
+  100.0 as threshold, 7 as message, dt as event_key from events"""
 
 ADDED = """      - name: note
         description: What the payer wrote.
@@ -183,7 +190,10 @@ def test_stream_that_is_refused_holds_up_no_other(
         pytest.param("gold", "select 1 as x from silver", "gold.sql: must give a column dt", id="gold without dt"),
         pytest.param("features", "select 1 as x", "features.sql: must give a column dt", id="features without dt"),
         pytest.param("alerts", "select dt from events", "alerts.sql: must give the columns dt, alert", id="alerts"),
-        pytest.param("gold", "select dt, interval 1 day as span from silver", "span: type interval can't be stored", id="type"),
+        pytest.param("gold", "select dt, interval 1 day as span from silver", "gold.sql: span: type interval can't", id="type"),
+        pytest.param("gold", "select event_time as dt from silver", "gold.sql: dt is TIMESTAMP, must be DATE", id="dt"),
+        pytest.param("alerts", ALERT.replace("100.0", "'100'"), "alerts.sql: threshold is VARCHAR, must be DOUBLE", id="text"),
+        pytest.param("alerts", ALERT.replace("event_time,", "dt::varchar as event_time,"), "event_time is VARCHAR", id="time"),
     ],
 )  # fmt: skip
 def test_wrong_sql_error_names_its_file(make_stream: Callable[..., Own], query: str, sql: str, message: str) -> None:
@@ -191,6 +201,67 @@ def test_wrong_sql_error_names_its_file(make_stream: Callable[..., Own], query: 
     (own.stream.folder / f"{query}.sql").write_text(sql)
     with pytest.raises(LakehouseError, match=f"(?s){message}"):
         own.lake.tables.ensure(table_specs([own.stream]))
+
+
+@pytest.mark.parametrize("number", ["100", "100.0", "100::hugeint", "null"])
+def test_alerts_are_cast_to_the_types_of_their_table(make_stream: Callable[..., Own], number: str) -> None:
+    own = make_stream(tables=False)
+    (own.stream.folder / "alerts.sql").write_text(ALERT.replace("100.0", number))
+    own.lake.tables.ensure(table_specs([own.stream]))
+    own.land([payment("a", noon(DAY), amount="500")], noon(DAY))
+    own.bronze()
+    own.clean(DAY)
+    own.below(DAY)
+    value = None if number == "null" else 100.0
+    select = "select value, threshold, message, event_key from {alerts}"
+    assert own.ask(select, alerts=f"serving.{own.name}_alerts") == [(500.0, value, "7", str(DAY))]
+    assert audit(own.lake, [own.stream]).findings == []
+
+
+def test_results_of_other_types_are_stored_in_types_of_tables(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(tables=False)
+    columns = """1::tinyint as a, 2::ubigint as b, sum(3) over (partition by dt) as c, 4::float as d, to_json(event_id) as e,
+      uuid() as f, 'x'::enum('x', 'y') as g, event_time::timestamp_s as h"""
+    file = own.stream.folder / "silver.sql"
+    file.write_text(f"select s.*, {columns} from (\n{file.read_text()}\n) as s")
+    (own.stream.folder / "gold.sql").write_text(
+        "select dt, 'x' as name, sum(a + b + c) as total, sum(d) as d from silver group by dt"
+    )
+    own.lake.tables.ensure(table_specs([own.stream]))
+    own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
+    own.bronze()
+    own.refresh_realtime(f"{DAY}-12:00")
+    assert len(own.ask("from {unified}")) == 2
+    own.clean(DAY)
+    own.below(DAY)
+    rows = own.ask("select a, b, c, d, e, g, h from {unified} order by event_id")
+    assert rows == [(1, 2, 6, 4.0, f'"{key}"', "x", noon(DAY).replace(tzinfo=None)) for key in "ab"]
+    assert own.ask("select total, d from {gold}", gold=f"gold.{own.name}_daily") == [(18, 8.0)]
+
+
+def test_streams_that_would_share_a_table_are_refused(make_stream: Callable[..., Own], tmp_path: Path) -> None:
+    make_stream(tables=False)
+    for name in ("unified_a", "a_alerts"):
+        copy_stream(tmp_path / "both", name)
+    streams = discover([tmp_path / "both"]).values()
+    with pytest.raises(ContractError, match=r"serving\.unified_a_alerts would also be a name of the stream"):
+        table_specs(streams)
+
+
+def test_streams_with_alerts_of_one_kind_write_an_object_each(make_stream: Callable[..., Own]) -> None:
+    owns = [make_stream(), make_stream()]
+    for own in owns:
+        own.land([payment(own.name, noon(DAY), amount="20000")], noon(DAY))
+        own.bronze()
+        own.clean(DAY)
+        own.below(DAY)
+    kind = "high_value_transactions"
+    objects = owns[0].lake.objects
+    for own in owns:
+        (alert,) = json.loads(objects.get(alerts_key(own.stream, kind, DAY)))
+        assert alert["event_key"] == own.name
+    shipped = discover()["financial"]
+    assert alerts_key(shipped, kind, DAY) == "serving/alerts/high_value_transactions_20190401.json"
 
 
 def test_missing_sql_error_names_the_file(make_stream: Callable[..., Own]) -> None:

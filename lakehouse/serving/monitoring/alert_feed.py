@@ -15,11 +15,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
-from lakehouse.contracts.sql import latest_sql, literal, quote
+from lakehouse.contracts.sql import latest_sql, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import bind, columns_of, scan_sql
+from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import arrival_hour
+from lakehouse.pipeline.alerts import alerts_of_sql
+from lakehouse.pipeline.unified_view import tail_sql
 from lakehouse.serving.monitoring.alerts import Alert
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
@@ -160,7 +162,7 @@ class AlertFeed:
     async def _fresh_alerts(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> AlertsByIdentity:
         """Compute the alerts of the newest rows: a subset of what the whole day yields, minutes earlier."""
         events = newest_rows_sql(snapshot, stream, datetime.now(UTC) - FRESH_WINDOW)
-        sql = bind(stream.sql("alerts"), {"events": f"select * from ({events}) where dt >= date '{first_day}'"})
+        sql = alerts_of_sql(stream, f"select * from ({events}) where dt >= date '{first_day}'")
         return await self._read(snapshot, stream, f"{sql}\norder by event_time desc\nlimit {MAX_NEW_ALERTS}", [])
 
     async def _read(
@@ -181,7 +183,7 @@ def newest_rows_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> 
     realtime_columns = ", ".join(quote(name) for name, _ in columns_of(realtime))
     sources = [f"select {realtime_columns} from {scan_sql(realtime)} where arrival_hour >= '{arrival_hour(since)}'"]
     if tail := snapshot.tail.get(stream.name):
-        sources.append(f"select {realtime_columns} from read_parquet([{', '.join(map(literal, tail))}])")
+        sources.append(f"select {realtime_columns} from {tail_sql(realtime, tail)}")
     arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"
     newest = latest_sql(stream.contract.key, f"({' union all '.join(sources)})", arrived)
     return f"select {columns} from ({newest})"
