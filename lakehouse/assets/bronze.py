@@ -9,6 +9,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.lineage.retention import retention_days
 
 
 def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -21,6 +22,9 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
         rows = sum(counts["rows"] for counts in result.partitions.values())
         event_dates = format_days(result.event_dates)
         context.log.info(f"Ingested {rows} rows into bronze.{stream.name}; event dates: {event_dates or 'none'}")
+        if expired := sum(counts.get(bronze.EXPIRED, 0) for counts in result.partitions.values()):
+            kept = retention_days(stream.contract, "silver")
+            context.log.warning(f"{expired} rows are older than silver keeps ({kept} days). Only bronze has them.")
         snapshot = snapshot_text(result.snapshot_id)
         return MaterializedPartitions(
             {day: {**counts, "snapshot_id": snapshot} for day, counts in result.partitions.items()},

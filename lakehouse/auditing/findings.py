@@ -52,6 +52,8 @@ class Report:
     """How many partitions of each table were compared, by the table's name."""
     rows: dict[str, int] = field(default_factory=dict)
     """How many rows they hold."""
+    expired: dict[str, int] = field(default_factory=dict)
+    """By stream, how many rows only bronze has, because their day is older than silver keeps."""
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -73,6 +75,7 @@ class Report:
         """Add what another audit compared and found."""
         for table, partitions in other.partitions.items():
             self.count(table, partitions, other.rows.get(table, 0))
+        self.expired |= other.expired
         self.findings += other.findings
 
     def as_json(self) -> dict[str, Any]:
@@ -83,6 +86,7 @@ class Report:
             "stale": len(self.stale),
             "partitions": self.partitions,
             "rows": self.rows,
+            "expired": self.expired,
             "findings": [finding.as_json() for finding in [*self.wrong, *self.stale]],
         }
 

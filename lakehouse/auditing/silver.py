@@ -16,6 +16,7 @@ from lakehouse.auditing.row_diff import day_differences, differences_by_digest
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import ledger
 
@@ -26,6 +27,9 @@ def check(context: Context) -> None:
     """Compare silver and quarantine with what bronze gives, by event date."""
     bronze, silver, quarantine = (context.table(layer) for layer in ("bronze", "silver", "quarantine"))
     landed = context.rows_by_day(bronze)
+    expired = sum(rows for day, rows in landed.items() if is_expired(context.contract, "silver", day))
+    if expired:
+        context.report.expired[context.stream.name] = expired
     days_with_rows = set().union(*(context.rows_by_day(table) for table in (bronze, silver, quarantine)))
     days = context.readable(days_with_rows, "bronze", "silver", "quarantine")
     stale = context.stale(bronze, quarantine, days)

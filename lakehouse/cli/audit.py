@@ -62,6 +62,8 @@ def _print(report: Report) -> None:
     print_table("", ["layer", "tables", "partitions compared", "rows"], rows, ["tables", "partitions compared", "rows"])
     _print_findings("Stale, not computed from the newest data yet:", report.stale)
     _print_findings("Wrong:", report.wrong)
+    for stream, count in report.expired.items():
+        print_text(f"{count:,} rows of {stream} are older than silver keeps. Only bronze has them.")
     if report.wrong:
         print_text(f"{len(report.wrong):,} partitions differ from their source.")
     else:

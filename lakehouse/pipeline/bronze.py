@@ -6,7 +6,7 @@ killed at any point and repeated.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, cast
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.model import Contract
@@ -44,11 +45,15 @@ from lakehouse.pipeline.lineage.properties import (
     seen_property,
 )
 from lakehouse.pipeline.lineage.realtime_coverage import record_definition, record_seen, unseen_days
+from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.storage.iceberg.commit import upload
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
 log = logging.getLogger(__name__)
+
+EXPIRED = "expired"
+"""The count of rows that are older than silver keeps, so that only bronze has them."""
 
 
 def ingest_days(
@@ -112,18 +117,35 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
         added = upload(lake.connection, table, files)
         by_arrival = cast("dict[date, dict[str, int]]", partition_sizes(files, added, position=0))
         by_event_date = cast("dict[date, dict[str, int]]", partition_sizes(files, added))
+        _count_expired(stream, files, added, by_arrival)
         done = commit_files(
             lake,
             table,
             added,
             touched,
             removed=select_files(table, touched) if replace else [],
-            ledger={str(day): {"rows": size["rows"]} for day, size in by_event_date.items()},
+            ledger={str(day): _ledger(stream, day, size["rows"]) for day, size in by_event_date.items()},
             run_id=run_id,
             properties=seen_property(realtime, seen) | _without_rows_property(without_rows),
         )
     counts = count_by_partition(days, by_arrival, plan.to_read, _day_of)
     return IngestResult(f"bronze.{stream.name}", counts, done.snapshot_id, list(by_event_date))
+
+
+def _count_expired(
+    stream: Stream, files: Sequence[NewFile], added: Sequence[DataFile], by_arrival: Mapping[date, dict[str, int]]
+) -> None:
+    """Add to the counts of each day of arrival how many rows are older than silver keeps, where there are any."""
+    for file, data_file in zip(files, added, strict=True):
+        arrival, day = cast("tuple[date, date]", file.partition)
+        if is_expired(stream.contract, "silver", day):
+            counts = by_arrival[arrival]
+            counts[EXPIRED] = counts.get(EXPIRED, 0) + data_file.record_count
+
+
+def _ledger(stream: Stream, day: date, rows: int) -> dict[str, int]:
+    """The ledger of an event date. It also says how many of the rows no layer below bronze will ever have."""
+    return {"rows": rows} | ({EXPIRED: rows} if is_expired(stream.contract, "silver", day) else {})
 
 
 def _plan(lake: Lake, stream: Stream, table: Table, days: Sequence[date], replace: bool) -> _Plan:

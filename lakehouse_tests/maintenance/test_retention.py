@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from lakehouse.auditing.audit import audit
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.pipeline import exports as serving
@@ -12,6 +13,7 @@ from lakehouse.pipeline.bronze import ingest_days, pending_days
 from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.refresh import pending_files
+from lakehouse.storage.iceberg.snapshots import ledger
 from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
 
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}
@@ -138,3 +140,18 @@ def test_default_retention_drops_only_landing_and_realtime(make_stream: Callable
     own = make_stream()
     _arrive(own, 400)
     assert list(_drop(own)) == [f"landing/{own.name}", f"realtime.{own.name}"]
+
+
+def test_rows_older_than_silver_keeps_are_counted(own: Own) -> None:
+    old, new = [payment(f"old-{n}", noon(ago(DAYS["silver"] + 1 + n))) for n in range(3)], payment("new", noon(ago(0)))
+    own.land([*old, new], noon(ago(0)))
+    counts = own.bronze(ago(0)).partitions[ago(0)]
+    assert (counts["rows"], counts["expired"]) == (4, 3)
+    (snapshot,) = own.lake.tables.load(f"bronze.{own.name}").metadata.snapshots
+    expired = {day: row["expired"] for day, row in ledger(snapshot).items() if "expired" in row}
+    assert expired == {str(ago(DAYS["silver"] + 1 + n)): 1 for n in range(3)}
+    assert own.stale() == [ago(0)]
+    _compute(own, own.stale())
+    report = audit(own.lake, [own.stream])
+    assert (report.expired, report.findings) == ({own.name: 3}, [])
+    assert report.as_json()["expired"] == {own.name: 3}

@@ -33,3 +33,9 @@ def first_kept_day(contract: Contract, layer: Layer, today: date | None = None) 
     """
     days = retention_days(contract, layer)
     return None if days is None else (today or datetime.now(UTC).date()) - timedelta(days=days)
+
+
+def is_expired(contract: Contract, layer: Layer, day: date) -> bool:
+    """Whether a day is older than the layer keeps."""
+    first = first_kept_day(contract, layer)
+    return first is not None and day < first
