@@ -17,6 +17,7 @@ from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.lineage.retention import is_expired
+from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import ledger
 
@@ -69,7 +70,8 @@ class _Days:
     def compare(self, stale_silver: set[date]) -> None:
         """Compare each day. On the days of `stale_silver`, silver is older than quarantine."""
         landed = self._clean()
-        blocked = [day for day in self.days if self._is_blocked(*landed.get(day, (0, 0)))]
+        replaced = self._count_replaced()
+        blocked = [day for day in self.days if self._is_blocked(*landed.get(day, (0, 0)), replaced.get(day, 0))]
         for day in sorted(stale_silver & set(self.days) - set(blocked)):
             detail = "quarantine was computed and silver was not; the run died between the two"
             self.context.report_stale("silver", day, CHECK, detail)
@@ -80,8 +82,17 @@ class _Days:
         self._compare_quarantine(compared, blocked)
         self._compare_ledgers(landed, compared)
 
-    def _is_blocked(self, rows: int, valid: int) -> bool:
-        return 0 < valid < rows * self.context.contract.quality_threshold
+    def _is_blocked(self, rows: int, valid: int, replaced: int) -> bool:
+        return 0 < valid < (rows - replaced) * self.context.contract.quality_threshold
+
+    def _count_replaced(self) -> dict[date, int]:
+        """Count the invalid rows of each day that a corrected row of these days replaces, which the gate leaves out."""
+        return dict(
+            self._query(f"""select dt, count(*)
+                from checked
+                where not _valid and (_object, _row) in ({replaced_sql(self.context.stream, "bronze")})
+                group by dt""")
+        )
 
     def _clean(self) -> dict[date, tuple[int, int]]:
         """Make `survivors`, the rows that silver is computed from. Returns how many rows and valid rows each day has."""

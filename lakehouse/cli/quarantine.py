@@ -1,6 +1,5 @@
 """`quarantine`: rejected rows and why, out to a file to be fixed, and back in."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,7 +142,7 @@ def _replay_rows(name: str, file: Path, *, dry_run: bool) -> ReplayPreview:
     with _lake() as lake:
         stream = lake.stream(name)
         rows = list(read_rows(stream, file))
-        lines = [json.dumps(values, ensure_ascii=False).encode() for _, values in rows]
+        lines = [rejected.event_line(values) for _, values in rows]
         invalid = rejected.validate_rows(lake, stream, lines) if rows else {}
         valid = [row for number, row in enumerate(rows) if number not in invalid]
         if valid and not dry_run:

@@ -4,18 +4,19 @@ A row has the fields of its event, and beside them where it came from and why it
 """
 
 import csv
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.readers import json_text
+from lakehouse.landing.readers.json_text import Literal, Pairs, Value
 from lakehouse.pipeline.quarantine import RejectedRow, RowPlace
 
-OBJECT, ROW, REASONS, RAW = "_object", "_row", "_reasons", "_raw"
+OBJECT, ROW, REASONS, RAW = OWN_COLUMNS = ("_object", "_row", "_reasons", "_raw")
 """Columns beside the fields; `_raw` is the text of a row that is not a JSON object."""
 
 
@@ -26,7 +27,8 @@ def opened(output: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     try:
-        with output.open("w", encoding="utf-8", newline="") as file:
+        # Half of a surrogate pair, which no file can hold, is written as the escape that JSON has for it.
+        with output.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
     except OSError as error:
         raise LakehouseError(f"Can't write {output}: {error.strerror or error}.") from error
@@ -34,46 +36,66 @@ def opened(output: Path | None) -> Iterator[IO[str]]:
 
 def write_rows(stream: Stream, rows: Iterable[RejectedRow], file: IO[str], form: str) -> int:
     """Write rejected rows as `ndjson` or `csv`, and return how many."""
-    records = map(_record, rows)
+    lists = _list_columns(stream)
+    records = (_record(row, lists) for row in rows)
     return _write_csv(stream, records, file) if form == "csv" else _write_ndjson(records, file)
 
 
-def _record(row: RejectedRow) -> dict[str, Any]:
-    place = {OBJECT: row.object, ROW: row.row, REASONS: row.reasons}
+def _list_columns(stream: Stream) -> set[str]:
+    return {field.source for field in stream.contract.fields if field.type.kind == "list"}
+
+
+def _record(row: RejectedRow, lists: Collection[str]) -> Pairs:
+    """Give a row's place and fields. Numbers keep their digits, and lists, which quarantine holds as texts, are arrays."""
+    place = Pairs([(OBJECT, row.object), (ROW, Literal(row.row)), (REASONS, row.reasons)])
+    value = _parse(row.raw)
+    if not isinstance(value, Pairs):
+        return Pairs([*place, (RAW, row.raw)])
+    fields = ((name, _as_list(member) if name in lists else member) for name, member in value)
+    return Pairs([*place, *((name, member) for name, member in fields if name not in OWN_COLUMNS)])
+
+
+def _parse(text: str) -> Value:
+    """Parse JSON; None if the text is not JSON."""
     try:
-        fields = json.loads(row.raw)
+        return None if json_text.is_too_deep(text) else json_text.parse(text)
     except ValueError:
-        fields = None
-    return place | (fields if isinstance(fields, dict) else {RAW: row.raw})
+        return None
 
 
-def _write_ndjson(records: Iterable[dict[str, Any]], file: IO[str]) -> int:
+def _as_list(value: Value) -> Value:
+    """Turn the text of a list into the list. Any other value stays as it is."""
+    parsed = _parse(value) if isinstance(value, str) else None
+    return parsed if isinstance(parsed, list) and not isinstance(parsed, Pairs) else value
+
+
+def _write_ndjson(records: Iterable[Pairs], file: IO[str]) -> int:
     written = 0
     for record in records:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.write(json_text.dump(record) + "\n")
         written += 1
     return written
 
 
-def _write_csv(stream: Stream, records: Iterable[dict[str, Any]], file: IO[str]) -> int:
+def _write_csv(stream: Stream, records: Iterable[Pairs], file: IO[str]) -> int:
     """Write a column for each field of the contract; fields that it does not know stay in landing."""
     columns = [OBJECT, ROW, REASONS, *(field.source for field in stream.contract.fields), RAW]
     writer = csv.DictWriter(file, columns, extrasaction="ignore")
     writer.writeheader()
     written = 0
     for record in records:
-        reasons = "; ".join(record[REASONS])
-        writer.writerow({name: _cell(value) for name, value in record.items()} | {REASONS: reasons})
+        cells = {name: _cell(value) for name, value in record}
+        writer.writerow(cells | {REASONS: "; ".join(dict(record)[REASONS])})
         written += 1
     return written
 
 
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value
+def _cell(value: Value) -> str | None:
+    return value if value is None or isinstance(value, str) else json_text.dump(value)
 
 
-def read_rows(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, Any]]]:
-    """Read the fixed rows of a file: where each came from, and its fields.
+def read_rows(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, Value]]]:
+    """Read the fixed rows of a file: where each came from, and its fields as `json_text` has them.
 
     Raises LakehouseError, which names the row, if the file can't be read or a row has no place.
     """
@@ -82,7 +104,7 @@ def read_rows(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, 
             records = _read_csv(stream, lines) if file.suffix.lower() == ".csv" else _read_ndjson(lines)
             for number, record in enumerate(records, start=1):
                 try:
-                    place = (str(record.pop(OBJECT)), int(record.pop(ROW)))
+                    place = (str(record.pop(OBJECT)), int(str(record.pop(ROW))))
                 except (KeyError, TypeError, ValueError):
                     raise LakehouseError(
                         f"{file}: row {number} has no {OBJECT} and {ROW}, which say which rejected row it replaces."
@@ -96,17 +118,17 @@ def read_rows(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, 
         raise LakehouseError(f"{file} is not NDJSON with one object a line: {error}.") from error
 
 
-def _read_ndjson(lines: IO[str]) -> Iterator[dict[str, Any]]:
+def _read_ndjson(lines: IO[str]) -> Iterator[dict[str, Value]]:
     for line in lines:
         if line.strip():
-            record = json.loads(line)
-            if not isinstance(record, dict):
+            record = None if json_text.is_too_deep(line) else json_text.parse(line)
+            if not isinstance(record, Pairs):
                 raise ValueError(f"{line.strip()[:40]} is not an object")
-            yield record
+            yield dict(record)
 
 
-def _read_csv(stream: Stream, lines: IO[str]) -> Iterator[dict[str, Any]]:
-    lists = {field.source for field in stream.contract.fields if field.type.kind == "list"}
+def _read_csv(stream: Stream, lines: IO[str]) -> Iterator[dict[str, Value]]:
+    lists = _list_columns(stream)
     for row in csv.DictReader(lines):
         # An empty cell is a missing value.
-        yield {name: json.loads(text) if name in lists else text for name, text in row.items() if name and text}
+        yield {name: _as_list(text) if name in lists else text for name, text in row.items() if name and text}

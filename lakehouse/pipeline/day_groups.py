@@ -31,6 +31,7 @@ from lakehouse.engine.reader import read_files
 from lakehouse.pipeline.fast_path import split_rows
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.partitions import NewFile
 
 MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
@@ -110,7 +111,7 @@ class DayGroup(ABC):
         duplicates = self._drop_duplicates()
         self._make_survivors()
         landed, valid = self._count_landed(), self._count_valid()
-        blocked = [day for day in self.days if 0 < valid[day] < landed[day] * self.contract.quality_threshold]
+        blocked = self._find_blocked(landed, valid)
         any_broken = any(valid[day] < landed[day] for day in self.days)
         broken_duplicates = self._make_broken() if any_broken else {}
         kept = self._make_blocked(blocked) if blocked else {}
@@ -129,6 +130,21 @@ class DayGroup(ABC):
                 blocked=day in blocked,
             )
         return files
+
+    def _find_blocked(self, landed: Mapping[date, int], valid: Mapping[date, int]) -> list[date]:
+        """List the days that the quality gate blocks: too few of their open rows are valid."""
+        threshold = self.contract.quality_threshold
+        blocked = [day for day in self.days if 0 < valid[day] < landed[day] * threshold]
+        if not blocked:
+            return []
+        replaced = dict(
+            self._query(f"""select dt, count(*)
+                from (from suspects anti join candidates using (_object, _row)) as broken
+                semi join ({replaced_sql(self.stream, "bronze")}) as replaced
+                  on broken._object = replaced.object and broken._row = replaced.row
+                group by dt""")
+        )
+        return [day for day in blocked if valid[day] < (landed[day] - replaced.get(day, 0)) * threshold]
 
     def _count_landed(self) -> dict[date, int]:
         return {day: sum(file.record_count for file in files) for day, files in self.files.items()}

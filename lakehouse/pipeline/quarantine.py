@@ -5,13 +5,11 @@ stays in quarantine, because it did land and was rejected, and is no longer open
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from io import BytesIO
-from typing import Any
 
 import duckdb
 
@@ -21,7 +19,8 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.readers import InputObject, bronze_rows
+from lakehouse.landing.readers import InputObject, bronze_rows, json_text
+from lakehouse.landing.readers.json_text import Literal, Pairs, Value
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.ingest import READ_BATCH_ROWS
 from lakehouse.pipeline.lake import Lake
@@ -70,7 +69,7 @@ def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> st
     """Generate the SELECT of open rows: those in quarantine that no corrected row replaces."""
     return f"""select quarantine.*
         from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
-        anti join ({_replaced_sql(lake, stream)}) as replaced
+        anti join ({replaced_sql(stream, scan_sql(lake.tables.load(f"bronze.{stream.name}")))}) as replaced
           on quarantine._object = replaced.object and quarantine._row = replaced.row"""
 
 
@@ -78,20 +77,20 @@ def replaced_counts_sql(lake: ReadableLake, stream: Stream) -> str:
     """Generate the SELECT of the number of rows in quarantine that a corrected row replaces, by day."""
     return f"""select quarantine.dt as day, count(*) as rows
         from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} as quarantine
-        semi join ({_replaced_sql(lake, stream)}) as replaced
+        semi join ({replaced_sql(stream, scan_sql(lake.tables.load(f"bronze.{stream.name}")))}) as replaced
           on quarantine._object = replaced.object and quarantine._row = replaced.row
         group by quarantine.dt"""
 
 
-def _replaced_sql(lake: ReadableLake, stream: Stream) -> str:
-    scan = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+def replaced_sql(stream: Stream, bronze: str) -> str:
+    """Generate the SELECT of the places, object and row, that corrected rows in bronze replace."""
     first = _prefix(stream)
     # Use a range instead of a prefix: files whose bounds lie outside of it are skipped.
     beyond = first[:-1] + chr(ord(first[-1]) + 1)
     return f"""select
           json_extract_string(_extra, '$.{REPLACES_FIELD}.object') as object,
           try_cast(json_extract_string(_extra, '$.{REPLACES_FIELD}.row') as bigint) as row
-        from {scan}
+        from {bronze}
         where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
 
 
@@ -195,14 +194,20 @@ def validate_rows(lake: Lake, stream: Stream, lines: Sequence[bytes]) -> dict[in
     return {row - 1: reasons for row, reasons in rows}
 
 
-def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, Mapping[str, Any]]]) -> str:
+def event_line(values: Mapping[str, Value]) -> bytes:
+    """Write an event's fields, as `json_text` parses them, as one line of JSON without its line end."""
+    # Half of a surrogate pair is escaped, so that the readers reject it as they did before.
+    return json_text.dump(Pairs(sorted(values.items()))).encode("utf-8", "backslashreplace")
+
+
+def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, Mapping[str, Value]]]) -> str:
     """Land corrected rows, each with the place of the rejected row it replaces. Returns the key of their object.
 
     The same rows land once, however often you call this. Raises LakehouseError if a place is not that of an open row.
     """
     _require_open(lake, stream, [place for place, _ in rows])
     lines = [
-        json.dumps({**values, REPLACES_FIELD: {"object": key, "row": row}}, ensure_ascii=False, sort_keys=True).encode()
+        event_line({**values, REPLACES_FIELD: Pairs([("object", key), ("row", Literal(row))])})
         for (key, row), values in rows
     ]
     content = b"\n".join(sorted(lines)) + b"\n"
