@@ -121,6 +121,11 @@ class Context:
         """Select the days that were computed by another contract or SQL than the current one."""
         return redefined_days(derived, self.stream.definition_of(query), days)
 
+    def unfinished(self, days: Iterable[date]) -> set[date]:
+        """Select the days that a run has to clean again: quarantine is of an older bronze or of another contract."""
+        bronze, quarantine, days = self.table("bronze"), self.table("quarantine"), set(days)
+        return self.stale(bronze, quarantine, days) | self.redefined(quarantine, "silver", days)
+
     def report_finding(
         self, layer: str, partition: object, check: str, detail: str, fix: str, *, state: State = "wrong"
     ) -> None:

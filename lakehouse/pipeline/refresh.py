@@ -24,7 +24,8 @@ MAX_CLOCK_SKEW = timedelta(minutes=15)
 CLEANED_LAYERS = ("bronze", "silver", "quarantine")
 
 COMPARED_DAYS = 7
-"""How many of the newest days `missed_days` compares with bronze object by object, whatever bronze holds of them."""
+"""How many of the newest days, and about how many of the others, `missed_days` compares with bronze object by object, whatever
+bronze holds of them."""
 
 SUSPECTS_AT_ONCE = 100
 """Days for which `missed_days` asks bronze at once, because each question reads the table's manifests."""
@@ -45,9 +46,9 @@ def days_to_refresh(lake: Lake, stream: Stream) -> list[date]:
 def _stale_in_silver(lake: Lake, stream: Stream) -> set[date]:
     bronze, silver, quarantine = (lake.tables.load(f"{layer}.{stream.name}") for layer in CLEANED_LAYERS)
     changes = last_changes(bronze)
-    days = older_days(bronze, changes, silver)
+    days: set[date] = set()
     for table in (silver, quarantine):
-        days |= redefined_days(table, stream.definition, changes)
+        days |= older_days(bronze, changes, table) | redefined_days(table, stream.definition, changes)
     return days - _still_blocked(lake, stream) if days else days
 
 
@@ -83,14 +84,18 @@ def missed_days(lake: Lake, stream: Stream, last: date) -> Iterator[date]:
 
     A listing of folders and bronze's manifests rule out most days: a day is taken as ingested if bronze has rows that
     arrived on it and rows that arrived on the day after, which only a later run can have ingested. The newest days, and
-    those whose ingested objects retention has deleted, are compared object by object all the same.
+    those whose ingested objects retention has deleted, are compared object by object all the same. So are a few of the
+    others, by turns, because an object may be put into the folder of an old day.
     """
     newest = last - timedelta(days=COMPARED_DAYS - 1)
     table = lake.tables.load(f"bronze.{stream.name}")
     landed = days_landed(lake.objects, stream.name, stream.contract.history_start, newest - timedelta(days=1))
     ingested = _days_of_arrival(table, landed)
     kept = first_kept_day(stream.contract, "landing", last) or date.min
-    suspects = [day for day in landed if day < kept or not {day, day + timedelta(days=1)} <= ingested]
+    settled = [day for day in landed if day >= kept and {day, day + timedelta(days=1)} <= ingested]
+    turns = max(1, -(-len(settled) // COMPARED_DAYS))
+    skipped = set(settled) - set(settled[last.toordinal() % turns :: turns])
+    suspects = [day for day in landed if day not in skipped]
     for start in range(0, len(suspects), SUSPECTS_AT_ONCE):
         group = suspects[start : start + SUSPECTS_AT_ONCE]
         keys = ingested_objects(lake, table, [day for day in group if day in ingested])

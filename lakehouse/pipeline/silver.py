@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.pipeline.commits import WriteResult, commit_days, retry_on_conflict
+from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
 from lakehouse.pipeline.day_groups import GroupFiles, GroupTables, InMemoryGroup, SpillingGroup
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.lineage.properties import blocked_days
+from lakehouse.pipeline.lineage.staleness import redefined_days
 from lakehouse.storage.iceberg.commit import Uploads
 from lakehouse.storage.iceberg.manifests import select_files
-from lakehouse.storage.iceberg.partitions import date_from_days, partition_position, partitions_filter
+from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partition_position, partitions_filter
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
 MAX_GROUP_ROWS = 500_000
@@ -59,30 +62,51 @@ def clean_days(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str 
 
 def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> SilverResult:
     tables = GroupTables(*(lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "silver", "quarantine")))
+    reopened = _reopened_days(stream, tables.quarantine, days)
     sources = {f"bronze.{stream.name}": sequence_of(tables.bronze), **stream.definition.sources}
     written = GroupFiles()
     with (
         lake.engine.scratch() as folder,
+        Uploads(lake.connection, tables.quarantine) as early_uploads,
         Uploads(lake.connection, tables.quarantine) as quarantine_uploads,
         Uploads(lake.connection, tables.silver) as silver_uploads,
     ):
         for group in _compute(lake, stream, days, tables, folder):
+            early_uploads.add(_linked(file) for file in group.quarantine if file.partition[-1] in reopened)
             quarantine_uploads.add(group.quarantine)
             silver_uploads.add(group.silver)
             written.add(group)
-        quarantine_files, silver_files = quarantine_uploads.result(), silver_uploads.result()
+        early_files, quarantine_files = early_uploads.result(), quarantine_uploads.result()
+        silver_files = silver_uploads.result()
     ledgers = {day: written.ledgers.get(day, Ledger()) for day in days}
     counts = {day: ledger.as_counts() for day, ledger in ledgers.items()}
-    # Quarantine first: if the process dies between the two commits, no row is missing from both.
-    quarantine = commit_days(
-        lake, tables.quarantine, written.quarantine, quarantine_files, days,
-        sources=sources, run_id=run_id, counts=counts,
-    )  # fmt: skip
     replaced = [day for day in days if not ledgers[day].blocked]
-    silver = commit_days(
-        lake, tables.silver, written.silver, silver_files, replaced, sources=sources, run_id=run_id, counts=counts
-    )
-    return SilverResult(ledgers, silver, quarantine)
+    commit = partial(commit_days, lake, sources=sources, run_id=run_id, counts=counts)
+    commit_quarantine = partial(commit, tables.quarantine, written.quarantine, quarantine_files, days)
+    commit_silver = partial(commit, tables.silver, written.silver, silver_files, replaced)
+    # A row must be in one of the two tables at every moment, also if the process dies between two commits. It only leaves
+    # quarantine on reopened days. There, quarantine first gains what silver loses, and last loses what silver has gained.
+    if not reopened:
+        quarantine = commit_quarantine()
+        return SilverResult(ledgers, commit_silver(), quarantine)
+    if early_files:
+        commit_files(
+            lake, tables.quarantine, early_files, partitions_filter("dt", sorted(reopened)), ledger={}, run_id=run_id
+        )
+    silver = commit_silver()
+    return SilverResult(ledgers, silver, commit_quarantine())
+
+
+def _reopened_days(stream: Stream, quarantine: Table, days: Sequence[date]) -> set[date]:
+    """Select the days on which rows may leave quarantine: the contract has changed, or the gate had blocked the day."""
+    return redefined_days(quarantine, stream.definition, days) | (blocked_days(quarantine) & set(days))
+
+
+def _linked(file: NewFile) -> NewFile:
+    """Give a file a second name, because each upload deletes its own."""
+    path = file.path.with_name(f"early-{file.path.name}")
+    path.hardlink_to(file.path)
+    return NewFile(path, file.partition)
 
 
 def _compute(

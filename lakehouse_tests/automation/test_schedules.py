@@ -98,3 +98,17 @@ def test_day_that_an_outage_cut_is_missed_too(make_stream: Callable[..., Own]) -
     assert list(missed_days(own.lake, own.stream, last)) == span(cut, 29)
     own.bronze(*span(cut, 29))
     assert list(missed_days(own.lake, own.stream, last)) == []
+
+
+def test_object_put_into_an_old_day_is_found_within_some_nights(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(
+        edit=lambda text: text.replace("value: 7, unit: d, element: landing", "value: 90, unit: d, element: landing")
+    )
+    days = span(FIRST, 30)
+    for day in days:
+        _land(own, day)
+    own.bronze(*days)
+    _land(own, days[10], hour=21)
+    nights = [list(missed_days(own.lake, own.stream, days[-1] + timedelta(days=n))) for n in range(4)]
+    assert nights.count([days[10]]) == 1
+    assert nights.count([]) == 3

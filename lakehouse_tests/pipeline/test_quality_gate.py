@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from lakehouse.auditing.audit import audit
+from lakehouse.pipeline import commits
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.quarantine import land_corrections
+from lakehouse.storage.iceberg import commit as committing
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 
 DAY, NEXT = date(2016, 3, 1), date(2016, 3, 2)
@@ -81,6 +86,44 @@ def test_blocked_day_recovers_when_good_rows_arrive(gated: Own) -> None:
     assert _silver(gated)[:3] == [("a", "99.00"), ("b", "12.50"), ("c", "12.50")]
     gated.below(DAY)
     assert gated.stale() == []
+
+
+def test_gate_leaves_out_rows_that_corrected_rows_replace(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    key = own.land([payment("a", noon(DAY), status="lost"), payment("b", noon(DAY), status="lost")], _at(0))
+    own.bronze()
+    own.clean(DAY)
+    today = datetime.now(UTC).date()
+    for number, blocked in ((1, [DAY]), (2, [])):
+        land_corrections(own.lake, own.stream, [((key, number), payment(f"fixed{number}", noon(DAY)))])
+        own.bronze(today)
+        cleaned = own.clean(DAY)
+        assert cleaned.blocked == blocked
+        assert_conserved(own, cleaned)
+    assert [key for key, _ in _silver(own)] == ["fixed1", "fixed2"]
+    own.below(DAY)
+    assert audit(own.lake, [own.stream], DAY, DAY).findings == []
+
+
+def test_rows_of_a_recovering_day_are_in_a_table_at_every_commit(gated: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    gated.clean(DAY)
+    gated.land([payment(f"good{n:03d}", noon(DAY)) for n in range(80)], _at(2))
+    gated.bronze()
+    seen: list[bool] = []
+
+    def commit_and_look(*arguments: Any, **options: Any) -> Any:
+        done = committing.commit(*arguments, **options)
+        seen.append("c" in {*_keys(gated, "silver"), *_keys(gated, "quarantine")})
+        return done
+
+    monkeypatch.setattr(commits, "commit", commit_and_look)
+    assert gated.clean(DAY).blocked == []
+    assert seen == [True] * 3
+
+
+def _keys(own: Own, layer: str) -> set[str]:
+    key = "event_id" if layer == "silver" else "json_extract_string(raw, '$.event_id')"
+    return {value for (value,) in own.ask(f"select {key} from {{{layer}}}")}
 
 
 def test_blocked_day_does_not_stop_other_days_of_the_run(gated: Own) -> None:
