@@ -8,53 +8,80 @@ from lakehouse.cli.options import Json, Stream
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import erase as erasure
+from lakehouse.maintenance.erase import Mentions
 from lakehouse.maintenance.residue_scan import find_residue
-from lakehouse.maintenance.subject import Subject
+from lakehouse.maintenance.subject import REDACTED, Subject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
 MAX_NAMED_OBJECTS = 10
 """Objects that an error message names."""
 
+CHOICES: dict[Mentions, str] = {
+    "leave": "They are left as they are: --mentions redact or remove changes that.",
+    "redact": f"In them {REDACTED} takes the place of the value.",
+    "remove": "They are removed too.",
+}
+
 Key = Annotated[list[str], typer.Option(help="COLUMN=VALUE of the rows; give it twice for rows that have both.")]
+MentionsOption = Annotated[
+    str,
+    typer.Option("--mentions", help="Rows of others that mention the subject: leave, redact (the value) or remove."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many rows there are, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 
 
-def erase(stream: Stream, key: Key, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
+def erase(
+    stream: Stream,
+    key: Key,
+    mentions: MentionsOption = "leave",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
     """Find the subject's rows and, once confirmed, remove them. Raises LakehouseError if a trace is left."""
     settings = get_settings()
+    choice = _parse_mentions(mentions)
     subject = Subject.parse(Lake(settings).stream(stream), key)
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
-        erased = erasure.find_rows(lake, subject)
+        erased = erasure.find_rows(lake, subject, choice)
         if not dry_run:
             if not yes:
-                _print(erased)
+                _print(erased, choice)
                 typer.confirm("Remove these rows for good, and all older snapshots of these tables?", abort=True)
-            erased = _erase(lake, subject)
+            erased = _erase(lake, subject, choice)
     if as_json:
-        print_json(_as_json(erased))
+        print_json(_as_json(erased, choice))
         return
-    _print(erased)
+    _print(erased, choice)
     if erased.record:
         print_text(f"No trace of the subject is left. The record is {erased.record}.")
 
 
-def _erase(lake: Lake, subject: Subject) -> erasure.ErasureResult:
+def _parse_mentions(word: str) -> Mentions:
+    if word not in CHOICES:
+        raise LakehouseError(f"--mentions {word!r} is not one of {', '.join(CHOICES)}.")
+    return word
+
+
+def _erase(lake: Lake, subject: Subject, mentions: Mentions) -> erasure.ErasureResult:
     from lakehouse.automation.repair import ingest_incoming, recompute  # Dagster takes seconds to import
 
-    erased = erasure.erase_rows(lake, subject)
+    erased = erasure.erase_rows(lake, subject, mentions)
     stderr.print("Recomputing the layers below bronze")
-    recompute(lake, subject.stream, sorted(erased.days))
+    contract = subject.stream.contract
+    recompute(lake, subject.stream, sorted(day for day in erased.days if not is_expired(contract, "silver", day)))
     ingest_incoming(lake, subject.stream)
     erasure.rewrite_exports(lake, subject.stream)
     stderr.print("Expiring old snapshots")
     erasure.expire_history(lake, subject)
     stderr.print("Scanning for residue")
-    if residue := find_residue(lake, subject):
+    if residue := find_residue(lake, subject, mentions_left=mentions == "leave" and bool(erased.mentions)):
         more = f" and {len(residue) - MAX_NAMED_OBJECTS} more" if len(residue) > MAX_NAMED_OBJECTS else ""
         raise LakehouseError(
             f"The values are still in {', '.join(residue[:MAX_NAMED_OBJECTS])}{more}. "
@@ -63,16 +90,22 @@ def _erase(lake: Lake, subject: Subject) -> erasure.ErasureResult:
     return erased
 
 
-def _as_json(erased: erasure.ErasureResult) -> dict[str, Any]:
+def _as_json(erased: erasure.ErasureResult, mentions: Mentions) -> dict[str, Any]:
     return {
         "rows": erased.rows,
         "landing_objects": erased.landing_objects,
+        "mentions": {"rows": sum(erased.mentions.values()), "objects": erased.mentions, "choice": mentions},
         "days": format_days(erased.days),
         "record": erased.record,
     }
 
 
-def _print(erased: erasure.ErasureResult) -> None:
+def _print(erased: erasure.ErasureResult, mentions: Mentions) -> None:
     rows = [[table, count] for table, count in erased.rows.items() if count]
     print_table("", ["table", "rows"], rows, right=["rows"])
     print_text(f"{len(erased.landing_objects):,} landing objects; days: {format_days(erased.days) or 'none'}")
+    if erased.mentions:
+        mentioning, objects = sum(erased.mentions.values()), len(erased.mentions)
+        print_text(
+            f"{mentioning:,} rows of others, in {objects:,} landing objects, mention the subject. {CHOICES[mentions]}"
+        )

@@ -3,27 +3,31 @@
 Erasure can be interrupted anywhere and run again, because each step looks for what is still there. Landing objects are
 deleted after bronze holds all of their rows and before bronze is rewritten. So no other subject's rows are lost, and
 nothing lands again. Between `erase_rows` and `expire_history` the caller recomputes what is derived from bronze.
-See `residue_scan` for the search that proves nothing is left.
+A row of another subject may mention this one in a text, in any landing object. Such rows are left as they are, redacted or
+removed: one choice for all of them. See `residue_scan` for the search that proves nothing is left.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
+from typing import Literal
 from urllib.parse import unquote
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import literal
+from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
+from lakehouse.engine.filters import objects_filter
 from lakehouse.errors import CommitConflictError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
-from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.maintenance.row_changes import change_rows, delete_rows
 from lakehouse.maintenance.subject import Subject
+from lakehouse.pipeline.alerts import alert_kinds, alerts_key
 from lakehouse.pipeline.bronze import ingest_days, ingested_objects
 from lakehouse.pipeline.commits import retry_on_conflict
 from lakehouse.pipeline.erasure_log import FOLDER, add_record
@@ -42,6 +46,9 @@ from lakehouse.storage.objects.store import Objects, object_key
 
 RUN_ID = "erase"
 
+Mentions = Literal["leave", "redact", "remove"]
+"""What becomes of rows of others that mention the subject."""
+
 
 @dataclass(slots=True)
 class ErasureResult:
@@ -51,30 +58,46 @@ class ErasureResult:
     """Row counts by table."""
     landing_objects: dict[str, int] = field(default_factory=dict)
     """Row counts by landing object."""
+    mentions: dict[str, int] = field(default_factory=dict)
+    """Counts of rows of others that mention the subject, by landing object."""
     days: set[date] = field(default_factory=set)
-    """Event dates of the rows."""
+    """Event dates of the rows, and of mentions that are not left as they are."""
     record: str | None = None
     """Key of the erasure record; None if nothing was removed."""
 
 
-def find_rows(lake: Lake, subject: Subject) -> ErasureResult:
-    """Count a subject's rows in landing and in every table. Changes nothing."""
+def find_rows(lake: Lake, subject: Subject, mentions: Mentions = "leave") -> ErasureResult:
+    """Count a subject's rows, and rows of others that mention it, in landing and in every table. Changes nothing."""
     result = ErasureResult()
     name = subject.stream.name
     bronze = lake.tables.load(f"bronze.{name}")
+    own, mentioned = subject.in_bronze(), subject.mentioned_in_bronze()
     with lake.engine.cursor() as cursor:
-        for key, day, rows in cursor.execute(
-            f"select _object, dt, count(*) from {scan_sql(bronze)} where {subject.in_bronze()} group by all"
-        ).fetchall():
-            result.landing_objects[key] = result.landing_objects.get(key, 0) + rows
+        counts = cursor.execute(
+            f"""select _object, dt, count(*) filter ({own}), count(*) filter ({mentioned})
+            from {scan_sql(bronze)}
+            where {own} or {mentioned}
+            group by all"""
+        ).fetchall()
+    for key, day, own_rows, mentioning in counts:
+        _add(result.landing_objects, key, own_rows)
+        _add(result.mentions, key, mentioning)
+        if own_rows or mentions != "leave":
             result.days.add(day)
     result.rows[f"bronze.{name}"] = sum(result.landing_objects.values())
-    result.landing_objects |= _rows_not_in_bronze(lake, subject)
+    for key, own_rows, mentioning in _rows_not_in_bronze(lake, subject):
+        _add(result.landing_objects, key, own_rows)
+        _add(result.mentions, key, mentioning)
     for table_name, where in _filters(lake, subject):
         with lake.engine.cursor() as cursor:
             scan = scan_sql(lake.tables.load(table_name))
             result.rows[table_name] = cursor.execute(f"select count(*) from {scan} where {where}").fetchall()[0][0]
     return result
+
+
+def _add(counts: dict[str, int], key: str, rows: int) -> None:
+    if rows:
+        counts[key] = counts.get(key, 0) + rows
 
 
 def _filters(lake: Lake, subject: Subject) -> list[tuple[str, str]]:
@@ -99,43 +122,56 @@ def _landed(lake: Lake, subject: Subject) -> list[LandingObject]:
     return [obj for objects in by_day.values() for obj in objects]
 
 
-def _rows_not_in_bronze(lake: Lake, subject: Subject) -> dict[str, int]:
-    """Count the subject's rows in each landing object that bronze does not hold yet."""
+def _rows_not_in_bronze(lake: Lake, subject: Subject) -> list[tuple[str, int, int]]:
+    """Count the subject's rows, and the mentions, of each landing object with any that bronze does not hold yet."""
     landed = _landed(lake, subject)
     in_bronze = ingested_objects(
         lake, lake.tables.load(f"bronze.{subject.stream.name}"), sorted({obj.day for obj in landed})
     )
     waiting = [obj for obj in landed if obj.key not in in_bronze]
     if not waiting:
-        return {}
+        return []
+    own, mentioned = subject.in_bronze(), subject.mentioned_in_bronze()
     with lake.engine.cursor() as cursor:
         rows = bronze_rows(cursor, subject.stream.contract, input_objects(lake, waiting))
-        select = f"select _object::varchar, count(*) from landed where {subject.in_bronze()} group by 1"
-        return dict(rows.query("landed", select).fetchall())
+        select = f"""select _object::varchar, count(*) filter ({own}), count(*) filter ({mentioned})
+            from landed
+            where {own} or {mentioned}
+            group by 1"""
+        return rows.query("landed", select).fetchall()
 
 
-def erase_rows(lake: Lake, subject: Subject) -> ErasureResult:
-    """Remove the subject's rows from landing and every table. What is computed from bronze must then be recomputed.
+def erase_rows(lake: Lake, subject: Subject, mentions: Mentions = "leave") -> ErasureResult:
+    """Remove the subject's rows from landing and every table, and treat mentions in rows of others as chosen.
 
-    Raises CommitConflictError if other writers keep committing first; run it again.
+    What is computed from bronze must then be recomputed. Raises CommitConflictError if other writers keep committing
+    first; run it again.
     """
     stream = subject.stream
-    if waiting := _rows_not_in_bronze(lake, subject):
+    waiting = {key for key, own_rows, _ in _rows_not_in_bronze(lake, subject) if own_rows or mentions != "leave"}
+    if waiting:
         days = sorted({obj.day for obj in _landed(lake, subject) if obj.key in waiting})
         ingest_days(lake, stream, days, run_id=RUN_ID)
-    result = find_rows(lake, subject)
+    result = find_rows(lake, subject, mentions)
+    removed = dict(result.landing_objects)
+    if mentions != "leave":
+        for key, rows in result.mentions.items():
+            removed[key] = removed.get(key, 0) + (rows if mentions == "remove" else 0)
     result.record = add_record(
         lake.objects,
         stream.name,
         subject.values,
         rows=result.rows,
-        landing_objects=result.landing_objects,
+        landing_objects=removed,
         days=sorted(map(str, result.days)),
+        mentions={"rows": sum(result.mentions.values()), "choice": mentions},
     )
-    lake.objects.delete(result.landing_objects)
-    delete_rows(lake, f"bronze.{stream.name}", subject.in_bronze(), run_id=RUN_ID)
+    lake.objects.delete(removed)
+    _rewrite_bronze(lake, subject, mentions)
     for table_name, where in _filters(lake, subject):
         delete_rows(lake, table_name, where, run_id=RUN_ID)
+    if mentions != "leave":
+        _drop_from_realtime(lake, stream, result.mentions)
     lake.objects.delete(_exported_objects(lake, subject, result.days))
     return result
 
@@ -143,14 +179,23 @@ def erase_rows(lake: Lake, subject: Subject) -> ErasureResult:
 def _exported_objects(lake: Lake, subject: Subject, days: Iterable[date]) -> list[str]:
     """List the exports that may hold the subject's rows. They are written anew when their sources are recomputed."""
     name = subject.stream.name
-    suffixes = {f"_{day:%Y%m%d}.json" for day in days}
-    alerts = [info.key for info in lake.objects.list("serving/alerts") if info.key[-14:] in suffixes]
+    days = sorted(days)
     return [
         *(f"serving/unified/{name}/dt={day}/data.parquet" for day in days),
-        *alerts,
+        *_alert_objects(lake, subject.stream, days),
         f"serving/dashboards/{name}_daily_metrics.parquet",
         f"serving/analytics/{name}_features.parquet",
     ]
+
+
+def _alert_objects(lake: Lake, stream: Stream, days: Sequence[date]) -> list[str]:
+    """List the objects of alerts of these days, except those of other streams."""
+    others = [other for other in lake.streams.values() if other.name != stream.name]
+    of_others = {alerts_key(other, kind, day) for other in others for day, kind in alert_kinds(lake, other, days)}
+    folders = tuple(f"serving/alerts/{other.name}/" for other in others)
+    suffixes = tuple(f"_{day:%Y%m%d}.json" for day in days)
+    keys = (info.key for info in lake.objects.list("serving/alerts"))
+    return [key for key in keys if key.endswith(suffixes) and not key.startswith(folders) and key not in of_others]
 
 
 def rewrite_exports(lake: Lake, stream: Stream) -> None:
@@ -159,6 +204,24 @@ def rewrite_exports(lake: Lake, stream: Stream) -> None:
     export_features(lake, stream)
     for name in (stream.name, CUSTOMERS):
         delete_old_versions(lake, name)
+
+
+def _rewrite_bronze(lake: Lake, subject: Subject, mentions: Mentions) -> None:
+    name, own, mentioned = f"bronze.{subject.stream.name}", subject.in_bronze(), subject.mentioned_in_bronze()
+    if mentions == "redact":
+        columns = {
+            column: f"case when {mentioned} then {subject.redacted(column)} else {quote(column)} end"
+            for column in subject.text_columns
+        }
+        # First, because the filter of mentions has to see the rows as they are.
+        change_rows(lake, name, mentioned, columns, run_id=RUN_ID)
+    delete_rows(lake, name, f"({own} or {mentioned})" if mentions == "remove" else own, run_id=RUN_ID)
+
+
+def _drop_from_realtime(lake: Lake, stream: Stream, objects: Iterable[str]) -> None:
+    """Drop the rows of landing objects with mentions from realtime. Silver holds those of them that stay, redacted."""
+    if keys := list(objects):
+        delete_rows(lake, f"realtime.{stream.name}", objects_filter(keys), run_id=RUN_ID)
 
 
 def subject_tables(subject: Subject) -> list[str]:

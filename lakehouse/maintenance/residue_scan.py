@@ -6,6 +6,7 @@ Run after an erasure, this proves that nothing was left behind.
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
+from urllib.parse import unquote
 
 import duckdb
 from pyiceberg.conversions import to_bytes
@@ -15,6 +16,7 @@ from pyiceberg.types import PrimitiveType
 
 from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
+from lakehouse.landing.readers import bronze_rows
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
 from lakehouse.maintenance.erase import subject_tables
 from lakehouse.maintenance.subject import Subject
@@ -24,6 +26,7 @@ from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
 from lakehouse.serving.lookups.publish import entity_keys
 from lakehouse.serving.lookups.versions import list_versions
+from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.store import ObjectInfo, Objects, object_key
 
 MAX_LINE_BYTES = 16 << 20
@@ -33,9 +36,10 @@ OVERLAP_BYTES = 64 << 10
 """Bytes that two pieces of a long line share, so that a value is not cut apart."""
 
 
-def find_residue(lake: Lake, subject: Subject) -> list[str]:
+def find_residue(lake: Lake, subject: Subject, *, mentions_left: bool = False) -> list[str]:
     """List the URLs of everything that still holds the subject: matching rows, or text with all the values as words.
 
+    With `mentions_left`, rows of others that mention the subject are no residue, nor is what is computed from them.
     Objects of other streams are skipped, because their rows have subjects of their own.
     """
     name = subject.stream.name
@@ -44,13 +48,48 @@ def find_residue(lake: Lake, subject: Subject) -> list[str]:
     infos = (
         info for info in lake.objects.list("") if not _belongs_to(info.key, other_streams) and not _is_record(info.key)
     )
-    residue = list(_matching_objects(lake, lake.objects, bucket, infos, subject))
+    landing = (f"realtime/{name}/", f"incoming/{name}/")
+    residue = []
+    for info, url in _matching_objects(lake, lake.objects, bucket, infos, subject):
+        if info.key.startswith(landing):
+            matches = _in_landing(lake, info, subject, mentions_left)
+        else:
+            matches = not (mentions_left and info.key.startswith("serving/") and _lacks_columns(lake, url, subject))
+        residue += [url] if matches else []
     for table_name in subject_tables(subject):
         table = lake.tables.load(table_name)
         objects = Objects.from_url(lake.connection, table.location())
         files = objects.list(object_key(table.location()))
-        residue += _matching_objects(lake, objects, objects.bucket, files, subject, table.schema())
+        current = {unquote(object_key(path)) for path in referenced_files(table)} if mentions_left else set()
+        residue += [
+            url
+            for info, url in _matching_objects(lake, objects, objects.bucket, files, subject, table.schema())
+            if not (info.key in current and _lacks_columns(lake, url, subject))
+        ]
     return [*residue, *_matching_lookups(lake, subject, residue)]
+
+
+def _in_landing(lake: Lake, info: ObjectInfo, subject: Subject, mentions_left: bool) -> bool:
+    """Whether a row of a landing object that holds the values is the subject's, or may be, because it can't be read.
+
+    Without `mentions_left`, rows of others that mention the subject count as well.
+    """
+    source = InputObject(info.key, info.modified, info.size, partial(lake.objects.open, info.key))
+    counted = [subject.in_bronze(), "(_defect is not null and _raw is null)"]
+    counted += [] if mentions_left else [subject.mentioned_in_bronze()]
+    with lake.engine.cursor() as cursor:
+        rows = bronze_rows(cursor, subject.stream.contract, [source])
+        return bool(rows.query("landed", f"select 1 from landed where {' or '.join(counted)} limit 1").fetchall())
+
+
+def _lacks_columns(lake: Lake, url: str, subject: Subject) -> bool:
+    """Whether an object is no table with the subject's columns, so that its words may be those of others' rows."""
+    if not url.endswith(".parquet"):
+        return not url.endswith(".avro")
+    with lake.engine.cursor() as cursor:
+        described = cursor.execute(f"describe from read_parquet({literal(url)}, hive_partitioning = false)").fetchall()
+    columns = {name: kind.lower() for name, kind, *_ in described}
+    return subject.in_table(columns) is None and not {"raw", "_raw"} & columns.keys()
 
 
 def _matching_lookups(lake: Lake, subject: Subject, residue: Collection[str]) -> Iterator[str]:
@@ -89,7 +128,8 @@ def _matching_objects(
     infos: Iterable[ObjectInfo],
     subject: Subject,
     schema: Schema | None = None,
-) -> Iterator[str]:
+) -> Iterator[tuple[ObjectInfo, str]]:
+    """Yield the objects that hold the subject, each with its URL."""
     for info in infos:
         if not info.size:
             continue
@@ -111,7 +151,7 @@ def _matching_objects(
                 raise
             matches = _in_text(objects, info, subject)
         if matches:
-            yield url
+            yield info, url
 
 
 def _is_damaged(error: duckdb.Error) -> bool:

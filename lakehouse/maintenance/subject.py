@@ -9,6 +9,11 @@ from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 
+BETWEEN_GROUPS = r"\1{}\2"
+
+REDACTED = "[erased]"
+"""The text that takes the place of a subject's value in rows of others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -48,6 +53,30 @@ class Subject:
             conditions.append(same)
         readable = " and ".join(conditions)
         return f"(coalesce({readable}, false) or coalesce({self.in_words('_raw')}, false))"
+
+    def mentioned_in_bronze(self) -> str:
+        """Return the SQL filter for rows of others in bronze that have all the values as words in their texts."""
+        words = self.in_words(f"concat_ws(chr(10), {', '.join(map(quote, self.text_columns))})")
+        return f"(not {self.in_bronze()} and coalesce({words}, false))"
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The columns of bronze in which a row can mention the subject: texts, lists of texts, and unknown fields."""
+        fields = self.stream.contract.fields
+        return [*(field.name for field in fields if field.type.kind in ("string", "list")), "_extra"]
+
+    def redacted(self, column: str) -> str:
+        """Return the SQL of a column of texts with REDACTED in place of each of the values."""
+        text = quote(column)
+        for value in self.values.values():
+            word = re.escape(value)
+            patterns = [(rf"(^|[^0-9A-Za-z_.-]){word}($|[^0-9A-Za-z_-])", REDACTED)]
+            if column == "_extra":  # which must stay JSON: a number or truth value becomes null
+                patterns.insert(0, (rf"([:,[]){word}(?:[.eE][0-9.eE+-]*)?([],}}])", "null"))
+            # Twice, because two words may share the character between them.
+            for pattern, replacement in [pattern for pattern in patterns for _ in range(2)]:
+                text = _replaced(text, pattern, replacement)
+        return text
 
     def in_words(self, text: str) -> str:
         """Return SQL that checks whether the expression `text` contains all the values, each as a whole word."""
@@ -89,3 +118,8 @@ class Subject:
 
     def _path(self, name: str) -> str:
         return f'$."{self.stream.contract.field(name).source}"'
+
+
+def _replaced(text: str, pattern: str, replacement: str) -> str:
+    """Return the SQL of a text in which `replacement` stands between the two groups of each match of the pattern."""
+    return f"regexp_replace({text}, {literal(pattern)}, {literal(BETWEEN_GROUPS.format(replacement))}, 'g')"

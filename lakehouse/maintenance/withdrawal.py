@@ -14,7 +14,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import objects_filter
 from lakehouse.errors import ObjectNotFoundError
-from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.pipeline.lake import Lake
 
 FOLDER = "withdrawals"

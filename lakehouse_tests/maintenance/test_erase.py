@@ -1,5 +1,6 @@
 """Erasure removes a subject's rows from every layer, and no other rows."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -9,9 +10,9 @@ import pytest
 
 from lakehouse.auditing.audit import audit
 from lakehouse.errors import LakehouseError
-from lakehouse.maintenance.erase import erase_rows, expire_history, find_rows, rewrite_exports
+from lakehouse.maintenance.erase import Mentions, erase_rows, expire_history, find_rows, rewrite_exports
 from lakehouse.maintenance.residue_scan import find_residue
-from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
@@ -189,6 +190,75 @@ def _on_glue(aws: str, folder: Path) -> Own:
     lake.streams = {stream.name: stream}
     lake.bootstrap()
     return Own(lake, stream)
+
+
+VISITORS = [
+    ("hugo", "bought bread"),
+    ("iris", "met hugo today, hugo hugo!"),
+    ("jack", "a letter to hugo"),
+    ("kim", "hugo-boss is no mention, nor is hugoline"),
+]
+
+
+@pytest.fixture
+def visits(make_stream: Callable[..., Own]) -> Own:
+    """A stream in whose texts others mention a subject: in its landing object, in one of their own and in none yet."""
+    own = make_stream("social", edit=threshold(0.1))
+    for number, people in enumerate((VISITORS[:2], VISITORS[2:])):
+        own.land([_post(author, text) for author, text in people], noon(DAYS[0]) + timedelta(seconds=number))
+    _compute(own, DAYS[:1])
+    waiting = _post("lea", "no word", id="w", hashtags=["hugo"], extra={"of": "hugo", "n": 1})
+    own.land([waiting], noon(DAYS[0]) + timedelta(seconds=9))
+    return own
+
+
+def _post(author: str, text: str, **more: object) -> dict[str, object]:
+    event = {"event_id": author, "event_time": f"{DAYS[0]}T10:00:00Z", "post_id": author, "author_id": author}
+    return event | {"platform": "x", "action": "post", "text": text} | more
+
+
+@pytest.mark.parametrize(
+    ("choice", "texts"),
+    [
+        ("leave", {"iris": VISITORS[1][1], "jack": VISITORS[2][1], "kim": VISITORS[3][1], "lea": "no word"}),
+        ("redact", {"iris": "met [erased] today, [erased] [erased]!", "jack": "a letter to [erased]"}),
+        ("remove", {"kim": VISITORS[3][1]}),
+    ],
+)
+def test_mentions_are_counted_and_treated_as_chosen(visits: Own, choice: Mentions, texts: dict[str, str]) -> None:
+    if choice == "redact":
+        texts |= {"kim": VISITORS[3][1], "lea": "no word"}
+    subject = Subject.parse(visits.stream, ["author_id=hugo"])
+    assert sorted(find_rows(visits.lake, subject).mentions.values()) == [1, 1, 1]
+    for _ in range(2 if choice == "leave" else 1):
+        erased = erase_rows(visits.lake, subject, choice)
+        _compute(visits, DAYS[:1])
+        expire_history(visits.lake, subject)
+        left = choice == "leave" and bool(erased.mentions)
+        residue = find_residue(visits.lake, subject, mentions_left=left)
+        assert [url for url in residue if visits.name in url] == []
+    assert dict(visits.ask("select author_id, text from {unified}")) == texts
+    assert sum(find_rows(visits.lake, subject).mentions.values()) == (3 if choice == "leave" else 0)
+    if choice == "redact":
+        (lea,) = visits.ask("select hashtags from {silver} where author_id = 'lea'")
+        assert lea == (["[erased]"],)
+        (extra,) = visits.ask("select _extra from {bronze} where author_id = 'lea'")
+        assert json.loads(extra[0]) == {"id": "w", "extra": {"of": "[erased]", "n": 1}}
+    assert audit(visits.lake, [visits.stream]).findings == []
+
+
+def test_number_of_others_is_no_mention(make_stream: Callable[..., Own]) -> None:
+    own = make_stream("social", edit=threshold(0.1))
+    own.land([_post("4711", "mine"), _post("other", "a", followers=4711)], noon(DAYS[0]))
+    _compute(own, DAYS[:1])
+    subject = Subject.parse(own.stream, ["author_id=4711"])
+    assert find_rows(own.lake, subject).mentions == {}
+    own.land([_post("third", "a", followers=4711)], noon(DAYS[0]) + timedelta(seconds=1))
+    erase_rows(own.lake, subject)
+    _compute(own, DAYS[:1])
+    expire_history(own.lake, subject)
+    assert [url for url in find_residue(own.lake, subject) if own.name in url] == []
+    assert own.counts("silver") == {DAYS[0]: 2}
 
 
 def test_damaged_files_are_searched_as_text(make_stream: Callable[..., Own]) -> None:

@@ -10,7 +10,7 @@ from lakehouse.auditing.audit import audit
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.maintenance import withdrawal
 from lakehouse.maintenance.erase import rewrite_exports
-from lakehouse.maintenance.row_deletion import delete_rows
+from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.maintenance.withdrawal import find_objects, withdraw_objects
 from lakehouse.pipeline.exports import export_unified
 from lakehouse_tests.pipeline.own import Event, Own, noon, payment

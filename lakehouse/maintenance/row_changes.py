@@ -1,6 +1,6 @@
-"""Delete rows of a table, whichever partitions they are in. What is computed from them is up to the caller."""
+"""Delete and change rows of a table, whichever partitions they are in. What is computed from them is up to the caller."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 
@@ -22,11 +22,19 @@ def delete_rows(lake: Lake, table_name: str, where: str, *, run_id: str) -> None
 
     Raises CommitConflictError if other writers keep committing first.
     """
-    retry_on_conflict(partial(_attempt, lake, table_name, where, run_id))
+    retry_on_conflict(partial(_attempt, lake, table_name, where, {}, run_id))
 
 
-def _attempt(lake: Lake, table_name: str, where: str, run_id: str) -> None:
-    """Replace the partitions that hold rows matching `where` with their other rows."""
+def change_rows(lake: Lake, table_name: str, where: str, changed: Mapping[str, str], *, run_id: str) -> None:
+    """Change columns, the SQL of their values by name, in the partitions that hold rows matching `where`.
+
+    The SQL is computed for every row of these partitions. Raises CommitConflictError as `delete_rows` does.
+    """
+    retry_on_conflict(partial(_attempt, lake, table_name, where, changed, run_id))
+
+
+def _attempt(lake: Lake, table_name: str, where: str, changed: Mapping[str, str], run_id: str) -> None:
+    """Replace the partitions that hold rows matching `where` with their other rows, or with their changed rows."""
     table = lake.tables.load(table_name)
     columns = [part.name for part in table.spec().fields]
     keys = ", ".join(map(quote, columns))
@@ -45,9 +53,11 @@ def _attempt(lake: Lake, table_name: str, where: str, run_id: str) -> None:
             for file in select_files(table, touched)
             if tuple(file.partition[position] for position in range(len(columns))) in internal
         ]
-        fields = ", ".join(quote(column.name) for column in table.schema().fields)
+        names = [column.name for column in table.schema().fields]
+        fields = ", ".join(f"{changed[name]} as {quote(name)}" if name in changed else quote(name) for name in names)
         kept = cursor.execute(
-            f"select {fields} from {scan_sql(table)} semi join partitions using ({keys}) where not {where}"
+            f"select {fields} from {scan_sql(table)} semi join partitions using ({keys})"
+            f" where {'true' if changed else f'not {where}'}"
         )
         files = write_stream(lake.engine, iter(kept.to_arrow_reader(ROWS_PER_BATCH)), "from chunk", table, folder)
         added = upload(lake.connection, table, files)
