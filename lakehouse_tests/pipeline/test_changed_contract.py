@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import commits
 from lakehouse.storage.iceberg import commit as committing
-from lakehouse_tests.pipeline.own import Own, assert_conserved, days_apart, noon, payment
+from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 
 ORIGIN = date(2012, 1, 1)
 EXAMPLES = 40 if os.environ.get("NIGHTLY") else 3
@@ -33,7 +34,9 @@ class _KilledError(BaseException):
 
 @pytest.fixture(scope="module")
 def examples() -> Callable[[], date]:
-    return days_apart(ORIGIN, 2)
+    """Give each example its own day and the one after, because examples share their tables."""
+    numbers = count()
+    return lambda: ORIGIN + timedelta(days=2 * next(numbers))
 
 
 @pytest.fixture
