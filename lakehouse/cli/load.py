@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +12,7 @@ from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_text, progress
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.selection import Selection, select_files
+from lakehouse.landing.selection import Selection, display, select_files
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
@@ -43,9 +42,8 @@ def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False
     """
     settings = get_settings()
     Lake(settings).stream(stream)
-    with TemporaryDirectory(prefix="lakehouse-") as scratch:
-        selection = select_files(paths, Path(scratch))
-        summary, failure = _load(settings, stream, selection, is_materialized=not no_materialize)
+    selection = select_files(paths)
+    summary, failure = _load(settings, stream, selection, is_materialized=not no_materialize)
     if as_json:
         print_json(summary)
     else:
@@ -78,7 +76,7 @@ def _load(
         "objects": [landing_object.key for _, landing_object, _ in landed],
         "partitions": partitions,
         "by_file": [
-            {"file": selection.display(path), "object": obj.key, "new": is_new}
+            {"file": display(path), "object": obj.key, "new": is_new}
             | (_describe(outcomes.get(obj.key, ObjectOutcome())) if is_materialized else {})
             for path, obj, is_new in landed
         ],

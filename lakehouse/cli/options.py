@@ -45,7 +45,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 Files = Annotated[
     list[Path],
     typer.Argument(
-        help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz, .zip) or folders of them.",
+        help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz) or folders of them.",
         parser=_parse_path,
         metavar="PATH",
     ),

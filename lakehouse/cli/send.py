@@ -1,7 +1,6 @@
 """`send`: files replayed through the HTTP server."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.selection import Selection, select_files
+from lakehouse.landing.selection import Selection, display, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import replay
@@ -25,12 +24,11 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
     """Post the rows of files; exit with 2 when a file or a row was refused. Rows that an earlier `send` posted are skipped."""
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
-    with TemporaryDirectory(prefix="lakehouse-") as scratch:
-        selection = select_files(paths, Path(scratch))
-        sent = _send(settings, target_stream, selection, rate)
+    selection = select_files(paths)
+    sent = _send(settings, target_stream, selection, rate)
     rows = [
         {
-            "file": selection.display(file.path),
+            "file": display(file.path),
             "accepted": file.delivered.accepted,
             "quarantined": file.delivered.quarantined,
             "sent_before": file.was_already_sent,
@@ -51,7 +49,7 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
 def _send(settings: Settings, stream: Stream, selection: Selection, rate: float | None) -> list[SentFile]:
     target = find_target(settings)
     with progress() as bars:
-        tasks = {file: bars.add_task(selection.display(file), total=None) for file in selection.files}
+        tasks = {file: bars.add_task(display(file), total=None) for file in selection.files}
 
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)

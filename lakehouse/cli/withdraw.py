@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.selection import select_files
+from lakehouse.landing.selection import display, select_files
 from lakehouse.landing.upload import content_digest, incoming_key
 from lakehouse.maintenance.withdrawal import Withdrawal, find_objects, withdraw_objects
 from lakehouse.pipeline.exports import export_dashboard, export_features
@@ -76,16 +75,14 @@ def _keys_by_stream(lake: Lake, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
     """Find the landing objects that a file was loaded as. Raises LakehouseError if there are none."""
-    with TemporaryDirectory(prefix="lakehouse-") as scratch:
-        selection = select_files([path], Path(scratch))
-        # An earlier version may have landed an archive as it is.
-        files = dict.fromkeys([*([path] if path.is_file() else []), *selection.files])
-        digests = [(file, content_digest(file)) for file in files]
-        keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
+    # An earlier version may have landed a file that is refused now.
+    files = dict.fromkeys([*([path] if path.is_file() else []), *select_files([path]).files])
+    digests = [(file, content_digest(file)) for file in files]
+    keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
     landed = [key for key in keys if lake.objects.head(key) is not None]
     if not landed:
         raise LakehouseError(
-            f"{selection.display(path)} is in no stream's landing. If its content has changed since it was loaded,"
+            f"{display(path)} is in no stream's landing. If its content has changed since it was loaded,"
             " name its object: `lakehouse quarantine list` and the column _object show it."
         )
     return landed

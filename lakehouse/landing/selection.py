@@ -1,6 +1,6 @@
 """Choose the files to load from what a user names: what is data, what is left out and why, and what is refused.
 
-Rows are not read here. See `signatures` for how content is recognised and `archives` for what is in a zip archive.
+Rows are not read here. See `readers.signatures` for how content is recognised.
 """
 
 import os
@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import UnreadableSourceError
-from lakehouse.landing.archives import unpack_zip
 from lakehouse.landing.formats import COMPRESSION_SUFFIXES, FORMAT_SUFFIXES, format_of_name
-from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers.content import local_object
-from lakehouse.landing.readers.signatures import ZIP, foreign_content, looks_like_data
+from lakehouse.landing.readers.signatures import foreign_content, looks_like_data
 
 _TABLE_MARKS = (
     ("_delta_log", "a Delta table"),
@@ -47,30 +45,19 @@ class Selection:
     """Not data: hidden and temporary files, other files, links to nothing."""
     refused: list[SkippedFile] = field(default_factory=list)
     """Data that no reader reads."""
-    archives: dict[Path, Path] = field(default_factory=dict)
-    """The archive that each folder was unpacked from."""
-
-    def display(self, path: Path) -> str:
-        """Format a path for people, also one that is not UTF-8. A file of an archive is shown in its archive."""
-        for folder, archive in self.archives.items():
-            if path.is_relative_to(folder):
-                path = archive / path.relative_to(folder)
-        return display(path)
 
     def as_json(self, skipped: Iterable[SkippedFile]) -> Iterator[dict[str, str]]:
         """Describe skipped files for JSON."""
-        return ({"file": self.display(file.path), "reason": file.reason} for file in skipped)
+        return ({"file": display(file.path), "reason": file.reason} for file in skipped)
 
 
-def select_files(paths: Iterable[Path], scratch: Path) -> Selection:
+def select_files(paths: Iterable[Path]) -> Selection:
     """Choose the files that these files and folders stand for. Links are followed, each file and folder once.
 
-    Zip archives are unpacked into the folder `scratch`, which must last until the files have been read. The folder of a
-    Delta, Iceberg or Hudi table is refused with all that is in it, because it also holds rows that the table has deleted.
-
-    Raises UnreadableSourceError if a folder has no files to load.
+    The folder of a Delta, Iceberg or Hudi table is refused with all that is in it, because it also holds rows that the
+    table has deleted. Raises UnreadableSourceError if a folder has no files to load.
     """
-    selector = _Selector(scratch)
+    selector = _Selector()
     for path in paths:
         selector.add(path)
     return selector.selection
@@ -79,9 +66,8 @@ def select_files(paths: Iterable[Path], scratch: Path) -> Selection:
 class _Selector:
     """One selection in the making."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self) -> None:
         self.selection = Selection()
-        self._scratch = scratch
         self._seen = set[tuple[int, int]]()
 
     def add(self, path: Path) -> None:
@@ -97,14 +83,14 @@ class _Selector:
             before = self._count()
             self._walk(path)
             if self._count() == before:
-                raise UnreadableSourceError(f"{self.selection.display(path)} {self._nothing_to_load()}.")
+                raise UnreadableSourceError(f"{display(path)} {self._nothing_to_load()}.")
 
     def _count(self) -> int:
         return len(self.selection.files) + len(self.selection.refused)
 
     def _nothing_to_load(self) -> str:
         known = f"({', '.join(sorted(FORMAT_SUFFIXES))}, also {', '.join(COMPRESSION_SUFFIXES)})"
-        examples = (f"{self.selection.display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
+        examples = (f"{display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
         return ". Left out: ".join([f"holds no files to load {known}", *examples])
 
     def _walk(self, folder: Path) -> None:
@@ -137,23 +123,8 @@ class _Selector:
             foreign = None
         if foreign is None:
             self.selection.files.append(path)
-        elif foreign.kind == ZIP and not any(path.is_relative_to(folder) for folder in self.selection.archives):
-            self._take_archive(path)
         else:
             self._refuse(path, str(foreign))
-
-    def _take_archive(self, path: Path) -> None:
-        """Select the files of a zip archive, as those of a folder. One that can't be unpacked whole is refused."""
-        folder = self._scratch / str(len(self.selection.archives))
-        self.selection.archives[folder] = path
-        target = folder.joinpath(*partition_folders(path))
-        if (reason := unpack_zip(path, target)) is not None:
-            self._refuse(path, reason)
-            return
-        before = self._count()
-        self._walk(target)
-        if self._count() == before:
-            self._refuse(path, f"it {self._nothing_to_load()}")
 
     def _leave_out(self, path: Path, reason: str) -> None:
         self.selection.left_out.append(SkippedFile(path, reason))

@@ -20,8 +20,6 @@ class Foreign:
         return f"it is {self.kind}; {self.remedy}"
 
 
-ZIP = "a zip archive"
-
 _UNPACK = "unpack it and load what is in it"
 _EXPORT = "export it as CSV, NDJSON or Parquet"
 
@@ -29,7 +27,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE if b"<" in pattern else re.DOTALL), Foreign(kind, remedy))
     for pattern, kind, remedy in (
         (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/|mimetype)", "an Excel or Office document", _EXPORT),
-        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", ZIP, _UNPACK),
+        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a zip archive", _UNPACK),
         (rb".{257}ustar", "a tar archive", _UNPACK),
         (rb"\x1f\x8b", "compressed too many times", _UNPACK),
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
