@@ -1,5 +1,6 @@
 """Commits: one snapshot replaces whole partitions, and conflicts only with commits to the same partitions."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import update_table_metadata
 
-from lakehouse.errors import CommitConflictError
+from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.storage.iceberg import commit as committing
 from lakehouse.storage.iceberg import snapshots
 from lakehouse.storage.iceberg.commit import Uploads, commit, discard, upload
@@ -268,3 +269,22 @@ def test_removed_files_are_listed_only_by_their_snapshot(connection: Connection,
     ]
     assert [manifest.added_snapshot_id for manifest in without_files] == [newest.snapshot_id]
     assert _rows(connection, name) == {day: [3] for day in days}
+
+
+def test_clock_that_was_set_back_stalls_no_commit(
+    connection: Connection, name: str, write: Replace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr("pyiceberg.table.snapshots.time.time", lambda: real() + 13 * 60)
+        write({DAY: [1]})
+    write({DAY: [2]})
+    write({DAY + timedelta(days=1): [3]})
+    table = Tables(connection).load(name)
+    times = [
+        snapshot.timestamp_ms for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0)
+    ]
+    assert times == sorted(set(times))
+    # SeaweedFS gives a commit without a snapshot the time of its own clock.
+    with pytest.raises(StorageUnavailableError, match="clock was set back"), table.transaction() as transaction:
+        transaction.set_properties({"lakehouse.clock": "set back"})

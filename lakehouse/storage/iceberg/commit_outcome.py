@@ -5,6 +5,7 @@ what goes into it.
 from pyiceberg.exceptions import CommitFailedException, ValidationException
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table, Transaction
+from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate, UpdatesAndRequirements
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
@@ -31,6 +32,15 @@ class SnapshotProducer(_OverwriteFiles):
         in every later commit.
         """
         return [manifest for manifest in super()._existing_manifests() if has_live_files(manifest)]
+
+    def _commit(self) -> UpdatesAndRequirements:
+        """Return the snapshot with a time after the table's last update, because catalogs refuse one that is earlier.
+
+        So a clock that was set back stalls no commit. The Java implementation does the same.
+        """
+        updates, requirements = super()._commit()
+        earliest_ms = self._transaction.table_metadata.last_updated_ms + 1
+        return tuple(_not_before(earliest_ms, update) for update in updates), requirements
 
     def discard(self) -> None:
         """Delete the manifests of a commit that was refused."""
@@ -64,6 +74,12 @@ def commit_snapshot(table: Table, transaction: Transaction, producer: SnapshotPr
         # Uploaded files stay because the request may still arrive. If it never does, they are removed as orphans.
         if not _has_succeeded(table, producer.snapshot_id, error):
             raise _unknown(name, error) from error
+
+
+def _not_before(earliest_ms: int, update: TableUpdate) -> TableUpdate:
+    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.timestamp_ms >= earliest_ms:
+        return update
+    return AddSnapshotUpdate(snapshot=update.snapshot.model_copy(update={"timestamp_ms": earliest_ms}))
 
 
 def _has_succeeded(table: Table, snapshot_id: int, error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """Translation of catalog errors to errors of this package. See `objects.errors` for those of S3 clients."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ from lakehouse.storage.objects.errors import first_line
 _LIBRARY_ERRORS = (OSError, RESTError, ValidationError, BotoCoreError, ClientError)
 """OSError comes from file systems and requests, ValidationError from a malformed answer, the last two from Glue."""
 
+_EARLIER_TIME = re.compile(r"timestamp\b.*\bbefore last", re.DOTALL)
+"""What a catalog says of an update whose time is before that of the last one."""
+
 UNAVAILABLE_ERRORS = (*_LIBRARY_ERRORS, StorageUnavailableError)
 """Raised when storage or a catalog gives no proper answer: by their clients, or translated from that."""
 
@@ -24,6 +28,11 @@ def translate_catalog_errors(connection: Connection) -> Iterator[None]:
     try:
         yield
     except _LIBRARY_ERRORS as error:
+        if _EARLIER_TIME.search(str(error)):
+            raise StorageUnavailableError(
+                "The catalog refuses a commit that is earlier than the table's last one: this machine's clock was set back. "
+                f"Set it right, or run again when it has caught up ({first_line(error)})."
+            ) from error
         is_embedded = connection.data_directory is not None
         advice = "; start it with `lakehouse up` and run again" if is_embedded else " as it should"
         raise StorageUnavailableError(

@@ -40,13 +40,13 @@ def translate_errors(verb: str, key: str, connection: Connection) -> Iterator[No
             raise missing_bucket(what) from error
         raise ObjectNotFoundError(f"There is no object {key} in bucket {connection.bucket}.") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise access_denied(what) from error
+        raise access_denied(what, str(error)) from error
     except GenericError as error:
         # For listings obstore raises this whatever the status.
         if "NoSuchBucket" in str(error):
             raise missing_bucket(what) from error
         if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
-            raise access_denied(what) from error
+            raise access_denied(what, str(error)) from error
         raise request_failed(what, connection, first_line(error)) from error
     except BaseError as error:
         raise LakehouseError(f"{what}: {first_line(error)}") from error
@@ -57,8 +57,12 @@ def missing_bucket(what: str) -> LakehouseError:
     return LakehouseError(f"{what}: there is no such bucket; create it or set LAKEHOUSE_BUCKET.")
 
 
-def access_denied(what: str) -> LakehouseError:
-    """Build the error for credentials that do not permit a request."""
+def access_denied(what: str, reason: str = "") -> LakehouseError:
+    """Build the error for a request that the storage does not permit, for the reason that it gave."""
+    if "RequestTimeTooSkewed" in reason:
+        return LakehouseError(
+            f"{what}: this machine's clock and the storage's differ by more than 15 minutes; set this one right."
+        )
     return LakehouseError(
         f"{what}: the storage refuses it; check LAKEHOUSE_S3_ACCESS_KEY_ID and what its owner may do."
     )
