@@ -58,6 +58,11 @@ class Settings(BaseSettings):
         30, ge=1, description="Seconds without an answer from external storage after which a request counts as lost."
     )
 
+    sync: bool = Field(
+        True,
+        description="Sync the embedded storage to disk before events are acknowledged and a commit is reported.",
+    )
+
     memory_limit_mb: int = Field(
         1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it, DuckDB spills to disk."
     )

@@ -6,7 +6,7 @@ from functools import partial
 
 import duckdb
 
-from lakehouse.auditing import bronze, data_files, gold, ledgers, realtime, serving, silver
+from lakehouse.auditing import bronze, data_files, gold, ledgers, realtime, receipts, serving, silver
 from lakehouse.auditing.context import Context
 from lakehouse.auditing.findings import Finding, Report
 from lakehouse.contracts.streams import Stream
@@ -80,6 +80,7 @@ def _compare(lake: Lake, stream: Stream, first: date, last: date, read_landing: 
     context = Context(lake, stream, first, last)
     data_files.check(context)
     checks: list[tuple[str, Callable[[], None]]] = [
+        ("landing", partial(receipts.check, context)),
         ("bronze", partial(bronze.check, context, read_landing=read_landing)),
         ("silver", partial(silver.check, context)),
         ("gold", partial(gold.check, context)),

@@ -24,6 +24,7 @@ from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
+from lakehouse.storage.durability import Receipts
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
@@ -54,6 +55,8 @@ class Context:
             f"quarantine.{name}", f"silver.{name}", f"realtime.{name}", f"bronze.{name}",
         )  # fmt: skip
         self.tables = {table: self.lake.tables.load(table) for table in derived_first}
+        # Receipts before landing, because each is written after its object.
+        self.receipts = Receipts.of(self.lake.connection)
         self.landed = list_days(self.lake.objects, name, self.first, self.last)
 
     @property

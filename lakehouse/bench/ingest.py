@@ -1,4 +1,4 @@
-"""`bench ingest`: durable HTTP ingest beside the usual way, and its memory over time. See `chaos.kill_ingest` for kills.
+"""`bench ingest`: durable HTTP ingest beside the usual way, its price, and its memory over time. See `chaos.kill_ingest` for kills.
 
 The counterpart is FastAPI on uvicorn in one process. It parses the lines and appends them to a local file, without
 validation and without fsync.
@@ -57,7 +57,19 @@ def measure(seconds: float = 10.0) -> Iterator[Figure]:
         yield figure("ingest", "acknowledged", acknowledged, "events")
         kept = _rows_of_bronze(lake)
         yield figure("ingest", "of these not in bronze", max(acknowledged - kept, 0), "events", 0, in_bronze=kept)
+    yield from _without_sync(seconds)
     yield from _counterpart(seconds)
+
+
+def _without_sync(seconds: float) -> Iterator[Figure]:
+    """Yield the first figures again with LAKEHOUSE_SYNC=false: the difference is the price of surviving a power cut."""
+    with own_lake(sync=False) as lake, serving(lake.settings) as running:
+        thousand = [load_generator.request(running.url + PATH, body) for body in bodies(BODIES, 1000)]
+        load_generator.run(running.url + PATH, thousand, connections=CONNECTIONS, seconds=2.0)
+        full, cost = _costed(lake.settings, running, thousand, 1000, seconds)
+        yield _rate("1,000 events a request, not synced", full, 1000, core_microseconds_an_event=cost)
+        steady, cost = _costed(lake.settings, running, thousand, 1000, seconds, rate=100)
+        yield _p99("p99 at 100,000 events/s, not synced", steady, None, events=steady.acknowledged * 1000)
 
 
 def memory(seconds: float = 600.0) -> Iterator[Figure]:
@@ -126,7 +138,7 @@ def _rate(name: str, result: LoadResult, events: int, reach: float | None = None
     return figure("ingest", name, value, "events/s", reach, p50_ms=_ms(result, 0.5), p99_ms=_ms(result, 0.99), **more)
 
 
-def _p99(name: str, result: LoadResult, reach: float, **more: float) -> Figure:
+def _p99(name: str, result: LoadResult, reach: float | None, **more: float) -> Figure:
     return figure("ingest", name, _ms(result, 0.99), "ms", reach, p50_ms=_ms(result, 0.5), **more)
 
 

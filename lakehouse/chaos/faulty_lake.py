@@ -88,7 +88,7 @@ class FaultyLake:
         self.variables = {**place.variables, **homes}
         with environment(self.variables):
             self.settings = Settings()
-        self.calm = _alone(Lake(self.embedded, place.connection))
+        self.calm = alone(Lake(self.embedded, place.connection))
         self.stream = self.calm.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
@@ -294,7 +294,7 @@ def _worker(work: str, variables: Mapping[str, str], *arguments: Any) -> None:
     os.environ.update(variables)
     get_settings.cache_clear()
     try:
-        lake = _alone(Lake(get_settings()))
+        lake = alone(Lake(get_settings()))
         for step in SETTLING_STEPS if work == "settling" else [work]:
             do(lake, lake.stream(STREAM), step, *arguments)
     except LakehouseError as error:
@@ -328,7 +328,8 @@ def _refresh(lake: Lake, stream: Stream, dates: Sequence[date]) -> None:
     raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(dates), **lane_tags(REFRESH, stream.name)}, keys))
 
 
-def _alone(lake: Lake) -> Lake:
+def alone(lake: Lake) -> Lake:
+    """Return the lake with one of its streams."""
     lake.streams = {STREAM: lake.stream(STREAM)}
     return lake
 

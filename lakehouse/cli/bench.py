@@ -132,14 +132,21 @@ def bench_faults(
     ] = None,
     whole: Annotated[
         bool,
-        typer.Option("--whole", help="Kill every process of `lakehouse up`, itself included; half a minute a round."),
+        typer.Option(
+            "--whole",
+            help="Kill every process of `lakehouse up`, itself included, then cut the power of a disk; a minute a round.",
+        ),
     ] = False,
 ) -> None:
     """Count events lost or counted twice under kills and a failing network, round after round."""
-    from lakehouse.chaos import faults, whole_lakehouse
+    from lakehouse.chaos import faults, power_cut, whole_lakehouse
 
-    harness = whole_lakehouse if whole else faults
-    _print(harness.measure(rounds, seed if seed is not None else int(time.time())))
+    first = seed if seed is not None else int(time.time())
+    if not whole:
+        _print(faults.measure(rounds, first))
+        return
+    _print(whole_lakehouse.measure(rounds, first))
+    _print(power_cut.measure(rounds, first))
 
 
 def _print(figures: "Iterable[Figure]") -> None:

@@ -11,6 +11,7 @@ from lakehouse.errors import SourceChangedError, StorageUnavailableError, Unread
 from lakehouse.landing.formats import known_suffixes
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.partition_folders import partition_folders
+from lakehouse.storage.durability import acknowledge
 from lakehouse.storage.objects.store import Objects
 
 READ_CHUNK_BYTES = 4 << 20
@@ -69,6 +70,7 @@ def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> t
     stored = objects.head(key)
     if stored is None:
         raise StorageUnavailableError(f"{key} was deleted while {path} was loaded; load it again.")
+    acknowledge(objects.connection, key).result()
     return LandingObject(key, stream, stored.modified, stored.size), is_new
 
 

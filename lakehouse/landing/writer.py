@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.landing.keys import LandingObject, realtime_key
+from lakehouse.storage.durability import acknowledge
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
 from lakehouse.storage.objects.store import Objects, open_store
@@ -39,16 +40,19 @@ def land(objects: Objects, stream: str, lines: bytes, *, now: datetime | None = 
     if not objects.put(key, lines, if_absent=True) and objects.get(key) != lines:
         # The number is ours alone. The same content means that our first attempt succeeded and its answer was lost.
         raise _key_taken(key)
+    acknowledge(objects.connection, key).result()
     return LandingObject(key, stream, at, len(lines))
 
 
 def land_as(objects: Objects, key: str, content: bytes) -> bool:
     """Store lines under a key that was chosen before. A key that ends in `.zst` stores them compressed.
 
-    Returns False if the key exists already, which means that the same lines are stored. Raises what Objects.put raises;
-    doing it again is safe.
+    Returns False if the key exists already, which means that the same lines are stored. They are durable when this
+    returns. Raises what Objects.put raises; doing it again is safe.
     """
-    return objects.put(key, _compressed(content) if key.endswith(".zst") else content, if_absent=True)
+    is_new = objects.put(key, _compressed(content) if key.endswith(".zst") else content, if_absent=True)
+    acknowledge(objects.connection, key).result()
+    return is_new
 
 
 class AsyncLandingWriter:
@@ -74,6 +78,7 @@ class AsyncLandingWriter:
         except ObjectExistsError as error:
             if await asyncio.to_thread(self._objects.get, key) != content:
                 raise _key_taken(key) from error
+        await asyncio.wrap_future(acknowledge(self._connection, key))
         return LandingObject(key, stream, at.astimezone(UTC), len(content))
 
 

@@ -16,9 +16,7 @@ from lakehouse.engine.filters import objects_filter
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.pipeline.lake import Lake
-
-FOLDER = "withdrawals"
-"""The folder of records, each an object that is never changed: what was withdrawn, and when."""
+from lakehouse.pipeline.withdrawal_log import FOLDER
 
 RUN_ID = "withdraw"
 

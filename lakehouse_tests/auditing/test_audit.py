@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from lakehouse.auditing import receipts
 from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Report
 from lakehouse.auditing.realtime import UNIFIED
@@ -251,3 +252,17 @@ def test_stream_that_cannot_be_audited_is_a_finding(
     monkeypatch.setattr("lakehouse.auditing.audit._compare", fail)
     report = audit(own.lake)
     assert [(finding.stream, finding.detail) for finding in report.wrong] == [(own.name, "its tables are gone")]
+
+
+def test_audit_finds_acknowledged_objects_that_are_gone(make_stream: Callable[..., Own]) -> None:
+    own = make_stream(edit=threshold(0.5))
+    _land(own, INTACT_DAY)
+    held = own.land([payment("a", noon(TODAY))], noon(TODAY))
+    own.bronze(TODAY)
+    own.lake.objects.delete([held])
+    assert all(finding.check != receipts.CHECK for finding in _audited(own).wrong)
+    gone = own.land([payment("c", noon(TODAY))], noon(TODAY) + timedelta(seconds=9))
+    own.lake.objects.delete([gone])
+    (found,) = (finding for finding in _audited(own).wrong if finding.check == receipts.CHECK)
+    assert (found.layer, found.partition) == ("landing", str(TODAY))
+    assert found.detail == f"1 landing objects were acknowledged and are gone, such as {gone}"

@@ -157,6 +157,7 @@ def _ingest(
         idempotency=idempotency,
         access=access,
         max_events=settings.http_max_events,
+        durable=settings.storage == "external" or settings.sync,
     )
 
 

@@ -63,9 +63,9 @@ class Accepted(msgspec.Struct):
     events: int
     """Events in the request."""
     durable: bool
-    """Whether they are stored. False with `wait=false`: they may still be lost."""
+    """Whether they are stored on disk, so that they survive a power cut. False with `wait=false` and LAKEHOUSE_SYNC=false."""
     accepted: int | None = None
-    """Valid events; null when `durable` is false."""
+    """Valid events; null with `wait=false`."""
     quarantined: int | None = None
     """Events that break the contract. They are stored and go to quarantine."""
     reasons: list[Reason] = []
@@ -85,6 +85,8 @@ class Ingest:
     idempotency: IdempotencyStore
     access: AccessControl
     max_events: int
+    durable: bool = True
+    """Whether stored events survive a power cut."""
 
 
 @dataclass
@@ -151,7 +153,7 @@ async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, w
     if not wait:
         return msgspec.json.encode(Accepted(stream, batch.count, durable=False))
     try:
-        return msgspec.json.encode(_accepted(ingest.streams[stream], await stored))
+        return msgspec.json.encode(_accepted(ingest, stream, await stored))
     except LakehouseError as error:
         raise _unavailable(str(error)) from error
 
@@ -196,15 +198,15 @@ def _response(ingest: Ingest, content: bytes, *, replayed: bool = False) -> Resp
     return Response(content, status_code=HTTPStatus.ACCEPTED, media_type=JSON, headers=headers)
 
 
-def _accepted(stream: Stream, stored: StoredBatch) -> Accepted:
+def _accepted(ingest: Ingest, name: str, stored: StoredBatch) -> Accepted:
     last_row = stored.first_row + stored.count - 1
     return Accepted(
-        stream.name,
+        name,
         stored.count,
-        durable=True,
+        durable=ingest.durable,
         accepted=stored.count - len(stored.reasons),
         quarantined=len(stored.reasons),
-        reasons=_first_reasons(stream, stored.reasons),
+        reasons=_first_reasons(ingest.streams[name], stored.reasons),
         receipt=Receipt(stored.landing.key, stored.first_row, last_row, stored.landing.arrived_at),
     )
 

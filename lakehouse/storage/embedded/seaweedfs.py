@@ -13,6 +13,7 @@ import psutil
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.child import find_running, leave_running, spawn
+from lakehouse.settings import Settings
 from lakehouse.storage.embedded.ports import HOST, Ports
 from lakehouse.storage.embedded.state import Credentials
 from lakehouse.storage.objects.connection import Connection, file_properties
@@ -41,7 +42,7 @@ def find_server(data: Path, pid: int | None = None) -> psutil.Process | None:
     return next((process for process in candidates if _serves(process, data)), None)
 
 
-def connect(data: Path, ports: Ports, bucket: str, credentials: Credentials) -> Connection:
+def connect(data: Path, ports: Ports, settings: Settings, credentials: Credentials) -> Connection:
     """Return the connection to the server of this data folder on these ports."""
     key_id, secret = credentials.access_key_id, credentials.secret_access_key
     endpoint, uri = f"http://{HOST}:{ports.s3}", f"http://{HOST}:{ports.catalog}"
@@ -54,12 +55,13 @@ def connect(data: Path, ports: Ports, bucket: str, credentials: Credentials) -> 
         "oauth2-server-uri": f"{uri}/v1/oauth/tokens",
     }
     return Connection(
-        bucket=bucket,
+        bucket=settings.bucket,
         region=REGION,
         endpoint=endpoint,
         access_key_id=key_id,
         secret_access_key=secret,
         data_directory=data,
+        sync=settings.sync,
         catalog=catalog | file_properties(endpoint, REGION, key_id, secret),
         reader_access_key_id=credentials.reader.access_key_id,
         reader_secret_access_key=credentials.reader.secret_access_key,

@@ -12,6 +12,7 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
+from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.errors import translate_catalog_errors
 from lakehouse.storage.objects.connection import Connection
@@ -77,10 +78,16 @@ class LakehouseCatalog(NoopCatalog):
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
     ) -> CommitTableResponse:
-        """Commit updates to a table. Raises CommitFailedException if a requirement does not hold."""
+        """Commit updates to a table. Raises CommitFailedException if a requirement does not hold.
+
+        What the commit refers to survives a power cut before the table's pointer moves, and the pointer when this returns.
+        """
+        sync(self._connection)
         try:
             with translate_catalog_errors(self._connection):
-                return self._catalog.commit_table(table, requirements, updates)
+                response = self._catalog.commit_table(table, requirements, updates)
+            sync(self._connection)
+            return response
         finally:
             self._mark(table)  # because a commit whose answer was lost may have succeeded
 

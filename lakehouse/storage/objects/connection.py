@@ -26,6 +26,8 @@ class Connection:
     """How long a server may be silent before a request counts as lost."""
     data_directory: Path | None = None
     """Where an embedded server keeps its data on this machine, to tell a full disk from other failures."""
+    sync: bool = True
+    """Whether the embedded server's files are synced to disk before a write counts as done; see `durability`."""
     reader_access_key_id: str | None = None
     """None, together with the secret, means that there is no read-only key."""
     reader_secret_access_key: str | None = field(default=None, repr=False)

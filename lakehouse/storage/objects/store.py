@@ -139,6 +139,11 @@ class Objects:
         """The name of the bucket."""
         return self._connection.bucket
 
+    @property
+    def connection(self) -> Connection:
+        """Where the bucket is and how to log in."""
+        return self._connection
+
     def put(
         self,
         key: str,
