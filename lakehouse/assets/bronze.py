@@ -7,6 +7,7 @@ from lakehouse.assets.reporting import MaterializedPartitions, snapshot_text
 from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
+from lakehouse.pipeline.file_columns import describe_columns, file_columns
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import retention_days
@@ -25,10 +26,11 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
         if expired := sum(counts.get(bronze.EXPIRED, 0) for counts in result.partitions.values()):
             kept = retention_days(stream.contract, "silver")
             context.log.warning(f"{expired} rows are older than silver keeps ({kept} days). Only bronze has them.")
+        unknown = describe_columns(file_columns(lake, stream, list(result.partitions), "arrival_dt"))
         snapshot = snapshot_text(result.snapshot_id)
         return MaterializedPartitions(
             {day: {**counts, "snapshot_id": snapshot} for day, counts in result.partitions.items()},
-            metadata={"event_dates": event_dates},
+            metadata={"event_dates": event_dates, "unknown_columns": unknown},
         )
 
     return computed_asset(

@@ -12,6 +12,7 @@ from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.file_columns import describe_columns, file_columns
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 
@@ -26,6 +27,7 @@ _DESCRIPTIONS = {
     "accepted_values": "Fields with a list of values hold only those.",
     "quality_score": "The share of valid rows reaches the contract's threshold.",
     "volume": "The partitions hold rows.",
+    "columns": "No file has a misspelt column: one that the contract does not know, like a field that is in none of its rows.",
     "freshness": "The newest event is not older than the contract allows.",
 }
 
@@ -43,7 +45,7 @@ def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
 def evaluate(lake: Lake, stream: Stream, ledgers: Mapping[date, Ledger]) -> Iterator[dg.AssetCheckResult]:
     """Evaluate the stream's checks over the partitions that the run computed."""
     contract = stream.contract
-    counts = _violations(lake, contract, list(ledgers))
+    counts = _violations(lake, contract, list(ledgers)) | {"columns": file_columns(lake, stream, list(ledgers))}
     for spec in check_specs(contract):
         passed, metadata = _result(spec.name, contract, ledgers, counts)
         severity = dg.AssetCheckSeverity.ERROR if spec.name in BLOCKING else dg.AssetCheckSeverity.WARN
@@ -123,6 +125,9 @@ def _result(
         case "volume":
             landed = sum(ledger.landed for ledger in ledgers.values())
             return counts["rows"] > 0 or landed == 0, {"rows": counts["rows"], "landed": landed}
+        case "columns":
+            misspelt = {key: columns for key, columns in counts["columns"].items() if columns.nearest}
+            return not misspelt, {"files": len(misspelt), "unknown": describe_columns(misspelt or counts["columns"])}
         case "freshness":
             return _freshness(contract, counts["newest"])
         case _:

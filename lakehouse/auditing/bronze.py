@@ -99,7 +99,7 @@ def _check_rowless(context: Context, day: date, rowless: set[str]) -> None:
     """Report landing objects that are not empty and were read as no row, not even as a defect."""
     landed = [obj for obj in context.landed.get(day, ()) if obj.size and obj.key in rowless]
     for obj, content in zip(landed, input_objects(context.lake, landed), strict=True):
-        if not is_empty(content):
+        if not is_empty(context.contract, content):
             detail = f"{obj.key} has {obj.size} bytes in landing and no row in bronze"
             context.report_finding("bronze", day, CHECK, detail, context.repair_command(day))
 

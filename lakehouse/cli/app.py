@@ -46,6 +46,11 @@ COMMANDS = (
         "Load files into a stream, each content once, and bring every partition they touch up to date.",
     ),
     LazyCommand(
+        "inspect",
+        "lakehouse.cli.inspect_file:inspect",
+        "Show how a file is written, what a contract says of its rows, and the options that make more of them valid.",
+    ),
+    LazyCommand(
         "generate",
         "lakehouse.cli.generate:generate",
         "Simulate events at a steady rate: to the HTTP server when it runs, else straight to landing.",

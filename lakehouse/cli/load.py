@@ -1,17 +1,22 @@
 """`load`: files into landing, each content once, and every partition they touch brought up to date."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_text, progress
+from lakehouse.contracts.model import Contract
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.partition_folders import partition_folders
+from lakehouse.landing.readers import local_object
+from lakehouse.landing.readers.columns import read_columns
 from lakehouse.landing.selection import Selection, display, select_files
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
@@ -35,15 +40,23 @@ NoMaterialize = Annotated[
 ]
 
 
-def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False, as_json: Json = False) -> None:
+@with_dialect_options
+def load(
+    stream: StreamName,
+    paths: Files,
+    dialect: Mapping[str, Any],
+    no_materialize: NoMaterialize = False,
+    as_json: Json = False,
+) -> None:
     """Upload files and materialize every partition they touch; exit with 2 when a file or a row was refused.
 
     Raises LakehouseError if a run fails.
     """
     settings = get_settings()
-    Lake(settings).stream(stream)
+    contract = apply_dialect(Lake(settings).stream(stream).contract, dialect)
     selection = select_files(paths)
-    summary, failure = _load(settings, stream, selection, is_materialized=not no_materialize)
+    summary, failure = _load(settings, stream, selection, dialect, is_materialized=not no_materialize)
+    _add_column_warnings(summary, contract, selection)
     if as_json:
         print_json(summary)
     else:
@@ -55,14 +68,14 @@ def load(stream: StreamName, paths: Files, no_materialize: NoMaterialize = False
 
 
 def _load(
-    settings: Settings, stream: str, selection: Selection, *, is_materialized: bool
+    settings: Settings, stream: str, selection: Selection, dialect: Mapping[str, Any], *, is_materialized: bool
 ) -> tuple[dict[str, Any], LakehouseError | None]:
     """Upload and materialize. Returns the summary, and the error of a run that failed, such as at the quality gate."""
     started, failure, partitions = time.monotonic(), None, ""
     with server.running(settings) as connection:
         lake = Lake(settings, connection)
         _bootstrap(lake, stream)
-        landed = _upload(lake, stream, selection.files)
+        landed = _upload(lake, stream, selection.files, dialect)
         try:
             partitions = _materialize(lake, stream) if is_materialized else ""
         except LakehouseError as error:
@@ -95,6 +108,13 @@ def _bootstrap(lake: Lake, stream: str) -> None:
         lake.bootstrap([lake.stream(stream)])
 
 
+def _add_column_warnings(summary: dict[str, Any], contract: Contract, selection: Selection) -> None:
+    """Say of each file which columns the contract does not know, and which fields are in no column."""
+    for file, path in zip(summary["by_file"], selection.files, strict=True):
+        name = "/".join([*partition_folders(path), path.name])
+        file["warnings"] = read_columns(contract, local_object(path, name)).warnings
+
+
 def _describe(outcome: ObjectOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
 
@@ -105,6 +125,11 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
             print_text(f"{verb}: {file['file']}: {file['reason']}.")
         if len(skipped) > MAX_FILES:
             print_text(f"{verb}: {len(skipped) - MAX_FILES:,} more; --json prints all.")
+    warned = [file for file in summary["by_file"] if file["warnings"]]
+    for file in warned[:MAX_FILES]:
+        print_text(f"Warning: {file['file']}: {'; '.join(file['warnings'])}.")
+    if len(warned) > MAX_FILES:
+        print_text(f"{len(warned) - MAX_FILES:,} more files have other columns than the contract; --json prints all.")
     rejecting = [file for file in summary["by_file"] if file.get("rejected")]
     for file in rejecting[:MAX_FILES]:
         reasons = "; ".join(file["reasons"])
@@ -128,12 +153,14 @@ def _describe_days(days: Sequence[date]) -> str:
     return str(days[0]) if len(days) == 1 else f"{len(days)} days from {days[0]} to {days[-1]}"
 
 
-def _upload(lake: Lake, stream: str, files: Sequence[Path]) -> list[tuple[Path, LandingObject, bool]]:
+def _upload(
+    lake: Lake, stream: str, files: Sequence[Path], dialect: Mapping[str, Any]
+) -> list[tuple[Path, LandingObject, bool]]:
     landed = []
     with progress() as bars:
         task = bars.add_task("uploading", total=len(files))
         for file in files:
-            landed.append((file, *upload(lake.objects, stream, file)))
+            landed.append((file, *upload(lake.objects, stream, file, dialect)))
             bars.advance(task)
     return landed
 

@@ -90,11 +90,13 @@ def rules(contract: Contract) -> dict[str, Any]:
 
     The order of fields is kept because reasons and raw texts in quarantine follow it.
     """
+    dialect = contract.dialect.options()
     return {
         "properties": [_property(field) for field in contract.fields],
         "eventTime": contract.event_time,
         "historyStart": contract.history_start.isoformat(),
         "qualityThreshold": contract.quality_threshold,
+        **({"dialect": dialect} if dialect else {}),
     }
 
 
@@ -124,7 +126,8 @@ def legacy_number(sql: str, contract: Contract | None = None) -> int:
     fields = ", ".join(map(_legacy_field, contract.fields))
     start = contract.history_start
     day = f"datetime.date({start.year}, {start.month}, {start.day})"
-    return _number(f"([{fields}], {contract.event_time!r}, {day}, {contract.quality_threshold!r})\n{sql}")
+    newer = f", {dialect}" if (dialect := contract.dialect.options()) else ""
+    return _number(f"([{fields}], {contract.event_time!r}, {day}, {contract.quality_threshold!r}{newer})\n{sql}")
 
 
 def _number(text: str) -> int:

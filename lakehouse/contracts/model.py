@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from lakehouse.contracts.dialect import DEFAULT_DIALECT, Dialect
 from lakehouse.contracts.time_formats import TimeFormat
 
 Kind = Literal["string", "timestamp", "integer", "double", "decimal", "boolean", "list"]
@@ -106,6 +107,7 @@ class Contract:
     retention: Retention = Retention()
     entity: str | None = None
     changes: ChangeStream | None = None
+    dialect: Dialect = DEFAULT_DIALECT
     tags: tuple[str, ...] = ()
 
     @property

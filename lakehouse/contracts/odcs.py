@@ -20,6 +20,7 @@ from open_data_contract_standard.model import (
 )
 from pydantic import ValidationError
 
+from lakehouse.contracts.dialect import Dialect, read_dialect
 from lakehouse.contracts.model import (
     DEFAULT_HISTORY_START,
     DEFAULT_QUALITY_THRESHOLD,
@@ -44,7 +45,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 RESERVED = {"dt", "arrival_dt", "arrival_hour", "valid", "events", "days", "silver"}
-CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream"}
+CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream", "dialect"}
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 NUMBER_OPTIONS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 TEXT_OPTIONS = {"pattern", "minLength", "maxLength"}
@@ -102,6 +103,7 @@ class _Reader:
             retention=retention,
             entity=self._known_field("entity", custom.get("entity"), names),
             changes=self._changes(custom.get("changeStream"), names),
+            dialect=self._dialect(custom.get("dialect", {})),
             tags=tuple(document.tags or ()),
         )
         if not contract.key:
@@ -276,6 +278,18 @@ class _Reader:
         for name in (*key, value["version"], value["operation"]):
             self._known_field("changeStream", name, fields)
         return ChangeStream(tuple(key), value["version"], value["operation"], str(value["delete"]))
+
+    def _dialect(self, options: object) -> Dialect:
+        where = "customProperties.dialect"
+        if not isinstance(options, dict):
+            self.refuse(where, f"{options!r} is no mapping of options")
+        try:
+            # YAML reads the keys `true` and `false` as booleans.
+            return read_dialect(
+                {str(name).lower() if isinstance(name, bool) else name: value for name, value in options.items()}
+            )
+        except ValueError as error:
+            self.refuse(where, str(error))
 
     def _freshness(self, slas: Iterable[ServiceLevelAgreementProperty]) -> timedelta | None:
         for sla in slas:

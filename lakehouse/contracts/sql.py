@@ -186,7 +186,10 @@ def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
 
 
 _AMBIGUOUS: dict[Kind, tuple[str, str]] = {
-    "integer": (THOUSANDS, "its point may mark thousands, so write 1 as 1 and 1000 as 1000"),
+    "integer": (
+        THOUSANDS,
+        "its point may mark thousands, so write 1 as 1 and 1000 as 1000, or declare the decimal mark",
+    ),
     "timestamp": (AMBIGUOUS_TIME, "declare its `format` in the contract"),
 }
 """The texts of each kind that may mean two values, and what to do about them."""

@@ -12,6 +12,9 @@ ARRIVAL_HOUR_FORMAT = "%Y-%m-%d-%H"
 _HOUR_PARTITION_FORMAT = "%Y-%m-%d-%H:%M"
 """Dagster's format of hourly partition keys."""
 
+READ_AS = "read-as~"
+"""The start of the name of a folder under `incoming/` whose files are read as the rest of the name says."""
+
 LANDED_NAME = re.compile(r"data_(\d{2})(\d{2})(\d{2})(\d{6})_[0-9a-z]+-\d+\.json(\.gz|\.zst)?", re.ASCII)
 """The file name that `realtime_key` gives an object: its time of day, its writer and a sequence number."""
 

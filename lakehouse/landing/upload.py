@@ -2,14 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from lakehouse.contracts.dialect import encode_options
 from lakehouse.errors import SourceChangedError, StorageUnavailableError, UnreadableSourceError
 from lakehouse.landing.formats import known_suffixes
-from lakehouse.landing.keys import LandingObject
+from lakehouse.landing.keys import READ_AS, LandingObject
 from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.storage.durability import acknowledge
 from lakehouse.storage.objects.store import Objects
@@ -17,19 +19,22 @@ from lakehouse.storage.objects.store import Objects
 READ_CHUNK_BYTES = 4 << 20
 
 
-def upload(objects: Objects, stream: str, path: Path) -> tuple[LandingObject, bool]:
+def upload(
+    objects: Objects, stream: str, path: Path, dialect: Mapping[str, Any] | None = None
+) -> tuple[LandingObject, bool]:
     """Upload a file to `incoming/` unless the same content is there. Returns the object and whether it is new.
 
     The key is the SHA-256 of the content plus the known suffixes of the name, so a file is loaded once whatever it is
     called. Folders of the path that name columns, `Country=France/`, are part of the key, because the rows differ by
-    them. The name itself is kept, percent-encoded, in the object's metadata.
+    them. So are the options of the file's own `dialect`, so that its readers know them, and another reading of the file is
+    another object. The name itself is kept, percent-encoded, in the object's metadata.
 
     Raises UnreadableSourceError if the file can't be read, SourceChangedError if it changes during the upload (nothing
     is stored then), and what Objects raises.
     """
     try:
         with _open(path) as file:
-            return _store(objects, stream, path, file)
+            return _store(objects, stream, path, file, dialect)
     except OSError as error:
         raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
 
@@ -43,9 +48,10 @@ def content_digest(path: Path) -> str:
         raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
 
 
-def incoming_key(stream: str, path: Path, digest: str) -> str:
+def incoming_key(stream: str, path: Path, digest: str, dialect: Mapping[str, Any] | None = None) -> str:
     """Build the key that a file with this content lands under."""
-    return "/".join(["incoming", stream, *partition_folders(path), f"{digest}{known_suffixes(path.name)}"])
+    read_as = [f"{READ_AS}{encode_options(dialect)}"] if dialect else []
+    return "/".join(["incoming", stream, *read_as, *partition_folders(path), f"{digest}{known_suffixes(path.name)}"])
 
 
 def _open(path: Path) -> BufferedReader:
@@ -55,12 +61,14 @@ def _open(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
-def _store(objects: Objects, stream: str, path: Path, file: BufferedReader) -> tuple[LandingObject, bool]:
+def _store(
+    objects: Objects, stream: str, path: Path, file: BufferedReader, dialect: Mapping[str, Any] | None
+) -> tuple[LandingObject, bool]:
     version = _version(file)
     digest = _digest(file)
     if _version(file) != version:
         raise _changed(path)
-    key = incoming_key(stream, path, digest)
+    key = incoming_key(stream, path, digest, dialect)
     is_new = objects.head(key) is None and objects.put_stream(
         key,
         _verified_chunks(path, file, version, digest),

@@ -66,4 +66,4 @@ def test_conservation_key_and_required_checks_block(stream: str) -> None:
     names = set(checks()[f"silver/{stream}"])
     blocking = {f"{name} (blocking)" for name in ("conservation", "unique_key", "required")}
     assert names & {name for name in names if "blocking" in name} == blocking
-    assert names - blocking <= {"range", "accepted_values", "quality_score", "volume", "freshness"}
+    assert names - blocking <= {"range", "accepted_values", "quality_score", "volume", "columns", "freshness"}

@@ -129,7 +129,7 @@ def test_checks_of_valid_batch_pass(own: Own, run: Callable[..., dg.ExecuteInPro
     # Events of March are no longer fresh. That check only reports: it blocks nothing.
     assert checks == {
         "conservation": True, "unique_key": True, "required": True, "range": True, "accepted_values": True,
-        "quality_score": True, "volume": True, "freshness": False,
+        "quality_score": True, "volume": True, "columns": True, "freshness": False,
     }  # fmt: skip
 
 

@@ -179,7 +179,7 @@ BROKEN: list[tuple[str, Change, str]] = [
     ("an entity that is no field", _at("customProperties.entity.value", "car"), "customProperties.entity: 'car' is no field"),
     ("changes without a version", _at("customProperties.changeStream.value.version", None), "customProperties.changeStream: must have key (a list of fields), version, operation and delete"),
     ("changes of no field", _at("customProperties.changeStream.value.key", ["car"]), "customProperties.changeStream: 'car' is no field"),
-    ("an unknown property", _at("customProperties.entity.property", "entities"), "customProperties: entities not known; allowed are changeStream, entity, eventTime"),
+    ("an unknown property", _at("customProperties.entity.property", "entities"), "customProperties: entities not known; allowed are changeStream, dialect, entity, eventTime"),
     ("an unknown promise", _at("slaProperties.freshness.property", "latency"), "slaProperties: 'latency' not known; allowed are freshness and retention"),
     ("an unknown unit", _at("slaProperties.freshness.unit", "w"), "slaProperties.freshness: unit 'w'; allowed are s, m, min, h, d"),
     ("a freshness that is no number", _at("slaProperties.freshness.value", "soon"), "slaProperties.freshness: 'soon' is not a number"),

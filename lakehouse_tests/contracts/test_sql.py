@@ -332,7 +332,9 @@ def test_valid_row_is_typed_and_not_quarantined(clean: Clean) -> None:
         ({"leg": "17850.5"}, ["leg is not an integer of 64 bits"]),
         (
             {"leg": "1.000"},
-            ["leg is not an integer of 64 bits: its point may mark thousands, so write 1 as 1 and 1000 as 1000"],
+            [
+                "leg is not an integer of 64 bits: its point may mark thousands, so write 1 as 1 and 1000 as 1000, or declare the decimal mark"
+            ],
         ),
         (
             {"at": "20/11/2025 10:00"},

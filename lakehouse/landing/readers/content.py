@@ -98,9 +98,12 @@ def decompressed_chunks(obj: InputObject) -> Iterator[bytes]:
     return _decompressed(stored_chunks(obj))
 
 
-def text_chunks(obj: InputObject) -> Iterator[bytes]:
-    """Stream the object's text as UTF-8. Chunks may end within a character. Raises what `decompressed_chunks` raises."""
-    yield from _as_utf8(decompressed_chunks(obj))
+def text_chunks(obj: InputObject, encoding: str | None = None) -> Iterator[bytes]:
+    """Stream the object's text as UTF-8. Chunks may end within a character. Raises what `decompressed_chunks` raises.
+
+    `encoding` is that of objects without a byte order mark; by default UTF-8.
+    """
+    yield from _as_utf8(decompressed_chunks(obj), encoding)
 
 
 def _peek(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
@@ -242,12 +245,14 @@ _DECOMPRESSORS: tuple[tuple[re.Pattern[bytes], Callable[[Iterator[bytes]], Itera
 """The start of compressed content, and what decompresses it. Text may start with `BZh9`, so more is compared there."""
 
 
-def _as_utf8(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _as_utf8(chunks: Iterator[bytes], declared: str | None) -> Iterator[bytes]:
     start, chunks = _peek(chunks, 4)
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if start.startswith(mark):
             return _transcoded(_without_start(chunks, len(mark)), encoding)
-    return _without_start(chunks, len(codecs.BOM_UTF8)) if start.startswith(codecs.BOM_UTF8) else chunks
+    if start.startswith(codecs.BOM_UTF8):
+        return _without_start(chunks, len(codecs.BOM_UTF8))
+    return chunks if declared is None or codecs.lookup(declared).name == "utf-8" else _transcoded(chunks, declared)
 
 
 def _without_start(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -257,11 +262,14 @@ def _without_start(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 
 def _transcoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    # Half of a surrogate pair becomes invalid UTF-8, so that it is a defect of its own row and of no other.
-    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    # Half of a surrogate pair, or a byte that is no character, becomes invalid UTF-8, so that it is a defect of its own
+    # row and of no other.
+    is_utf16 = codecs.lookup(encoding).name.startswith("utf-16")
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass" if is_utf16 else "surrogateescape")
     for chunk in chunks:
         yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
     try:
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
-        raise DamagedContentError("UTF-16 text ends within a character") from error
+        name = "UTF-16" if is_utf16 else encoding
+        raise DamagedContentError(f"{name} text ends within a character") from error

@@ -21,10 +21,9 @@ from lakehouse.landing.readers import csv_records
 from lakehouse.landing.readers.arrow import Array, null_text, one_array, text_array
 from lakehouse.landing.readers.buffer import TextBuffer
 from lakehouse.landing.readers.content import CHUNK_BYTES, InputObject, text_chunks
-from lakehouse.landing.readers.csv_records import ColumnLayout
+from lakehouse.landing.readers.csv_records import ColumnLayout, Marks
 from lakehouse.landing.readers.defects import KEPT_BYTES_OF_LONG_ROW, MAX_ROW_BYTES, too_long_row
-from lakehouse.landing.readers.emptiness import MAX_HEADER_BYTES
-from lakehouse.landing.readers.header import read_header
+from lakehouse.landing.readers.header import MAX_HEADER_BYTES, dialect_of, read_header, skip_preamble
 from lakehouse.landing.readers.rows import Columns, Row, Task, columns_of
 
 SMALL_BLOCK_BYTES = 64 << 10
@@ -32,25 +31,31 @@ SMALL_BLOCK_BYTES = 64 << 10
 
 LINE_ENDS = (b"\n", b"\r")
 
-_BLANK_LINES = re.compile(rb"(?:[ \t]*(?:[\r\n]|\Z))+")
-
 
 def csv_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
     """Split reading the object's rows into tasks."""
-    buffer = TextBuffer(text_chunks(obj))
-    width = len(contract.fields)
-    if buffer.fill(MAX_HEADER_BYTES):
-        _skip_blank_lines(buffer)
-    if buffer.fill(MAX_HEADER_BYTES):
-        layout, buffer.at = read_header(contract, buffer.data, buffer.at)
+    buffer, layout = _open(contract, obj)
+    if layout:
         yield from _body_tasks(buffer, layout)
     if damage := buffer.damage():
-        yield partial(_columns_of_rows, [damage], width)
+        yield partial(_columns_of_rows, [damage], len(contract.fields))
 
 
-def _skip_blank_lines(buffer: TextBuffer) -> None:
-    if blank := _BLANK_LINES.match(buffer.data, buffer.at):
-        buffer.at = blank.end()
+def csv_layout(contract: Contract, obj: InputObject) -> ColumnLayout | None:
+    """Read the object's header alone. None if the object is empty."""
+    return _open(contract, obj)[1]
+
+
+def _open(contract: Contract, obj: InputObject) -> tuple[TextBuffer, ColumnLayout | None]:
+    """Open the object, read its header and stand at its first row."""
+    dialect = dialect_of(contract, obj.name)
+    buffer = TextBuffer(text_chunks(obj, dialect.encoding))
+    if buffer.fill(MAX_HEADER_BYTES):
+        buffer.at = skip_preamble(dialect, buffer.data, buffer.at)
+    if not buffer.fill(MAX_HEADER_BYTES):
+        return buffer, None
+    layout, buffer.at = read_header(contract, dialect, buffer.data, buffer.at)
+    return buffer, layout
 
 
 def _body_tasks(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Task]:
@@ -58,7 +63,7 @@ def _body_tasks(buffer: TextBuffer, layout: ColumnLayout) -> Iterator[Task]:
     size = CHUNK_BYTES
     while buffer.fill(size):
         stop = min(buffer.at + size, len(buffer.data))
-        end = sound_end(buffer.data, buffer.at, stop, layout.delimiter, buffer.ended and stop == len(buffer.data))
+        end = sound_end(buffer.data, buffer.at, stop, layout.marks, buffer.ended and stop == len(buffer.data))
         if end > buffer.at:
             yield partial(parse_block, layout, buffer.data[buffer.at : end])
             buffer.at = end
@@ -86,28 +91,38 @@ def _columns_of_rows(rows: list[Row], width: int) -> list[Columns]:
     return [columns_of(rows, width)] if rows else []
 
 
-def sound_end(data: bytes, start: int, stop: int, delimiter: bytes, final: bool) -> int:
+def sound_end(data: bytes, start: int, stop: int, marks: Marks, final: bool) -> int:
     """Find where the last whole record of `data[start:stop]` ends if the block is sound up to there.
 
     Returns `start` if it is not, or if no record ends there. `final` means that the object ends at `stop`.
     """
-    if data.find(b"\0", start, stop) >= 0:
+    if data.find(b"\0", start, stop) >= 0 or not _can_be_sound(data, start, stop, marks):
         return start
-    if data.find(b'"', start, stop) < 0:  # many times faster than finding every quote
+    if not marks.quote or data.find(marks.quote, start, stop) < 0:  # many times faster than finding every quote
         return stop if final else max(_after_line_end(data, start, stop), start)
     block = np.frombuffer(data, np.uint8, stop - start, start)
-    quotes = np.flatnonzero(block == csv_records.QUOTE) + start
+    quotes = np.flatnonzero(block == marks.quote[0]) + start
     end = stop if final else _last_line_end(data, start, stop, quotes)
     quotes = quotes[: np.searchsorted(quotes, end)]
     if len(quotes) % 2:
         return start
-    edges = np.array([delimiter[0], 0x0A, csv_records.QUOTE, csv_records.CR], np.uint8)
+    edges = np.array([marks.delimiter[0], 0x0A, marks.quote[0], csv_records.CR], np.uint8)
     opening, closing = quotes[0::2], quotes[1::2]
     before, after = opening[opening > start] - 1 - start, closing[closing < end - 1] + 1 - start
     # Opening and closing quotes alternate, so a quote right before an opening one closes: the two are a quoted quote.
     if np.isin(block[before], edges).all() and np.isin(block[after], edges).all():
         return end
     return start
+
+
+def _can_be_sound(data: bytes, start: int, stop: int, marks: Marks) -> bool:
+    """Whether Arrow knows these marks, and no line is a comment."""
+    if marks.escape or len(marks.delimiter) > 1:
+        return False
+    if not marks.comment or data.find(marks.comment, start, stop) < 0:
+        return True
+    comment = re.compile(rb"[\r\n]" + re.escape(marks.comment))
+    return not data.startswith(marks.comment, start) and comment.search(data, start, stop) is None
 
 
 def _last_line_end(data: bytes, start: int, stop: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> int:
@@ -135,7 +150,7 @@ def parse_block(layout: ColumnLayout, block: bytes) -> Iterator[Columns]:
         except pa.ArrowInvalid:
             pass
         if len(block) > SMALL_BLOCK_BYTES:
-            half = sound_end(block, 0, len(block) // 2, layout.delimiter, False)
+            half = sound_end(block, 0, len(block) // 2, layout.marks, False)
             if half:
                 yield from parse_block(layout, block[:half])
                 yield from parse_block(layout, block[half:])
@@ -149,7 +164,9 @@ def _parse_with_arrow(layout: ColumnLayout, block: bytes) -> Columns:
     table = csv.read_csv(
         pa.BufferReader(block),  # type: ignore[arg-type]
         read_options=csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
-        parse_options=csv.ParseOptions(delimiter=layout.delimiter.decode()),
+        parse_options=csv.ParseOptions(
+            delimiter=layout.marks.delimiter.decode(), quote_char=layout.marks.quote.decode() or False
+        ),
         convert_options=csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
             null_values=[""],
@@ -160,6 +177,12 @@ def _parse_with_arrow(layout: ColumnLayout, block: bytes) -> Columns:
     columns = [one_array(column) for column in table.columns]
     nulls = null_text(table.num_rows)
     fields = [nulls if place is None else columns[place] for place in layout.places]
+    if layout.spelling:
+        plain = layout.spelling.columns(fields)
+        if plain is None:
+            raise pa.ArrowInvalid("a value is not written as the dialect says")
+        fields = plain
+        columns = [layout.spelling.extra_column(column) for column in columns]
     extra = _extra_column(layout, columns, table.num_rows) if layout.extras else nulls
     return Columns([*fields, extra, nulls, nulls], table.num_rows)
 

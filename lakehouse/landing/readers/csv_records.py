@@ -7,19 +7,32 @@ quoted field that lost the delimiter before it, because its values are then shif
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from lakehouse.landing.readers.defects import MAX_ROW_BYTES, Defect, unreadable_text
 from lakehouse.landing.readers.rows import Record, Row
+from lakehouse.landing.readers.spelling import MisspelledValueError, Spelling
 
-QUOTE, CR = 0x22, 0x0D
+CR = 0x0D
 
 UNCLOSED_QUOTE = "a quote is opened and never closed"
 TEXT_AFTER_QUOTE = "there is text between a closing quote and the next delimiter"
+LETTER_AFTER_ESCAPE = "a letter or digit after the escape may stand for another character"
 STRAY_QUOTES = "quotes within fields look like those of a field whose delimiter is lost"
 
 _LINE_END = re.compile(rb"\r\n?|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The characters that have a meaning, in UTF-8. All but the delimiter may be empty."""
+
+    delimiter: bytes = b","
+    quote: bytes = b'"'
+    escape: bytes = b""
+    comment: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +40,15 @@ class ColumnLayout:
     """Which column holds which field.
 
     `places` holds the column of each contract field, or None. `extras` holds each unknown column with the name it is
-    kept under. `defect` is a reason that applies to every row.
+    kept under. `defect` is a reason that applies to every row. `marks` and `spelling` are those of the dialect.
     """
 
-    delimiter: bytes
+    marks: Marks
     width: int
     places: tuple[int | None, ...]
     extras: tuple[tuple[int, str], ...]
     defect: str | None
+    spelling: Spelling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +66,94 @@ def line_end(data: bytes, start: int, stop: int) -> tuple[int, int]:
     return end.span() if end else (stop, stop)
 
 
-def split_record(data: bytes, start: int, stop: int, delimiter: bytes) -> RawRecord:
+def split_record(data: bytes, start: int, stop: int, marks: Marks) -> RawRecord:
     """Split the record that starts at `start`, in `data[:stop]`."""
+    if marks.escape:
+        return split_escaped_record(data, start, stop, marks)
+    delimiter, quote = marks.delimiter, marks.quote
     text_end, after = line_end(data, start, stop)
-    if data.find(b'"', start, text_end) < 0:
+    if not quote or data.find(quote, start, text_end) < 0:
         return RawRecord(data[start:text_end].split(delimiter), after)
     fields: list[bytes] = []
     at, line_stop, next_line = start, text_end, after
     stray: list[bytes] = []
     while True:
-        if at < stop and data[at] == QUOTE:
-            close = _closing_quote(data, at + 1, stop)
+        if at < stop and data[at] == quote[0]:
+            close = _closing_quote(data, at + 1, stop, quote)
             if close < 0:
                 return RawRecord(fields, after, UNCLOSED_QUOTE)
-            fields.append(data[at + 1 : close].replace(b'""', b'"'))
+            fields.append(data[at + 1 : close].replace(quote * 2, quote))
             at = close + 1
             line_stop, next_line = line_end(data, at, stop)
         else:
             end = data.find(delimiter, at, line_stop)
             end = line_stop if end < 0 else end
             fields.append(data[at:end])
-            if fields[-1].count(b'"') % 2:
+            if fields[-1].count(quote) % 2:
                 stray.append(fields[-1])
             at = end
         if at == line_stop:
-            broken = STRAY_QUOTES if _are_of_one_field(stray) or (stray and next_line > after) else None
-            return RawRecord(fields, next_line, broken)
-        if data[at : at + 1] != delimiter:
+            # Plain fields with an odd quote each may be the start and the end of one quoted field.
+            are_of_one_field = any(field.endswith(quote) for field in stray[1:]) or (stray and next_line > after)
+            return RawRecord(fields, next_line, STRAY_QUOTES if are_of_one_field else None)
+        if not data.startswith(delimiter, at):
             return RawRecord(fields, after, TEXT_AFTER_QUOTE)
-        at += 1
+        at += len(delimiter)
 
 
-def _are_of_one_field(stray: list[bytes]) -> bool:
-    """Whether these plain fields with an odd quote each may be the start and the end of one quoted field."""
-    return any(field.endswith(b'"') for field in stray[1:])
-
-
-def _closing_quote(data: bytes, start: int, stop: int) -> int:
-    at = data.find(b'"', start, stop)
-    while at >= 0 and at + 1 < stop and data[at + 1] == QUOTE:
-        at = data.find(b'"', at + 2, stop)
+def _closing_quote(data: bytes, start: int, stop: int, quote: bytes) -> int:
+    at = data.find(quote, start, stop)
+    while at >= 0 and at + 1 < stop and data[at + 1] == quote[0]:
+        at = data.find(quote, at + 2, stop)
     return at
+
+
+def split_escaped_record(data: bytes, start: int, stop: int, marks: Marks) -> RawRecord:
+    r"""Split a record in which the escape makes the next character text.
+
+    A field that is `\N` alone is kept, because it may be a null. Any other letter or digit after the escape breaks the
+    record, because it may stand for something else, as in `\n`.
+    """
+    _, after = line_end(data, start, stop)
+    next_token = _escaped_tokens(marks)
+    fields: list[bytes] = []
+    field, in_quotes, at, field_start, broken = b"", False, start, start, None
+    while True:
+        token = next_token(data, at, stop)
+        text_end, mark = (token.start(), token[0]) if token else (stop, b"")
+        field += data[at:text_end]
+        at = token.end() if token else stop
+        if mark.startswith(marks.escape):
+            field += mark[len(marks.escape) :]
+            is_null = data[field_start:at] == marks.escape + b"N"
+            broken = LETTER_AFTER_ESCAPE if mark[1:].isalnum() and not is_null else broken
+        elif mark == marks.quote != b"" and (in_quotes or text_end == field_start):
+            in_quotes, at, field = _after_quote(data, at, field, mark, in_quotes)
+        elif in_quotes and token is None:
+            return RawRecord(fields, after, UNCLOSED_QUOTE)
+        elif in_quotes or mark == marks.quote != b"":
+            field += mark
+        else:
+            raw = data[field_start:text_end]
+            fields.append(raw if raw == marks.escape + b"N" else field)
+            if mark != marks.delimiter:
+                return RawRecord(fields, at, broken)
+            field, field_start = b"", at
+
+
+def _after_quote(data: bytes, at: int, field: bytes, quote: bytes, in_quotes: bool) -> tuple[bool, int, bytes]:
+    """Go on after a quote that opens a field, closes it or is the first of a pair: the state, the place and the text."""
+    if in_quotes and data.startswith(quote, at):
+        return True, at + 1, field + quote
+    return not in_quotes, at, field
+
+
+@cache
+def _escaped_tokens(marks: Marks) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
+    """Build the search for what has a meaning in escaped records."""
+    escaped = re.escape(marks.escape) + rb"(?:[^\r\n]|\r\n?|\n|\Z)"
+    others = [re.escape(mark) for mark in (marks.quote, marks.delimiter) if mark]
+    return re.compile(b"|".join([escaped, *others, rb"\r\n?|\n"])).search
 
 
 def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterator[tuple[Row | None, int]]:
@@ -100,7 +161,8 @@ def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterat
 
     `data` must reach MAX_ROW_BYTES beyond `stop`, or to the end of the object. Stops early at a line longer than that.
     """
-    delimiter, width = layout.delimiter, layout.width
+    marks, width = layout.marks, layout.width
+    quote, escape = marks.quote or b"\n", marks.escape or b"\n"  # no line holds a line end
     at, limits = start, [len(data)]
     row: Row
     while at < stop:
@@ -115,11 +177,11 @@ def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterat
             at = after
             yield None, at
             continue
-        if b'"' not in line and (simple := _simple_row(layout, line)):
+        if quote not in line and escape not in line and (simple := _simple_row(layout, line)):
             at = after
             yield simple, at
             continue
-        record = split_record(data, at, limits[-1], delimiter)
+        record = split_record(data, at, limits[-1], marks)
         if record.broken or record.end - at > MAX_ROW_BYTES:
             # Only this line is lost. The lines that its quote swallowed are read on their own.
             row, at = _defect(line, record.broken or UNCLOSED_QUOTE), after
@@ -134,14 +196,16 @@ def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterat
 
 
 def _is_blank(line: bytes, layout: ColumnLayout) -> bool:
-    return not line or (layout.width > 1 and not line.strip(b" \t") and layout.delimiter not in line)
+    if layout.marks.comment and line.startswith(layout.marks.comment):
+        return True
+    return not line or (layout.width > 1 and not line.strip(b" \t") and layout.marks.delimiter not in line)
 
 
 def _has_swallowed_rows(data: bytes, start: int, stop: int, layout: ColumnLayout) -> bool:
     """Whether a stray quote took whole rows into a field, because one of these lines is a row by itself."""
     while start < stop:
         _, after = line_end(data, start, stop)
-        record = split_record(data, start, after, layout.delimiter)
+        record = split_record(data, start, after, layout.marks)
         if after < stop and not record.broken and len(record.fields) == layout.width:
             return True
         start = after
@@ -150,10 +214,10 @@ def _has_swallowed_rows(data: bytes, start: int, stop: int, layout: ColumnLayout
 
 def _simple_row(layout: ColumnLayout, line: bytes) -> Record | None:
     """Parse a line without quotes. None if anything about it needs care."""
-    if layout.defect or layout.extras or b"\0" in line:
+    if layout.defect or layout.extras or layout.spelling or b"\0" in line:
         return None
     try:
-        fields = line.decode().split(layout.delimiter.decode())
+        fields = line.decode().split(layout.marks.delimiter.decode())
     except UnicodeDecodeError:
         return None
     if len(fields) != layout.width:
@@ -171,8 +235,14 @@ def _row(layout: ColumnLayout, raw: bytes, record: RawRecord) -> Row:
     if b"\0" in raw:
         return _defect(raw)
     values = [None if place is None else fields[place] for place in layout.places]
-    extra = extra_json({name: fields[place] for place, name in layout.extras}) if layout.extras else None
-    return Record(values, extra)
+    extras = {name: fields[place] for place, name in layout.extras}
+    if layout.spelling:
+        try:
+            values = layout.spelling.values(values)
+        except MisspelledValueError as error:
+            return _defect(raw, str(error))
+        extras = {name: layout.spelling.extra_value(text) for name, text in extras.items()}
+    return Record(values, extra_json(extras) if extras else None)
 
 
 def _ragged(raw: bytes, record: RawRecord, width: int) -> Defect:

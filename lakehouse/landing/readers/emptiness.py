@@ -3,22 +3,26 @@
 import re
 from collections.abc import Iterator
 
+from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
+from lakehouse.landing.readers.header import MAX_HEADER_BYTES, SEPARATOR_LINE, dialect_of
 
-MAX_HEADER_BYTES = 1 << 20
-"""The longest header that is read."""
-
-_TWO_LINES = re.compile(rb"[^\r\n]*[\r\n]\s*\S")
+_LINE_END = re.compile(rb"\r\n?|\n")
 
 
-def is_header_alone(obj: InputObject) -> bool:
-    """Whether a CSV object has at most one line that is not blank."""
+def is_header_alone(contract: Contract, obj: InputObject) -> bool:
+    """Whether a CSV object holds blanks alone, or a header of one line after the lines that its dialect skips."""
+    dialect = dialect_of(contract, obj.name)
     start = b""
-    for chunk in _sound_chunks(obj):
-        start = (start + chunk).lstrip()
-        if len(start) > MAX_HEADER_BYTES or _TWO_LINES.match(start):
+    for chunk in _sound_chunks(obj, dialect.encoding):
+        start = start + chunk if dialect.skip else (start + chunk).lstrip()
+        if len(start) > MAX_HEADER_BYTES:
             return False
-    return True
+    lines = _LINE_END.split(SEPARATOR_LINE.sub(b"", start, 1))
+    comment = dialect.comment.encode() or b"\n"
+    rest = [line for line in lines[dialect.skip :] if line.strip() and not line.startswith(comment)]
+    is_whole = len(lines) > dialect.skip and len(rest) == dialect.header
+    return is_whole or not start.strip()
 
 
 def is_empty_array(obj: InputObject) -> bool:
@@ -31,8 +35,8 @@ def is_empty_array(obj: InputObject) -> bool:
     return text in (b"", b"[]")
 
 
-def _sound_chunks(obj: InputObject) -> Iterator[bytes]:
+def _sound_chunks(obj: InputObject, encoding: str | None = None) -> Iterator[bytes]:
     try:
-        yield from text_chunks(obj)
+        yield from text_chunks(obj, encoding)
     except DamagedContentError:
         return  # the damage is a row of its own

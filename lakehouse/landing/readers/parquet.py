@@ -3,7 +3,7 @@
 import io
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -55,23 +55,41 @@ def parquet_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
 
 def has_no_rows(obj: InputObject) -> bool:
     """Whether the object is a sound Parquet file of 0 rows. Raises what opening and reading the object raises."""
-    with ExitStack() as stack:
-        try:
-            opened = stack.enter_context(_open_seekable(obj))
-            return not stack.enter_context(pq.ParquetFile(opened)).metadata.num_rows
-        except (DamagedContentError, pa.ArrowException, OSError):
-            return False
-        except _ReadError as error:
-            raise error.__cause__ or error from None
+    with _opened(obj) as file:
+        return not isinstance(file, Exception) and not file.metadata.num_rows
 
 
-def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
+def parquet_layout(contract: Contract, obj: InputObject) -> ColumnLayout | None:
+    """Read the object's schema alone. None if it is no Parquet file. Raises what opening and reading the object raises."""
+    with _opened(obj) as file:
+        return None if isinstance(file, Exception) else column_layout(contract, file.schema_arrow.names)
+
+
+def parquet_types(obj: InputObject) -> dict[str, str]:
+    """Read the object's columns and their types; none if it is no Parquet file."""
+    with _opened(obj) as file:
+        return {} if isinstance(file, Exception) else {field.name: str(field.type) for field in file.schema_arrow}
+
+
+@contextmanager
+def _opened(obj: InputObject) -> Iterator[pq.ParquetFile | Exception]:
+    """Open the object, or yield why it is no Parquet file. Raises what opening and reading the object raises."""
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(_open_seekable(obj))
             file = stack.enter_context(pq.ParquetFile(opened, coerce_int96_timestamp_unit="us"))
         except (DamagedContentError, pa.ArrowException, OSError) as error:
-            yield partial(_defect, f"not a Parquet file: {_first_line(error)}", len(contract.fields))
+            yield error
+            return
+        except _ReadError as error:
+            raise error.__cause__ or error from None
+        yield file
+
+
+def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
+    with _opened(obj) as file:
+        if isinstance(file, Exception):
+            yield partial(_defect, f"not a Parquet file: {_first_line(file)}", len(contract.fields))
             return
         layout = column_layout(contract, file.schema_arrow.names)
         for group in range(file.num_row_groups):

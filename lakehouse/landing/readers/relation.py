@@ -110,9 +110,9 @@ def format_of(obj: InputObject) -> Format:
     return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
 
 
-def is_empty(obj: InputObject) -> bool:
+def is_empty(contract: Contract, obj: InputObject) -> bool:
     """Whether the object soundly holds no row: blanks, a header alone, `[]`, or a Parquet file of 0 rows."""
-    return _IS_EMPTY[format_of(obj)](obj)
+    return _IS_EMPTY[format_of(obj)](contract, obj)
 
 
 def _first_bytes(chunks: Iterator[bytes]) -> bytes:
@@ -168,17 +168,17 @@ def _run_tasks(
     results = prefetch(pool, _run_task, tasks, depth)
     for obj, group in groupby(results, lambda result: result[0]):
         parts = (columns for _, parts in group for columns in parts)
-        yield from number_rows(obj, schema, _some_row(obj, file_format, parts, len(contract.fields)))
+        yield from number_rows(obj, schema, _some_row(contract, obj, file_format, parts))
 
 
-def _some_row(obj: InputObject, file_format: Format, parts: Iterable[Columns], width: int) -> Iterator[Columns]:
+def _some_row(contract: Contract, obj: InputObject, file_format: Format, parts: Iterable[Columns]) -> Iterator[Columns]:
     """Pass on the object's rows. If there are none though the object is not empty, one row says so as a defect."""
     has_rows = False
     for columns in parts:
         has_rows = has_rows or columns.count > 0
         yield columns
-    if not has_rows and obj.size and not _IS_EMPTY[file_format](obj):
-        yield columns_of([Defect(NO_ROWS, None)], width)
+    if not has_rows and obj.size and not _IS_EMPTY[file_format](contract, obj):
+        yield columns_of([Defect(NO_ROWS, None)], len(contract.fields))
 
 
 def _run_task(task_of_object: tuple[InputObject, Task]) -> tuple[InputObject, list[Columns]]:
@@ -193,10 +193,10 @@ _READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int]
 }
 
 
-_IS_EMPTY: dict[Format, Callable[[InputObject], bool]] = {
+_IS_EMPTY: dict[Format, Callable[[Contract, InputObject], bool]] = {
     "csv": is_header_alone,
-    "json": is_empty_array,
-    "parquet": has_no_rows,
+    "json": lambda _, obj: is_empty_array(obj),
+    "parquet": lambda _, obj: has_no_rows(obj),
 }
 
 

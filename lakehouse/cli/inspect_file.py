@@ -1,0 +1,90 @@
+"""`inspect`: how a file is written, what a contract says of it, and the options that would make more rows valid."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.dialect_options import apply_dialect, flags_of, with_dialect_options
+from lakehouse.cli.options import Json
+from lakehouse.cli.printing import print_json, print_text
+from lakehouse.errors import UnreadableSourceError
+from lakehouse.landing.inspection import FORMAT, Advice, Inspection, inspect_file
+from lakehouse.landing.readers import local_object
+from lakehouse.pipeline.lake import Lake
+from lakehouse.settings import get_settings
+
+File = Annotated[Path, typer.Argument(help="The file to look at; nothing is loaded.")]
+OfStream = Annotated[
+    str | None, typer.Option("--stream", help="The stream whose contract the rows are checked against.")
+]
+
+
+@with_dialect_options
+def inspect(file: File, dialect: Mapping[str, Any], stream: OfStream = None, as_json: Json = False) -> None:
+    """Inspect the file. Raises LakehouseError if it can't be read, or if an option is wrong."""
+    contract = Lake(get_settings()).stream(stream).contract if stream else None
+    try:
+        inspection = inspect_file(local_object(file), contract and apply_dialect(contract, dialect))
+    except OSError as error:
+        raise UnreadableSourceError(f"Can't read {file}: {error.strerror or error}.") from error
+    if as_json:
+        print_json(_as_json(inspection))
+    else:
+        _print(inspection, shlex.quote(str(file)), stream, dialect)
+
+
+def _as_json(inspection: Inspection) -> dict[str, Any]:
+    columns, judgement, advice = inspection.columns, inspection.judgement, inspection.advice
+    return {
+        "format": inspection.format,
+        "encoding": inspection.encoding or None,
+        "delimiter": inspection.delimiter,
+        "columns": [{"name": name, "type": kind} for name, kind in inspection.types.items()],
+        "warnings": columns.warnings,
+        **({"rows": judgement.rows, "valid": judgement.valid, "reasons": judgement.reasons} if judgement else {}),
+        "advice": advice
+        and {
+            "options": advice.options,
+            "valid": advice.judgement.valid,
+            "rows": advice.judgement.rows,
+            "or": advice.others,
+        },
+    }
+
+
+def _print(inspection: Inspection, file: str, stream: str | None, given: Mapping[str, Any]) -> None:
+    parts = [inspection.format, inspection.encoding, inspection.delimiter and f"delimiter {inspection.delimiter!r}"]
+    print_text("Format: " + ", ".join(part for part in parts if part) + ".")
+    for name, kind in inspection.types.items():
+        print_text(f"  {name}: {kind}")
+    for warning in inspection.columns.warnings:
+        print_text(f"Warning: {warning}.")
+    if inspection.judgement:
+        judgement = inspection.judgement
+        print_text(f"Rows: {judgement.valid:,} of the first {judgement.rows:,} are valid for {stream}.")
+        for reason, count in judgement.reasons.items():
+            print_text(f"  {count:,} rows: {reason}")
+    if inspection.advice:
+        _print_advice(inspection.advice, file, stream, given)
+
+
+def _print_advice(advice: Advice, file: str, stream: str | None, given: Mapping[str, Any]) -> None:
+    judgement = advice.judgement
+    dialect = {name: value for name, value in advice.options.items() if name != FORMAT}
+    print_text(f"With other options {judgement.valid:,} of {judgement.rows:,} are valid.")
+    if FORMAT in advice.options:
+        print_text(
+            f"In the contract, under the timestamp: logicalTypeOptions: {{format: {json.dumps(advice.options[FORMAT])}}}"
+        )
+    if dialect:
+        print_text(
+            f"In the contract, under customProperties: {{property: dialect, value: {json.dumps(dialect, ensure_ascii=False)}}}"
+        )
+        print_text(f"Or for this file: lakehouse load {stream} {file} {flags_of({**given, **dialect})}")
+    if advice.others:
+        others = " or ".join(json.dumps(option, ensure_ascii=False) for option in advice.others)
+        print_text(f"The rows can't tell whether it is rather {others}. Check before you load.")
