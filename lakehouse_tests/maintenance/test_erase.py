@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.index import LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
+from lakehouse.settings import Settings
+from lakehouse.storage.embedded import lifecycle as server
 from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
 from lakehouse_tests.storage.aws import aws_settings
 
@@ -31,6 +34,17 @@ SUBJECT_ID = "customer-4711"
 
 def _subject_payment(key: str, day: date, **more: object) -> dict[str, object]:
     return payment(key, noon(day), account_id=SUBJECT_ID, **more)
+
+
+@pytest.fixture(scope="module")
+def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake for these tests alone, because an erasure searches all objects, also those of other tests."""
+    settings = Settings(home=tmp_path_factory.mktemp("erase"))
+    with server.running(settings) as connection:
+        lake = Lake(settings, connection)
+        lake.tables.ensure(table_specs([]))
+        yield lake
+        lake.engine.close()
 
 
 @pytest.fixture
