@@ -1,4 +1,4 @@
-"""How tests are handed to workers: by file, those that take longest first, so that none is left alone with them at the end."""
+"""Hand tests to workers by file, the longest first, so that no worker is left alone with one at the end."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,26 +8,30 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 LONGEST = (
     "chaos/test_rounds.py",
+    "maintenance/test_erase.py",
     "bench/test_bench.py",
     "serving/page/",
-    "cli/test_commands.py",
-    "maintenance/test_erase.py",
-    "sources/http/test_server.py",
-    "storage/test_lifecycle.py",
-    "chaos/test_network.py",
-    "auditing/",
-    "pipeline/test_bad_input.py",
-    "pipeline/test_concurrency.py",
-    "pipeline/test_staleness.py",
     "serving/api/",
+    "sources/http/test_server.py",
+    "cli/test_commands.py",
+    "pipeline/test_concurrency.py",
+    "pipeline/test_upgrade.py",
+    "storage/test_lifecycle.py",
+    "pipeline/test_staleness.py",
+    "chaos/test_network.py",
+    "pipeline/test_realtime_coverage.py",
     "pipeline/test_conservation.py",
-    "pipeline/test_fast_path.py",
     "landing/readers/test_broken_lines.py",
     "sources/kinesis/test_process.py",
-    "runtime/test_run_launcher.py",
+    "sources/http/test_replay.py",
     "sources/http/test_full_disk.py",
+    "runtime/test_run_launcher.py",
+    "auditing/",
+    "test_api.py",
+    "assets/test_runs.py",
+    "contracts/test_validator.py",
 )
-"""Files of half a minute and more, and folders."""
+"""Files that take 15 seconds and more, and folders."""
 
 TOGETHER = ("serving/page/", "serving/api/")
 """Folders whose files share servers that take seconds to start."""
@@ -36,7 +40,7 @@ HERE = Path(__file__).parent.name
 
 
 class LongestFirst(LoadFileScheduling):  # type: ignore[misc]
-    """Hands out files in the order of collection, and some folders as if they were one file."""
+    """Hand out files in the order of collection, and some folders as if they were one file."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
@@ -44,7 +48,7 @@ class LongestFirst(LoadFileScheduling):  # type: ignore[misc]
 
 
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """The tests, those of the longest files first."""
+    """Return the tests, those of the longest files first."""
 
     def rank(item: pytest.Item) -> int:
         file = item.path.as_posix()
