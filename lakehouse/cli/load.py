@@ -119,6 +119,11 @@ def _describe(outcome: ObjectOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
 
 
+def _print_expired(rows: int) -> None:
+    if rows:
+        print_text(f"{rows:,} rows are older than silver keeps. Only bronze has them.")
+
+
 def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
     for verb, skipped in (("Refused", summary["refused"]), ("Left out", summary["left_out"])):
         for file in skipped[:MAX_FILES]:
@@ -141,6 +146,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
         by_object = {file["object"]: file for file in summary["by_file"]}.values()
         totals = {name: sum(file.get(name, 0) for file in by_object) for name in ROW_COUNTS}
         print_text("Rows: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()) + ".")
+        _print_expired(totals["expired"])
     files = f"{summary['new_files']} new of {summary['files']} files into {summary['stream']}"
     print_text(f"Loaded {files} in {summary['seconds']:.1f} s.")
     if is_materialized:
