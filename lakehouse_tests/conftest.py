@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,9 @@ from lakehouse_tests.order import LongestFirst, in_order
 
 Events = Callable[..., bytes]
 NO_FAULTS = Faults()
+
+UNMOUNT_SECONDS = 15.0
+"""A process that was stopped may take some time to close its files."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -100,4 +104,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root on Linux can mount a small disk")
     yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    deadline = time.monotonic() + UNMOUNT_SECONDS
+    while subprocess.run(["umount", str(tmp_path)], capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, f"a process still holds a file in {tmp_path}"
+        time.sleep(0.1)

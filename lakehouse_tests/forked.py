@@ -4,7 +4,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,19 @@ TIMEOUT_SECONDS = 240.0
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["lakehouse.chaos.preload", "lakehouse.cli.app"])
+
+
+def start(target: Callable[..., None], arguments: Sequence[object]) -> BaseProcess:
+    """Start a function in a fork that has the environment of now, and not of when the first fork was made."""
+    process = CONTEXT.Process(target=_with_environment, args=(dict(os.environ), target, tuple(arguments)))
+    process.start()
+    return process
+
+
+def _with_environment(environment: Mapping[str, str], target: Callable[..., None], arguments: Sequence[object]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
 
 
 def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":

@@ -30,9 +30,9 @@ console = PlainConsole()
 stderr = PlainConsole(stderr=True)
 
 
-def print_text(text: str, *, style: str | None = None, to: Console = console) -> None:
+def print_text(text: str, *, style: str | None = None, to: Console | None = None) -> None:
     """Print text as it is: on one line however long, without colours of Rich's own."""
-    to.print(text, style=style, highlight=False, soft_wrap=True)
+    (to or console).print(text, style=style, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

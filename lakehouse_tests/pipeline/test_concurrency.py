@@ -34,9 +34,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 def _start(own: Own, layer: str, killed_at: int = 0) -> BaseProcess:
     """Run a layer in a process of its own; with `killed_at`, kill it when its nth commit is due."""
     arguments = (str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, killed_at)
-    process = forked.CONTEXT.Process(target=_run_layer, args=arguments)
-    process.start()
-    return process
+    return forked.start(_run_layer, arguments)
 
 
 def _run_layer(home: str, streams: str, name: str, layer: str, killed_at: int) -> None:

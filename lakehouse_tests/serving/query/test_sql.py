@@ -15,6 +15,8 @@ from lakehouse.pipeline.unified_view import view_names
 from lakehouse.serving.query import sql as query
 from lakehouse.serving.query.json_values import to_json
 from lakehouse.serving.query.sql import connect, run_query
+from lakehouse.settings import Settings
+from lakehouse.storage.embedded import lifecycle
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
 DAY = date(2021, 6, 1)
@@ -25,6 +27,15 @@ def lake(shared_lake: Lake) -> Lake:
     """A lake with the built-in streams, as a command opens it."""
     Lake(shared_lake.settings, shared_lake.connection).bootstrap()
     return Lake(shared_lake.settings, shared_lake.connection, metadata_only=True)
+
+
+@pytest.fixture(scope="module")
+def small_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake of its own, without the streams of other tests: listing hundreds of tables takes seconds."""
+    settings = Settings(home=tmp_path_factory.mktemp("small"))
+    with lifecycle.running(settings) as connection:
+        Lake(settings, connection).bootstrap()
+        yield Lake(settings, connection, metadata_only=True)
 
 
 def _rows(lake: Lake, sql: str) -> list[tuple[Any, ...]]:
@@ -175,21 +186,21 @@ def test_describe_and_explain_are_allowed(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("sql", ["show tables", "SHOW ALL TABLES;", "describe", " show tables\n"])
-def test_show_tables_lists_every_table_and_view(lake: Lake, sql: str) -> None:
-    assert [name for (name,) in _rows(lake, sql)] == view_names(lake)
+def test_show_tables_lists_every_table_and_view(small_lake: Lake, sql: str) -> None:
+    assert [name for (name,) in _rows(small_lake, sql)] == view_names(small_lake)
 
 
-def test_show_tables_from_a_layer_lists_its_tables(lake: Lake) -> None:
-    names = [name for name in view_names(lake) if name.startswith("silver.")]
-    assert [name for (name,) in _rows(lake, "show tables from Silver")] == names
-    assert _rows(lake, "show tables from nothing") == []
+def test_show_tables_from_a_layer_lists_its_tables(small_lake: Lake) -> None:
+    names = [name for name in view_names(small_lake) if name.startswith("silver.")]
+    assert [name for (name,) in _rows(small_lake, "show tables from Silver")] == names
+    assert _rows(small_lake, "show tables from nothing") == []
 
 
-def test_information_schema_lists_every_table_and_column(lake: Lake) -> None:
+def test_information_schema_lists_every_table_and_column(small_lake: Lake) -> None:
     sql = "select table_schema || '.' || table_name from information_schema.tables order by all"
-    assert [name for (name,) in _rows(lake, sql)] == view_names(lake)
+    assert [name for (name,) in _rows(small_lake, sql)] == view_names(small_lake)
     columns = "select column_name from information_schema.columns where table_schema = 'silver' and table_name = 'iot'"
-    assert sorted(_rows(lake, columns)) == sorted(row[:1] for row in _rows(lake, "describe silver.iot"))
+    assert sorted(_rows(small_lake, columns)) == sorted(row[:1] for row in _rows(small_lake, "describe silver.iot"))
 
 
 def test_pivot_runs_with_its_values_and_asks_for_missing_ones(lake: Lake) -> None:
