@@ -27,7 +27,7 @@ from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as server
 
 REFUSED_EXIT_CODE = 2
-"""The exit code when all went well, except that a file or a row was refused."""
+"""The exit code when all went well, except that a file was refused or none of its rows is valid."""
 
 MAX_FILES = 20
 """Files of one kind that are printed for people; JSON has all."""
@@ -48,7 +48,7 @@ def load(
     no_materialize: NoMaterialize = False,
     as_json: Json = False,
 ) -> None:
-    """Upload files and materialize every partition they touch; exit with 2 when a file or a row was refused.
+    """Upload files and materialize every partition they touch; exit with 2 when a file was refused or has no valid row.
 
     Raises LakehouseError if a run fails.
     """
@@ -63,7 +63,7 @@ def load(
         _print(summary, is_materialized=not (no_materialize or failure))
     if failure:
         raise failure
-    if selection.refused or any(file.get("rejected") for file in summary["by_file"]):
+    if selection.refused or any(file.get("rejected") and not file["valid"] for file in summary["by_file"]):
         raise SystemExit(REFUSED_EXIT_CODE)
 
 

@@ -21,7 +21,7 @@ Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as f
 
 
 def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = False) -> None:
-    """Post the rows of files; exit with 2 when a file or a row was refused. Rows that an earlier `send` posted are skipped."""
+    """Post the rows of files; exit with 2 when a file was refused or has no valid row. What was sent before is skipped."""
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
     selection = select_files(paths)
@@ -42,7 +42,7 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
     for verb, skipped in (("Refused", selection.refused), ("Left out", selection.left_out)):
         for file in selection.as_json(skipped):
             print_text(f"{verb}: {file['file']}: {file['reason']}.", to=stderr)
-    if selection.refused or any(row["quarantined"] for row in rows):
+    if selection.refused or any(row["quarantined"] and not row["accepted"] for row in rows):
         raise SystemExit(REFUSED_EXIT_CODE)
 
 
