@@ -14,12 +14,12 @@ from filelock import FileLock, Timeout
 
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.backup_store import CHUNK_BYTES, FORMAT, BackedUpFile, BackupStore, Moment, chunk_name
-from lakehouse.processes.home import private_home
+from lakehouse.processes.home import VERSION_FILE, private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded.frozen import FrozenFile, frozen_data
 from lakehouse.storage.embedded.state import StorageHome
 
-KEPT_FILES = ("storage/credentials.json", "http/keys.json", "http/sent/*.json")
+KEPT_FILES = (VERSION_FILE, "storage/credentials.json", "storage/receipts/*.txt", "http/keys.json", "http/sent/*.json")
 """Files that a home needs besides its data. Logs, caches and the state of processes are left out."""
 
 KEPT_DATABASES = ("dagster/history/*.db", "dagster/schedules/*.db")
@@ -37,7 +37,7 @@ class BackupReport:
     new_bytes: int
     """Bytes of the chunks that no earlier backup had."""
     removed: int
-    """Older backups that `keep` let go of."""
+    """The number of older backups that were deleted."""
 
 
 def back_up(settings: Settings, place: str, *, keep: int | None = None) -> BackupReport:

@@ -5,15 +5,16 @@ from pathlib import Path
 
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.backup_store import BackupStore, Moment
-from lakehouse.processes.home import HOME_MODE
+from lakehouse.processes.home import HOME_MODE, check_version
 from lakehouse.settings import Settings
 
 
 def restore(settings: Settings, place: str, *, at: str | None = None) -> Moment:
     """Write the home as the newest backup has it, or the newest that was taken at or before `at`.
 
-    `at` is the beginning of a name that `BackupStore.moments` lists, such as `2026-11-28` or the whole of it. The home appears when
-    it is whole. Raises LakehouseError if there is no such backup, if it is damaged, or if the home is not empty.
+    `at` is the beginning of a name that `BackupStore.moments` lists, such as `2026-11-28`, or the whole of it. The home
+    appears when it is whole. Raises LakehouseError if there is no such backup, if it is damaged, if the home is not empty, or if
+    a newer release made the backup.
     """
     home = settings.root.resolve()
     if home.exists() and any(home.iterdir()):
@@ -33,6 +34,7 @@ def restore(settings: Settings, place: str, *, at: str | None = None) -> Moment:
         with path.open("xb") as content:
             content.writelines(store.read_chunks(file))
         path.chmod(0o600)
+    check_version(partial)
     if home.exists():
         home.rmdir()
     partial.rename(home)

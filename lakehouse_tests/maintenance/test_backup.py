@@ -22,6 +22,7 @@ from lakehouse.maintenance.restore import restore
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
+from lakehouse.processes import home as homes
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle
 from lakehouse_tests.conftest import Events
@@ -145,6 +146,14 @@ def test_place_without_a_fitting_backup_is_refused(home: Home, tmp_path: Path) -
         restored(home, tmp_path, "2020")
     with pytest.raises(LakehouseError, match="LAKEHOUSE_BUCKET"):
         restore(Settings(home=tmp_path / "new", bucket="another"), home.place)
+
+
+def test_backup_of_a_newer_release_is_refused(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = back_up(home.settings, home.place)
+    monkeypatch.setattr(homes, "HOME_VERSION", homes.HOME_VERSION - 1)
+    with pytest.raises(LakehouseError, match="newer release"):
+        restored(home, tmp_path, report.moment)
+    assert not (tmp_path / "restored").exists()
 
 
 def test_backup_of_another_lake_to_the_same_place_is_refused(home: Home, tmp_path: Path) -> None:
