@@ -42,7 +42,7 @@ _PARTS_OF_TIME = (
 _HAS_ZONE = "[Tt ].*([Zz]|UTC|GMT|[+-][0-9:]+)$"
 
 AMBIGUOUS_TIME = r"[+-]?[0-9]+(\.[0-9]*)?|[0-9]{1,4}[-./ ][0-9]{1,2}[-./ ][0-9]{1,4}.*"
-"""Texts that may be a time in a unit, or in an order of day and month, that nobody has told."""
+"""Texts that may be a time, but whose unit, or whose order of day and month, is not declared."""
 
 _EPOCH = (
     r"[1-9]([0-9]{9}(\.[0-9]{0,6}0*)?|[0-9]{12}(\.[0-9]{0,3}0*)?|[0-9]{15}(000)?(\.0*)?"

@@ -77,8 +77,8 @@ class Forwarder:
             return
         try:
             body = await self._body(scope, receive)
-        except Problem as problem:
-            await _send_problem(send, problem)
+        except Problem as error:
+            await _send_problem(send, error)
             return
         forwarding = asyncio.ensure_future(self._forward(scope, url, body, send))
         disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))

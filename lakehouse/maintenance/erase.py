@@ -47,7 +47,7 @@ from lakehouse.storage.objects.store import Objects, object_key
 RUN_ID = "erase"
 
 Mentions = Literal["leave", "redact", "remove"]
-"""What becomes of rows of others that mention the subject."""
+"""How to treat rows of others that mention the subject."""
 
 
 @dataclass(slots=True)

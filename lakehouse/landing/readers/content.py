@@ -35,7 +35,7 @@ _MAGIC_BYTES = 10
 """Bytes by which a compression is recognised."""
 
 _XZ_MEMORY_BYTES = 256 << 20
-"""What decompressing xz may take; `xz -9` takes 65 MiB."""
+"""The memory that decompressing xz may take. A file of `xz -9` takes 65 MiB."""
 
 
 class InputStream(Protocol):

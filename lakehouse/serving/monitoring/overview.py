@@ -218,7 +218,7 @@ class OverviewTracker:
         self._partitions_version += 1
 
     async def _count_replaced(self) -> None:
-        """Count the rows that corrected rows replace, for one stream whose bronze or quarantine has changed."""
+        """Count the rows that corrected rows replace, in one stream whose bronze or quarantine has changed."""
         snapshot = self._tracker.latest
         for name, stream in snapshot.streams.items():
             state = self._states.get(name, _StreamState())

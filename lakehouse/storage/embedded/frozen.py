@@ -43,7 +43,7 @@ class FrozenFile:
 
 @contextmanager
 def frozen_data(settings: Settings) -> Iterator[list[FrozenFile]]:
-    """Give the files of the server's data at one moment, for the time of the block.
+    """Yield the files of the server's data as of one moment. They last as long as the block.
 
     Raises StorageUnavailableError if linking them took longer than the server may be paused.
     """

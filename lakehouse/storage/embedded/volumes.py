@@ -22,7 +22,7 @@ _TRAILER_BYTES = 12
 """A checksum and a time after the body."""
 _TIME_BYTES = 8
 _BODY_BYTES = 5
-"""What the body has besides the data: its size before it, flags after it."""
+"""Bytes of the body besides the data: its size before it, flags after it."""
 _VERSION = 3
 _DELETED = -1
 

@@ -16,7 +16,7 @@ _LIBRARY_ERRORS = (OSError, RESTError, ValidationError, BotoCoreError, ClientErr
 """OSError comes from file systems and requests, ValidationError from a malformed answer, the last two from Glue."""
 
 _EARLIER_TIME = re.compile(r"timestamp\b.*\bbefore last", re.DOTALL)
-"""What a catalog says of an update whose time is before that of the last one."""
+"""The message of a catalog that refuses an update whose time is before that of the last one."""
 
 UNAVAILABLE_ERRORS = (*_LIBRARY_ERRORS, StorageUnavailableError)
 """Raised when storage or a catalog gives no proper answer: by their clients, or translated from that."""
