@@ -187,7 +187,8 @@ with frozen._paused(psutil.Process({state.pid})):
         assert killed.stdout is not None
         killed.stdout.readline()
         server = psutil.Process(state.pid)
-        assert server.status() == psutil.STATUS_STOPPED
+        threads = [psutil.Process(thread.id) for thread in server.threads()]
+        assert {thread.status() for thread in threads} == {psutil.STATUS_STOPPED}
         killed.send_signal(signal.SIGKILL)
     home.lake.objects.put("after", b"")
     assert server.status() != psutil.STATUS_STOPPED

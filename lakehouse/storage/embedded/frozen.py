@@ -66,6 +66,7 @@ def _paused(server: psutil.Process) -> Iterator[None]:
     guard = subprocess.Popen(["sh", "-c", resume], start_new_session=True)
     try:
         server.suspend()
+        _wait_until_stopped(server)
         yield
     finally:
         with suppress(psutil.NoSuchProcess):
@@ -77,6 +78,17 @@ def _paused(server: psutil.Process) -> Iterator[None]:
             f"Linking the storage server's files took longer than {MAX_PAUSE_SECONDS} s. Run it again when the disk is "
             "less busy, or after `lakehouse down`."
         )
+
+
+def _wait_until_stopped(server: psutil.Process) -> None:
+    """Wait until no thread of a suspended process runs: the signal only asks them to stop."""
+    deadline = time.monotonic() + MAX_PAUSE_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):  # a thread ended while it was looked at
+            threads = [psutil.Process(thread.id) for thread in server.threads()] if psutil.LINUX else [server]
+            if all(thread.status() == psutil.STATUS_STOPPED for thread in threads):
+                return
+        time.sleep(0.001)
 
 
 def _link_files(data: Path, folder: Path) -> Iterator[FrozenFile]:
