@@ -123,6 +123,23 @@ def bench_year(
     _print(year.measure(days))
 
 
+@bench.command("pollock")
+def bench_pollock(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The folder of Pollock's files, with csv, clean and parameters; files like them when not given.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Read 2,290 CSV files with the defects of the Pollock benchmark, beside DuckDB: score and rows wrong without a word."""
+    from lakehouse.bench import pollock
+
+    _print(pollock.measure(folder))
+
+
 @bench.command("faults")
 def bench_faults(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each draws its own faults and kills.")] = 15,

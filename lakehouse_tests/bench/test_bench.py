@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from lakehouse.bench import backfill, load, maintenance, query, tick
 from lakehouse.bench.figures import Figure
+from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
 from lakehouse.cli.app import app
 from lakehouse.runtime.instance import open_instance
@@ -40,6 +41,27 @@ def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
     assert counts == (60_000, ledger.silver, ledger.quarantined, 10)
     assert ledger.conserved
     assert min(ledger.silver, ledger.quarantined, ledger.duplicates) > 0
+
+
+def test_pollock_scores_files_of_its_folder(tmp_path: Path) -> None:
+    source = next(pollute(source_table(3)))
+    header, *rows = source.content.decode().splitlines(keepends=True)
+    told = {"delimiter": ",", "quotechar": '"', "escapechar": '"', "header_lines": 2, "preamble_lines": 1}
+    told["column_names"] = [f"{name} {name}" for name in source.header]
+    contents = {
+        "csv/file.csv": "PREAMBLE\r\n" + header * 2 + "".join(rows),
+        "clean/file.csv": header + "".join(rows),
+        "parameters/file.csv_parameters.json": json.dumps(told),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content.encode())
+    result = CliRunner().invoke(app, ["bench", "pollock", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    figures = _by_name([json.loads(line) for line in result.stdout.splitlines()])
+    scores = {name: (figure["value"], figure["wrong_rows"]) for name, figure in figures.items()}
+    assert scores["lakehouse, told the dialect"] == scores["duckdb, told the dialect"] == (10, 0)
+    assert scores["lakehouse, as they come"] == (1, 0)
 
 
 def test_load_reports_ratio_and_memory() -> None:

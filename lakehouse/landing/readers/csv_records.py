@@ -19,7 +19,7 @@ CR = 0x0D
 
 UNCLOSED_QUOTE = "a quote is opened and never closed"
 TEXT_AFTER_QUOTE = "there is text between a closing quote and the next delimiter"
-LETTER_AFTER_ESCAPE = "a letter or digit after the escape may stand for another character"
+NEEDLESS_ESCAPE = "a character after the escape needs none, so it may stand for another"
 STRAY_QUOTES = "quotes within fields look like those of a field whose delimiter is lost"
 
 _LINE_END = re.compile(rb"\r\n?|\n")
@@ -93,12 +93,15 @@ def split_record(data: bytes, start: int, stop: int, marks: Marks) -> RawRecord:
                 stray.append(fields[-1])
             at = end
         if at == line_stop:
-            # Plain fields with an odd quote each may be the start and the end of one quoted field.
-            are_of_one_field = any(field.endswith(quote) for field in stray[1:]) or (stray and next_line > after)
-            return RawRecord(fields, next_line, STRAY_QUOTES if are_of_one_field else None)
+            return RawRecord(fields, next_line, _lost_delimiter(stray, quote, next_line > after))
         if not data.startswith(delimiter, at):
             return RawRecord(fields, after, TEXT_AFTER_QUOTE)
         at += len(delimiter)
+
+
+def _lost_delimiter(stray: list[bytes], quote: bytes, spans_lines: bool) -> str | None:
+    """Say that plain fields with an odd number of quotes each may be the start and the end of one quoted field."""
+    return STRAY_QUOTES if any(field.endswith(quote) for field in stray[1:]) or (stray and spans_lines) else None
 
 
 def _closing_quote(data: bytes, start: int, stop: int, quote: bytes) -> int:
@@ -111,49 +114,68 @@ def _closing_quote(data: bytes, start: int, stop: int, quote: bytes) -> int:
 def split_escaped_record(data: bytes, start: int, stop: int, marks: Marks) -> RawRecord:
     r"""Split a record in which the escape makes the next character text.
 
-    A field that is `\N` alone is kept, because it may be a null. Any other letter or digit after the escape breaks the
+    A field that is `\N` alone is kept, because it may be a null. Any other escape of a character that needs none breaks the
     record, because it may stand for something else, as in `\n`.
     """
-    _, after = line_end(data, start, stop)
-    next_token = _escaped_tokens(marks)
+    syntax = _escaped_syntax(marks)
     fields: list[bytes] = []
-    field, in_quotes, at, field_start, broken = b"", False, start, start, None
-    while True:
-        token = next_token(data, at, stop)
-        text_end, mark = (token.start(), token[0]) if token else (stop, b"")
-        field += data[at:text_end]
-        at = token.end() if token else stop
-        if mark.startswith(marks.escape):
-            field += mark[len(marks.escape) :]
-            is_null = data[field_start:at] == marks.escape + b"N"
-            broken = LETTER_AFTER_ESCAPE if mark[1:].isalnum() and not is_null else broken
-        elif mark == marks.quote != b"" and (in_quotes or text_end == field_start):
-            in_quotes, at, field = _after_quote(data, at, field, mark, in_quotes)
-        elif in_quotes and token is None:
-            return RawRecord(fields, after, UNCLOSED_QUOTE)
-        elif in_quotes or mark == marks.quote != b"":
-            field += mark
+    stray: list[bytes] = []
+    broken: str | None = None
+    _, first_after = line_end(data, start, stop)
+    at = start
+    while match := syntax.field.match(data, at, stop):
+        quoted, plain = match.groups()
+        if plain == marks.escape + b"N":
+            fields.append(plain)
+        elif quoted is None:
+            fields.append(syntax.escaped.sub(_second, plain))
+            if marks.quote and syntax.escaped.sub(b"", plain).count(marks.quote) % 2:
+                stray.append(plain)
         else:
-            raw = data[field_start:text_end]
-            fields.append(raw if raw == marks.escape + b"N" else field)
-            if mark != marks.delimiter:
-                return RawRecord(fields, at, broken)
-            field, field_start = b"", at
+            fields.append(syntax.escaped_in_quotes.sub(_second, quoted[1:-1]))
+        if fields[-1] != plain and not syntax.is_sound(plain if quoted is None else quoted[1:-1]):
+            broken = NEEDLESS_ESCAPE
+        at = match.end()
+        if data.startswith(marks.delimiter, at, stop):
+            at += len(marks.delimiter)
+            continue
+        text_end, after = line_end(data, at, stop)
+        if text_end != at:
+            return RawRecord(fields, first_after, TEXT_AFTER_QUOTE)
+        return RawRecord(fields, after, broken or _lost_delimiter(stray, marks.quote, after > first_after))
+    return RawRecord(fields, first_after, UNCLOSED_QUOTE)
 
 
-def _after_quote(data: bytes, at: int, field: bytes, quote: bytes, in_quotes: bool) -> tuple[bool, int, bytes]:
-    """Go on after a quote that opens a field, closes it or is the first of a pair: the state, the place and the text."""
-    if in_quotes and data.startswith(quote, at):
-        return True, at + 1, field + quote
-    return not in_quotes, at, field
+def _second(pair: re.Match[bytes]) -> bytes:
+    return pair[0][1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _EscapedSyntax:
+    """A field, in quotes or plain; what stands for the second of two characters; and texts with no needless escape."""
+
+    field: re.Pattern[bytes]
+    escaped: re.Pattern[bytes]
+    escaped_in_quotes: re.Pattern[bytes]
+    is_sound: Callable[[bytes], object]
 
 
 @cache
-def _escaped_tokens(marks: Marks) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
-    """Build the search for what has a meaning in escaped records."""
-    escaped = re.escape(marks.escape) + rb"(?:[^\r\n]|\r\n?|\n|\Z)"
-    others = [re.escape(mark) for mark in (marks.quote, marks.delimiter) if mark]
-    return re.compile(b"|".join([escaped, *others, rb"\r\n?|\n"])).search
+def _escaped_syntax(marks: Marks) -> _EscapedSyntax:
+    escape, quote, delimiter = re.escape(marks.escape), re.escape(marks.quote), re.escape(marks.delimiter)
+    first = re.escape(marks.delimiter[:1])
+    escaped = escape + rb"(?:\r\n|[\s\S]|\Z)"
+    in_quotes = escaped + b"|" + quote * 2 if quote else escaped
+    plain = b"((?:[^" + escape + first + rb"\r\n]++|(?!" + delimiter + b")" + first + b"|" + escaped + b")*+)"
+    quoted = b"(" + quote + b"(?:[^" + escape + quote + b"]++|" + in_quotes + b")*+" + quote + b")|(?!" + quote + b")"
+    needed = b"".join(map(re.escape, (marks.escape, marks.quote, marks.delimiter[:1], marks.comment[:1])))
+    sound = b"(?:[^" + escape + b"]++|" + escape + b"(?:[" + needed + rb"\r\n]|\Z))*+"
+    return _EscapedSyntax(
+        re.compile((quoted if quote else b"((?!))|") + plain),
+        re.compile(escaped),
+        re.compile(in_quotes),
+        re.compile(sound).fullmatch,
+    )
 
 
 def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterator[tuple[Row | None, int]]:

@@ -17,6 +17,9 @@ MAX_HEADER_BYTES = 1 << 20
 DELIMITERS = (",", ";", "\t", "|")
 
 _AROUND_NAME = re.compile(r'^[\s"\ufeff]+|[\s"\ufeff]+$')
+_IN_APOSTROPHES = re.compile(r"'.+'")
+IN_APOSTROPHES = "names in the header are in ', as values may be; declare it as the quote"
+
 _BLANK_LINES = re.compile(rb"(?:[ \t]*(?:[\r\n]|\Z))+")
 SEPARATOR_LINE = re.compile(rb"sep=([!-~\t])[ \t]*(?:\r\n?|\n)")
 """The first line of files that Excel writes and reads: it names the delimiter."""
@@ -128,6 +131,8 @@ def column_layout(contract: Contract, names: Sequence[str]) -> ColumnLayout:
         else:
             repeated[column] = None
     defect = "; ".join(f"column {column} appears twice" for column in repeated) or None
+    if any(_match_key(column[1:-1]) in field_of_name for column in columns if _IN_APOSTROPHES.fullmatch(column)):
+        defect = "; ".join(filter(None, (defect, IN_APOSTROPHES)))
     if all(place is None for place in places):
         defect = f"no column of the contract in the header: {', '.join(columns)[:200]}"
     return ColumnLayout(Marks(), len(columns), tuple(places), tuple((i, name) for name, i in extras.items()), defect)

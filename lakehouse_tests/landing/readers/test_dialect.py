@@ -50,6 +50,29 @@ CASES: dict[str, tuple[dict[str, Any], bytes, list[RowTuple]]] = {
         b"ID,count\n'a,''b''',1\n\"c\",2\n",
         [("a,'b'", "1", None, None), ('"c"', "2", None, None)],
     ),
+    "names in a quote that is not declared": (
+        {},
+        b"'ID','count'\n'a,b',1\n",
+        [("!", "no column of the contract in the header: 'ID', 'count'", t) for t in ("'ID','count'", "'a,b',1")],
+    ),
+    "a name in a quote that is not declared": (
+        {},
+        b"'ID',count\n'a',1\n",
+        [("!", "names in the header are in ', as values may be; declare it as the quote", "'a',1")],
+    ),
+    "text behind a closing quote where there is an escape": (
+        {"escape": "\\"},
+        b'ID,count\n"a"b,1\n',
+        [("!", "there is text between a closing quote and the next delimiter", '"a"b,1')],
+    ),
+    "a lost delimiter where there is an escape": (
+        {"escape": "\\"},
+        b'ID,count\na"b,c"\nd\\"e,1\n',
+        [
+            ("!", "quotes within fields look like those of a field whose delimiter is lost", 'a"b,c"'),
+            ('d"e', "1", None, None),
+        ],
+    ),
     "no quote": ({"quote": ""}, b'ID,count\n"a,1\n"b",2\n', [('"a', "1", None, None), ('"b"', "2", None, None)]),
     "an escape": (
         {"escape": "\\"},
@@ -63,7 +86,7 @@ CASES: dict[str, tuple[dict[str, Any], bytes, list[RowTuple]]] = {
         {"escape": "\\"},
         b"ID,count\na\\nb,1\nc,2\n",
         [
-            ("!", "a letter or digit after the escape may stand for another character", "a\\nb,1"),
+            ("!", "a character after the escape needs none, so it may stand for another", "a\\nb,1"),
             ("c", "2", None, None),
         ],
     ),
