@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     memory_limit_mb: int = Field(
         1024, ge=128, description="Memory DuckDB may use in one process, in MiB; beyond it, DuckDB spills to disk."
     )
+    spill_mb: int = Field(
+        16384, ge=0, description="MiB of disk to which DuckDB may spill in one process; beyond it, the work fails."
+    )
     threads: int | None = Field(
         None, ge=1, description="Threads DuckDB may use in one process; unset means one per core."
     )
@@ -168,6 +171,7 @@ class Settings(BaseSettings):
     )
     query_seconds: float = Field(30.0, gt=0, description="Seconds after which a query is ended.")
     query_memory_mb: int = Field(512, ge=64, description="MiB of memory that one query may use.")
+    query_spill_mb: int = Field(1024, ge=0, description="MiB of disk to which one query may spill.")
     query_rows: int = Field(100_000, ge=1, description="Most rows that one query returns.")
     query_answer_mb: int = Field(64, ge=1, description="Most MiB that one query's answer may have.")
 

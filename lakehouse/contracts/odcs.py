@@ -21,6 +21,7 @@ from open_data_contract_standard.model import (
 from pydantic import ValidationError
 
 from lakehouse.contracts.dialect import Dialect, read_dialect
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import (
     DEFAULT_HISTORY_START,
     DEFAULT_QUALITY_THRESHOLD,
@@ -213,7 +214,7 @@ class _Reader:
                 re.compile(str(value))
                 # DuckDB uses RE2, which has no look-around and no back-references.
                 # Pass a literal, because a parameter makes duckdb import pandas, which takes a second.
-                duckdb.connect().execute(f"select regexp_matches('', {literal(str(value))})")
+                open_in_memory().execute(f"select regexp_matches('', {literal(str(value))})")
             except (re.error, duckdb.InvalidInputException) as error:
                 self.refuse(where, f"{value!r} is not a regular expression: {error}")
             return str(value)

@@ -12,12 +12,12 @@ from itertools import chain, filterfalse
 from operator import attrgetter
 from typing import Annotated, Any, Literal, TypeAlias
 
-import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import MAX_TEXT_BYTES, Contract, Field
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.times import time_range, time_rank
@@ -274,7 +274,7 @@ class _Pattern:
     def __init__(self, pattern: str) -> None:
         self._sql = f"select bool_and(regexp_matches(text, {literal(pattern)})) from texts"
         self._known: set[str] = set()
-        self._database = duckdb.connect(config={"threads": 1})
+        self._database = open_in_memory()
 
     def matches(self, texts: set[str]) -> bool:
         """Whether all texts match."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlparse
 from uuid import uuid4
 
@@ -15,6 +15,9 @@ import duckdb
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
+from lakehouse.processes.home import private_home
+from lakehouse.processes.scratch import own_folder
+from lakehouse.settings import Settings
 from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
 from lakehouse.storage.iceberg.schema import field_ids
 from lakehouse.storage.objects.connection import Connection
@@ -30,17 +33,29 @@ class DuckDB:
         self,
         connection: Connection,
         *,
+        scratch: Path,
         memory_limit_mb: int = 1024,
+        spill_mb: int = 16384,
         threads: int | None = None,
-        scratch: Path | None = None,
     ) -> None:
         self.connection = connection
-        self._scratch = scratch or Path(tempfile.gettempdir())
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = own_folder(scratch)
+        self.spill = self._scratch / f"spill-{uuid4().hex}"
         self.database = duckdb.connect(":memory:")
-        # Each process spills to its own folder because DuckDB gives spilled files the same names in all of them.
-        for statement in setup_sql(connection, memory_limit_mb, threads, self._scratch / f"spill-{uuid4().hex}"):
+        # Each database spills to its own folder because DuckDB gives spilled files the same names in all of them.
+        for statement in setup_sql(connection, memory_limit_mb, threads, self.spill, spill_mb):
             self.database.execute(statement)
+
+    @classmethod
+    def of(cls, settings: Settings, connection: Connection) -> Self:
+        """Open a database with this process's share of memory, threads and disk."""
+        return cls(
+            connection,
+            scratch=private_home(settings) / "scratch",
+            memory_limit_mb=settings.memory_limit_mb,
+            spill_mb=settings.spill_mb,
+            threads=settings.threads,
+        )
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Open another connection to the same database, for use in another thread."""
@@ -62,16 +77,20 @@ class DuckDB:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Close the database and free its memory."""
+        """Close the database, and free its memory and what it spilled."""
         self.database.close()
+        shutil.rmtree(self.spill, ignore_errors=True)
 
 
-def setup_sql(connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path) -> list[str]:
-    """List the statements that let an empty database reach the lake and spill to the folder `spill`."""
+def setup_sql(
+    connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path, spill_mb: int
+) -> list[str]:
+    """List the statements that let an empty database reach the lake and spill at most `spill_mb` to the folder `spill`."""
     return [
         f"set memory_limit = '{memory_limit_mb}MiB'",
         *([] if threads is None else [f"set threads = {threads}"]),
         f"set temp_directory = {literal(str(spill))}",
+        f"set max_temp_directory_size = '{spill_mb}MiB'",
         "set timezone = 'UTC'",
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.contracts.dialect import read_dialect
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, literal, quarantine_sql
 from lakehouse.contracts.time_formats import read_time_format
@@ -121,7 +122,7 @@ def inspect_file(obj: InputObject, contract: Contract | None) -> Inspection:
     file_format = format_of(obj)
     encoding = "" if file_format == "parquet" else _encoding(obj)
     sample = obj if file_format == "parquet" else _sample(obj)
-    with duckdb.connect(config={"threads": 1}) as database:
+    with open_in_memory() as database:
         database.execute("set timezone = 'UTC'")
         delimiter, types = _sniff(database, file_format, sample)
         if contract is None:

@@ -10,7 +10,6 @@ from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
-from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
@@ -71,12 +70,7 @@ class Lake:
     @cached_property
     def engine(self) -> DuckDB:
         """DuckDB with this process's share of memory and threads."""
-        return DuckDB(
-            self.connection,
-            memory_limit_mb=self.settings.memory_limit_mb,
-            threads=self.settings.threads,
-            scratch=private_home(self.settings) / "scratch",
-        )
+        return DuckDB.of(self.settings, self.connection)
 
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
 from lakehouse.contracts.streams import Query, Stream
 from lakehouse.engine.connection import bind, describe
@@ -71,7 +72,7 @@ def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
     """List the tables of these streams. Raises ContractError where a stream's SQL is wrong, or two streams share a name."""
     streams = list(streams)
     _check_names(streams)
-    with duckdb.connect() as database:
+    with open_in_memory() as database:
         specs = [spec for stream in streams for spec in _stream_specs(database, stream)]
     return [*specs, TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))]
 

@@ -11,12 +11,12 @@ from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from lakehouse.contracts import Contract, Field
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.contracts.times import naive_utc
@@ -107,7 +107,7 @@ class Simulator:
         self._rng = np.random.default_rng(seed)
         self._breaches = tuple(_breaches(contract))
         self._tokens = {field.source: _token_sql(field) for field in _required_first(contract)}
-        self._engine = duckdb.connect(config={"threads": 1, "arrow_large_buffer_size": True})
+        self._engine = open_in_memory(arrow_large_buffer_size=True)
         self._emitted = _text([])
 
     def batch(self, events: int, start: datetime, end: datetime) -> Batch:

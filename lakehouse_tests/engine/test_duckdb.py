@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.table import Table
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import quote
 from lakehouse.engine import stream_writer as streaming
 from lakehouse.engine.connection import DuckDB, bind, columns_of, copy_to_files, extension_path, scan_sql, secret_sql
@@ -150,10 +151,12 @@ def test_scratch_folder_is_deleted_even_after_a_failure(shared_lake: Lake) -> No
 
 
 def test_engine_keeps_to_memory_threads_and_utc(shared_lake: Lake, tmp_path: Path) -> None:
-    engine = DuckDB(shared_lake.connection, memory_limit_mb=256, threads=1, scratch=tmp_path)
+    engine = DuckDB(shared_lake.connection, memory_limit_mb=256, spill_mb=100, threads=1, scratch=tmp_path)
     try:
         asked = "select current_setting('memory_limit'), current_setting('threads'), current_setting('TimeZone')"
         assert engine.database.execute(asked).fetchone() == ("256.0 MiB", 1, "UTC")
+        asked = "select current_setting('max_temp_directory_size'), current_setting('temp_directory')"
+        assert engine.database.execute(asked).fetchone() == ("100.0 MiB", str(engine.spill))
         assert engine.threads == 1
     finally:
         engine.close()
@@ -174,3 +177,21 @@ def test_keys_with_quotes_are_quoted(shared_lake: Lake) -> None:
     assert "secret 'it''s'" in quoted
     chain = secret_sql(replace(shared_lake.connection, access_key_id=None, secret_access_key=None))
     assert "provider credential_chain" in chain
+
+
+def test_spilling_ends_at_its_limit_and_leaves_nothing(shared_lake: Lake, tmp_path: Path) -> None:
+    engine = DuckDB(shared_lake.connection, memory_limit_mb=64, spill_mb=20, threads=1, scratch=tmp_path)
+    try:
+        with pytest.raises(duckdb.OutOfMemoryException, match="max_temp_directory_size"):
+            engine.database.execute(
+                "create temp table t as select hash(range) as h, range::varchar as s from range(30_000_000)"
+            )
+        assert sum(path.stat().st_size for path in engine.spill.glob("*")) <= 20 << 20
+    finally:
+        engine.close()
+    assert not engine.spill.exists()
+
+
+def test_database_in_memory_writes_nothing_to_disk() -> None:
+    with open_in_memory() as database:
+        assert database.execute("select current_setting('temp_directory')").fetchone() == ("",)

@@ -46,3 +46,17 @@ def test_module_names_no_higher_room_in_a_string(path: Path) -> None:
     named = [text for text in strings if re.fullmatch(r"lakehouse(\.[a-z_]+)+(\.[A-Z]\w+)?", text)]
     modules = [text for text in named if _room(text) in LEVELS]
     assert [text for text in modules if LEVELS[_room(text)] > LEVELS[own]] == []
+
+
+def test_databases_are_opened_where_their_disk_is_limited() -> None:
+    """A DuckDB of its own would spill to `.tmp` in the current folder, up to 90 % of the disk."""
+    opening = {
+        path.relative_to(ROOT / "lakehouse").as_posix()
+        for path in MODULES
+        if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))
+    }
+    assert {path for path in opening if not path.startswith("bench/")} == {
+        "contracts/in_memory.py",
+        "engine/connection.py",
+        "serving/query/worker.py",
+    }

@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract, Field
 from lakehouse.landing.readers.arrow import Array, null_text, one_array, true_indices
 from lakehouse.landing.readers.defects import Defect
@@ -45,7 +46,7 @@ class BatchParser:
 @cache
 def _database(_process_id: int) -> duckdb.DuckDBPyConnection:
     """Share one database in a process, because opening one takes longer than reading a small object."""
-    return duckdb.connect(config={"threads": 1, "memory_limit": "1GB"})
+    return open_in_memory(memory_limit="1GB")
 
 
 def _sql(fields: Sequence[Field]) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.serving.lookups.index import SCHEMA
 from lakehouse.serving.lookups.paths import CUSTOMERS
@@ -25,7 +25,7 @@ class DocumentRenderer:
         """Create a renderer of the look-up with this name."""
         self._name = name
         # One thread keeps rows in their order, and leaves the others to requests.
-        self._database = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY_LIMIT})
+        self._database = open_in_memory(memory_limit=MEMORY_LIMIT)
 
     def render(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Return the id and the JSON document of each row, in their order, in the columns of SCHEMA."""

@@ -48,12 +48,7 @@ def export_duckdb(lake: Lake, names: Sequence[str], path: Path) -> Iterator[Expo
     if path.exists() and not _is_duckdb(path):
         raise LakehouseError(f"{path} exists and is not a DuckDB file. Remove it or choose another name.")
     partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    engine = DuckDB(
-        lake.connection,
-        memory_limit_mb=lake.settings.memory_limit_mb,
-        threads=lake.settings.threads,
-        scratch=lake.settings.root / "scratch",
-    )
+    engine = DuckDB.of(lake.settings, lake.connection)
     try:
         database = engine.database
         # All views before the first copy, so that every table is of the same time.

@@ -49,7 +49,13 @@ class HotTail:
         root = lake.settings.root
         self._lake = lake
         self._max_bytes = max_bytes
-        self._engine = DuckDB(lake.connection, memory_limit_mb=MEMORY_MB, threads=1, scratch=root / "scratch")
+        self._engine = DuckDB(
+            lake.connection,
+            scratch=root / "scratch",
+            memory_limit_mb=MEMORY_MB,
+            spill_mb=lake.settings.spill_mb,
+            threads=1,
+        )
         self._segments = SegmentStore(root / "serving" / "tail", self._engine)
         self._reader = TailReader(lake, self._engine, self._segments)
         self._states = {name: TailState(name, self._segments) for name in lake.streams}

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.streams import Stream
 from lakehouse.serving.query.rejects import RejectSample, recent_rejects_sql, reject_samples
 
@@ -74,7 +75,7 @@ class RecentRejects:
 
 def _explain(stream: Stream, rows: pa.Table) -> list[RejectSample]:
     """Work out why each of these rows was rejected; no rows after an error, so that those in the table are still shown."""
-    with closing(duckdb.connect(config={"threads": 1})) as database:
+    with closing(open_in_memory()) as database:
         database.execute("set timezone = 'UTC'")
         database.register("landed", rows)
         try:

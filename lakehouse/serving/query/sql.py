@@ -83,13 +83,7 @@ def names_mentioned(sql: str) -> set[str]:
 
 def _open(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
     """Open a database that can read the lake's buckets and nothing else, after running these statements."""
-    engine = DuckDB(
-        lake.connection.for_reading(),
-        memory_limit_mb=lake.settings.memory_limit_mb,
-        threads=lake.settings.threads,
-        scratch=lake.settings.root / "scratch",
-    )
-    database = engine.database
+    database = DuckDB.of(lake.settings, lake.connection.for_reading()).database
     for statement in statements:
         database.execute(statement)
     for statement in lockdown_sql(readable_locations(lake.connection)):

@@ -7,6 +7,7 @@ dies. Another one replaces it.
 import asyncio
 import logging
 import os
+import shutil
 import signal
 from asyncio.subprocess import Process
 from collections.abc import Coroutine
@@ -17,6 +18,8 @@ from uuid import uuid4
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
 from lakehouse.processes.child import python_command
+from lakehouse.processes.home import private_home
+from lakehouse.processes.scratch import own_folder
 from lakehouse.processes.workers import kill_worker, start_worker
 from lakehouse.serving.query.sandbox import lockdown_sql
 from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL
@@ -54,9 +57,11 @@ class WorkerPool:
         self._tail = tail
         self._settings = settings
         self._connection = connection
+        self._scratch = own_folder(private_home(settings) / "scratch")
         self._idle: asyncio.Queue[Process] = asyncio.Queue()
         self._free_places = settings.query_workers + settings.query_waiting
-        self._processes: set[Process] = set()
+        self._processes: dict[Process, Path] = {}
+        """All processes, each with the folder that it spills to."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -116,7 +121,7 @@ class WorkerPool:
     async def _idle_process(self) -> Process:
         """Wait for an idle process. One that died while it was idle is replaced."""
         while (process := await self._idle.get()).returncode is not None:
-            self._processes.discard(process)
+            self._remove(process)
             self._run_in_background(self._replace())
         return process
 
@@ -151,24 +156,28 @@ class WorkerPool:
 
     async def _start_process(self) -> Process:
         command = python_command("lakehouse.serving.query.worker")
-        process = await start_worker(command, lambda worker: _exchange(worker, self._setup()), START_TIMEOUT_SECONDS)
-        self._processes.add(process)
+        setup = self._setup(spill := self._scratch / f"spill-{uuid4().hex}")
+        process = await start_worker(command, lambda worker: _exchange(worker, setup), START_TIMEOUT_SECONDS)
+        self._processes[process] = spill
         return process
 
-    def _setup(self) -> Setup:
-        settings, spool = self._settings, self._settings.root / "scratch"
-        connection = self._connection.for_reading()
-        spool.mkdir(parents=True, exist_ok=True)
+    def _setup(self, spill: Path) -> Setup:
+        settings, connection = self._settings, self._connection.for_reading()
         statements = [
-            *setup_sql(connection, settings.query_memory_mb, settings.threads, spool / f"spill-{uuid4().hex}"),
+            *setup_sql(connection, settings.query_memory_mb, settings.threads, spill, settings.query_spill_mb),
             *CACHE_SETTINGS_SQL,
             *lockdown_sql([*readable_locations(self._connection), f"{self._tail}/"]),
         ]
-        return Setup(statements, settings.query_memory_mb, str(spool))
+        return Setup(statements, settings.query_memory_mb, str(self._scratch))
 
     async def _kill(self, process: Process) -> None:
-        self._processes.discard(process)
         await kill_worker(process)
+        self._remove(process)
+
+    def _remove(self, process: Process) -> None:
+        """Remove a process that has ended, with what it spilled."""
+        if spill := self._processes.pop(process, None):
+            shutil.rmtree(spill, ignore_errors=True)
 
     def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import quote, raw_sql
 from lakehouse.contracts.streams import Stream
@@ -127,7 +127,7 @@ def rows_as_lines(contract: Contract, path: Path) -> Iterator[bytes]:
     """Yield the file's rows as lines of JSON, those that can't be read as their reason and text."""
     defect = f"json_object('{DEFECT}', {DEFECT}, '{RAW}', {RAW})"
     line = f"if({DEFECT} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
-    with duckdb.connect(config={"threads": 1}) as database:
+    with open_in_memory() as database:
         name = "/".join([*partition_folders(path), path.name])
         for batch in bronze_batches(contract, [local_object(path, name)]):
             database.register("rows", pa.Table.from_batches([batch]))

@@ -7,9 +7,9 @@ See `contracts.validator` for the fast half.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import duckdb
 import pyarrow as pa
 
+from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, quarantine_sql
 from lakehouse.contracts.times import naive_utc
@@ -33,7 +33,7 @@ class SqlValidator:
         self._contract = contract
         self._parser = BatchParser(contract)
         self._schema = bronze_schema(contract)
-        self._database = duckdb.connect(config={"threads": 1, "memory_limit": MEMORY_LIMIT})
+        self._database = open_in_memory(memory_limit=MEMORY_LIMIT)
         self._database.execute("set timezone = 'UTC'")
         bronze = f"(select *, {day_sql(contract, 'landed')} as dt from landed)"
         self._sql = f"with bronze as {bronze} select _row, reasons from ({quarantine_sql(contract)})"
