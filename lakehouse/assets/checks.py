@@ -15,6 +15,7 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.file_columns import describe_columns, file_columns
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.quality_gate import describe_blocked
 
 BLOCKING = {"conservation", "unique_key", "required"}
 """Checks that block what is downstream, because it would be computed from wrong rows."""
@@ -25,7 +26,7 @@ _DESCRIPTIONS = {
     "required": "Required fields are never null.",
     "range": "Numbers are within the contract's bounds.",
     "accepted_values": "Fields with a list of values hold only those.",
-    "quality_score": "The share of valid rows reaches the contract's threshold.",
+    "quality_score": "The share of valid rows reaches the contract's threshold, so that the gate blocks no landing object.",
     "volume": "The partitions hold rows.",
     "columns": "No file has a misspelt column: one that the contract does not know, like a field that is in none of its rows.",
     "freshness": "The newest event is not older than the contract allows.",
@@ -121,6 +122,7 @@ def _result(
                 "quality_score": round(score, 6),
                 "worst_partition": round(worst, 6),
                 "threshold": contract.quality_threshold,
+                "blocked_objects": describe_blocked({day: it.blocked_objects for day, it in ledgers.items()}),
             }
         case "volume":
             landed = sum(ledger.landed for ledger in ledgers.values())

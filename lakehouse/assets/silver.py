@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -16,9 +17,11 @@ from lakehouse.errors import QualityGateError
 from lakehouse.pipeline import silver
 from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import redefined_days
+from lakehouse.pipeline.quality_gate import REMEDY, describe_blocked
 from lakehouse.pipeline.quarantine import move_redated_rows
 
 SilverEvent = dg.MaterializeResult[None] | dg.AssetCheckResult
@@ -67,8 +70,7 @@ def silver_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDe
         for check in checks.evaluate(lake.lake, stream, result.ledgers):
             if dg.AssetCheckKey(silver_key, str(check.check_name)) in context.selected_asset_check_keys:
                 yield check
-        if result.blocked:
-            raise dg.Failure(str(_gate_error(stream, result)), allow_retries=False)
+        _report_gate(context, stream, result)
 
     return assets
 
@@ -84,23 +86,33 @@ def _with_redated(lake: Lake, stream: Stream, days: Sequence[date], run_id: str)
 
 
 def _materialized(result: silver.SilverResult, written: WriteResult) -> MaterializedPartitions:
-    """Describe what was written of silver or quarantine, with the quality score of each day."""
+    """Describe what was written of silver or quarantine, with what the quality gate says of each day."""
     base = from_write(written, preview_column="dt")
-    scores = {str(day): round(ledger.quality, 6) for day, ledger in result.ledgers.items()}
+    quality = {str(day): _describe_quality(day, ledger) for day, ledger in result.ledgers.items()}
     return MaterializedPartitions(
-        {
-            day: {**base.partitions[day], "quality_score": score}
-            for day, score in scores.items()
-            if day in base.partitions
-        },
-        preview_of=base.preview_of,
+        {day: {**metadata, **quality[day]} for day, metadata in base.partitions.items()}, preview_of=base.preview_of
     )
+
+
+def _describe_quality(day: date, ledger: Ledger) -> dict[str, Any]:
+    blocked = {"blocked_objects": describe_blocked({day: ledger.blocked_objects})} if ledger.blocked_objects else {}
+    return {"quality_score": round(ledger.quality, 6), **blocked}
+
+
+def _report_gate(context: dg.AssetExecutionContext, stream: Stream, result: silver.SilverResult) -> None:
+    """Log which objects the quality gate blocked. Raises Failure if it blocked a day."""
+    if objects := {day: ledger.blocked_objects for day, ledger in result.ledgers.items() if ledger.blocked_objects}:
+        context.log.warning(f"The quality gate blocked {describe_blocked(objects)}. {REMEDY}.")
+    if result.blocked:
+        raise dg.Failure(str(_gate_error(stream, result)), allow_retries=False)
 
 
 def _gate_error(stream: Stream, result: silver.SilverResult) -> QualityGateError:
     quality, day = min((result.ledgers[day].quality, day) for day in result.blocked)
+    objects = describe_blocked({day: result.ledgers[day].blocked_objects for day in result.blocked})
     return QualityGateError(
         f"The quality gate blocked silver/{stream.name} of {format_days(result.blocked)}: less than "
         f"{stream.contract.quality_threshold:.0%} of the rows are valid (worst: {quality:.1%} on {day}). "
-        f"Silver keeps its last good snapshot. See the reasons with `select * from quarantine.{stream.name}`."
+        f"Silver keeps its last good snapshot. See the reasons with `select * from quarantine.{stream.name}`. "
+        f"Blocked objects: {objects}. {REMEDY}."
     )

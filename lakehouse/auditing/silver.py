@@ -16,10 +16,10 @@ from lakehouse.auditing.row_diff import day_differences, differences_by_digest
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.lineage.properties import blocked_days, day_ledgers
 from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
-from lakehouse.storage.iceberg.snapshots import ledger
 
 CHECK = "landed = silver + quarantined + duplicates"
 
@@ -42,18 +42,11 @@ def check(context: Context) -> None:
         context.report.count(qualified_name(table), len(compared), sum(rows.get(day, 0) for day in compared))
     stale_silver = context.stale(bronze, silver, compared)
     redefined = context.redefined(quarantine, "silver", compared) | context.redefined(silver, "silver", compared)
-    ledgers = _newest_ledgers(context)
+    ledgers = day_ledgers(quarantine)
+    blocked_whole = {day for day in blocked_days(quarantine) if "blocked_objects" not in ledgers.get(day, {})}
     for group in day_groups({day: landed.get(day, 0) for day in compared}):
         with context.lake.engine.cursor() as cursor:
-            _Days(context, cursor, group, ledgers, redefined).compare(stale_silver)
-
-
-def _newest_ledgers(context: Context) -> dict[str, dict[str, Any]]:
-    """Read the newest ledger of each day."""
-    ledgers: dict[str, dict[str, Any]] = {}
-    for snapshot in sorted(context.table("quarantine").metadata.snapshots, key=lambda s: s.sequence_number or 0):
-        ledgers |= ledger(snapshot)
-    return ledgers
+            _Days(context, cursor, group, ledgers, redefined, blocked_whole).compare(stale_silver)
 
 
 @dataclass
@@ -63,15 +56,17 @@ class _Days:
     context: Context
     cursor: duckdb.DuckDBPyConnection
     days: Sequence[date]
-    ledgers: Mapping[str, Mapping[str, Any]]
+    ledgers: Mapping[date, Mapping[str, Any]]
     redefined: set[date]
     """Days that were computed by another contract than the current one. What differs there is only stale."""
+    blocked_whole: set[date]
+    """Days that a release before the gate judged objects has blocked, with all of their objects."""
 
     def compare(self, stale_silver: set[date]) -> None:
         """Compare each day. On the days of `stale_silver`, silver is older than quarantine."""
         landed = self._clean()
-        replaced = self._count_replaced()
-        blocked = [day for day in self.days if self._is_blocked(*landed.get(day, (0, 0)), replaced.get(day, 0))]
+        gated, blocked = self._judge()
+        self._make_survivors()
         for day in sorted(stale_silver & set(self.days) - set(blocked)):
             detail = "quarantine was computed and silver was not; the run died between the two"
             self.context.report_stale("silver", day, CHECK, detail)
@@ -79,37 +74,77 @@ class _Days:
         self._compare_silver([day for day in fresh if day not in blocked])
         self._compare_blocked(blocked)
         compared = [day for day in self.days if day in blocked or day in fresh]
-        self._compare_quarantine(compared, blocked)
+        self._compare_quarantine(compared, gated)
         self._compare_ledgers(landed, compared)
 
-    def _is_blocked(self, rows: int, valid: int, replaced: int) -> bool:
-        return 0 < valid < (rows - replaced) * self.context.contract.quality_threshold
+    def _judge(self) -> tuple[list[date], list[date]]:
+        """Make `blocked`, the landing objects that the gate blocks. Returns the days that have some, and have no others.
 
-    def _count_replaced(self) -> dict[date, int]:
-        """Count the invalid rows of each day that a corrected row of these days replaces, which the gate leaves out."""
-        return dict(
-            self._query(f"""select dt, count(*)
-                from checked
-                where not _valid and (_object, _row) in ({replaced_sql(self.context.stream, "bronze")})
-                group by dt""")
+        Of the objects in order of their quality, those are blocked that together with all better ones do not reach the
+        threshold. Invalid rows that a corrected row of these days replaces are left out.
+        """
+        self._make(
+            "table judged",
+            f"""with counted as (
+              select dt, _object, _valid,
+                not _valid and (_object, _row) in ({replaced_sql(self.context.stream, "bronze")}) as is_replaced
+              from checked
+            ),
+            objects as (
+              select dt, _object, count(*) filter (_valid) as valid, count(*) - count(*) filter (is_replaced) as rows
+              from counted
+              group by dt, _object
+            )
+            select dt, _object,
+              sum(valid) over (partition by dt) > 0
+                and sum(valid) over best < sum(rows) over best * {self.context.contract.quality_threshold}::double
+                as is_blocked
+            from objects
+            window best as (
+              partition by dt
+              order by case when rows = 0 then 1 else valid / rows end desc, _object
+              rows unbounded preceding
+            )""",
         )
+        whole = days_filter(self.blocked_whole & set(self.days))
+        self._make(
+            "table blocked",
+            f"""select dt, _object
+            from judged
+            where is_blocked or (
+              {whole} and dt in (select dt from judged where is_blocked)
+            )""",
+        )
+        days = self._query("""select dt, count(blocked.dt) = count(*)
+            from judged
+            left join blocked using (dt, _object)
+            group by dt
+            having count(blocked.dt) > 0
+            order by dt""")
+        return [day for day, _ in days], [day for day, is_whole in days if is_whole]
 
     def _clean(self) -> dict[date, tuple[int, int]]:
-        """Make `survivors`, the rows that silver is computed from. Returns how many rows and valid rows each day has."""
+        """Make `cleaned` and `checked`. Returns how many rows and valid rows each day has."""
         contract = self.context.contract
         keys = ", ".join(map(quote, contract.key))
         self._make("view bronze", f"from {self._scan('bronze')} where {days_filter(self.days)}")
         self._make("view cleaned", f"select *, hash(dt, {keys}) as _key from ({clean_sql(contract)})")
         self._make("table checked", "select dt, _key, _valid, _object, _row from cleaned")
-        # By hashes, because a window over all rows would sort them.
-        self._make("table repeated", "select _key from checked where _valid group by _key having count(*) > 1")
-        latest = latest_sql(contract.key, "(from cleaned where _valid and _key in (from repeated))")
-        self._make(
-            "view survivors",
-            f"from cleaned where _valid and _key not in (from repeated) union all by name (select * from ({latest}))",
-        )
         counts = self._query("select dt, count(*), count(*) filter (_valid) from checked group by dt")
         return {day: (rows, valid) for day, rows, valid in counts}
+
+    def _make_survivors(self) -> None:
+        """Make `survivors`, the rows that silver is computed from, and `held`, which the gate keeps out, once per key."""
+        key = self.context.contract.key
+        # By hashes, because a window over all rows would sort them.
+        self._make("table repeated", "select _key from checked where _valid group by _key having count(*) > 1")
+        self._make("view passed", "from cleaned anti join blocked using (dt, _object) where _valid")
+        latest = latest_sql(key, "(from passed where _key in (from repeated))")
+        self._make(
+            "view survivors",
+            f"from passed where _key not in (from repeated) union all by name (select * from ({latest}))",
+        )
+        self._make("view held", latest_sql(key, "(from cleaned semi join blocked using (dt, _object) where _valid)"))
 
     def _compare_silver(self, days: Sequence[date]) -> None:
         if not days:
@@ -131,14 +166,14 @@ class _Days:
         key = self.context.contract.key
         names = ", ".join(map(quote, ("dt", *key)))
         actual = f"select {names} from {self._scan('silver')} where {days_filter(days)}"
-        survivors = f"select {names} from survivors where {days_filter(days)}"
+        held = f"select {names} from held where {days_filter(days)}"
         same = " and ".join(f"a.{quote(k)} is not distinct from b.{quote(k)}" for k in ("dt", *key))
-        expected = f"select distinct a.* from ({actual}) as a semi join ({survivors}) as b on {same}"
+        expected = f"select distinct a.* from ({actual}) as a semi join ({held}) as b on {same}"
         differences = day_differences(self.cursor, expected, actual, [("dt", "date")], day="dt", key=key)
         for day, difference in differences.items():
             self._report("silver", day, f"{difference}, in what the gate kept")
 
-    def _compare_quarantine(self, days: Sequence[date], blocked: Sequence[date]) -> None:
+    def _compare_quarantine(self, days: Sequence[date], gated: Sequence[date]) -> None:
         if not days:
             return
         self._make("view invalid", "select _object, _row from checked where not _valid")
@@ -152,17 +187,17 @@ class _Days:
               order by _arrived_at desc, _object desc, _row desc
             ) = 1"""
         actual = f"select {names} from {self._scan('quarantine')} where {days_filter(days)}"
-        self._compare_in_quarantine([day for day in days if day not in blocked], expected, actual, columns)
-        if blocked:
+        self._compare_in_quarantine([day for day in days if day not in gated], expected, actual, columns)
+        if gated:
             same = " and ".join(
                 f"a.{quote(k)} is not distinct from b.{quote(k)}" for k in ("dt", *self.context.contract.key)
             )
             held_by_gate = f"""select a.dt, a._object, a._row
-                from survivors as a
-                anti join (from {self._scan("silver")} where {days_filter(blocked)}) as b on {same}"""
+                from held as a
+                anti join (from {self._scan("silver")} where {days_filter(gated)}) as b on {same}"""
             origin = "dt, _object, _row"
             self._compare_in_quarantine(
-                blocked,
+                [day for day in days if day in gated],
                 f"select {origin} from ({expected}) union all select * from ({held_by_gate})",
                 f"select {origin} from ({actual})",
                 [("dt", "date")],
@@ -188,7 +223,7 @@ class _Days:
         """Compare the ledger of each day with the rows that the tables hold."""
         rows = {layer: self.context.rows_by_day(self.context.table(layer)) for layer in ("silver", "quarantine")}
         for day in days:
-            recorded = self.ledgers.get(str(day))
+            recorded = self.ledgers.get(day)
             if recorded is None or "landed" not in recorded:
                 continue
             count, valid = landed.get(day, (0, 0))

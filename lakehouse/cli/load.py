@@ -1,7 +1,7 @@
 """`load`: files into landing, each content once, and every partition they touch brought up to date."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
+from lakehouse.pipeline.quality_gate import REMEDY, blocked_objects
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as server
@@ -82,6 +83,7 @@ def _load(
             failure = error
         objects = [obj for _, obj, _ in landed]
         outcomes = object_outcomes(lake, lake.stream(stream), objects) if is_materialized else {}
+        blocked = _blocked_objects(lake, stream, {obj.key for obj in objects}) if is_materialized else []
     summary = {
         "stream": stream,
         "files": len(selection.files),
@@ -93,6 +95,7 @@ def _load(
             | (_describe(outcomes.get(obj.key, ObjectOutcome())) if is_materialized else {})
             for path, obj, is_new in landed
         ],
+        "blocked_objects": blocked,
         "refused": list(selection.as_json(selection.refused)),
         "left_out": list(selection.as_json(selection.left_out)),
         "seconds": round(time.monotonic() - started, 3),
@@ -119,6 +122,28 @@ def _describe(outcome: ObjectOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in ROW_COUNTS} | {"reasons": list(outcome.reasons)}
 
 
+def _blocked_objects(lake: Lake, stream: str, keys: Collection[str]) -> list[dict[str, Any]]:
+    """List which of these objects the quality gate blocks."""
+    by_day = blocked_objects(lake.tables.load(f"quarantine.{stream}"))
+    return [
+        {"object": key, "day": str(day), "valid": rows.valid, "rows": rows.rows}
+        for day, objects in sorted(by_day.items())
+        for key, rows in objects.items()
+        if key in keys
+    ]
+
+
+def _print_blocked(summary: Mapping[str, Any]) -> None:
+    files = {file["object"]: file["file"] for file in summary["by_file"]}
+    for each in summary["blocked_objects"][:MAX_FILES]:
+        print_text(
+            f"Blocked by the quality gate: {files[each['object']]}, {each['valid']:,} of {each['rows']:,} rows valid on"
+            f" {each['day']}. All of its rows are in quarantine. Its object is {each['object']}."
+        )
+    if summary["blocked_objects"]:
+        print_text(f"{REMEDY}.")
+
+
 def _print_expired(rows: int) -> None:
     if rows:
         print_text(f"{rows:,} rows are older than silver keeps. Only bronze has them.")
@@ -141,6 +166,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
         print_text(f"{file['file']}: {file['rejected']:,} of {file['landed']:,} rows rejected: {reasons}.")
     if len(rejecting) > MAX_FILES:
         print_text(f"{len(rejecting) - MAX_FILES:,} more files have rejected rows; --json prints all.")
+    _print_blocked(summary)
     if is_materialized:
         # The same content under two names is one object.
         by_object = {file["object"]: file for file in summary["by_file"]}.values()

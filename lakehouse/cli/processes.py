@@ -3,7 +3,9 @@
 from typing import Any
 
 from lakehouse.cli.options import Json
-from lakehouse.cli.printing import console, print_json, print_table
+from lakehouse.cli.printing import console, print_json, print_table, print_text
+from lakehouse.http.api_keys import local_key
+from lakehouse.processes.service import get_json
 from lakehouse.runtime import supervisor
 from lakehouse.serving.api import gateway_server as http
 from lakehouse.serving.api import server as serving
@@ -32,6 +34,11 @@ def status(as_json: Json = False) -> None:
         ]
         print_table("", ["process", "state", "pid", "where", "restarts"], rows, right=["restarts"])
         console.print(f"home {state['home']}, {state['bytes_stored']:,} bytes stored")
+        for each in state["blocked_objects"]:
+            print_text(
+                f"Blocked by the quality gate: {each['object']}: {each['valid']:,} of {each['rows']:,} rows valid on"
+                f" {each['day']}. `lakehouse withdraw {each['object']}` takes it out."
+            )
     raise SystemExit(0 if state["up"] else 1)
 
 
@@ -64,4 +71,12 @@ def _state(settings: Settings) -> dict[str, Any]:
         "home": str(settings.root),
         "bytes_stored": storage.bytes_used,
         "processes": processes,
+        "blocked_objects": _blocked_objects(settings),
     }
+
+
+def _blocked_objects(settings: Settings) -> list[dict[str, Any]]:
+    """Ask the serving process which landing objects the quality gate blocks; none if it does not run."""
+    service = serving.running(settings)
+    overview = get_json(service, "/v1/overview", local_key(settings)) if service else None
+    return [blocked for stream in (overview or {}).get("streams", ()) for blocked in stream["blocked_objects"]]

@@ -48,8 +48,8 @@ def find_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdrawal:
             ingested.add(key)
             rows[key] += count
             days.add(day)
-    for key in rows.keys() - ingested:
-        if lake.objects.head(key) is None:
+    for key in rows:
+        if key not in ingested and lake.objects.head(key) is None:
             raise ObjectNotFoundError(
                 f"There is no landing object {key}, and bronze.{stream.name} has no rows of it."
                 f' `lakehouse query "select distinct _object from bronze.{stream.name}"` lists those there are.'

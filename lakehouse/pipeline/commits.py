@@ -157,7 +157,7 @@ def commit_days(
     column: str = "dt",
     sources: Mapping[str, int] | None = None,
     run_id: str = "",
-    counts: Mapping[date, Mapping[str, int]] | None = None,
+    counts: Mapping[date, Mapping[str, Any]] | None = None,
 ) -> WriteResult:
     """Commit uploaded files as all that these days hold. `counts` go into the ledgers beside rows."""
     touched = partitions_filter(column, days)

@@ -6,7 +6,8 @@ for a day that is too large to be held in memory: DuckDB spills to disk.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
@@ -31,6 +32,7 @@ from lakehouse.engine.reader import read_files
 from lakehouse.pipeline.fast_path import split_rows
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.quality_gate import BlockedObjects, ObjectRows, find_blocked
 from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.partitions import NewFile
 
@@ -48,6 +50,17 @@ class GroupTables:
     bronze: Table
     silver: Table
     quarantine: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The outcome of the quality gate for the valid rows of blocked objects."""
+
+    duplicates: Counter[date] = field(default_factory=Counter)
+    kept: dict[date, int] = field(default_factory=dict)
+    """How many rows silver keeps of the days on which all objects are blocked."""
+    blocked: Collection[date] = ()
+    """Those of these days on which silver keeps all that it holds, and is not replaced."""
 
 
 @dataclass(slots=True)
@@ -68,9 +81,9 @@ class GroupFiles:
 class DayGroup(ABC):
     """Some days on a cursor of their own.
 
-    The steps make these relations, each from the ones before it: `bronze`, `suspects`, `candidates` (suspects that are
-    valid), `latest` (the newest candidate of each key), `survivors` (clean rows and `latest`), `broken` (rows for
-    quarantine).
+    The steps make these relations, each from the ones before it: `bronze`, `suspects` and `clean`, `candidates` (suspects
+    that are valid), `latest` (the newest candidate of each key), `survivors` (clean rows and `latest`), `broken` (rows for
+    quarantine). Where the quality gate blocks objects, `latest` and `survivors` are made without their rows.
     """
 
     def __init__(
@@ -87,6 +100,8 @@ class DayGroup(ABC):
         self.inputs = [*(f.name for f in self.contract.fields), "dt", "_arrived_at"]
         """The columns that the stream's silver SQL reads."""
         self.columns = [*self.inputs, "_object", "_row"]
+        self.clean, self.candidates = "clean", "candidates"
+        """The clean rows and candidates that the gate passes, as SQL."""
 
     @abstractmethod
     def _find_suspects(self) -> None:
@@ -104,47 +119,79 @@ class DayGroup(ABC):
     def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
         """Write what the stream's SQL makes of the survivors of these days."""
 
-    def clean(self, folder: Path, name: str) -> GroupFiles:
+    def write(self, folder: Path, name: str) -> GroupFiles:
         """Write the group's files under `folder` and count its ledgers; `name` tells its files from other groups'."""
         self._make("view bronze", f"from {scan_sql(self.tables.bronze)} where {days_filter(self.days)}")
         self._find_suspects()
+        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
+        landed, valid = self._count_landed(), self._count_valid()
+        objects = self._block_objects(landed, valid)
         duplicates = self._drop_duplicates()
         self._make_survivors()
-        landed, valid = self._count_landed(), self._count_valid()
-        blocked = self._find_blocked(landed, valid)
-        any_broken = any(valid[day] < landed[day] for day in self.days)
-        broken_duplicates = self._make_broken() if any_broken else {}
-        kept = self._make_blocked(blocked) if blocked else {}
+        if any_broken := any(valid[day] < landed[day] for day in self.days):
+            duplicates.update(self._make_broken())
+        held = self._hold_rows(objects) if objects else Held()
+        duplicates.update(held.duplicates)
         files = GroupFiles(
-            silver=self._write_silver([day for day in self.days if day not in blocked], folder / "silver", name),
+            silver=self._write_silver([day for day in self.days if day not in held.kept], folder / "silver", name),
             quarantine=self._write_quarantine(folder / "quarantine", name) if any_broken else [],
         )
-        silver, quarantined = kept | _count_rows(files.silver), _count_rows(files.quarantine)
+        changed = [day for day in held.kept if day not in held.blocked]
+        select = f"from kept where {days_filter(changed)}"
+        files.silver += self._copy(select, self.tables.silver, changed, folder / "silver", f"{name}-kept")
+        silver, quarantined = held.kept | _count_rows(files.silver), _count_rows(files.quarantine)
         for day in self.days:
             files.ledgers[day] = Ledger(
                 landed=landed[day],
                 valid=valid[day],
                 silver=silver.get(day, 0),
                 quarantined=quarantined.get(day, 0),
-                duplicates=duplicates.get(day, 0) + broken_duplicates.get(day, 0),
-                blocked=day in blocked,
+                duplicates=duplicates[day],
+                blocked=day in held.blocked,
+                blocked_objects=objects.get(day, {}),
             )
         return files
 
-    def _find_blocked(self, landed: Mapping[date, int], valid: Mapping[date, int]) -> list[date]:
-        """List the days that the quality gate blocks: too few of their open rows are valid."""
+    def _block_objects(self, landed: Mapping[date, int], valid: Mapping[date, int]) -> dict[date, BlockedObjects]:
+        """Find the objects that the quality gate blocks, and take their rows out of what passes it."""
         threshold = self.contract.quality_threshold
-        blocked = [day for day in self.days if 0 < valid[day] < landed[day] * threshold]
-        if not blocked:
-            return []
-        replaced = dict(
-            self._query(f"""select dt, count(*)
-                from (from suspects anti join candidates using (_object, _row)) as broken
-                semi join ({replaced_sql(self.stream, "bronze")}) as replaced
-                  on broken._object = replaced.object and broken._row = replaced.row
-                group by dt""")
-        )
-        return [day for day in blocked if valid[day] < (landed[day] - replaced.get(day, 0)) * threshold]
+        days = [day for day in self.days if 0 < valid[day] < landed[day] * threshold]
+        if not days:
+            return {}
+        objects: dict[date, BlockedObjects] = {
+            day: blocked
+            for day, rows in self._count_by_object(days).items()
+            if (blocked := find_blocked(rows, threshold))
+        }
+        if objects:
+            pairs = ", ".join(f"(date '{day}', {literal(key)})" for day, blocked in objects.items() for key in blocked)
+            self._make("table blocked", f"from (values {pairs}) as blocked(dt, _object)")
+            self.clean, self.candidates = (
+                f"(from {rows} anti join blocked using (dt, _object))" for rows in (self.clean, self.candidates)
+            )
+        return objects
+
+    def _count_by_object(self, days: Sequence[date]) -> dict[date, dict[str, ObjectRows]]:
+        """Count the rows of each object on these days, without those that corrected rows replace."""
+        counts = self._query(f"""with broken as (
+              from suspects anti join candidates using (_object, _row) where {days_filter(days)}
+            ),
+            rejected as (
+              select dt, _object, count(*) as rejected, count(replaced.object) as replaced
+              from broken
+              left join (select distinct * from ({replaced_sql(self.stream, "bronze")})) as replaced
+                on broken._object = replaced.object and broken._row = replaced.row
+              group by dt, _object
+            )
+            select dt, _object, count(*), coalesce(any_value(rejected), 0), coalesce(any_value(replaced), 0)
+            from bronze
+            left join rejected using (dt, _object)
+            where {days_filter(days)}
+            group by dt, _object""")
+        by_day: dict[date, dict[str, ObjectRows]] = {}
+        for day, key, rows, rejected, replaced in counts:
+            by_day.setdefault(day, {})[key] = ObjectRows(rows - rejected, rows - replaced)
+        return by_day
 
     def _count_landed(self) -> dict[date, int]:
         return {day: sum(file.record_count for file in files) for day, files in self.files.items()}
@@ -154,14 +201,13 @@ class DayGroup(ABC):
         clean = self._count_clean()
         return {day: clean.get(day, 0) + candidates.get(day, 0) for day in self.days}
 
-    def _drop_duplicates(self) -> dict[date, int]:
-        """Make `candidates` and `latest`; returns how many duplicates each day has."""
-        self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
+    def _drop_duplicates(self) -> Counter[date]:
+        """Make `latest`; returns how many duplicates each day has."""
         columns = ", ".join(map(quote, self.columns))
-        self._make("table latest", f"select {columns} from ({latest_sql(self.contract.key, 'candidates')})")
-        return self._count_dropped("candidates", "latest")
+        self._make("table latest", f"select {columns} from ({latest_sql(self.contract.key, self.candidates)})")
+        return self._count_dropped(self.candidates, "latest")
 
-    def _make_broken(self) -> dict[date, int]:
+    def _make_broken(self) -> Counter[date]:
         """Make `broken`, where equal rows are once; returns how many duplicates each day has.
 
         Unreadable rows all stay, because they have no key that could make two of them one event.
@@ -179,20 +225,38 @@ class DayGroup(ABC):
         )
         return self._count_dropped("refused", "broken")
 
-    def _make_blocked(self, blocked: Sequence[date]) -> dict[date, int]:
-        """Add to `broken` what the gate keeps out of silver; returns how many rows silver keeps of each day."""
-        self._make("table kept", f"from {scan_sql(self.tables.silver)} where {days_filter(blocked)}")
-        same = " and ".join(
-            f"kept.{quote(k)} is not distinct from survivors.{quote(k)}" for k in ("dt", *self.contract.key)
-        )
+    def _hold_rows(self, objects: Mapping[date, BlockedObjects]) -> Held:
+        """Add to `broken` the valid rows of blocked objects, unless silver has their keys.
+
+        On a day without another object silver keeps what it holds of these rows, in `kept`.
+        """
+        columns = ", ".join(map(quote, self.columns))
+        valid = f"(select {columns} from clean union all select {columns} from candidates)"
+        self._make("table stopped", f"from {valid} semi join blocked using (dt, _object)")
+        self._make("table newest", latest_sql(self.contract.key, "stopped"))
+        passed = {day for (day,) in self._query("select distinct dt from survivors")}
+        whole = days_filter(day for day in objects if day not in passed)
+        self._make("view former", f"from {scan_sql(self.tables.silver)} where {whole}")
+        self._make("table kept", f"from former semi join newest on {self._same_key('former', 'newest')}")
         reason = literal(f"held back: under {self.contract.quality_threshold:.0%} of this partition's rows are valid")
         self.cursor.execute(f"""insert into broken
             select dt, {raw_sql(self.contract)}, [{reason}], _object, _row, _arrived_at
             from bronze
             semi join (
-              from survivors anti join kept on {same} where {days_filter(blocked)}
+              from newest
+              anti join survivors on {self._same_key("newest", "survivors")}
+              anti join kept on {self._same_key("newest", "kept")}
             ) as held using (dt, _object, _row)""")
-        return dict(self._query("select dt, count(*) from kept group by dt"))
+        duplicates = self._count_dropped("stopped", "newest")
+        duplicates.update(self._count(f"(from newest semi join survivors on {self._same_key('newest', 'survivors')})"))
+        kept, former = self._count("kept"), self._count("former")
+        days = [day for day in objects if day not in passed]
+        return Held(duplicates, {day: kept[day] for day in days}, {day for day in days if kept[day] == former[day]})
+
+    def _same_key(self, left: str, right: str) -> str:
+        """Generate the condition that rows of two relations are of one day and have one key."""
+        names = map(quote, ("dt", *self.contract.key))
+        return " and ".join(f"{left}.{name} is not distinct from {right}.{name}" for name in names)
 
     def _write_quarantine(self, folder: Path, name: str) -> list[NewFile]:
         return self._copy("from broken", self.tables.quarantine, self.days, folder, name)
@@ -206,13 +270,18 @@ class DayGroup(ABC):
             return copy_to_files(self.cursor, select, table, folder, name=name, partition=(days[0],))
         return write_partitions(self.cursor.execute(select).to_arrow_table(), table, folder, name)
 
-    def _count_dropped(self, table: str, kept: str) -> dict[date, int]:
+    def _count_dropped(self, table: str, kept: str) -> Counter[date]:
         """Count, by day, the rows of a table that are not in the one that was made of it."""
-        return dict(
-            self._query(f"""select dt, sum(rows)::bigint
-                from (select dt, 1 as rows from {table} union all select dt, -1 from {kept})
-                group by dt""")
+        return Counter(
+            dict(
+                self._query(f"""select dt, sum(rows)::bigint
+                    from (select dt, 1 as rows from {table} union all select dt, -1 from {kept})
+                    group by dt""")
+            )
         )
+
+    def _count(self, table: str) -> Counter[date]:
+        return Counter(dict(self._query(f"select dt, count(*) from {table} group by dt")))
 
     def _make(self, relation: str, select: str) -> None:
         self.cursor.execute(f"create temp {relation} as {select}")
@@ -231,11 +300,14 @@ class InMemoryGroup(DayGroup):
         files = [*chain.from_iterable(self.files.values())]
         rows = split_rows(self.cursor, self.contract, read_files(self.lake.connection, self.tables.bronze, files))
         self._clean = rows.clean
+        self.cursor.register("clean", rows.clean)
         self.cursor.register("suspects", rows.suspects)
 
     def _make_survivors(self) -> None:
         latest = self.cursor.execute("from latest order by dt").to_arrow_table()
-        self._survivors = _append(self._clean, latest)
+        is_whole = self.clean == "clean"
+        clean = self._clean if is_whole else self.cursor.execute(f"from {self.clean}").to_arrow_table()
+        self._survivors = _append(clean, latest)
         self.cursor.register("survivors", self._survivors)
 
     def _count_clean(self) -> dict[date, int]:
@@ -312,7 +384,7 @@ class SpillingGroup(DayGroup):
         )
 
     def _make_survivors(self) -> None:
-        self._make("view survivors", "from clean union all (from latest order by dt)")
+        self._make("view survivors", f"from {self.clean} union all (from latest order by dt)")
 
     def _count_clean(self) -> dict[date, int]:
         return dict(self._query("select dt, count(*) from checked anti join suspected using (origin) group by dt"))

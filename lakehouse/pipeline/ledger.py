@@ -1,6 +1,10 @@
 """The conservation ledger: what became of the rows that landed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
+
+from lakehouse.pipeline import quality_gate
+from lakehouse.pipeline.quality_gate import BlockedObjects
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,9 @@ class Ledger:
     quarantined: int = 0
     duplicates: int = 0
     blocked: bool = False
-    """Whether the quality gate kept the partition from being replaced."""
+    """Whether the quality gate kept the partition from being replaced, because it blocked all objects."""
+    blocked_objects: BlockedObjects = field(default_factory=dict)
+    """Landing objects whose valid rows the quality gate keeps out of silver."""
 
     @property
     def quality(self) -> float:
@@ -25,7 +31,8 @@ class Ledger:
         """Whether every landed row is accounted for, once."""
         return self.landed == self.silver + self.quarantined + self.duplicates
 
-    def as_counts(self) -> dict[str, int]:
+    def as_counts(self) -> dict[str, Any]:
         """The ledger as snapshots store it. `held_back` is there if the gate blocked the partition."""
         counts = {name: getattr(self, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
-        return counts | ({"held_back": 1} if self.blocked else {})
+        counts |= {"held_back": 1} if self.blocked else {}
+        return counts | (quality_gate.as_counts(self.blocked_objects) if self.blocked_objects else {})

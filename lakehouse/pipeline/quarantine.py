@@ -62,7 +62,7 @@ class ReplayPreview:
     days: Sequence[date] = ()
     """The event dates that would change."""
     held_back: Sequence[date] = ()
-    """The days that the quality gate would block."""
+    """The days of which the quality gate would block every landing object."""
 
 
 def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:
@@ -173,9 +173,13 @@ def _preview(cursor: duckdb.DuckDBPyConnection, stream: Stream, bronze: str) -> 
           where {days_filter(days)} or (_object, _row) in (select (_object, _row) from rows_again)
         )
         select dt
-        from ({clean_sql(contract, "days_again")})
+        from (
+          select dt, count(*) filter (_valid) as valid, count(*) as rows
+          from ({clean_sql(contract, "days_again")})
+          group by dt, _object
+        )
         group by dt
-        having count(*) filter (_valid) between 1 and count(*) * {contract.quality_threshold} - 1e-9"""
+        having sum(valid) > 0 and max(valid / rows) < {contract.quality_threshold}"""
     ).fetchall()
     blocked = sorted(day for (day,) in gated if day in days)
     return ReplayPreview(valid, refused, dict(reasons), days, blocked)

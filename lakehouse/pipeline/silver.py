@@ -20,7 +20,7 @@ from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, r
 from lakehouse.pipeline.day_groups import GroupFiles, GroupTables, InMemoryGroup, SpillingGroup
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
-from lakehouse.pipeline.lineage.properties import blocked_days
+from lakehouse.pipeline.lineage.properties import days_with_held_rows
 from lakehouse.pipeline.lineage.staleness import redefined_days
 from lakehouse.storage.iceberg.commit import Uploads
 from lakehouse.storage.iceberg.manifests import select_files
@@ -53,9 +53,9 @@ class SilverResult:
 def clean_days(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> SilverResult:
     """Compute silver and quarantine of these event dates from bronze and commit both.
 
-    A partition whose share of valid rows is below the contract's threshold is blocked: silver keeps what it held, and
-    its new rows go to quarantine with that reason. Raises CommitConflictError when other writers keep committing to
-    these partitions first.
+    If a partition's share of valid rows is below the contract's threshold, the quality gate blocks its worst landing
+    objects: their valid rows go to quarantine with that reason. A partition whose objects are all blocked is blocked:
+    silver keeps what it held. Raises CommitConflictError when other writers keep committing to these partitions first.
     """
     return retry_on_conflict(lambda: _clean(lake, stream, sorted(set(days)), run_id))
 
@@ -98,8 +98,8 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
 
 
 def _reopened_days(stream: Stream, quarantine: Table, days: Sequence[date]) -> set[date]:
-    """Select the days on which rows may leave quarantine: the contract has changed, or the gate had blocked the day."""
-    return redefined_days(quarantine, stream.definition, days) | (blocked_days(quarantine) & set(days))
+    """Select the days on which rows may leave quarantine: the contract has changed, or the gate had held rows."""
+    return redefined_days(quarantine, stream.definition, days) | (days_with_held_rows(quarantine) & set(days))
 
 
 def _linked(file: NewFile) -> NewFile:
@@ -120,7 +120,7 @@ def _compute(
         kind = InMemoryGroup if in_memory else SpillingGroup
         # Temporary tables live and die with the cursor.
         with lake.engine.cursor() as cursor:
-            return kind(lake, cursor, stream, tables, files).clean(folder, f"g{next(numbers)}")
+            return kind(lake, cursor, stream, tables, files).write(folder, f"g{next(numbers)}")
 
     with ThreadPoolExecutor(min(2, lake.engine.threads), thread_name_prefix="silver") as pool:
         yield from pool.map(compute, _groups(tables.bronze, days))

@@ -10,6 +10,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -137,6 +138,17 @@ def is_ready(service: RunningService, path: str = "/health/ready") -> bool:
     ):
         return bool(response.status == 200)
     return False
+
+
+def get_json(service: RunningService, path: str, key: str) -> Any:
+    """Return what the server answers at a path, by an API key; None if it does not answer as it should."""
+    request = urllib.request.Request(f"{service.url}{path}", headers={"authorization": f"Bearer {key}"})  # noqa: S310
+    with (
+        suppress(OSError, ValueError),
+        urllib.request.urlopen(request, timeout=PROBE_SECONDS, context=_UNVERIFIED) as response,  # noqa: S310
+    ):
+        return json.load(response)
+    return None
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:

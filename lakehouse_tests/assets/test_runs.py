@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -20,6 +20,7 @@ from lakehouse.automation.jobs import BATCH, REALTIME, REFRESH, SERVING, build_j
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.lineage.properties import computed_from
+from lakehouse.pipeline.quality_gate import REMEDY
 from lakehouse_tests.pipeline.own import Own, noon, payment, span, threshold
 
 FIRST = date(2025, 3, 1)
@@ -230,7 +231,7 @@ def test_backfill_of_bronze_replaces_and_run_appends(own: Own, run: Callable[...
 def test_blocked_silver_fails_the_run_and_skips_downstream(
     own: Own, run: Callable[..., dg.ExecuteInProcessResult]
 ) -> None:
-    own.land([payment("a", noon(FIRST)), payment("b", noon(FIRST), status="lost")], noon(FIRST))
+    key = own.land([payment("a", noon(FIRST)), payment("b", noon(FIRST), status="lost")], noon(FIRST))
     result = run(BATCH, exact_tags([FIRST]))
     assert not result.success
     (failure,) = [e for e in result.all_events if e.event_type == dg.DagsterEventType.STEP_FAILURE]
@@ -239,11 +240,19 @@ def test_blocked_silver_fails_the_run_and_skips_downstream(
     assert reported.description == (
         f"The quality gate blocked silver/{own.name} of {FIRST}: less than 95% of the rows are valid "
         f"(worst: 50.0% on {FIRST}). Silver keeps its last good snapshot. See the reasons with "
-        f"`select * from quarantine.{own.name}`."
+        f"`select * from quarantine.{own.name}`. Blocked objects: {key} (1 of 2 rows valid on {FIRST}). {REMEDY}."
     )
     checks = _checks(result)
     assert (checks["conservation"], checks["quality_score"]) == (True, False)
     assert f"gold/{own.name}_daily" not in _materialized(result)
+    own.land([payment(f"good{n}", noon(FIRST)) for n in range(3)], noon(FIRST) + timedelta(seconds=1))
+    result = run(BATCH, exact_tags([FIRST]))
+    assert result.success, "another object of the day is not blocked"
+    made, described = _materialized(result), f"{key} (1 of 2 rows valid on {FIRST})"
+    assert made[f"silver/{own.name}"][str(FIRST)]["blocked_objects"] == described
+    assert made[f"gold/{own.name}_daily"][str(FIRST)]["rows"] == 1
+    (score,) = (it for it in result.get_asset_check_evaluations() if it.check_name == "quality_score")
+    assert (score.passed, score.metadata["blocked_objects"].value) == (False, described)
 
 
 def test_realtime_and_serving_include_fresh_events(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:

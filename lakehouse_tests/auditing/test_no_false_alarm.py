@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Finding
 from lakehouse.contracts.odcs import load_contract
+from lakehouse.pipeline import day_groups, quality_gate
 from lakehouse_tests.pipeline.landings import OBJECTS, DrawnObjects, examples, first_days, landings_from, run_step
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
@@ -64,8 +65,34 @@ def test_blocked_day_is_not_wrong(make_stream: Callable[..., Own]) -> None:
     own.clean(day)
     own.land([payment("f", noon(day)), payment("e1", noon(day), status="lost"), "{"], noon(day) + timedelta(seconds=1))
     own.bronze()
-    assert own.clean(day).blocked == [day]
+    assert len(own.clean(day).ledgers[day].blocked_objects) == 1
     own.below(day)
+    assert audit(own.lake, [own.stream]).findings == []
+
+
+def test_day_that_an_earlier_release_blocked_is_neither_wrong_nor_stale(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream()
+    day = date(2016, 5, 1)
+    own.land([payment("a", noon(day))], noon(day))
+    own.bronze()
+    own.clean(day)
+    own.land([payment("b", noon(day))], noon(day) + timedelta(seconds=1))
+    own.land([payment("c", noon(day)), "{"], noon(day) + timedelta(seconds=2))
+    own.bronze()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(day_groups, "find_blocked", lambda objects, threshold: objects)
+        earlier.setattr(quality_gate, "as_counts", lambda objects: {})
+        assert own.clean(day).blocked == [day]
+    own.below(day)
+    assert own.counts("silver") == {day: 1}
+    assert own.stale() == []
+    assert audit(own.lake, [own.stream]).findings == []
+    assert own.clean(day).blocked == []
+    assert own.stale() == [day], "only what is below silver"
+    own.below(day)
+    assert own.counts("silver") == {day: 2}
     assert audit(own.lake, [own.stream]).findings == []
 
 

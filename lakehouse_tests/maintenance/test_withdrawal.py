@@ -13,6 +13,7 @@ from lakehouse.maintenance.erase import rewrite_exports
 from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.maintenance.withdrawal import find_objects, withdraw_objects
 from lakehouse.pipeline.exports import export_unified
+from lakehouse.pipeline.quality_gate import ObjectRows
 from lakehouse_tests.pipeline.own import Event, Own, noon, payment
 
 DAY = datetime.now(UTC).date() - timedelta(days=2)
@@ -53,7 +54,7 @@ def test_withdrawn_objects_leave_no_row_and_may_land_again(own: Own) -> None:
     keys = [own.land(events, at) for events, at in zip(mistakes, moments, strict=True)]
     own.bronze()
     own.refresh_realtime(f"{DAY}-12:00")
-    assert own.clean(OTHER_DAY, DAY).blocked == [DAY]
+    assert own.clean(OTHER_DAY, DAY).ledgers[DAY].blocked_objects == {keys[0]: ObjectRows(1, 10)}
 
     found = find_objects(own.lake, own.stream, keys)
     assert (found.rows, found.days, found.record) == ({keys[0]: 11, keys[1]: 1}, [OTHER_DAY, DAY], None)
@@ -81,6 +82,17 @@ def test_object_that_bronze_lacks_is_withdrawn(own: Own) -> None:
     withdraw_objects(own.lake, own.stream, [key])
     _compute(own)
     assert _rows(own) == before
+
+
+def test_withdrawn_rows_leave_a_day_of_which_only_a_blocked_object_is_left(own: Own) -> None:
+    good = [info.key for info in own.lake.objects.list(f"realtime/{own.name}")]
+    own.land([payment("e1", noon(DAY)), payment("x", noon(DAY), status="lost")], noon(DAY) + timedelta(seconds=1))
+    _compute(own)
+    withdraw_objects(own.lake, own.stream, good)
+    for _ in range(2):
+        _compute(own)
+        assert (own.ask("select event_id from {silver}"), own.counts("quarantine")) == ([("e1",)], {DAY: 1})
+        assert audit(own.lake, [own.stream]).findings == []
 
 
 @pytest.mark.parametrize("step", ["bronze", "realtime"])

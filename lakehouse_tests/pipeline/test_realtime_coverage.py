@@ -213,13 +213,16 @@ def test_rows_ingested_during_a_silver_run_are_uncovered(own: Own, monkeypatch: 
     assert _assert_same(own) == []
 
 
-def test_blocked_day_stays_uncovered(gated: Own) -> None:
+@pytest.mark.parametrize("hours", [(), (9,)], ids=["blocked day", "blocked object"])
+def test_day_with_held_rows_stays_uncovered(gated: Own, hours: Sequence[int]) -> None:
     _day(gated, DAY)
     _batch(gated, DAY)
-    _day(gated, NEXT, hours=(9,))
-    gated.land([payment("broken", noon(NEXT), amount="-1")], noon(NEXT))
-    assert gated.clean(*gated.bronze(NEXT).event_dates).blocked == [NEXT]
-    assert _assert_same(gated) == [f"{NEXT}-09"]
+    _day(gated, NEXT, hours=hours)
+    gated.land([payment("held", noon(NEXT)), payment("broken", noon(NEXT), amount="-1")], noon(NEXT))
+    gated.refresh_realtime(f"{NEXT}-12:00")
+    assert gated.clean(*gated.bronze(NEXT).event_dates).blocked == ([] if hours else [NEXT])
+    assert _assert_same(gated) == [f"{NEXT}-{hour:02}" for hour in (*hours, 12)]
+    assert "held" in _keys(gated)
 
 
 def test_covered_hours_stay_covered_after_snapshot_expiry(own: Own) -> None:

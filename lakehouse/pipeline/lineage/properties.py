@@ -7,7 +7,7 @@ follows from the records.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self
@@ -31,6 +31,9 @@ EMPTIED_PROPERTY = "lakehouse.emptied"
 BLOCKED_PROPERTY = "lakehouse.held-back"
 """Of a table: days that the quality gate had blocked, by the newest expired snapshot of each."""
 
+HELD_ROWS_PROPERTY = "lakehouse.held-rows"
+"""Of a table: days of which the quality gate kept valid rows out of silver, by the newest expired snapshot of each."""
+
 OBJECTS_WITHOUT_ROWS_PROPERTY = "lakehouse.objects-without-rows"
 """Of a snapshot, and of a table for expired ones: landing objects that were read and had no rows, such as a CSV file with
 only a header. No row of the table shows that they were ingested."""
@@ -49,6 +52,7 @@ EMPTY_TEXTS = {
     COMPUTED_PROPERTY: "{}",
     EMPTIED_PROPERTY: "{}",
     BLOCKED_PROPERTY: "",
+    HELD_ROWS_PROPERTY: "",
     OBJECTS_WITHOUT_ROWS_PROPERTY: "[]",
     REALTIME_SEEN_PROPERTY: "{}",
 }
@@ -92,11 +96,21 @@ def emptied_days(table: Table) -> dict[date, int]:
 
 
 def blocked_days(table: Table) -> set[date]:
-    """The days that the quality gate blocked in the newest commit about each."""
-    days = set(parse_days(_property(table, BLOCKED_PROPERTY)))
+    """The days that the quality gate blocked in the newest commit about each: silver was not replaced."""
+    return _gated_days(table, BLOCKED_PROPERTY)
+
+
+def days_with_held_rows(table: Table) -> set[date]:
+    """The days of which the quality gate kept valid rows out of silver in the newest commit about each."""
+    return _gated_days(table, BLOCKED_PROPERTY) | _gated_days(table, HELD_ROWS_PROPERTY)
+
+
+def day_ledgers(table: Table) -> dict[date, dict[str, Any]]:
+    """Each day's ledger of the newest snapshot that wrote it. Days of expired snapshots are missing."""
+    newest: dict[date, dict[str, Any]] = {}
     for snapshot in _in_order(table.metadata.snapshots):
-        _update_blocked(days, snapshot)
-    return days
+        newest |= _day_ledgers(snapshot)
+    return newest
 
 
 def objects_without_rows(table: Table) -> set[str]:
@@ -151,7 +165,8 @@ class _Records:
 
     computed: SequencesBySource
     emptied: dict[date, int]
-    blocked: set[date]
+    gated: dict[str, set[date]]
+    """By property: what the quality gate decided."""
     without_rows: set[str]
     seen: str
 
@@ -160,7 +175,7 @@ class _Records:
         return cls(
             computed=_parse_computed(table),
             emptied=_parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY))),
-            blocked=set(parse_days(_property(table, BLOCKED_PROPERTY))),
+            gated={name: set(parse_days(_property(table, name))) for name in _IS_GATED},
             without_rows=set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY))),
             seen=_property(table, REALTIME_SEEN_PROPERTY),
         )
@@ -171,7 +186,8 @@ class _Records:
         for source, sequence in sources_of(snapshot).items():
             self.computed.setdefault(source, {}).update(dict.fromkeys(days, sequence))
         _update_emptied(self.emptied, snapshot)
-        _update_blocked(self.blocked, snapshot)
+        for name, days_of_gate in self.gated.items():
+            _update_gated(days_of_gate, snapshot, name)
         self.without_rows |= _without_rows(snapshot)
         self.seen = _merge_seen(self.seen, _seen_text(snapshot))
 
@@ -180,7 +196,7 @@ class _Records:
         return {
             COMPUTED_PROPERTY: json.dumps(computed),
             EMPTIED_PROPERTY: json.dumps(_format_days_by_sequence(self.emptied)),
-            BLOCKED_PROPERTY: format_days(self.blocked),
+            **{name: format_days(days) for name, days in self.gated.items()},
             OBJECTS_WITHOUT_ROWS_PROPERTY: json.dumps(sorted(self.without_rows)),
             REALTIME_SEEN_PROPERTY: self.seen,
         }
@@ -206,12 +222,30 @@ def _update_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
             days.pop(day, None)
 
 
-def _update_blocked(days: set[date], snapshot: Snapshot) -> None:
+def _gated_days(table: Table, name: str) -> set[date]:
+    days = set(parse_days(_property(table, name)))
+    for snapshot in _in_order(table.metadata.snapshots):
+        _update_gated(days, snapshot, name)
+    return days
+
+
+def _update_gated(days: set[date], snapshot: Snapshot, name: str) -> None:
     for day, counts in _day_ledgers(snapshot).items():
-        if counts.get("held_back"):
+        if _IS_GATED[name](counts):
             days.add(day)
         else:
             days.discard(day)
+
+
+def _has_held_rows(counts: Mapping[str, Any]) -> bool:
+    return any(valid for valid, _ in counts.get("blocked_objects", {}).values())
+
+
+_IS_GATED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
+    BLOCKED_PROPERTY: lambda counts: bool(counts.get("held_back")),
+    HELD_ROWS_PROPERTY: _has_held_rows,
+}
+"""By property, whether a ledger says so of its day."""
 
 
 def _day_ledgers(snapshot: Snapshot) -> dict[date, dict[str, Any]]:

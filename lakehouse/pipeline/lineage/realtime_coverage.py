@@ -18,7 +18,14 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import CommitConflictError, LakehouseError
 from lakehouse.landing.keys import arrival_hour
-from lakehouse.pipeline.lineage.properties import computed_from, defined_by, defined_since, seen_property, seen_realtime
+from lakehouse.pipeline.lineage.properties import (
+    computed_from,
+    days_with_held_rows,
+    defined_by,
+    defined_since,
+    seen_property,
+    seen_realtime,
+)
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.storage.iceberg.catalog import qualified_name
@@ -82,12 +89,14 @@ def _open_days(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     changes = last_changes(bronze)
     read = computed_from(silver, qualified_name(bronze), changes)
     definitions = computed_from(silver, stream.definition.source, changes)
-    newest = sequence_of(bronze)
+    newest, held = sequence_of(bronze), days_with_held_rows(silver)
     # A day computed from a later commit than bronze's newest was computed from another table of that name.
     return sorted(
         day
         for day, sequence in changes.items()
-        if not sequence <= read.get(day, -1) <= newest or not stream.definition.matches(definitions.get(day))
+        if day in held
+        or not sequence <= read.get(day, -1) <= newest
+        or not stream.definition.matches(definitions.get(day))
     )
 
 

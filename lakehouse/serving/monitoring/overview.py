@@ -21,6 +21,7 @@ from lakehouse.pipeline.quarantine import replaced_counts_sql
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (
+    BlockedObject,
     DayLedger,
     Partition,
     StreamPartitions,
@@ -39,6 +40,9 @@ UPDATE_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 """Delay before metadata that could not be read is read again."""
 
+MAX_BLOCKED_OBJECTS = 20
+"""Blocked objects that the overview names of a stream."""
+
 MIN_IDLE_RATIO = 10
 """A stream's metadata is not read again before this multiple of the time it took has passed."""
 
@@ -50,6 +54,8 @@ class PartitionCounts(msgspec.Struct, frozen=True):
     waiting: int
     held_back: int
     """Blocked by the quality gate."""
+    blocked_objects: int = 0
+    """Landing objects that the quality gate blocks."""
 
 
 class StreamOverview(msgspec.Struct, frozen=True):
@@ -77,6 +83,8 @@ class StreamOverview(msgspec.Struct, frozen=True):
     partitions: PartitionCounts
     newest_partition: date | None
     """The newest day with events."""
+    blocked_objects: list[BlockedObject] = []
+    """Landing objects that the quality gate blocks, at most twenty, newest days first."""
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -247,7 +255,7 @@ class OverviewTracker:
         rate = self._rates.rate(stream.name)
         layers = state.partitions.layers
         states = [partition.state for layer in layers.values() for partition in layer.values()]
-        last_day = state.partitions.last_day
+        last_day, blocked = state.partitions.last_day, state.partitions.blocked_objects
         return StreamOverview(
             stream=stream.name,
             description=contract.description,
@@ -261,8 +269,14 @@ class OverviewTracker:
             quality=last_day.quality if last_day else None,
             quality_threshold=contract.quality_threshold,
             last_day=last_day,
-            partitions=PartitionCounts(states.count("stale"), states.count("waiting"), states.count("held_back")),
+            partitions=PartitionCounts(
+                states.count("stale"),
+                states.count("waiting"),
+                states.count("held_back"),
+                sum(len(day.blocked_objects) + day.more_blocked_objects for day in state.partitions.ledgers.values()),
+            ),
             newest_partition=max(layers.get("bronze", {}), default=None),
+            blocked_objects=blocked[:MAX_BLOCKED_OBJECTS],
         )
 
     def _versions(self, snapshot: LakeSnapshot) -> Versions:

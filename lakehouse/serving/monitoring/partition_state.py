@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.gold import DAILY_METRICS
-from lakehouse.pipeline.lineage.properties import blocked_days, computed_from, is_day
+from lakehouse.pipeline.lineage.properties import blocked_days, computed_from, day_ledgers
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
-from lakehouse.storage.iceberg.snapshots import ledger
+from lakehouse.pipeline.quality_gate import named_objects
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
 """`waiting` was never computed; `held_back` is blocked by the quality gate."""
@@ -25,6 +25,16 @@ class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
     state: State
     rows: int | None = None
     """None if no kept snapshot has the count."""
+
+
+class BlockedObject(msgspec.Struct, frozen=True):
+    """A landing object whose valid rows the quality gate keeps out of silver."""
+
+    day: date
+    object: str
+    valid: int
+    rows: int
+    """Its rows of the day, without those that corrected rows replace."""
 
 
 class DayLedger(msgspec.Struct, frozen=True):
@@ -40,6 +50,9 @@ class DayLedger(msgspec.Struct, frozen=True):
     """Whether the quality gate blocked it."""
     replaced: int = 0
     """Rows in quarantine that a corrected row has replaced since. The others are open."""
+    blocked_objects: tuple[BlockedObject, ...] = ()
+    """At most five, those with the most valid rows first."""
+    more_blocked_objects: int = 0
 
     @property
     def quality(self) -> float | None:
@@ -93,6 +106,11 @@ class StreamPartitions:
         """Whether a ledger counts rows in quarantine."""
         return any(day.quarantined for day in self.ledgers.values())
 
+    @property
+    def blocked_objects(self) -> list[BlockedObject]:
+        """The landing objects that the quality gate blocks, newest days first."""
+        return [blocked for day in sorted(self.ledgers, reverse=True) for blocked in self.ledgers[day].blocked_objects]
+
     def with_replaced(self, rows: Mapping[date, int]) -> "StreamPartitions":
         """Return the same, with the number of rows in quarantine that are replaced, by day."""
         ledgers = {day: msgspec.structs.replace(row, replaced=rows.get(day, 0)) for day, row in self.ledgers.items()}
@@ -128,7 +146,7 @@ def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPar
 
 def _partitions(table: Table, layer: Layer, source: Mapping[date, int]) -> dict[date, Partition]:
     """Compare the source version each day was computed from with the source's current version, its sequence number."""
-    rows = {day: row.get("rows") for day, row in _ledger_rows(table).items()}
+    rows = {day: row.get("rows") for day, row in day_ledgers(table).items()}
     source_versions = computed_from(table, layer.source, source)
     partitions: dict[date, Partition] = {}
     for day, sequence in source.items():
@@ -163,14 +181,10 @@ def _day_ledgers(quarantine: Table) -> dict[date, DayLedger]:
             quarantined=int(row.get("quarantined", 0)),
             duplicates=int(row.get("duplicates", 0)),
             held_back=bool(row.get("held_back")),
+            blocked_objects=tuple(
+                BlockedObject(day, key, rows.valid, rows.rows) for key, rows in named_objects(row).items()
+            ),
+            more_blocked_objects=int(row.get("more_blocked_objects", 0)),
         )
-        for day, row in _ledger_rows(quarantine).items()
+        for day, row in day_ledgers(quarantine).items()
     }
-
-
-def _ledger_rows(table: Table) -> dict[date, Mapping[str, Any]]:
-    """Return each day's ledger row of the newest snapshot that wrote it. Days of expired snapshots are missing."""
-    newest: dict[date, Mapping[str, Any]] = {}
-    for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0):
-        newest |= {date.fromisoformat(day): row for day, row in ledger(snapshot).items() if is_day(day)}
-    return newest

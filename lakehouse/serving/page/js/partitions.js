@@ -158,9 +158,24 @@ function showDetail() {
     ledger
       ? h("p", {}, `${count(ledger.landed)} landed = ${count(ledger.silver)} in silver + ${count(ledger.quarantined)} quarantined + ${count(ledger.duplicates)} duplicates${ledger.replaced ? `; ${count(ledger.replaced)} of the quarantined are replaced by corrected rows` : ""}`)
       : h("p", { class: "muted" }, "No conservation ledger is kept for this day."),
+    ...blockedObjects(ledger),
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ...columns.map((name) => h("th", { scope: "col", class: name === "Rows" ? "number" : null }, name)))),
       h("tbody", {}, ...statesByLayer(stream, column).map((partition) => layerRow(stream.stream, partition))))));
+}
+
+/** The landing objects that the quality gate blocks on this day, and what to do about them. */
+function blockedObjects(ledger) {
+  const objects = ledger?.blocked_objects ?? [];
+  if (!objects.length) return [];
+  const more = ledger.more_blocked_objects ? [h("li", {}, `and ${count(ledger.more_blocked_objects)} more`)] : [];
+  return [
+    h("p", { class: "bad" }, "The quality gate blocks these landing objects, so their rows are in quarantine:"),
+    h("ul", {}, ...objects.map(({ object, valid, rows }) =>
+      h("li", {}, h("code", {}, object), ` ${count(valid)} of ${count(rows)} rows are valid`)), ...more),
+    h("p", { class: "aside" }, "Take one out with ", h("code", {}, "lakehouse withdraw OBJECT"), ", or fix its rows: ",
+      h("code", {}, `lakehouse quarantine export ${selected.stream}`), "."),
+  ];
 }
 
 function layerRow(stream, { layer, state, rows }) {

@@ -1,7 +1,7 @@
 // The live table of streams: rate, freshness, quality, quarantined share and partition state.
 
 import { byId, h, setText, svg } from "./dom.js";
-import { compact, count, duration, rate, share, timestamp } from "./format.js";
+import { compact, count, duration, plural, rate, share, timestamp } from "./format.js";
 
 const rows = new Map();
 
@@ -96,14 +96,18 @@ function updateQuarantined(cell, stream) {
 }
 
 function updatePartitionStates(cell, stream) {
-  const { held_back: blocked, stale, waiting } = stream.partitions;
+  const { held_back: blocked, blocked_objects: objects, stale, waiting } = stream.partitions;
   const hasData = stream.last_day !== null;
   const states = [
     blocked && `${count(blocked)} blocked`,
+    objects && `${plural(objects, "object")} blocked`,
     stale && `${count(stale)} stale`,
     waiting && `${count(waiting)} waiting`,
   ].filter(Boolean);
-  const kind = blocked ? "bad" : stale ? "warn" : states.length || !hasData ? "muted" : "good";
+  cell.title = stream.blocked_objects
+    .map(({ object, day, valid, rows }) => `${object}: ${count(valid)} of ${count(rows)} rows valid on ${day}`)
+    .join("\n");
+  const kind = blocked || objects ? "bad" : stale ? "warn" : states.length || !hasData ? "muted" : "good";
   mark(cell, states.length ? states.join(", ") : hasData ? "up to date" : "–", kind);
 }
 
