@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from moto.server import ThreadedMotoServer
 
 from lakehouse.contracts.streams import discover
@@ -24,6 +25,10 @@ from lakehouse_tests.order import LongestFirst, in_order
 
 Events = Callable[..., bytes]
 NO_FAULTS = Faults()
+
+# An example's time says nothing beside other tests.
+hypothesis_settings.register_profile("no-deadline", deadline=None)
+hypothesis_settings.load_profile("no-deadline")
 
 UNMOUNT_SECONDS = 15.0
 """A process that was stopped may take some time to close its files."""

@@ -27,7 +27,7 @@ def judge(stream: str) -> SqlValidator:
     return SqlValidator(STREAMS[stream].contract)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(lines())
 def test_proven_lines_are_valid_by_the_sql(drawn: tuple[str, list[bytes]]) -> None:
     stream, events = drawn

@@ -76,7 +76,7 @@ def test_key_decides_arrival_time_as_far_as_it_can(key: str, modified: datetime,
     assert arrival_time(key, modified).tzinfo is UTC
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=times, lines=st.binary(min_size=1, max_size=100))
 def test_landed_object_is_listed_in_its_hour_and_day(objects: Objects, at: datetime, lines: bytes) -> None:
     stream = f"s{uuid4().hex}"

@@ -105,7 +105,6 @@ def examples(number: int, nightly: int) -> settings:
     """Settings for this many examples against real storage, more with NIGHTLY=1."""
     return settings(
         max_examples=nightly if os.environ.get("NIGHTLY") else number,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],  # a failing example is small, and shrinking it would take minutes

@@ -45,7 +45,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+    max_examples=EXAMPLES, derandomize=True, database=None,
     phases=[Phase.generate],  # shrinking against real storage takes minutes
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip

@@ -98,7 +98,7 @@ def database() -> duckdb.DuckDBPyConnection:
 GOOD: Row = ("a", "2025-11-20T10:00:00Z", "1", "0", "1.5", "true", '["x"]', "day")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 @example(rows=[(GOOD, None, 0)])
 @example(rows=[(GOOD, None, 0), (("a", "2025-11-20", "1.0", "-0", None, None, None, None), None, 0)])

@@ -142,7 +142,6 @@ ROADS: dict[str, Road] = {
 @pytest.mark.parametrize("stream", sorted(STREAMS))
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 @given(st.data())

@@ -136,7 +136,7 @@ def test_truth_equals_counting_the_lines(stream: str) -> None:
 shares = st.floats(0, 1).map(lambda share: share / 4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     stream=st.sampled_from(STREAMS),
     faults=st.builds(Faults, shares, shares, shares, shares),

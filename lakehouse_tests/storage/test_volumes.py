@@ -57,7 +57,7 @@ def test_whole_volume_is_left_alone(volume: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-@runs(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@runs(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.floats(0, 1), garbage=st.binary(max_size=40))
 def test_index_cut_anywhere_is_rebuilt_from_the_volume(copy: Callable[[], Path], kept: float, garbage: bytes) -> None:
     volume = copy()
@@ -69,7 +69,7 @@ def test_index_cut_anywhere_is_rebuilt_from_the_volume(copy: Callable[[], Path],
     assert index.read_bytes() == whole
 
 
-@runs(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@runs(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kept=st.floats(0.05, 1), zeros=st.integers(0, 100))
 def test_volume_cut_anywhere_keeps_the_whole_needles_before(copy: Callable[[], Path], kept: float, zeros: int) -> None:
     volume = copy()

@@ -207,7 +207,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.lists(PIECES, max_size=30).map(b"".join))
 @example(text=b'{"id":"a"}\n{\n"x":{"id":"a"}\n}{"id":"a"}\n\n{\n')
 @example(text=b'{"x":\n{"id":"a"}\n}\n')

@@ -22,7 +22,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size
     ["", '"', '""', ",", "\n", "\r\n", 'a"b', ' "x" ', "NULL", "{}", "} {", ",]", "\ufeff", "\u2028", "é😀"]
 )
 FIELD = TEXT.filter(bool) | st.none()
-MANY = settings(max_examples=100, deadline=None)
+MANY = settings(max_examples=100)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def identity(alert: Alert) -> tuple[object, ...]:
     return (alert.event_time, alert.stream, alert.alert, alert.dt, alert.entity or "", alert.event_key or "")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(alerts, unique_by=identity, max_size=12), st.integers(1, 4))
 def test_pages_hold_each_alert_once_in_order(stored: list[Alert], limit: int) -> None:
     database = database_with(stored)

@@ -32,7 +32,6 @@ def fuzz(operation: Any, examples: int) -> Counter[int]:
 
     @settings(
         max_examples=examples,
-        deadline=None,
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

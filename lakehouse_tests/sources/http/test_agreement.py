@@ -99,7 +99,7 @@ def silver(stream: str, landing: bytes) -> list[list[str]]:
     return [broken.get(row, []) for row in range(1, count + 1)]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(LINES | st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), min_size=1, max_size=8))
 @example([b'{"a":{', GOOD, b"}}"])
 @example([b"[", GOOD])
@@ -113,7 +113,7 @@ def test_ingest_and_silver_agree_on_every_broken_row(rows: list[bytes]) -> None:
     assert silver("financial", landing) == verdicts
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 @given(lines())
 def test_ingest_and_silver_agree_on_every_value(drawn: tuple[str, list[bytes]]) -> None:
     stream, rows = drawn
