@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
-WORKERS ?= 2
+WORKERS ?= 4
 
 .PHONY: help
 help: ## List the commands

@@ -1,7 +1,6 @@
 """A lakehouse whose processes are killed and whose network fails, and one with eight writers at once."""
 
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ from lakehouse.pipeline import bronze
 from lakehouse.storage.embedded import lifecycle as server
 from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.store import Objects, object_key
+from lakehouse_tests.nightly import more_at_night
 
-NIGHTLY = bool(os.environ.get("NIGHTLY"))
-ROUNDS = 200 if NIGHTLY else 8
+ROUNDS = more_at_night(5, 200)
 PROCESSES = 8
-CONCURRENT_RUNS = 10 if NIGHTLY else 1
+CONCURRENT_RUNS = more_at_night(1, 10)
 """Times that eight processes run at once."""
 
 

@@ -1,13 +1,13 @@
 """Every process of `lakehouse up` is killed in turn, and the lakehouse catches up by itself."""
 
-import os
 import time
 
 import pytest
 
 from lakehouse.chaos.whole_lakehouse import KINDS, measure
+from lakehouse_tests.nightly import NIGHTLY
 
-pytestmark = pytest.mark.skipif(not os.environ.get("NIGHTLY"), reason="takes minutes; NIGHTLY=1 runs it")
+pytestmark = pytest.mark.skipif(not NIGHTLY, reason="takes minutes; NIGHTLY=1 runs it")
 
 
 def test_whole_lakehouse_catches_up_after_every_kind_of_kill() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlglot
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse.contracts.definition import EARLIER, canonical_number, define, legacy_number, tokens
@@ -20,6 +20,7 @@ from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
 from lakehouse.contracts.streams import QUERIES, Query, discover
 from lakehouse.contracts.time_formats import read_time_format
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, as_text, earlier_numbers, has_release
+from lakehouse_tests.nightly import more_at_night
 
 STREAMS = discover()
 SHIPPED = [(stream, query) for stream in STREAMS for query in QUERIES]
@@ -151,6 +152,7 @@ def test_descriptions_leave_number(other: Contract) -> None:
     assert legacy_number("x", other) == legacy_number("x", CONTRACT)
 
 
+@settings(max_examples=more_at_night(20, 500))
 @given(seed=st.randoms(), stream=st.sampled_from(sorted(STREAMS)))
 def test_order_of_contract_keys_leaves_number(
     tmp_path_factory: pytest.TempPathFactory, seed: Random, stream: str

@@ -1,6 +1,5 @@
 """A line that the validator proves is valid by the contract's SQL, and it proves ordinary events."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -12,8 +11,9 @@ from lakehouse.contracts.validator import Validator
 from lakehouse.sources.http.validation import SqlValidator
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse_tests.contracts.lines import STREAMS, event, lines
+from lakehouse_tests.nightly import more_at_night
 
-EXAMPLES = 2000 if os.environ.get("NIGHTLY") else 200
+EXAMPLES = more_at_night(100, 2000)
 ARRIVED = datetime(2025, 11, 20, 14, 15, 16, 123456, UTC)
 
 

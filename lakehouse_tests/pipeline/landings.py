@@ -3,7 +3,6 @@
 Examples share their tables, so each gets days of its own. They are few, because each takes seconds.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from lakehouse.pipeline.exports import export_unified
+from lakehouse_tests.nightly import more_at_night
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 DAYS_BETWEEN_EXAMPLES = 60
@@ -104,7 +104,7 @@ def first_days(origin: date) -> Callable[[], date]:
 def examples(number: int, nightly: int) -> settings:
     """Settings for this many examples against real storage, more with NIGHTLY=1."""
     return settings(
-        max_examples=nightly if os.environ.get("NIGHTLY") else number,
+        max_examples=more_at_night(number, nightly),
         derandomize=True,
         database=None,
         phases=[Phase.generate],  # a failing example is small, and shrinking it would take minutes

@@ -1,6 +1,5 @@
 """While a changed contract is applied, each row is in silver or in quarantine at every moment, and a killed run is repeated."""
 
-import os
 from collections.abc import Callable
 from datetime import date, timedelta
 from itertools import count
@@ -15,10 +14,11 @@ from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import commits
 from lakehouse.storage.iceberg import commit as committing
+from lakehouse_tests.nightly import more_at_night
 from lakehouse_tests.pipeline.own import Own, assert_conserved, noon, payment
 
 ORIGIN = date(2012, 1, 1)
-EXAMPLES = 40 if os.environ.get("NIGHTLY") else 3
+EXAMPLES = more_at_night(3, 40)
 """Few, because each takes seconds."""
 
 STATUSES = ("settled", "pending", "lost", "declined")

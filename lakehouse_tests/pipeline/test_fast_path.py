@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lakehouse.contracts.model import Contract, Field, FieldType
 from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, quote
 from lakehouse.pipeline.fast_path import split_rows
+from lakehouse_tests.nightly import more_at_night
 
 ARRIVED = datetime(2025, 11, 20, 14, 15)
 DAY = ARRIVED.date()
@@ -98,7 +99,7 @@ def database() -> duckdb.DuckDBPyConnection:
 GOOD: Row = ("a", "2025-11-20T10:00:00Z", "1", "0", "1.5", "true", '["x"]', "day")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=more_at_night(30, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 @example(rows=[(GOOD, None, 0)])
 @example(rows=[(GOOD, None, 0), (("a", "2025-11-20", "1.0", "-0", None, None, None, None), None, 0)])

@@ -1,7 +1,6 @@
 """An event is the same row whatever road it took: a file, a request, a record, or quarantine and back."""
 
 import json
-import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from functools import partial
@@ -24,8 +23,9 @@ from lakehouse.sources.http.framing import as_lines
 from lakehouse.sources.http.replay import rows_as_lines
 from lakehouse.sources.kinesis.records import as_lines as kinesis_lines
 from lakehouse_tests.contracts.lines import STREAMS
+from lakehouse_tests.nightly import more_at_night
 
-EXAMPLES = 500 if os.environ.get("NIGHTLY") else 3
+EXAMPLES = more_at_night(3, 500)
 """Few, of several events each."""
 ARRIVED = datetime(2025, 11, 20, 14, 15, 16, tzinfo=UTC)
 EVENT_TIMES = st.datetimes(datetime(2011, 1, 1), datetime(2025, 11, 20))

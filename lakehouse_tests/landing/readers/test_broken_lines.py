@@ -15,6 +15,7 @@ from lakehouse.landing.keys import realtime_key
 from lakehouse.landing.readers import InputObject, json_lines
 from lakehouse.landing.readers.json_text import MAX_DEPTH
 from lakehouse_tests.landing.readers.samples import EVENT, RowTuple, object_of, rows_of
+from lakehouse_tests.nightly import more_at_night
 
 NONE = None, None, None, None, None
 A, B, C = ("a", *NONE), ("b", *NONE), ("c", *NONE)
@@ -207,7 +208,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=more_at_night(30, 1000))
 @given(text=st.lists(PIECES, max_size=30).map(b"".join))
 @example(text=b'{"id":"a"}\n{\n"x":{"id":"a"}\n}{"id":"a"}\n\n{\n')
 @example(text=b'{"x":\n{"id":"a"}\n}\n')

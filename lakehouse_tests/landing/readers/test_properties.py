@@ -17,12 +17,13 @@ from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers import csv_blocks, json_lines
 from lakehouse.landing.readers.parquet_values import as_text
 from lakehouse_tests.landing.readers.samples import EVENT, THREE, RowTuple, never_sound, object_of, rows_of
+from lakehouse_tests.nightly import more_at_night
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
     ["", '"', '""', ",", "\n", "\r\n", 'a"b', ' "x" ', "NULL", "{}", "} {", ",]", "\ufeff", "\u2028", "é😀"]
 )
 FIELD = TEXT.filter(bool) | st.none()
-MANY = settings(max_examples=100)
+MANY = settings(max_examples=more_at_night(50, 1000))
 
 
 @contextmanager
@@ -158,7 +159,7 @@ def changed_csv(draw: st.DrawFn) -> tuple[list[bytes], int, bytes]:
     return records, index, draw(st.sampled_from(changes))
 
 
-@settings(MANY, max_examples=400)
+@settings(MANY, max_examples=more_at_night(150, 5000))
 @given(changed_csv())
 @example(([b'row 0,"a, b",c\n', b"row 1,a,b\n"], 0, b'row 0"a, b",c\n'))
 def test_changed_character_changes_no_other_valid_row(drawn: tuple[list[bytes], int, bytes]) -> None:

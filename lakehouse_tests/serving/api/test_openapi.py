@@ -3,7 +3,6 @@
 Event streams are left out, because they never end; other tests follow them.
 """
 
-import os
 import warnings
 from typing import Any
 
@@ -14,9 +13,10 @@ from lakehouse.processes.service import RunningService
 from lakehouse.serving.api.app import openapi_app
 from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.query.named_queries import read_queries
+from lakehouse_tests.nightly import more_at_night
 from lakehouse_tests.sources.http.fuzzing import fuzz
 
-EXAMPLES = 60 if os.environ.get("NIGHTLY") else 4
+EXAMPLES = more_at_night(4, 60)
 INGEST = ("/v1/streams", "/health", "/metrics")
 NOT_GENERATED = {"/v1/query"}
 """Generated text is hardly ever valid SQL."""

@@ -1,6 +1,5 @@
 """Verdicts in the response to a client are those that the readers and the contract's SQL reach for the landing object."""
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -19,8 +18,9 @@ from lakehouse.sources.http.batch import build_batch
 from lakehouse.sources.http.framing import as_lines, landing_order, split_rows
 from lakehouse.sources.http.validation import SqlValidator
 from lakehouse_tests.contracts.lines import STREAMS, lines
+from lakehouse_tests.nightly import more_at_night
 
-EXAMPLES = 2000 if os.environ.get("NIGHTLY") else 60
+EXAMPLES = more_at_night(30, 2000)
 ARRIVED = datetime(2025, 11, 20, 14, 15, 16, 123456, UTC)
 GOOD = (
     b'{"event_id":"a","event_time":"2025-11-20T12:00:00Z","account_id":"b","amount":1.50,"currency":"EUR",'

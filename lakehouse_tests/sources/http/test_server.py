@@ -21,10 +21,10 @@ from lakehouse.settings import Settings
 from lakehouse.sources.http.run import run_server
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.nightly import more_at_night
 
 Events = Callable[..., bytes]
 
-NIGHTLY = bool(os.environ.get("NIGHTLY"))
 PATH = "/v1/streams/iot/events"
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -117,7 +117,7 @@ def test_server_without_storage_does_not_start(tmp_path: Path) -> None:
 
 
 def test_killed_processes_lose_no_acknowledged_event() -> None:
-    figures = {figure["figure"]: figure["value"] for figure in kill_ingest.measure(seconds=30 if NIGHTLY else 5)}
+    figures = {figure["figure"]: figure["value"] for figure in kill_ingest.measure(seconds=more_at_night(5, 30))}
     assert figures["kills"] > 0
     assert figures["acknowledged between kills"] > 0
     assert (figures["acknowledged and lost"], figures["twice in silver"]) == (0, 0)
