@@ -15,10 +15,10 @@ from moto.server import ThreadedMotoServer
 
 from lakehouse.contracts.streams import discover
 from lakehouse.processes.service import RunningService
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.sources.simulation import Faults, Simulator
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.order import LongestFirst, in_order
@@ -55,7 +55,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def connection(settings: Settings) -> Iterator[Connection]:
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         yield connection
 
 
@@ -75,9 +75,9 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
     explicit = Settings(
         **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds"})
     )
-    service = http.start(explicit)
+    service = http_server.start(explicit)
     yield service
-    assert http.stop(explicit)
+    assert http_server.stop(explicit)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 if TYPE_CHECKING:
     import dagster
@@ -42,7 +42,7 @@ RETAIL = b"""\
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A lake that is up and holds a day of retail."""
     settings = Settings(home=tmp_path_factory.mktemp("api"))
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         lake.bootstrap()
         retail = lake.stream("retail")

@@ -14,7 +14,7 @@ import psutil
 
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def own_lake(folder: Path | None = None, *, streams: Sequence[str] = (), **setti
     """
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-", ignore_cleanup_errors=True) as own:
         own_settings = Settings(home=folder or Path(own), storage="embedded", **settings)
-        with server.running(own_settings) as connection:
+        with storage.running(own_settings) as connection:
             lake = Lake(own_settings, connection)
             lake.streams = {name: lake.stream(name) for name in streams or lake.streams}
             lake.bootstrap()

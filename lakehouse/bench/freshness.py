@@ -13,7 +13,7 @@ import httpx
 from lakehouse.bench.figures import Figure, figure
 from lakehouse.contracts.streams import discover
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
 from lakehouse.sources.simulation import Simulator
@@ -33,13 +33,13 @@ def measure(seconds: float = 30.0, rate: int = 10_000, port: int = 18420) -> Ite
         storage.start(settings)
         try:
             Lake(settings).bootstrap()
-            url = http.start(settings).url
+            url = http_server.start(settings).url
             serving.start(settings)
             with httpx.Client(base_url=url, timeout=60) as client:
                 yield from _measured(client, seconds, rate)
         finally:
             serving.stop(settings)
-            http.stop(settings)
+            http_server.stop(settings)
             storage.stop(settings)
 
 

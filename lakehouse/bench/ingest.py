@@ -23,7 +23,7 @@ from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import find_running, process_tree
 from lakehouse.processes.service import RunningService
-from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.embedded import lifecycle as storage
@@ -89,9 +89,9 @@ def memory(seconds: float = 600.0) -> Iterator[Figure]:
 def serving(settings: Settings) -> Iterator[RunningService]:
     """Run an HTTP server on a free port during the block."""
     try:
-        yield server.start(settings)
+        yield http_server.start(settings)
     finally:
-        server.stop(settings)
+        http_server.stop(settings)
 
 
 def bodies(count: int, events: int) -> list[bytes]:

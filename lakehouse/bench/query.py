@@ -33,7 +33,7 @@ from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.pipeline.unified_view import create_views_sql, unified_sql, view_names
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries
@@ -183,12 +183,12 @@ def _unified(lake: Lake, day: date) -> Figure:
 @contextmanager
 def _serving(lake: Lake) -> Iterator[str]:
     try:
-        url = http.start(lake.settings).url
+        url = http_server.start(lake.settings).url
         serving.start(lake.settings)
         yield url
     finally:
         serving.stop(lake.settings)
-        http.stop(lake.settings)
+        http_server.stop(lake.settings)
 
 
 @contextmanager

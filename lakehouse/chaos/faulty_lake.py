@@ -43,7 +43,7 @@ from lakehouse.processes.child import kill
 from lakehouse.processes.ports import free_port
 from lakehouse.runtime.instance import dagster_home, lane_tags, open_instance
 from lakehouse.runtime.orphaned_runs import ACTIVE_STATUSES, is_active
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
@@ -138,7 +138,7 @@ class FaultyLake:
         return sender
 
     def _url(self) -> str | None:
-        service = http.running(self.settings)
+        service = http_server.running(self.settings)
         return service.url if service else None
 
     def kill(self, process: BaseProcess) -> None:
@@ -154,7 +154,7 @@ class FaultyLake:
 
     def kill_http(self) -> None:
         """Kill -9 the HTTP server and all of its workers at once, and start it again as `up` does."""
-        service = http.running(self.settings)
+        service = http_server.running(self.settings)
         family = [psutil.Process(service.pid), *http_workers(self.settings)] if service else []
         kill(family)
         self.killed["http server"] += bool(family)
@@ -163,7 +163,7 @@ class FaultyLake:
     def serve(self) -> None:
         """Start the HTTP server unless it runs."""
         with environment(self.variables):
-            http.start(self.settings)
+            http_server.start(self.settings)
 
     def kill_storage(self) -> None:
         """Kill -9 storage, and start it again as `up` does."""
@@ -223,7 +223,7 @@ def faulty_lake(seed: int) -> Iterator[FaultyLake]:
         lake = FaultyLake(place)
         lake.calm.tables.ensure(table_specs([lake.stream]))
         stack.callback(lake.calm.engine.close)
-        stack.callback(http.stop, lake.settings)
+        stack.callback(http_server.stop, lake.settings)
         lake.serve()
         yield lake
 
@@ -282,7 +282,7 @@ def _reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dic
 
 def http_workers(settings: Settings) -> list[psutil.Process]:
     """Return the HTTP server's worker processes."""
-    service = http.running(settings)
+    service = http_server.running(settings)
     with suppress(psutil.NoSuchProcess):
         children = psutil.Process(service.pid).children(recursive=True) if service else []
         return [child for child in children if not any("resource_tracker" in word for word in child.cmdline())]

@@ -18,7 +18,7 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.silver import clean_days
-from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -47,7 +47,7 @@ def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
         finally:
             killer.end()
         connection = storage.start(settings)
-        server.stop(settings)  # stores its buffer; the rest was never acknowledged
+        http_server.stop(settings)  # stores its buffer; the rest was never acknowledged
         acknowledged = {
             json.loads(line)["event_id"] for number in result.sent for line in sent[number % len(sent)].splitlines()
         }
@@ -96,8 +96,8 @@ class _Killer(Thread):
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 self.by_kind[kind] += self._kill(kind)
             storage.start(self._settings)
-            if server.running(self._settings) is None:
-                server.start(self._settings)
+            if http_server.running(self._settings) is None:
+                http_server.start(self._settings)
 
     def end(self) -> None:
         """Stop killing."""
@@ -105,7 +105,7 @@ class _Killer(Thread):
         self.join()
 
     def _kill(self, kind: str) -> bool:
-        running = server.running(self._settings)
+        running = http_server.running(self._settings)
         processes = family(running.pid if running else None)
         if kind == "storage":
             processes = family(storage.status(self._settings).pid)

@@ -42,7 +42,7 @@ from lakehouse.processes.child import (
     wait_until_ready,
 )
 from lakehouse.runtime import supervisor
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -166,7 +166,7 @@ class WholeLakehouse:
             raise AssertionError(sender.error or "the HTTP server does not answer")
 
     def _url(self) -> str | None:
-        service = http.running(self.settings)
+        service = http_server.running(self.settings)
         return service.url if service else None
 
     def settle(self) -> Count:

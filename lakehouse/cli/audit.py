@@ -14,7 +14,7 @@ from lakehouse.cli.printing import print_json, print_table, print_text
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 MAX_FINDINGS = 50
 """Findings that are printed for people; JSON has all."""
@@ -38,7 +38,7 @@ def audit(
     since, until = parse_day(first, "--from"), parse_day(last, "--to")
     unopened = Lake(settings)
     chosen = [unopened.stream(name) for name in streams or unopened.streams]
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
         if repair and report.findings:

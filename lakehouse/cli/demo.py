@@ -15,7 +15,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import view_sql
 from lakehouse.settings import get_settings
 from lakehouse.sources.simulation import Faults, Simulator, Truth, with_simulator
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 FAULTS = Faults(late=0.01, repeated=0.01, invalid=0.01, malformed=0.002)
 OBJECTS_PER_STREAM = 4
@@ -36,7 +36,7 @@ def demo(events: Events = 20_000, seed: Seed = 1, as_json: Json = False) -> None
 
     settings = get_settings()
     started = time.monotonic()
-    with server.running(settings) as connection, progress() as bars:
+    with storage.running(settings) as connection, progress() as bars:
         task = bars.add_task("tables", total=5)
         lake = Lake(settings, connection)
         lake.bootstrap()

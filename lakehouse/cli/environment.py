@@ -7,7 +7,7 @@ import typer
 
 from lakehouse.cli.printing import print_text
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import tool_variables
 
 Tools = Annotated[
@@ -22,7 +22,7 @@ def environment(tools: Tools = False) -> None:
     Raises StorageUnavailableError if the lines for tools are asked for and storage is not running.
     """
     if tools:
-        variables = tool_variables(server.connection(get_settings()))
+        variables = tool_variables(storage.connection(get_settings()))
     else:
         from lakehouse.runtime.instance import environment as dagster_environment  # Dagster takes seconds to import
 

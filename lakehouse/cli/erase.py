@@ -15,7 +15,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 MAX_NAMED_OBJECTS = 10
 """Objects that an error message names."""
@@ -47,7 +47,7 @@ def erase(
     settings = get_settings()
     choice = _parse_mentions(mentions)
     subject = Subject.parse(Lake(settings).stream(stream), key)
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         erased = erasure.find_rows(lake, subject, choice)
         if not dry_run:

@@ -10,7 +10,7 @@ from lakehouse.cli.printing import print_json, print_table, progress, stderr
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.export import export_duckdb, select_tables
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 File = Annotated[Path, typer.Option("--duckdb", metavar="FILE", help="The DuckDB file to write or replace.")]
 Tables = Annotated[
@@ -22,7 +22,7 @@ Tables = Annotated[
 def export(duckdb: File, tables: Tables = None, as_json: Json = False) -> None:
     """Copy tables into a DuckDB file. Raises LakehouseError if a table is unknown or the file is of another kind."""
     settings = get_settings()
-    with server.running(settings) as connection, progress() as bars:
+    with storage.running(settings) as connection, progress() as bars:
         lake = Lake(settings, connection, metadata_only=True)
         names = select_tables(lake, tables or [])
         task = bars.add_task("Copying tables", total=len(names))

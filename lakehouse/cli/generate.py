@@ -12,11 +12,11 @@ from lakehouse.cli.options import Json, Seed, Streams, parse_duration
 from lakehouse.cli.printing import console, print_json, print_table, progress, stderr
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http.client import Parcel, Target, deliver, find_target
 from lakehouse.sources.simulation import Faults, Simulator, Truth, with_simulator
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 PARCELS_PER_SECOND = 10
 MAX_PARCEL_EVENTS = 20_000
@@ -59,9 +59,9 @@ def generate(
     }
     truths = {stream.name: Truth() for stream in chosen}
     started = time.monotonic()
-    with server.running(settings) as connection, progress() as bars:
+    with storage.running(settings) as connection, progress() as bars:
         task = bars.add_task("events", total=round(rate * seconds) if seconds else None)
-        target = find_target(settings) if http.running(settings) else None
+        target = find_target(settings) if http_server.running(settings) else None
         limit = min(settings.http_max_events, settings.http_max_body_mb * 2**20 // MAX_EVENT_BYTES)
         parcels = _parcels(simulators, truths, rate, seconds, limit)
         # Interrupting is a normal end: the summary counts the events that were sent.

@@ -25,7 +25,7 @@ from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
 from lakehouse.pipeline.quality_gate import REMEDY, blocked_objects
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.settings import Settings, get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 REFUSED_EXIT_CODE = 2
 """The exit code when all went well, except that a file was refused or none of its rows is valid."""
@@ -73,7 +73,7 @@ def _load(
 ) -> tuple[dict[str, Any], LakehouseError | None]:
     """Upload and materialize. Returns the summary, and the error of a run that failed, such as at the quality gate."""
     started, failure, partitions = time.monotonic(), None, ""
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         _bootstrap(lake, stream)
         landed = _upload(lake, stream, selection.files, dialect)

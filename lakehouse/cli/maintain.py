@@ -11,7 +11,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.tasks import TaskReport, run_task
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 HISTORY = "history"
 
@@ -49,7 +49,7 @@ def _run(*tasks: str, dry_run: bool, as_json: bool) -> None:
     """Run the tasks in turn and print what they did. Raises LakehouseError if a task failed."""
     settings = get_settings()
     reports = []
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         for report in (report for task in tasks for report in _reports(lake, task, dry_run)):
             reports.append(report)

@@ -7,17 +7,17 @@ from lakehouse.cli.printing import console, print_json, print_table, print_text
 from lakehouse.http.api_keys import local_key
 from lakehouse.processes.service import get_json
 from lakehouse.runtime import supervisor
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 
 def down() -> None:
     """Stop the supervisor, then servers that were started by themselves, and storage last."""
     settings = get_settings()
     stopped = supervisor.stop(settings)
-    for service in (http, serving, server):
+    for service in (http_server, serving, storage):
         stopped = service.stop(settings) or stopped
     console.print("The lakehouse is down." if stopped else "The lakehouse was not up.")
 
@@ -43,15 +43,15 @@ def status(as_json: Json = False) -> None:
 
 
 def _state(settings: Settings) -> dict[str, Any]:
-    storage = server.status(settings)
+    server = storage.status(settings)
     state = supervisor.read_state(settings)
     processes: list[dict[str, Any]] = [
         {
             "name": "storage",
-            "running": storage.running,
-            "pid": storage.pid,
-            "url": storage.endpoint,
-            "catalog": storage.catalog_uri,
+            "running": server.running,
+            "pid": server.pid,
+            "url": server.endpoint,
+            "catalog": server.catalog_uri,
             "restarts": 0,
         }
     ]
@@ -67,9 +67,9 @@ def _state(settings: Settings) -> dict[str, Any]:
             }
         )
     return {
-        "up": storage.running and state is not None and state.ready and all(p["running"] for p in processes),
+        "up": server.running and state is not None and state.ready and all(p["running"] for p in processes),
         "home": str(settings.root),
-        "bytes_stored": storage.bytes_used,
+        "bytes_stored": server.bytes_used,
         "processes": processes,
         "blocked_objects": _blocked_objects(settings),
     }

@@ -18,7 +18,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.quarantine import ReplayPreview
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 quarantine = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -178,5 +178,5 @@ def _filter(first: str | None, last: str | None, reason: str | None = None) -> s
 @contextmanager
 def _lake() -> Iterator[Lake]:
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         yield Lake(settings, connection)

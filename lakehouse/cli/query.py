@@ -18,7 +18,7 @@ from lakehouse.serving.query.json_values import to_json
 from lakehouse.serving.query.rendering import escape_formula
 from lakehouse.serving.query.sql import QueryRows, run_query
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 MAX_TABLE_ROWS = 200
 """Rows of a table for people; json and csv print all."""
@@ -37,7 +37,7 @@ def query(sql: Sql, output: Format = "table") -> None:
         raise QueryError(f"--format {output!r} is not one of {', '.join(printers)}.")
     text = sys.stdin.read() if sql == "-" else sql
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         result = run_query(Lake(settings, connection, metadata_only=True), text)
         try:
             printers[output](result)

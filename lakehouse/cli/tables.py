@@ -7,13 +7,13 @@ from lakehouse.cli.printing import console, print_json, print_table
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 
 def bootstrap(as_json: Json = False) -> None:
     """Create or evolve every table, and print each change."""
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         changes = Lake(settings, connection).bootstrap()
     if as_json:
         print_json(changes)

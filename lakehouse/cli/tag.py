@@ -11,7 +11,7 @@ from lakehouse.maintenance import tags
 from lakehouse.maintenance.tags import Tag
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 tag = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -25,7 +25,7 @@ TagTables = Annotated[
 def create(name: TagName, table: TagTables = None, as_json: Json = False) -> None:
     """Pin what tables hold now. Read it as `layer.table at (version => 'NAME')` until you delete the tag."""
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         created = tags.create_tags(Lake(settings, connection), name, table or [])
     if as_json:
         print_json([asdict(tag) for tag in created])
@@ -40,7 +40,7 @@ def create(name: TagName, table: TagTables = None, as_json: Json = False) -> Non
 def list_tags(as_json: Json = False) -> None:
     """List the tags of all tables."""
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         listed = tags.list_tags(Lake(settings, connection))
     if as_json:
         print_json([asdict(tag) for tag in listed])
@@ -57,6 +57,6 @@ def _row(tag: Tag) -> list[str]:
 def delete(name: TagName, table: TagTables = None) -> None:
     """Delete a tag. The next maintenance drops the snapshots that it alone kept."""
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         deleted = tags.delete_tags(Lake(settings, connection), name, table or [])
     console.print(f"Deleted {name} from {len(deleted)} tables.")

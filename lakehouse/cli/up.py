@@ -17,10 +17,10 @@ from lakehouse.runtime import supervisor
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings, get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.embedded.health import is_healthy
 
 START_SECONDS = 180.0
@@ -51,7 +51,7 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
 
 
 def _supervise(settings: Settings, *, no_ui: bool) -> None:
-    connection = server.start(settings)
+    connection = storage.start(settings)
     try:
         supervisor.take_over(settings)
         _bootstrap(Lake(settings, connection))
@@ -66,7 +66,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
         Supervisor(settings, programs, lambda state: _print_urls(settings, state), _storage_check(settings)).run()
     finally:
         supervisor.state_path(settings).unlink(missing_ok=True)
-        server.stop(settings)
+        storage.stop(settings)
 
 
 def _bootstrap(lake: Lake) -> None:
@@ -97,13 +97,13 @@ def keep_storage(settings: Settings, *, probe: bool) -> None:
     Errors are printed, and the next call tries again.
     """
     try:
-        connection = server.connection(settings)
+        connection = storage.connection(settings)
         if settings.storage == "external" or not probe or is_healthy(connection):
             return
     except StorageUnavailableError:
         pass
     try:
-        server.start(settings)
+        storage.start(settings)
     except LakehouseError as error:
         console.print(str(error))
 
@@ -113,10 +113,11 @@ def _http(settings: Settings) -> Program:
     keys.local_key(settings)
 
     def url() -> str | None:
-        running = http.running(settings)
+        running = http_server.running(settings)
         return running.url if running else None
 
-    return Program("http", python_command(http.MODULE), is_ready=lambda: http.SERVICE.has_started(settings), url=url)
+    command = python_command(http_server.MODULE)
+    return Program("http", command, is_ready=lambda: http_server.SERVICE.has_started(settings), url=url)
 
 
 def _serving(settings: Settings) -> Program:

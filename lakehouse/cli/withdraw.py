@@ -16,7 +16,7 @@ from lakehouse.pipeline.exports import export_dashboard, export_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 
 LANDING_FOLDERS = ("incoming/", "realtime/")
 
@@ -33,7 +33,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmati
 def withdraw(names: Names, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
     """Find the objects and, once confirmed, withdraw them. Raises LakehouseError if one is not there or a run fails."""
     settings = get_settings()
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         by_stream = _keys_by_stream(lake, names)
         withdrawals = [find_objects(lake, lake.stream(name), keys) for name, keys in by_stream.items()]

@@ -11,7 +11,7 @@ from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.tables import Tables
 from lakehouse.storage.objects.connection import Connection
@@ -50,7 +50,7 @@ class Lake:
     @cached_property
     def connection(self) -> Connection:
         """Where the storage is and how to log in. Raises StorageUnavailableError if the embedded server is not running."""
-        return self._connection or server.connection(self.settings)
+        return self._connection or storage.connection(self.settings)
 
     @cached_property
     def streams(self) -> dict[str, Stream]:

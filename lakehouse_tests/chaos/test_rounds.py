@@ -18,7 +18,7 @@ from lakehouse.cli.up import keep_storage
 from lakehouse.landing.writer import land
 from lakehouse.maintenance.orphans import FILE_SUFFIXES
 from lakehouse.pipeline import bronze
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.nightly import more_at_night
@@ -46,15 +46,15 @@ def test_kills_and_network_faults_lose_and_repeat_nothing(lake: FaultyLake) -> N
 
 
 def test_killed_storage_is_restarted_at_the_same_address(lake: FaultyLake) -> None:
-    running = server.status(lake.embedded)
+    running = storage.status(lake.embedded)
     pid = running.pid
     assert pid is not None
     keep_storage(lake.embedded, probe=True)
-    assert server.status(lake.embedded).pid == pid
+    assert storage.status(lake.embedded).pid == pid
     psutil.Process(pid).kill()
     psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
     keep_storage(lake.embedded, probe=True)
-    again = server.status(lake.embedded)
+    again = storage.status(lake.embedded)
     assert (again.running, again.endpoint) == (True, running.endpoint), "other processes keep its address"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse_tests.forked import run_forked
 
 Done = subprocess.CompletedProcess[str]
@@ -25,9 +25,9 @@ def run(home: Path, *words: str, **variables: str) -> Done:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("command")
     settings = Settings(home=home)
-    server.start(settings)
+    storage.start(settings)
     yield home
-    server.stop(settings)
+    storage.stop(settings)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import tool_variables
 from lakehouse_tests.cli.conftest import Command, run
 from lakehouse_tests.pipeline.own import copy_stream
@@ -241,17 +241,17 @@ def test_full_disk_is_reported_in_one_line(home: Path) -> None:
 
 def test_query_recovers_from_killed_storage_server(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    server.start(settings)
+    storage.start(settings)
     try:
         assert run(tmp_path, "bootstrap").returncode == 0
-        pid = server.status(settings).pid
+        pid = storage.status(settings).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert run(tmp_path, "status").returncode == 1
         done = run(tmp_path, "query", "select count(*) as n from silver.iot", "--format", "json")
         assert (done.returncode, json.loads(done.stdout)) == (0, [{"n": 0}])
     finally:
-        server.stop(settings)
+        storage.stop(settings)
 
 
 def test_export_writes_a_duckdb_file(lakehouse: Command, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_export_refuses_to_replace_other_files(lakehouse: Command, tmp_path: Pat
 
 
 def test_tool_variables_point_to_storage(lakehouse: Command, home: Path) -> None:
-    connection = server.connection(Settings(home=home))
+    connection = storage.connection(Settings(home=home))
     done = lakehouse("environment", "--tools")
     assert f"export AWS_ENDPOINT_URL_S3={connection.endpoint}\n" in done.stdout
     assert f"export PYICEBERG_CATALOG__LAKEHOUSE__URI={connection.catalog_uri}\n" in done.stdout
@@ -291,7 +291,7 @@ def test_tool_variables_point_to_storage(lakehouse: Command, home: Path) -> None
 
 @pytest.mark.parametrize("of", ["this lakehouse", "another"])
 def test_tool_variables_do_not_disturb_commands(lakehouse: Command, home: Path, tmp_path: Path, of: str) -> None:
-    variables = tool_variables(server.connection(Settings(home=home)))
+    variables = tool_variables(storage.connection(Settings(home=home)))
     if of == "another":
         variables = dict.fromkeys(variables, "http://127.0.0.1:1")
     for words in (
@@ -306,9 +306,9 @@ def test_tool_variables_do_not_disturb_commands(lakehouse: Command, home: Path, 
 
 
 def test_storage_starts_beside_tool_variables(home: Path, tmp_path: Path) -> None:
-    variables = tool_variables(server.connection(Settings(home=home)))
+    variables = tool_variables(storage.connection(Settings(home=home)))
     try:
         done = run(tmp_path, "bootstrap", **variables)
         assert done.returncode == 0, done.stderr
     finally:
-        server.stop(Settings(home=tmp_path))
+        storage.stop(Settings(home=tmp_path))

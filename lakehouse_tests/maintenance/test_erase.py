@@ -23,7 +23,7 @@ from lakehouse.serving.lookups.index import LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
 from lakehouse_tests.storage.aws import aws_settings
 
@@ -40,7 +40,7 @@ def _subject_payment(key: str, day: date, **more: object) -> dict[str, object]:
 def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     """A lake for these tests alone, because an erasure searches all objects, also those of other tests."""
     settings = Settings(home=tmp_path_factory.mktemp("erase"))
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         lake.tables.ensure(table_specs([]))
         yield lake

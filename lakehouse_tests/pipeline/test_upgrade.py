@@ -30,7 +30,7 @@ from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.runtime.instance import open_instance
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, REPOSITORY, has_release
 
 pytestmark = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def old_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def lake(old_settings: Settings) -> Iterator[Lake]:
     """The home, opened by today's code."""
-    with server.running(old_settings) as connection:
+    with storage.running(old_settings) as connection:
         lake = Lake(old_settings, connection)
         yield lake
         lake.engine.close()

@@ -24,7 +24,7 @@ from lakehouse.runtime.instance import environment, open_instance, run_forker_st
 from lakehouse.runtime.run_launcher import ForkingRunLauncher
 from lakehouse.runtime.run_process import find_worker, process_tag
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse_tests.pipeline.own import copy_stream
 
@@ -89,12 +89,12 @@ def ask(history: dg.DagsterInstance) -> Ask:
 @pytest.fixture
 def stuck(own: Settings) -> Iterator[None]:
     """Suspend storage, so that a run gets no further than its first step."""
-    pid = server.status(own).pid
+    pid = storage.status(own).pid
     assert pid is not None
-    storage = psutil.Process(pid)
-    storage.suspend()
+    process = psutil.Process(pid)
+    process.suspend()
     yield
-    storage.resume()
+    process.resume()
 
 
 def _until(true: Callable[[], object]) -> None:
@@ -137,7 +137,7 @@ def test_run_is_a_fork_of_the_run_forker(
     processes = [_process(history, run) for run in runs]
     assert len({process.pid for process in processes}) == 2
     assert {process.ppid() for process in processes} == {warm.pid}
-    psutil.Process(server.status(own).pid).resume()
+    psutil.Process(storage.status(own).pid).resume()
     for run in runs:
         status, log = _ended(history, run)
         assert status == dg.DagsterRunStatus.SUCCESS, log

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pyiceberg.catalog import load_catalog
 
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.storage.aws import aws_settings
 
 
 def test_settings_alone_reach_s3_and_glue(aws: str, tmp_path: Path) -> None:
     settings = aws_settings(aws, tmp_path)
-    connection = server.connection(settings)
+    connection = storage.connection(settings)
     assert connection.catalog_uri == aws
     objects = Objects.from_connection(connection)
     assert objects.put("a/b", b"1", if_absent=True) is True

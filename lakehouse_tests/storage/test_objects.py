@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects import multipart
 from lakehouse.storage.objects import store as objects_module
 from lakehouse.storage.objects.connection import Connection, external_connection
@@ -238,7 +238,7 @@ def test_wrong_key_and_missing_bucket_name_the_setting(connection: Connection) -
 
 @pytest.mark.usefixtures("small_parts")
 def test_stopped_server_raises_unavailable_within_seconds(tmp_path: Path) -> None:
-    with server.running(Settings(home=tmp_path)) as connection:
+    with storage.running(Settings(home=tmp_path)) as connection:
         objects = Objects.from_connection(connection)
         objects.put("a/b", b"1")
     requests = (
@@ -262,11 +262,11 @@ def test_full_disk_is_reported_and_recovers_once_space_is_freed(small_disk: Path
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(100 * MIB))
     stored: dict[str, bytes] = {}
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         objects = Objects.from_connection(connection)
         with pytest.raises(StorageFullError, match=r"Can't write fill/\d+ .* MiB left; free some space"):
             _fill(objects, stored)
-    with server.running(settings) as connection:  # a full disk does not prevent a start, so that objects can be read
+    with storage.running(settings) as connection:  # a full disk does not prevent a start, so that objects can be read
         objects = Objects.from_connection(connection)
         assert {key: objects.get(key) for key in stored} == stored
         ballast.unlink()

@@ -10,7 +10,7 @@ from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 from lakehouse.settings import Settings
-from lakehouse.storage.embedded import lifecycle as server
+from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.embedded.volumes import repair_volumes
 from lakehouse.storage.objects.store import Objects
 
@@ -24,7 +24,7 @@ STORED = {f"kept/{number:03d}": f"{number} ".encode() * (number * 7 + 1) for num
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home whose server was stopped, with objects that were written and others that were deleted."""
     settings = Settings(home=tmp_path_factory.mktemp("volumes"))
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         objects = Objects.from_connection(connection)
         for key, content in STORED.items():
             objects.put(key, content)
@@ -89,7 +89,7 @@ def test_server_with_torn_index_starts_with_every_object(
 ) -> None:
     index = volume.with_suffix(".idx")
     index.write_bytes(index.read_bytes()[: -20 * ENTRY_BYTES - 5])
-    with server.running(settings) as connection:
+    with storage.running(settings) as connection:
         objects = Objects.from_connection(connection)
         assert {key: objects.get(key) for key in STORED} == STORED
     assert "Repaired volume lake_1" in caplog.text

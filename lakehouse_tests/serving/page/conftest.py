@@ -17,7 +17,7 @@ from lakehouse.http import api_keys as keys
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
-from lakehouse.serving.api import gateway_server as http
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
@@ -81,13 +81,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     try:
         lake = Lake(settings, storage.connection(settings))
         lake.bootstrap()
-        url = http.start(settings).url
+        url = http_server.start(settings).url
         serving.start(settings)
         yield Home(url, lake, settings)
         lake.engine.close()
     finally:
         serving.stop(settings)
-        http.stop(settings)
+        http_server.stop(settings)
         storage.stop(settings)
 
 

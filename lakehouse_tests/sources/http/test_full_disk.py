@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
@@ -26,7 +26,7 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
     ballast = small_disk / "ballast"
     with storage.running(settings) as connection:
         ballast.write_bytes(bytes(150 * MIB))
-        running = server.start(settings)
+        running = http_server.start(settings)
         acknowledged: set[str] = set()
         try:
             with httpx.Client(base_url=running.url, timeout=60) as client:
@@ -37,8 +37,8 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
                 assert rejected is not None
                 assert rejected.status_code == 503
                 assert "space" in rejected.json()["detail"]
-                assert server.stop(settings)
-                assert server.start(settings).url == running.url, "it starts, because it answers reads"
+                assert http_server.stop(settings)
+                assert http_server.start(settings).url == running.url, "it starts, because it answers reads"
                 ready = client.get("/health/ready")
                 assert (ready.status_code, "space" in ready.json()["detail"]) == (503, True)
                 ballast.unlink()
@@ -47,7 +47,7 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
                     assert time.monotonic() < deadline
                     time.sleep(1)
         finally:
-            server.stop(settings)
+            http_server.stop(settings)
         stored = {json.loads(line)["event_id"] for line in landed(Objects.from_connection(connection), "logs")}
         assert acknowledged <= stored
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from lakehouse.errors import LakehouseError
 from lakehouse.http import api_keys as keys
 from lakehouse.processes.service import RunningService
-from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
 from lakehouse.sources.http.client import Parcel, deliver, find_target
 from lakehouse.storage.objects.connection import Connection
@@ -50,14 +50,14 @@ def strict(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> 
         http_tls_certificate=certificate,
         http_tls_key=key,
     )
-    server.start(settings)
+    http_server.start(settings)
     yield settings
-    server.stop(settings)
+    http_server.stop(settings)
 
 
 @pytest.fixture
 def secure(strict: Settings) -> Iterator[httpx.Client]:
-    running = server.running(strict)
+    running = http_server.running(strict)
     assert isinstance(running, RunningService)
     assert (running.url.split(":")[0], running.needs_keys) == ("https", True)
     trusted = ssl.create_default_context(cafile=strict.http_tls_certificate)

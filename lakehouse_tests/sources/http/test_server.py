@@ -15,7 +15,7 @@ import pytest
 from lakehouse.chaos import kill_ingest
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.processes.service import RunningService
-from lakehouse.serving.api import gateway_server as server
+from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api.run_gateway import APPLICATION
 from lakehouse.settings import Settings
 from lakehouse.sources.http.run import run_server
@@ -42,8 +42,8 @@ def own(home: Settings) -> Iterator[Settings]:
     """The home with running storage. Its HTTP server is stopped afterwards."""
     storage.start(home)
     yield home
-    server.stop(home)
-    assert server.running(home) is None
+    http_server.stop(home)
+    assert http_server.running(home) is None
 
 
 def landed(settings: Settings) -> int:
@@ -64,18 +64,18 @@ def post(running: RunningService, content: bytes, wait: bool = True) -> httpx.Re
 
 
 def test_home_has_one_server_and_stop_stores_held_events(own: Settings, events: Events) -> None:
-    before, running = landed(own), server.start(own)
-    assert server.start(own) == running == server.running(own)
+    before, running = landed(own), http_server.start(own)
+    assert http_server.start(own) == running == http_server.running(own)
     with pytest.raises(LakehouseError, match="lakehouse down"):
         run_server(own, APPLICATION)
     assert post(running, events(7, "iot"), wait=False).json()["durable"] is False
-    assert server.stop(own) is True
-    assert server.stop(own) is False
+    assert http_server.stop(own) is True
+    assert http_server.stop(own) is False
     assert landed(own) - before == 7
 
 
 def test_storage_outage_rejects_events_until_it_returns(own: Settings, events: Events) -> None:
-    running = server.start(own)
+    running = http_server.start(own)
     storage.stop(own)
     rejected = post(running, events(5, "iot"))
     assert (rejected.status_code, rejected.headers["content-type"]) == (503, "application/problem+json")
@@ -87,28 +87,28 @@ def test_storage_outage_rejects_events_until_it_returns(own: Settings, events: E
 
 
 def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, events: Events) -> None:
-    running = server.start(own)
+    running = http_server.start(own)
     lines, headers = events(5, "iot"), NDJSON | {"idempotency-key": "k"}
     first = httpx.post(running.url + PATH, content=lines, headers=headers)
     for process in psutil.Process(running.pid).children(recursive=True):
         os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: server.is_ready(running), 40)
+    wait_for(lambda: http_server.is_ready(running), 40)
     again = httpx.post(running.url + PATH, content=lines, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
-    server.stop(own)
-    after = httpx.post(server.start(own).url + PATH, content=lines, headers=headers)
+    http_server.stop(own)
+    after = httpx.post(http_server.start(own).url + PATH, content=lines, headers=headers)
     assert (after.status_code, after.content) == (202, first.content)
 
 
 def test_workers_of_killed_server_store_events_and_end(own: Settings, events: Events) -> None:
-    before, running = landed(own), server.start(own)
+    before, running = landed(own), http_server.start(own)
     workers = psutil.Process(running.pid).children(recursive=True)
     assert post(running, events(7, "iot"), wait=False).status_code == 202
     os.kill(running.pid, signal.SIGKILL)
     _, left = psutil.wait_procs(workers, timeout=20)
     assert left == [], "they would hold the port that the next server needs"
     assert landed(own) - before == 7
-    assert server.start(own).url == running.url
+    assert http_server.start(own).url == running.url
 
 
 def test_server_without_storage_does_not_start(tmp_path: Path) -> None:
