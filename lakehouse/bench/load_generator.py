@@ -14,7 +14,8 @@ import uvloop
 
 END = b"\r\n\r\n"
 RETRY_SECONDS = 60.0
-"""Seconds for which a request is retried with `until_taken`."""
+"""Seconds for which a request is retried with `until_acknowledged`."""
+
 BUSY_STATUSES = (429, 503)
 BUSY_DELAY_SECONDS = 0.2
 BROKEN_DELAY_SECONDS = 0.05
@@ -72,14 +73,16 @@ def run(
     connections: int,
     seconds: float,
     rate: float | None = None,
-    until_taken: bool = False,
+    until_acknowledged: bool = False,
 ) -> LoadResult:
     """Send the requests in turn for `seconds`; with `rate`, that many per second.
 
     Latency counts from when a request was due, so that a stalled server is charged for the requests it delayed.
-    With `until_taken`, each request is retried until it is answered 2xx, also beyond `seconds`.
+    With `until_acknowledged`, each request is retried until it is answered 2xx, also beyond `seconds`.
     """
-    return uvloop.run(_send(url, requests, connections, _Turns(seconds, rate), RETRY_SECONDS if until_taken else None))
+    return uvloop.run(
+        _send(url, requests, connections, _Turns(seconds, rate), RETRY_SECONDS if until_acknowledged else None)
+    )
 
 
 async def _send(

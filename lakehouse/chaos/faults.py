@@ -44,7 +44,7 @@ def measure(rounds: int, seed: int) -> Iterator[Figure]:
             play_and_count(lake, seeds)
             if sys.stderr.isatty():
                 print(f"round {first + len(seeds)} of {rounds}, {lake.killed.total()} kills", file=sys.stderr)
-        met, events = lake.weather.met, lake.events
+        met, events = lake.network.counts, lake.events
         yield figure("faults", "rounds", rounds, "", seed=seed, seconds=round(time.monotonic() - started))
         yield figure("faults", "kills", lake.killed.total(), "", **lake.killed)
         yield figure("faults", "requests that met a fault", met.total() - met["none"], "", **met)
@@ -67,20 +67,20 @@ def play_and_count(lake: FaultyLake, seeds: range) -> None:
         raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {count}")
 
 
-def play(lake: FaultyLake, chance: random.Random) -> None:
+def play(lake: FaultyLake, rng: random.Random) -> None:
     """Play one round of load, faults and kills. Raises AssertionError if a process hangs or fails without a message."""
     lake.serve()  # as `up` does, because a server whose worker dies twice within seconds ends
-    lake.weather.share, lake.weather.faults, lake.weather.left = chance.choice(FAULT_RATIOS), MIXED, MAX_FAULTS
-    sender = lake.send(chance)
-    works = [lake.start(chance.choice(kinds), days()) for kinds in CONCURRENT_WORK]
+    lake.network.share, lake.network.kinds, lake.network.remaining = rng.choice(FAULT_RATIOS), MIXED, MAX_FAULTS
+    sender = lake.send(rng)
+    works = [lake.start(rng.choice(kinds), days()) for kinds in CONCURRENT_WORK]
     plan: list[tuple[float, Callable[[], None]]] = []
     for work in works:
-        at = chance.uniform(0.0, lake.seconds.get(work.name, ASSUMED_SECONDS))
-        if chance.random() < 0.5:
+        at = rng.uniform(0.0, lake.seconds.get(work.name, ASSUMED_SECONDS))
+        if rng.random() < 0.5:
             plan.append((at, partial(lake.kill, work)))
     for kill, probability in ((lake.kill_storage, 0.15), (lake.kill_http_worker, 0.15), (lake.kill_http, 0.03)):
-        at = chance.uniform(0.0, max(lake.seconds.values(), default=ASSUMED_SECONDS))
-        if chance.random() < probability:
+        at = rng.uniform(0.0, max(lake.seconds.values(), default=ASSUMED_SECONDS))
+        if rng.random() < probability:
             plan.append((at, kill))
     started = time.monotonic()
     for at, kill in sorted(plan, key=lambda entry: entry[0]):

@@ -31,7 +31,7 @@ from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.chaos.maintenance_tasks import maintain
 from lakehouse.chaos.sender import STREAM, Events, Sender
-from lakehouse.chaos.unreliable_network import Weather, unreliable
+from lakehouse.chaos.unreliable_network import NetworkFaults, unreliable
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError
@@ -81,15 +81,15 @@ class Count:
 class FaultyLake:
     """A lakehouse of one stream whose processes reach storage through an unreliable network."""
 
-    def __init__(self, place: "Place") -> None:
-        self.home, self.weather = place.home, place.weather
+    def __init__(self, faulty: "FaultyStorage") -> None:
+        self.home, self.network = faulty.home, faulty.network
         self.embedded = Settings(home=self.home, storage="embedded")
         homes = {"LAKEHOUSE_HOME": str(self.home), "DAGSTER_HOME": str(dagster_home(self.embedded))}
-        self.variables = {**place.variables, **homes}
+        self.variables = {**faulty.variables, **homes}
         with environment(self.variables):
             self.settings = Settings()
-        self.calm = alone(Lake(self.embedded, place.connection))
-        self.stream = self.calm.stream(STREAM)
+        self.direct = alone(Lake(self.embedded, faulty.connection))
+        self.stream = self.direct.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
@@ -131,9 +131,9 @@ class FaultyLake:
                 if process.exitcode == 0:
                     self.seconds[process.name] = time.monotonic() - self._started[process]
 
-    def send(self, chance: random.Random) -> Sender:
+    def send(self, rng: random.Random) -> Sender:
         """Start a client that posts events to the HTTP server."""
-        sender = Sender(self.events, chance, self._url)
+        sender = Sender(self.events, rng, self._url)
         sender.start()
         return sender
 
@@ -178,7 +178,7 @@ class FaultyLake:
 
     def settle(self) -> None:
         """Bring every layer up to date over a good network. Raises AssertionError if that fails."""
-        self.weather.share = 0.0
+        self.network.share = 0.0
         process = self.start("settling", days())
         self.join([process])
         if process.exitcode != 0:
@@ -190,7 +190,7 @@ class FaultyLake:
 
     def count(self) -> Count:
         """Compare the sent events with the tables, and audit every layer."""
-        return count(self.calm, self.stream, self.events, ignored_check="daily_metrics")
+        return count(self.direct, self.stream, self.events, ignored_check="daily_metrics")
 
 
 def count(lake: Lake, stream: Stream, events: Events, *, ignored_check: str = " ") -> Count:
@@ -219,47 +219,47 @@ def count(lake: Lake, stream: Stream, events: Events, *, ignored_check: str = " 
 @contextmanager
 def faulty_lake(seed: int) -> Iterator[FaultyLake]:
     """Yield a lakehouse in a temporary folder, with its storage behind a network that is good to begin with."""
-    with faulty_storage(seed) as place, ExitStack() as stack:
-        lake = FaultyLake(place)
-        lake.calm.tables.ensure(table_specs([lake.stream]))
-        stack.callback(lake.calm.engine.close)
+    with faulty_storage(seed) as faulty, ExitStack() as stack:
+        lake = FaultyLake(faulty)
+        lake.direct.tables.ensure(table_specs([lake.stream]))
+        stack.callback(lake.direct.engine.close)
         stack.callback(http_server.stop, lake.settings)
         lake.serve()
         yield lake
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FaultyStorage:
     """A home with running storage behind an unreliable network."""
 
     home: Path
     connection: Connection
     """The direct connection, past the network."""
-    weather: Weather
+    network: NetworkFaults
     variables: Mapping[str, str]
     """Environment of a process that reaches the storage through the network."""
 
 
 @contextmanager
-def faulty_storage(seed: int) -> Iterator[Place]:
+def faulty_storage(seed: int) -> Iterator[FaultyStorage]:
     """Run storage in a temporary folder, behind a network that is good to begin with."""
     with tempfile.TemporaryDirectory(prefix="lakehouse-faults-", ignore_cleanup_errors=True) as folder:
-        embedded, weather = Settings(home=Path(folder), storage="embedded"), Weather()
+        embedded, network = Settings(home=Path(folder), storage="embedded"), NetworkFaults()
         reached = storage.start(embedded)
         try:
-            with _reachable(reached, weather, seed) as variables:
-                yield Place(Path(folder), reached, weather, variables)
+            with _reachable(reached, network, seed) as variables:
+                yield FaultyStorage(Path(folder), reached, network, variables)
         finally:
             storage.stop(embedded)
 
 
 @contextmanager
-def _reachable(reached: Connection, weather: Weather, seed: int) -> Iterator[dict[str, str]]:
-    """Yield the environment of a process that reaches this storage through such weather."""
+def _reachable(reached: Connection, network: NetworkFaults, seed: int) -> Iterator[dict[str, str]]:
+    """Yield the environment of a process that reaches this storage over a network with these faults."""
     endpoint, catalog = urlparse(str(reached.endpoint)), urlparse(reached.catalog["uri"])
     with (
-        unreliable(int(endpoint.port or 0), weather, seed) as s3,
-        unreliable(int(catalog.port or 0), weather, seed + 1) as tables,
+        unreliable(int(endpoint.port or 0), network, seed) as s3,
+        unreliable(int(catalog.port or 0), network, seed + 1) as tables,
     ):
         yield {
             "LAKEHOUSE_STORAGE": "external",

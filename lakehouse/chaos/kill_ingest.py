@@ -24,6 +24,7 @@ from lakehouse.storage.embedded import lifecycle as storage
 
 EVENTS = 100
 """Events per request."""
+
 RATE = 40
 """Requests per second."""
 
@@ -43,7 +44,9 @@ def measure(seconds: float = 30.0, seed: int = 1) -> Iterator[Figure]:
         killer.start()
         try:
             requests = [load_generator.request(url, body) for body in sent]
-            result = load_generator.run(url, requests, connections=16, seconds=seconds, rate=RATE, until_taken=True)
+            result = load_generator.run(
+                url, requests, connections=16, seconds=seconds, rate=RATE, until_acknowledged=True
+            )
         finally:
             killer.end()
         connection = storage.start(settings)
@@ -81,7 +84,7 @@ class _Killer(Thread):
         super().__init__(name="killer", daemon=True)
         self.by_kind = {"worker": 0, "server": 0, "parent": 0, "storage": 0}
         self._settings = settings
-        self._chance = random.Random(seed)  # noqa: S311
+        self._rng = random.Random(seed)  # noqa: S311
         self._ended = Event()
 
     @property
@@ -91,8 +94,8 @@ class _Killer(Thread):
 
     def run(self) -> None:
         """Kill until `end` is called."""
-        while not self._ended.wait(self._chance.uniform(0.5, 2.0)):
-            kind = self._chance.choice(["worker", "worker", "server", "parent", "storage"])
+        while not self._ended.wait(self._rng.uniform(0.5, 2.0)):
+            kind = self._rng.choice(["worker", "worker", "server", "parent", "storage"])
             with suppress(psutil.NoSuchProcess, ProcessLookupError):
                 self.by_kind[kind] += self._kill(kind)
             storage.start(self._settings)
@@ -110,7 +113,7 @@ class _Killer(Thread):
         if kind == "storage":
             processes = family(storage.status(self._settings).pid)
         elif kind == "worker":
-            processes = [self._chance.choice(processes[1:])] if processes[1:] else []
+            processes = [self._rng.choice(processes[1:])] if processes[1:] else []
         elif kind == "parent":
             processes = processes[:1]  # its workers store their buffers and end by themselves
         for process in reversed(processes):

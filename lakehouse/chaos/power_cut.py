@@ -89,12 +89,12 @@ class PoweredLakehouse:
 
         Raises AssertionError if the disk's copy lacks one of them, or an audit of it finds anything wrong.
         """
-        chance, done = random.Random(seed), Event()  # noqa: S311
-        senders = [Sender(self._events, chance, lambda: self._url, batches=BATCHES) for _ in range(SENDERS)]
+        rng, done = random.Random(seed), Event()  # noqa: S311
+        senders = [Sender(self._events, rng, lambda: self._url, batches=BATCHES) for _ in range(SENDERS)]
         committing = Thread(target=self._commit, args=(done,))
         for thread in (*senders, committing):
             thread.start()
-        time.sleep(chance.uniform(0.0, MAX_LOAD_SECONDS))
+        time.sleep(rng.uniform(0.0, MAX_LOAD_SECONDS))
         with tempfile.TemporaryDirectory(prefix="lakehouse-cut-") as folder:
             copy = Path(folder, "copy.ext4")
             acknowledged = self._copy(copy)

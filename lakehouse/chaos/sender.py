@@ -43,11 +43,11 @@ class Events:
     again: int = 0
     """Requests that were sent more than once."""
 
-    def draw(self, chance: random.Random) -> list[str]:
+    def draw(self, rng: random.Random) -> list[str]:
         """Draw the keys of one more request; some repeat earlier ones."""
         known = list(self.sent)
         keys = {
-            chance.choice(known) if known and chance.random() < REPEATED_RATIO else f"{chance.getrandbits(64):016x}"
+            rng.choice(known) if known and rng.random() < REPEATED_RATIO else f"{rng.getrandbits(64):016x}"
             for _ in range(EVENTS)
         }
         for key in sorted(keys - self.sent.keys()):
@@ -63,11 +63,11 @@ class Events:
 class Sender(Thread):
     """Posts requests one after another, each until it is acknowledged or out of attempts."""
 
-    def __init__(self, events: Events, chance: random.Random, url: Callable[[], str | None], batches: int = BATCHES):
+    def __init__(self, events: Events, rng: random.Random, url: Callable[[], str | None], batches: int = BATCHES):
         """Create a sender. `url` returns the server's current address, or None while it is down."""
         super().__init__(name="sender", daemon=True)
         self._events, self._url = events, url
-        self._batches = [(events.draw(chance), chance.random() < RESENT_RATIO) for _ in range(batches)]
+        self._batches = [(events.draw(rng), rng.random() < RESENT_RATIO) for _ in range(batches)]
         self.error: str | None = None
 
     def run(self) -> None:

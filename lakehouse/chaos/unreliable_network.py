@@ -33,24 +33,25 @@ _ANSWERS = {
 
 
 @dataclass(slots=True)
-class Weather:
+class NetworkFaults:
     """The current faults of the network; safe to change at any time."""
 
     share: float = 0.0
     """Share of requests that meet a fault."""
-    faults: Sequence[str] = FAULTS
+    kinds: Sequence[str] = FAULTS
+    """Kinds of fault to draw from."""
     only: bytes = b""
     """Bytes that the first line of a request must contain to meet one, such as its method."""
-    left: int | None = None
+    remaining: int | None = None
     """Number of requests that may still meet one; None is without limit."""
-    met: "Counter[str]" = field(default_factory=Counter)
+    counts: "Counter[str]" = field(default_factory=Counter)
     """Number of requests by fault; "none" counts those without one."""
 
 
 @contextmanager
-def unreliable(port: int, weather: Weather, seed: int) -> Iterator[int]:
+def unreliable(port: int, network: NetworkFaults, seed: int) -> Iterator[int]:
     """Run a proxy to a local port during the block; yield the proxy's port."""
-    proxy = _Proxy(port, weather, random.Random(seed))  # noqa: S311
+    proxy = _Proxy(port, network, random.Random(seed))  # noqa: S311
     thread = Thread(target=proxy.run, name=f"unreliable-{port}", daemon=True)
     thread.start()
     proxy.ready.wait()
@@ -64,8 +65,8 @@ def unreliable(port: int, weather: Weather, seed: int) -> Iterator[int]:
 class _Proxy:
     """The proxy, on an event loop in a thread of its own."""
 
-    def __init__(self, upstream: int, weather: Weather, chance: random.Random) -> None:
-        self._upstream, self._weather, self._chance = upstream, weather, chance
+    def __init__(self, upstream: int, network: NetworkFaults, rng: random.Random) -> None:
+        self._upstream, self._network, self._rng = upstream, network, rng
         self._tasks: set[asyncio.Task[object]] = set()
         self.ready = Event()
         self.port = 0
@@ -96,7 +97,7 @@ class _Proxy:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
                 head = await reader.readuntil(b"\r\n\r\n")
                 fault = self._next(head.split(b"\r\n", 1)[0])
-                self._weather.met[fault] += 1
+                self._network.counts[fault] += 1
                 if fault == "reset":
                     _reset(writer)
                 elif fault == "silence":
@@ -110,12 +111,12 @@ class _Proxy:
             self._tasks.discard(task)
 
     def _next(self, request: bytes) -> str:
-        weather = self._weather
-        if weather.left == 0 or weather.only not in request or self._chance.random() >= weather.share:
+        network = self._network
+        if network.remaining == 0 or network.only not in request or self._rng.random() >= network.share:
             return "none"
-        if weather.left is not None:
-            weather.left -= 1
-        return self._chance.choice(weather.faults)
+        if network.remaining is not None:
+            network.remaining -= 1
+        return self._rng.choice(network.kinds)
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, fault: str
@@ -149,7 +150,7 @@ class _Proxy:
         if fault == "no answer":
             return
         if fault == "slow answer":
-            await asyncio.sleep(self._chance.uniform(0.1, 0.5))
+            await asyncio.sleep(self._rng.uniform(0.1, 0.5))
         first = await upstream.read(CHUNK_BYTES)
         if fault == "cut answer":
             writer.write((head + first)[: len(head) + len(first) // 2] if first else head[: len(head) // 2])

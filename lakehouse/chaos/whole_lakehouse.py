@@ -21,7 +21,7 @@ from lakehouse.chaos.faults import MIXED
 from lakehouse.chaos.faulty_lake import (
     TIMEOUT_SECONDS,
     Count,
-    Place,
+    FaultyStorage,
     count,
     days,
     environment,
@@ -66,17 +66,17 @@ POLL_INTERVAL_SECONDS = 3.0
 class WholeLakehouse:
     """A lakehouse run by `lakehouse up`, with storage started separately behind an unreliable network."""
 
-    def __init__(self, place: Place) -> None:
-        self.weather = place.weather
-        self.embedded = Settings(home=place.home, storage="embedded")
-        self.variables = {**place.variables, "LAKEHOUSE_HOME": str(place.home), "LAKEHOUSE_QUERY_WORKERS": "1"}
+    def __init__(self, faulty: FaultyStorage) -> None:
+        self.network = faulty.network
+        self.embedded = Settings(home=faulty.home, storage="embedded")
+        self.variables = {**faulty.variables, "LAKEHOUSE_HOME": str(faulty.home), "LAKEHOUSE_QUERY_WORKERS": "1"}
         with environment(self.variables):
             self.settings = Settings()
-        self.calm = Lake(self.embedded, place.connection)
-        self.stream = self.calm.stream(STREAM)
+        self.direct = Lake(self.embedded, faulty.connection)
+        self.stream = self.direct.stream(STREAM)
         self.events = Events()
         self.killed: Counter[str] = Counter()
-        self._log = place.home / "logs" / "up.log"
+        self._log = faulty.home / "logs" / "up.log"
 
     def up(self) -> None:
         """Run `lakehouse up` until everything runs. Raises AssertionError if that fails."""
@@ -115,7 +115,7 @@ class WholeLakehouse:
         if kind in ("storage", "everything"):
             storage.start(self.embedded)
         if kind in ("supervisor", "everything"):
-            self.weather.share = 0.0
+            self.network.share = 0.0
             self.up()
 
     def _processes(self, kind: str) -> list[psutil.Process]:
@@ -148,16 +148,16 @@ class WholeLakehouse:
             time.sleep(0.05)
         return done
 
-    def play(self, chance: random.Random, kind: str) -> None:
+    def play(self, rng: random.Random, kind: str) -> None:
         """Play one round: events over HTTP, a file, and a kill of this kind."""
-        self.weather.share, self.weather.faults = chance.choice(FAULT_RATIOS), MIXED
-        sender = Sender(self.events, chance, self._url)
+        self.network.share, self.network.kinds = rng.choice(FAULT_RATIOS), MIXED
+        sender = Sender(self.events, rng, self._url)
         sender.start()
-        keys = self.events.draw(chance)
+        keys = self.events.draw(rng)
         lines = [json.dumps(event(key, self.events.sent[key])) for key in keys]
-        self.calm.objects.put(f"incoming/{STREAM}/{chance.getrandbits(32):08x}.ndjson", "\n".join(lines).encode())
+        self.direct.objects.put(f"incoming/{STREAM}/{rng.getrandbits(32):08x}.ndjson", "\n".join(lines).encode())
         self.events.acknowledged.update(keys)
-        started, at = time.monotonic(), chance.uniform(0.0, ROUND_SECONDS)
+        started, at = time.monotonic(), rng.uniform(0.0, ROUND_SECONDS)
         time.sleep(at)
         self.kill(kind)
         time.sleep(max(0.0, started + ROUND_SECONDS - time.monotonic()))
@@ -171,12 +171,12 @@ class WholeLakehouse:
 
     def settle(self) -> Count:
         """Wait over a good network until everything is computed and every program runs; return what is still wrong."""
-        self.weather.share = 0.0
+        self.network.share = 0.0
         with suppress(LakehouseError):  # the sensors retry what failed
-            raise_on_failure(Runner(self.calm).land(self.stream, days()))
+            raise_on_failure(Runner(self.direct).land(self.stream, days()))
         deadline = time.monotonic() + SETTLING_SECONDS
         while True:
-            result = count(self.calm, self.stream, self.events)
+            result = count(self.direct, self.stream, self.events)
             result.wrong += self._missing()
             if result.passed or time.monotonic() > deadline:
                 return result
@@ -190,9 +190,9 @@ class WholeLakehouse:
 @contextmanager
 def whole_lakehouse(seed: int) -> Iterator[WholeLakehouse]:
     """Run a whole lakehouse in a temporary folder, behind a network that is good to begin with."""
-    with faulty_storage(seed) as place, ExitStack() as stack:
-        whole = WholeLakehouse(place)
-        stack.callback(whole.calm.engine.close)
+    with faulty_storage(seed) as faulty, ExitStack() as stack:
+        whole = WholeLakehouse(faulty)
+        stack.callback(whole.direct.engine.close)
         stack.callback(supervisor.stop, whole.settings)
         whole.up()
         yield whole
@@ -214,7 +214,7 @@ def measure(rounds: int, seed: int) -> Iterator[Figure]:
             if not result.passed:
                 raise AssertionError(f"rounds of seeds {seeds.start} to {seeds.stop - 1}: {result}")
         whole.down()
-        met = whole.weather.met
+        met = whole.network.counts
         yield figure(
             "faults", "rounds of a whole `up`", rounds, "", seed=seed, seconds=round(time.monotonic() - started)
         )

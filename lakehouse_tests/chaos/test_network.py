@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from lakehouse.chaos.unreliable_network import FAULTS, SILENT, Weather, unreliable
+from lakehouse.chaos.unreliable_network import FAULTS, SILENT, NetworkFaults, unreliable
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.maintenance import tags
 from lakehouse.pipeline.lake import Lake
@@ -19,18 +19,18 @@ DAY = date(2019, 3, 1)
 
 
 @pytest.fixture
-def weather() -> Weather:
-    return Weather()
+def network() -> NetworkFaults:
+    return NetworkFaults()
 
 
 @pytest.fixture
-def own(make_stream: Callable[..., Own], weather: Weather) -> Iterator[Own]:
-    """A stream whose lake is reached through the weather; ten events have landed."""
+def own(make_stream: Callable[..., Own], network: NetworkFaults) -> Iterator[Own]:
+    """A stream whose lake is reached through a network with faults; ten events have landed."""
     near = make_stream()
     near.land([*[payment(f"e{n}", noon(DAY)) for n in range(9)], payment("e0", noon(DAY))], noon(DAY))
     reached = near.lake.connection
     ports = [int(urlparse(str(url)).port or 0) for url in (reached.endpoint, reached.catalog["uri"])]
-    with unreliable(ports[0], weather, 1) as s3, unreliable(ports[1], weather, 2) as tables:
+    with unreliable(ports[0], network, 1) as s3, unreliable(ports[1], network, 2) as tables:
         endpoint, uri = f"http://127.0.0.1:{s3}", f"http://127.0.0.1:{tables}"
         far = {**reached.catalog, "uri": uri, "oauth2-server-uri": f"{uri}/v1/oauth/tokens", "s3.endpoint": endpoint}
         lake = Lake(near.lake.settings, replace(reached, endpoint=endpoint, catalog=far, silence_seconds=1))
@@ -40,47 +40,52 @@ def own(make_stream: Callable[..., Own], weather: Weather) -> Iterator[Own]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_commit_with_a_failed_request_or_answer_is_made_once(own: Own, weather: Weather, fault: str) -> None:
+def test_commit_with_a_failed_request_or_answer_is_made_once(own: Own, network: NetworkFaults, fault: str) -> None:
     own.lake.tables.load(f"bronze.{own.name}")
-    weather.share, weather.faults, weather.only, weather.left = 1.0, [fault], b"POST /v1/tables/namespaces/", 1
+    network.share, network.kinds, network.only, network.remaining = 1.0, [fault], b"POST /v1/tables/namespaces/", 1
     landed = own.bronze(DAY)
-    assert weather.met[fault] == 1
+    assert network.counts[fault] == 1
     assert landed.snapshot_id == own.lake.tables.load(f"bronze.{own.name}").metadata.current_snapshot_id
     assert own.snapshots("bronze") == 1
     assert own.counts("bronze") == {DAY: 10}
 
 
-def test_commit_refused_on_retry_counts_when_it_was_made(own: Own, weather: Weather) -> None:
+def test_commit_refused_on_retry_counts_when_it_was_made(own: Own, network: NetworkFaults) -> None:
     with own.lake.tables.load(f"bronze.{own.name}").transaction() as change:  # also logs in
         change.set_properties({"commit.retry.num-retries": "0"})
-    weather.share, weather.faults, weather.only, weather.left = 1.0, ["lost answer"], b"POST /v1/tables/namespaces/", 1
+    network.share, network.kinds, network.only, network.remaining = (
+        1.0,
+        ["lost answer"],
+        b"POST /v1/tables/namespaces/",
+        1,
+    )
     own.bronze(DAY)
     assert (own.snapshots("bronze"), own.counts("bronze")) == (1, {DAY: 10})
     assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files are still there"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_layers_are_right_when_a_fifth_of_requests_fail(own: Own, weather: Weather, fault: str) -> None:
-    weather.share, weather.faults = 0.2, [fault]
-    weather.left = 3 if fault in SILENT else None  # each costs a second
+def test_layers_are_right_when_a_fifth_of_requests_fail(own: Own, network: NetworkFaults, fault: str) -> None:
+    network.share, network.kinds = 0.2, [fault]
+    network.remaining = 3 if fault in SILENT else None  # each costs a second
     own.bronze(DAY)
     own.refresh_realtime(f"{DAY}-12:00")
     cleaned = own.clean(DAY)
-    weather.share = 0.0
-    assert weather.met[fault] > 0
+    network.share = 0.0
+    assert network.counts[fault] > 0
     assert_conserved(own, cleaned)
     assert (own.counts("silver"), own.counts("realtime")) == ({DAY: 9}, {DAY: 10})
 
 
 def test_unanswered_commit_is_reported_and_can_be_repeated(
-    own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch
+    own: Own, network: NetworkFaults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0.2)
     own.lake.tables.load(f"bronze.{own.name}")
-    weather.share, weather.faults, weather.only = 1.0, ["lost answer"], b"/v1/tables/namespaces/bronze/tables/"
+    network.share, network.kinds, network.only = 1.0, ["lost answer"], b"/v1/tables/namespaces/bronze/tables/"
     with pytest.raises(StorageUnavailableError, match=r"does not answer|did not say whether the commit"):
         own.bronze(DAY)
-    weather.share = 0.0
+    network.share = 0.0
     own.bronze(DAY)
     assert own.counts("bronze") == {DAY: 10}
     # The files of the unanswered commit are still there, whether it arrived or not.
@@ -98,13 +103,13 @@ CATALOG_REQUESTS: dict[str, Callable[[Own], object]] = {
 
 @pytest.mark.parametrize("fault", ["error", "reset", "cut answer"])
 def test_silent_catalog_is_reported_for_every_request(
-    own: Own, weather: Weather, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests, fault: str
+    own: Own, network: NetworkFaults, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests, fault: str
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0.1)
     own.bronze(DAY)
-    weather.share, weather.faults = 1.0, [fault]
+    network.share, network.kinds = 1.0, [fault]
     for name, request in CATALOG_REQUESTS.items():
-        weather.only = b"POST /v1/tables/" if name == "tag" else b"/v1/tables/"
+        network.only = b"POST /v1/tables/" if name == "tag" else b"/v1/tables/"
         with (
             subtests.test(name),
             pytest.raises(StorageUnavailableError, match=r"^The catalog at http://127\.0\.0\.1:\d+ does not answer"),

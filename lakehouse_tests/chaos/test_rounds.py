@@ -42,7 +42,7 @@ def test_kills_and_network_faults_lose_and_repeat_nothing(lake: FaultyLake) -> N
         play_and_count(lake, range(first, min(first + ROUNDS_PER_COUNT, seed + ROUNDS)))
     assert lake.killed
     assert lake.events.acknowledged
-    assert lake.weather.met.total() > lake.weather.met["none"]
+    assert lake.network.counts.total() > lake.network.counts["none"]
 
 
 def test_killed_storage_is_restarted_at_the_same_address(lake: FaultyLake) -> None:
@@ -60,13 +60,13 @@ def test_killed_storage_is_restarted_at_the_same_address(lake: FaultyLake) -> No
 
 @pytest.mark.parametrize("seed", range(8, 8 + CONCURRENT_RUNS))
 def test_eight_concurrent_writers_leave_correct_tables(lake: FaultyLake, seed: int) -> None:
-    lake.weather.share = 0.0
-    chance = random.Random(seed)
-    senders = [lake.send(chance)]
+    lake.network.share = 0.0
+    rng = random.Random(seed)
+    senders = [lake.send(rng)]
     senders[0].join()
     # All days and single days: the same partitions, and different partitions of the same tables.
     works = [lake.start(WORKS[n % len(WORKS)], days() if n % 2 else [days()[n % 3]]) for n in range(PROCESSES)]
-    senders.append(lake.send(chance))
+    senders.append(lake.send(rng))
     lake.join(works)
     senders[1].join()
     assert all(work.exitcode == 0 for work in works)
@@ -76,18 +76,18 @@ def test_eight_concurrent_writers_leave_correct_tables(lake: FaultyLake, seed: i
 
 
 def test_killed_maintenance_is_finished_by_the_next_run(lake: FaultyLake) -> None:
-    lake.weather.share = 0.0
-    chance = random.Random(int(time.time()))
+    lake.network.share = 0.0
+    rng = random.Random(int(time.time()))
     old, before = datetime.now(UTC) - timedelta(days=10), set(lake.events.sent)
     for number in range(4):  # objects to drop, files to compact, snapshots to expire
-        keys = [key for key in lake.events.draw(chance) if key not in before]
+        keys = [key for key in lake.events.draw(rng) if key not in before]
         lines = [json.dumps(event(key, lake.events.sent[key]) | {"event_time": old.isoformat()}) for key in keys]
-        land(lake.calm.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
-        bronze.ingest_days(lake.calm, lake.stream, [old.date()])
+        land(lake.direct.objects, lake.stream.name, "\n".join(lines).encode(), now=old + timedelta(seconds=number))
+        bronze.ingest_days(lake.direct, lake.stream, [old.date()])
         lake.events.acknowledged.update(keys)
     lake.join([lake.start("settling", wanted := [old.date(), *days()])])
-    for name in lake.calm.tables.names():
-        with lake.calm.tables.load(name).transaction() as change:
+    for name in lake.direct.tables.names():
+        with lake.direct.tables.load(name).transaction() as change:
             change.set_properties({"lakehouse.snapshots-kept": "1"})
     account = event(keys[0], True)["account_id"]
     erased = {key for key in lake.events.sent if event(key, True)["account_id"] == account}
@@ -95,7 +95,7 @@ def test_killed_maintenance_is_finished_by_the_next_run(lake: FaultyLake) -> Non
         for again in (False, True):
             work = lake.start(task, wanted, {"account_id": account})
             if not again:
-                work.join(chance.uniform(0.3, 2.0))
+                work.join(rng.uniform(0.3, 2.0))
                 lake.kill(work)
             lake.join([work])
         assert work.exitcode == 0, task
@@ -110,9 +110,9 @@ def test_killed_maintenance_is_finished_by_the_next_run(lake: FaultyLake) -> Non
 def _unnamed(lake: FaultyLake) -> set[str]:
     """Return the files under the tables' locations that no snapshot names."""
     left = set()
-    for name in lake.calm.tables.names():
-        table = lake.calm.tables.load(name)
-        objects = Objects.from_url(lake.calm.connection, table.location())
+    for name in lake.direct.tables.names():
+        table = lake.direct.tables.load(name)
+        objects = Objects.from_url(lake.direct.connection, table.location())
         stored = {item.key for item in objects.list(object_key(table.location())) if item.key.endswith(FILE_SUFFIXES)}
         left |= stored - {unquote(object_key(path)) for path in referenced_files(table)}
     return left

@@ -186,14 +186,14 @@ def test_changed_days_are_repeated_after_snapshot_expiry(client: AlertClient) ->
 
 @pytest.mark.parametrize("seed", range(2))
 def test_each_alert_comes_once_in_any_order_of_events(client: AlertClient, seed: int) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     fed: list[Alert] = []
     received: list[Alert] = []
     raised: set[Alert] = set()
     for number in range(30):
-        day = chance.choice(DAYS)
-        new = client.alert(str(number), day, chance.randrange(60))
-        action = chance.choice(["feed", "store", "settle", "read", "read"])
+        day = rng.choice(DAYS)
+        new = client.alert(str(number), day, rng.randrange(60))
+        action = rng.choice(["feed", "store", "settle", "read", "read"])
         if action == "feed":
             client.feed(new)
             fed.append(new)
@@ -202,12 +202,12 @@ def test_each_alert_comes_once_in_any_order_of_events(client: AlertClient, seed:
             client.store(day, *client.table.get(day, []), new)
             raised.add(new)
         elif action == "settle" and fed:
-            alert = fed.pop(chance.randrange(len(fed)))
+            alert = fed.pop(rng.randrange(len(fed)))
             client.store(alert.dt, *client.table.get(alert.dt, []), alert)
-            if chance.random() < 0.5:
+            if rng.random() < 0.5:
                 client.feed()
         else:
-            received += client.page(chance.randint(1, 3))
+            received += client.page(rng.randint(1, 3))
     received += client.rest(2)
     assert sorted(_keys(received)) == sorted(_keys(raised))
 

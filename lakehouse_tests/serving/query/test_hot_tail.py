@@ -219,18 +219,18 @@ def test_unreadable_objects_hide_no_other_rows(own: Own, tracker: SnapshotTracke
 
 @pytest.mark.parametrize("seed", range(3))
 def test_each_event_is_visible_once_after_every_step(own: Own, tracker: SnapshotTracker, seed: int) -> None:
-    chance, at = random.Random(seed), datetime.now(UTC)
+    rng, at = random.Random(seed), datetime.now(UTC)
     landed: list[str] = []
     unreported: list[LandingObject] = []
     for step in range(25):
-        match chance.choice(["land", "land", "report", "report", "list", "realtime", "replace", "batch", "look"]):
+        match rng.choice(["land", "land", "report", "report", "list", "realtime", "replace", "batch", "look"]):
             case "land":
-                new = [f"{step}-{number}" for number in range(chance.randint(1, 4))]
-                again = chance.sample(landed, min(len(landed), chance.randint(0, 2)))
+                new = [f"{step}-{number}" for number in range(rng.randint(1, 4))]
+                again = rng.sample(landed, min(len(landed), rng.randint(0, 2)))
                 unreported.append(_land(own, *new, *again, at=at + timedelta(milliseconds=step)))
                 landed += new
             case "report":
-                tracker.ingest([unreported.pop(chance.randrange(len(unreported)))] if unreported else [])
+                tracker.ingest([unreported.pop(rng.randrange(len(unreported)))] if unreported else [])
             case "list":
                 tracker.catch_up()
             case "realtime":

@@ -54,11 +54,11 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
 
 def _post(client: httpx.Client, number: int, acknowledged: set[str]) -> httpx.Response | None:
     """Post events. Returns the response if they are rejected, else None."""
-    chance, now = random.Random(number), datetime.now(UTC)
+    rng, now = random.Random(number), datetime.now(UTC)
     ids = [f"{number}-{n}" for n in range(EVENTS)]
     event = {"event_time": f"{now:%Y-%m-%dT%H:%M:%SZ}", "service": "s", "level": "INFO"}
     lines = [
-        json.dumps(event | {"event_id": event_id, "message": base64.b64encode(chance.randbytes(7500)).decode()})
+        json.dumps(event | {"event_id": event_id, "message": base64.b64encode(rng.randbytes(7500)).decode()})
         for event_id in ids
     ]
     response = client.post("/v1/streams/logs/events", content="\n".join(lines), headers=NDJSON)
