@@ -32,6 +32,7 @@ STREAM = "financial"
 PATH = f"/v1/streams/{STREAM}/events"
 BODIES = 64
 """Different bodies of 1,000 events, sent in turn."""
+
 CONNECTIONS = 128
 MEMORY_RATE = 50
 """Requests of 1,000 events per second while memory is measured."""
@@ -166,6 +167,7 @@ async def events(request: Request):
     file.flush()
     return {{"accepted": len(found)}}
 """
+
 READY = "Uvicorn running on "
 
 

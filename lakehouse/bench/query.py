@@ -59,6 +59,7 @@ BODIES = 20
 CONNECTIONS = 16
 WARM_SECONDS = 1.0
 """At most, before each figure."""
+
 QUERY_MS, LOOKUP_MS = 100, 20
 DIRECT_RUNS = 5
 """Runs of each query straight in DuckDB."""

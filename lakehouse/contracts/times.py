@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 SHAPE = "dddd-dd-ddTdd:dd:dd"
 PARTS = ((0, 4), (5, 2), (8, 2), (11, 2), (14, 2), (17, 2))
 """Year, month, day, hour, minute and second in the text, as (position of the first digit, number of digits)."""
+
 LOWEST = np.array([1, 1, 1, 0, 0, 0])
 HIGHEST = np.array([9999, 12, 31, 23, 59, 59])
 YEAR, MONTH, DAY = range(3)

@@ -25,10 +25,13 @@ from lakehouse.contracts.times import time_range, time_rank
 QUOTE, BLANK, NEWLINE, OPENING, CLOSING, BRACKET = b'" \n{}['
 SURE_CHARACTERS = MAX_TEXT_BYTES // 4
 """A text of this many characters fits `MAX_TEXT_BYTES`, whatever the characters."""
+
 SURE_DEPTH = 100
 """A line with this many brackets is surely not nested too deeply."""
+
 TOGETHER = 32
 """Lines that are tried at once when not all can be proven. One bad line sends this many to the SQL."""
+
 REMEMBERED = 10_000
 """Texts that are remembered as valid."""
 

@@ -42,6 +42,7 @@ ROWS = """
       map(['k'], [range::varchar]) as by
     from range(100)
 """
+
 _numbers = count()
 
 

@@ -27,6 +27,7 @@ from lakehouse_tests.nightly import more_at_night
 
 EXAMPLES = more_at_night(3, 500)
 """Few, of several events each."""
+
 ARRIVED = datetime(2025, 11, 20, 14, 15, 16, tzinfo=UTC)
 EVENT_TIMES = st.datetimes(datetime(2011, 1, 1), datetime(2025, 11, 20))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)

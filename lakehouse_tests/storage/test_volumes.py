@@ -17,6 +17,7 @@ from lakehouse.storage.objects.store import Objects
 ENTRY_BYTES = 17
 TRAILER_BYTES = 16
 """A time and padding end a needle. A file that is torn there lost none of its data."""
+
 STORED = {f"kept/{number:03d}": f"{number} ".encode() * (number * 7 + 1) for number in range(40)}
 
 

@@ -22,10 +22,10 @@ from lakehouse.serving.query.rejects import RejectSample, recent_rejects_sql, re
 log = logging.getLogger(__name__)
 
 MAX_REJECTS = 200
-"""Rows that are kept of a stream,"""
+"""Rows kept per stream."""
 
 MAX_REJECTS_BYTES = 16 << 20
-"""or fewer where they are larger than this together."""
+"""Size of the rows kept per stream; fewer are kept where they would be larger together."""
 
 
 class RecentRejects:
@@ -46,7 +46,7 @@ class RecentRejects:
             held = self._unexplained.get(stream)
             every = rows if held is None else pa.concat_tables([rows, held])
             fitting = max(int(every.num_rows * MAX_REJECTS_BYTES / max(every.nbytes, 1)), 1)
-            # A copy: a slice would keep the whole chunk in memory.
+            # Copy, because a slice would keep the whole chunk in memory.
             self._unexplained[stream] = every.take(pa.array(range(min(every.num_rows, self._max_rows, fitting))))
             self.changes += 1
 

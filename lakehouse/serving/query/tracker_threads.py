@@ -29,10 +29,10 @@ LISTING_INTERVAL_SECONDS = 3.0
 """Time between listings of landing."""
 
 MIN_IDLE_RATIO = 30
-"""Loads of every table and listings pause at least this many times as long as they took,"""
+"""Least pause after loading every table or listing, as a multiple of the time that it took."""
 
 MAX_PAUSE_SECONDS = 60.0
-"""but never longer than this."""
+"""Longest such pause."""
 
 RETRY_SECONDS = 1.0
 """Pause after an error."""

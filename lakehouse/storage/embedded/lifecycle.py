@@ -31,8 +31,10 @@ STOP_SECONDS = 3.0
 
 SeaweedFS 4.48 stops within a second, but in one of ten times waits five minutes for an idle connection.
 """
+
 HANG_SECONDS = 15.0
 """After that a running server that does not answer is replaced."""
+
 MAX_START_ATTEMPTS = 3
 BLOCK_BYTES = 512
 """The unit of `st_blocks`, whatever the file system."""

@@ -24,6 +24,7 @@ RANDOM_PORTS = range(10_000, 20_000)
 MAX_ATTEMPTS = 200
 RELEASE_SECONDS = 5.0
 """How long to wait for the ports of a dead server; after that another program must have them."""
+
 POLL_SECONDS = 0.02
 
 _WITHOUT_GRPC = frozenset({"catalog"})

@@ -15,14 +15,18 @@ from typing import IO
 
 _ENTRY = struct.Struct(">QIBi")
 """Needle id, offset (low four bytes, then the fifth) in units of eight bytes, and size. A deletion has size -1."""
+
 _HEADER = struct.Struct(">IQi")
 """Cookie, needle id and size of the body. A deletion has size 0."""
+
 _ALIGNMENT = 8
 _TRAILER_BYTES = 12
 """A checksum and a time after the body."""
+
 _TIME_BYTES = 8
 _BODY_BYTES = 5
 """Bytes of the body besides the data: its size before it, flags after it."""
+
 _VERSION = 3
 _DELETED = -1
 

@@ -17,6 +17,7 @@ from lakehouse.storage.objects.errors import ObjectExistsError, access_denied, m
 
 PART_BYTES = 32 << 20
 """S3 accepts 10,000 parts, so objects can be up to 312 GiB."""
+
 MAX_CONCURRENT_PARTS = 3
 
 CONNECT_SECONDS = 5
