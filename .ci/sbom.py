@@ -40,7 +40,7 @@ def licence(component: Component) -> str:
 
 
 def is_allowed(text: str) -> bool:
-    """Whether a licence asks for nothing beyond notices and the source of changed files. With OR, one such suffices."""
+    """Return whether a licence asks for nothing beyond notices and the source of changed files. With OR, one such suffices."""
     return any(ALLOWED.search(part) and not FORBIDDEN.search(part) for part in text.split(" OR "))
 
 

@@ -29,7 +29,7 @@ class Sender(FastHttpUser):  # type: ignore[misc]
     """Sends one body after the other, each when the one before is stored."""
 
     def on_start(self) -> None:
-        """Begin somewhere of its own."""
+        """Choose a place to start from."""
         self.number = id(self)
         self.headers = {"content-type": "application/x-ndjson"}
         if key := os.environ.get("LAKEHOUSE_KEY"):

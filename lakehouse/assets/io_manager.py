@@ -130,7 +130,7 @@ def _convert(relation: duckdb.DuckDBPyRelation, annotation: Any) -> AssetRows:
 
 
 def _select(cursor: duckdb.DuckDBPyConnection, rows: AssetRows, context: dg.OutputContext) -> str:
-    """Give the SELECT that reads the returned rows on the cursor."""
+    """Return the SELECT that reads the returned rows on the cursor."""
     if isinstance(rows, duckdb.DuckDBPyRelation):
         return rows.sql_query()
     if isinstance(rows, pa.RecordBatchReader):

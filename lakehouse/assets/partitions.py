@@ -69,5 +69,5 @@ def run_days(context: dg.AssetExecutionContext, contract: Contract | None = None
 
 
 def is_backfill(context: dg.AssetExecutionContext) -> bool:
-    """Whether the run belongs to a backfill, which replaces partitions where other runs append to them."""
+    """Return whether the run belongs to a backfill, which replaces partitions where other runs append to them."""
     return BACKFILL_TAG in context.run.tags

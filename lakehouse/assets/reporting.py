@@ -43,7 +43,7 @@ def from_write(result: WriteResult, preview_column: str | None = None) -> Materi
 
 
 def preview_newest(lake: Lake, materialized: MaterializedPartitions) -> dict[str, dict[str, Any]]:
-    """Give the metadata by partition, with a preview of the newest day where one is asked for."""
+    """Return the metadata by partition, with a preview of the newest day where one is asked for."""
     partitions = {str(partition): dict(metadata) for partition, metadata in materialized.partitions.items()}
     if materialized.preview_of is not None and partitions:
         table, column = materialized.preview_of
@@ -86,7 +86,7 @@ def materialization(
 
 
 def snapshot_text(snapshot_id: int | None) -> dg.MetadataValue[Any]:
-    """Give a snapshot id as text, because as a number it would lose its last digits in a browser."""
+    """Return a snapshot id as text, because as a number it would lose its last digits in a browser."""
     return dg.MetadataValue.text(str(snapshot_id) if snapshot_id is not None else "none")
 
 

@@ -57,7 +57,7 @@ def attributes(
     query: Query | None = None,
     **tags: str,
 ) -> dict[str, Any]:
-    """Give the arguments that every asset and asset spec of a stream has.
+    """Return the arguments that every asset and asset spec of a stream has.
 
     `query` names the SQL of the stream that computes the asset, whose version becomes the asset's code version.
     """
@@ -74,7 +74,7 @@ def attributes(
 
 
 def _freshness_policy(stream: Stream, layer: str) -> dg.FreshnessPolicy:
-    """How old the newest materialization may be: landing and realtime by the contract, the daily layers a day."""
+    """Return how old the newest materialization may be: landing and realtime by the contract, the daily layers a day."""
     sla = stream.contract.freshness or MIN_FRESHNESS
     least = MIN_FRESHNESS if layer in ("landing", "realtime") else BATCH_FRESHNESS
     return dg.FreshnessPolicy.time_window(fail_window=max(sla, least))

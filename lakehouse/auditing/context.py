@@ -82,7 +82,7 @@ class Context:
         return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
 
     def table(self, layer: str, suffix: str = "") -> Table:
-        """One of the stream's tables."""
+        """Return one of the stream's tables."""
         return self.tables[f"{layer}.{self.stream.name}{suffix}"]
 
     def files(self, table: Table, column: str = "dt") -> Sequence[tuple[date, DataFile]]:
@@ -102,7 +102,7 @@ class Context:
         return rows
 
     def covers(self, partition: str) -> bool:
-        """Tell whether a partition, a day or an hour, is audited."""
+        """Return whether a partition, a day or an hour, is audited."""
         return self.first <= date.fromisoformat(partition[:10]) <= self.last
 
     def last_changes(self, table: Table, column: str = "dt", *, whole: bool = False) -> Mapping[date, int]:
@@ -152,7 +152,7 @@ class Context:
             self.report_wrong(layer, day, check, detail)
 
     def repair_command(self, day: object) -> str:
-        """The command that computes a partition again."""
+        """Return the command that computes a partition again."""
         return f"`lakehouse audit {self.stream.name} --from {day} --to {day} --repair`"
 
     def readable(self, days: Iterable[date], *layers: Layer) -> list[date]:
@@ -185,7 +185,7 @@ def _between(column: str, first: date, last: date) -> BooleanExpression:
 
 
 def layer_of(table: Table) -> Layer:
-    """The layer that a table belongs to."""
+    """Return the layer that a table belongs to."""
     return cast("Layer", table.name()[0])
 
 

@@ -32,7 +32,7 @@ class Finding:
         return self.stream, self.layer, self.partition, self.check
 
     def as_json(self) -> dict[str, str]:
-        """The finding as `lakehouse audit --json` prints it."""
+        """Return the finding as `lakehouse audit --json` prints it."""
         return {
             "stream": self.stream,
             "layer": self.layer,
@@ -79,7 +79,7 @@ class Report:
         self.findings += other.findings
 
     def as_json(self) -> dict[str, Any]:
-        """The report as `lakehouse audit --json` prints it."""
+        """Return the report as `lakehouse audit --json` prints it."""
         return {
             "holds": not self.wrong,
             "wrong": len(self.wrong),

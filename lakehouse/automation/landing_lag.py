@@ -73,7 +73,7 @@ def isolate_errors(context: dg.SensorEvaluationContext, stream: Stream) -> Itera
 def _observe(
     lake: Lake, stream: Stream, cursor: _StreamCursor, now: datetime, queue_depth: dict[str, float]
 ) -> Iterator[AssetEvent]:
-    """Give the stream's events since the last tick, and move its cursor."""
+    """Return the stream's events since the last tick, and move its cursor."""
     before = datetime.fromisoformat(cursor.newest) if cursor.newest else newest_landed(lake, stream, now)
     lag = measure_lag(
         lake, stream, now, files_since=now - FILE_LOOK_BACK_TIME, list_files=get_settings().incoming == "list"
@@ -99,7 +99,7 @@ def _observe(
 def _landed_hours(
     stream: Stream, lag: Lag, newest: datetime | None, since: datetime | None
 ) -> Iterator[dg.AssetMaterialization]:
-    """Give a materialization of each hour in which an object has landed since then."""
+    """Return a materialization of each hour in which an object has landed since then."""
     sizes_by_hour: dict[str, list[int]] = {}
     for landed in lag.landed:
         if since is None or landed.arrived_at > since:
@@ -115,7 +115,7 @@ def _landed_hours(
 
 
 def _kinesis_numbers(stream: Stream) -> dict[str, float]:
-    """How far the reader of the stream's Kinesis stream is behind; empty without one."""
+    """Return how far the reader of the stream's Kinesis stream is behind; empty without one."""
     settings = get_settings()
     for status in kinesis.read_statuses(settings):
         if status.stream == stream.name and status.stream in settings.kinesis:

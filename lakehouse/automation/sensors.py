@@ -133,7 +133,7 @@ def _queued_files(context: dg.SensorEvaluationContext) -> dict[str, list[Landing
 
 
 def _must_wait(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:
-    """Whether a run of the stream is active, or has failed so often that its back-off has not passed."""
+    """Return whether a run of the stream is active, or has failed so often that its back-off has not passed."""
     for job in jobs:
         tags = {} if job == BATCH else {STREAM_TAG: stream.name}
         records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=RECENT_RUNS)
@@ -145,7 +145,7 @@ def _must_wait(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ..
 
 
 def _retry_time(records: Sequence[dg.RunRecord]) -> datetime:
-    """When a job may run again after its newest runs, newest first: each failure in a row doubles the back-off."""
+    """Return when a job may run again after its newest runs, newest first: each failure in a row doubles the back-off."""
     failures = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
     if not failures:
         return datetime.fromtimestamp(0, UTC)

@@ -154,7 +154,7 @@ def read_with_duckdb(files: Iterable[PollutedFile], *, told: bool) -> dict[str, 
 
 
 def _duckdb_options(file: PollutedFile) -> Mapping[str, str]:
-    """Say all that is known of the file, as Pollock's own script does."""
+    """Describe all that is known of the file, as Pollock's own script does."""
     options: dict[str, Any] = {"delimiter": ",", "quote": '"', "escape": "", "skip": 0, "header": True} | file.options
     names = options.get("columns", [field.source for field in CONTRACT.fields])
     return {

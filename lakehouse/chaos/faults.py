@@ -55,7 +55,7 @@ def measure(rounds: int, seed: int) -> Iterator[Figure]:
 
 
 def play_and_count(lake: FaultyLake, seeds: range) -> None:
-    """Play these rounds, bring everything up to date, and count. Raises AssertionError if anything is wrong."""
+    """Run these rounds, bring everything up to date, and count. Raises AssertionError if anything is wrong."""
     try:
         for seed in seeds:
             play(lake, random.Random(seed))  # noqa: S311
@@ -68,7 +68,7 @@ def play_and_count(lake: FaultyLake, seeds: range) -> None:
 
 
 def play(lake: FaultyLake, rng: random.Random) -> None:
-    """Play one round of load, faults and kills. Raises AssertionError if a process hangs or fails without a message."""
+    """Run one round of load, faults and kills. Raises AssertionError if a process hangs or fails without a message."""
     lake.serve()  # as `up` does, because a server whose worker dies twice within seconds ends
     lake.network.share, lake.network.kinds, lake.network.remaining = rng.choice(FAULT_RATIOS), MIXED, MAX_FAULTS
     sender = lake.send(rng)

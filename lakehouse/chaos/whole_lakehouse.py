@@ -149,7 +149,7 @@ class WholeLakehouse:
         return done
 
     def play(self, rng: random.Random, kind: str) -> None:
-        """Play one round: events over HTTP, a file, and a kill of this kind."""
+        """Run one round: events over HTTP, a file, and a kill of this kind."""
         self.network.share, self.network.kinds = rng.choice(FAULT_RATIOS), MIXED
         sender = Sender(self.events, rng, self._url)
         sender.start()

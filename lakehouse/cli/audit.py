@@ -88,6 +88,6 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
 
 
 def _remedy(group: Sequence[Finding]) -> str:
-    """The command that fixes every day of the group, as each finding has it for its own day."""
+    """Return the command that fixes every day of the group, as each finding has it for its own day."""
     first, last = group[0], group[-1]
     return first.fix.replace(f"--to {first.partition}", f"--to {last.partition}")

@@ -112,7 +112,7 @@ def _bootstrap(lake: Lake, stream: str) -> None:
 
 
 def _add_column_warnings(summary: dict[str, Any], contract: Contract, selection: Selection) -> None:
-    """Say of each file which columns the contract does not know, and which fields are in no column."""
+    """Report for each file which columns the contract does not know, and which fields are in no column."""
     for file, path in zip(summary["by_file"], selection.files, strict=True):
         name = "/".join([*partition_folders(path), path.name])
         file["warnings"] = read_columns(contract, local_object(path, name)).warnings

@@ -46,7 +46,7 @@ def _list_columns(stream: Stream) -> set[str]:
 
 
 def _record(row: RejectedRow, lists: Collection[str]) -> Pairs:
-    """Give a row's place and fields. Numbers keep their digits, and lists, which quarantine holds as texts, are arrays."""
+    """Return a row's place and fields. Numbers keep their digits, and lists, which quarantine holds as texts, are arrays."""
     place = Pairs([(OBJECT, row.object), (ROW, Literal(row.row)), (REASONS, row.reasons)])
     value = _parse(row.raw)
     if not isinstance(value, Pairs):

@@ -64,7 +64,7 @@ class Definition:
         return {self.source: self.number}
 
     def matches(self, number: int | None) -> bool:
-        """Whether rows stored with `number` were computed by this definition."""
+        """Return whether rows stored with `number` were computed by this definition."""
         return number is not None and (number == self.number or number in self.earlier)
 
 
@@ -78,7 +78,7 @@ def define(stream: str, query: str, sql: str, contract: Contract | None = None) 
 
 
 def canonical_number(sql: str, contract: Contract | None = None) -> int:
-    """The number of the canonical form: JSON with sorted keys of the form's version, the rules and the SQL's tokens."""
+    """Return the number of the canonical form: JSON with sorted keys of the form's version, the rules and the SQL's tokens."""
     form: dict[str, Any] = {"form": FORM, "sql": list(tokens(sql))}
     if contract is not None:
         form["rules"] = rules(contract)
@@ -116,7 +116,7 @@ def tokens(sql: str) -> Iterator[str]:
 
 
 def legacy_number(sql: str, contract: Contract | None = None) -> int:
-    """The number that releases before the canonical form stored: a hash of raw texts.
+    """Return the number that releases before the canonical form stored: a hash of raw texts.
 
     The rules were Python's `repr` of the contract's classes of that time. It is spelled out here because those classes
     change their names. It can go when homes last written by those releases need not be opened any more.
@@ -172,12 +172,12 @@ def _type(field_type: FieldType) -> dict[str, Any]:
 
 
 def _decimal(bound: object) -> str | None:
-    """A bound as reasons in quarantine write it: 0 and 0.0 give other reasons."""
+    """Return a bound as reasons in quarantine write it: 0 and 0.0 give other reasons."""
     return None if bound is None else str(bound)
 
 
 def _end_of_comment(sql: str, at: int) -> int:
-    """Where the comment that was opened before `at` ends; comments nest."""
+    """Return where the comment that was opened before `at` ends; comments nest."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(sql, at):
         depth += 1 if edge[0] == "/*" else -1

@@ -94,7 +94,7 @@ where len(reasons) > 0"""
 
 
 def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
-    """Give a bronze row's raw text: as it arrived if it could not be read, else its fields as a JSON object.
+    """Return a bronze row's raw text: as it arrived if it could not be read, else its fields as a JSON object.
 
     `texts` maps a field to the column that holds its text, where that is not the field's own.
     """

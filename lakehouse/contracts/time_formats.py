@@ -77,7 +77,7 @@ def _strptime_tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def is_zone(name: str) -> bool:
-    """Whether a name is one of the IANA time zones."""
+    """Return whether a name is one of the IANA time zones."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -107,7 +107,7 @@ class _Form:
         }
 
     def proves(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
-        """Whether the lines are `count` valid events that have no other fields than the contract's."""
+        """Return whether the lines are `count` valid events that have no other fields than the contract's."""
         try:
             events = self._decoder.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -116,7 +116,7 @@ class _Form:
         return len(events) == count and self._quotes(events, b"\\" in lines, arrived_at) == _count_quotes(lines)
 
     def proves_with_others(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
-        """Whether the lines are `count` valid events, whatever other fields they have."""
+        """Return whether the lines are `count` valid events, whatever other fields they have."""
         if not _is_plain(lines, count):
             return False
         try:
@@ -280,7 +280,7 @@ class _Pattern:
         self._database = open_in_memory()
 
     def matches(self, texts: set[str]) -> bool:
-        """Whether all texts match."""
+        """Return whether all texts match."""
         unknown = texts - self._known
         if not unknown:
             return True

@@ -46,7 +46,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     created: datetime
 
     def allows(self, scope: Scope, stream: str | None = None) -> bool:
-        """Whether the key is valid for this scope and stream."""
+        """Return whether the key is valid for this scope and stream."""
         return scope in self.scopes and (not self.streams or stream is None or stream in self.streams)
 
 
@@ -54,7 +54,7 @@ _FILE = msgspec.json.Decoder(list[ApiKey])
 
 
 def keys_path(settings: Settings) -> Path:
-    """The file of this home's keys."""
+    """Return the file of this home's keys."""
     return settings.root / "http" / "keys.json"
 
 

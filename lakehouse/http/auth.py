@@ -17,7 +17,7 @@ HOW_TO_GET_A_KEY = "Create one with `lakehouse keys create` and send it as `Auth
 
 
 def needs_keys(settings: Settings) -> bool:
-    """Whether every request needs an API key."""
+    """Return whether every request needs an API key."""
     return settings.http_keys == "always" or not is_loopback(settings.http_host)
 
 
@@ -75,7 +75,7 @@ class AccessControl:
         return key
 
     def client_id(self, request: Request[Any, Any, Any]) -> str:
-        """The id of the request's key; empty for a request without one."""
+        """Return the id of the request's key; empty for a request without one."""
         key = self._keys.find(_presented_key(request) or "")
         return key.id if key else ""
 
@@ -102,7 +102,7 @@ def _reject_web_pages(request: Request[Any, Any, Any]) -> None:
 
 @lru_cache(256)
 def is_loopback_url(url: str) -> bool:
-    """Whether the host of this URL is reachable from this machine only, and is named without tricks."""
+    """Return whether the host of this URL is reachable from this machine only, and is named without tricks."""
     try:
         parts = urlsplit(url)
         return "@" not in parts.netloc and is_loopback(parts.hostname or "")
@@ -111,7 +111,7 @@ def is_loopback_url(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this name or address is reachable from this machine only."""
+    """Return whether this name or address is reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -36,7 +36,7 @@ class IdempotencyRecord(msgspec.Struct, frozen=True):
     """The response's body, JSON; None while the request is in progress."""
 
     def has_expired(self, now: datetime) -> bool:
-        """Whether the key may be used again."""
+        """Return whether the key may be used again."""
         return now - self.at > (CLAIM_TIMEOUT if self.answer is None else RETENTION)
 
 

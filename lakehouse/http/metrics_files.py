@@ -14,7 +14,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share_counters(folder: Path) -> None:
-    """Have this process and its children share counters in `folder`, starting at zero.
+    """Make this process and its children share counters in `folder`, starting at zero.
 
     Prometheus takes counters that fall to zero for a restart.
     """

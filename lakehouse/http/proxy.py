@@ -62,7 +62,7 @@ class Forwarder:
         self._client: aiohttp.ClientSession | None = None
 
     def address(self) -> str | None:
-        """The serving process's URL; None when it does not run."""
+        """Return the serving process's URL; None when it does not run."""
         if time.monotonic() - self._state_read_at >= STATE_INTERVAL_SECONDS:
             self._state_read_at = time.monotonic()
             self._url = (read_state(self._state) or {}).get("url")

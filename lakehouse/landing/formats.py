@@ -30,13 +30,13 @@ def known_suffixes(name: str) -> str:
 
 
 def format_of_name(name: str) -> Format | None:
-    """Tell the format from an object's name. None if the name has no known suffix."""
+    """Return the format from an object's name. None if the name has no known suffix."""
     uncompressed = _without_compression(name)
     return next((file_format for suffix, file_format in FORMAT_SUFFIXES.items() if uncompressed.endswith(suffix)), None)
 
 
 def is_ndjson(key: str) -> bool:
-    """Whether a JSON object of that key holds one event a line: what `land` wrote, and NDJSON names in `realtime/`.
+    """Return whether a JSON object of that key holds one event a line: what `land` wrote, and NDJSON names in `realtime/`.
 
     Other JSON objects may hold an array, or objects that span lines.
     """

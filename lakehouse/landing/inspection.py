@@ -137,7 +137,7 @@ def inspect_file(obj: InputObject, contract: Contract | None) -> Inspection:
 def _sniff(
     database: duckdb.DuckDBPyConnection, file_format: Format, sample: InputObject
 ) -> tuple[str | None, Mapping[str, str]]:
-    """Tell the delimiter, and the columns with their types; DuckDB guesses those of text. Nothing if it can't."""
+    """Return the delimiter, and the columns with their types; DuckDB guesses those of text. Nothing if it can't."""
     if file_format == "parquet":
         return None, parquet_types(sample)
     function = "read_csv_auto" if file_format == "csv" else "read_json_auto"

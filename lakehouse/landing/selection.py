@@ -141,7 +141,7 @@ class _Selector:
         self.selection.refused.append(SkippedFile(path, reason))
 
     def _reason_by_place(self, path: Path) -> str | None:
-        """Say why what a path leads to is not selected; None if it may be, and is remembered."""
+        """Return why what a path leads to is not selected; None if it may be, and is remembered."""
         try:
             status = path.stat()
         except OSError as error:
@@ -156,12 +156,12 @@ class _Selector:
 
 
 def _table_in(folder: Path) -> str | None:
-    """Tell of which kind of table a folder is; None if of none."""
+    """Return the kind of table that a folder is; None if it is none."""
     return next((table for mark, table in _TABLE_MARKS if next(folder.glob(mark), None) is not None), None)
 
 
 def _reason_by_name(path: Path) -> str | None:
-    """Say why a name in a folder is not that of data; None if it may be."""
+    """Return why a name in a folder is not that of data; None if it may be."""
     if path.name.startswith((".", "_")):
         return "names that begin with . or _ are hidden or temporary"
     if path.is_dir() or format_of_name(path.name) or not path.suffix or path.name.lower().endswith(_OPAQUE_SUFFIXES):
@@ -172,7 +172,7 @@ def _reason_by_name(path: Path) -> str | None:
 
 
 def _reason_without_suffix(path: Path) -> str | None:
-    """Say why a file whose name has no format is no data; None if it may be."""
+    """Return why a file whose name has no format is no data; None if it may be."""
     if format_of_name(path.name):
         return None
     try:

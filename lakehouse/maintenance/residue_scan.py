@@ -70,7 +70,7 @@ def find_residue(lake: Lake, subject: Subject, *, mentions_left: bool = False) -
 
 
 def _in_landing(lake: Lake, info: ObjectInfo, subject: Subject, mentions_left: bool) -> bool:
-    """Whether a row of a landing object that holds the values is the subject's, or may be, because it can't be read.
+    """Return whether a row of a landing object that holds the values is the subject's, or may be, because it can't be read.
 
     Without `mentions_left`, rows of others that mention the subject count as well.
     """
@@ -83,7 +83,7 @@ def _in_landing(lake: Lake, info: ObjectInfo, subject: Subject, mentions_left: b
 
 
 def _lacks_columns(lake: Lake, url: str, subject: Subject) -> bool:
-    """Whether an object is no table with the subject's columns, so that its words may be those of others' rows."""
+    """Return whether an object is no table with the subject's columns, so that its words may be those of others' rows."""
     if not url.endswith(".parquet"):
         return not url.endswith(".avro")
     with lake.engine.cursor() as cursor:
@@ -155,7 +155,7 @@ def _matching_objects(
 
 
 def _is_damaged(error: duckdb.Error) -> bool:
-    """Whether the error says that the file is truncated or corrupt, such as a bad upload into `incoming/`.
+    """Return whether the error says that the file is truncated or corrupt, such as a bad upload into `incoming/`.
 
     DuckDB raises some of these errors as plain `duckdb.Error`.
     """
@@ -163,14 +163,14 @@ def _is_damaged(error: duckdb.Error) -> bool:
 
 
 def _in_rows(cursor: duckdb.DuckDBPyConnection, source: str, subject: Subject) -> bool:
-    """Whether a file has rows of the subject, by its columns if it has them, else by the words of its text columns."""
+    """Return whether a file has rows of the subject, by its columns if it has them, else by the words of its text columns."""
     columns = {name: kind.lower() for name, kind, *_ in cursor.execute(f"describe from {source}").fetchall()}
     where = subject.in_file(columns)
     return where is not None and bool(cursor.execute(f"select 1 from {source} where {where} limit 1").fetchall())
 
 
 def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> bool:
-    """Whether a manifest has the subject's value as a lower or upper bound of a data file."""
+    """Return whether a manifest has the subject's value as a lower or upper bound of a data file."""
     names = {column.name for column in schema.fields}
     if len(subject.values) > 1 or not subject.values.keys() <= names:
         return False  # bounds of several columns do not belong to one row
@@ -193,7 +193,7 @@ def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> boo
 
 
 def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
-    """Whether a line of a text object, compressed or not, has the values. A truncated object is read as far as possible."""
+    """Return whether a line of a text object, compressed or not, has the values. A truncated object is read as far as possible."""
     rest = b""
     source = InputObject(info.key, info.modified, info.size, partial(objects.open, info.key))
     try:

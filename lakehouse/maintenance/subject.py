@@ -39,7 +39,7 @@ class Subject:
         return cls(stream, values)
 
     def in_text(self, text: str) -> bool:
-        """Whether the text contains all the values, each as a whole word."""
+        """Return whether the text contains all the values, each as a whole word."""
         return all(re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w-])", text) for value in self.values.values())
 
     def in_bronze(self) -> str:

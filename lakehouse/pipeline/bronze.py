@@ -144,7 +144,7 @@ def _count_expired(
 
 
 def _ledger(stream: Stream, day: date, rows: int) -> dict[str, int]:
-    """The ledger of an event date. It also says how many of the rows no layer below bronze will ever have."""
+    """Return the ledger of an event date. It also says how many of the rows no layer below bronze will ever have."""
     return {"rows": rows} | ({EXPIRED: rows} if is_expired(stream.contract, "silver", day) else {})
 
 

@@ -105,7 +105,7 @@ class DayGroup(ABC):
 
     @abstractmethod
     def _find_suspects(self) -> None:
-        """Part bronze into clean rows and `suspects`."""
+        """Split bronze into clean rows and `suspects`."""
 
     @abstractmethod
     def _make_survivors(self) -> None:

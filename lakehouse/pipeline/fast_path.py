@@ -54,7 +54,7 @@ def split_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.T
 
 
 def _occurs_once(hashes: Hashes) -> Flags:
-    """Tell for each row whether no other has its hash. Equal keys have equal hashes."""
+    """Return for each row whether no other has its hash. Equal keys have equal hashes."""
     ordered = np.sort(hashes)
     shared = ordered[1:][ordered[1:] == ordered[:-1]]
     return ~np.asarray(pc.is_in(pa.array(hashes), value_set=pa.array(shared)))
@@ -86,7 +86,7 @@ class _DistinctValues:
         self.hashes: Hashes = np.asarray(checked.column("hashed"))
 
     def column(self) -> Any:
-        """The typed value of each row. Strings stay as they are."""
+        """Return the typed value of each row. Strings stay as they are."""
         if self._field.type.kind == "string":
             return self._column
         return self._values.take(pa.array(self.indices))

@@ -45,7 +45,7 @@ def file_columns(lake: Lake, stream: Stream, days: Sequence[date], column: str =
 
 
 def describe_columns(files: Mapping[str, FileColumns]) -> str:
-    """Say in words what differs in the first of these files."""
+    """Describe what differs in the first of these files."""
     lines = [f"{key}: {'; '.join(columns.warnings)}" for key, columns in sorted(files.items())]
     more = [f"and {len(lines) - MAX_DESCRIBED_FILES} more files"] if len(lines) > MAX_DESCRIBED_FILES else []
     return "\n".join([*lines[:MAX_DESCRIBED_FILES], *more]) or "none"

@@ -64,7 +64,7 @@ def measure_lag(
 
 
 def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
-    """When the newest object under `realtime/` arrived, within the last week; None if none did."""
+    """Return when the newest object under `realtime/` arrived, within the last week; None if none did."""
     today = now.date()
     hours = hours_landed(lake.objects, stream.name, today - timedelta(days=7), today)
     newest_hour = list_hour(lake.objects, stream.name, hours[-1]) if hours else []

@@ -78,7 +78,7 @@ class Lake:
         return {}
 
     def stream(self, name: str) -> Stream:
-        """The stream of that name. Raises UnknownStreamError, which lists the streams there are."""
+        """Return the stream of that name. Raises UnknownStreamError, which lists the streams there are."""
         return find_stream(self.streams, name)
 
     def bootstrap(self, streams: Iterable[Stream] | None = None) -> list[str]:
@@ -104,11 +104,11 @@ class Lake:
         return changes
 
     def changes(self, kind: str) -> ChangeMarks:
-        """The marks by which processes of this home tell each other of changed `tables`, or changed `lookups`."""
+        """Return the marks by which processes of this home tell each other of changed `tables`, or changed `lookups`."""
         return ChangeMarks(self.settings.root / "changes" / kind)
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
-        """The hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
+        """Return the hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
         if not is_large(realtime):
             return None
         versions = silver.metadata_location, realtime.metadata_location

@@ -32,7 +32,7 @@ class Ledger:
         return self.landed == self.silver + self.quarantined + self.duplicates
 
     def as_counts(self) -> dict[str, Any]:
-        """The ledger as snapshots store it. `held_back` is there if the gate blocked the partition."""
+        """Return the ledger as snapshots store it. `held_back` is there if the gate blocked the partition."""
         counts = {name: getattr(self, name) for name in ("landed", "valid", "silver", "quarantined", "duplicates")}
         counts |= {"held_back": 1} if self.blocked else {}
         return counts | (quality_gate.as_counts(self.blocked_objects) if self.blocked_objects else {})

@@ -26,7 +26,7 @@ class TableCatalog(Protocol):
         """Load a table. Raises LakehouseError if there is none of this name."""
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a table of this name."""
+        """Return whether there is a table of this name."""
 
     def names(self) -> list[str]:
         """List every table as `layer.name`."""
@@ -48,7 +48,7 @@ class ReadableLake(Protocol):
         """The hot tail: by stream, Parquet files of rows that are in no table yet."""
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
-        """The hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
+        """Return the hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
 
 
 def unified_sql(
@@ -173,7 +173,7 @@ def view_names(lake: ReadableLake) -> list[str]:
 
 
 def view_exists(lake: ReadableLake, name: str) -> bool:
-    """Tell whether you can query a name, without listing all tables."""
+    """Return whether you can query a name, without listing all tables."""
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False

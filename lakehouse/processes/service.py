@@ -57,11 +57,11 @@ class Service:
     """The path that answers 200 once the server has started."""
 
     def state_path(self, settings: Settings) -> Path:
-        """The file that describes the running server."""
+        """Return the file that describes the running server."""
         return settings.root / self.folder / "state.json"
 
     def log_path(self, settings: Settings) -> Path:
-        """The file that has the server's output."""
+        """Return the file that has the server's output."""
         return settings.root / "logs" / f"{self.folder}.log"
 
     def register(self, settings: Settings, url: str, *, needs_keys: bool) -> None:
@@ -77,7 +77,7 @@ class Service:
         self.state_path(settings).unlink(missing_ok=True)
 
     def running(self, settings: Settings) -> RunningService | None:
-        """The running server of this home; None when its process has ended."""
+        """Return the running server of this home; None when its process has ended."""
         try:
             state = RunningService(**(read_state(self.state_path(settings)) or {}))
             return state if find_process(state.pid, state.created) else None
@@ -105,7 +105,7 @@ class Service:
         raise LakehouseError(f"{self.title} did not start. See {self.log_path(settings)}.")
 
     def has_started(self, settings: Settings) -> bool:
-        """Whether the server runs and answers."""
+        """Return whether the server runs and answers."""
         state = self.running(settings)
         return state is not None and is_ready(state, self.started_path)
 
@@ -152,7 +152,7 @@ def get_json(service: RunningService, path: str, key: str) -> Any:
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables from which a child process reads these settings."""
+    """Return the environment variables from which a child process reads these settings."""
     plain = settings.model_dump(mode="json", exclude_unset=True, context={"secrets": True})
     variables = {}
     for name in plain:

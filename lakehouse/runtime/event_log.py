@@ -92,7 +92,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
                 del self._joined.connection
 
     def has_table(self, table_name: str) -> bool:
-        """Whether the table exists. A table is never dropped, so the answer is cached."""
+        """Return whether the table exists. A table is never dropped, so the answer is cached."""
         if table_name not in self._tables:
             with self._connect() as connection:
                 if not sqlalchemy.inspect(connection).has_table(table_name):
@@ -101,7 +101,7 @@ class PooledSqliteEventLogStorage(ConsolidatedSqliteEventLogStorage):
         return True
 
     def alembic_version(self) -> AlembicVersion:
-        """Give the schema revision of the database and of this Dagster, for `dagster instance migrate`."""
+        """Return the schema revision of the database and of this Dagster, for `dagster instance migrate`."""
         with self._connect() as connection:
             return check_alembic_revision(_migrations(), connection)
 
@@ -176,7 +176,7 @@ class _LogWatch(PatternMatchingEventHandler):
 
 
 def _asset_key(event: EventLogEntry) -> str | None:
-    """The key of the asset that an event is indexed under, if it is about an asset."""
+    """Return the key of the asset that an event is indexed under, if it is about an asset."""
     if event.dagster_event is None or event.dagster_event_type not in ASSET_EVENTS:
         return None
     key = event.dagster_event.asset_key
@@ -184,7 +184,7 @@ def _asset_key(event: EventLogEntry) -> str | None:
 
 
 def _last_of_each_kind(stored: Iterable[StoredEvent]) -> Iterator[tuple[str, StoredEvent]]:
-    """Give each asset's last event of each type, in order. Indexing them has the same result as indexing all."""
+    """Return each asset's last event of each type, in order. Indexing them has the same result as indexing all."""
     last: dict[tuple[str, DagsterEventType | None], StoredEvent] = {}
     for event, id_ in stored:
         key = _asset_key(event)

@@ -48,7 +48,7 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def run_forker_state(settings: Settings) -> Path:
-    """The file in which the run forker publishes its port and key."""
+    """Return the file in which the run forker publishes its port and key."""
     return settings.root / "dagster" / "warm.json"
 
 
@@ -60,7 +60,7 @@ def open_instance(settings: Settings) -> "DagsterInstance":
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Give the variables that Dagster's processes need beside those of this process."""
+    """Return the variables that Dagster's processes need beside those of this process."""
     return {
         "DAGSTER_HOME": str(dagster_home(settings)),
         "LAKEHOUSE_HOME": str(settings.root),
@@ -106,7 +106,7 @@ def _history(settings: Settings, home: Path) -> dict[str, Any]:
 
 
 def _ticks(settings: Settings) -> dict[str, Any]:
-    """How long Dagster's daemon keeps the ticks of schedules and sensors."""
+    """Return how long Dagster's daemon keeps the ticks of schedules and sensors."""
     days, failed = settings.history_days, settings.failed_history_days
     return {"purge_after_days": {"skipped": 1, "started": days, "success": days, "failure": failed}}
 

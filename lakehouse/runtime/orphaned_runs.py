@@ -15,7 +15,7 @@ ACTIVE_STATUSES = [
 
 
 def is_active(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run is active. A run whose process has died is reported as failed, and is not."""
+    """Return whether a run is active. A run whose process has died is reported as failed, and is not."""
     if run.status not in ACTIVE_STATUSES:
         return False
     worker = find_worker(instance, run)

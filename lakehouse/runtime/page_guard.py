@@ -63,7 +63,7 @@ class PageGuard:
 
 
 def _is_from_own_page(headers: Headers) -> bool:
-    """Whether a request was sent by the page that it is for, by a link, or by a program that is no browser.
+    """Return whether a request was sent by the page that it is for, by a link, or by a program that is no browser.
 
     The name in Host tells a page whose own name resolves to loopback (DNS rebinding). A browser sends Origin with each
     POST and websocket. It does not with `<img src>`, but then names the relation of the two sites.
@@ -88,7 +88,7 @@ def _is_logged_in(headers: Headers, password: str) -> bool:
 
 
 def _is_query_by_get(scope: Any, headers: Headers) -> bool:
-    """Whether Dagster would run GraphQL, which may be a mutation, from the address alone. For HTML it shows an editor."""
+    """Return whether Dagster would run GraphQL, which may be a mutation, from the address alone. For HTML it shows an editor."""
     is_graphql = scope["type"] == ScopeType.HTTP and scope["path"].rstrip("/") == GRAPHQL_PATH
     return is_graphql and scope["method"] != "POST" and "text/html" not in headers.get("accept", "")
 

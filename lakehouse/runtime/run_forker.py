@@ -153,7 +153,7 @@ def _report(settings: Settings, run_id: str, code: int) -> None:
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread. In a fork, a lock that another thread holds would stay locked."""
+    """Return whether this process has one thread. In a fork, a lock that another thread holds would stay locked."""
     return len(os.listdir("/proc/self/task")) == 1
 
 

@@ -100,7 +100,7 @@ def read_state(settings: Settings) -> State | None:
 
 
 def is_up(settings: Settings) -> bool:
-    """Whether a supervisor of this lakehouse is running and has started its programs."""
+    """Return whether a supervisor of this lakehouse is running and has started its programs."""
     state = read_state(settings)
     return state is not None and state.ready and state.supervisor.process is not None
 
@@ -294,7 +294,7 @@ def run_forker_program(definitions: str) -> Program:
 
 
 def listens(port: int) -> bool:
-    """Whether a process accepts connections on this port of the loopback address."""
+    """Return whether a process accepts connections on this port of the loopback address."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
@@ -305,5 +305,5 @@ def _this_process() -> Child:
 
 
 def log_path(settings: Settings, name: str) -> Path:
-    """The path of a program's log."""
+    """Return the path of a program's log."""
     return settings.root / "logs" / f"{name}.log"

@@ -53,7 +53,7 @@ def _findings(own: Own, first: date) -> Sequence[Finding]:
 
 
 def _of_features(finding: Finding) -> bool:
-    """Tell whether a finding is about features, whose window of thirty days reaches back into the example before."""
+    """Return whether a finding is about features, whose window of thirty days reaches back into the example before."""
     return "features was computed before" in finding.detail
 
 

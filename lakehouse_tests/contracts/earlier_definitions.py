@@ -28,7 +28,7 @@ Numbers = Mapping[str, Mapping[str, Mapping[str, list[int]]]]
 
 
 def has_release() -> bool:
-    """Tell whether the repository's history has the release. A shallow clone's has not."""
+    """Return whether the repository's history has the release. A shallow clone's has not."""
     command = ["git", "-C", str(REPOSITORY), "cat-file", "-e", f"{RELEASE}^{{commit}}"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -48,7 +48,7 @@ def released_contract(stream: str) -> Contract:
 
 
 def earlier_numbers() -> Numbers:
-    """For each shipped stream, SQL file and number of today, the numbers that the release stored for the same rows."""
+    """Return, for each shipped stream, SQL file and number of today, the numbers that the release stored for the same rows."""
     numbers: dict[str, dict[str, dict[str, list[int]]]] = {}
     for stream, query, sql, contract in _release():
         today = discover()[stream].definition_of(query).number

@@ -51,7 +51,7 @@ class Row:
         return event
 
     def day(self, arrival: date) -> date:
-        """The partition it belongs to."""
+        """Return the partition it belongs to."""
         return arrival - timedelta(days=self.back) if self.kind in ("valid", "invalid") else arrival
 
 
@@ -102,7 +102,7 @@ def first_days(origin: date) -> Callable[[], date]:
 
 
 def examples(number: int, nightly: int) -> settings:
-    """Settings for this many examples against real storage, more with NIGHTLY=1."""
+    """Return settings for this many examples against real storage, more with NIGHTLY=1."""
     return settings(
         max_examples=more_at_night(number, nightly),
         derandomize=True,

@@ -55,7 +55,7 @@ def payment(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
 
 
 def noon(day: date) -> datetime:
-    """Noon of a day, UTC."""
+    """Return noon of a day, UTC."""
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
 

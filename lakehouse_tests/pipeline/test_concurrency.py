@@ -85,7 +85,7 @@ def _together(runs: Sequence[Callable[[], object]]) -> None:
 
 
 def _apart(own: Own) -> Own:
-    """The same stream for another thread: nothing but storage is shared."""
+    """Return the same stream for another thread: nothing but storage is shared."""
     return Own(_lake_of(own), own.stream)
 
 

@@ -46,7 +46,7 @@ Road = Callable[[Contract, list[Event], Path], bytes]
 
 
 def values(contract: Contract, field: Field) -> st.SearchStrategy[Any]:
-    """Valid values of a field."""
+    """Return valid values of a field."""
     if field.enum:
         return st.sampled_from(field.enum)
     if field.pattern is not None:

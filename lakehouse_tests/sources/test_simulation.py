@@ -36,7 +36,7 @@ def simulator(stream: str, seed: int = 7, faults: Faults = NO_FAULTS) -> Simulat
 
 
 def is_valid(contract: Contract, event: dict[str, Any]) -> bool:
-    """Whether an event, its numbers read as Decimal, obeys its contract."""
+    """Return whether an event, its numbers read as Decimal, obeys its contract."""
     return all(_obeys(contract, field, event.get(field.source)) for field in contract.fields)
 
 

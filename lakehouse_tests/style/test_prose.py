@@ -75,5 +75,22 @@ def test_docstrings_start_with_a_verb_or_the_thing() -> None:
     assert faults == []
 
 
+def test_docstrings_of_functions_start_with_a_verb() -> None:
+    opening = re.compile(r"(An?|The|Whether|How|Where|When|One|Seconds)\b")
+    faults = [
+        (_name(path), function.lineno, text.splitlines()[0])
+        for path in MODULES
+        for function in _plain_functions(ast.parse(path.read_text(encoding="utf-8")))
+        if opening.match(text := ast.get_docstring(function) or "")
+    ]
+    assert faults == []
+
+
+def _plain_functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield all functions but tests and decorated ones: properties and fixtures name the thing that they give."""
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    yield from (node for node in functions if not node.decorator_list and not node.name.startswith("test_"))
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()

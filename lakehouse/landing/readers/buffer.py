@@ -33,7 +33,7 @@ class TextBuffer:
         return self._dropped_bytes + self.at
 
     def fill(self, size: int, more: int = 0) -> bool:
-        """Have at least `size` bytes at hand if the object has them. If it must read, it reads `more` besides.
+        """Read until at least `size` bytes are at hand, if the object has them. If it must read, it reads `more` besides.
 
         Returns whether any bytes are at hand.
         """

@@ -116,7 +116,7 @@ def sound_end(data: bytes, start: int, stop: int, marks: Marks, final: bool) -> 
 
 
 def _can_be_sound(data: bytes, start: int, stop: int, marks: Marks) -> bool:
-    """Whether Arrow knows these marks, and no line is a comment."""
+    """Return whether Arrow knows these marks, and no line is a comment."""
     if marks.escape or len(marks.delimiter) > 1:
         return False
     if not marks.comment or data.find(marks.comment, start, stop) < 0:

@@ -224,7 +224,7 @@ def _is_blank(line: bytes, layout: ColumnLayout) -> bool:
 
 
 def _has_swallowed_rows(data: bytes, start: int, stop: int, layout: ColumnLayout) -> bool:
-    """Whether a stray quote took whole rows into a field, because one of these lines is a row by itself."""
+    """Return whether a stray quote took whole rows into a field, because one of these lines is a row by itself."""
     while start < stop:
         _, after = line_end(data, start, stop)
         record = split_record(data, start, after, layout.marks)

@@ -11,7 +11,7 @@ _LINE_END = re.compile(rb"\r\n?|\n")
 
 
 def is_header_alone(contract: Contract, obj: InputObject) -> bool:
-    """Whether a CSV object holds blanks alone, or a header of one line after the lines that its dialect skips."""
+    """Return whether a CSV object holds blanks alone, or a header of one line after the lines that its dialect skips."""
     dialect = dialect_of(contract, obj.name)
     start = b""
     for chunk in _sound_chunks(obj, dialect.encoding):
@@ -26,7 +26,7 @@ def is_header_alone(contract: Contract, obj: InputObject) -> bool:
 
 
 def is_empty_array(obj: InputObject) -> bool:
-    """Whether a JSON object holds blanks alone, or an array without elements."""
+    """Return whether a JSON object holds blanks alone, or an array without elements."""
     text = b""
     for chunk in _sound_chunks(obj):
         text += b"".join(chunk.split())

@@ -139,7 +139,7 @@ def column_layout(contract: Contract, names: Sequence[str]) -> ColumnLayout:
 
 
 def _fields_by_name(contract: Contract) -> dict[str, int]:
-    """The index of the field that each lower-case column name stands for. A field's own name goes before a source."""
+    """Return the index of the field that each lower-case column name stands for. A field's own name goes before a source."""
     by_source = {_match_key(field.source): i for i, field in enumerate(contract.fields)}
     return by_source | {_match_key(field.name): i for i, field in enumerate(contract.fields)}
 

@@ -57,7 +57,7 @@ def next_object_start(data: bytes, end: int) -> int:
 
 
 def may_have_adjacent_objects(text: bytes) -> bool:
-    """Whether a line of the text may hold more than one object."""
+    """Return whether a line of the text may hold more than one object."""
     return _ADJACENT.search(text) is not None
 
 

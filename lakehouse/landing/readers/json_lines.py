@@ -108,7 +108,7 @@ def _long_line(buffer: TextBuffer) -> Iterator[str | Defect]:
 
 
 def _spans_no_lines(buffer: TextBuffer, stop: int) -> bool:
-    """Whether surely no object spans a line end before `stop`, nor the one right there."""
+    """Return whether surely no object spans a line end before `stop`, nor the one right there."""
     block = buffer.data[buffer.at : stop + 1]
     if stop == len(buffer.data):
         return buffer.ended and spans_no_lines(block.rstrip(_BLANKS))

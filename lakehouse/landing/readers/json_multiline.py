@@ -26,7 +26,7 @@ _FIRST_TRY_BYTES = 16 << 10
 
 
 def is_array(buffer: TextBuffer) -> bool:
-    """Whether the text begins as an array of objects."""
+    """Return whether the text begins as an array of objects."""
     buffer.fill(MAX_ROW_BYTES)
     return _ARRAY.match(buffer.data, buffer.at, buffer.at + MAX_ROW_BYTES) is not None
 
@@ -50,7 +50,7 @@ def array_elements(buffer: TextBuffer) -> Iterator[bytes | Defect]:
 
 
 def spans_no_lines(text: bytes) -> bool:
-    """Whether surely no valid JSON object in the text spans a line end."""
+    """Return whether surely no valid JSON object in the text spans a line end."""
     return _LINE_END_IN_OBJECT.search(text) is None
 
 

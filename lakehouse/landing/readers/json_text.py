@@ -39,7 +39,7 @@ _LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, strict=False)
 
 
 def is_too_deep(text: str) -> bool:
-    """Whether more than MAX_DEPTH brackets are open somewhere. `parse` must not be given such a text."""
+    """Return whether more than MAX_DEPTH brackets are open somewhere. `parse` must not be given such a text."""
     if text.count("{") + text.count("[") <= MAX_DEPTH:
         return False
     depth = 0
@@ -57,7 +57,7 @@ def is_too_deep(text: str) -> bool:
 
 
 def is_sound(raw: bytes) -> bool:
-    """Whether bytes are JSON apart from what a text may hold: invalid UTF-8, NUL and numbers such as NaN pass."""
+    """Return whether bytes are JSON apart from what a text may hold: invalid UTF-8, NUL and numbers such as NaN pass."""
     text = raw.decode("latin-1")
     if is_too_deep(text):
         return False

@@ -54,7 +54,7 @@ def parquet_tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
 
 
 def has_no_rows(obj: InputObject) -> bool:
-    """Whether the object is a sound Parquet file of 0 rows. Raises what opening and reading the object raises."""
+    """Return whether the object is a sound Parquet file of 0 rows. Raises what opening and reading the object raises."""
     with _opened(obj) as file:
         return not isinstance(file, Exception) and not file.metadata.num_rows
 

@@ -101,7 +101,7 @@ def prefetch(pool: Executor, work: Callable[[T], R], items: Iterable[T], depth: 
 
 
 def format_of(obj: InputObject) -> Format:
-    """Tell an object's format from its name, or from its first bytes if the name has no known suffix."""
+    """Return an object's format from its name, or from its first bytes if the name has no known suffix."""
     if file_format := format_of_name(obj.name):
         return file_format
     start = _first_bytes(text_chunks(obj))
@@ -111,7 +111,7 @@ def format_of(obj: InputObject) -> Format:
 
 
 def is_empty(contract: Contract, obj: InputObject) -> bool:
-    """Whether the object soundly holds no row: blanks, a header alone, `[]`, or a Parquet file of 0 rows."""
+    """Return whether the object soundly holds no row: blanks, a header alone, `[]`, or a Parquet file of 0 rows."""
     return _IS_EMPTY[format_of(obj)](contract, obj)
 
 

@@ -56,7 +56,7 @@ _DELIMITERS = (b",", b";", b"\t", b"|")
 
 
 def foreign_content(obj: InputObject) -> Foreign | None:
-    """Say what an object holds, if no reader reads it; None if one may. Looks inside compressed content.
+    """Return what an object holds, if no reader reads it; None if one may. Looks inside compressed content.
 
     Raises what opening the object raises.
     """
@@ -65,7 +65,7 @@ def foreign_content(obj: InputObject) -> Foreign | None:
 
 
 def looks_like_data(obj: InputObject) -> bool:
-    """Whether content starts as JSON, Parquet, or CSV with more than one column. Raises as `foreign_content` does."""
+    """Return whether content starts as JSON, Parquet, or CSV with more than one column. Raises as `foreign_content` does."""
     start = _start(obj).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
     first_line = start.split(b"\n", 1)[0]
     return start.startswith((b"{", b"[", b"PAR1")) or any(delimiter in first_line for delimiter in _DELIMITERS)

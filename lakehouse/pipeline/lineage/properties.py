@@ -63,7 +63,7 @@ SequencesBySource = dict[str, dict[date, int]]
 
 
 def sources_of(snapshot: Snapshot) -> dict[str, int]:
-    """The tables that a snapshot was computed from, with the sequence number that each had."""
+    """Return the tables that a snapshot was computed from, with the sequence number that each had."""
     text = _recorded(snapshot, SOURCES_PROPERTY)
     return dict(json.loads(text)) if text else {}
 
@@ -88,7 +88,7 @@ def computed_from(table: Table, source: str, days: Iterable[date]) -> dict[date,
 
 
 def emptied_days(table: Table) -> dict[date, int]:
-    """The days that were written without rows, with the sequence number of the newest commit that did so."""
+    """Return the days that were written without rows, with the sequence number of the newest commit that did so."""
     days = _parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY)))
     for snapshot in _in_order(table.metadata.snapshots):
         _update_emptied(days, snapshot)
@@ -96,17 +96,17 @@ def emptied_days(table: Table) -> dict[date, int]:
 
 
 def blocked_days(table: Table) -> set[date]:
-    """The days that the quality gate blocked in the newest commit about each: silver was not replaced."""
+    """Return the days that the quality gate blocked in the newest commit about each: silver was not replaced."""
     return _gated_days(table, BLOCKED_PROPERTY)
 
 
 def days_with_held_rows(table: Table) -> set[date]:
-    """The days of which the quality gate kept valid rows out of silver in the newest commit about each."""
+    """Return the days of which the quality gate kept valid rows out of silver in the newest commit about each."""
     return _gated_days(table, BLOCKED_PROPERTY) | _gated_days(table, HELD_ROWS_PROPERTY)
 
 
 def day_ledgers(table: Table) -> dict[date, dict[str, Any]]:
-    """Each day's ledger of the newest snapshot that wrote it. Days of expired snapshots are missing."""
+    """Return each day's ledger of the newest snapshot that wrote it. Days of expired snapshots are missing."""
     newest: dict[date, dict[str, Any]] = {}
     for snapshot in _in_order(table.metadata.snapshots):
         newest |= _day_ledgers(snapshot)
@@ -114,13 +114,13 @@ def day_ledgers(table: Table) -> dict[date, dict[str, Any]]:
 
 
 def objects_without_rows(table: Table) -> set[str]:
-    """The landing objects that were read and had no rows."""
+    """Return the landing objects that were read and had no rows."""
     keys: set[str] = set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY)))
     return keys.union(*map(_without_rows, table.metadata.snapshots))
 
 
 def seen_property(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
-    """The property by which bronze records that it has all that `realtime`, as loaded, has of these days of arrival.
+    """Return the property by which bronze records that it has all that `realtime`, as loaded, has of these days of arrival.
 
     `known` is what was recorded before. Without any day there is no property.
     """
@@ -141,18 +141,18 @@ def seen_realtime(bronze: Table, realtime: Table) -> dict[date, int]:
 
 
 def defined_by(definition: Definition) -> dict[str, str]:
-    """The property by which an empty table records that this definition makes all of its rows."""
+    """Return the property by which an empty table records that this definition makes all of its rows."""
     return {DEFINITION_PROPERTY: str(definition.number)}
 
 
 def defined_since(table: Table, definition: Definition) -> str | None:
-    """The hour of arrival after which this definition made all rows: empty for all of them, None for an unknown hour."""
+    """Return the hour of arrival after which this definition made all rows: empty for all of them, None for an unknown hour."""
     number, _, since = table.properties.get(DEFINITION_PROPERTY, "").partition(" ")
     return since if number.isdecimal() and definition.matches(int(number)) else None
 
 
 def carried_properties(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
-    """The table properties that have to change so that nothing is lost of what these snapshots recorded."""
+    """Return the table properties that have to change so that nothing is lost of what these snapshots recorded."""
     records = _Records.of(table)
     for snapshot in _in_order(expiring):
         records.add(snapshot)
@@ -249,7 +249,7 @@ _IS_GATED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def _day_ledgers(snapshot: Snapshot) -> dict[date, dict[str, Any]]:
-    """A snapshot's ledgers by day. Those by hour, and those of whole tables, are left out."""
+    """Return a snapshot's ledgers by day. Those by hour, and those of whole tables, are left out."""
     return {date.fromisoformat(name): counts for name, counts in ledger(snapshot).items() if is_day(name)}
 
 
@@ -275,7 +275,7 @@ def _merge_seen(earlier: str, later: str) -> str:
 
 
 def is_day(partition: str) -> bool:
-    """Whether a partition's name is that of a day, not of an hour."""
+    """Return whether a partition's name is that of a day, not of an hour."""
     return len(partition) == 10 and partition[4] == "-"
 
 

@@ -40,7 +40,7 @@ MIN_REALTIME_ROWS = 100_000
 
 
 def is_large(realtime: Table) -> bool:
-    """Whether the table has enough rows for its covered hours to be worth finding."""
+    """Return whether the table has enough rows for its covered hours to be worth finding."""
     snapshot = realtime.current_snapshot()
     totals = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
     return int(totals.get("total-records") or 0) > MIN_REALTIME_ROWS

@@ -9,7 +9,7 @@ Layer = Literal["landing", "realtime", "bronze", "silver", "quarantine", "gold",
 
 
 def retention_days(contract: Contract, layer: Layer) -> int | None:
-    """The number of days after its date that the layer keeps a partition, or None if it keeps it for ever.
+    """Return the number of days after its date that the layer keeps a partition, or None if it keeps it for ever.
 
     Quarantine is kept as long as bronze, whose rows it explains, and serving as long as gold.
     """
@@ -27,7 +27,7 @@ def retention_days(contract: Contract, layer: Layer) -> int | None:
 
 
 def first_kept_day(contract: Contract, layer: Layer, today: date | None = None) -> date | None:
-    """The oldest day that the layer keeps, or None if it keeps all.
+    """Return the oldest day that the layer keeps, or None if it keeps all.
 
     Days before silver's are never computed again, because bronze may have dropped some of their rows.
     """
@@ -36,6 +36,6 @@ def first_kept_day(contract: Contract, layer: Layer, today: date | None = None) 
 
 
 def is_expired(contract: Contract, layer: Layer, day: date) -> bool:
-    """Whether a day is older than the layer keeps."""
+    """Return whether a day is older than the layer keeps."""
     first = first_kept_day(contract, layer)
     return first is not None and day < first

@@ -122,7 +122,7 @@ def _parse(request: HttpRequest, body: bytes) -> Query:
 
 
 def _is_shallow(params: list[Any] | dict[str, Any]) -> bool:
-    """Whether parameters are nested at most MAX_PARAMETER_DEPTH deep, so that every later step can recurse into them."""
+    """Return whether parameters are nested at most MAX_PARAMETER_DEPTH deep, so that every later step can recurse into them."""
     level: list[Any] = [params]
     for _ in range(MAX_PARAMETER_DEPTH):
         containers = [value for value in level if isinstance(value, list | dict)]

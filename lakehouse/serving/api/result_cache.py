@@ -45,7 +45,7 @@ class CachedResult:
         return time.monotonic() - self.at + self.seconds
 
     def may_be_stale(self) -> bool:
-        """Whether it is young enough to be served although something has landed since."""
+        """Return whether it is young enough to be served although something has landed since."""
         shortest, longest = MAX_STALE_SECONDS
         return self.age < max(shortest, min(longest, self.seconds * MAX_STALE_RATIO))
 

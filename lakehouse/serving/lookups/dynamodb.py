@@ -34,11 +34,11 @@ class DynamoDBTable:
         return str(item["version"]) if item else None
 
     def set_version(self, name: str, version: str) -> None:
-        """Note that the table holds this version completely."""
+        """Record that the table holds this version completely."""
         self._table.put_item(Item={KEY: VERSION_KEY + name, "version": version})
 
     def holds(self, name: str, id_: str) -> bool:
-        """Whether there is an item of this entity."""
+        """Return whether there is an item of this entity."""
         return "Item" in self._table.get_item(Key={KEY: f"{name}#{id_}"}, ConsistentRead=True)
 
     def put(self, name: str, rows: pa.RecordBatchReader) -> None:

@@ -74,7 +74,7 @@ def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[t
 
 
 def has_customers(streams: Sequence[str]) -> bool:
-    """Whether these streams include all that the customers look-up needs."""
+    """Return whether these streams include all that the customers look-up needs."""
     return set(CUSTOMER_STREAMS) <= {*streams}
 
 

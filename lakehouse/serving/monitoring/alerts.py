@@ -118,7 +118,7 @@ def parse_since(text: str) -> AlertCursor:
 
 
 def _is_valid(cursor: AlertCursor) -> bool:
-    """Whether `encode_cursor` could have been called with it. Raises ValueError if its position has no valid time."""
+    """Return whether `encode_cursor` could have been called with it. Raises ValueError if its position has no valid time."""
     if not cursor.place:
         return cursor.seen is not None and cursor.until is None
     if len(cursor.place) != len(IDENTITY_COLUMNS) or cursor.until is None:

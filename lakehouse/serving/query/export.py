@@ -76,6 +76,6 @@ def _copy(database: duckdb.DuckDBPyConnection, name: str) -> ExportedTable:
 
 
 def _is_duckdb(path: Path) -> bool:
-    """Whether a file starts as DuckDB files do, https://duckdb.org/docs/stable/internals/storage."""
+    """Return whether a file starts as DuckDB files do, https://duckdb.org/docs/stable/internals/storage."""
     with path.open("rb") as file:
         return file.read(12)[8:] == b"DUCK"

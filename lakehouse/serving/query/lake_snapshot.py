@@ -33,7 +33,7 @@ class PinnedTables:
             raise LakehouseError(f"There is no table {name}. Create missing tables with: lakehouse bootstrap") from None
 
     def exists(self, name: str) -> bool:
-        """Whether there is a table of this name."""
+        """Return whether there is a table of this name."""
         return name in self._tables
 
     def names(self) -> list[str]:

@@ -157,7 +157,7 @@ def _filtered_sql(lake: ReadableLake, stream: Stream) -> str:
 
 
 def matches_filter(row: RejectSample, since: datetime | None, reason: str | None) -> bool:
-    """Whether a row arrived at `since` or later and has this reason, as `_filtered_sql` decides it for the table."""
+    """Return whether a row arrived at `since` or later and has this reason, as `_filtered_sql` decides it for the table."""
     kinds = {re.sub(*_PLACE, text) for text in row.reasons}
     return (since is None or row.arrived_at.replace(tzinfo=None) >= since) and (reason is None or reason in kinds)
 

@@ -60,11 +60,11 @@ class TailState:
         return TailSize(rows, len(self.ingested), self.bytes, len(self.left_out))
 
     def skips(self, landing: LandingObject) -> bool:
-        """Whether this object need not be read."""
+        """Return whether this object need not be read."""
         return landing.key in self.ingested or landing.key in self.left_out or landing.size > MAX_OBJECT_BYTES
 
     def drop(self, keys: Collection[str]) -> None:
-        """Forget these objects and drop their rows."""
+        """Remove these objects and drop their rows."""
         self.ingested.difference_update(keys)
         for segment in list(self.segments):
             dropped = segment.objects & set(keys)

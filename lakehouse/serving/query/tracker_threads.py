@@ -93,7 +93,7 @@ class TrackerThreads:
                 thread.join(CLOSE_TIMEOUT_SECONDS)
 
     def notify(self, landing: LandingObject) -> None:
-        """Have this object ingested at once."""
+        """Queue this object to be ingested at once."""
         self._notifications.put(landing)
 
     def _poll_tables(self) -> None:

@@ -121,7 +121,7 @@ class Worker:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is DuckDB's error, Python's, or DuckDB's wrapped by Arrow."""
+    """Return whether it is DuckDB's error, Python's, or DuckDB's wrapped by Arrow."""
     return isinstance(error, duckdb.OutOfMemoryException | MemoryError) or "Out of Memory" in str(error)
 
 

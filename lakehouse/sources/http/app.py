@@ -162,7 +162,7 @@ def _ingest(
 
 
 def openapi_config() -> OpenAPIConfig:
-    """The title and path of the OpenAPI document. The page that shows it is part of the serving process."""
+    """Return the title and path of the OpenAPI document. The page that shows it is part of the serving process."""
     return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[JsonRenderPlugin()])
 
 

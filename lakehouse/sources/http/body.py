@@ -66,7 +66,7 @@ class BufferLimit:
         return max(self._max_bytes - self._held, 0)
 
     def headers(self) -> dict[str, str]:
-        """The limit as response headers, by draft-ietf-httpapi-ratelimit-headers-10."""
+        """Return the limit as response headers, by draft-ietf-httpapi-ratelimit-headers-10."""
         return {
             "ratelimit-policy": f'"buffer";q={self._max_bytes};qu="content-bytes";w=1',
             "ratelimit": f'"buffer";r={self.available};t=1',
@@ -169,7 +169,7 @@ async def _stream(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
 
 
 def is_ndjson(request: Request[Any, Any, Any]) -> bool:
-    """Whether the media type is NDJSON, not JSON. Raises Problem 415 for any other type, and for a charset but UTF-8."""
+    """Return whether the media type is NDJSON, not JSON. Raises Problem 415 for any other type, and for a charset but UTF-8."""
     media_type, _, parameters = request.headers.get("content-type", JSON).lower().partition(";")
     charset = next(
         (p.partition("=")[2].strip(' "') for p in parameters.split(";") if p.strip().startswith("charset")), ""

@@ -151,7 +151,7 @@ def _post(client: httpx.Client, parcel: Parcel) -> DeliveryCounts:
 
 
 def _is_retriable(error: BaseException) -> bool:
-    """Whether another attempt may succeed; not for a certificate that is not trusted."""
+    """Return whether another attempt may succeed; not for a certificate that is not trusted."""
     untrusted = isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
     return isinstance(error, _RetriableError | httpx.TransportError) and not untrusted
 
@@ -170,7 +170,7 @@ _backoff = wait_exponential_jitter(multiplier=0.1, max=10, jitter=0.2)
 
 
 def _wait(state: RetryCallState) -> float:
-    """Seconds until the next attempt: what the server asks for in Retry-After, else an exponential backoff."""
+    """Return the seconds until the next attempt: what the server asks for in Retry-After, else an exponential backoff."""
     error = state.outcome.exception() if state.outcome else None
     retry_after = error.retry_after if isinstance(error, _RetriableError) else ""
     return float(retry_after) if retry_after.isdigit() else _backoff(state)

@@ -73,7 +73,7 @@ def split_rows(lines: bytes) -> list[bytes]:
 
 
 def starts_as_text(row: bytes) -> bool:
-    """Whether readers take a landing object that starts with this row for plain UTF-8."""
+    """Return whether readers take a landing object that starts with this row for plain UTF-8."""
     return not row.startswith(FORMAT_MARKS)
 
 

@@ -80,7 +80,7 @@ class GroupCommit:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_landed: Callable[[LandingObject], None] = lambda _: None,
     ) -> None:
-        """A group is written once it is as old as `max_age` or as large as `max_bytes`, then `on_landed` is called."""
+        """Write a group once it is as old as `max_age` or as large as `max_bytes`, then call `on_landed`."""
         self._landing = landing
         self._contracts = contracts
         self._metrics = metrics

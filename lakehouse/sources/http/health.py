@@ -68,7 +68,7 @@ async def ready(probe: StorageProbe) -> Health:
 
 @get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=error_responses(401, 403))
 async def metrics(request: Request[Any, Any, Any], access: AccessControl, metrics: Metrics) -> Response[bytes]:
-    """Counters of all processes, in Prometheus' text format. Any valid API key permits this, of its streams."""
+    """Return the counters of all processes, in Prometheus' text format. Any valid API key permits this, of its streams."""
     key = access.authenticate(request)
     text = metrics.text() if key is None or not key.streams else only_streams(metrics.text(), key.streams)
     return Response(text, media_type=METRICS_MEDIA_TYPE)

@@ -23,7 +23,7 @@ class LandingNotification(msgspec.Struct):
     size: int
 
     def landing(self) -> LandingObject:
-        """The landing object."""
+        """Return the landing object."""
         return LandingObject(self.key, self.stream, self.arrived_at, self.size)
 
 

@@ -137,7 +137,7 @@ def rows_as_lines(contract: Contract, path: Path) -> Iterator[bytes]:
 
 
 def _list_texts(contract: Contract) -> dict[str, str]:
-    """Give the SQL that writes each list as the JSON array it came from; text that is no array stays text."""
+    """Return the SQL that writes each list as the JSON array it came from; text that is no array stays text."""
     lists = {field.name: quote(field.name) for field in contract.fields if field.type.kind == "list"}
     return {
         name: f"coalesce(try_cast(if(starts_with(ltrim({text}), '['), {text}, null) as json), to_json({text}))"

@@ -217,7 +217,7 @@ def _first_reasons(stream: Stream, reasons: Mapping[int, list[str]]) -> list[Rea
 
 
 def _field(stream: Stream, reason: str) -> str | None:
-    """The field that a reason is about: reasons about a field start with its name."""
+    """Return the field that a reason is about: reasons about a field start with its name."""
     name = reason.replace(":", " ").split(" ", 1)[0]
     return name if any(field.name == name for field in stream.contract.fields) else None
 

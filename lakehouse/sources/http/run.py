@@ -123,6 +123,6 @@ def _free_port(settings: Settings) -> int:
 
 
 def _url_host(host: str) -> str:
-    """The host by which a program on this machine reaches a server that listens on `host`."""
+    """Return the host by which a program on this machine reaches a server that listens on `host`."""
     loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
     return loopback.get(host, f"[{host}]" if ":" in host else host)

@@ -16,5 +16,5 @@ def stop(settings: Settings) -> bool:
 
 
 def running(settings: Settings) -> RunningService | None:
-    """The running server of this home; None when its process has ended."""
+    """Return the running server of this home; None when its process has ended."""
     return SERVICE.running(settings)

@@ -65,7 +65,7 @@ class Claims:
         return self._objects.put(key, content, if_absent=True) or self._objects.get(key) == content
 
     def mark_landed(self, claim: Claim) -> None:
-        """Note that a claim's object has landed. The next claim implies it too; this is for when none follows soon."""
+        """Record that a claim's object has landed. The next claim implies it too; this is for when none follows soon."""
         self._objects.put(self._landed_key(claim), b"landed")
 
     def prune(self, now: datetime | None = None) -> None:

@@ -215,7 +215,7 @@ def check_stream_names(sources: Mapping[str, str], streams: Sequence[str]) -> No
 
 
 def describe_error(error: Exception, reader: StreamReader) -> str:
-    """Say in one line what failed and what to do."""
+    """Describe in one line what failed and what to do."""
     failure = f"Can't read the Kinesis stream {reader.source}"
     if isinstance(error, LakehouseError):
         return str(error)

@@ -35,7 +35,7 @@ def _line(data: bytes) -> bytes:
 
 
 def _is_one_value(data: bytes) -> bool:
-    """Whether the bytes are one JSON object or array. Its line ends are then blanks, because JSON escapes them in texts."""
+    """Return whether the bytes are one JSON object or array. Its line ends are then blanks, because JSON escapes them in texts."""
     if data.lstrip()[:1] not in (b"{", b"["):
         return False
     try:

@@ -95,7 +95,7 @@ class StreamReader:
         self.list_shards()
 
     def close(self) -> None:
-        """Forget the stream, so that it is looked up again."""
+        """Close the stream, so that it is looked up again."""
         self._arn = ""
 
     @property
@@ -140,7 +140,7 @@ class StreamReader:
         return len(records)
 
     def mark_landed(self, shard: Shard) -> None:
-        """Note that everything claimed of the shard has landed, if that is certain."""
+        """Record that everything claimed of the shard has landed, if that is certain."""
         if not shard.is_marked and shard.position_known_at is not None and shard.claim is not None:
             shard.claims.mark_landed(shard.claim)
             shard.is_marked = True

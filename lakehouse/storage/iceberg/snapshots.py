@@ -23,7 +23,7 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 def sequence_of(table: Table) -> int:
-    """The sequence number of the table's newest snapshot, or 0 if it has none."""
+    """Return the sequence number of the table's newest snapshot, or 0 if it has none."""
     snapshot = table.current_snapshot()
     return (snapshot.sequence_number or 0) if snapshot else 0
 

@@ -30,12 +30,12 @@ class ObjectDescription(TypedDict):
 
 
 def is_unusual(key: str) -> bool:
-    """Whether obstore would refuse the key: it has a control character, or a segment that is empty, `.` or `..`."""
+    """Return whether obstore would refuse the key: it has a control character, or a segment that is empty, `.` or `..`."""
     return _UNUSUAL.search(key) is not None
 
 
 def is_refused_listing(error: BaseException) -> bool:
-    """Whether obstore could not list because of a key that it refuses."""
+    """Return whether obstore could not list because of a key that it refuses."""
     return _REFUSED_LISTING.search(str(error)) is not None
 
 

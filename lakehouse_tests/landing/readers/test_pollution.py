@@ -27,7 +27,7 @@ def tables(draw: st.DrawFn) -> list[list[Cell]]:
 
 
 def is_ambiguous(file: PollutedFile, table: list[list[Cell]], *, told: bool) -> bool:
-    """Whether the bytes may as well be those of another table."""
+    """Return whether the bytes may as well be those of another table."""
     texts = [cell.text for line in table for cell in line]
     match file.name:
         case "file_escape_char_0x00":

@@ -38,7 +38,7 @@ class AlertClient:
         self.table: dict[date, list[Alert]] = {}
 
     def alert(self, key: str, day: date, minute: int = 0, value: float = 1.0) -> Alert:
-        """An alert of that day."""
+        """Return an alert of that day."""
         at = datetime(day.year, day.month, day.day, 12, minute, tzinfo=UTC)
         return Alert(
             stream=self._own.name, alert="a", severity="info", entity=None, event_time=at, value=value,

@@ -67,7 +67,7 @@ LINES = st.sampled_from(
 
 @cache
 def validators(stream: str) -> tuple[Validator, SqlValidator]:
-    """The fast and the slow validator of a stream."""
+    """Return the fast and the slow validator of a stream."""
     contract = STREAMS[stream].contract
     return Validator(contract), SqlValidator(contract)
 
