@@ -45,7 +45,7 @@ ROWS = 200_000
 DAYS = 7
 BATCH = 25_000
 ENTITIES = 1_000_000
-LOOKED_UP = 4_000
+LOOKUP_IDS = 4_000
 """Different ids that are looked up, in turn."""
 
 CLIENTS = (1, 16)
@@ -87,7 +87,7 @@ def measure(
                 paths = [f"/v1/queries/{query.name}" + (f"?{parameters}" if parameters else "")]
                 alone = {"duckdb_ms": round(in_duckdb[query.name] * 1e3, 1)}
                 yield from _figures(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
-            ids = random.Random(1).choices(range(entities), k=LOOKED_UP)  # noqa: S311
+            ids = random.Random(1).choices(range(entities), k=LOOKUP_IDS)  # noqa: S311
             devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
             yield from _figures(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
             customer_paths = [f"/v1/customers/{customer}" for customer in customers]
@@ -128,7 +128,7 @@ def _customers(lake: Lake, entities: int, day: date) -> list[str]:
     with lake.engine.cursor() as cursor:
         silver = scan_sql(lake.tables.load("silver.retail"))
         ids = cursor.execute(
-            f"select distinct customer_id from {silver} where customer_id is not null order by 1 limit {LOOKED_UP}"
+            f"select distinct customer_id from {silver} where customer_id is not null order by 1 limit {LOOKUP_IDS}"
         ).fetchall()
     return [str(number) for (number,) in ids]
 

@@ -38,19 +38,19 @@ def inspect(file: File, dialect: Mapping[str, Any], stream: OfStream = None, as_
 
 
 def _as_json(inspection: Inspection) -> dict[str, Any]:
-    columns, judgement, advice = inspection.columns, inspection.judgement, inspection.advice
+    columns, validation, advice = inspection.columns, inspection.validation, inspection.advice
     return {
         "format": inspection.format,
         "encoding": inspection.encoding or None,
         "delimiter": inspection.delimiter,
         "columns": [{"name": name, "type": kind} for name, kind in inspection.types.items()],
         "warnings": columns.warnings,
-        **({"rows": judgement.rows, "valid": judgement.valid, "reasons": judgement.reasons} if judgement else {}),
+        **({"rows": validation.rows, "valid": validation.valid, "reasons": validation.reasons} if validation else {}),
         "advice": advice
         and {
             "options": advice.options,
-            "valid": advice.judgement.valid,
-            "rows": advice.judgement.rows,
+            "valid": advice.validation.valid,
+            "rows": advice.validation.rows,
             "or": advice.others,
         },
     }
@@ -63,19 +63,19 @@ def _print(inspection: Inspection, file: str, stream: str | None, given: Mapping
         print_text(f"  {name}: {kind}")
     for warning in inspection.columns.warnings:
         print_text(f"Warning: {warning}.")
-    if inspection.judgement:
-        judgement = inspection.judgement
-        print_text(f"Rows: {judgement.valid:,} of the first {judgement.rows:,} are valid for {stream}.")
-        for reason, count in judgement.reasons.items():
+    if inspection.validation:
+        validation = inspection.validation
+        print_text(f"Rows: {validation.valid:,} of the first {validation.rows:,} are valid for {stream}.")
+        for reason, count in validation.reasons.items():
             print_text(f"  {count:,} rows: {reason}")
     if inspection.advice:
         _print_advice(inspection.advice, file, stream, given)
 
 
 def _print_advice(advice: Advice, file: str, stream: str | None, given: Mapping[str, Any]) -> None:
-    judgement = advice.judgement
+    validation = advice.validation
     dialect = {name: value for name, value in advice.options.items() if name != FORMAT}
-    print_text(f"With other options {judgement.valid:,} of {judgement.rows:,} are valid.")
+    print_text(f"With other options {validation.valid:,} of {validation.rows:,} are valid.")
     if FORMAT in advice.options:
         print_text(
             f"In the contract, under the timestamp: logicalTypeOptions: {{format: {json.dumps(advice.options[FORMAT])}}}"

@@ -17,7 +17,6 @@ LOWEST = np.array([1, 1, 1, 0, 0, 0])
 HIGHEST = np.array([9999, 12, 31, 23, 59, 59])
 YEAR, MONTH, DAY = range(3)
 SHORTEST_MONTH_DAYS = 28
-NINE = 9
 
 SECONDS = np.array([12 * 31 * 86_400, 31 * 86_400, 86_400, 3600, 60, 1], float)
 """Weights that turn a time's six numbers into one that grows with time. All months count 31 days."""
@@ -40,7 +39,7 @@ def time_range(texts: Sequence[str]) -> tuple[float, float] | None:
         return None
     characters = np.frombuffer(joined, np.uint8).reshape(len(texts), len(shape))
     digits = characters - np.frombuffer(shape.replace("d", "0").encode(), np.uint8)
-    if (digits > np.array([NINE if sign == "d" else 0 for sign in shape], np.uint8)).any():
+    if (digits > np.array([9 if sign == "d" else 0 for sign in shape], np.uint8)).any():
         return None
     numbers = digits[:, : len(SHAPE)].astype(float) @ _WEIGHTS
     if (numbers < LOWEST).any() or (numbers > HIGHEST).any() or not _are_days(numbers[:, : DAY + 1]):

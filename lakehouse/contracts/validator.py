@@ -23,17 +23,17 @@ from lakehouse.contracts.sql import literal
 from lakehouse.contracts.times import time_range, time_rank
 
 QUOTE, BLANK, NEWLINE, OPENING, CLOSING, BRACKET = b'" \n{}['
-SURE_CHARACTERS = MAX_TEXT_BYTES // 4
+SAFE_TEXT_CHARACTERS = MAX_TEXT_BYTES // 4
 """A text of this many characters fits `MAX_TEXT_BYTES`, whatever the characters."""
 
-SURE_DEPTH = 100
+SAFE_BRACKETS = 100
 """A line with this many brackets is surely not nested too deeply."""
 
-TOGETHER = 32
+LINES_PER_TRY = 32
 """Lines that are tried at once when not all can be proven. One bad line sends this many to the SQL."""
 
-REMEMBERED = 10_000
-"""Texts that are remembered as valid."""
+MAX_KNOWN_TEXTS = 10_000
+"""Texts of a column that are remembered as valid."""
 
 Check: TypeAlias = "Callable[[list[Any], datetime], int | None]"
 """Count the quotes around and in decoded values, given the arrival time; None if a value is not surely valid."""
@@ -63,8 +63,8 @@ class Validator:
     def unproven(self, lines: Sequence[bytes], arrived_at: datetime) -> list[int]:
         """List the indexes of lines, given without line ends, that are not surely valid. Some may be valid."""
         indexes: list[int] = []
-        for start in range(0, len(lines), TOGETHER):
-            part = lines[start : start + TOGETHER]
+        for start in range(0, len(lines), LINES_PER_TRY):
+            part = lines[start : start + LINES_PER_TRY]
             if not self.proven(b"\n".join(part) + b"\n", arrived_at):
                 indexes += range(start, start + len(part))
         return indexes
@@ -152,7 +152,7 @@ def _is_plain(lines: bytes, count: int) -> bool:
         return False
     opening = np.flatnonzero((characters == BRACKET) | (characters == OPENING))
     up_to_line_end = np.searchsorted(opening, np.flatnonzero(characters == NEWLINE))
-    if np.diff(up_to_line_end, prepend=0).max() > SURE_DEPTH:
+    if np.diff(up_to_line_end, prepend=0).max() > SAFE_BRACKETS:
         return False
     try:
         return lines.isascii() or bool(lines.decode())
@@ -229,7 +229,7 @@ def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
 def _text_type(field: Field) -> Any:
     # SQL takes an empty text as absent, whatever the rules. Where there are rules, leave it to SQL.
     shortest = max(field.min_length or 0, 1 if field.required or field.pattern or field.enum else 0)
-    longest = min(field.max_length if field.max_length is not None else SURE_CHARACTERS, SURE_CHARACTERS)
+    longest = min(field.max_length if field.max_length is not None else SAFE_TEXT_CHARACTERS, SAFE_TEXT_CHARACTERS)
     if field.enum:
         allowed = tuple(text for text in field.enum if shortest <= len(text) <= longest)
         return Literal[allowed]
@@ -290,7 +290,7 @@ class _Pattern:
         self._database.unregister("texts")
         if row is None or not row[0]:
             return False
-        if len(self._known) + len(unknown) > REMEMBERED:
+        if len(self._known) + len(unknown) > MAX_KNOWN_TEXTS:
             self._known.clear()
         self._known |= unknown
         return True
@@ -302,7 +302,7 @@ class _Numbers:
     def __init__(self, field: Field) -> None:
         # Most bounds are zero, and the text shows the sign.
         positive = field.minimum == 0 or field.exclusive_minimum == 0
-        self._is_good = re.compile(rb'"?%b%b"?' % (rb"" if positive else rb"-?", _digits(field))).fullmatch
+        self._is_valid = re.compile(rb'"?%b%b"?' % (rb"" if positive else rb"-?", _digits(field))).fullmatch
         self._may_be_zero = field.exclusive_minimum != 0
         self._known: set[bytes] = {b""}
         self._bounds = [
@@ -319,7 +319,7 @@ class _Numbers:
     def __call__(self, values: list[bytes], arrived_at: datetime) -> int | None:
         joined = b"\n".join(values) + b"\n"
         # Numbers differ, but their shapes repeat.
-        if not self._are_good(set(joined.translate(_SHAPES).split(b"\n"))):
+        if not self._are_valid(set(joined.translate(_SHAPES).split(b"\n"))):
             return None
         if not self._may_be_zero and b"\n\n" in b"\n" + joined.translate(None, b'0."'):
             return None
@@ -327,11 +327,11 @@ class _Numbers:
             return None
         return joined.count(b'"')
 
-    def _are_good(self, shapes: set[bytes]) -> bool:
+    def _are_valid(self, shapes: set[bytes]) -> bool:
         unknown = shapes - self._known
-        if not all(map(self._is_good, unknown)):
+        if not all(map(self._is_valid, unknown)):
             return False
-        if len(self._known) + len(unknown) <= REMEMBERED:
+        if len(self._known) + len(unknown) <= MAX_KNOWN_TEXTS:
             self._known |= unknown
         return True
 

@@ -29,7 +29,7 @@ from lakehouse.landing.readers.relation import format_of
 from lakehouse.landing.readers.rows import DEFECT
 
 MAX_ROWS = 10_000
-"""Rows that are judged."""
+"""Rows that are validated."""
 
 SEARCH_ROWS = 300
 """Rows by which options are compared."""
@@ -84,8 +84,8 @@ _REMEDIES: tuple[tuple[re.Pattern[str], Sequence[dict[str, Any]]], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """The verdict of a contract on a file's first rows."""
+class Validation:
+    """The result of checking a file's first rows against a contract."""
 
     rows: int
     valid: int
@@ -99,7 +99,7 @@ class Advice:
     """Options, and how many of the first rows are valid with them. `others` would do as much: the file can't tell."""
 
     options: dict[str, Any]
-    judgement: Judgement
+    validation: Validation
     others: Sequence[dict[str, Any]]
 
 
@@ -113,7 +113,7 @@ class Inspection:
     types: Mapping[str, str]
     """The type that each column's first values have, by its name."""
     columns: FileColumns
-    judgement: Judgement | None = None
+    validation: Validation | None = None
     advice: Advice | None = None
 
 
@@ -127,11 +127,11 @@ def inspect_file(obj: InputObject, contract: Contract | None) -> Inspection:
         delimiter, types = _sniff(database, file_format, sample)
         if contract is None:
             return Inspection(file_format, encoding, delimiter, types, FileColumns((), ()))
-        judge = _Judge(database, sample, contract)
-        judgement = judge.judge({}, MAX_ROWS)
-        advice = judge.advise() if file_format != "parquet" and judgement.valid < judgement.rows else None
-    better = advice if advice and advice.judgement.valid > judgement.valid else None
-    return Inspection(file_format, encoding, delimiter, types, read_columns(contract, obj), judgement, better)
+        validator = _SampleValidator(database, sample, contract)
+        validation = validator.validate({}, MAX_ROWS)
+        advice = validator.advise() if file_format != "parquet" and validation.valid < validation.rows else None
+    better = advice if advice and advice.validation.valid > validation.valid else None
+    return Inspection(file_format, encoding, delimiter, types, read_columns(contract, obj), validation, better)
 
 
 def _sniff(
@@ -189,56 +189,56 @@ def _sample(obj: InputObject) -> InputObject:
     return InputObject(name, datetime.now(UTC), len(start), lambda: io.BytesIO(start))
 
 
-class _Judge:
-    """Judges one sample by a contract with options."""
+class _SampleValidator:
+    """Validates one sample by a contract with options."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection, sample: InputObject, contract: Contract) -> None:
         self._database, self._sample, self._contract = database, sample, contract
         self._content = _start(sample)
 
-    def judge(self, options: dict[str, Any], max_rows: int) -> Judgement:
+    def validate(self, options: dict[str, Any], max_rows: int) -> Validation:
         """Count the valid rows and the reasons of the others."""
         contract = _with_options(self._contract, options)
         rows = _first_rows(bronze_batches(contract, [self._sample]), max_rows)
         if rows is None:
-            return Judgement(0, 0, {})
+            return Validation(0, 0, {})
         self._database.register("sample", rows)
         bronze = f"(select *, {day_sql(contract, 'sample')} as dt from sample)"
         reasons = self._database.execute(
             f"with bronze as {bronze} select reasons from ({quarantine_sql(contract)})"
         ).fetchall()
         self._database.unregister("sample")
-        counted = Counter(reason for (each,) in reasons for reason in each)
+        counted = Counter(reason for (row_reasons,) in reasons for reason in row_reasons)
         unreadable = rows.num_rows - rows.column(DEFECT).null_count
-        return Judgement(rows.num_rows, rows.num_rows - len(reasons), dict(counted.most_common()), unreadable)
+        return Validation(rows.num_rows, rows.num_rows - len(reasons), dict(counted.most_common()), unreadable)
 
     def advise(self) -> Advice:
         """Add the option that makes most rows valid, again and again, until none does."""
         options: dict[str, Any] = {}
         others: list[dict[str, Any]] = []
-        best = self.judge(options, SEARCH_ROWS)
+        best = self.validate(options, SEARCH_ROWS)
         for _ in range(MAX_OPTIONS):
             candidates = (option for option in self._candidates(best) if not option.keys() & options.keys())
-            judged = [(self.judge(options | option, SEARCH_ROWS), option) for option in candidates]
-            highest = max((judgement for judgement, _ in judged), key=_score, default=best)
+            tried = [(self.validate(options | option, SEARCH_ROWS), option) for option in candidates]
+            highest = max((validation for validation, _ in tried), key=_score, default=best)
             if _score(highest) <= _score(best):
                 break
-            (chosen, *ties) = [option for judgement, option in judged if _score(judgement) == _score(highest)]
+            (chosen, *ties) = [option for validation, option in tried if _score(validation) == _score(highest)]
             others += ties
             options, best = options | chosen, highest
-        return Advice(options, self.judge(options, MAX_ROWS), others)
+        return Advice(options, self.validate(options, MAX_ROWS), others)
 
-    def _candidates(self, judgement: Judgement) -> Iterator[dict[str, Any]]:
+    def _candidates(self, validation: Validation) -> Iterator[dict[str, Any]]:
         """Yield the options that may do something about the reasons."""
-        reasons = "\n".join(judgement.reasons)
+        reasons = "\n".join(validation.reasons)
         yield from ({"nulls": [text]} for text in _NULLS if text.encode() in self._content)
         for pattern, candidates in _REMEDIES:
             if pattern.search(reasons):
                 yield from candidates
 
 
-def _score(judgement: Judgement) -> tuple[int, int, int]:
-    return judgement.valid, -judgement.unreadable, -sum(judgement.reasons.values())
+def _score(validation: Validation) -> tuple[int, int, int]:
+    return validation.valid, -validation.unreadable, -sum(validation.reasons.values())
 
 
 def _first_rows(batches: Iterator[pa.RecordBatch], max_rows: int) -> pa.Table | None:

@@ -23,7 +23,7 @@ def validator(stream: str) -> Validator:
 
 
 @cache
-def judge(stream: str) -> SqlValidator:
+def sql_validator(stream: str) -> SqlValidator:
     return SqlValidator(STREAMS[stream].contract)
 
 
@@ -31,7 +31,7 @@ def judge(stream: str) -> SqlValidator:
 @given(lines())
 def test_proven_lines_are_valid_by_the_sql(drawn: tuple[str, list[bytes]]) -> None:
     stream, events = drawn
-    broken = judge(stream).reasons(events, ARRIVED)
+    broken = sql_validator(stream).reasons(events, ARRIVED)
     for place, line in enumerate(events):
         if validator(stream).proven(line + b"\n", ARRIVED):
             assert place not in broken, (line, broken[place])
@@ -52,8 +52,8 @@ def test_every_faulty_event_is_found(stream: str) -> None:
     simulator = Simulator(STREAMS[stream].contract, STREAMS[stream].simulate, 7, faults)
     batch = simulator.batch(1000, ARRIVED - timedelta(hours=1), ARRIVED)
     events = batch.lines.splitlines()
-    doubts = validator(stream).unproven(events, ARRIVED)
-    broken = judge(stream).reasons([events[place] for place in doubts], ARRIVED)
+    unproven = validator(stream).unproven(events, ARRIVED)
+    broken = sql_validator(stream).reasons([events[place] for place in unproven], ARRIVED)
     assert len(broken) == batch.truth.invalid + batch.truth.malformed
 
 
@@ -81,6 +81,6 @@ def test_few_bad_lines_leave_most_good_lines_proven() -> None:
     good = event(STREAMS["iot"].contract)
     events: list[Any] = [good] * 1000
     events[500] = b"{}"
-    doubts = validator("iot").unproven(events, ARRIVED)
-    assert 500 in doubts
-    assert len(doubts) <= 32
+    unproven = validator("iot").unproven(events, ARRIVED)
+    assert 500 in unproven
+    assert len(unproven) <= 32

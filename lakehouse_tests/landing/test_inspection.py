@@ -40,7 +40,7 @@ def test_inspection_finds_the_options_that_make_rows_valid(data: bytes, encoding
     inspection = inspect_file(object_of(data, "x.csv"), RETAIL)
     assert (inspection.format, inspection.encoding) == ("csv", encoding)
     assert (inspection.advice and inspection.advice.options) == advice
-    last = inspection.advice.judgement if inspection.advice else inspection.judgement
+    last = inspection.advice.validation if inspection.advice else inspection.validation
     assert last is not None
     assert (last.rows, last.valid, last.reasons) == (9, 9, {})
 

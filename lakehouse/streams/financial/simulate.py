@@ -16,9 +16,9 @@ SHARES = (58, 17, 9, 12, 4)
 MEDIANS = np.array([32.0, 180.0, 80.0, 650.0, 28.0])
 PAYMENT, WITHDRAWAL, DEPOSIT, REFUND = 0, 2, 3, 4
 
-HOMES = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("EUR", "ES"), ("CHF", "CH"), ("PLN", "PL"))
-CURRENCIES = pa.array([currency for currency, _ in HOMES])
-COUNTRIES = pa.array([country for _, country in HOMES])
+MARKETS = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("EUR", "ES"), ("CHF", "CH"), ("PLN", "PL"))
+CURRENCIES = pa.array([currency for currency, _ in MARKETS])
+COUNTRIES = pa.array([country for _, country in MARKETS])
 
 STATUSES = pa.array(["settled", "pending", "declined"])
 PENDING, DECLINED = 1, 2
@@ -33,13 +33,13 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
     moments = distributions.times(rng, events, start, end, distributions.OFFICE_HOURS, weekend=0.7)
     account = distributions.skewed(rng, events, len(ACCOUNTS))
     kind = distributions.mixed(rng, events, SHARES)
-    home = account % 13 % len(HOMES)
+    home = account % 13 % len(MARKETS)
     cents = _amounts(rng, moments, kind)
     with_merchant = (kind == PAYMENT) | (kind == REFUND)
     abroad = distributions.chance(rng, events, 0.04)
     party = distributions.named(PARTIES, distributions.skewed(rng, events, len(PARTIES)))
     merchant = distributions.named(MERCHANTS, distributions.skewed(rng, events, len(MERCHANTS)))
-    country = np.where(abroad, distributions.skewed(rng, events, len(HOMES)), home)
+    country = np.where(abroad, distributions.skewed(rng, events, len(MARKETS)), home)
     return pa.table(
         {
             "event_id": distributions.ids(rng, events),

@@ -9,13 +9,13 @@ from lakehouse.streams import distributions
 
 CUSTOMERS = distributions.numbered("customer-", 15_000)
 CHANNELS = pa.array(["web", "app", "store", "marketplace", None])
-HOMES = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("SEK", "SE"), ("EUR", "NL"))
-CURRENCIES = pa.array([currency for currency, _ in HOMES])
-COUNTRIES = pa.array([country for _, country in HOMES])
+MARKETS = (("EUR", "DE"), ("USD", "US"), ("GBP", "GB"), ("EUR", "FR"), ("SEK", "SE"), ("EUR", "NL"))
+CURRENCIES = pa.array([currency for currency, _ in MARKETS])
+COUNTRIES = pa.array([country for _, country in MARKETS])
 
 STATUSES = pa.array(["created", "paid", "shipped", "delivered", "cancelled", None])
 CREATED, PAID, SHIPPED, DELIVERED, CANCELLED, DELETED = range(6)
-LIVES = (
+LIFE_CYCLES = (
     (CREATED,),
     (CREATED, PAID),
     (CREATED, PAID, SHIPPED),
@@ -24,10 +24,10 @@ LIVES = (
     (CREATED, PAID, CANCELLED),
     (CREATED, CANCELLED, DELETED),
 )
-LIFE_SHARES = (12, 17, 15, 40, 9, 5, 2)
-LENGTHS = np.array([len(life) for life in LIVES])
+LIFE_CYCLE_WEIGHTS = (12, 17, 15, 40, 9, 5, 2)
+LENGTHS = np.array([len(life) for life in LIFE_CYCLES])
 STEPS = np.array(
-    [life + (DELETED,) * (4 - len(life)) for life in LIVES]
+    [life + (DELETED,) * (4 - len(life)) for life in LIFE_CYCLES]
 )  # padded to one length; no order reaches the padding
 OPS = pa.array(["insert", "update", "delete"])
 INSERT, UPDATE, DELETE = range(3)
@@ -40,7 +40,7 @@ SEASON = np.array(
 
 def simulate(rng: np.random.Generator, events: int, start: datetime, end: datetime) -> pa.Table:
     """Draw `events` changes within [start, end), in order of time. The versions of each order count up from 1."""
-    life = distributions.mixed(rng, events, LIFE_SHARES)
+    life = distributions.mixed(rng, events, LIFE_CYCLE_WEIGHTS)
     sizes = distributions.cut(LENGTHS[life], events)
     orders = len(sizes)
     begins = distributions.times(rng, orders, start, end, distributions.EVENINGS, weekend=1.1)
@@ -48,7 +48,7 @@ def simulate(rng: np.random.Generator, events: int, start: datetime, end: dateti
     status = STEPS[np.repeat(life[:orders], sizes), step]
     moments = distributions.paced(rng, begins, sizes, HOURS_AFTER[status] * distributions.HOUR, end)
 
-    home = distributions.skewed(rng, orders, len(HOMES))
+    home = distributions.skewed(rng, orders, len(MARKETS))
     order = distributions.members(
         {
             "order_id": distributions.ids(rng, orders),
