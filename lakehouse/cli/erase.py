@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lakehouse.cli.options import Json, Stream
+from lakehouse.cli.options import DryRun, Json, Stream, Yes
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import erase as erasure
@@ -31,8 +31,6 @@ MentionsOption = Annotated[
     str,
     typer.Option("--mentions", help="Rows of others that mention the subject: leave, redact (the value) or remove."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many rows there are, and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 
 
 def erase(

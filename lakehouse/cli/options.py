@@ -42,6 +42,7 @@ def _parse_path(text: str) -> Path:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 Files = Annotated[
     list[Path],
     typer.Argument(

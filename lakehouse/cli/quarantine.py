@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.options import FirstDay, Json, LastDay, Stream, Streams, parse_day
+from lakehouse.cli.options import DryRun, FirstDay, Json, LastDay, Stream, Streams, parse_day
 from lakehouse.cli.printing import console, print_json, print_table, print_text
 from lakehouse.cli.rejected_rows import OBJECT, ROW, opened, read_rows, write_rows
 from lakehouse.errors import LakehouseError
@@ -29,7 +29,6 @@ Output = Annotated[
 ]
 Format = Annotated[str, typer.Option("--format", help="ndjson or csv.")]
 FixedRows = Annotated[Path | None, typer.Option("--rows", help="A file of fixed rows, in the format of `export`.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would become of the rows, and change nothing.")]
 
 
 @quarantine.command("list")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lakehouse.cli.options import Json
+from lakehouse.cli.options import DryRun, Json, Yes
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.selection import display, select_files
@@ -26,8 +26,6 @@ Names = Annotated[
         help="Landing objects, as `_object` names them, or the files that were loaded.", metavar="OBJECT|FILE"
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many rows there are, and change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 
 
 def withdraw(names: Names, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
