@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.order import LongestFirst, in_order
+from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
 NO_FAULTS = Faults()
@@ -114,7 +114,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root on Linux can mount a small disk")
     yield tmp_path
-    deadline = time.monotonic() + UNMOUNT_SECONDS
-    while subprocess.run(["umount", str(tmp_path)], capture_output=True, check=False).returncode:
-        assert time.monotonic() < deadline, f"a process still holds a file in {tmp_path}"
-        time.sleep(0.1)
+    unmount = ["umount", str(tmp_path)]  # fails while a process holds a file there
+    until(lambda: subprocess.run(unmount, capture_output=True, check=False).returncode == 0, UNMOUNT_SECONDS)

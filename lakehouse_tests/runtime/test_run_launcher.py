@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse_tests.pipeline.own import copy_stream
+from lakehouse_tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a fork may not use what its parent loaded")
 
@@ -50,7 +50,7 @@ def warm(own: Settings) -> "Iterator[subprocess.Popen[bytes]]":
         env={**os.environ, **environment(own), "LAKEHOUSE_STREAMS": json.dumps([str(own.streams[0])])},
         stdout=subprocess.DEVNULL,
     )
-    _until(run_forker_state(own).exists)
+    until(run_forker_state(own).exists)
     yield process
     for child in psutil.Process(process.pid).children():
         child.kill()
@@ -97,13 +97,6 @@ def stuck(own: Settings) -> Iterator[None]:
     process.resume()
 
 
-def _until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _ended(history: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[dg.DagsterRunStatus, str]:
     """Wait until the run has ended. Return its status and its log."""
 
@@ -112,7 +105,7 @@ def _ended(history: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[dg.DagsterR
         assert current is not None
         return current.status
 
-    _until(lambda: status() in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED))
+    until(lambda: status() in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED))
     return status(), "\n".join(event.message for event in history.all_logs(run.run_id))
 
 
@@ -123,7 +116,7 @@ def _tags(history: dg.DagsterInstance, run: dg.DagsterRun) -> Mapping[str, str]:
 
 def _process(history: dg.DagsterInstance, run: dg.DagsterRun) -> psutil.Process:
     """Wait until the run is in its step, and return its process."""
-    _until(lambda: history.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
+    until(lambda: history.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START))
     worker = find_worker(history, run)
     assert worker is not None
     assert worker.process is not None
@@ -142,7 +135,7 @@ def test_run_is_a_fork_of_the_run_forker(
         status, log = _ended(history, run)
         assert status == dg.DagsterRunStatus.SUCCESS, log
         assert len(history.all_logs(run.run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED)) == 1
-    _until(lambda: not psutil.Process(warm.pid).children())
+    until(lambda: not psutil.Process(warm.pid).children())
 
 
 def test_killed_run_fails_at_once_and_is_retried(
@@ -153,7 +146,7 @@ def test_killed_run_fails_at_once_and_is_retried(
     status, log = _ended(history, run)
     assert status == dg.DagsterRunStatus.FAILURE
     assert "The process of this run was ended by SIGKILL; it is computed again." in log
-    _until(lambda: _tags(history, run).get("dagster/will_retry") == "true")
+    until(lambda: _tags(history, run).get("dagster/will_retry") == "true")
 
 
 def test_terminated_run_is_canceled(
@@ -210,7 +203,7 @@ def test_changed_contract_reloads_and_keeps_active_runs(
     before = run_forker_state(own).read_text()
     with (own.streams[0] / "spare" / "contract.odcs.yaml").open("a") as contract:
         contract.write("\n# changed\n")
-    _until(lambda: run_forker_state(own).read_text() != before)
+    until(lambda: run_forker_state(own).read_text() != before)
     assert json.loads(run_forker_state(own).read_text())["pid"] == warm.pid
     process.kill()
     assert "was ended by SIGKILL" in _ended(history, run)[1]

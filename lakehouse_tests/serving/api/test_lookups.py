@@ -31,6 +31,7 @@ from lakehouse.serving.lookups.routes import LookupContext, answer_immediately, 
 from lakehouse.settings import Settings
 from lakehouse.sources.http.app import provide_value
 from lakehouse.storage.objects.connection import Connection
+from lakehouse_tests.waiting import until
 
 ODD_ID = "a/b ü?#%"
 
@@ -75,10 +76,7 @@ def filled(
         ' "currency": "EUR", "type": "payment", "status": "settled"}\n',
     )
     lookups.refresh_customers(lake)
-    deadline = time.monotonic() + 60
-    while (response := httpx.get(f"{running.url}/v1/customers/990017")).status_code != 200:
-        assert time.monotonic() < deadline, response.text
-        time.sleep(0.1)
+    until(lambda: httpx.get(f"{running.url}/v1/customers/990017").is_success)
     time.sleep(POLL_INTERVAL_SECONDS)  # each gateway process polls by itself
     yield
     lake.engine.close()

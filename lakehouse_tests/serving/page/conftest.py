@@ -23,6 +23,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse_tests.pipeline.own import payment
 from lakehouse_tests.serving.page.filling import fill
+from lakehouse_tests.waiting import until
 
 STREAMS = ("financial", "iot")
 DAYS, EVENTS = 3, 500
@@ -47,10 +48,8 @@ class Home:
     def wait_for(self, table: str) -> None:
         """Wait until the serving process, which polls every second, has the table's current snapshot."""
         snapshot = str(self.lake.tables.load(table).metadata.current_snapshot_id)
-        deadline = time.monotonic() + 60
-        while {"name": table, "snapshot": snapshot} not in httpx.get(f"{self.url}/v1/tables", timeout=60).json():
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        expected = {"name": table, "snapshot": snapshot}
+        until(lambda: expected in httpx.get(f"{self.url}/v1/tables", timeout=60).json(), pause=0.2)
 
     def refresh_realtime(self, stream: str) -> None:
         """Refresh the realtime table for this hour."""

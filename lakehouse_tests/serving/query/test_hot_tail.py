@@ -16,6 +16,7 @@ from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse_tests.pipeline.own import Own, payment
 from lakehouse_tests.serving.query.trackers import lake_of
+from lakehouse_tests.waiting import until
 
 
 @pytest.fixture
@@ -288,10 +289,7 @@ def test_only_committed_tables_are_loaded_between_full_loads(own: Own, tmp_path:
         assert asked == []
         with writer.tables.load(f"silver.{own.name}").transaction() as change:
             change.set_properties(note="committed")
-        deadline = time.monotonic() + 5
-        while tracker.latest is before:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: tracker.latest is not before, 5, pause=0.02)
         assert asked == [f"silver.{own.name}"]
         assert tracker.latest.tables.load(f"silver.{own.name}").properties["note"] == "committed"
         assert tracker.latest.tables.names() == before.tables.names()

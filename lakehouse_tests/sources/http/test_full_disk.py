@@ -3,7 +3,6 @@
 import base64
 import json
 import random
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.landed import landed
+from lakehouse_tests.waiting import until
 
 MIB = 1 << 20
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -42,10 +42,7 @@ def test_full_disk_rejects_events_and_keeps_acknowledged_ones(small_disk: Path) 
                 ready = client.get("/health/ready")
                 assert (ready.status_code, "space" in ready.json()["detail"]) == (503, True)
                 ballast.unlink()
-                deadline = time.monotonic() + 60
-                while _post(client, 100, acknowledged) is not None:
-                    assert time.monotonic() < deadline
-                    time.sleep(1)
+                until(lambda: _post(client, 100, acknowledged) is None, pause=1)
         finally:
             http_server.stop(settings)
         stored = {json.loads(line)["event_id"] for line in landed(Objects.from_connection(connection), "logs")}

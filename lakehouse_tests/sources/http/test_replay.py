@@ -25,6 +25,7 @@ from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.readers.samples import THREE, object_of, rows_of
 from lakehouse_tests.landing.readers.test_csv import BAD, GOOD
+from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
 
@@ -89,11 +90,8 @@ def test_killed_and_restarted_run_sends_each_event_once(
     variables = os.environ | {"LAKEHOUSE_HOME": str(settings.root)}
     progress = settings.root / "http" / "sent"
     with subprocess.Popen([*command, "--rate", "1500"], env=variables, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not list(progress.glob("social-*.json")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: list(progress.glob("social-*.json")), pause=0.02)
+        assert process.poll() is None
         process.kill()
     (interrupted,) = progress.glob("social-*.json")
     assert json.loads(interrupted.read_text())["ended"] is False

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from lakehouse.sources.http.run import run_server
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.nightly import more_at_night
+from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
 
@@ -52,13 +52,6 @@ def landed(settings: Settings) -> int:
     return sum(objects.get(info.key).count(b"\n") for info in objects.list("realtime/iot"))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def post(running: RunningService, content: bytes, wait: bool = True) -> httpx.Response:
     return httpx.post(f"{running.url}{PATH}?wait={str(wait).lower()}", content=content, headers=NDJSON, timeout=30)
 
@@ -83,7 +76,7 @@ def test_storage_outage_rejects_events_until_it_returns(own: Settings, events: E
     assert httpx.get(f"{running.url}/health/ready", timeout=30).status_code == 503
     assert httpx.get(f"{running.url}/health/live").status_code == 200
     storage.start(own)
-    wait_for(lambda: post(running, events(5, "iot")).status_code == 202, 60)
+    until(lambda: post(running, events(5, "iot")).status_code == 202, 60)
 
 
 def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, events: Events) -> None:
@@ -92,7 +85,7 @@ def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, even
     first = httpx.post(running.url + PATH, content=lines, headers=headers)
     for process in psutil.Process(running.pid).children(recursive=True):
         os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: http_server.is_ready(running), 40)
+    until(lambda: http_server.is_ready(running), 40)
     again = httpx.post(running.url + PATH, content=lines, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
     http_server.stop(own)

@@ -20,6 +20,7 @@ from lakehouse.settings import Settings
 from lakehouse.sources.kinesis import status
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.waiting import until
 
 STREAM = "social"
 Start = Callable[..., subprocess.Popen[str]]
@@ -93,9 +94,7 @@ def test_kill_at_any_moment_lands_every_record_once(
         process = start()
         at_start = sum(_landed(objects).values())
         _put(kinesis, range(written, written := written + 400))
-        deadline = time.monotonic() + 120
-        while sum(_landed(objects).values()) == at_start and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: sum(_landed(objects).values()) > at_start, 120, pause=0.02)  # noqa: B023
         for _ in range(5):
             _put(kinesis, range(written, written := written + 100))
             time.sleep(random.uniform(0, 0.1))
@@ -114,9 +113,7 @@ def test_sigterm_lands_records_and_writes_status(
     before = sum(_landed(objects).values())
     _put(kinesis, range(300))
     process = start()
-    deadline = time.monotonic() + 120
-    while sum(_landed(objects).values()) < before + 300 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: sum(_landed(objects).values()) >= before + 300, 120)
     second = start()
     _, err = second.communicate(timeout=120)
     assert second.returncode == 1

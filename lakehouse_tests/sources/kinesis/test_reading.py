@@ -23,6 +23,7 @@ from lakehouse_tests.landing.landed import landed
 from lakehouse_tests.sources.kinesis.crashing import Crash, CrashingObjects, read_rounds
 from lakehouse_tests.sources.kinesis.fake import FakeKinesis
 from lakehouse_tests.sources.kinesis.landings import event, numbers, read
+from lakehouse_tests.waiting import until
 
 
 def test_new_reader_continues_after_last_landed_record(objects: Objects, stream: str) -> None:
@@ -99,9 +100,7 @@ def test_resharding_while_reading_loses_nothing(objects: Objects, stream: str) -
             if i == 4:
                 kinesis.merge(*(shard.id for shard in kinesis.open_shards()[-2:]))
             time.sleep(0.05)
-        deadline = time.monotonic() + 20
-        while len(landed(objects, stream)) < 6 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: len(landed(objects, stream)) >= 6, 20)
     finally:
         stop.set()
         thread.join(20)

@@ -13,6 +13,7 @@ from lakehouse.sources.sqs import inbox as inbox_module
 from lakehouse.sources.sqs.inbox import Inbox
 from lakehouse.sources.sqs.messages import CreatedObject
 from lakehouse_tests.sources.sqs.forms import s3_event
+from lakehouse_tests.waiting import until
 
 KEY = "incoming/iot/a b+ä.csv"
 Client = Callable[[str], Any]
@@ -78,9 +79,7 @@ def test_messages_of_dead_process_are_received_again(sqs: Any, url: str, monkeyp
     send(sqs, url, s3_event(KEY))
     assert Inbox(sqs, url).receive() == {CreatedObject("lake", KEY)}
     restarted = Inbox(sqs, url)
-    deadline = time.monotonic() + 20
-    while not restarted.receive() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(restarted.receive, 20)
     assert restarted.objects == {CreatedObject("lake", KEY)}
 
 
