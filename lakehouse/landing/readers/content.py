@@ -106,6 +106,15 @@ def text_chunks(obj: InputObject, encoding: str | None = None) -> Iterator[bytes
     yield from _as_utf8(decompressed_chunks(obj), encoding)
 
 
+def plain_text(obj: InputObject) -> bytes | None:
+    """Read all of a small object. None unless it is stored as UTF-8 without a byte order mark, as far as its start tells.
+
+    Raises SourceChangedError like `stored_chunks`.
+    """
+    content = b"".join(stored_chunks(obj))
+    return None if content.startswith(_MARKS) else content
+
+
 def _peek(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes]]:
     """Return the first bytes, at least `size` if there are so many, and an iterator over all bytes."""
     start = b""
@@ -243,6 +252,12 @@ _DECOMPRESSORS: tuple[tuple[re.Pattern[bytes], Callable[[Iterator[bytes]], Itera
     (re.compile(re.escape(XZ_MAGIC)), _unxz),
 )
 """The start of compressed content, and what decompresses it. Text may start with `BZh9`, so more is compared there."""
+
+
+_MARKS = (
+    *(GZIP_MAGIC, ZSTD_MAGIC, BZIP2_MAGIC, XZ_MAGIC),
+    *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+)
 
 
 def _as_utf8(chunks: Iterator[bytes], declared: str | None) -> Iterator[bytes]:
