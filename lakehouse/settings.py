@@ -136,13 +136,17 @@ class Settings(BaseSettings):
         250,
         ge=1,
         le=60_000,
-        description="Milliseconds after which the buffered events of a stream are stored at the latest.",
+        description="Milliseconds after which buffered events are stored at the latest.",
     )
     http_flush_kb: int = Field(
         2048,
         ge=1,
         le=1 << 20,
         description="KiB of buffered events of a stream that are stored at once; a quarter of it after a quarter of the time.",
+    )
+    http_share: bool = Field(
+        True,
+        description="Store the few events of several streams in one landing object, under `realtime/_shared/`.",
     )
     http_buffer_mb: int = Field(
         128, ge=8, description="MiB of events that one HTTP process may buffer; beyond it, the answer is 429."

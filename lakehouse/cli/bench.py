@@ -81,6 +81,17 @@ def bench_ingest(
         _print(ingest.measure(length))
 
 
+@bench.command("day")
+def bench_day(
+    length: Annotated[float, typer.Option("--seconds", min=1, help="Seconds of each rate.")] = 30.0,
+    events: Annotated[int, typer.Option(min=7000, help="Events of the day that bronze ingests.")] = 2_400_000,
+) -> None:
+    """Count PUTs and time POSTs at 1 to 1,000 events a second of all streams, and time bronze of a day in small objects."""
+    from lakehouse.bench import day
+
+    _print(day.measure(length, events))
+
+
 @bench.command("freshness")
 def bench_freshness(
     length: Annotated[float, typer.Option("--seconds", min=1, help="Seconds to send events for.")] = 30.0,

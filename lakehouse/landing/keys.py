@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 
@@ -36,6 +36,10 @@ class LandingObject:
     """Aware, UTC."""
     size: int
     """Bytes as stored, so compressed bytes if the object is compressed."""
+    shared_key: str | None = field(default=None, compare=False)
+    """Key of the shared object that this one is a section of; None if it is stored by itself. See `shared`."""
+    offset: int = field(default=0, compare=False)
+    """Where the section begins in the shared object."""
 
     @property
     def hour(self) -> str:

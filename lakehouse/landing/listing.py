@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
+from itertools import chain
 
 from lakehouse.landing.keys import (
     LandingObject,
@@ -11,19 +12,20 @@ from lakehouse.landing.keys import (
     hour_partition,
     hour_prefixes,
     parse_hour,
-    year_prefix,
 )
+from lakehouse.landing.shared import SHARED_FOLDER, section_of, shared_day, shared_hour
 from lakehouse.storage.objects.store import ObjectInfo, Objects
 
 
 def list_hour(objects: Objects, stream: str, hour: str) -> list[LandingObject]:
     """List what landed under `realtime/` in an hour (`2025-11-20-14:00`), sorted by key."""
-    return _list_realtime(objects, stream, hour_prefixes(stream, parse_hour(hour)))
+    start = parse_hour(hour)
+    return _list_realtime(objects, stream, hour_prefixes(stream, start), shared_hour(start))
 
 
 def list_realtime_day(objects: Objects, stream: str, day: date) -> list[LandingObject]:
     """List what landed under `realtime/` on a day, sorted by key."""
-    return _list_realtime(objects, stream, day_prefixes(stream, day))
+    return _list_realtime(objects, stream, day_prefixes(stream, day), shared_day(day))
 
 
 def list_incoming(objects: Objects, stream: str, *, since: datetime | None = None) -> list[LandingObject]:
@@ -51,19 +53,31 @@ def list_days(objects: Objects, stream: str, first: date, last: date) -> dict[da
 
 
 def days_landed(objects: Objects, stream: str, first: date, last: date) -> list[date]:
-    """List the days from `first` to `last` that have a folder under `realtime/`. Lists folders only, no objects."""
+    """List the days from `first` to `last` that have a folder under `realtime/`, of the stream or of shared objects.
+
+    Lists folders only, no objects.
+    """
     return sorted({hour.date() for hour in _hours(_day_folders(objects, stream, first, last), "/hour=0/")})
 
 
-def hours_landed(objects: Objects, stream: str, first: date, last: date) -> list[str]:
-    """List the hours (`2025-11-20-14:00`) of these days that have a folder under `realtime/`. Lists folders only."""
-    folders = (hour for day in _day_folders(objects, stream, first, last) for hour in objects.folders(day))
+def hours_landed(objects: Objects, stream: str, first: date, last: date, *, shared: bool = True) -> list[str]:
+    """List the hours (`2025-11-20-14:00`) of these days that have a folder, as `days_landed` does.
+
+    Without `shared`, only those in which an object of the stream landed by itself.
+    """
+    folders = (hour for day in _day_folders(objects, stream, first, last, shared) for hour in objects.folders(day))
     return sorted({hour_partition(hour) for hour in _hours(folders, "/")})
 
 
-def _day_folders(objects: Objects, stream: str, first: date, last: date) -> Iterator[str]:
-    for year in range(first.year, last.year + 1):
-        for month in objects.folders(year_prefix(stream, year)):
+def _day_folders(objects: Objects, stream: str, first: date, last: date, shared: bool = True) -> Iterator[str]:
+    start = first.replace(month=1, day=1)
+    for name in (stream, SHARED_FOLDER) if shared else (stream,):
+        years = (
+            year
+            for year in objects.folders(f"realtime/{name}")
+            if _is_within(f"{year}/month=1/day=1/hour=0/", start, last)
+        )
+        for month in chain.from_iterable(map(objects.folders, years)):
             if _is_within(f"{month}/day=1/hour=0/", first.replace(day=1), last):
                 yield from (day for day in objects.folders(month) if _is_within(f"{day}/hour=0/", first, last))
 
@@ -77,9 +91,12 @@ def _hours(folders: Iterable[str], suffix: str) -> Iterator[datetime]:
     return (hour for folder in folders if (hour := hour_of(folder + suffix)) is not None)
 
 
-def _list_realtime(objects: Objects, stream: str, prefixes: Iterable[str]) -> list[LandingObject]:
-    landings = (landing for prefix in prefixes for landing in _non_empty(objects.list(prefix), stream))
-    return sorted(landing for landing in landings if hour_of(landing.key) is not None)
+def _list_realtime(objects: Objects, stream: str, prefixes: Iterable[str], shared_prefix: str) -> list[LandingObject]:
+    own = (landing for prefix in prefixes for landing in _non_empty(objects.list(prefix), stream))
+    shared = (section for info in objects.list(shared_prefix) if (section := section_of(info.key, stream)))
+    # By key, because a section that is being moved is in two objects.
+    landings = {landing.key: landing for landing in chain(own, shared) if hour_of(landing.key) is not None}
+    return sorted(landings.values())
 
 
 def _non_empty(infos: Iterable[ObjectInfo], stream: str) -> Iterator[LandingObject]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from lakehouse.errors import StorageUnavailableError
 from lakehouse.landing.keys import LandingObject, realtime_key
+from lakehouse.landing.shared import fits_name, sections, shared_key
 from lakehouse.storage.durability import acknowledge
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import ObjectExistsError, translate_errors
@@ -55,6 +57,19 @@ def land_as(objects: Objects, key: str, content: bytes) -> bool:
     return is_new
 
 
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """NDJSON of one stream, in pieces."""
+
+    stream: str
+    pieces: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Return the bytes in all."""
+        return sum(map(len, self.pieces))
+
+
 class AsyncLandingWriter:
     """`land` for an event loop, with the same keys and the same guarantees."""
 
@@ -63,23 +78,42 @@ class AsyncLandingWriter:
         self._objects = Objects.from_connection(connection)
         self._store = open_store(connection, STORE_TIMEOUT_SECONDS)
 
-    async def land(self, stream: str, lines: Sequence[bytes], at: datetime) -> LandingObject:
+    async def land(self, stream: str, pieces: Sequence[bytes], at: datetime) -> LandingObject:
         """Store pieces of NDJSON as one new landing object that arrived `at`, which is aware. Raises what `land` raises.
 
         The lines are durable when this returns.
         """
         key = realtime_key(stream, at, _writer_id(os.getpid()), next(_numbers))
-        content = b"".join(lines)
+        content = b"".join(pieces)
         if (zstd_key := compressed_key(key, len(content))) != key:
             key, content = zstd_key, await asyncio.to_thread(_compressed, content)
+        await self._put(key, content, [key])
+        return LandingObject(key, stream, at.astimezone(UTC), len(content))
+
+    async def land_shared(self, parts: Sequence[Lines], at: datetime) -> list[LandingObject]:
+        """Store lines of different streams as one shared object, or as few, if there are too many streams for one name.
+
+        Returns the landing object of each part. Otherwise as `land`.
+        """
+        if len(parts) == 1:
+            return [await self.land(parts[0].stream, parts[0].pieces, at)]
+        key = shared_key(at, _writer_id(os.getpid()), next(_numbers), {part.stream: part.size for part in parts})
+        if not fits_name(key):
+            half = len(parts) // 2
+            halves = await asyncio.gather(self.land_shared(parts[:half], at), self.land_shared(parts[half:], at))
+            return [obj for landed in halves for obj in landed]
+        landed = sections(key)
+        await self._put(key, b"".join(piece for part in parts for piece in part.pieces), [obj.key for obj in landed])
+        return landed
+
+    async def _put(self, key: str, content: bytes, receipts: Sequence[str]) -> None:
         try:
             with translate_errors("write", key, self._connection):
                 await obstore.put_async(self._store, key, content, mode="create", use_multipart=False)
         except ObjectExistsError as error:
             if await asyncio.to_thread(self._objects.get, key) != content:
                 raise _key_taken(key) from error
-        await asyncio.wrap_future(acknowledge(self._connection, key))
-        return LandingObject(key, stream, at.astimezone(UTC), len(content))
+        await asyncio.wrap_future(acknowledge(self._connection, *receipts))
 
 
 def compressed_key(key: str, size: int) -> str:

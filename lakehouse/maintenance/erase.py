@@ -25,6 +25,7 @@ from lakehouse.errors import CommitConflictError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
+from lakehouse.landing.shared import delete_landing
 from lakehouse.maintenance.row_changes import change_rows, delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.alerts import alert_kinds, alerts_key
@@ -166,7 +167,7 @@ def erase_rows(lake: Lake, subject: Subject, mentions: Mentions = "leave") -> Er
         days=sorted(map(str, result.days)),
         mentions={"rows": sum(result.mentions.values()), "choice": mentions},
     )
-    lake.objects.delete(removed)
+    delete_landing(lake.objects, removed)
     _rewrite_bronze(lake, subject, mentions)
     for table_name, where in _filters(lake, subject):
         delete_rows(lake, table_name, where, run_id=RUN_ID)

@@ -18,9 +18,11 @@ from lakehouse.contracts.sql import literal
 from lakehouse.errors import ObjectNotFoundError, SourceChangedError
 from lakehouse.landing.readers import bronze_rows
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
+from lakehouse.landing.shared import SHARED_FOLDER, section_of
 from lakehouse.maintenance.erase import subject_tables
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import FOLDER
+from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import dynamodb
 from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
@@ -49,10 +51,10 @@ def find_residue(lake: Lake, subject: Subject, *, mentions_left: bool = False) -
         info for info in lake.objects.list("") if not _belongs_to(info.key, other_streams) and not _is_record(info.key)
     )
     landing = (f"realtime/{name}/", f"incoming/{name}/")
-    residue = []
+    residue = [*_matching_shared_objects(lake, subject, mentions_left)]
     for info, url in _matching_objects(lake, lake.objects, bucket, infos, subject):
         if info.key.startswith(landing):
-            matches = _in_landing(lake, info, subject, mentions_left)
+            matches = _in_landing(lake, _source(lake.objects, info), subject, mentions_left)
         else:
             matches = not (mentions_left and info.key.startswith("serving/") and _lacks_columns(lake, url, subject))
         residue += [url] if matches else []
@@ -69,12 +71,24 @@ def find_residue(lake: Lake, subject: Subject, *, mentions_left: bool = False) -
     return [*residue, *_matching_lookups(lake, subject, residue)]
 
 
-def _in_landing(lake: Lake, info: ObjectInfo, subject: Subject, mentions_left: bool) -> bool:
+def _matching_shared_objects(lake: Lake, subject: Subject, mentions_left: bool) -> Iterator[str]:
+    """Yield the URLs of shared landing objects whose section of the stream holds the subject."""
+    for info in lake.objects.list(f"realtime/{SHARED_FOLDER}"):
+        section = section_of(info.key, subject.stream.name)
+        for source in input_objects(lake, [section] if section else []):
+            if _in_text(source, subject) and _in_landing(lake, source, subject, mentions_left):
+                yield f"s3://{lake.connection.bucket}/{info.key}"
+
+
+def _source(objects: Objects, info: ObjectInfo) -> InputObject:
+    return InputObject(info.key, info.modified, info.size, partial(objects.open, info.key))
+
+
+def _in_landing(lake: Lake, source: InputObject, subject: Subject, mentions_left: bool) -> bool:
     """Return whether a row of a landing object that holds the values is the subject's, or may be, because it can't be read.
 
     Without `mentions_left`, rows of others that mention the subject count as well.
     """
-    source = InputObject(info.key, info.modified, info.size, partial(lake.objects.open, info.key))
     counted = [subject.in_bronze(), "(_defect is not null and _raw is null)"]
     counted += [] if mentions_left else [subject.mentioned_in_bronze()]
     with lake.engine.cursor() as cursor:
@@ -113,6 +127,8 @@ def _matching_lookups(lake: Lake, subject: Subject, residue: Collection[str]) ->
 
 
 def _belongs_to(key: str, streams: set[str]) -> bool:
+    if key.startswith(f"realtime/{SHARED_FOLDER}/"):
+        return True  # searched by section
     parts = re.split(r"[/.]|_daily_metrics|_features|_lookup", key)
     return bool(streams & set(parts))
 
@@ -141,7 +157,7 @@ def _matching_objects(
             elif info.key.endswith(".avro"):
                 matches = schema is not None and _in_bounds(lake, f"read_avro({literal(url)})", subject, schema)
             else:
-                matches = _in_text(objects, info, subject)
+                matches = _in_text(_source(objects, info), subject)
         except duckdb.IOException:
             if objects.head(info.key) is not None:
                 raise
@@ -149,7 +165,7 @@ def _matching_objects(
         except duckdb.Error as error:
             if not _is_damaged(error):
                 raise
-            matches = _in_text(objects, info, subject)
+            matches = _in_text(_source(objects, info), subject)
         if matches:
             yield info, url
 
@@ -192,10 +208,9 @@ def _in_bounds(lake: Lake, source: str, subject: Subject, schema: Schema) -> boo
         return bool(cursor.execute(f"select 1 from {source} where {same} limit 1").fetchall())
 
 
-def _in_text(objects: Objects, info: ObjectInfo, subject: Subject) -> bool:
+def _in_text(source: InputObject, subject: Subject) -> bool:
     """Return whether a line of a text object, compressed or not, has the values. A truncated object is read as far as possible."""
     rest = b""
-    source = InputObject(info.key, info.modified, info.size, partial(objects.open, info.key))
     try:
         for piece in text_chunks(source):
             *lines, rest = (rest + piece).split(b"\n")

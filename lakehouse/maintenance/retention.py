@@ -6,9 +6,10 @@ silver keeps are never computed again (see `pipeline.lineage.retention`), so not
 deleted once no snapshot references them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Literal
 
 from pyiceberg.expressions import And, BooleanExpression, LessThan
 from pyiceberg.manifest import DataFile
@@ -19,6 +20,7 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.http.idempotency import expire
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
+from lakehouse.landing.shared import delete_landing, sections
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.pipeline.alerts import alerts_key
 from lakehouse.pipeline.bronze import ingested_objects
@@ -61,6 +63,8 @@ class _Retention:
     dry_run: bool
     dropped_keys: set[str] = field(default_factory=set)
     """Landing objects that this run dropped, or would drop in a dry run."""
+    ingested: dict[tuple[str, date], set[str]] = field(default_factory=dict)
+    """Landing objects that bronze holds, by stream and day of arrival."""
 
     def landing(self) -> Iterator[FileChanges]:
         """Drop objects older than the contract keeps, provided bronze holds their rows."""
@@ -71,13 +75,39 @@ class _Retention:
         days = files = size = 0
         for day, objects in self._landed_before(first).items():
             in_bronze = ingested_objects(self.lake, table, [day])
-            dropped = [obj for obj in objects if obj.key in in_bronze]
-            keys = [obj.key for obj in dropped]
-            self._delete(keys)
-            self.dropped_keys.update(keys)
+            ingested = [obj for obj in objects if obj.key in in_bronze]
+            dropped = [obj for obj in ingested if obj.shared_key is None]
+            self._delete(obj.key for obj in dropped)
+            dropped += self._drop_sections([obj for obj in ingested if obj.shared_key is not None])
+            self.dropped_keys.update(obj.key for obj in dropped)
             days, files, size = days + bool(dropped), files + len(dropped), size + sum(obj.size for obj in dropped)
         if files:
             yield FileChanges(f"landing/{self.stream.name}", removed=files, bytes=size, partitions=days)
+
+    def _drop_sections(self, expired: Sequence[LandingObject]) -> list[LandingObject]:
+        """Drop sections of shared objects; returns those that were.
+
+        A shared object is deleted when no stream needs its section any longer. It is written again only where another
+        stream keeps its own for longer; where bronze of another lacks its own, it waits for the next run.
+        """
+        needs = {obj.key: {self._need(other) for other in sections(str(obj.shared_key))} for obj in expired}
+        whole = [obj for obj in expired if needs[obj.key] == {None}]
+        moved = [obj for obj in expired if "kept" in needs[obj.key]]
+        self._delete(str(obj.shared_key) for obj in whole)
+        if not self.dry_run:
+            delete_landing(self.lake.objects, (obj.key for obj in moved))
+        return [*whole, *moved]
+
+    def _need(self, section: LandingObject) -> Literal["kept", "pending"] | None:
+        """Return why a section can't be deleted yet; None if it can."""
+        stream = self.lake.streams.get(section.stream)
+        first = first_kept_day(stream.contract, "landing", self.today) if stream else None
+        if stream is None or first is None or section.day >= first:
+            return "kept"
+        if (section.stream, section.day) not in self.ingested:
+            table = self.lake.tables.load(f"bronze.{section.stream}")
+            self.ingested[section.stream, section.day] = ingested_objects(self.lake, table, [section.day])
+        return None if section.key in self.ingested[section.stream, section.day] else "pending"
 
     def realtime(self) -> Iterator[FileChanges]:
         """Drop hours older than the contract keeps, up to the first day with landing objects that bronze lacks."""

@@ -14,6 +14,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import objects_filter
 from lakehouse.errors import ObjectNotFoundError
+from lakehouse.landing.shared import delete_landing, has_landed
 from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.withdrawal_log import FOLDER
@@ -49,7 +50,7 @@ def find_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdrawal:
             rows[key] += count
             days.add(day)
     for key in rows:
-        if key not in ingested and lake.objects.head(key) is None:
+        if key not in ingested and not has_landed(lake.objects, key):
             raise ObjectNotFoundError(
                 f"There is no landing object {key}, and bronze.{stream.name} has no rows of it."
                 f' `lakehouse query "select distinct _object from bronze.{stream.name}"` lists those there are.'
@@ -67,7 +68,7 @@ def withdraw_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdra
     record = f"{FOLDER}/{stream.name}/{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}.json"
     details = {"stream": stream.name, "at": now.isoformat(), "objects": found.rows, "days": [*map(str, found.days)]}
     lake.objects.put(record, json.dumps(details, indent=1).encode(), if_absent=True)
-    lake.objects.delete(found.rows)
+    delete_landing(lake.objects, found.rows)
     for layer in ("realtime", "bronze"):  # bronze last, because an interrupted withdrawal finds the rows there
         delete_rows(lake, f"{layer}.{stream.name}", objects_filter(found.rows), run_id=RUN_ID)
     return Withdrawal(found.stream, found.rows, found.days, record)

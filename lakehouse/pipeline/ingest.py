@@ -12,6 +12,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import literal
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.readers import InputObject
+from lakehouse.landing.shared import open_landing
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.manifests import select_files
 
@@ -54,7 +55,7 @@ def objects_of_files(lake: Lake, paths: Sequence[str]) -> set[str]:
 
 def input_objects(lake: Lake, objects: Iterable[LandingObject]) -> list[InputObject]:
     """Open landing objects for the readers; an object is fetched when its reader comes to it."""
-    return [InputObject(obj.key, obj.arrived_at, obj.size, partial(lake.objects.open, obj.key)) for obj in objects]
+    return [InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, lake.objects, obj)) for obj in objects]
 
 
 def count_by_partition(

@@ -64,8 +64,13 @@ def measure_lag(
 
 
 def newest_landed(lake: Lake, stream: Stream, now: datetime) -> datetime | None:
-    """Return when the newest object under `realtime/` arrived, within the last week; None if none did."""
-    today = now.date()
-    hours = hours_landed(lake.objects, stream.name, today - timedelta(days=7), today)
+    """Return when the newest object under `realtime/` arrived, within the last week; None if none did.
+
+    Of sections of shared objects only those that realtime holds are found, because each hour has many objects of others.
+    """
+    first = now - timedelta(days=7)
+    hours = hours_landed(lake.objects, stream.name, first.date(), now.date(), shared=False)
     newest_hour = list_hour(lake.objects, stream.name, hours[-1]) if hours else []
-    return max((obj.arrived_at for obj in newest_hour), default=None)
+    newest_row = newest_time(lake.tables.load(f"realtime.{stream.name}"), "_arrived_at")
+    times = [*(obj.arrived_at for obj in newest_hour), *([newest_row] if newest_row and newest_row >= first else [])]
+    return max(times, default=None)

@@ -14,8 +14,11 @@ HOME_MODE = 0o700
 """As PostgreSQL demands of its data folder. Files inside are then unreachable for others, whatever their own mode."""
 
 
-HOME_VERSION = 1
-"""The version of homes that this release makes. Raise it with a change by which an earlier release would lose data."""
+HOME_VERSION = 2
+"""The version of homes that this release makes. Raise it with a change by which an earlier release would lose data.
+
+2: events in shared landing objects.
+"""
 
 VERSION_FILE = "version"
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,11 +36,11 @@ def sync(connection: Connection) -> None:
     Raises StorageUnavailableError if the disk fails.
     """
     if connection.data_directory is not None and connection.sync:
-        _disk(connection.data_directory, os.getpid()).submit(None).result()
+        _disk(connection.data_directory, os.getpid()).submit().result()
 
 
-def acknowledge(connection: Connection, key: str) -> "Future[None]":
-    """Sync as `sync` does, then record the receipt of a landing object. Acknowledge its events when the future is done.
+def acknowledge(connection: Connection, *keys: str) -> "Future[None]":
+    """Sync as `sync` does, then record receipts of landing objects. Acknowledge their events when the future is done.
 
     The future raises what `sync` raises.
     """
@@ -48,7 +48,7 @@ def acknowledge(connection: Connection, key: str) -> "Future[None]":
         done: Future[None] = Future()
         done.set_result(None)
         return done
-    return _disk(connection.data_directory, os.getpid()).submit(key, sync=connection.sync)
+    return _disk(connection.data_directory, os.getpid()).submit(*keys, sync=connection.sync)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ class _Disk:
         """Inode and size of each file when it was synced. The server only ever appends."""
         self._receipts = _ReceiptWriter(_receipts_folder(data))
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str | None, bool, Future[None]]] = []
+        self._waiting: list[tuple[Sequence[str], bool, Future[None]]] = []
         self._is_busy = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk-sync")
 
-    def submit(self, receipt: str | None, *, sync: bool = True) -> "Future[None]":
+    def submit(self, *receipts: str, sync: bool = True) -> "Future[None]":
         future: Future[None] = Future()
         with self._lock:
-            self._waiting.append((receipt, sync, future))
+            self._waiting.append((receipts, sync, future))
             if not self._is_busy:
                 self._is_busy = True
                 self._thread.submit(self._work)
@@ -107,7 +107,7 @@ class _Disk:
     def _work(self) -> None:
         while batch := self._next_batch():
             is_synced = any(sync for _, sync, _ in batch)
-            keys = [receipt for receipt, _, _ in batch if receipt is not None]
+            keys = [receipt for receipts, _, _ in batch for receipt in receipts]
             try:
                 if is_synced:
                     self._sync_files()
@@ -121,7 +121,7 @@ class _Disk:
                 for _, _, future in batch:
                     future.set_result(None)
 
-    def _next_batch(self) -> list[tuple[str | None, bool, "Future[None]"]]:
+    def _next_batch(self) -> list[tuple[Sequence[str], bool, "Future[None]"]]:
         with self._lock:
             batch, self._waiting = self._waiting, []
             self._is_busy = bool(batch)

@@ -24,7 +24,7 @@ from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
-from lakehouse_tests.pipeline.own import Own, copy_stream, noon, payment, threshold
+from lakehouse_tests.pipeline.own import Own, copy_stream, land_together, noon, payment, threshold
 from lakehouse_tests.storage.aws import aws_settings
 
 TODAY = datetime.now(UTC).date()
@@ -108,6 +108,23 @@ def test_erasure_removes_all_rows_of_the_subject_only(own: Own) -> None:
     assert audit(own.lake, [own.stream]).findings == []
     own.bronze(*DAYS)
     assert own.counts("bronze") == {DAYS[0]: 8, DAYS[1]: 9}, "erased rows do not land again"
+
+
+def test_erasure_in_shared_object_leaves_its_neighbor(own: Own, make_stream: Callable[..., Own]) -> None:
+    subject, neighbor, day = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"]), make_stream(), DAYS[1]
+    of_others = [payment("kept", noon(day))]
+    _, kept = land_together(
+        [(own, [_subject_payment("shared", day), *of_others]), (neighbor, [_subject_payment("theirs", day)])],
+        noon(day) + timedelta(seconds=3),
+    )
+    assert any("/_shared/" in url for url in _residue(own, subject))
+    erase_rows(own.lake, subject)
+    _compute(own)
+    expire_history(own.lake, subject)
+    assert _residue(own, subject) == []
+    assert own.ask("select count(*) from {silver} where event_id = 'kept'") == [(1,)]
+    neighbor.bronze()
+    assert neighbor.ask("select event_id, _object from {bronze}") == [("theirs", kept)]
 
 
 def test_record_says_what_was_removed_but_not_whose(own: Own) -> None:

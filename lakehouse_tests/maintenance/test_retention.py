@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from lakehouse.auditing.audit import audit
+from lakehouse.landing.listing import list_day
 from lakehouse.maintenance.file_changes import FileChanges
 from lakehouse.maintenance.retention import apply_retention
 from lakehouse.pipeline import exports as serving
@@ -14,7 +15,7 @@ from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.storage.iceberg.snapshots import ledger
-from lakehouse_tests.pipeline.own import Own, noon, payment, threshold
+from lakehouse_tests.pipeline.own import Own, land_together, noon, payment, threshold
 
 DAYS = {"landing": 2, "realtime": 2, "bronze": 5, "silver": 5, "gold": 9}
 
@@ -94,6 +95,37 @@ def test_landing_objects_missing_in_bronze_are_kept(own: Own) -> None:
     assert own.arrived() == [ago(8), ago(0)]
     ingest_days(own.lake, own.stream, [ago(8)])
     assert _drop(own)[f"landing/{own.name}"].removed == 1
+
+
+def _neighbors(own: Own, other: Own) -> list[str]:
+    """Put two streams into one lake, and land an event of each in a shared object."""
+    own.lake.streams = other.lake.streams = {own.name: own.stream, other.name: other.stream}
+    at = noon(ago(3))
+    return land_together([(own, [payment("own", at)]), (other, [payment("other", at)])], at)
+
+
+def test_shared_object_is_dropped_once_no_stream_needs_it(own: Own, make_stream: Callable[..., Own]) -> None:
+    other = make_stream(edit=_with_retention)
+    _neighbors(own, other)
+    own.bronze(ago(3))
+    assert _drop(own) == {}, "bronze of the other stream lacks its section"
+    other.bronze(ago(3))
+    assert _drop(own, dry_run=True)[f"landing/{own.name}"].removed == 1
+    assert _drop(own)[f"landing/{own.name}"].removed == 1
+    assert own.arrived() == other.arrived() == []
+    findings = audit(own.lake, [own.stream, other.stream]).findings
+    assert [finding for finding in findings if finding.state == "wrong"] == []
+
+
+def test_stream_that_keeps_landing_longer_keeps_its_section(own: Own, make_stream: Callable[..., Own]) -> None:
+    other = make_stream()
+    _, kept = _neighbors(own, other)
+    own.bronze(ago(3))
+    assert _drop(own)[f"landing/{own.name}"].removed == 1
+    assert own.arrived() == []
+    assert [landed.key for landed in list_day(other.lake.objects, other.name, ago(3))] == [kept]
+    other.bronze(ago(3))
+    assert other.ask("select event_id from {bronze}") == [("other",)]
 
 
 def test_bronze_rows_still_in_landing_are_kept(own: Own) -> None:

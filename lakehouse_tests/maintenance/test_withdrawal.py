@@ -14,7 +14,7 @@ from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.maintenance.withdrawal import find_objects, withdraw_objects
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.quality_gate import ObjectRows
-from lakehouse_tests.pipeline.own import Event, Own, noon, payment
+from lakehouse_tests.pipeline.own import Event, Own, land_together, noon, payment
 
 DAY = datetime.now(UTC).date() - timedelta(days=2)
 OTHER_DAY = DAY - timedelta(days=9)
@@ -73,6 +73,18 @@ def test_withdrawn_objects_leave_no_row_and_may_land_again(own: Own) -> None:
     _compute(own)
     assert own.ask("select amount::varchar from {silver} where event_id = 'e2'") == [("98.00",)]
     assert audit(own.lake, [own.stream]).findings == []
+
+
+def test_withdrawn_section_leaves_its_neighbor(own: Own, make_stream: Callable[..., Own]) -> None:
+    before, neighbor, at = _rows(own), make_stream(), noon(DAY) + timedelta(seconds=1)
+    mistake, kept = land_together([(own, [payment("new", noon(DAY))]), (neighbor, [payment("other", noon(DAY))])], at)
+    assert find_objects(own.lake, own.stream, [mistake]).rows == {mistake: 0}
+    own.bronze()
+    withdraw_objects(own.lake, own.stream, [mistake])
+    _compute(own)
+    assert _rows(own) == before
+    neighbor.bronze()
+    assert neighbor.ask("select event_id, _object from {bronze}") == [("other", kept)]
 
 
 def test_object_that_bronze_lacks_is_withdrawn(own: Own) -> None:

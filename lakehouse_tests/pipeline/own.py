@@ -1,5 +1,6 @@
 """A stream for one test: a folder in a temporary directory, its tables, and short names for the steps of the pipeline."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -18,7 +19,7 @@ from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.landing.listing import list_days
-from lakehouse.landing.writer import land
+from lakehouse.landing.writer import AsyncLandingWriter, Lines, land
 from lakehouse.pipeline import bronze, gold, realtime, silver
 from lakehouse.pipeline import unified_view as views
 from lakehouse.pipeline.alerts import write_alerts
@@ -87,11 +88,7 @@ class Own:
 
     def land(self, events: Iterable[Event], at: datetime) -> str:
         """Land events, or raw lines, as one object that arrived at that time. Returns its key."""
-        lines = [
-            event if isinstance(event, bytes) else (event if isinstance(event, str) else json.dumps(event)).encode()
-            for event in events
-        ]
-        return land(self.lake.objects, self.name, b"\n".join(lines) + b"\n", now=at).key
+        return land(self.lake.objects, self.name, _lines(events), now=at).key
 
     def drop(self, content: bytes, name: str = "file.csv") -> str:
         """Put a file under `incoming/`. Returns its key."""
@@ -155,6 +152,22 @@ class Own:
     def quarantined(self) -> list[tuple[date, list[str]]]:
         """List the date and reasons of each row in quarantine."""
         return sorted(self.ask("select dt, reasons from {quarantine}"))
+
+
+def land_together(events: Iterable[tuple[Own, Iterable[Event]]], at: datetime) -> list[str]:
+    """Land events of several streams as one shared object that arrived at that time. Returns the keys of its sections."""
+    events = [*events]
+    writer = AsyncLandingWriter(events[0][0].lake.connection)
+    parts = [Lines(own.name, [_lines(of_stream)]) for own, of_stream in events]
+    return [landed.key for landed in asyncio.run(writer.land_shared(parts, at))]
+
+
+def _lines(events: Iterable[Event]) -> bytes:
+    lines = [
+        event if isinstance(event, bytes) else (event if isinstance(event, str) else json.dumps(event)).encode()
+        for event in events
+    ]
+    return b"\n".join(lines) + b"\n"
 
 
 def assert_conserved(own: Own, cleaned: silver.SilverResult) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from lakehouse.landing.keys import hour_of
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.sources.http.notify import LandingNotification
 
@@ -21,11 +20,11 @@ class NotifyListener(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Handle one datagram. Invalid ones are ignored, because any program on this machine can send them."""
         try:
-            notification = _DECODER.decode(data)
+            landing = _DECODER.decode(data).landing()
         except msgspec.DecodeError:
             return
-        if notification.key.startswith(f"realtime/{notification.stream}/") and hour_of(notification.key) is not None:
-            self._tracker.notify(notification.landing())
+        if landing is not None:
+            self._tracker.notify(landing)
 
 
 async def listen(tracker: SnapshotTracker, host: str, port: int) -> asyncio.BaseTransport:

@@ -39,6 +39,7 @@ from lakehouse.sources.http import routes as events
 from lakehouse.sources.http.body import BodyReader, BufferLimit
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.sources.http.health import StorageProbe
+from lakehouse.sources.http.joint_writer import JointWriter, meeting_point
 from lakehouse.sources.http.notify import LandingNotifier
 from lakehouse.sources.http.routes import Ingest
 from lakehouse.sources.kinesis import status as kinesis
@@ -85,8 +86,10 @@ def create_app(
     notifier = LandingNotifier(forwarder)
     access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
+    classes = {name: _sharing_class(stream, settings) for name, stream in streams.items()}
+    writer = JointWriter(AsyncLandingWriter(connection), classes, meeting_point())
     commit = GroupCommit(
-        AsyncLandingWriter(connection),
+        writer,
         {name: stream.contract for name, stream in streams.items()},
         metrics,
         max_age=timedelta(milliseconds=settings.http_flush_ms),
@@ -99,6 +102,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         end_with_parent()
+        await writer.start()
         commit.warm_up()
         gc.freeze()  # collecting what lives as long as the process would take time from every request
         background = (
@@ -111,6 +115,7 @@ def create_app(
             yield
         finally:
             await commit.close()
+            await writer.close()
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -137,6 +142,11 @@ def create_app(
     )
     gateway = Gateway(app, forwarder, [*PATHS, *extra.paths], extra.fast_path)
     return access_log_middleware(access_log, metrics)(with_headers(gateway))
+
+
+def _sharing_class(stream: Stream, settings: Settings) -> object:
+    """Return what streams must have in common to share landing objects: retention then deletes these whole."""
+    return stream.contract.retention.landing if settings.http_share else stream.name
 
 
 def _ingest(

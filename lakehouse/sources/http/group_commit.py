@@ -1,13 +1,14 @@
-"""Group commit: the requests of a stream share a landing object and are answered when it is stored.
+"""Group commit: requests that arrive within a moment are stored together and answered then. HTTP is not known here: see `routes`.
 
-HTTP is not known here: see `routes`.
+Time is divided into slots of the maximum age, which are the same in every process of the server. Small groups of a slot go to
+`joint_writer`, which stores them in one object.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,9 @@ from lakehouse.contracts.model import Contract
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.http.metrics import Metrics
 from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.writer import AsyncLandingWriter
+from lakehouse.landing.writer import MIN_COMPRESSED_BYTES
 from lakehouse.sources.http.batch import Batch
+from lakehouse.sources.http.joint_writer import JointWriter, Part
 from lakehouse.sources.http.validation import SqlValidator
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,14 @@ EARLY_DIVISOR = 4
 MAX_GROUP_BYTES = 16 << 20
 """Size at which a group that waits for its turn accepts no more requests."""
 
+TIMER_SECONDS = 0.002
+"""How early a timer may fire."""
+
 FAILURE_PAUSE_SECONDS = 1.0
 """How long requests are rejected after a write has failed."""
+
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,17 @@ class _Member:
 class _Group:
     stream: str
     arrived_at: datetime
+    """When its slot began."""
+    deadline: float
+    """When its slot ends, by the event loop's clock."""
     members: list[_Member] = field(default_factory=list)
     size: int = 0
     due: bool = False
-    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def text_first(self) -> list[_Member]:
+        """The members in the order in which they are stored, because an object's first bytes tell how to read it."""
+        return sorted(self.members, key=lambda member: not member.batch.starts_as_text)
 
 
 class GroupCommit:
@@ -71,7 +86,7 @@ class GroupCommit:
 
     def __init__(
         self,
-        landing: AsyncLandingWriter,
+        writer: JointWriter,
         contracts: Mapping[str, Contract],
         metrics: Metrics,
         *,
@@ -80,8 +95,8 @@ class GroupCommit:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_landed: Callable[[LandingObject], None] = lambda _: None,
     ) -> None:
-        """Write a group once it is as old as `max_age` or as large as `max_bytes`, then call `on_landed`."""
-        self._landing = landing
+        """Write a group at the end of a slot of `max_age`, or once it has `max_bytes`; then call `on_landed`."""
+        self._writer = writer
         self._contracts = contracts
         self._metrics = metrics
         self._max_age = max_age.total_seconds()
@@ -89,7 +104,8 @@ class GroupCommit:
         self._now = now
         self._on_landed = on_landed
         self._open: dict[str, _Group] = {}
-        self._due: deque[_Group] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due: deque[Sequence[_Group]] = deque()
         self._writes: set[asyncio.Task[None]] = set()
         self._concurrent_writes = INITIAL_CONCURRENT_WRITES
         self._validators: dict[str, SqlValidator] = {}
@@ -115,7 +131,7 @@ class GroupCommit:
         errors of landing, after which the events may or may not be stored.
         """
         # An object's name, and so its arrival time, is fixed when its group opens, because validity depends on it.
-        group = self._open.get(stream) or _Group(stream, self._now())
+        group = self._open.get(stream) or self._new_group(stream)
         batch = build(group.arrived_at)
         if not batch.count:
             return batch, None
@@ -132,32 +148,49 @@ class GroupCommit:
 
     async def close(self) -> None:
         """Write all groups, then stop."""
-        for group in list(self._open.values()):
-            self._make_due(group)
+        self._make_due([group for group in self._open.values() if not group.due])
         while self._writes:
             await asyncio.wait(self._writes)
         self._validation_thread.shutdown()
 
+    def _new_group(self, stream: str) -> _Group:
+        now = self._now()
+        since = (now - _EPOCH) % timedelta(seconds=self._max_age)  # exactly, because all processes must agree
+        deadline = asyncio.get_running_loop().time() + self._max_age - since.total_seconds()
+        return _Group(stream, now - since, deadline)
+
     def _schedule(self, group: _Group) -> None:
-        if group.timer is None:
-            self._open[group.stream] = group
-            group.timer = asyncio.get_running_loop().call_later(self._max_age, self._make_due, group)
+        self._open[group.stream] = group
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(group.deadline, self._end_slot)
         # A group that fills up at once may grow, for few objects. One that does not is written early, for fast answers.
         age = time.monotonic() - group.members[0].added_at
         full = self._max_bytes / EARLY_DIVISOR if age > self._max_age / EARLY_DIVISOR else self._max_bytes
         if group.size >= full:
-            self._make_due(group)
+            self._make_due([group])
         if group.size >= MAX_GROUP_BYTES:
             self._close_group(group)
 
-    def _make_due(self, group: _Group) -> None:
-        """Write the group when it is its turn; until then it accepts requests."""
-        if group.due:
-            return
-        group.due = True
-        if group.timer:
-            group.timer.cancel()
-        self._due.append(group)
+    def _end_slot(self) -> None:
+        """Write the groups whose slot has ended: small ones together."""
+        loop = asyncio.get_running_loop()
+        waiting = [group for group in self._open.values() if not group.due]
+        ended = [group for group in waiting if group.deadline <= loop.time() + TIMER_SECONDS]
+        rest = [group.deadline for group in waiting if group not in ended]
+        self._timer = loop.call_at(min(rest), self._end_slot) if rest else None
+        self._make_due(ended)
+
+    def _make_due(self, groups: Sequence[_Group]) -> None:
+        """Write the groups when it is their turn; until then they accept requests."""
+        together: dict[datetime, list[_Group]] = {}
+        for group in groups:
+            if not group.due:
+                group.due = True
+                if group.size < MIN_COMPRESSED_BYTES:
+                    together.setdefault(group.arrived_at, []).append(group)
+                else:
+                    self._due.append([group])
+        self._due.extend(together.values())
         self._start_writes()
 
     def _close_group(self, group: _Group) -> None:
@@ -166,9 +199,10 @@ class GroupCommit:
 
     def _start_writes(self) -> None:
         while self._due and len(self._writes) < self._concurrent_writes:
-            group = self._due.popleft()
-            self._close_group(group)
-            task = asyncio.get_running_loop().create_task(self._write(group))
+            groups = self._due.popleft()
+            for group in groups:
+                self._close_group(group)
+            task = asyncio.get_running_loop().create_task(self._write(groups))
             self._writes.add(task)
             task.add_done_callback(self._on_written)
 
@@ -176,39 +210,48 @@ class GroupCommit:
         self._writes.discard(task)
         self._start_writes()
 
-    async def _write(self, group: _Group) -> None:
+    async def _write(self, groups: Sequence[_Group]) -> None:
+        """Write groups of one slot."""
         started = time.monotonic()
-        members = sorted(group.members, key=lambda member: not member.batch.starts_as_text)
+        parts = [_part(group) for group in groups]
         try:
-            validation = asyncio.ensure_future(self._validate(group.stream, members, group.arrived_at))
+            validation = asyncio.gather(*map(self._validate, groups))
             try:
-                landing = await self._landing.land(group.stream, [m.batch.lines for m in members], group.arrived_at)
+                landed = await self._writer.land(parts, groups[0].arrived_at)
             finally:
-                reasons_of_members = await validation
+                reasons = await validation
         except Exception as error:
-            self._fail(group, members, error)
+            self._fail(groups, error)
             return
         self._failed_at = None
-        self._on_landed(landing)
-        self._adapt_concurrency(time.monotonic() - started)
-        self._metrics.count_object(group.stream, group.size, time.monotonic() - started)
-        first_row = 1
-        for member, reasons in zip(members, reasons_of_members, strict=True):
+        seconds = time.monotonic() - started
+        self._adapt_concurrency(seconds)
+        for group, part, reasons_of_members in zip(groups, landed, reasons, strict=True):
+            self._on_landed(part.landing)
+            self._metrics.count_object(group.stream, group.size, seconds)
+            self._answer(group, part.landing, part.first_row, reasons_of_members)
+
+    def _answer(
+        self, group: _Group, landing: LandingObject, first_row: int, reasons_of_members: list[Mapping[int, list[str]]]
+    ) -> None:
+        for member, reasons in zip(group.text_first, reasons_of_members, strict=True):
             if not member.stored.done():
                 member.stored.set_result(StoredBatch(landing, first_row, member.batch.count, reasons))
             self._metrics.count_events(group.stream, member.batch.count, len(reasons))
             first_row += member.batch.count
 
-    def _fail(self, group: _Group, members: list[_Member], error: Exception) -> None:
-        self._metrics.count_storage_error(group.stream)
+    def _fail(self, groups: Sequence[_Group], error: Exception) -> None:
+        names, size = ", ".join(group.stream for group in groups), sum(group.size for group in groups)
+        for group in groups:
+            self._metrics.count_storage_error(group.stream)
         if isinstance(error, LakehouseError):
             self._failed_at = time.monotonic()
             self._concurrent_writes = max(1, self._concurrent_writes // 2)
-            log.error("could not store %d bytes of %s: %s", group.size, group.stream, error)
+            log.error("could not store %d bytes of %s: %s", size, names, error)
         else:
-            log.exception("could not store %d bytes of %s", group.size, group.stream)
+            log.exception("could not store %d bytes of %s", size, names)
             error = StorageUnavailableError("The events could not be stored. Send them again.")
-        for member in members:
+        for member in (member for group in groups for member in group.members):
             if not member.stored.done():
                 member.stored.set_exception(error)
                 member.stored.exception()  # marks it as retrieved, because its client may have gone
@@ -220,14 +263,13 @@ class GroupCommit:
         elif self._due and self._concurrent_writes < MAX_CONCURRENT_WRITES:
             self._concurrent_writes += 1
 
-    async def _validate(
-        self, stream: str, members: list[_Member], arrived_at: datetime
-    ) -> list[Mapping[int, list[str]]]:
+    async def _validate(self, group: _Group) -> list[Mapping[int, list[str]]]:
         """Return each member's reasons, by the events' numbers in its request."""
+        members = group.text_first
         unproven = [line for member in members for line in member.batch.unproven]
         if not unproven:
             return [{}] * len(members)
-        work = partial(self._reasons_of, stream, [line.line for line in unproven], arrived_at)
+        work = partial(self._reasons_of, group.stream, [line.line for line in unproven], group.arrived_at)
         reasons = await asyncio.get_running_loop().run_in_executor(self._validation_thread, work)
         by_member: list[Mapping[int, list[str]]] = []
         start = 0
@@ -241,3 +283,9 @@ class GroupCommit:
         if stream not in self._validators:
             self._validators[stream] = SqlValidator(self._contracts[stream])
         return self._validators[stream].reasons(lines, arrived_at)
+
+
+def _part(group: _Group) -> Part:
+    members = group.text_first
+    rows = sum(member.batch.count for member in members)
+    return Part(group.stream, [member.batch.lines for member in members], rows, members[0].batch.starts_as_text)

@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,6 +20,7 @@ from lakehouse.http.metrics_files import share_counters
 from lakehouse.processes.ports import is_free
 from lakehouse.processes.service import STOP_SECONDS, settings_environment
 from lakehouse.settings import Settings
+from lakehouse.sources.http.joint_writer import open_meeting_point
 from lakehouse.sources.http.server import SERVICE
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -63,8 +64,10 @@ def run_server(settings: Settings, application: str) -> None:
     scheme = "https" if settings.http_tls_certificate else "http"
     SERVICE.register(settings, f"{scheme}://{_url_host(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
     multiprocessing.set_start_method(START_METHOD, force=True)
+    is_shared = START_METHOD == "fork" and settings.http_workers > 1
     try:
-        _granian(settings, application, port).serve()
+        with open_meeting_point(settings.root / "http") if is_shared else nullcontext():
+            _granian(settings, application, port).serve()
     finally:
         SERVICE.unregister(settings)
 

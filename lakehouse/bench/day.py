@@ -1,0 +1,101 @@
+"""`bench day`: what a day of events costs that come one by one, over HTTP: PUTs and latency by rate, and bronze of the day."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from itertools import chain, zip_longest
+
+from lakehouse.bench import load_generator
+from lakehouse.bench.figures import Figure, figure, own_lake, timed
+from lakehouse.bench.ingest import serving
+from lakehouse.landing.writer import land
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.lake import Lake
+from lakehouse.sources.simulation import Simulator, with_simulator
+
+RATES = (1, 10, 100, 300, 1000)
+"""Events per second over all streams, each a request of its own."""
+
+MAX_PUTS_PER_SECOND = 4
+MAX_P99_MS = 500
+MAX_BRONZE_RATIO = 2
+
+CONNECTIONS = 1000
+DIFFERENT_EVENTS = 500
+"""Events of each stream that are sent in turn."""
+
+SMALL_OBJECT_EVENTS = 10
+LARGE_OBJECT_EVENTS = 1000
+LANDING_THREADS = 16
+
+
+def measure(seconds: float = 30.0, events: int = 2_400_000, streams: Sequence[str] = ()) -> Iterator[Figure]:
+    """Yield the figures: each rate for `seconds`, then bronze of a day of `events`. `streams` are by default all."""
+    with own_lake(streams=streams) as lake, serving(lake.settings) as running:
+        requests = _requests(lake, running.url)
+        load_generator.run(running.url, requests, connections=10, seconds=2.0, rate=100)
+        for rate in RATES:
+            yield from _at_rate(lake, running.url, requests, rate, seconds)
+    yield from _bronze(events, streams)
+
+
+def _requests(lake: Lake, url: str) -> list[bytes]:
+    """Return requests of one event each, of every stream in turn."""
+    now = datetime.now(UTC)
+    by_stream = []
+    for stream in with_simulator(lake.streams.values()):
+        simulator, path = Simulator(stream.contract, stream.simulate, 1), f"{url}/v1/streams/{stream.name}/events"
+        lines = simulator.batch(DIFFERENT_EVENTS, now - timedelta(hours=1), now).lines.splitlines(keepends=True)
+        by_stream.append([load_generator.request(path, line) for line in lines])
+    return [request for request in chain.from_iterable(zip_longest(*by_stream)) if request is not None]
+
+
+def _at_rate(lake: Lake, url: str, requests: Sequence[bytes], rate: int, seconds: float) -> Iterator[Figure]:
+    before = _landing_objects(lake)
+    load = load_generator.run(url, requests, connections=min(rate, CONNECTIONS), seconds=seconds, rate=rate)
+    puts = (_landing_objects(lake) - before) / load.seconds
+    yield figure("day", f"PUTs at {rate} events/s", puts, "a second", MAX_PUTS_PER_SECOND, a_day=round(puts * 86_400))
+    p50, p99 = (load.percentile(share) * 1e3 for share in (0.5, 0.99))
+    failed = sum(count for status, count in load.statuses.items() if status != 202) + load.broken
+    yield figure("day", f"p99 at {rate} events/s", p99, "ms", MAX_P99_MS, p50_ms=round(p50, 1), failed=failed)
+
+
+def _landing_objects(lake: Lake) -> int:
+    return sum(1 for _ in lake.objects.list("realtime"))
+
+
+def _bronze(events: int, streams: Sequence[str]) -> Iterator[Figure]:
+    """Yield the time that bronze takes for the same day in small objects and in large ones."""
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    seconds = []
+    for name, size in (("large", LARGE_OBJECT_EVENTS), ("small", SMALL_OBJECT_EVENTS)):
+        with own_lake(streams=streams, sync=False) as lake:
+            objects = _land_day(lake, yesterday, events, size)
+            rows, spent = timed(partial(_ingest, lake, yesterday))
+            seconds.append(spent.seconds)
+            yield figure("day", f"bronze of {name} objects", spent.seconds, "s", objects=objects, rows=rows)
+    yield figure("day", "bronze ratio", seconds[1] / seconds[0], "times", MAX_BRONZE_RATIO)
+
+
+def _land_day(lake: Lake, day: date, events: int, object_events: int) -> int:
+    """Land about so many events, spread over the day and the streams, in objects of equal size. Returns how many objects."""
+    start = datetime.combine(day, time(), UTC)
+    streams = list(with_simulator(lake.streams.values()))
+    each = events // len(streams) // LARGE_OBJECT_EVENTS * LARGE_OBJECT_EVENTS
+    count = each // object_events
+    with ThreadPoolExecutor(LANDING_THREADS) as pool:
+        for stream in streams:
+            simulator = Simulator(stream.contract, stream.simulate, 1)
+            lines = simulator.batch(each, start, start + timedelta(days=1)).lines.splitlines(keepends=True)
+            parts = (b"".join(lines[n * object_events : (n + 1) * object_events]) for n in range(count))
+            times = (start + timedelta(days=1) / count * n for n in range(count))
+            list(pool.map(lambda part, at, name=stream.name: land(lake.objects, name, part, now=at), parts, times))
+    return count * len(streams)
+
+
+def _ingest(lake: Lake, day: date) -> int:
+    return sum(
+        sum(counts["rows"] for counts in ingest_days(lake, stream, [day]).partitions.values())
+        for stream in lake.streams.values()
+    )
