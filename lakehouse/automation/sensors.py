@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from typing import Any
 
 import dagster as dg
 
@@ -13,10 +14,11 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, stream_asset_keys
 from lakehouse.automation.landing_lag import isolate_errors, landing_lag
+from lakehouse.automation.schedules import SETTLING_TIME
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.keys import LandingObject
-from lakehouse.landing.listing import list_incoming
+from lakehouse.landing.keys import LandingObject, hour_partition
+from lakehouse.landing.listing import list_hour, list_incoming
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
@@ -27,6 +29,10 @@ from lakehouse.settings import get_settings
 POLL_INTERVAL_SECONDS = 30
 LISTED_PREFIX = "listed "
 """Prefix of a stream's name in the cursor of `incoming_files`, for the day on which all its files were last listed."""
+
+CLOSED_HOURS_INTERVAL_SECONDS = 300
+MIN_CLOSED_OBJECTS = 10_000
+"""So many objects of a stream are worth a run: reading them takes some ten seconds."""
 
 MIN_BACKOFF = timedelta(seconds=30)
 MAX_BACKOFF = timedelta(hours=1)
@@ -90,6 +96,43 @@ def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterat
         yield dg.SkipReason("No day is stale.")
 
 
+@dg.sensor(
+    name="closed_hours",
+    job_name=BRONZE,
+    minimum_interval_seconds=CLOSED_HOURS_INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Ingest today's small objects into bronze once their hours have closed, as soon as there are many,"
+    " because the night's run would take long to read them all.",
+)
+def closed_hours(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Request today's bronze partition of the streams of which many objects have landed since it was requested last."""
+    cursor: dict[str, list[Any]] = json.loads(context.cursor or "{}")
+    closed = (datetime.now(UTC) - SETTLING_TIME).replace(minute=0, second=0, microsecond=0)
+    day = (closed - timedelta(hours=1)).date()
+    requests = 0
+    for stream in lake.lake.streams.values():
+        with isolate_errors(context, stream):
+            since, count = cursor.get(stream.name, ["", 0])
+            if since <= (start := f"{day}T00:00:00+00:00"):  # the night's run does what is left of the day before
+                since, count = start, 0
+            count += _count_objects(lake.lake, stream, datetime.fromisoformat(since), closed)
+            if count >= MIN_CLOSED_OBJECTS and not _must_wait(context.instance, stream, (BRONZE, BATCH)):
+                requests += 1
+                tags = {**exact_tags([day]), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(count)}
+                yield dg.RunRequest(asset_selection=[dg.AssetKey(["bronze", stream.name])], tags=tags)
+                count = 0
+            cursor[stream.name] = [closed.isoformat(), count]
+    context.update_cursor(json.dumps(cursor))
+    if not requests:
+        yield dg.SkipReason("Few objects have landed in hours that have closed.")
+
+
+def _count_objects(lake: Lake, stream: Stream, since: datetime, until: datetime) -> int:
+    hours = range(int((until - since) / timedelta(hours=1)))
+    names = (hour_partition(since + timedelta(hours=hour)) for hour in hours)
+    return sum(len(list_hour(lake.objects, stream.name, name)) for name in names)
+
+
 @dg.run_failure_sensor(
     name="run_failures",
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -110,7 +153,7 @@ def run_failures(context: dg.RunFailureSensorContext) -> None:
         _post(url, message)
 
 
-SENSORS = [incoming_files, late_data, landing_lag, run_failures]
+SENSORS = [incoming_files, late_data, closed_hours, landing_lag, run_failures]
 
 
 def _bronze_request(stream: Stream, files: Sequence[LandingObject]) -> dg.RunRequest:

@@ -1,5 +1,6 @@
 """Sensors: an error of one stream is logged, and the runs of all others are requested."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ import dagster as dg
 import pytest
 
 from lakehouse.assets import resources
+from lakehouse.assets.partitions import exact_days
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation import sensors
 from lakehouse.contracts.streams import Stream, discover
@@ -44,3 +46,41 @@ def test_failing_stream_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, senso
         context = dg.build_sensor_context(instance, resources={"lake": LakeResource()})
         requests: list[Any] = list(sensor(context))
     assert {request.tags[STREAM_TAG] for request in requests} == set(streams) - {broken}
+
+
+def _clock(at: str) -> type[datetime]:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.fromisoformat(f"{at}:25").replace(tzinfo=tz)
+
+    return Clock
+
+
+def test_many_small_objects_are_ingested_when_their_hours_have_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = next(iter(discover().values()))
+    listed: list[str] = []
+
+    def list_hour(_objects: object, _stream: str, hour: str) -> list[None]:
+        listed.append(hour)
+        return [None] * 4000
+
+    monkeypatch.setattr(resources, "_lake", lambda: SimpleNamespace(streams={stream.name: stream}, objects=None))
+    monkeypatch.setattr(sensors, "list_hour", list_hour)
+    ticks = ["28T11", "28T11", "28T12", "28T13", "28T14", "29T00", "29T01", "29T02", "29T03"]
+    requested: dict[str, list[date] | None] = {}
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = None
+        for tick in ticks:
+            monkeypatch.setattr(sensors, "datetime", _clock(f"2026-11-{tick}"))
+            context = dg.build_sensor_context(instance, cursor, resources={"lake": LakeResource()})
+            for request in _requests(sensors.closed_hours, context):
+                requested[tick] = exact_days(request.tags)
+            cursor = context.cursor
+    today, next_day = date(2026, 11, 28), date(2026, 11, 29)
+    assert requested == {"28T11": [today], "28T14": [today], "29T00": [today], "29T03": [next_day]}
+    assert listed == [f"{day}-{hour:02}:00" for day, hours in ((today, 24), (next_day, 3)) for hour in range(hours)]
+
+
+def _requests(sensor: Callable[..., Any], context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
+    return [request for request in sensor(context) if isinstance(request, dg.RunRequest)]

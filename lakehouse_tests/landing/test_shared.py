@@ -81,7 +81,7 @@ def _stored(objects: Objects, streams: Collection[str]) -> list[str]:
     return [info.key for info in objects.list(FOLDER) if any(f"~{stream}." in info.key for stream in streams)]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.binary(min_size=1, max_size=50), min_size=2, max_size=6),
     dropped=st.sets(st.integers(0, 5)),
