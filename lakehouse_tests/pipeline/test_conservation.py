@@ -74,7 +74,7 @@ def own(make_stream: Callable[..., Own]) -> Own:
     return make_stream(edit=threshold(0))
 
 
-@examples(7, nightly=40)
+@examples(5, nightly=40)
 @given(data=st.data(), drawn=OBJECTS)
 def test_rows_are_conserved_whatever_order_layers_run_in(
     own: Own, next_first_day: Callable[[], date], data: st.DataObject, drawn: DrawnObjects
