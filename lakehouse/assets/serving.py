@@ -19,13 +19,13 @@ from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 
 def serving_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Define all serving assets of a stream."""
+    """Define all serving assets of a stream. Alerts, features and their look-up need an SQL file."""
     return [
         _unified(stream, days),
-        _alerts(stream, tables, days),
-        _features(stream, tables, days),
+        *([_alerts(stream, tables, days)] if stream.has_alerts else []),
+        *([_features(stream, tables, days)] if stream.has_features else []),
         _dashboard(stream, days),
-        _lookup(stream, days),
+        *([_lookup(stream, days)] if stream.has_features else []),
     ]
 
 
@@ -148,7 +148,10 @@ def _dashboard(stream: Stream, days: dg.DailyPartitionsDefinition) -> dg.AssetsD
     return computed_asset(
         key("serving", f"{stream.name}_dashboard"),
         compute,
-        deps=[key("gold", f"{stream.name}_daily"), key("serving", f"{stream.name}_features")],
+        deps=[
+            key("gold", f"{stream.name}_daily"),
+            *([key("serving", f"{stream.name}_features")] if stream.has_features else []),
+        ],
         partitions_def=days,
         **attributes(
             stream,

@@ -9,7 +9,8 @@ import dagster as dg
 
 from lakehouse.assets.reporting import MaterializedPartitions, preview_newest, report_partitions
 from lakehouse.assets.resources import LakeResource
-from lakehouse.contracts.streams import Query, Stream
+from lakehouse.contracts.default_sql import Query
+from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.schema import TableSpec
 

@@ -14,8 +14,9 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.auditing.findings import Finding, Report, State
+from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.streams import Query, Stream
+from lakehouse.contracts.streams import Stream
 from lakehouse.landing.listing import list_days
 from lakehouse.pipeline.erasure_log import erased_rows
 from lakehouse.pipeline.gold import DAILY_METRICS

@@ -58,11 +58,12 @@ def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
         ("gold", f"{name}_daily"),
         ("gold", "daily_metrics"),
         ("serving", f"unified_{name}"),
-        ("serving", f"{name}_alerts"),
-        ("serving", f"{name}_features"),
         ("serving", f"{name}_dashboard"),
-        ("serving", f"{name}_lookup"),
     ]
+    if stream.has_alerts:
+        pairs.append(("serving", f"{name}_alerts"))
+    if stream.has_features:
+        pairs += [("serving", f"{name}_features"), ("serving", f"{name}_lookup")]
     if name in CUSTOMER_STREAMS:
         pairs.append(("serving", "customers_lookup"))
     return [key(layer, asset) for layer, asset in pairs]

@@ -37,7 +37,7 @@ from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries
-from lakehouse.sources.simulation import Simulator, with_simulator
+from lakehouse.sources.simulation import Simulator
 
 ROWS = 200_000
 """Rows of each stream in the week."""
@@ -81,7 +81,7 @@ def measure(
         yield _unified(lake, dates[-1])
         queries = read_queries().values()
         in_duckdb = _duckdb_seconds(lake, queries)
-        with _serving(lake) as url, _arriving(with_simulator(lake.streams.values()), url, rate) as arriving:
+        with _serving(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
             for query in queries:
                 parameters = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
                 paths = [f"/v1/queries/{query.name}" + (f"?{parameters}" if parameters else "")]
@@ -99,7 +99,7 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
     """Fill every layer with `rows` events per stream over the days up to today; today's are in realtime too."""
     now = datetime.now(UTC)
     dates = [(now - timedelta(days=back)).date() for back in range(days - 1, -1, -1)]
-    for stream in with_simulator(lake.streams.values()):
+    for stream in lake.streams.values():
         simulator = Simulator(stream.contract, stream.simulate, 1)
         for start in range(0, rows, BATCH):
             batch = simulator.batch(min(BATCH, rows - start), now - timedelta(days=days - 1), now)

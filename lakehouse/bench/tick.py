@@ -22,7 +22,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.runtime.instance import environment
-from lakehouse.sources.simulation import Simulator, with_simulator
+from lakehouse.sources.simulation import Simulator
 from lakehouse.storage.iceberg.commit import upload
 from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
 
@@ -88,7 +88,7 @@ class _Source:
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
-        self._simulators = {s.name: Simulator(s.contract, s.simulate, 1) for s in with_simulator(lake.streams.values())}
+        self._simulators = {s.name: Simulator(s.contract, s.simulate, 1) for s in lake.streams.values()}
 
     def land(self) -> str:
         """Land five minutes of events; return the hour they landed in."""

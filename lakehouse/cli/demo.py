@@ -14,7 +14,7 @@ from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import view_sql
 from lakehouse.settings import get_settings
-from lakehouse.sources.simulation import Faults, Simulator, Truth, with_simulator
+from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as storage
 
 FAULTS = Faults(late=0.01, repeated=0.01, invalid=0.01, malformed=0.002)
@@ -62,10 +62,10 @@ def demo(events: Events = 20_000, seed: Seed = 1, as_json: Json = False) -> None
 
 
 def _simulate(lake: Lake, events: int, seed: int, now: datetime) -> dict[str, Truth]:
-    """Land the events of the day before `now`, in a few objects for each stream that has a simulator."""
+    """Land the events of the day before `now`, in a few objects for each stream."""
     truths: dict[str, Truth] = {}
     step = timedelta(days=1) / OBJECTS_PER_STREAM
-    for number, stream in enumerate(with_simulator(lake.streams.values())):
+    for number, stream in enumerate(lake.streams.values()):
         simulator = Simulator(stream.contract, stream.simulate, seed + number, FAULTS)
         truth = Truth()
         for batch_number in range(OBJECTS_PER_STREAM):

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.options import Json, Seed, Streams, parse_duration
-from lakehouse.cli.printing import console, print_json, print_table, progress, stderr
+from lakehouse.cli.printing import console, print_json, print_table, progress
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http.client import Parcel, Target, deliver, find_target
-from lakehouse.sources.simulation import Faults, Simulator, Truth, with_simulator
+from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as storage
 
 PARCELS_PER_SECOND = 10
@@ -51,8 +51,7 @@ def generate(
     faults = Faults(late=late, repeated=repeated, invalid=invalid, malformed=malformed)
     settings = get_settings()
     lake = Lake(settings)
-    chosen = [lake.stream(name) for name in streams] if streams else with_simulator(lake.streams.values())
-    left_out = [] if streams else sorted(set(lake.streams) - {stream.name for stream in chosen})
+    chosen = [lake.stream(name) for name in streams] if streams else [*lake.streams.values()]
     simulators = {
         stream.name: Simulator(stream.contract, stream.simulate, seed + number, faults)
         for number, stream in enumerate(chosen)
@@ -70,8 +69,6 @@ def generate(
                 _post(target, parcels, rate, lambda events: bars.advance(task, events))
             else:
                 _land(Lake(settings, connection), parcels, rate, lambda events: bars.advance(task, events))
-    if left_out:
-        stderr.print(f"Left out for want of a simulate.py: {', '.join(left_out)}.")
     _print(truths, time.monotonic() - started, _where(settings, target), as_json)
 
 

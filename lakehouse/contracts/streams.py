@@ -1,25 +1,24 @@
-"""Discover streams. Each is a folder with a contract, SQL files and a simulator; to add one, add a folder."""
+"""Discover streams. Each is a folder with a contract, and perhaps SQL files and a simulator; to add one, add a folder."""
 
 import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lakehouse.streams
+from lakehouse.contracts.default_sql import Query, default_sql
 from lakehouse.contracts.definition import Definition, define
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
+from lakehouse.contracts.synthetic import synthesize
 from lakehouse.errors import ContractError, UnknownStreamError
 
-Query = Literal["silver", "gold", "features", "alerts"]
 SHIPPED = Path(lakehouse.streams.__path__[0])
 """The folder of the streams of the package."""
 
 SIMULATOR_FILE = "simulate.py"
-
-QUERIES: tuple[Query, ...] = ("silver", "gold", "features", "alerts")
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,27 @@ class Stream:
         return self.folder.parent == SHIPPED
 
     def sql(self, query: Query) -> str:
-        """Read one of the stream's SQL files. Raises ContractError if it can't be read."""
+        """Read one of the stream's SQL files, or generate its default from the contract if there is none.
+
+        Raises ContractError if the file can't be read.
+        """
         path = self.folder / f"{query}.sql"
         try:
             return path.read_text(encoding="utf-8").strip().rstrip(";")
-        except OSError as error:
-            needed = ", ".join(f"{name}.sql" for name in QUERIES)
-            raise ContractError(f"{path}: can't be read ({error}). A stream needs {needed}.") from error
+        except FileNotFoundError:
+            return default_sql(self.contract, query)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ContractError(f"{path}: can't be read ({error}).") from error
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the folder has a `features.sql`. Without it, the table of features stays empty."""
+        return (self.folder / "features.sql").is_file()
+
+    @property
+    def has_alerts(self) -> bool:
+        """Whether the folder has an `alerts.sql`. Without it, the table of alerts stays empty."""
+        return (self.folder / "alerts.sql").is_file()
 
     @cached_property
     def definition(self) -> Definition:
@@ -53,18 +66,15 @@ class Stream:
         """Number what the table of a SQL file is computed by. Raises ContractError if the file can't be read."""
         return self.definition if query == "silver" else define(self.name, query, self.sql(query))
 
-    @property
-    def has_simulator(self) -> bool:
-        """Whether the folder has a `simulate.py`, which it may lack."""
-        return (self.folder / SIMULATOR_FILE).is_file()
-
     @cached_property
     def simulate(self) -> Callable[..., Any]:
-        """The stream's function `simulate`. Raises ContractError if the folder has no `simulate.py`."""
+        """The function `simulate` of the folder's `simulate.py`. Without the file, events are drawn from the contract alone."""
         path = self.folder / SIMULATOR_FILE
+        if not path.is_file():
+            return partial(synthesize, self.contract)
         spec = importlib.util.spec_from_file_location(f"lakehouse_stream_{self.name}", path)
-        if spec is None or spec.loader is None or not self.has_simulator:
-            raise ContractError(f"{path}: is missing. It makes the stream's simulated events.")
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         simulate: Callable[..., Any] = module.simulate

@@ -5,7 +5,8 @@ from datetime import date, datetime, timedelta
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.streams import Query, Stream
+from lakehouse.contracts.default_sql import Query
+from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
 from lakehouse.pipeline.bronze import ingested_objects, pending_days
@@ -62,8 +63,9 @@ def _stale_below_silver(lake: Lake, stream: Stream) -> set[date]:
         return older_days(silver, changes, derived) | redefined
 
     days = stale(gold, "gold") | set(stale_days(gold, lake.tables.load(DAILY_METRICS)))
-    days |= stale(lake.tables.load(f"serving.{name}_alerts"), "alerts")
-    if features := stale(lake.tables.load(f"serving.{name}_features"), "features"):
+    if stream.has_alerts:
+        days |= stale(lake.tables.load(f"serving.{name}_alerts"), "alerts")
+    if stream.has_features and (features := stale(lake.tables.load(f"serving.{name}_features"), "features")):
         days |= set(computable_days(lake, stream, features))
     return days
 

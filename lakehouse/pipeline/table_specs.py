@@ -5,9 +5,10 @@ from pathlib import Path
 
 import duckdb
 
+from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
-from lakehouse.contracts.streams import Query, Stream
+from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, describe
 from lakehouse.errors import ContractError, LakehouseError
 from lakehouse.pipeline.lineage.properties import defined_by

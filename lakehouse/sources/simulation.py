@@ -5,7 +5,7 @@ The faults come from the contract alone, so that a new stream gets all of them w
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime, time, timedelta
 from decimal import Decimal
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lakehouse.contracts import Contract, Field
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.contracts.streams import Stream
 from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import LakehouseError
 
@@ -206,11 +205,6 @@ class Simulator:
         result: pa.Table = self._engine.sql(f"{select} from events").to_arrow_table()
         self._engine.unregister("events")
         return result
-
-
-def with_simulator(streams: Iterable[Stream]) -> list[Stream]:
-    """Select the streams that have a `simulate.py`, which a stream's folder may lack."""
-    return [stream for stream in streams if stream.has_simulator]
 
 
 def _required_first(contract: Contract) -> list[Field]:

@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lakehouse.contracts.default_sql import QUERIES, Query
 from lakehouse.contracts.definition import EARLIER, canonical_number, legacy_number
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
-from lakehouse.contracts.streams import QUERIES, Query, discover
+from lakehouse.contracts.streams import discover
 
 RELEASE = "2ab593f"
 """The last commit that stored hashes of raw texts."""

@@ -14,10 +14,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lakehouse.contracts.default_sql import QUERIES, Query
 from lakehouse.contracts.definition import EARLIER, canonical_number, define, legacy_number, tokens
 from lakehouse.contracts.model import Contract, Field, FieldType
 from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
-from lakehouse.contracts.streams import QUERIES, Query, discover
+from lakehouse.contracts.streams import discover
 from lakehouse.contracts.time_formats import read_time_format
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, as_text, earlier_numbers, has_release
 from lakehouse_tests.nightly import more_at_night

@@ -12,9 +12,11 @@ import pytest
 from lakehouse.auditing.audit import audit
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, UnknownStreamError
+from lakehouse.pipeline import gold
 from lakehouse.pipeline.alerts import alerts_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import table_specs
+from lakehouse.sources.simulation import Simulator
 from lakehouse_tests.pipeline.own import Own, copy_stream, noon, open_stream, payment
 
 DAY = date(2019, 4, 1)
@@ -264,10 +266,21 @@ def test_streams_with_alerts_of_one_kind_write_an_object_each(make_stream: Calla
     assert alerts_key(shipped, kind, DAY) == "serving/alerts/high_value_transactions_20190401.json"
 
 
-def test_missing_sql_error_names_the_file(make_stream: Callable[..., Own]) -> None:
-    own = make_stream(tables=False)
-    Path(own.stream.folder / "gold.sql").unlink()
-    with pytest.raises(
-        ContractError, match=r"gold.sql: can't be read .* A stream needs silver.sql, gold.sql, features.sql, alerts.sql"
-    ):
-        table_specs([own.stream])
+def test_contract_alone_goes_from_landing_to_serving(make_stream: Callable[..., Own]) -> None:
+    own = make_stream("orders", tables=False)
+    for file in own.stream.folder.iterdir():
+        if file.name != "contract.odcs.yaml":
+            file.unlink()
+    own.lake.tables.ensure(table_specs([own.stream]))
+    simulator = Simulator(own.stream.contract, own.stream.simulate, 1)
+    own.land(simulator.batch(500, noon(DAY), noon(DAY) + timedelta(hours=1)).lines.splitlines(), noon(DAY))
+    own.bronze()
+    assert own.clean(DAY).ledgers[DAY].silver == 500
+    own.gold(DAY)
+    gold.write_metrics(own.lake, [DAY])
+    daily = own.ask("select sum(events), count(distinct op) from {gold}", gold=f"gold.{own.name}_daily")
+    assert daily == [(500, 3)]
+    assert own.stale() == []
+    assert audit(own.lake, [own.stream]).findings == []
+    (own.stream.folder / "alerts.sql").write_text(ALERT.replace("account_id", "customer_id").replace("amount", "1"))
+    assert own.stale() == [DAY]

@@ -66,8 +66,10 @@ def refresh_customers(lake: Lake) -> RefreshResult:
 
 def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return each look-up, with the id, that holds the entity named by these values of the stream's fields."""
-    entity = _entity_column(stream, lake.tables.load(f"serving.{stream.name}_features"))
-    keys = [(stream.name, values[entity])] if entity in values else []
+    keys: list[tuple[str, str]] = []
+    if stream.has_features:
+        entity = _entity_column(stream, lake.tables.load(f"serving.{stream.name}_features"))
+        keys += [(stream.name, values[entity])] if entity in values else []
     if stream.name in CUSTOMER_STREAMS and "customer_id" in values:
         keys.append((CUSTOMERS, values["customer_id"]))
     return keys

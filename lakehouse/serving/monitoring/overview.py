@@ -213,7 +213,7 @@ class OverviewTracker:
     def _read_metadata(self, snapshot: LakeSnapshot, stream: Stream) -> None:
         state = self._states.setdefault(stream.name, _StreamState())
         realtime, silver = f"realtime.{stream.name}", f"silver.{stream.name}"
-        names = [*source_tables(stream.name), realtime]
+        names = [*source_tables(stream), realtime]
         snapshot_ids = tuple(snapshot.snapshot_ids.get(name) for name in names)
         if snapshot_ids == state.snapshot_ids or time.monotonic() < state.due:
             return

@@ -71,21 +71,22 @@ class Layer:
     source: str
 
 
-def layers_of(stream: str) -> list[Layer]:
+def layers_of(stream: Stream) -> list[Layer]:
     """List the layers of a stream that are computed by day, sources before the layers computed from them."""
-    silver, daily = f"silver.{stream}", f"gold.{stream}_daily"
+    name = stream.name
+    silver, daily = f"silver.{name}", f"gold.{name}_daily"
     return [
-        Layer("silver", silver, f"bronze.{stream}"),
+        Layer("silver", silver, f"bronze.{name}"),
         Layer("gold", daily, silver),
         Layer("metrics", DAILY_METRICS, daily),
-        Layer("features", f"serving.{stream}_features", silver),
-        Layer("alerts", f"serving.{stream}_alerts", silver),
+        *([Layer("features", f"serving.{name}_features", silver)] if stream.has_features else []),
+        *([Layer("alerts", f"serving.{name}_alerts", silver)] if stream.has_alerts else []),
     ]
 
 
-def source_tables(stream: str) -> list[str]:
+def source_tables(stream: Stream) -> list[str]:
     """List every table whose metadata `stream_partitions` reads."""
-    return [f"bronze.{stream}", f"quarantine.{stream}", *(layer.table for layer in layers_of(stream))]
+    return [f"bronze.{stream.name}", f"quarantine.{stream.name}", *(layer.table for layer in layers_of(stream))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPar
     Days before the first that silver keeps are left out, because they are never computed again.
     """
     name, first = stream.name, first_kept_day(stream.contract, "silver")
-    tables = {table: load(table) for table in source_tables(name)}
-    computed_layers = layers_of(name)
+    tables = {table: load(table) for table in source_tables(stream)}
+    computed_layers = layers_of(stream)
     sources = {
         source: _kept(last_changes(tables[source]), first) for source in {layer.source for layer in computed_layers}
     }
