@@ -12,7 +12,7 @@ from lakehouse.bench.ingest import serving
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.sources.simulation import Simulator, with_simulator
+from lakehouse.sources.simulation import Simulator
 
 RATES = (1, 10, 100, 300, 1000)
 """Events per second over all streams, each a request of its own."""
@@ -47,7 +47,7 @@ def _requests(lake: Lake, url: str) -> list[bytes]:
     """Return requests of one event each, of every stream in turn."""
     now = datetime.now(UTC)
     by_stream = []
-    for stream in with_simulator(lake.streams.values()):
+    for stream in lake.streams.values():
         simulator, path = Simulator(stream.contract, stream.simulate, 1), f"{url}/v1/streams/{stream.name}/events"
         lines = simulator.batch(DIFFERENT_EVENTS, now - timedelta(hours=1), now).lines.splitlines(keepends=True)
         by_stream.append([load_generator.request(path, line) for line in lines])
@@ -95,7 +95,7 @@ def _land_hours(lake: Lake, day: date, hours: Sequence[int], events: int, object
     """Land these hours' part of a day with so many events, in objects of equal size. Returns the number of objects."""
     start = datetime.combine(day, time(hours[0]), UTC)
     length = timedelta(hours=len(hours))
-    streams = list(with_simulator(lake.streams.values()))
+    streams = list(lake.streams.values())
     each = max(1, events * len(hours) // (24 * len(streams) * LARGE_OBJECT_EVENTS)) * LARGE_OBJECT_EVENTS
     count = each // object_events
     with ThreadPoolExecutor(LANDING_THREADS) as pool:
