@@ -1,9 +1,8 @@
-"""The command-line options that describe how a CSV file is written."""
+"""The command-line options that describe how a file is written."""
 
 import inspect
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import wraps
 from typing import Annotated, Any
 
@@ -28,6 +27,11 @@ _OPTIONS: dict[str, tuple[str, type, str]] = {
     "true": ("--true", list[str], "Spelling of true; may be repeated."),
     "false": ("--false", list[str], "Spelling of false; may be repeated."),
     "trailing_delimiter": ("--trailing-delimiter/--no-trailing-delimiter", bool, "Whether rows end in a delimiter."),
+    "time_format": ("--time-format", list[str], "Format of times, such as dd/MM/yyyy HH:mm, or epoch ms; repeat it."),
+    "time_zone": ("--time-zone", str, "Zone of times that have none, such as Europe/Berlin."),
+    "time_columns": ("--time-column", list[str], "Column that is the next part of the event time; repeat it."),
+    "truncate_times": ("--truncate-times/--no-truncate-times", bool, "Cut digits of times beyond microseconds off."),
+    "round_decimals": ("--round-decimals/--no-round-decimals", bool, "Round decimals to the contract's digits."),
 }
 """The flag, type and help of each option of `contracts.dialect.Dialect`."""
 
@@ -57,7 +61,7 @@ def with_dialect_options(command: Callable[..., None]) -> Callable[..., None]:
 def apply_dialect(contract: Contract, options: Mapping[str, Any]) -> Contract:
     """Return the contract by which a file with these options is read. Raises LakehouseError if an option is wrong."""
     try:
-        return replace(contract, dialect=read_dialect(options, contract.dialect))
+        return contract.written_in(read_dialect(options, contract.dialect))
     except ValueError as error:
         raise LakehouseError(f"{error}.") from None
 

@@ -12,7 +12,7 @@ from lakehouse.cli.dialect_options import apply_dialect, flags_of, with_dialect_
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import print_json, print_text
 from lakehouse.errors import UnreadableSourceError
-from lakehouse.landing.inspection import FORMAT, Advice, Inspection, inspect_file
+from lakehouse.landing.inspection import Advice, Inspection, inspect_file
 from lakehouse.landing.readers import local_object
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
@@ -74,12 +74,8 @@ def _print(inspection: Inspection, file: str, stream: str | None, given: Mapping
 
 def _print_advice(advice: Advice, file: str, stream: str | None, given: Mapping[str, Any]) -> None:
     validation = advice.validation
-    dialect = {name: value for name, value in advice.options.items() if name != FORMAT}
+    dialect = advice.options
     print_text(f"With other options {validation.valid:,} of {validation.rows:,} are valid.")
-    if FORMAT in advice.options:
-        print_text(
-            f"In the contract, under the timestamp: logicalTypeOptions: {{format: {json.dumps(advice.options[FORMAT])}}}"
-        )
     if dialect:
         print_text(
             f"In the contract, under customProperties: {{property: dialect, value: {json.dumps(dialect, ensure_ascii=False)}}}"

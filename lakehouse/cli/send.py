@@ -1,10 +1,12 @@
 """`send`: files replayed through the HTTP server."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
@@ -20,12 +22,16 @@ StreamName = Annotated[str, typer.Argument(help="The stream that the events belo
 Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as fast as possible when not given.")]
 
 
-def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = False) -> None:
+@with_dialect_options
+def send(
+    stream: StreamName, paths: Files, dialect: Mapping[str, Any], rate: Rate = None, as_json: Json = False
+) -> None:
     """Post the rows of files; exit with 2 when a file was refused or has no valid row. What was sent before is skipped."""
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
+    apply_dialect(target_stream.contract, dialect)
     selection = select_files(paths)
-    sent = _send(settings, target_stream, selection, rate)
+    sent = _send(settings, target_stream, selection, dialect, rate)
     rows = [
         {
             "file": display(file.path),
@@ -46,7 +52,9 @@ def send(stream: StreamName, paths: Files, rate: Rate = None, as_json: Json = Fa
         raise SystemExit(REFUSED_EXIT_CODE)
 
 
-def _send(settings: Settings, stream: Stream, selection: Selection, rate: float | None) -> list[SentFile]:
+def _send(
+    settings: Settings, stream: Stream, selection: Selection, dialect: Mapping[str, Any], rate: float | None
+) -> list[SentFile]:
     target = find_target(settings)
     with progress() as bars:
         tasks = {file: bars.add_task(display(file), total=None) for file in selection.files}
@@ -54,4 +62,4 @@ def _send(settings: Settings, stream: Stream, selection: Selection, rate: float 
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
 
-        return replay.send(settings, stream, selection.files, target, rate=rate, on_progress=advance)
+        return replay.send(settings, stream, selection.files, target, dialect=dialect, rate=rate, on_progress=advance)

@@ -20,12 +20,13 @@ _INTEGER = r"[+-]?([0-9]+(\.0{0,2}|\.0{4,})?|([0-9]{4,}|0[0-9]{0,2})\.000)"
 _YEAR = r"([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _DATE = rf"{_YEAR}-[0-9]{{2}}-[0-9]{{2}}"
 _HOUR = r"([01][0-9]|2[0-3])"
-_TIME = rf"{_HOUR}:[0-5][0-9](:[0-5][0-9](\.[0-9]{{1,6}}0*)?)?"
+_TIME = rf"{_HOUR}:[0-5][0-9]:[0-5][0-9](\.[0-9]{{1,6}}0*)?"
 _OFFSET = r"[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
 _TIME_UTC = rf"{_DATE}([T ]{_HOUR}:[0-5][0-9](:[0-5][0-9](\.[0-9]{{1,6}}0*)?Z?)?)?"
 _TIME_WITH_OFFSET = rf"{_DATE}[T ]{_TIME}{_OFFSET}"
 """The texts that are cast to values. Each is matched whole first, because casts of engines accept different texts. Times are
-ISO 8601, up to microseconds, because tables store no more; further digits of a second may only be zeros."""
+ISO 8601, up to microseconds, because tables store no more; further digits of a second may only be zeros. DuckDB casts no
+time with an offset and without seconds, so that one is among the further spellings."""
 
 _OTHER_TIME = (
     rf"({_DATE}[Tt ]{_HOUR}:[0-5][0-9](:[0-5][0-9]([.,][0-9]{{1,6}}0*)?)?"
@@ -33,7 +34,8 @@ _OTHER_TIME = (
 )
 _OTHER_TIME_UTC = f"{_OTHER_TIME}( ?(Z|z|UTC|GMT))?"
 _OTHER_TIME_WITH_OFFSET = f"{_OTHER_TIME} ?{_OFFSET}"
-"""Further spellings of one time: ISO 8601's basic form and decimal comma, RFC 3339's lower case, a zone after a blank, UTC."""
+"""Further spellings of one time: without seconds, ISO 8601's basic form and decimal comma, RFC 3339's lower case, a zone after a
+blank, UTC."""
 
 _PARTS_OF_TIME = (
     "^([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt ]([0-9]{2}):?([0-9]{2}):?([0-9]{2})?[.,]?([0-9]{1,6})?0* ?(.*)$"
@@ -53,6 +55,9 @@ _EPOCH = (
 EPOCH_DIGITS_SINCE = date(2001, 9, 9)
 """From this day to 2286, seconds of the epoch have 10 digits, milliseconds 13, microseconds 16 and nanoseconds 19."""
 
+_MAX_DECIMALS = 10_000
+"""More decimals than the exponents that are read give."""
+
 _MAX_ZEROS = 40
 """Zeros that an exponent adds at most to a number's text. With so many, no integer or decimal holds it."""
 
@@ -63,6 +68,10 @@ def field_value_sql(contract: Contract, field: Field, text: str) -> str:
     An event time may also be a number of the epoch if its digits tell the unit: if in any other unit it would lie outside
     the stream's history.
     """
+    if field.is_rounded:
+        return _rounded_sql(field.type, text)
+    if field.is_truncated:
+        text = _truncated_sql(text)
     value = value_sql(field.type, text)
     if field.default_timezone:
         local = _in_zone_sql(value, field.default_timezone)
@@ -121,6 +130,21 @@ def _exact_number_sql(pattern: str, scale: int, sql_type: str, text: str) -> str
     )
 
 
+def _rounded_sql(field_type: FieldType, text: str) -> str:
+    """Cast a number to a decimal, halves away from zero."""
+    plain = _plain_number_sql(text, _MAX_DECIMALS)
+    return (
+        f"case when {_matches(text, _MANTISSA)} then try_cast({text} as {field_type.sql})"
+        f" when {_matches(text, _SCIENTIFIC)} then try_cast({plain} as {field_type.sql}) end"
+    )
+
+
+def _truncated_sql(text: str) -> str:
+    """Cut off the digits of a time beyond microseconds, also of nanoseconds of the epoch."""
+    fraction = f"regexp_replace({text}, '([.,][0-9]{{6}})[0-9]+', '\\1')"
+    return f"regexp_replace({fraction}, '^([1-9][0-9]{{15}})[0-9]{{3}}(\\.[0-9]*)?$', '\\1000')"
+
+
 def _plain_number_sql(text: str, scale: int) -> str:
     """Write the SQL of a number with an exponent as one without: `1.79E+3` is `01790.`; null if it has more decimals.
 
@@ -166,7 +190,8 @@ def _formatted_time_sql(field: Field, form: TimeFormat, text: str) -> str:
     time = f"try_strptime({text}, '{codes}')"
     if form.microseconds:
         exact = f"n * {form.microseconds}"
-        instant = f"case when floor({exact}) = {exact} then make_timestamp(try_cast({exact} as bigint)) end"
+        is_whole = "true" if field.is_truncated else f"floor({exact}) = {exact}"
+        instant = f"case when {is_whole} then make_timestamp(try_cast(floor({exact}) as bigint)) end"
         time = f"list_transform([try_cast({text} as decimal(38, 12))], lambda n: {instant})[1]"
     elif "%z" in form.codes:
         time = f"timezone('UTC', {time})"

@@ -1,4 +1,4 @@
-"""How CSV files are written where it can't be told from them: the dialect of a stream, or of one file."""
+"""How files are written where it can't be told from them: the dialect of a stream, or of one file."""
 
 import json
 import re
@@ -6,6 +6,8 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from lakehouse.contracts.time_formats import is_zone, read_time_format
 
 _CAMEL_CASE = re.compile(r"_([a-z])")
 
@@ -41,6 +43,16 @@ class Dialect:
     """Spellings of the booleans, in any case."""
     trailing_delimiter: bool = False
     """Whether each row ends in a delimiter."""
+    time_format: tuple[str, ...] = ()
+    """The formats in which times may come, besides ISO 8601."""
+    time_zone: str | None = None
+    """The zone of times that have none."""
+    time_columns: tuple[str, ...] = ()
+    """The columns that make the event time where its own is empty: their texts, with a blank between them."""
+    truncate_times: bool = False
+    """Whether digits beyond microseconds are cut off. By default such a time is rejected."""
+    round_decimals: bool = False
+    """Whether decimals are rounded to their scale, halves away from zero. By default one with more digits is rejected."""
 
     def __post_init__(self) -> None:
         for name, reason in _wrong_options(self):
@@ -111,6 +123,8 @@ def _wrong_options(dialect: Dialect) -> list[tuple[str, str]]:
         ("thousands", f"{thousands!r} is no mark of thousands", not _is_mark(thousands)),
         ("thousands", "is the decimal mark too", thousands is not None and thousands == (decimal or ".")),
         ("skip", "must not be negative", dialect.skip < 0),
+        ("time_zone", f"{dialect.time_zone!r} is no time zone such as Europe/Berlin", not _is_zone(dialect.time_zone)),
+        *(("time_format", reason, True) for reason in _wrong_formats(dialect)),
         (
             "columns",
             "are the header's; leave them out, or say `header: false`",
@@ -126,6 +140,20 @@ def _is_encoding(name: str | None) -> bool:
         return name is None or isinstance("".encode(name), bytes)
     except (LookupError, ValueError):
         return False
+
+
+def _is_zone(name: str | None) -> bool:
+    return name is None or is_zone(name)
+
+
+def _wrong_formats(dialect: Dialect) -> list[str]:
+    reasons = []
+    for text in dialect.time_format:
+        try:
+            read_time_format(text)
+        except ValueError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def _is_mark(mark: str | None) -> bool:

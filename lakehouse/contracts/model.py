@@ -1,12 +1,12 @@
 """A contract as plain data. See `odcs` for how it is read from YAML, and `sql` for the SQL that enforces it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Literal
 
 from lakehouse.contracts.dialect import DEFAULT_DIALECT, Dialect
-from lakehouse.contracts.time_formats import TimeFormat
+from lakehouse.contracts.time_formats import TimeFormat, read_time_format
 
 Kind = Literal["string", "timestamp", "integer", "double", "decimal", "boolean", "list"]
 
@@ -68,6 +68,22 @@ class Field:
     """The formats in which times may come, besides ISO 8601."""
     default_timezone: str | None = None
     """The zone of times that have none; by default UTC."""
+    is_truncated: bool = False
+    """Whether digits of a time beyond microseconds are cut off."""
+    is_rounded: bool = False
+    """Whether a decimal is rounded to its scale."""
+
+    def written_in(self, dialect: Dialect) -> "Field":
+        """Return the field whose values are written as a dialect says, besides what the field says itself."""
+        if self.type.kind == "timestamp":
+            formats = tuple(map(read_time_format, dialect.time_format))
+            return replace(
+                self,
+                format=tuple(dict.fromkeys((*self.format, *formats))),
+                default_timezone=dialect.time_zone or self.default_timezone,
+                is_truncated=dialect.truncate_times,
+            )
+        return replace(self, is_rounded=dialect.round_decimals) if self.type.kind == "decimal" else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +137,7 @@ class Contract:
             if field.name == name:
                 return field
         raise KeyError(name)
+
+    def written_in(self, dialect: Dialect) -> "Contract":
+        """Return the contract of rows that are written in a dialect."""
+        return replace(self, dialect=dialect, fields=tuple(field.written_in(dialect) for field in self.fields))

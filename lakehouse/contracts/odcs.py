@@ -104,9 +104,8 @@ class _Reader:
             retention=retention,
             entity=self._known_field("entity", custom.get("entity"), names),
             changes=self._changes(custom.get("changeStream"), names),
-            dialect=self._dialect(custom.get("dialect", {})),
             tags=tuple(document.tags or ()),
-        )
+        ).written_in(self._dialect(custom.get("dialect", {})))
         if not contract.key:
             self.refuse(
                 "schema", "no property has `primaryKey: true`; at least one must, because it tells events apart"

@@ -217,7 +217,8 @@ def _typed(contract: Contract, field: Field) -> tuple[Any, Check]:
             return _text_type(field), partial(_matching, _Pattern(field.pattern)) if field.pattern else _texts
         case "timestamp":
             window = contract.history_start if field.name == contract.event_time else None
-            return Annotated[str, msgspec.Meta(min_length=10, max_length=32)], partial(_times, window)
+            check = partial(_zoned_times if field.default_timezone else _times, window)
+            return Annotated[str, msgspec.Meta(min_length=10, max_length=32)], check
         case "boolean":
             return bool, _plain
         case "list":
@@ -265,6 +266,11 @@ def _times(history_start: date | None, values: list[str], arrived_at: datetime) 
         ):
             return None
     return 2 * len(values)
+
+
+def _zoned_times(history_start: date | None, values: list[str], arrived_at: datetime) -> int | None:
+    # Clocks may skip a time without a zone, or show it twice. SQL decides.
+    return _times(history_start, values, arrived_at) if all(value.endswith("Z") for value in values) else None
 
 
 def _matching(pattern: "_Pattern", values: list[str], arrived_at: datetime) -> int | None:

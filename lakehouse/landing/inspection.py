@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -19,7 +19,6 @@ from lakehouse.contracts.dialect import read_dialect
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, literal, quarantine_sql
-from lakehouse.contracts.time_formats import read_time_format
 from lakehouse.landing.formats import Format
 from lakehouse.landing.readers import InputObject, bronze_batches
 from lakehouse.landing.readers.columns import FileColumns, read_columns
@@ -38,9 +37,6 @@ SAMPLE_BYTES = 4 << 20
 
 MAX_OPTIONS = 4
 """Options that are looked for, one after the other."""
-
-FORMAT = "format"
-"""The option of a contract's timestamps; all others are those of a dialect."""
 
 _DELIMITERS = (",", ";", "\t", "|", ", ", ":", "^", "~", " ")
 _NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "--", "?", "\\N", "#N/A")
@@ -75,8 +71,8 @@ _REMEDIES: tuple[tuple[re.Pattern[str], Sequence[dict[str, Any]]], ...] = (
     (
         re.compile("is not a time"),
         [
-            *({FORMAT: unit} for unit in _EPOCHS),
-            *({FORMAT: day + time} for day in _FORMATS for time in _TIMES),
+            *({"timeFormat": [unit]} for unit in _EPOCHS),
+            *({"timeFormat": [day + time]} for day in _FORMATS for time in _TIMES),
         ],
     ),
 )
@@ -198,7 +194,7 @@ class _SampleValidator:
 
     def validate(self, options: dict[str, Any], max_rows: int) -> Validation:
         """Count the valid rows and the reasons of the others."""
-        contract = _with_options(self._contract, options)
+        contract = self._contract.written_in(read_dialect(options, self._contract.dialect))
         rows = _first_rows(bronze_batches(contract, [self._sample]), max_rows)
         if rows is None:
             return Validation(0, 0, {})
@@ -250,16 +246,3 @@ def _first_rows(batches: Iterator[pa.RecordBatch], max_rows: int) -> pa.Table | 
         if count >= max_rows:
             break
     return pa.Table.from_batches(parts) if parts else None
-
-
-def _with_options(contract: Contract, options: dict[str, Any]) -> Contract:
-    dialect = {name: value for name, value in options.items() if name != FORMAT}
-    contract = replace(contract, dialect=read_dialect(dialect, contract.dialect))
-    if FORMAT not in options:
-        return contract
-    formats = (read_time_format(options[FORMAT]),)
-    fields = tuple(
-        replace(field, format=(*field.format, *formats)) if field.type.kind == "timestamp" else field
-        for field in contract.fields
-    )
-    return replace(contract, fields=fields)

@@ -50,8 +50,12 @@ def content_digest(path: Path) -> str:
 
 def incoming_key(stream: str, path: Path, digest: str, dialect: Mapping[str, Any] | None = None) -> str:
     """Build the key that a file with this content lands under."""
-    read_as = [f"{READ_AS}{encode_options(dialect)}"] if dialect else []
-    return "/".join(["incoming", stream, *read_as, *partition_folders(path), f"{digest}{known_suffixes(path.name)}"])
+    return "/".join(["incoming", stream, *reading_folders(path, dialect), f"{digest}{known_suffixes(path.name)}"])
+
+
+def reading_folders(path: Path, dialect: Mapping[str, Any] | None = None) -> list[str]:
+    """List the folders of a key that decide how the file is read: by its options, and with the columns that folders name."""
+    return [*([f"{READ_AS}{encode_options(dialect)}"] if dialect else []), *partition_folders(path)]
 
 
 def _open(path: Path) -> BufferedReader:

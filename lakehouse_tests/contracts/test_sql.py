@@ -230,6 +230,7 @@ FORMATS: list[tuple[str, list[str], str | None, datetime | None]] = [
     ("2026-11-20T10:00:00", ["dd/MM/yyyy"], "Europe/Berlin", datetime(2026, 11, 20, 9)),
     ("2026-11-20T10:00:00Z", [], "Europe/Berlin", datetime(2026, 11, 20, 10)),
     ("2026-11-20 10:00:00 +0500", [], "Europe/Berlin", datetime(2026, 11, 20, 5)),
+    ("2026-11-20 10:00+05:00", [], None, datetime(2026, 11, 20, 5)),
     ("2026-07-01", [], "Europe/Berlin", datetime(2026, 6, 30, 22)),
     ("2026-03-29 02:30", [], "Europe/Berlin", None),
     ("2026-10-25 02:30", [], "Europe/Berlin", None),

@@ -31,7 +31,7 @@ ROWS = "".join(f"74100{i};A1;Mug;{i};2011-07-02 08:26:0{i};2,5;17850;Österreich
         (
             (H + ROWS.replace("2,5", "2.5").replace("2011-07-02", "02.07.2011")).encode(),
             "utf-8",
-            {"format": "dd.MM.yyyy HH:mm:ss"},
+            {"timeFormat": ["dd.MM.yyyy HH:mm:ss"]},
         ),
     ],
     ids=["sound", "decimal comma", "encoding", "preamble", "no header", "nulls", "dates"],
@@ -49,8 +49,8 @@ def test_options_that_do_as_much_are_named() -> None:
     data = H + ROWS.replace("2,5", "1.000").replace("2011-07-02", "02/07/2011")
     inspection = inspect_file(object_of(data.encode(), "x.csv"), RETAIL)
     assert inspection.advice is not None
-    assert inspection.advice.options == {"format": "dd/MM/yyyy HH:mm:ss"}
-    assert {"format": "MM/dd/yyyy HH:mm:ss"} in inspection.advice.others
+    assert inspection.advice.options == {"timeFormat": ["dd/MM/yyyy HH:mm:ss"]}
+    assert {"timeFormat": ["MM/dd/yyyy HH:mm:ss"]} in inspection.advice.others
 
 
 def test_types_are_told_without_a_contract() -> None:

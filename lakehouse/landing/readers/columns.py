@@ -14,6 +14,7 @@ from lakehouse.landing.readers.csv_records import ColumnLayout
 from lakehouse.landing.readers.parquet import parquet_layout
 from lakehouse.landing.readers.relation import bronze_batches, format_of
 from lakehouse.landing.readers.rows import EXTRA
+from lakehouse.landing.readers.time_columns import with_time_columns
 
 MIN_SIMILARITY = 0.75
 """From here on, of 1, a column's name is offered as a misspelt field."""
@@ -54,9 +55,9 @@ def read_columns(contract: Contract, obj: InputObject) -> FileColumns:
     """
     match format_of(obj):
         case "csv":
-            return _of_layout(contract, obj, csv_layout(contract, obj))
+            return _of_layout(contract, obj, csv_layout(with_time_columns(contract), obj))
         case "parquet":
-            return _of_layout(contract, obj, parquet_layout(contract, obj))
+            return _of_layout(contract, obj, parquet_layout(with_time_columns(contract), obj))
         case _:
             return _of_events(contract, obj)
 
@@ -72,7 +73,13 @@ def compare_names(contract: Contract, unknown: Iterable[str], filled: Iterable[s
 def _of_layout(contract: Contract, obj: InputObject, layout: ColumnLayout | None) -> FileColumns:
     if layout is None or all(place is None for place in layout.places):
         return FileColumns((), ())  # each row says so
-    absent = [field.source for field, place in zip(contract.fields, layout.places, strict=True) if place is None]
+    named = zip(with_time_columns(contract).fields, layout.places, strict=True)
+    has_parts = bool(contract.dialect.time_columns)
+    absent = [
+        field.source
+        for field, place in named
+        if place is None and not (has_parts and field.name == contract.event_time)
+    ]
     of_folders = {_letters(name) for name, _ in partition_columns(obj.name)}
     return FileColumns(
         [name for _, name in layout.extras], [name for name in absent if _letters(name) not in of_folders]

@@ -76,24 +76,30 @@ def split_record(data: bytes, start: int, stop: int, marks: Marks) -> RawRecord:
         return RawRecord(data[start:text_end].split(delimiter), after)
     fields: list[bytes] = []
     at, line_stop, next_line = start, text_end, after
-    stray: list[bytes] = []
+    plain: list[bytes] = []
+    may_open = False
     while True:
         if at < stop and data[at] == quote[0]:
             close = _closing_quote(data, at + 1, stop, quote)
             if close < 0:
                 return RawRecord(fields, after, UNCLOSED_QUOTE)
             fields.append(data[at + 1 : close].replace(quote * 2, quote))
+            may_open = may_open or fields[-1].endswith(delimiter)
             at = close + 1
             line_stop, next_line = line_end(data, at, stop)
         else:
             end = data.find(delimiter, at, line_stop)
             end = line_stop if end < 0 else end
             fields.append(data[at:end])
-            if fields[-1].count(quote) % 2:
-                stray.append(fields[-1])
+            if quote in fields[-1]:
+                plain.append(fields[-1])
             at = end
         if at == line_stop:
-            return RawRecord(fields, next_line, _lost_delimiter(stray, quote, next_line > after))
+            stray = [field for field in plain if field.count(quote) % 2]
+            # A closing quote behind a delimiter may be an opening one, if another quote ends a plain field.
+            is_shifted = may_open and any(field.endswith(quote) for field in plain)
+            broken = STRAY_QUOTES if is_shifted else _lost_delimiter(stray, quote, next_line > after)
+            return RawRecord(fields, next_line, broken)
         if not data.startswith(delimiter, at):
             return RawRecord(fields, after, TEXT_AFTER_QUOTE)
         at += len(delimiter)

@@ -95,12 +95,21 @@ def _layout_without_header(
     contract: Contract, dialect: Dialect, data: bytes, start: int, delimiters: Sequence[str]
 ) -> ColumnLayout:
     """Lay out rows by the dialect's columns, or the contract's. The delimiter is the first that makes as many of the first row."""
-    names = dialect.columns or tuple(field.name for field in contract.fields)
+    names = dialect.columns or _names_of_fields(contract, dialect)
     layouts = [_layout(contract, dialect, names, _marks(dialect, delimiter)) for delimiter in delimiters]
     fitting = (
         layout for layout in layouts if len(split_record(data, start, len(data), layout.marks).fields) == layout.width
     )
     return next(fitting, layouts[0])
+
+
+def _names_of_fields(contract: Contract, dialect: Dialect) -> tuple[str, ...]:
+    """List the fields in their order, the event time as the columns that make it."""
+    names: dict[str, None] = {}
+    for field in contract.fields:
+        is_event_time = field.name == contract.event_time
+        names |= dict.fromkeys(dialect.time_columns if is_event_time and dialect.time_columns else (field.name,))
+    return tuple(names)
 
 
 def _layout(contract: Contract, dialect: Dialect, names: Sequence[str], marks: Marks) -> ColumnLayout:

@@ -14,19 +14,21 @@ from lakehouse.landing.readers.arrow import Array, null_text, one_array, true_in
 from lakehouse.landing.readers.defects import Defect
 from lakehouse.landing.readers.json_event import EventParser
 from lakehouse.landing.readers.rows import Columns, Row, columns_of
+from lakehouse.landing.readers.time_columns import join_time_columns, with_time_columns
 
 
 class BatchParser:
     """Parse batches of lines of one contract. Safe to use from several threads."""
 
     def __init__(self, contract: Contract) -> None:
-        self._event_parser = EventParser(contract)
-        self._fields = contract.fields
-        self._sql = _sql(contract.fields)
+        self._contract = contract
+        self._fields = with_time_columns(contract).fields
+        self._event_parser = EventParser(with_time_columns(contract))
+        self._sql = _sql(self._fields)
 
     def parse(self, lines: Array, defects: Mapping[int, Defect]) -> Columns:
         """Parse lines that are not blank, with or without their line ends. `defects` are known ones by line index."""
-        with _database(os.getpid()).cursor() as cursor:
+        with shared_database(os.getpid()).cursor() as cursor:
             cursor.register("lines", pa.table({"line": lines}))
             table = cursor.execute(self._sql).to_arrow_table().combine_chunks()
         is_clean, *values = (one_array(column) for column in table.columns)
@@ -37,14 +39,14 @@ class BatchParser:
             rows = [self._row(i, lines, defects) for i in true_indices(needs_care)]
             careful = columns_of(rows, len(self._fields)).arrays
             arrays = [pc.replace_with_mask(a, needs_care, b) for a, b in zip(arrays, careful, strict=True)]
-        return Columns(arrays, len(lines))
+        return join_time_columns(self._contract, Columns(arrays, len(lines)))
 
     def _row(self, i: int, lines: Array, defects: Mapping[int, Defect]) -> Row:
         return defects.get(i) or self._event_parser.parse(lines[i].as_py().rstrip("\r\n"))
 
 
 @cache
-def _database(_process_id: int) -> duckdb.DuckDBPyConnection:
+def shared_database(_process_id: int) -> duckdb.DuckDBPyConnection:
     """Share one database in a process, because opening one takes longer than reading a small object."""
     return open_in_memory(memory_limit="1GB")
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
+from lakehouse.contracts.dialect import Dialect
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.formats import Format, format_of_name
 from lakehouse.landing.partition_folders import partition_columns
@@ -22,12 +23,15 @@ from lakehouse.landing.readers.content import DamagedContentError, InputObject, 
 from lakehouse.landing.readers.csv_blocks import csv_tasks
 from lakehouse.landing.readers.defects import NO_ROWS, Defect
 from lakehouse.landing.readers.emptiness import is_empty_array, is_header_alone
+from lakehouse.landing.readers.file_values import has_values_of_its_own, write_plainly
 from lakehouse.landing.readers.folder_columns import add_folder_columns
+from lakehouse.landing.readers.header import dialect_of
 from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
 from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
 from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
 from lakehouse.landing.readers.signatures import Foreign, foreign_content
+from lakehouse.landing.readers.time_columns import join_time_columns, with_time_columns
 
 SMALL_OBJECT_BYTES = 1 << 20
 """Objects up to this size are fetched ahead of their turn."""
@@ -61,18 +65,22 @@ def bronze_batches(contract: Contract, objects: Iterable[InputObject]) -> Iterat
         ThreadPoolExecutor(threads, thread_name_prefix="read") as reading,
     ):
         fetched = prefetch(fetching, _fetch, objects, MAX_FETCHES)
-        for (content, columns), group in groupby(fetched, _how_to_read):
+        for (content, columns, dialect), group in groupby(fetched, partial(_how_to_read, contract)):
             if isinstance(content, Foreign):
                 yield from _refuse(contract, content, group)
                 continue
-            batches = _READERS[content](contract, group, reading, threads + 1)
-            yield from add_folder_columns(contract, columns, batches) if columns else batches
+            batches = _READERS[content](replace(contract, dialect=dialect), group, reading, threads + 1)
+            if columns:
+                batches = add_folder_columns(contract, columns, batches)
+            yield from (
+                write_plainly(contract, dialect, batches) if has_values_of_its_own(contract, dialect) else batches
+            )
 
 
-def _how_to_read(obj: InputObject) -> tuple[Format | Foreign, tuple[tuple[str, str], ...]]:
+def _how_to_read(contract: Contract, obj: InputObject) -> tuple[Format | Foreign, tuple[tuple[str, str], ...], Dialect]:
     # Files are recognised before they land, but anything may be dropped under `incoming/`.
     foreign = foreign_content(obj) if obj.name.startswith("incoming/") else None
-    return foreign or format_of(obj), partition_columns(obj.name)
+    return foreign or format_of(obj), partition_columns(obj.name), dialect_of(contract, obj.name)
 
 
 def _refuse(contract: Contract, foreign: Foreign, objects: Iterable[InputObject]) -> Iterator[pa.RecordBatch]:
@@ -164,8 +172,9 @@ def _run_tasks(
 ) -> Iterator[pa.RecordBatch]:
     schema = bronze_schema(contract)
     # The last task has no rows. It makes a group of every object, also of one that has no rows at all.
-    tasks = ((obj, task) for obj in objects for task in chain(tasks_of(contract, obj), (tuple,)))
-    results = prefetch(pool, _run_task, tasks, depth)
+    layout = with_time_columns(contract)
+    tasks = ((obj, task) for obj in objects for task in chain(tasks_of(layout, obj), (tuple,)))
+    results = prefetch(pool, partial(_run_task, contract), tasks, depth)
     for obj, group in groupby(results, lambda result: result[0]):
         parts = (columns for _, parts in group for columns in parts)
         yield from number_rows(obj, schema, _some_row(contract, obj, file_format, parts))
@@ -181,9 +190,9 @@ def _some_row(contract: Contract, obj: InputObject, file_format: Format, parts: 
         yield columns_of([Defect(NO_ROWS, None)], len(contract.fields))
 
 
-def _run_task(task_of_object: tuple[InputObject, Task]) -> tuple[InputObject, list[Columns]]:
+def _run_task(contract: Contract, task_of_object: tuple[InputObject, Task]) -> tuple[InputObject, list[Columns]]:
     obj, task = task_of_object
-    return obj, list(task())
+    return obj, [join_time_columns(contract, columns) for columns in task()]
 
 
 _READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int], Iterator[pa.RecordBatch]]] = {

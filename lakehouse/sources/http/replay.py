@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,9 +14,9 @@ from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
-from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers import bronze_batches, local_object
 from lakehouse.landing.readers.rows import DEFECT, RAW
+from lakehouse.landing.upload import reading_folders
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
 from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
@@ -65,10 +66,13 @@ def send(
     paths: Sequence[Path],
     target: Target,
     *,
+    dialect: Mapping[str, Any] | None = None,
     rate: float | None = None,
     on_progress: Callable[[Path, DeliveryCounts], None] = lambda _path, _delivered: None,
 ) -> list[SentFile]:
     """Post the rows of CSV, NDJSON and Parquet files as events, at most `rate` a second.
+
+    `dialect` has the options of these files, by the names that contracts use.
 
     A file is recognised by its content: rows that the server has stored are not sent again, so an interrupted run
     resumes where it stopped. `on_progress` gets the file's counts so far.
@@ -76,7 +80,7 @@ def send(
     Raises UnreadableSourceError, SourceChangedError if a file changes meanwhile, and LakehouseError if the server
     rejects the rows.
     """
-    return [_send(settings, stream, path, target, rate, on_progress) for path in paths]
+    return [_send(settings, stream, path, target, dialect or {}, rate, on_progress) for path in paths]
 
 
 def _send(
@@ -84,10 +88,11 @@ def _send(
     stream: Stream,
     path: Path,
     target: Target,
+    dialect: Mapping[str, Any],
     rate: float | None,
     on_progress: Callable[[Path, DeliveryCounts], None],
 ) -> SentFile:
-    digest = _digest(path)
+    digest = _digest(path, dialect)
     name = f"{stream.name}-{digest[:32]}"
     server = hashlib.sha256(target.url.encode()).hexdigest()[:8]
     progress = _Progress.read(settings.root / "http" / "sent" / f"{name}-{server}.json")
@@ -99,20 +104,20 @@ def _send(
         progress.write()
         on_progress(path, progress.delivered)
 
-    parcels = _parcels(stream.contract, path, name, skip=progress.delivered.requests)
+    parcels = _parcels(stream.contract, path, dialect, name, skip=progress.delivered.requests)
     deliver(target, parcels, rate=rate, on_delivered=add)
-    if _digest(path) != digest:
+    if _digest(path, dialect) != digest:
         raise SourceChangedError(f"{path} changed while it was sent. Send it again when its writer has finished.")
     progress.ended = True
     progress.write()
     return SentFile(path, progress.delivered, False)
 
 
-def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterator[Parcel]:
+def _parcels(contract: Contract, path: Path, dialect: Mapping[str, Any], name: str, *, skip: int) -> Iterator[Parcel]:
     """Yield the file's rows as parcels, named by their place, without the first `skip`."""
     lines: list[bytes] = []
     size, place = 0, 0
-    for line in rows_as_lines(contract, path):
+    for line in rows_as_lines(contract, path, dialect):
         if lines and (len(lines) == PARCEL or size + len(line) > PARCEL_BYTES):
             if place >= skip:
                 yield Parcel(contract.stream, b"".join(lines), len(lines), f"{name}-{place}")
@@ -123,12 +128,12 @@ def _parcels(contract: Contract, path: Path, name: str, *, skip: int) -> Iterato
         yield Parcel(contract.stream, b"".join(lines), len(lines), f"{name}-{place}")
 
 
-def rows_as_lines(contract: Contract, path: Path) -> Iterator[bytes]:
+def rows_as_lines(contract: Contract, path: Path, dialect: Mapping[str, Any] | None = None) -> Iterator[bytes]:
     """Yield the file's rows as lines of JSON, those that can't be read as their reason and text."""
     defect = f"json_object('{DEFECT}', {DEFECT}, '{RAW}', {RAW})"
     line = f"if({DEFECT} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
     with open_in_memory() as database:
-        name = "/".join([*partition_folders(path), path.name])
+        name = "/".join(["", *reading_folders(path, dialect), path.name])
         for batch in bronze_batches(contract, [local_object(path, name)]):
             database.register("rows", pa.Table.from_batches([batch]))
             lines = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
@@ -145,8 +150,10 @@ def _list_texts(contract: Contract) -> dict[str, str]:
     }
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256("/".join(partition_folders(path)).encode())  # columns of the rows, as the content is
+def _digest(path: Path, dialect: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(
+        "/".join(reading_folders(path, dialect)).encode()
+    )  # what decides about rows besides content
     try:
         with path.open("rb") as file:
             while chunk := file.read(READ_BYTES):

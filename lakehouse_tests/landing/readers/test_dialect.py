@@ -73,6 +73,14 @@ CASES: dict[str, tuple[dict[str, Any], bytes, list[RowTuple]]] = {
             ('d"e', "1", None, None),
         ],
     ),
+    "an escape that is not declared": (
+        {},
+        b'ID,count\n"\\"",",a"\n"{""a"":""\\""""}",2\n',
+        [
+            ("!", "quotes within fields look like those of a field whose delimiter is lost", '"\\"",",a"'),
+            ('{"a":"\\""}', "2", None, None),
+        ],
+    ),
     "no quote": ({"quote": ""}, b'ID,count\n"a,1\n"b",2\n', [('"a', "1", None, None), ('"b"', "2", None, None)]),
     "an escape": (
         {"escape": "\\"},
@@ -196,6 +204,9 @@ def test_folder_that_says_nothing_is_ignored() -> None:
         ({"columns": ["a"]}, "columns: are the header's"),
         ({"skip": -1}, "skip: must not be negative"),
         ({"skip": True}, "skip: True is not a number"),
+        ({"timeFormat": ["dd/MM"]}, "timeFormat: 'dd/MM': has no year"),
+        ({"timeZone": "Berlin"}, "timeZone: 'Berlin' is no time zone such as Europe/Berlin"),
+        ({"truncateTimes": "yes"}, "truncateTimes: 'yes' is not true or false"),
     ],
 )
 def test_wrong_option_is_refused(options: dict[str, Any], reason: str) -> None:

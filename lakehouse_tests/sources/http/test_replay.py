@@ -120,6 +120,17 @@ def test_sent_row_is_read_as_in_its_file(tmp_path: Path, case: str) -> None:
     assert rows_of(THREE, object_of(lines, "x.ndjson")) == expected
 
 
+def test_rows_are_sent_as_their_file_says(tmp_path: Path) -> None:
+    contract = discover()["retail"].contract
+    path = tmp_path / "x.csv"
+    path.write_text("InvoiceNo;Quantity;Day;Clock;UnitPrice\n1;6;24/12/2011;08:26;2,554\n2;6;24/12/2011;;1\n")
+    options = {"decimal": ",", "timeZone": "Europe/Berlin", "timeFormat": "dd/MM/yyyy HH:mm"}
+    first, second = replay.rows_as_lines(contract, path, options | {"timeColumns": ["Day", "Clock"]})
+    event = {"InvoiceNo": "1", "Quantity": "6", "InvoiceDate": "2011-12-24 07:26:00Z", "UnitPrice": "2.554"}
+    assert json.loads(first) == event
+    assert json.loads(second)["_defect"] == "invoice_date is not a time in ISO 8601 or dd/MM/yyyy HH:mm"
+
+
 def test_rows_are_sent_with_the_columns_of_their_folders(
     settings: Settings, running: RunningService, objects: Objects, tmp_path: Path
 ) -> None:
