@@ -32,6 +32,12 @@ _OPTIONS: dict[str, tuple[str, type, str]] = {
     "time_columns": ("--time-column", list[str], "Column that is the next part of the event time; repeat it."),
     "truncate_times": ("--truncate-times/--no-truncate-times", bool, "Cut digits of times beyond microseconds off."),
     "round_decimals": ("--round-decimals/--no-round-decimals", bool, "Round decimals to the contract's digits."),
+    "envelope": (
+        "--envelope",
+        list[str],
+        "Path to the events in a JSON object, such as $.Records[*]; may be repeated.",
+    ),
+    "field_paths": ("--field-path", list[str], "A field and its path in JSON, such as id=user.id; may be repeated."),
 }
 """The flag, type and help of each option of `contracts.dialect.Dialect`."""
 
@@ -61,9 +67,15 @@ def with_dialect_options(command: Callable[..., None]) -> Callable[..., None]:
 def apply_dialect(contract: Contract, options: Mapping[str, Any]) -> Contract:
     """Return the contract by which a file with these options is read. Raises LakehouseError if an option is wrong."""
     try:
-        return contract.written_in(read_dialect(options, contract.dialect))
+        dialect = read_dialect(options, contract.dialect)
     except ValueError as error:
         raise LakehouseError(f"{error}.") from None
+    known = {field.name for field in contract.fields}
+    if unknown := [path for path in dialect.field_paths if path.partition("=")[0] not in known]:
+        raise LakehouseError(
+            f"fieldPaths: {', '.join(unknown)} names no field; allowed are {', '.join(sorted(known))}."
+        )
+    return contract.written_in(dialect)
 
 
 def flags_of(options: Mapping[str, Any]) -> str:

@@ -3,10 +3,11 @@
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from lakehouse.contracts.json_paths import read_path
 from lakehouse.contracts.time_formats import is_zone, read_time_format
 
 _CAMEL_CASE = re.compile(r"_([a-z])")
@@ -54,6 +55,11 @@ class Dialect:
     round_decimals: bool = False
     """Whether decimals are rounded to their scale, halves away from zero. By default one with more digits is rejected."""
 
+    envelope: tuple[str, ...] = ()
+    """The paths to the events in a JSON object that holds them. The first that leads to a value counts."""
+    field_paths: tuple[str, ...] = ()
+    """Fields and where they are in JSON: `id=user.id` in an event, `op=$.op` in an envelope."""
+
     def __post_init__(self) -> None:
         for name, reason in _wrong_options(self):
             raise ValueError(f"{camel_case(name)}: {reason}")
@@ -99,9 +105,11 @@ def decode_options(text: str) -> Mapping[str, Any]:
 
 
 def _typed(option: str, name: str, value: Any) -> Any:
-    """Check the type of an option's value. A single text stands for a list of it."""
+    """Check the type of an option's value. A single text stands for a list of it, and a mapping for a list of `name=value`."""
     default = {field.name: field.default for field in fields(Dialect)}[name]
     if isinstance(default, tuple):
+        if isinstance(value, dict):
+            value = [f"{key}={text}" for key, text in value.items()]
         items = value if isinstance(value, list) else [value]
         return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
     expected = type(default) if isinstance(default, bool | int) else str
@@ -124,7 +132,9 @@ def _wrong_options(dialect: Dialect) -> list[tuple[str, str]]:
         ("thousands", "is the decimal mark too", thousands is not None and thousands == (decimal or ".")),
         ("skip", "must not be negative", dialect.skip < 0),
         ("time_zone", f"{dialect.time_zone!r} is no time zone such as Europe/Berlin", not _is_zone(dialect.time_zone)),
-        *(("time_format", reason, True) for reason in _wrong_formats(dialect)),
+        *(("time_format", reason, True) for reason in _reasons(read_time_format, dialect.time_format)),
+        *(("envelope", reason, True) for reason in _reasons(read_path, dialect.envelope)),
+        *(("field_paths", reason, True) for reason in _reasons(_read_field_path, dialect.field_paths)),
         (
             "columns",
             "are the header's; leave them out, or say `header: false`",
@@ -146,14 +156,22 @@ def _is_zone(name: str | None) -> bool:
     return name is None or is_zone(name)
 
 
-def _wrong_formats(dialect: Dialect) -> list[str]:
+def _reasons(read: Callable[[str], object], texts: Iterable[str]) -> list[str]:
+    """List why texts can't be read."""
     reasons = []
-    for text in dialect.time_format:
+    for text in texts:
         try:
-            read_time_format(text)
+            read(text)
         except ValueError as error:
             reasons.append(str(error))
     return reasons
+
+
+def _read_field_path(text: str) -> object:
+    name, separator, path = text.partition("=")
+    if not (name and separator) or read_path(path).has_elements:
+        raise ValueError(f"{text!r} is no field and its path, such as id=user.id")
+    return path
 
 
 def _is_mark(mark: str | None) -> bool:

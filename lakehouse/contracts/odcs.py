@@ -106,6 +106,8 @@ class _Reader:
             changes=self._changes(custom.get("changeStream"), names),
             tags=tuple(document.tags or ()),
         ).written_in(self._dialect(custom.get("dialect", {})))
+        for path in contract.dialect.field_paths:
+            self._known_field("dialect.fieldPaths", path.partition("=")[0], names)
         if not contract.key:
             self.refuse(
                 "schema", "no property has `primaryKey: true`; at least one must, because it tells events apart"

@@ -64,7 +64,7 @@ def read_columns(contract: Contract, obj: InputObject) -> FileColumns:
 
 def compare_names(contract: Contract, unknown: Iterable[str], filled: Iterable[str]) -> FileColumns:
     """Compare names of unknown fields, and of the contract's fields that hold a value, where columns are not known."""
-    names = sorted(name for name in unknown if not name.startswith("_"))
+    names = sorted(name for name in unknown if not name.startswith(("_", "$")))
     held = set(filled)
     columns = FileColumns(names, [field.source for field in contract.fields if field.name not in held])
     return FileColumns(names, sorted(set(columns.nearest.values())))

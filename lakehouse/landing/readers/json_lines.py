@@ -4,6 +4,7 @@ a line means.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from lakehouse.landing.readers.defects import (
     unreadable_text,
 )
 from lakehouse.landing.readers.emptiness import is_empty_array
+from lakehouse.landing.readers.envelope import Opener
 from lakehouse.landing.readers.json_brackets import (
     first_object_end,
     may_have_adjacent_objects,
@@ -57,14 +59,20 @@ class LineBlock:
     size: int
 
 
-def line_blocks(obj: InputObject) -> Iterator[LineBlock]:
-    """Split the object into blocks of lines, without blank ones. No line is a defect unless the object is empty."""
-    first_row = 1
-    for text, defects, size in _lines(obj):
-        if len(text):
-            yield LineBlock(obj, first_row, text, defects, size)
-            first_row += len(text)
-    if first_row == 1 and obj.size and not is_empty_array(obj):
+def line_blocks(obj: InputObject, opener: Opener | None = None) -> Iterator[LineBlock]:
+    """Split the object into blocks of lines, without blank ones. No line is a defect unless the object is empty.
+
+    With an opener, a line is an event of the envelopes that the lines hold.
+    """
+    first_row, has_lines = 1, False
+    for lines in _lines(obj):
+        has_lines = has_lines or len(lines[0]) > 0
+        for text, defects, size in [lines] if opener is None else _opened(opener, lines):
+            if len(text):
+                yield LineBlock(obj, first_row, text, defects, size)
+                first_row += len(text)
+    is_read = first_row > 1 or (has_lines and opener is not None)  # as envelopes without events
+    if not is_read and obj.size and not is_empty_array(obj):
         text, defects, size = _collect([Defect(NO_ROWS, None)])
         yield LineBlock(obj, first_row, text, defects, size)
 
@@ -86,6 +94,16 @@ def _lines(obj: InputObject) -> Iterator[_Lines]:
     *complete, buffer.torn = split_objects(buffer.torn)
     if damage := buffer.damage():
         yield _collect([*map(_text_or_defect, complete), damage])
+
+
+def _opened(opener: Opener, lines: _Lines) -> Iterator[_Lines]:
+    """Open the envelopes in lines."""
+    texts, defects, _ = lines
+    rows = (
+        [defects[i]] if i in defects else opener.events(str(text).rstrip("\r\n"))
+        for i, text in enumerate(texts.to_pylist())
+    )
+    yield from _collect_blocks(chain.from_iterable(rows))
 
 
 def _by_line(buffer: TextBuffer, is_strict: bool) -> Iterator[_Lines]:
@@ -166,11 +184,11 @@ def _text_or_defect(row: bytes) -> str | Defect:
     return unreadable_text(row) or row.decode()
 
 
-def _collect_blocks(rows: Iterable[bytes | Defect]) -> Iterator[_Lines]:
+def _collect_blocks(rows: Iterable[bytes | str | Defect]) -> Iterator[_Lines]:
     collected: list[str | Defect] = []
     size = 0
     for row in rows:
-        collected.append(row if isinstance(row, Defect) else _text_or_defect(row))
+        collected.append(_text_or_defect(row) if isinstance(row, bytes) else row)
         size += _DEFECT_BYTES if isinstance(row, Defect) else len(row)
         if size > BLOCK_BYTES:
             yield _collect(collected)

@@ -23,6 +23,7 @@ from lakehouse.landing.readers.content import DamagedContentError, InputObject, 
 from lakehouse.landing.readers.csv_blocks import csv_tasks
 from lakehouse.landing.readers.defects import NO_ROWS, Defect
 from lakehouse.landing.readers.emptiness import is_empty_array, is_header_alone
+from lakehouse.landing.readers.envelope import opener_of
 from lakehouse.landing.readers.file_values import has_values_of_its_own, write_plainly
 from lakehouse.landing.readers.folder_columns import add_folder_columns
 from lakehouse.landing.readers.header import dialect_of
@@ -146,7 +147,8 @@ def _read_json(
     contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
 ) -> Iterator[pa.RecordBatch]:
     parse, schema = BatchParser(contract).parse, bronze_schema(contract)
-    blocks = (block for obj in objects for block in line_blocks(obj))
+    opener = opener_of(contract)
+    blocks = (block for obj in objects for block in line_blocks(obj, opener))
     return prefetch(pool, partial(batch_of, parse, schema), group_blocks(blocks), depth)
 
 
@@ -195,6 +197,11 @@ def _run_task(contract: Contract, task_of_object: tuple[InputObject, Task]) -> t
     return obj, [join_time_columns(contract, columns) for columns in task()]
 
 
+def _has_no_events(contract: Contract, obj: InputObject) -> bool:
+    opener = opener_of(replace(contract, dialect=dialect_of(contract, obj.name)))
+    return is_empty_array(obj) or (opener is not None and next(line_blocks(obj, opener), None) is None)
+
+
 _READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int], Iterator[pa.RecordBatch]]] = {
     "csv": _read_csv,
     "json": _read_json,
@@ -204,7 +211,7 @@ _READERS: dict[Format, Callable[[Contract, Iterable[InputObject], Executor, int]
 
 _IS_EMPTY: dict[Format, Callable[[Contract, InputObject], bool]] = {
     "csv": is_header_alone,
-    "json": lambda _, obj: is_empty_array(obj),
+    "json": lambda contract, obj: _has_no_events(contract, obj),
     "parquet": lambda _, obj: has_no_rows(obj),
 }
 

@@ -31,6 +31,7 @@ from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
 from lakehouse.http.security_headers import with_headers
+from lakehouse.landing.readers.envelope import opener_of
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
@@ -161,6 +162,7 @@ def _ingest(
     return Ingest(
         streams=streams,
         validators={name: Validator(stream.contract) for name, stream in streams.items()},
+        openers={name: opener for name, stream in streams.items() if (opener := opener_of(stream.contract))},
         commit=commit,
         buffer=buffer,
         reader=BodyReader(buffer, max_bytes=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),

@@ -21,9 +21,10 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
 from lakehouse.http.problems import Problem, error_responses, unknown_stream
+from lakehouse.landing.readers.envelope import Opener
 from lakehouse.sources.http.batch import build_batch
 from lakehouse.sources.http.body import JSON, BodyReader, BufferLimit, is_ndjson
-from lakehouse.sources.http.framing import MalformedBodyError, as_lines
+from lakehouse.sources.http.framing import MalformedBodyError, as_lines, split_rows
 from lakehouse.sources.http.group_commit import GroupCommit, StoredBatch
 
 MAX_REASONS = 20
@@ -79,6 +80,8 @@ class Ingest:
 
     streams: Mapping[str, Stream]
     validators: Mapping[str, Validator]
+    openers: Mapping[str, Opener]
+    """What opens envelopes, of the streams whose events come in some."""
     commit: GroupCommit
     buffer: BufferLimit
     reader: BodyReader
@@ -145,6 +148,8 @@ async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, w
             " Send NDJSON to have its valid lines accepted."
         )
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
+    if opener := ingest.openers.get(stream):
+        lines = b"".join(opener.lines(split_rows(lines)))
     if lines.count(b"\n") > ingest.max_events:
         raise _too_many(ingest.max_events)
     batch, stored = ingest.commit.add(stream, partial(build_batch, ingest.validators[stream], lines))
