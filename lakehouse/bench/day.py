@@ -33,14 +33,19 @@ NIGHT_HOUR = 22
 """The first hour that the sensor leaves to the run at 02:00, at worst."""
 
 
-def measure(seconds: float = 30.0, events: int = 2_400_000, streams: Sequence[str] = ()) -> Iterator[Figure]:
-    """Yield the figures: each rate for `seconds`, then bronze of a day of `events`. `streams` are by default all."""
+def measure(seconds: float = 30.0, events: int = 2_400_000) -> Iterator[Figure]:
+    """Yield the figures of ingest, each rate for `seconds`, then those of bronze of a day of `events`."""
+    yield from measure_ingest(seconds)
+    yield from measure_bronze(events)
+
+
+def measure_ingest(seconds: float, streams: Sequence[str] = ()) -> Iterator[Figure]:
+    """Yield the figures of each rate. `streams` are by default all."""
     with own_lake(streams=streams) as lake, serving(lake.settings) as running:
         requests = _requests(lake, running.url)
-        load_generator.run(running.url, requests, connections=10, seconds=2.0, rate=100)
+        load_generator.run(running.url, requests, connections=10, seconds=min(2.0, seconds), rate=100)
         for rate in RATES:
             yield from _at_rate(lake, running.url, requests, rate, seconds)
-    yield from _bronze(events, streams)
 
 
 def _requests(lake: Lake, url: str) -> list[bytes]:
@@ -68,7 +73,7 @@ def _landing_objects(lake: Lake) -> int:
     return sum(1 for _ in lake.objects.list("realtime"))
 
 
-def _bronze(events: int, streams: Sequence[str]) -> Iterator[Figure]:
+def measure_bronze(events: int, streams: Sequence[str] = ()) -> Iterator[Figure]:
     """Yield the time that bronze takes for the same day in large objects, in small ones, and for what the night has left.
 
     By then the sensor `closed_hours` has requested all hours but the last two.
