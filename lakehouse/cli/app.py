@@ -75,7 +75,11 @@ COMMANDS = (
         "lakehouse.cli.export:export",
         "Copy tables, all as of one moment, into a DuckDB file for tools that read such files.",
     ),
-    LazyCommand("streams", "lakehouse.cli.tables:streams", "List the streams and check their contracts and SQL."),
+    LazyCommand(
+        "streams",
+        "lakehouse.cli.streams:streams",
+        "List the streams and check their contracts and SQL; `streams new` infers a contract from a sample.",
+    ),
     LazyCommand(
         "audit",
         "lakehouse.cli.audit:audit",

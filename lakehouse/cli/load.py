@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
-from lakehouse.cli.options import Files, Json
+from lakehouse.cli.options import Json, MoreFiles, parse_path
 from lakehouse.cli.printing import print_json, print_text, progress
 from lakehouse.contracts.model import Contract
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
@@ -35,7 +35,8 @@ MAX_FILES = 20
 
 ROW_COUNTS = ("landed", "valid", "rejected", "expired")
 
-StreamName = Annotated[str, typer.Argument(help="The stream that the files belong to.")]
+StreamName = Annotated[str, typer.Argument(help="The stream that the files belong to, unless --stream names it.")]
+OfStream = Annotated[str | None, typer.Option("--stream", help="The stream; all arguments are files then.")]
 NoMaterialize = Annotated[
     bool, typer.Option("--no-materialize", help="Only upload; the sensors of a running lakehouse do the rest.")
 ]
@@ -44,8 +45,9 @@ NoMaterialize = Annotated[
 @with_dialect_options
 def load(
     stream: StreamName,
-    paths: Files,
     dialect: Mapping[str, Any],
+    paths: MoreFiles = None,
+    of_stream: OfStream = None,
     no_materialize: NoMaterialize = False,
     as_json: Json = False,
 ) -> None:
@@ -53,6 +55,10 @@ def load(
 
     Raises LakehouseError if a run fails.
     """
+    if of_stream is not None:
+        stream, paths = of_stream, [parse_path(stream), *(paths or [])]
+    if not paths:
+        raise typer.BadParameter("Missing argument 'PATH...'.")
     settings = get_settings()
     contract = apply_dialect(Lake(settings).stream(stream).contract, dialect)
     selection = select_files(paths)

@@ -33,7 +33,7 @@ def parse_day(text: str | None, option: str) -> date | None:
         raise LakehouseError(f"{option} {text!r} is not a day; write one such as 2025-11-20.") from None
 
 
-def _parse_path(text: str) -> Path:
+def parse_path(text: str) -> Path:
     """Parse a path. An empty one is an error, because an unset shell variable would stand for this folder."""
     if not text:
         raise LakehouseError("A path is empty; write . for this folder.")
@@ -43,14 +43,11 @@ def _parse_path(text: str) -> Path:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz) or folders of them.",
-        parser=_parse_path,
-        metavar="PATH",
-    ),
-]
+_FILES = typer.Argument(
+    help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz) or folders of them.", parser=parse_path, metavar="PATH"
+)
+Files = Annotated[list[Path], _FILES]
+MoreFiles = Annotated[list[Path] | None, _FILES]
 Stream = Annotated[str, typer.Argument(help="The stream.")]
 Streams = Annotated[list[str] | None, typer.Argument(help="Streams; all when you name none.")]
 FirstDay = Annotated[str | None, typer.Option("--from", help="The first day, such as 2025-11-20.")]

@@ -58,6 +58,7 @@ EPOCH_DIGITS_SINCE = date(2001, 9, 9)
 _MAX_DECIMALS = 10_000
 """More decimals than the exponents that are read give."""
 
+# Parameters of lambdas begin with _ because DuckDB takes a column of the same name in their place. No field's name begins so.
 _MAX_ZEROS = 40
 """Zeros that an exponent adds at most to a number's text. With so many, no integer or decimal holds it."""
 
@@ -106,7 +107,7 @@ def value_sql(field_type: FieldType, text: str) -> str:
                 f" when {_matches(text, _OTHER_TIME_WITH_OFFSET)} then {_instant_sql(_plain_time_sql(text, offset=True))} end"
             )
         case "list":
-            texts = f"len(list_filter(json_type({text}, '$[*]'), lambda kind: kind <> 'VARCHAR')) = 0"
+            texts = f"len(list_filter(json_type({text}, '$[*]'), lambda _kind: _kind <> 'VARCHAR')) = 0"
             return (
                 f"case when json_valid({text}) and json_type({text}) = 'ARRAY' and {texts}"
                 f" then from_json({text}, '[\"VARCHAR\"]') end"
@@ -153,14 +154,14 @@ def _plain_number_sql(text: str, scale: int) -> str:
     parts = (
         f"regexp_extract({text}, '^([+-]?)([0-9]*)\\.?([0-9]*)[eE](.+)$', ['sign', 'whole', 'fraction', 'exponent'])"
     )
-    digits = "p.whole || p.fraction"
-    point = "(length(p.whole) + cast(p.exponent as integer))"
+    digits = "_p.whole || _p.fraction"
+    point = "(length(_p.whole) + cast(_p.exponent as integer))"
     zeros = f"repeat('0', least(greatest({point} - length({digits}), 0), {_MAX_ZEROS}))"
-    number = f"{{'sign': p.sign, 'digits': repeat('0', -least({point}, 0)) || {digits} || {zeros}, 'point': greatest({point}, 0)}}"
-    decimals = "rtrim(substr(n.digits, n.point + 1), '0')"
-    plain = f"n.sign || '0' || left(n.digits, n.point) || '.' || {decimals}"
+    number = f"{{'sign': _p.sign, 'digits': repeat('0', -least({point}, 0)) || {digits} || {zeros}, 'point': greatest({point}, 0)}}"
+    decimals = "rtrim(substr(_n.digits, _n.point + 1), '0')"
+    plain = f"_n.sign || '0' || left(_n.digits, _n.point) || '.' || {decimals}"
     of_number = f"case when length({decimals}) <= {scale} then {plain} end"
-    return f"list_transform(list_transform([{parts}], lambda p: {number}), lambda n: {of_number})[1]"
+    return f"list_transform(list_transform([{parts}], lambda _p: {number}), lambda _n: {of_number})[1]"
 
 
 def _instant_sql(text: str) -> str:
@@ -175,12 +176,12 @@ def _plain_time_sql(text: str, *, offset: bool = False) -> str:
 
 def _in_zone_sql(time: str, zone: str) -> str:
     """Write the SQL of a local time as UTC. Null where clocks skip it, or show it twice."""
-    shown = f"timezone('{zone}', instant{{}})"
-    is_only = " and ".join(f"{shown.format(f' {sign} interval 1 hour')} <> local" for sign in "+-")
-    instant = f"case when {shown.format('')} = local and {is_only} then timezone('UTC', instant) end"
+    shown = f"timezone('{zone}', _instant{{}})"
+    is_only = " and ".join(f"{shown.format(f' {sign} interval 1 hour')} <> _local" for sign in "+-")
+    instant = f"case when {shown.format('')} = _local and {is_only} then timezone('UTC', _instant) end"
     return (
-        f"list_transform([{time}], lambda local:"
-        f" list_transform([timezone('{zone}', local)], lambda instant: {instant})[1])[1]"
+        f"list_transform([{time}], lambda _local:"
+        f" list_transform([timezone('{zone}', _local)], lambda _instant: {instant})[1])[1]"
     )
 
 
@@ -189,10 +190,10 @@ def _formatted_time_sql(field: Field, form: TimeFormat, text: str) -> str:
     pattern, codes = (part.replace("'", "''") for part in (form.pattern, form.codes))
     time = f"try_strptime({text}, '{codes}')"
     if form.microseconds:
-        exact = f"n * {form.microseconds}"
+        exact = f"_n * {form.microseconds}"
         is_whole = "true" if field.is_truncated else f"floor({exact}) = {exact}"
         instant = f"case when {is_whole} then make_timestamp(try_cast(floor({exact}) as bigint)) end"
-        time = f"list_transform([try_cast({text} as decimal(38, 12))], lambda n: {instant})[1]"
+        time = f"list_transform([try_cast({text} as decimal(38, 12))], lambda _n: {instant})[1]"
     elif "%z" in form.codes:
         time = f"timezone('UTC', {time})"
     elif field.default_timezone:

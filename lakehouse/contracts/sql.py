@@ -84,7 +84,7 @@ def quarantine_sql(contract: Contract, source: str = "bronze") -> str:
   {raw} as raw,
   list_filter([
     {every_reason}
-  ], lambda reason: reason is not null) as reasons,
+  ], lambda _reason: _reason is not null) as reasons,
   _object,
   _row,
   _arrived_at,

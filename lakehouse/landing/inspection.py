@@ -39,13 +39,19 @@ MAX_OPTIONS = 4
 """Options that are looked for, one after the other."""
 
 _DELIMITERS = (",", ";", "\t", "|", ", ", ":", "^", "~", " ")
-_NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "--", "?", "\\N", "#N/A")
+NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "--", "?", "\\N", "#N/A")
 _FORMATS = (
     *("dd/MM/yyyy", "MM/dd/yyyy", "d/M/yyyy", "M/d/yyyy", "dd.MM.yyyy", "d.M.yyyy", "dd-MM-yyyy", "yyyy/MM/dd"),
     *("yyyyMMdd", "dd MMM yyyy", "MMM d, yyyy"),
 )
 _TIMES = ("", " HH:mm", " HH:mm:ss", " H:mm", " H:mm:ss", " h:mm a", " hh:mm:ss a")
 _EPOCHS = ("epoch s", "epoch ms", "epoch us")
+
+
+def time_formats() -> list[str]:
+    """List the formats of times that are looked for, besides ISO 8601."""
+    return [day + time for day in _FORMATS for time in _TIMES]
+
 
 _REMEDIES: tuple[tuple[re.Pattern[str], Sequence[dict[str, Any]]], ...] = (
     (re.compile("invalid UTF-8|NUL"), [{"encoding": name} for name in ("cp1252", "utf-16-le", "utf-16-be")]),
@@ -71,8 +77,7 @@ _REMEDIES: tuple[tuple[re.Pattern[str], Sequence[dict[str, Any]]], ...] = (
     (
         re.compile("is not a time"),
         [
-            *({"timeFormat": [unit]} for unit in _EPOCHS),
-            *({"timeFormat": [day + time]} for day in _FORMATS for time in _TIMES),
+            *({"timeFormat": [form]} for form in (*_EPOCHS, *time_formats())),
         ],
     ),
 )
@@ -111,6 +116,13 @@ class Inspection:
     columns: FileColumns
     validation: Validation | None = None
     advice: Advice | None = None
+
+
+def validate_file(obj: InputObject, contract: Contract, max_rows: int) -> Validation:
+    """Validate the first rows of a file, as `load` does. Raises what opening it raises."""
+    with open_in_memory() as database:
+        database.execute("set timezone = 'UTC'")
+        return _SampleValidator(database, obj, contract).validate({}, max_rows)
 
 
 def inspect_file(obj: InputObject, contract: Contract | None) -> Inspection:
@@ -227,7 +239,7 @@ class _SampleValidator:
     def _candidates(self, validation: Validation) -> Iterator[dict[str, Any]]:
         """Yield the options that may do something about the reasons."""
         reasons = "\n".join(validation.reasons)
-        yield from ({"nulls": [text]} for text in _NULLS if text.encode() in self._content)
+        yield from ({"nulls": [text]} for text in NULLS if text.encode() in self._content)
         for pattern, candidates in _REMEDIES:
             if pattern.search(reasons):
                 yield from candidates

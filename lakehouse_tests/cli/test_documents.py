@@ -40,9 +40,9 @@ def _documented() -> set[str]:
     names: set[str] = set()
     for text in texts:
         name, *rest = text.split()
-        inner = rest[0].split(r"\|") if rest and r"\|" in rest[0] and not rest[0].startswith("[") else []
+        inner = rest[0].split(r"\|") if rest and re.fullmatch(r"[a-z|\\]+", rest[0]) else []
         names |= {f"{name} {subcommand}" for subcommand in inner} or {name}
-    return names
+    return {name for name in names if not any(other.startswith(f"{name} ") for other in names)}
 
 
 def test_readme_lists_exactly_the_commands_that_exist() -> None:

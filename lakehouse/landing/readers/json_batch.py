@@ -1,5 +1,6 @@
 """Read many JSON lines as rows at once: DuckDB reads the clean ones, `json_event` the others one by one."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract, Field
+from lakehouse.contracts.sql import literal
 from lakehouse.landing.readers.arrow import Array, null_text, one_array, true_indices
 from lakehouse.landing.readers.defects import Defect
 from lakehouse.landing.readers.json_event import EventParser
@@ -59,7 +61,7 @@ def _sql(fields: Sequence[Field]) -> str:
     """
     names = list(dict.fromkeys(name for field in fields for name in (field.name, field.source)))
     place = {name: i for i, name in enumerate(names, 1)}
-    paths = "[" + ", ".join(f"'$.\"{name}\"'" for name in names) + "]"
+    paths = "[" + ", ".join(map(_path, names)) + "]"
     members = ",\n    ".join(f"t[{i}] as t{i}, v[{i}] as v{i}" for i in place.values())
     conditions = "\n    and ".join(condition for field in fields for condition in _conditions(field, place))
     values = ",\n  ".join(f"{_value(field, place)} as f{i}" for i, field in enumerate(fields))
@@ -94,6 +96,12 @@ from scalar
 """
 
 
+def _path(name: str, rest: str = "") -> str:
+    """Write the SQL of the JSON path of a member, whatever its name holds."""
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return literal(f'$."{escaped}"{rest}')
+
+
 def _conditions(field: Field, place: dict[str, int]) -> list[str]:
     """Build the conditions under which a line is clean in this field, which may come under its name or its source."""
     names = list(dict.fromkeys((field.name, field.source)))
@@ -108,11 +116,14 @@ def _condition(field: Field, name: str, i: int) -> str:
     if field.type.kind == "string":
         return f"case t{i} when 'VARCHAR' then true {absent}"
     if field.type.kind == "list":
-        others = f"list_filter(json_type(line, '$.\"{name}\"[*]'), lambda item: item <> 'VARCHAR')"
+        others = f"list_filter(json_type(line, {_path(name, '[*]')}), lambda item: item <> 'VARCHAR')"
         return f"case t{i} when 'ARRAY' then len({others}) = 0 {absent}"
+    member = json.dumps(name, ensure_ascii=False)
     # A double is exactly as written if the line contains its text. Its last character tells it from NaN and Infinity.
     written = " or ".join(
-        f"contains(line, '\"{name}\":{blank}' || v{i} || '{end}')" for blank in (" ", "") for end in (",", "}")
+        f"contains(line, {literal(f'{member}:{blank}')} || v{i} || '{end}')"
+        for blank in (" ", "")
+        for end in (",", "}")
     )
     return (
         f"case t{i} when 'VARCHAR' then true when 'UBIGINT' then true when 'BOOLEAN' then true"
