@@ -118,7 +118,7 @@ class Context:
         """Select the days on which `derived` was not computed from the newest `source`."""
         changes = self.last_changes(source, column)
         changed = [day for day in days if day in changes]
-        read = computed_from(derived, qualified_name(source), changed)
+        read = computed_from(derived, source, changed)
         return {day for day in changed if changes[day] > read.get(day, -1)}
 
     def redefined(self, derived: Table, query: Query, days: Iterable[date]) -> set[date]:

@@ -8,7 +8,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.auditing.context import Context, layer_of
 from lakehouse.pipeline.gold import DAILY_METRICS
-from lakehouse.storage.iceberg.snapshots import ledger
+from lakehouse.storage.iceberg.snapshots import history, ledger
 
 CHECK = "ledger"
 REPLACED_LAYERS = ("silver", "quarantine", "gold", "serving")
@@ -19,7 +19,7 @@ def check(context: Context) -> None:
     """Compare the ledgers of snapshots with the rows that their commits added, and with what each day holds now."""
     for name, table in context.tables.items():
         recorded: dict[str, int] = {}
-        for snapshot in sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0):
+        for snapshot in history(table):
             rows = {day: int(counts["rows"]) for day, counts in ledger(snapshot).items() if "rows" in counts}
             _check_commit(context, name, snapshot, rows)
             recorded |= rows

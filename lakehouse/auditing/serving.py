@@ -40,7 +40,7 @@ def _check_alerts(context: Context) -> None:
     stale = context.stale(silver, alerts, days)
     _report_stale(context, stale, ALERTS, "alerts")
     # Realtime changes every few minutes and alerts follow. In between, a day with new rows can't be compared.
-    read, open_days = computed_from(alerts, qualified_name(realtime), days), _days_with_new_keys(context)
+    read, open_days = computed_from(alerts, realtime, days), _days_with_new_keys(context)
     days = [
         day for day in days if day not in stale and (day not in open_days or read.get(day) == sequence_of(realtime))
     ]
@@ -56,7 +56,7 @@ def _check_features(context: Context) -> None:
     # Days whose window silver no longer keeps in full are not computed again.
     days = [day for day in days if context.readable(feature_window(day)[-1:], "silver")]
     changes = context.last_changes(silver, whole=True)
-    read = computed_from(features, qualified_name(silver), days)
+    read = computed_from(features, silver, days)
     stale = {day for day in days if any(changes.get(of, -1) > read.get(day, -1) for of in feature_window(day))}
     _report_stale(context, stale, FEATURES, "features")
     key = [name for name, kind in columns_of(features) if kind == "varchar"]

@@ -76,7 +76,7 @@ def _still_blocked(lake: Lake, stream: Stream) -> set[date]:
     blocked = blocked_days(quarantine)
     if not blocked:
         return blocked
-    changes, read = last_changes(bronze), computed_from(quarantine, f"bronze.{stream.name}", blocked)
+    changes, read = last_changes(bronze), computed_from(quarantine, bronze, blocked)
     unchanged = {day for day in blocked if read.get(day, -1) >= changes.get(day, 0)}
     return unchanged - redefined_days(quarantine, stream.definition, blocked)
 

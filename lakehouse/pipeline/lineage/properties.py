@@ -17,7 +17,8 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.contracts.definition import Definition
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
-from lakehouse.storage.iceberg.snapshots import ledger
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.snapshots import history, ledger, undone
 
 SOURCES_PROPERTY = "lakehouse.sources"
 """Of a snapshot: the tables it was computed from, with the sequence number that each had."""
@@ -68,14 +69,22 @@ def sources_of(snapshot: Snapshot) -> dict[str, int]:
     return dict(json.loads(text)) if text else {}
 
 
-def computed_from(table: Table, source: str, days: Iterable[date]) -> dict[date, int]:
+def computed_from(table: Table, source: Table | str, days: Iterable[date]) -> dict[date, int]:
     """Find which version of `source` each day was last computed from, as its sequence number.
 
-    Days that were never computed from it are left out.
+    Days that were never computed from it are left out. So are those computed from a snapshot that a rollback of `source`
+    has undone since; that is known if `source` is the table, and not its name alone.
     """
-    wanted = set(days)
+    if isinstance(source, Table):
+        gone = {snapshot.sequence_number for snapshot, _ in undone(source)}
+        sequences = _computed_from(table, qualified_name(source), set(days))
+        return {day: sequence for day, sequence in sequences.items() if sequence not in gone}
+    return _computed_from(table, source, set(days))
+
+
+def _computed_from(table: Table, source: str, wanted: set[date]) -> dict[date, int]:
     sequences: dict[date, int] = {}
-    for snapshot in reversed(_in_order(table.metadata.snapshots)):
+    for snapshot in reversed(history(table)):
         sources = sources_of(snapshot)
         if source not in sources:
             continue
@@ -90,7 +99,7 @@ def computed_from(table: Table, source: str, days: Iterable[date]) -> dict[date,
 def emptied_days(table: Table) -> dict[date, int]:
     """Return the days that were written without rows, with the sequence number of the newest commit that did so."""
     days = _parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY)))
-    for snapshot in _in_order(table.metadata.snapshots):
+    for snapshot in history(table):
         _update_emptied(days, snapshot)
     return days
 
@@ -108,7 +117,7 @@ def days_with_held_rows(table: Table) -> set[date]:
 def day_ledgers(table: Table) -> dict[date, dict[str, Any]]:
     """Return each day's ledger of the newest snapshot that wrote it. Days of expired snapshots are missing."""
     newest: dict[date, dict[str, Any]] = {}
-    for snapshot in _in_order(table.metadata.snapshots):
+    for snapshot in history(table):
         newest |= _day_ledgers(snapshot)
     return newest
 
@@ -116,7 +125,7 @@ def day_ledgers(table: Table) -> dict[date, dict[str, Any]]:
 def objects_without_rows(table: Table) -> set[str]:
     """Return the landing objects that were read and had no rows."""
     keys: set[str] = set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY)))
-    return keys.union(*map(_without_rows, table.metadata.snapshots))
+    return keys.union(*map(_without_rows, history(table)))
 
 
 def seen_property(realtime: Table, days: Iterable[date], known: Mapping[date, int] | None = None) -> dict[str, str]:
@@ -134,7 +143,7 @@ def seen_realtime(bronze: Table, realtime: Table) -> dict[date, int]:
     """By day of arrival, the commit of realtime up to which bronze has each landing object that realtime has rows of."""
     uuid = str(realtime.metadata.table_uuid)
     seen: dict[date, int] = {}
-    for text in [_property(bronze, REALTIME_SEEN_PROPERTY), *map(_seen_text, bronze.metadata.snapshots)]:
+    for text in [_property(bronze, REALTIME_SEEN_PROPERTY), *map(_seen_text, history(bronze))]:
         for day, sequence in _parse_days_by_sequence(json.loads(text).get(uuid, {})).items():
             seen[day] = max(seen.get(day, 0), sequence)
     return seen
@@ -154,8 +163,10 @@ def defined_since(table: Table, definition: Definition) -> str | None:
 def carried_properties(table: Table, expiring: Sequence[Snapshot]) -> dict[str, str]:
     """Return the table properties that have to change so that nothing is lost of what these snapshots recorded."""
     records = _Records.of(table)
-    for snapshot in _in_order(expiring):
-        records.add(snapshot)
+    ids = {snapshot.snapshot_id for snapshot in expiring}
+    for snapshot in history(table):
+        if snapshot.snapshot_id in ids:
+            records.add(snapshot)
     return {name: text for name, text in records.as_properties().items() if text != _property(table, name)}
 
 
@@ -210,10 +221,6 @@ def _recorded(snapshot: Snapshot, name: str) -> str | None:
     return snapshot.summary.additional_properties.get(name) if snapshot.summary else None
 
 
-def _in_order(snapshots: Iterable[Snapshot]) -> list[Snapshot]:
-    return sorted(snapshots, key=lambda snapshot: snapshot.sequence_number or 0)
-
-
 def _update_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
     for day, counts in _day_ledgers(snapshot).items():
         if counts.get("rows") == 0:
@@ -224,7 +231,7 @@ def _update_emptied(days: dict[date, int], snapshot: Snapshot) -> None:
 
 def _gated_days(table: Table, name: str) -> set[date]:
     days = set(parse_days(_property(table, name)))
-    for snapshot in _in_order(table.metadata.snapshots):
+    for snapshot in history(table):
         _update_gated(days, snapshot, name)
     return days
 

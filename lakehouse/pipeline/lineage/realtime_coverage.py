@@ -87,7 +87,7 @@ def _uncovered(
 def _open_days(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     """List the event dates whose silver does not hold all of bronze by the current definition, in order."""
     changes = last_changes(bronze)
-    read = computed_from(silver, qualified_name(bronze), changes)
+    read = computed_from(silver, bronze, changes)
     definitions = computed_from(silver, stream.definition.source, changes)
     newest, held = sequence_of(bronze), days_with_held_rows(silver)
     # A day computed from a later commit than bronze's newest was computed from another table of that name.

@@ -1,7 +1,8 @@
 """Find stale partitions: those whose source or definition changed after they were computed. Only table metadata is read.
 
 A partition changed at the sequence number of the newest commit that wrote it. A derived table's commit records up to
-which sequence number of its source it has read. So nothing has to be remembered outside the tables themselves.
+which sequence number of its source it has read. So nothing has to be remembered outside the tables themselves. Where a
+table was rolled back, by whatever program, partitions that were computed from what it undid are stale.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,9 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.definition import Definition
 from lakehouse.pipeline.lineage.properties import computed_from, emptied_days, is_day
-from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import live_entries
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
-from lakehouse.storage.iceberg.snapshots import ledger
+from lakehouse.storage.iceberg.snapshots import history, ledger, undone
 
 
 def last_changes(table: Table, column: str = "dt", since: int = 0) -> dict[date, int]:
@@ -40,10 +40,12 @@ def _commits(table: Table, column: str, since: int) -> Iterator[tuple[date, int]
     yield from _file_commits(table, column, since)
     # A partition that became empty has no file. The commit that emptied it records that, and once it has expired the table.
     yield from emptied_days(table).items()
-    for snapshot in table.metadata.snapshots:
-        for partition in ledger(snapshot) if (snapshot.sequence_number or 0) > since else ():
+    steps = [(snapshot, snapshot.sequence_number or 0) for snapshot in history(table)]
+    # A rollback changes what the undone commits had written back to what the step before them holds.
+    for snapshot, sequence in [*steps, *undone(table)]:
+        for partition in ledger(snapshot) if sequence > since else ():
             if is_day(partition):
-                yield date.fromisoformat(partition), snapshot.sequence_number or 0
+                yield date.fromisoformat(partition), sequence
 
 
 def _file_commits(table: Table, column: str, since: int) -> Iterator[tuple[date, int]]:
@@ -59,7 +61,7 @@ def stale_days(source: Table, derived: Table, column: str = "dt", since: int = 0
 
 def older_days(source: Table, changes: Mapping[date, int], derived: Table) -> set[date]:
     """Select the days of `changes`, the `last_changes` of `source`, that `derived` computed before, or never."""
-    read = computed_from(derived, qualified_name(source), changes)
+    read = computed_from(derived, source, changes)
     return {day for day, sequence in changes.items() if sequence > read.get(day, -1)}
 
 

@@ -131,12 +131,12 @@ def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPar
     }
     quarantine, bronze = tables[f"quarantine.{name}"], sources[f"bronze.{name}"]
     ledgers = _day_ledgers(quarantine)
-    blocked = _blocked_days(quarantine, bronze, f"bronze.{name}")
+    blocked = _blocked_days(quarantine, bronze, tables[f"bronze.{name}"])
     layers: dict[str, dict[date, Partition]] = {
         "bronze": {day: Partition("materialised", ledgers[day].landed if day in ledgers else None) for day in bronze}
     }
     for layer in computed_layers:
-        partitions = _partitions(tables[layer.table], layer, sources[layer.source])
+        partitions = _partitions(tables[layer.table], layer, tables[layer.source], sources[layer.source])
         if layer.name == "silver":
             partitions |= {
                 day: Partition("held_back", partitions[day].rows if day in partitions else None) for day in blocked
@@ -145,12 +145,12 @@ def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPar
     return StreamPartitions(layers, ledgers)
 
 
-def _partitions(table: Table, layer: Layer, source: Mapping[date, int]) -> dict[date, Partition]:
+def _partitions(table: Table, layer: Layer, source: Table, changes: Mapping[date, int]) -> dict[date, Partition]:
     """Compare the source version each day was computed from with the source's current version, its sequence number."""
     rows = {day: row.get("rows") for day, row in day_ledgers(table).items()}
-    source_versions = computed_from(table, layer.source, source)
+    source_versions = computed_from(table, source, changes)
     partitions: dict[date, Partition] = {}
-    for day, sequence in source.items():
+    for day, sequence in changes.items():
         if day not in source_versions:
             partitions[day] = Partition("waiting")
         else:
@@ -164,7 +164,7 @@ def _kept(days: Mapping[date, int], first: date | None) -> dict[date, int]:
     return {day: sequence for day, sequence in days.items() if first is None or day >= first}
 
 
-def _blocked_days(quarantine: Table, bronze: Mapping[date, int], source: str) -> Sequence[date]:
+def _blocked_days(quarantine: Table, bronze: Mapping[date, int], source: Table) -> Sequence[date]:
     """List the days that the quality gate blocked. Days whose bronze has changed since are recomputed, so not listed."""
     days = blocked_days(quarantine) & bronze.keys()
     source_versions = computed_from(quarantine, source, days)

@@ -28,6 +28,30 @@ def sequence_of(table: Table) -> int:
     return (snapshot.sequence_number or 0) if snapshot else 0
 
 
+def history(table: Table) -> list[Snapshot]:
+    """List the snapshots that led to the current one, oldest first. Those of a branch, or that a rollback undid, are not."""
+    snapshots = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number or 0, reverse=True)
+    known = {snapshot.snapshot_id for snapshot in snapshots}
+    child = table.metadata.current_snapshot_id
+    steps: list[Snapshot] = []
+    for snapshot in snapshots:
+        # Where expiry has cut the chain, the next older snapshot counts as the parent.
+        if snapshot.snapshot_id == child or (steps and child not in known):
+            steps.append(snapshot)
+            child = snapshot.parent_snapshot_id
+    return steps[::-1]
+
+
+def undone(table: Table) -> list[tuple[Snapshot, int]]:
+    """List the snapshots outside the `history`, each with the sequence number of the step of the history before it."""
+    steps = [snapshot.sequence_number or 0 for snapshot in history(table)]
+    others = [snapshot for snapshot in table.metadata.snapshots if snapshot.sequence_number not in steps]
+    return [
+        (snapshot, max((step for step in steps if step < (snapshot.sequence_number or 0)), default=0))
+        for snapshot in others
+    ]
+
+
 def ledger(snapshot: Snapshot) -> dict[str, Any]:
     """Return the row counts in a snapshot's summary, by the name of each partition that it wrote."""
     text = snapshot.summary.additional_properties.get("lakehouse.ledger") if snapshot.summary else None
