@@ -23,6 +23,7 @@ from lakehouse.errors import (
     StorageUnavailableError,
     UnknownStreamError,
     UnreadableSourceError,
+    UnreadableTableError,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ __all__ = [
     "Stream",
     "UnknownStreamError",
     "UnreadableSourceError",
+    "UnreadableTableError",
     "audit",
     "build_definitions",
     "connect",

@@ -21,6 +21,10 @@ class StorageUnavailableError(LakehouseError):
     """The S3 server or the catalog does not answer. Start it with `lakehouse up` and try again."""
 
 
+class UnreadableTableError(LakehouseError):
+    """A table's metadata is gone or damaged. The message names the file; other tables can be read."""
+
+
 class StorageFullError(LakehouseError):
     """The disk under the storage server is full. Free some space and try again."""
 

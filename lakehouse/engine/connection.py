@@ -19,6 +19,7 @@ from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
 from lakehouse.settings import Settings
 from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue
+from lakehouse.storage.iceberg.readable import check_readable
 from lakehouse.storage.iceberg.schema import field_ids
 from lakehouse.storage.objects.connection import Connection
 
@@ -132,7 +133,11 @@ def secret_sql(connection: Connection, name: str = "lake") -> str:
 
 
 def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
-    """Write the FROM item that reads the table as loaded, or as of one of its snapshots."""
+    """Write the FROM item that reads the table as loaded, or as of one of its snapshots.
+
+    Raises UnreadableTableError if a manifest can't be read, because DuckDB would end this process.
+    """
+    check_readable(table, snapshot_id)
     at = f", snapshot_from_id = {snapshot_id}" if snapshot_id is not None else ""
     if table.current_snapshot() is None:
         columns = ", ".join(f"null::{sql_type} as {quote(name)}" for name, sql_type in columns_of(table))

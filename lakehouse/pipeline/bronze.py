@@ -111,7 +111,7 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
     touched = partitions_filter("arrival_dt", days)
     with lake.engine.scratch() as folder:
         files = _write(lake, stream, table, plan.to_read, folder)
-        without_rows = sorted(read - objects_of_files(lake, [str(file.path) for file in files]))
+        without_rows = sorted(read - objects_of_files(lake.engine, [str(file.path) for file in files]))
         if replace and plan.deleted:
             files += _keep_rows(lake, table, days, plan.deleted, folder)
         added = upload(lake.connection, table, files)

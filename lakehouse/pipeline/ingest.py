@@ -10,6 +10,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal
+from lakehouse.engine.connection import DuckDB
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.readers import InputObject
 from lakehouse.landing.shared import open_landing
@@ -38,15 +39,15 @@ class IngestResult(Generic[P]):
 def objects_in(lake: Lake, table: Table, partitions: BooleanExpression) -> set[str]:
     """List the landing objects that the table holds rows of, in the partitions that a filter selects."""
     # Iceberg finds the files by their partitions; DuckDB's scan would read the metadata of all of them.
-    return objects_of_files(lake, [data_file.file_path for data_file in select_files(table, partitions)])
+    return objects_of_files(lake.engine, [data_file.file_path for data_file in select_files(table, partitions)])
 
 
-def objects_of_files(lake: Lake, paths: Sequence[str]) -> set[str]:
+def objects_of_files(engine: DuckDB, paths: Sequence[str]) -> set[str]:
     """List the landing objects that Parquet files hold rows of."""
     if not paths:
         return set()
     files = ", ".join(map(literal, paths))
-    with lake.engine.cursor() as cursor:
+    with engine.cursor() as cursor:
         rows = cursor.execute(
             f"select distinct _object from read_parquet([{files}], hive_partitioning = false)"
         ).fetchall()

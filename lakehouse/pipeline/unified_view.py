@@ -13,10 +13,16 @@ from lakehouse.contracts.sql import latest_sql, literal, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter, hours_filter
+from lakehouse.errors import UnreadableTableError
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 HEALTH_VIEW = "serving.stream_health"
 """The view of each stream's freshness and quality."""
+
+HEALTH_COLUMNS = [
+    ("stream", "varchar"), ("dt", "date"), ("events", "bigint"), ("quarantined", "bigint"),
+    ("newest_event", "timestamp"), ("newest_arrival", "timestamp"),
+]  # fmt: skip
 
 
 class TableCatalog(Protocol):
@@ -220,9 +226,22 @@ def _stream_of(lake: ReadableLake, short: str) -> Stream | None:
 
 
 def create_views_sql(lake: ReadableLake, names: Iterable[str]) -> list[str]:
-    """Generate the statements that create these views in an empty database."""
+    """Generate the statements that create these views in an empty database.
+
+    A view of a table that can't be read exists too, and each query of it fails with the reason.
+    """
     names = list(names)
     schemas = sorted({name.partition(".")[0] for name in names})
     return [f"create schema if not exists {quote(schema)}" for schema in schemas] + [
-        f"create view {'.'.join(map(quote, name.split('.', 1)))} as {view_sql(lake, name)}" for name in names
+        f"create view {'.'.join(map(quote, name.split('.', 1)))} as {_view_or_error_sql(lake, name)}" for name in names
     ]
+
+
+def _view_or_error_sql(lake: ReadableLake, name: str) -> str:
+    try:
+        return view_sql(lake, name)
+    except UnreadableTableError as error:
+        columns = HEALTH_COLUMNS if name == HEALTH_VIEW else columns_of(lake.tables.load(source_tables(lake, name)[0]))
+        failure = f"error({literal(str(error))})"
+        failing = ", ".join(f"{failure}::{sql_type} as {quote(column)}" for column, sql_type in columns)
+        return f"select {failing} where {failure}::varchar is null"

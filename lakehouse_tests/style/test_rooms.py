@@ -58,5 +58,6 @@ def test_databases_are_opened_where_their_disk_is_limited() -> None:
     assert {path for path in opening if not path.startswith("bench/")} == {
         "contracts/in_memory.py",
         "engine/connection.py",
+        "serving/query/reader_process.py",
         "serving/query/worker.py",
     }

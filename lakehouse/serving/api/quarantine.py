@@ -48,9 +48,11 @@ async def quarantine(
     definition, snapshot = serving.get_stream(request, stream), serving.snapshot
     since_time = None if since is None else parse_time(since)
     parameters = {"since": since_time, "reason": reason}
+    count_sql = await asyncio.to_thread(reasons_sql, snapshot, definition)
+    sample_sql = await asyncio.to_thread(samples_sql, snapshot, definition)
     counted, samples, recent = await asyncio.gather(
-        serving.readers.run(reasons_sql(snapshot, definition), parameters, snapshot=snapshot),
-        serving.readers.run(samples_sql(snapshot, definition), {**parameters, "limit": limit}, snapshot=snapshot),
+        serving.readers.run(count_sql, parameters, snapshot=snapshot),
+        serving.readers.run(sample_sql, {**parameters, "limit": limit}, snapshot=snapshot),
         rejects_not_in_bronze(serving.tracker.tail.recent_rejects, serving.readers, definition, snapshot),
     )
     recent_counts = serving.overview.recent_counts(stream)
@@ -66,7 +68,8 @@ async def rejects_not_in_bronze(
     """Return the recently rejected rows that bronze does not hold yet, newest first, and forget the others."""
     if not (rows := await asyncio.to_thread(recent_rejects.newest, stream)):
         return []
-    result = await readers.run(in_bronze_sql(snapshot, stream, rows), snapshot=snapshot)
+    sql = await asyncio.to_thread(in_bronze_sql, snapshot, stream, rows)
+    result = await readers.run(sql, snapshot=snapshot)
     in_bronze = {str(key) for key in result.table.column("object").to_pylist()}
     recent_rejects.drop(stream.name, in_bronze)
     return [row for row in rows if row.object not in in_bronze]

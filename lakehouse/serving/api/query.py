@@ -18,6 +18,8 @@ from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
 from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.serving.query.worker_messages import QueryRequest
+from lakehouse.serving.query.worker_pool import WorkerEndedError
+from lakehouse.storage.iceberg.readable import forget_readable
 
 MAX_BODY_BYTES = 4 * MAX_SQL_CHARACTERS
 """Room for a statement of any characters, and its parameters."""
@@ -78,7 +80,12 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     query_request = await asyncio.to_thread(_prepare, serving, query, form, key)
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
-    reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
+    try:
+        reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
+    except WorkerEndedError:
+        forget_readable()  # an unreadable manifest ends a worker, too; preparing the query again then raises
+        await asyncio.to_thread(_prepare, serving, query, form, key)
+        raise
     assert reply.statistics is not None
     return result_response(form, reply.statistics, reply.body, reply.path)
 

@@ -161,7 +161,7 @@ class AlertFeed:
 
     async def _fresh_alerts(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> AlertsByIdentity:
         """Compute the alerts of the newest rows: a subset of what the whole day yields, minutes earlier."""
-        events = newest_rows_sql(snapshot, stream, datetime.now(UTC) - FRESH_WINDOW)
+        events = await asyncio.to_thread(newest_rows_sql, snapshot, stream, datetime.now(UTC) - FRESH_WINDOW)
         sql = alerts_of_sql(stream, f"select * from ({events}) where dt >= date '{first_day}'")
         return await self._read(snapshot, stream, f"{sql}\norder by event_time desc\nlimit {MAX_NEW_ALERTS}", [])
 

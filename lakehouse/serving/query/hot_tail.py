@@ -7,23 +7,31 @@ See `tail_state` for one stream's part, `tail_segments` for its files, `tail_rea
 when each step runs.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import duckdb
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import literal
-from lakehouse.engine.connection import DuckDB, scan_sql
+from lakehouse.engine.connection import DuckDB
+from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject, arrival_hour, hour_of, hour_partition
 from lakehouse.landing.listing import list_hour
+from lakehouse.pipeline.ingest import objects_of_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.recent_rejects import RecentRejects
 from lakehouse.serving.query.tail_reader import ReadObjects, TailReader
 from lakehouse.serving.query.tail_segments import SegmentStore
 from lakehouse.serving.query.tail_state import MergedSegments, TailSize, TailState
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.iceberg.partitions import partitions_filter
+
+log = logging.getLogger(__name__)
 
 MEMORY_MB = 256
 """DuckDB's limit for reading and merging."""
@@ -98,8 +106,13 @@ class HotTail:
         return [landing for landing in listed if not self._states[landing.stream].skips(landing)]
 
     def not_in_table(self, table: Table, landings: Sequence[LandingObject]) -> list[LandingObject]:
-        """Return the objects of one stream that its realtime table does not hold. The others count as ingested from now on."""
+        """Return the objects of one stream that its realtime table does not hold. The others count as ingested from now on.
+
+        None are returned while the table can't be read.
+        """
         committed = self._objects_in(table, [landing.key for landing in landings])
+        if committed is None:
+            return []
         for landing in landings:
             if landing.key in committed:
                 self._states[landing.stream].ingested.add(landing.key)
@@ -138,7 +151,8 @@ class HotTail:
             state = self._states[name]
             if state.compared_with != table.metadata_location and table.current_snapshot() is not None:
                 keys = self._objects_in(table, [*state.ingested.copy(), *state.left_out.copy()])
-                committed[name] = CommittedObjects(table, frozenset(keys))
+                if keys is not None:
+                    committed[name] = CommittedObjects(table, frozenset(keys))
         return committed
 
     def drop_committed(self, committed: Mapping[str, CommittedObjects]) -> None:
@@ -177,16 +191,17 @@ class HotTail:
         while sum(state.bytes for state in self._states.values()) > self._max_bytes:
             max(self._states.values(), key=lambda state: state.bytes).drop_oldest()
 
-    def _objects_in(self, table: Table, keys: Sequence[str]) -> set[str]:
-        """Return those of these keys of which a realtime table has rows."""
+    def _objects_in(self, table: Table, keys: Sequence[str]) -> set[str] | None:
+        """Return those of these keys of which a realtime table has rows; None if it can't be read, which stops no other."""
         if not keys or table.current_snapshot() is None:
             return set()
-        hours = ", ".join(sorted({literal(_hour(key)) for key in keys}))
-        with self._engine.cursor() as cursor:
-            rows = cursor.execute(
-                f"select distinct _object from {scan_sql(table)} where arrival_hour in ({hours})"
-            ).fetchall()
-        return {key for (key,) in rows} & set(keys)
+        hours = partitions_filter("arrival_hour", sorted({_hour(key) for key in keys}))
+        try:
+            files = [data_file.file_path for data_file in select_files(table, hours)]
+            return objects_of_files(self._engine, files) & set(keys)
+        except (LakehouseError, OSError, duckdb.Error) as error:
+            log.warning("%s can't be compared with the hot tail: %s", qualified_name(table), error)
+            return None
 
 
 def _hour(key: str) -> str:

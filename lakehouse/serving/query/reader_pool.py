@@ -1,29 +1,42 @@
-"""Run the SELECTs that the package brings, each over one lake snapshot, a few at a time in this process.
+"""Run the SELECTs that the package brings, each over one lake snapshot, a few at a time in a process of their own.
 
 Their SQL is trusted. See `worker_pool` for SQL that users send.
 """
 
 import asyncio
-import time
+import itertools
+import logging
+import os
+import shutil
+import subprocess
+import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection as Channel
+from uuid import uuid4
 
-import duckdb
 import pyarrow as pa
 
-from lakehouse.engine.connection import DuckDB
-from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.engine.connection import setup_sql
+from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError
+from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import view_names
+from lakehouse.processes.child import SAFE_PATH, python_command
+from lakehouse.processes.home import private_home
+from lakehouse.processes.scratch import own_folder
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest, StopRequest
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
-from lakehouse.serving.query.snapshot_views import (
-    CACHE_SETTINGS_SQL,
-    Parameters,
-    SnapshotViews,
-    fetch,
-    with_table_names,
-)
+from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL, Parameters, with_table_names
+from lakehouse.storage.iceberg.readable import check_readable, forget_readable
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 3
+"""How often a query is run in all when the reader process ends, which another query may have caused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +52,12 @@ class QueryResult:
 
 
 class ReaderPool:
-    """Threads that share one DuckDB."""
+    """A process with threads that share one DuckDB. Another one replaces it when it ends, and runs its queries again."""
 
     def __init__(self, tracker: SnapshotTracker, *, threads: int = 4, max_waiting: int = 64) -> None:
-        lake = tracker.lake
-        self._engine = DuckDB(
-            lake.connection,
-            memory_limit_mb=lake.settings.memory_limit_mb,
-            threads=lake.settings.threads,
-            scratch=lake.settings.root / "scratch",
-        )
-        for statement in CACHE_SETTINGS_SQL:
-            self._engine.database.execute(statement)
         self._tracker = tracker
-        self._views = SnapshotViews(self._engine.database)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._free_places = threads + max_waiting
+        self._process = _ReaderProcess(tracker.lake, threads)
 
     async def run(
         self,
@@ -67,65 +70,127 @@ class ReaderPool:
     ) -> QueryResult:
         """Run one SELECT over this snapshot, or over the latest. Returns at most `rows` rows.
 
-        The query is interrupted when the caller is cancelled. Raises QueryError, QueryTimeoutError after `seconds`, and
-        BusyError when too many queries wait.
+        The query is interrupted when the caller is cancelled. Raises QueryError, QueryTimeoutError after `seconds`,
+        BusyError when too many queries wait, and UnreadableTableError or StorageUnavailableError for a table that can't be
+        read.
         """
         if self._free_places <= 0:
             raise BusyError("Too many queries are waiting. Try again in a second.")
         self._free_places -= 1
-        query = _RunningQuery(
-            self._engine.cursor(), self._views, snapshot or self._tracker.latest, sql, parameters, rows
-        )
         try:
-            running = asyncio.get_running_loop().run_in_executor(self._pool, query.run)
-            return await asyncio.wait_for(running, seconds)
+            return await asyncio.wait_for(self._run(sql, parameters, rows, snapshot or self._tracker.latest), seconds)
         except TimeoutError:
             raise QueryTimeoutError(f"The query was stopped after {seconds:g} s. Ask for less at a time.") from None
         finally:
-            query.interrupt()
             self._free_places += 1
 
+    async def _run(self, sql: str, parameters: Parameters, rows: int | None, snapshot: LakeSnapshot) -> QueryResult:
+        for _ in range(MAX_ATTEMPTS):
+            views = await asyncio.to_thread(_readable_views, snapshot, sql)
+            request = ReadRequest(self._process.next_number(), sql, parameters, rows, snapshot.number, views)
+            try:
+                reply = await asyncio.wrap_future(self._process.submit(request))
+            except EOFError:
+                continue
+            finally:
+                self._process.stop(request.number)
+            if reply.unavailable:
+                raise StorageUnavailableError(reply.error)
+            if reply.table is None:
+                raise QueryError(with_table_names(reply.error, lambda: view_names(snapshot)))
+            return QueryResult(reply.table, reply.truncated, reply.seconds, snapshot.snapshot_ids_of(views))
+        raise StorageUnavailableError("The process that reads tables ended at this query. Try again in a second.")
+
     def close(self) -> None:
-        """Wait for the running queries, cancel those that wait, and close the database."""
-        self._pool.shutdown(cancel_futures=True)
-        self._engine.close()
+        """End the process; queries that run fail."""
+        self._process.close()
 
 
-class _RunningQuery:
-    def __init__(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        views: SnapshotViews,
-        snapshot: LakeSnapshot,
-        sql: str,
-        parameters: Parameters,
-        max_rows: int | None,
-    ) -> None:
-        self._cursor = cursor
-        self._views = views
-        self._snapshot = snapshot
-        self._sql = sql
-        self._parameters = parameters
-        self._max_rows = max_rows
-        self._interrupted = False
+def _readable_views(snapshot: LakeSnapshot, sql: str) -> dict[str, str]:
+    """Return the views that a query names. Raises UnreadableTableError if they, or tables that it scans, can't be read."""
+    for table in map(snapshot.tables.load, snapshot.tables.names()):
+        if table.metadata_location in sql:
+            check_readable(table)
+    return snapshot.views(sql)
 
-    def run(self) -> QueryResult:
-        start = time.perf_counter()
-        snapshot = self._snapshot
-        try:
-            views = snapshot.views(self._sql)
-            with self._views.catalog(snapshot.number, views) as catalog:
-                if self._interrupted:
-                    raise QueryError("The query was stopped before it started.")
-                self._cursor.execute(f"use {catalog}")
-                table, truncated = fetch(
-                    self._cursor, self._sql, self._parameters, self._max_rows, lambda: self._interrupted
-                )
-        except duckdb.Error as error:
-            raise QueryError(with_table_names(str(error), lambda: view_names(snapshot))) from error
-        return QueryResult(table, truncated, time.perf_counter() - start, snapshot.snapshot_ids_of(views))
 
-    def interrupt(self) -> None:
-        """Interrupt the query if it still runs."""
-        self._interrupted = True
-        self._cursor.interrupt()
+class _ReaderProcess:
+    """The reader process as it is seen from here. Started at once, and again by the first query after it has ended."""
+
+    def __init__(self, lake: Lake, threads: int) -> None:
+        self._lake, self._threads = lake, threads
+        self._spill = own_folder(private_home(lake.settings) / "scratch") / f"spill-{uuid4().hex}"
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._channel: Channel | None = None
+        self._pending: dict[int, Future[ReadReply]] = {}
+        self._start()
+
+    def next_number(self) -> int:
+        """Return the number of the next query."""
+        return next(self._numbers)
+
+    def submit(self, request: ReadRequest) -> "Future[ReadReply]":
+        """Start a query. The future raises EOFError if the process ends before it has answered."""
+        future: Future[ReadReply] = Future()
+        with self._lock:
+            if self._channel is None:
+                self._start()
+            assert self._channel is not None
+            self._pending[request.number] = future
+            with suppress(OSError):  # it has ended, which its receiver reports
+                self._channel.send(request)
+        return future
+
+    def stop(self, number: int) -> None:
+        """Stop a query that has not answered."""
+        with self._lock:
+            if self._pending.pop(number, None) is not None and self._channel is not None:
+                with suppress(OSError):
+                    self._channel.send(StopRequest(number))
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            if self._channel is not None:
+                with suppress(OSError):
+                    self._channel.send(None)
+
+    def _start(self) -> None:
+        settings, connection = self._lake.settings, self._lake.connection
+        statements = [
+            *setup_sql(connection, settings.memory_limit_mb, settings.threads, self._spill, settings.spill_mb),
+            *CACHE_SETTINGS_SQL,
+        ]
+        channel, theirs = Pipe()
+        with theirs:
+            process = subprocess.Popen(
+                python_command("lakehouse.serving.query.reader_process", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **SAFE_PATH},
+            )
+        channel.send(ReaderSetup(statements, self._threads))
+        self._channel = channel
+        receiver = threading.Thread(target=self._receive, args=(channel, process), name="reader-replies", daemon=True)
+        receiver.start()
+
+    def _receive(self, channel: Channel, process: "subprocess.Popen[bytes]") -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                reply: ReadReply = channel.recv()
+                with self._lock:
+                    future = self._pending.pop(reply.number, None)
+                if future is not None and future.set_running_or_notify_cancel():
+                    future.set_result(reply)
+        if status := process.wait():
+            log.warning("The reader process ended with %s. Its queries run again in another one", status)
+        forget_readable()  # a manifest may have become unreadable, which the next attempt finds out
+        with self._lock:
+            self._channel = None
+            channel.close()
+            failed, self._pending = self._pending, {}
+        shutil.rmtree(self._spill, ignore_errors=True)
+        for future in failed.values():
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EOFError("the reader process has ended"))

@@ -3,6 +3,7 @@
 Imports little, because the worker processes start with it.
 """
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -126,6 +127,14 @@ def raise_cause(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Paramet
         return
     with suppress(duckdb.ParserException):  # it is not a SELECT
         cursor.execute(f"explain analyze {sql}", _bound(parameters)).fetchall()
+
+
+def storage_failure(error: Exception) -> str | None:
+    """Return the message for a file of the lake that can't be read, by DuckDB or by Arrow around it; None for other errors."""
+    text = str(error).partition("\n")[0]
+    if not isinstance(error, duckdb.IOException) and not re.search(r"\b(IO|HTTP) Error\b", text):
+        return None
+    return f"A file of a table can't be read ({text}). Try again; if it stays so, `lakehouse audit` says what to do."
 
 
 def with_table_names(message: str, names: Callable[[], Iterable[str]]) -> str:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.rendering import Column, Statistics, render, sql_type
 from lakehouse.serving.query.sandbox import check_query
-from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, with_table_names
+from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, with_table_names
 from lakehouse.serving.query.worker_messages import (
     LENGTH_BYTES,
     REQUEST_DECODER,
@@ -66,6 +66,8 @@ class Worker:
         except duckdb.InterruptException:
             return WorkerReply("The query was stopped.")
         except (duckdb.Error, pa.ArrowException, MemoryError, OSError) as error:
+            if detail := storage_failure(error):
+                return WorkerReply(detail, unavailable=True)
             if not _is_out_of_memory(error):
                 return WorkerReply(with_table_names(str(error), lambda: request.table_names))
             reason = str(error).partition("\n")[0]

@@ -55,6 +55,8 @@ class WorkerReply(msgspec.Struct):
     body: bytes = b""
     path: str | None = None
     """The file with a long result. The reader deletes it."""
+    unavailable: bool = False
+    """Whether it failed because a file of the lake can't be read."""
     out_of_memory: bool = False
     """Whether memory ran out. Not all of it is returned to the system, so the process must be replaced."""
 

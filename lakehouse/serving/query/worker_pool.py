@@ -16,7 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from lakehouse.engine.connection import setup_sql
-from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError
 from lakehouse.processes.child import python_command
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
@@ -47,6 +47,10 @@ MAX_WAIT_SECONDS = 5.0
 
 RESTART_PAUSE_SECONDS = 1.0
 """Pause after a process that did not start."""
+
+
+class WorkerEndedError(QueryError):
+    """The process that ran a query has ended."""
 
 
 class WorkerPool:
@@ -87,8 +91,8 @@ class WorkerPool:
     async def run(self, request: QueryRequest, seconds: float) -> WorkerReply:
         """Run a query for at most `seconds` when a process is idle. It is stopped when the caller is cancelled.
 
-        Raises BusyError when too many queries wait or no process becomes idle in time, QueryTimeoutError, and QueryError
-        when the query is wrong or its process died.
+        Raises BusyError when too many queries wait or no process becomes idle in time, QueryTimeoutError, QueryError when
+        the query is wrong or its process died, and StorageUnavailableError when a file of the lake can't be read.
         """
         if self._free_places <= 0:
             raise BusyError("Too many queries are waiting. Try again in a second.")
@@ -111,11 +115,11 @@ class WorkerPool:
         except (asyncio.IncompleteReadError, OSError) as error:
             reason = await describe_exit(process)
             log.warning("A query worker died of a query: %s (%s)", reason, error)
-            raise QueryError(reason) from None
+            raise WorkerEndedError(reason) from None
         finally:
             self._run_in_background(self._give_back(process, running))
         if reply.error is not None:
-            raise QueryError(reply.error)
+            raise (StorageUnavailableError if reply.unavailable else QueryError)(reply.error)
         return reply
 
     async def _idle_process(self) -> Process:

@@ -4,6 +4,7 @@ Every walk over manifest entries starts here. See `replace` for rewriting manife
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -18,7 +19,9 @@ from pyiceberg.table import Table
 from pyiceberg.types import DateType, TimestampType
 from pyiceberg.utils.concurrent import ExecutorFactory
 
+from lakehouse.errors import LakehouseError, UnreadableTableError
 from lakehouse.storage.iceberg.partitions import PartitionMatcher, date_from_days
+from lakehouse.storage.objects.errors import first_line
 
 CACHED_MANIFESTS = 256
 """Each describes some hundred files."""
@@ -36,9 +39,14 @@ class FileSummary:
 
 
 def current_manifests(table: Table) -> list[ManifestFile]:
-    """List the manifests of the table's current snapshot, of data files and of deletes."""
-    snapshot = table.current_snapshot()
-    return snapshot.manifests(table.io) if snapshot else []
+    """List the manifests of the table's current snapshot, of data files and of deletes.
+
+    Raises LakehouseError or OSError if the manifest list can't be read.
+    """
+    if (snapshot := table.current_snapshot()) is None:
+        return []
+    with _translate_damage(snapshot.manifest_list):
+        return snapshot.manifests(table.io)
 
 
 def has_live_files(manifest: ManifestFile) -> bool:
@@ -125,7 +133,19 @@ def _read_parallel(files: FileIO, manifests: Iterable[ManifestFile]) -> Iterator
 
 
 def _read(files: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
-    return manifest.fetch_manifest_entry(files, discard_deleted=True)
+    with _translate_damage(manifest.manifest_path):
+        return manifest.fetch_manifest_entry(files, discard_deleted=True)
+
+
+@contextmanager
+def _translate_damage(url: str) -> Iterator[None]:
+    """Raise UnreadableTableError in place of what the parser raises for a damaged file."""
+    try:
+        yield
+    except (OSError, LakehouseError):
+        raise
+    except Exception as error:  # it has no class of its own for this
+        raise UnreadableTableError(f"{url} is damaged ({type(error).__name__}: {first_line(error)})") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage import realtime_coverage as coverage
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
+from lakehouse.storage.iceberg.manifests import current_manifests
+from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, payment
 from lakehouse_tests.serving.query.trackers import lake_of
 from lakehouse_tests.waiting import until
@@ -293,5 +295,28 @@ def test_only_committed_tables_are_loaded_between_full_loads(own: Own, tmp_path:
         assert asked == [f"silver.{own.name}"]
         assert tracker.latest.tables.load(f"silver.{own.name}").properties["note"] == "committed"
         assert tracker.latest.tables.names() == before.tables.names()
+    finally:
+        tracker.close()
+
+
+def test_unreadable_realtime_table_holds_up_no_other_stream(make_stream: Callable[..., Own], tmp_path: Any) -> None:
+    owns = broken, sound = make_stream(), make_stream()
+    lake = lake_of(broken, tmp_path)
+    lake.streams = {own.name: own.stream for own in owns}
+    lake.tables.names = lambda: [f"{layer}.{name}" for layer in ("silver", "realtime") for name in lake.streams]  # type: ignore[method-assign]
+    at = datetime.now(UTC)
+    _land(broken, "a", at=at)
+    broken.refresh_realtime(_hour(at))
+    (manifest,) = current_manifests(broken.lake.tables.load(f"realtime.{broken.name}"))
+    Objects.from_url(lake.connection, manifest.manifest_path).put(object_key(manifest.manifest_path), b"damaged")
+    tracker = SnapshotTracker(lake)
+    try:
+        tracker.refresh()
+        _land(broken, "b", at=at)
+        _land(sound, "b", at=at)
+        assert _keys(sound, tracker.catch_up()) == ["b"]
+        sound.refresh_realtime(_hour(at))
+        assert _keys(sound, tracker.refresh()) == ["b"]
+        assert tracker.tail_sizes[sound.name].objects == 0
     finally:
         tracker.close()

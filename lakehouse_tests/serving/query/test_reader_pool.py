@@ -1,15 +1,24 @@
 """The reader pool: queries read one lake snapshot, stop at their time limit, and fail at once when the pool is full."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
 
+import psutil
 import pytest
 
-from lakehouse.errors import BusyError, QueryError, QueryTimeoutError
+from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, UnreadableTableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.reader_pool import ReaderPool
+from lakehouse.serving.query.reader_pool import QueryResult, ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
+from lakehouse.storage.iceberg.manifests import current_manifests
+from lakehouse.storage.iceberg.readable import check_readable
+from lakehouse.storage.objects.store import Objects, object_key
+from lakehouse_tests.pipeline.own import Own, noon, payment
+from lakehouse_tests.serving.query.trackers import reading
 
+SLOW = "select count(*) from range(20000) a, range(20000) b where a.range + b.range < 0"
 FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 
 
@@ -32,6 +41,13 @@ def readers(tracker: SnapshotTracker) -> Iterator[ReaderPool]:
     readers = ReaderPool(tracker, threads=2, max_waiting=1)
     yield readers
     readers.close()
+
+
+def _reader_pid() -> int:
+    """Return the process id of the newest reader process."""
+    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    readers = [child for child in running if any("reader_process" in argument for argument in child.cmdline())]
+    return max(readers, key=psutil.Process.create_time).pid
 
 
 def test_query_reads_tables_and_views_with_parameters(readers: ReaderPool) -> None:
@@ -74,3 +90,52 @@ def test_full_pool_raises_busy_error_at_once(readers: ReaderPool) -> None:
 
     assert asyncio.run(flood()) == ["BusyError"] * 2 + ["QueryTimeoutError"] * 3
     assert issubclass(BusyError, Exception)
+
+
+def test_ended_reader_is_replaced_and_runs_its_queries_again(readers: ReaderPool) -> None:
+    async def kill_meanwhile() -> list[QueryResult]:
+        await readers.run("select 1")
+        queries = [asyncio.ensure_future(readers.run(SLOW, seconds=60)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        psutil.Process(_reader_pid()).kill()
+        return await asyncio.gather(*queries)
+
+    assert [result.table.num_rows for result in asyncio.run(kill_meanwhile())] == [1, 1]
+
+
+def test_reader_ends_with_the_pool(tracker: SnapshotTracker) -> None:
+    readers = ReaderPool(tracker, threads=1)
+    assert asyncio.run(readers.run("select 1")).table.num_rows == 1
+    process = psutil.Process(_reader_pid())
+    readers.close()
+    process.wait(10)
+
+
+def test_table_without_manifest_fails_alone(make_stream: Callable[..., Own], tmp_path: Path) -> None:
+    own = make_stream()
+    day = noon(date(2025, 11, 20))
+    own.land([payment("a", day)], day)
+    own.bronze(day.date())
+    own.clean(day.date())
+    with reading(own, tmp_path, "silver", "bronze") as (_, readers):
+
+        async def count(layer: str) -> int:
+            result = await readers.run(f"select count(*) as n from {layer}.{own.name}", seconds=30)
+            return int(result.table.to_pylist()[0]["n"])
+
+        assert asyncio.run(count("silver")) == 1
+        for layer in ("silver", "bronze"):
+            assert asyncio.run(count(layer)) == 1
+        psutil.Process(_reader_pid()).kill()  # it has read the manifest, and would not ask for it again
+        assert asyncio.run(count("bronze")) == 1
+        table = own.lake.tables.load(f"silver.{own.name}")
+        check_readable(table)
+        manifest = current_manifests(table)[0].manifest_path
+        Objects.from_url(own.lake.connection, manifest).delete([object_key(manifest)])
+
+        async def both() -> tuple[int | BaseException, int | BaseException]:
+            return await asyncio.gather(count("silver"), count("bronze"), return_exceptions=True)
+
+        broken, sound = asyncio.run(both())
+        assert isinstance(broken, UnreadableTableError)
+        assert sound == 1

@@ -1,0 +1,118 @@
+"""Find out whether a table's manifests can be read, before DuckDB is asked.
+
+DuckDB ends its process where a manifest can't be read. Here that is an error of this table alone.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import ManifestFile
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.utils.concurrent import ExecutorFactory
+
+from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.storage.iceberg.catalog import qualified_name
+from lakehouse.storage.objects.errors import first_line
+
+READABLE_SECONDS = 600.0
+"""How long a file counts as readable after it was read."""
+
+UNREADABLE_SECONDS = 20.0
+"""How long a file counts as unreadable, because the retries of each attempt take seconds."""
+
+MAX_KNOWN_FILES = 8192
+
+Look = Callable[[FileIO, ManifestFile], "UnreadableFile | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableFile:
+    """A manifest list or manifest that can't be read."""
+
+    kind: str
+    url: str
+    reason: str
+    manifest: ManifestFile | None = None
+    """What the manifest list says of a manifest."""
+
+    def __str__(self) -> str:
+        return f"its {self.kind} {self.url} {self.reason}"
+
+
+class _KnownFiles:
+    """Outcomes of reading files, which never change under their name: None, or why a file can't be read."""
+
+    def __init__(self) -> None:
+        self._outcomes: dict[str, tuple[float, UnreadableFile | None]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, url: str, read: Callable[[], UnreadableFile | None]) -> UnreadableFile | None:
+        """Return the outcome for a file, which `read` finds out unless it is known from a moment ago."""
+        until, outcome = self._outcomes.get(url, (0.0, None))
+        if time.monotonic() < until:
+            return outcome
+        outcome = read()
+        with self._lock:
+            if len(self._outcomes) >= MAX_KNOWN_FILES:
+                self._outcomes.clear()
+            seconds = READABLE_SECONDS if outcome is None else UNREADABLE_SECONDS
+            self._outcomes[url] = time.monotonic() + seconds, outcome
+        return outcome
+
+    def clear(self) -> None:
+        with self._lock:
+            self._outcomes.clear()
+
+
+_known = _KnownFiles()
+forget_readable = _known.clear
+
+
+def check_readable(table: Table, snapshot_id: int | None = None) -> None:
+    """Raise UnreadableTableError, which names the file, if a manifest of the current or given snapshot can't be read."""
+    snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+    if snapshot is None:
+        return
+    file = _known.get(snapshot.manifest_list, lambda: next(unreadable_files(table, snapshot, _look_once), None))
+    if file is not None:
+        raise UnreadableTableError(
+            f"{qualified_name(table)} can't be read: {file}. All other tables can. "
+            "Bring the file back, or run: lakehouse audit --repair"
+        )
+
+
+def _look(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:
+    try:
+        manifest.fetch_manifest_entry(files, discard_deleted=False)
+    except Exception as error:  # whatever a damaged file makes its parser raise
+        return UnreadableFile("manifest", manifest.manifest_path, _reason(error), manifest)
+    return None
+
+
+def _look_once(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:
+    return _known.get(manifest.manifest_path, lambda: _look(files, manifest))
+
+
+def unreadable_files(table: Table, snapshot: Snapshot, look: Look = _look) -> Iterator[UnreadableFile]:
+    """Yield the manifest list or the manifests of a snapshot that can't be read. Each is parsed."""
+    try:
+        manifests = snapshot.manifests(table.io)
+    except Exception as error:  # whatever a damaged file makes its parser raise
+        yield UnreadableFile("manifest list", snapshot.manifest_list, _reason(error))
+        return
+    outcomes = ExecutorFactory.get_or_create().map(partial(look, table.io), manifests)
+    yield from (outcome for outcome in outcomes if outcome is not None)
+
+
+def _reason(error: Exception) -> str:
+    text = first_line(error)
+    if isinstance(error, FileNotFoundError) or "There is no object" in text:
+        return "is gone"
+    if isinstance(error, OSError | LakehouseError):
+        return f"can't be read ({text})"
+    return f"is damaged ({type(error).__name__}: {text})"

@@ -1,0 +1,130 @@
+"""A table whose files are gone answers 503 by itself. Every other answer of the serving process goes on."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import psutil
+import pytest
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.table import Table
+
+from lakehouse.landing.writer import land
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.gold import write_daily
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.realtime import ingest_hours
+from lakehouse.pipeline.refresh import days_to_refresh
+from lakehouse.pipeline.silver import clean_days
+from lakehouse.processes.service import RunningService
+from lakehouse.settings import Settings
+from lakehouse.sources.simulation import Faults, Simulator
+from lakehouse.storage.iceberg.manifests import current_manifests, select_files
+from lakehouse.storage.objects.connection import Connection
+from lakehouse.storage.objects.store import Objects, object_key
+
+STREAM = "social"
+"""A stream that no other test of the serving process uses, so that no process has read its files before."""
+
+TABLES = [f"bronze.{STREAM}", f"silver.{STREAM}", f"realtime.{STREAM}", f"gold.{STREAM}_daily"]
+
+
+@pytest.fixture(scope="module")
+def lake(
+    settings: Settings, connection: Connection, serving: RunningService, running: RunningService
+) -> Iterator[Lake]:
+    lake = Lake(settings, connection)
+    stream, now = lake.stream(STREAM), datetime.now(UTC)
+    simulator = Simulator(stream.contract, stream.simulate, 1, Faults())
+    land(lake.objects, STREAM, simulator.batch(10, now - timedelta(hours=1), now).lines, now=now)
+    ingest_hours(lake, stream, [f"{now:%Y-%m-%d-%H}:00"], run_id="test")
+    ingest_days(lake, stream, [now.date()])
+    days = days_to_refresh(lake, stream)
+    clean_days(lake, stream, days)
+    write_daily(lake, stream, days)
+    yield lake
+    lake.engine.close()
+    # Files that are back count as unreadable for some seconds, which a new reader process forgets.
+    for child in psutil.Process(serving.pid).children():
+        if any("reader_process" in argument for argument in child.cmdline()):
+            child.kill()
+    deadline = time.monotonic() + 60
+    while httpx.get(f"{running.url}/v1/queries/stream_health", timeout=60).status_code != 200:
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture
+def tables(lake: Lake, api: httpx.Client) -> dict[str, Table]:
+    """The tables as the serving process has them."""
+    tables = {name: lake.tables.load(name) for name in TABLES}
+    deadline = time.monotonic() + 60
+    for name, table in tables.items():
+        while {"name": name, "snapshot": str(table.metadata.current_snapshot_id)} not in api.get("/v1/tables").json():
+            assert time.monotonic() < deadline
+    return tables
+
+
+def _manifest_list(table: Table) -> str:
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    return snapshot.manifest_list
+
+
+def _manifest(table: Table) -> str:
+    return current_manifests(table)[0].manifest_path
+
+
+def _data_file(table: Table) -> str:
+    return select_files(table, AlwaysTrue())[0].file_path
+
+
+def _metadata_file(table: Table) -> str:
+    return table.metadata_location
+
+
+@pytest.mark.parametrize(
+    ("name", "url_of", "readers"),
+    [
+        (f"silver.{STREAM}", _manifest_list, "/v1/queries/stream_health"),
+        (f"bronze.{STREAM}", _manifest, f"/v1/quarantine/{STREAM}"),
+        (f"realtime.{STREAM}", _data_file, "/v1/queries/stream_health"),
+        (f"gold.{STREAM}_daily", _metadata_file, None),
+    ],
+)
+def test_lost_file_makes_its_table_unavailable_alone(
+    api: httpx.Client,
+    serving: RunningService,
+    connection: Connection,
+    tables: dict[str, Table],
+    name: str,
+    url_of: Callable[[Table], str],
+    readers: str | None,
+) -> None:
+    url = url_of(tables[name])
+    objects, key = Objects.from_url(connection, url), object_key(url)
+    content = objects.get(key)
+    objects.delete([key])
+    try:
+        _assert_unavailable(_ask(api, f"select max(columns(*)::varchar) from {name}"))
+        if readers:
+            _assert_unavailable(api.get(readers))
+        for path in ("/v1/queries/device_health", "/v1/alerts?stream=iot", "/v1/overview", "/v1/quarantine/iot"):
+            assert api.get(path).status_code == 200, path
+        assert _ask(api, "select count(*) from silver.iot").status_code == 200
+        assert psutil.pid_exists(serving.pid)
+    finally:
+        objects.put(key, content)
+
+
+def _assert_unavailable(response: httpx.Response) -> None:
+    answer = (response.status_code, response.headers["content-type"])
+    assert answer == (503, "application/problem+json"), response.text
+
+
+def _ask(api: httpx.Client, sql: str) -> httpx.Response:
+    """Run a query when a worker process is ready."""
+    deadline = time.monotonic() + 60
+    while (response := api.post("/v1/query", json={"sql": sql})).status_code == 429:
+        assert time.monotonic() < deadline
+    return response
