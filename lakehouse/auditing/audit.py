@@ -1,19 +1,30 @@
 """Audit streams: run every comparison over a range of days, and check findings a second time."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import duckdb
 
-from lakehouse.auditing import bronze, data_files, gold, ledgers, realtime, receipts, serving, silver
+from lakehouse.auditing import bronze, data_files, gold, ledgers, manifests, realtime, receipts, serving, silver
 from lakehouse.auditing.context import Context
 from lakehouse.auditing.findings import Finding, Report
 from lakehouse.contracts.streams import Stream
-from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageUnavailableError
+from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageUnavailableError, UnreadableTableError
 from lakehouse.pipeline.lake import Lake
 
 READABLE = "can be read"
+
+READ_ERRORS = (
+    duckdb.IOException,
+    duckdb.HTTPException,
+    duckdb.InvalidInputException,
+    ObjectNotFoundError,
+    StorageUnavailableError,
+    OSError,
+)
+"""Raised where a file can't be read, by DuckDB, S3 or Arrow."""
 
 
 def audit(
@@ -70,29 +81,59 @@ def _audit(lake: Lake, stream: Stream, first: date | None, last: date | None, re
     days = [date.fromisoformat(finding.partition) for finding in report.wrong]
     if any(finding.check == READABLE for finding in report.wrong):
         days = [start, end]
-    again = _compare(lake, stream, min(days), max(days), read_landing)
+    damaged = any(finding.check in data_files.CHECKS for finding in report.wrong)
+    again = _compare(lake, stream, min(days), max(days), read_landing, read_files=damaged)
     still_wrong = {finding.place for finding in again.wrong}
     report.findings = [*report.stale, *(finding for finding in report.wrong if finding.place in still_wrong)]
     return report
 
 
-def _compare(lake: Lake, stream: Stream, first: date, last: date, read_landing: bool) -> Report:
+def _compare(
+    lake: Lake, stream: Stream, first: date, last: date, read_landing: bool, *, read_files: bool = False
+) -> Report:
+    """Run every comparison; with `read_files`, without the files that can't be read, each of which is read first."""
     context = Context(lake, stream, first, last)
+    manifests.check(context)
     data_files.check(context)
+    if read_files:
+        data_files.read_all(context)
     checks: list[tuple[str, Callable[[], None]]] = [
         ("landing", partial(receipts.check, context)),
         ("bronze", partial(bronze.check, context, read_landing=read_landing)),
         ("silver", partial(silver.check, context)),
-        ("gold", partial(gold.check, context)),
-        ("realtime", partial(realtime.check, context)),
-        ("serving", partial(serving.check, context)),
+        ("gold", partial(gold.check_gold, context)),
+        ("gold", partial(gold.check_metrics, context)),
+        ("realtime", partial(realtime.check_realtime, context)),
+        ("realtime", partial(realtime.check_unified, context)),
+        ("serving", partial(serving.check_alerts, context)),
+        ("serving", partial(serving.check_features, context)),
+        ("serving", partial(serving.check_objects, context)),
         ("silver", partial(ledgers.check, context)),
     ]
     for layer, check in checks:
-        try:
-            check()
-        except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException, ObjectNotFoundError) as error:
-            lake.objects.head("health")  # raises StorageUnavailableError if storage does not answer at all
-            detail = str(error).splitlines()[0]
-            context.report_finding(layer, first, READABLE, detail, context.repair_command(first))
+        _run(context, layer, check)
     return context.report
+
+
+def _run(context: Context, layer: str, check: Callable[[], None]) -> None:
+    """Run a check. If it meets a file that can't be read, find all such files and run it again without them."""
+    before = deepcopy(context.report)
+    try:
+        check()
+    except UnreadableTableError:
+        context.report = before  # what is wrong is reported, and nothing can be compared with the table
+    except READ_ERRORS:
+        context.lake.objects.head("health")  # raises StorageUnavailableError if storage does not answer at all
+        context.report = before
+        data_files.read_all(context)
+        _run_again(context, layer, check)
+
+
+def _run_again(context: Context, layer: str, check: Callable[[], None]) -> None:
+    before = deepcopy(context.report)
+    try:
+        check()
+    except READ_ERRORS as error:
+        context.report = before
+        detail, fix = str(error).splitlines()[0], context.repair_command(context.first)
+        context.report_finding(layer, context.first, READABLE, detail, fix)

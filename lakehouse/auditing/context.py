@@ -29,6 +29,7 @@ from lakehouse.storage.durability import Receipts
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position
+from lakehouse.storage.iceberg.readable import check_readable
 
 MAX_GROUP_ROWS = 500_000
 """Days are compared together until they have more rows than this; a larger day alone."""
@@ -45,20 +46,17 @@ class Context:
     report: Report = field(default_factory=Report)
     unreadable: dict[str, set[date]] = field(default_factory=dict)
     """Days of each layer that have lost a data file, so nothing can be compared there."""
+    damaged: set[str] = field(default_factory=set)
+    """Tables whose manifests can't be read, so that nothing can be compared with them."""
 
     _files: dict[tuple[str, str], list[tuple[date, DataFile]]] = field(default_factory=dict)
     _changes: dict[str, dict[date, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        name = self.stream.name
-        derived_first = (
-            f"serving.{name}_features", f"serving.{name}_alerts", DAILY_METRICS, f"gold.{name}_daily",
-            f"quarantine.{name}", f"silver.{name}", f"realtime.{name}", f"bronze.{name}",
-        )  # fmt: skip
-        self.tables = {table: self.lake.tables.load(table) for table in derived_first}
+        self.tables = {table: self.lake.tables.load(table) for table in tables_of(self.stream.name)}
         # Receipts before landing, because each is written after its object.
         self.receipts = Receipts.of(self.lake.connection)
-        self.landed = list_days(self.lake.objects, name, self.first, self.last)
+        self.landed = list_days(self.lake.objects, self.stream.name, self.first, self.last)
 
     @property
     def contract(self) -> Contract:
@@ -86,8 +84,13 @@ class Context:
         """Return one of the stream's tables."""
         return self.tables[f"{layer}.{self.stream.name}{suffix}"]
 
+    def intact_tables(self) -> list[tuple[str, Table]]:
+        """List the tables whose metadata can be read, each with its name."""
+        return [(name, table) for name, table in self.tables.items() if name not in self.damaged]
+
     def files(self, table: Table, column: str = "dt") -> Sequence[tuple[date, DataFile]]:
         """List the table's data files of the audited days, each with its day."""
+        check_readable(table)
         cached = qualified_name(table), column
         if cached not in self._files:
             position = partition_position(table.spec(), column)
@@ -161,6 +164,14 @@ class Context:
         lost = {day for layer in layers for day in self.unreadable.get(layer, ())}
         since = max((first for layer in layers if (first := first_kept_day(self.contract, layer))), default=date.min)
         return sorted(day for day in set(days) - lost if day >= since)
+
+
+def tables_of(stream: str) -> tuple[str, ...]:
+    """List the tables of a stream, derived ones before their sources."""
+    return (
+        f"serving.{stream}_features", f"serving.{stream}_alerts", DAILY_METRICS, f"gold.{stream}_daily",
+        f"quarantine.{stream}", f"silver.{stream}", f"realtime.{stream}", f"bronze.{stream}",
+    )  # fmt: skip
 
 
 def day_groups(rows: Mapping[date, int]) -> Iterator[list[date]]:

@@ -17,7 +17,7 @@ REPLACED_LAYERS = ("silver", "quarantine", "gold", "serving")
 
 def check(context: Context) -> None:
     """Compare the ledgers of snapshots with the rows that their commits added, and with what each day holds now."""
-    for name, table in context.tables.items():
+    for name, table in context.intact_tables():
         recorded: dict[str, int] = {}
         for snapshot in history(table):
             rows = {day: int(counts["rows"]) for day, counts in ledger(snapshot).items() if "rows" in counts}

@@ -18,13 +18,8 @@ REALTIME = "realtime = landed"
 ARRIVAL_DAY = "arrival_hour[:10]::date"
 
 
-def check(context: Context) -> None:
-    """Compare realtime with what landed, by day of arrival, and the unified view with both, by event date."""
-    _check_realtime(context)
-    _check_unified(context)
-
-
-def _check_realtime(context: Context) -> None:
+def check_realtime(context: Context) -> None:
+    """Compare realtime with what landed, by day of arrival."""
     rows = context.rows_by_day(context.table("realtime"), "arrival_hour")
     days = context.readable(rows, "realtime", "bronze", "silver")
     context.report.count(f"realtime.{context.stream.name}", len(days), sum(rows[day] for day in days))
@@ -86,7 +81,8 @@ def _compare_realtime(context: Context, cursor: duckdb.DuckDBPyConnection) -> No
         context.report_wrong("realtime", day, REALTIME, str(difference))
 
 
-def _check_unified(context: Context) -> None:
+def check_unified(context: Context) -> None:
+    """Compare the unified view with silver and realtime, by event date."""
     realtime = scan_sql(context.table("realtime"))
     audited = f"dt between date '{context.first}' and date '{context.last}'"
     with context.lake.engine.cursor() as cursor:

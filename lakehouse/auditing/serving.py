@@ -24,16 +24,10 @@ FEATURES = "features = features.sql of silver"
 OBJECTS = "objects = unified"
 
 
-def check(context: Context) -> None:
-    """Compare alerts, features and unified objects with what they are computed from, by event date."""
-    if context.stream.has_alerts:
-        _check_alerts(context)
-    if context.stream.has_features:
-        _check_features(context)
-    _check_objects(context)
-
-
-def _check_alerts(context: Context) -> None:
+def check_alerts(context: Context) -> None:
+    """Compare alerts with what the unified view gives, by event date."""
+    if not context.stream.has_alerts:
+        return
     silver, realtime, alerts = context.table("silver"), context.table("realtime"), context.table("serving", "_alerts")
     rows = context.rows_by_day(silver)
     days = context.readable(rows.keys() | context.rows_by_day(alerts).keys(), "silver", "serving")
@@ -49,12 +43,17 @@ def _check_alerts(context: Context) -> None:
     _compare_table(context, "alerts", ALERTS, days, rows, key, select)
 
 
-def _check_features(context: Context) -> None:
+def check_features(context: Context) -> None:
+    """Compare features with what silver gives, by event date."""
+    if not context.stream.has_features:
+        return
     silver, features = context.table("silver"), context.table("serving", "_features")
     rows = context.rows_by_day(features)
     days = context.readable(rows.keys() | context.rows_by_day(silver).keys(), "silver", "serving")
     # Days whose window silver no longer keeps in full are not computed again.
     days = [day for day in days if context.readable(feature_window(day)[-1:], "silver")]
+    lost = context.unreadable.get("silver", set())
+    days = [day for day in days if lost.isdisjoint(feature_window(day))]
     changes = context.last_changes(silver, whole=True)
     read = computed_from(features, silver, days)
     stale = {day for day in days if any(changes.get(of, -1) > read.get(day, -1) for of in feature_window(day))}
@@ -64,7 +63,8 @@ def _check_features(context: Context) -> None:
     _compare_table(context, "features", FEATURES, [day for day in days if day not in stale], rows, key, select)
 
 
-def _check_objects(context: Context) -> None:
+def check_objects(context: Context) -> None:
+    """Compare the objects that people download with the unified view, by event date."""
     """Compare the objects of the unified view. Those with older sources are left out: they are written anew in minutes."""
     silver, realtime = context.table("silver"), context.table("realtime")
     rows = context.rows_by_day(silver)

@@ -1,10 +1,17 @@
 """Recompute partitions: those that an audit found to differ, and those that a command changed."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pyiceberg.conversions import from_bytes
+from pyiceberg.types import DateType
 
 from lakehouse.assets.partitions import exact_tags
+from lakehouse.auditing.context import tables_of
 from lakehouse.auditing.findings import Finding
+from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
+from lakehouse.auditing.manifests import unreadable_metadata
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
@@ -12,14 +19,59 @@ from lakehouse.landing.listing import hours_landed
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.storage.iceberg.manifests import select_files
-from lakehouse.storage.iceberg.partitions import partitions_filter
+from lakehouse.storage.iceberg.partitions import date_from_days, partitions_filter
+from lakehouse.storage.iceberg.readable import UnreadableFile
+from lakehouse.storage.iceberg.restore import Survivors, find_survivors, restore
 from lakehouse.storage.objects.store import Objects, object_key
 
 RUN_ID = "repair"
+
+
+def restore_tables(lake: Lake, findings: Sequence[Finding]) -> list[str]:
+    """Make tables readable again whose metadata is gone: what is lost then differs from its source, as an audit finds.
+
+    Returns why tables of bronze stay as they are: landing no longer has all of what they lost.
+    """
+    refused = []
+    for name in dict.fromkeys(finding.stream for finding in findings if finding.check == METADATA_CHECK):
+        for table_name in tables_of(name):
+            table = lake.tables.load(table_name)
+            if next(unreadable_metadata(table), None) is None:
+                continue
+            survivors = find_survivors(table)
+            reason = _not_in_landing(lake.stream(name), survivors) if table_name == f"bronze.{name}" else None
+            if reason:
+                refused.append(f"{table_name} is not repaired: {reason}. Bring the file back from a backup.")
+            else:
+                restore(table, survivors)
+    return refused
+
+
+def _not_in_landing(stream: Stream, survivors: Survivors) -> str | None:
+    """Return why landing may lack rows that bronze has lost; None if it has them all."""
+    kept = first_kept_day(stream.contract, "landing")
+    if survivors.base is None:
+        return "none of its snapshots can be read"
+    if kept is None:
+        return None
+    since = datetime.fromtimestamp(survivors.base.timestamp_ms / 1000, UTC).date()
+    first_days = [_first_arrival(file) for file in survivors.lost]
+    oldest = min([since, *(day or date.min for day in first_days)])
+    return None if oldest >= kept else f"landing is kept since {kept}, and what is lost may have arrived before"
+
+
+def _first_arrival(file: UnreadableFile) -> date | None:
+    """Return the first day of arrival in a lost manifest of bronze, as the manifest list states it."""
+    fields = file.manifest.partitions if file.manifest else None
+    if not fields or fields[0].lower_bound is None:
+        return None
+    days: Any = from_bytes(DateType(), fields[0].lower_bound)  # a number of days, whatever its annotation says
+    return date_from_days(days)
 
 
 def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
@@ -28,6 +80,7 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
     Raises LakehouseError if a run fails.
     """
     runner = Runner(lake)
+    findings = [finding for finding in findings if finding.check != METADATA_CHECK]
     for name in dict.fromkeys(finding.stream for finding in findings):
         stream, own = lake.stream(name), [finding for finding in findings if finding.stream == name]
         bronze = _days(own, "bronze")

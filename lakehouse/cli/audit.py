@@ -9,8 +9,9 @@ import typer
 
 from lakehouse.auditing import audit as auditing
 from lakehouse.auditing.findings import Finding, Report
+from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
 from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
-from lakehouse.cli.printing import print_json, print_table, print_text
+from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.settings import get_settings
@@ -42,8 +43,12 @@ def audit(
         lake = Lake(settings, connection)
         report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
         if repair and report.findings:
-            from lakehouse.automation.repair import repair_findings  # Dagster takes seconds to import
+            from lakehouse.automation.repair import repair_findings, restore_tables  # Dagster takes seconds to import
 
+            if any(finding.check == METADATA_CHECK for finding in report.findings):
+                for refusal in restore_tables(lake, report.findings):
+                    stderr.print(refusal, highlight=False, soft_wrap=True)
+                report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
             repair_findings(lake, report.findings)
             report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
     if as_json:

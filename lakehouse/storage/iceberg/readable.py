@@ -1,4 +1,4 @@
-"""Find out whether a table's manifests can be read, before DuckDB is asked.
+"""Find out whether a table's metadata can be read, before DuckDB is asked.
 
 DuckDB ends its process where a manifest can't be read. Here that is an error of this table alone.
 """
@@ -32,7 +32,7 @@ Look = Callable[[FileIO, ManifestFile], "UnreadableFile | None"]
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """A manifest list or manifest that can't be read."""
+    """A metadata file, manifest list or manifest that can't be read."""
 
     kind: str
     url: str
@@ -74,16 +74,27 @@ forget_readable = _known.clear
 
 
 def check_readable(table: Table, snapshot_id: int | None = None) -> None:
-    """Raise UnreadableTableError, which names the file, if a manifest of the current or given snapshot can't be read."""
+    """Raise UnreadableTableError, which names the file, if metadata of the current or given snapshot can't be read."""
     snapshot = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
     if snapshot is None:
         return
-    file = _known.get(snapshot.manifest_list, lambda: next(unreadable_files(table, snapshot, _look_once), None))
+    file = _known.get(table.metadata_location, lambda: unreadable_metadata_file(table)) or _known.get(
+        snapshot.manifest_list, lambda: next(unreadable_files(table, snapshot, _look_once), None)
+    )
     if file is not None:
         raise UnreadableTableError(
             f"{qualified_name(table)} can't be read: {file}. All other tables can. "
             "Bring the file back, or run: lakehouse audit --repair"
         )
+
+
+def unreadable_metadata_file(table: Table) -> UnreadableFile | None:
+    """Return the table's metadata file if it can't be read. A catalog may know its content all the same."""
+    try:
+        reason = None if table.io.new_input(table.metadata_location).exists() else "is gone"
+    except OSError as error:
+        reason = _reason(error)
+    return UnreadableFile("metadata file", table.metadata_location, reason) if reason else None
 
 
 def _look(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:

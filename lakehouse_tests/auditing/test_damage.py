@@ -1,0 +1,183 @@
+"""An audit of a lake with damaged files names each of them, compares everything else, and repairs what it can."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import pytest
+from pyiceberg.table import Table
+
+from lakehouse.auditing import audit as auditing
+from lakehouse.auditing.findings import Report
+from lakehouse.auditing.manifests import CHECK as METADATA
+from lakehouse.automation.repair import restore_tables
+from lakehouse.engine.connection import DuckDB, describe, scan_sql
+from lakehouse.errors import StorageUnavailableError, UnreadableTableError
+from lakehouse.landing.listing import list_day
+from lakehouse.pipeline.exports import export_unified
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql
+from lakehouse.storage.iceberg.manifests import current_manifests, select_files
+from lakehouse.storage.iceberg.partitions import partitions_filter
+from lakehouse.storage.iceberg.readable import check_readable, forget_readable
+from lakehouse.storage.objects.store import Objects, object_key
+from lakehouse_tests.pipeline.own import Own, noon, payment
+
+TODAY = datetime.now(UTC).date()
+DAYS = [TODAY - timedelta(days=back) for back in (2, 1)]
+
+
+@pytest.fixture
+def own(make_stream: Callable[..., Own]) -> Own:
+    """A stream of two days, each computed and committed by itself."""
+    own = make_stream()
+    for day in DAYS:
+        own.land([payment(f"{day}-{n}", noon(day)) for n in range(4)], noon(day))
+        own.bronze(day)
+        own.refresh_realtime(f"{day}-12:00")
+        own.clean(day)
+        own.below(day)
+        export_unified(own.lake, own.stream, [day])
+    return own
+
+
+def _audited(own: Own) -> Report:
+    return auditing.audit(own.lake, [own.stream], DAYS[0], DAYS[-1])
+
+
+def _table(own: Own, layer: str) -> Table:
+    return own.lake.tables.load(f"{layer}.{own.name}")
+
+
+def _manifest_list(table: Table) -> str:
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    return snapshot.manifest_list
+
+
+def _manifest(table: Table) -> str:
+    return current_manifests(table)[0].manifest_path
+
+
+def _metadata(table: Table) -> str:
+    return table.metadata_location
+
+
+def _objects(own: Own, table: Table) -> Objects:
+    return Objects.from_url(own.lake.connection, table.location())
+
+
+@pytest.mark.parametrize(
+    ("layer", "url_of"),
+    [
+        ("silver", _manifest_list),
+        ("silver", _metadata),
+        ("bronze", _manifest),
+    ],
+)
+def test_lost_metadata_is_named_and_rebuilt(own: Own, layer: str, url_of: Callable[[Table], str]) -> None:
+    table = _table(own, layer)
+    url = url_of(table)
+    _objects(own, table).delete([object_key(url)])
+    forget_readable()
+    report = _audited(own)
+    details = [finding.detail for finding in report.wrong if finding.check == METADATA]
+    assert len(details) == 1
+    assert details[0].startswith(f"{layer}.{own.name}: its ")
+    assert url in details[0]
+    assert details[0].endswith("is gone")
+    assert f"gold.{own.name}_daily" in report.partitions or layer == "silver"
+    assert restore_tables(own.lake, report.findings) == []
+    assert all(finding.check != METADATA for finding in _audited(own).findings)
+    for day in DAYS:
+        own.bronze(day)
+        own.refresh_realtime(f"{day}-12:00", replace=True)
+        own.clean(day)
+        own.below(day)
+        export_unified(own.lake, own.stream, [day])
+    assert _audited(own).wrong == []
+
+
+def test_scan_of_table_without_metadata_raises(own: Own) -> None:
+    table = _table(own, "silver")
+    objects = _objects(own, table)
+    for kind, url in (("manifest", _manifest(table)), ("metadata file", _metadata(table))):
+        check_readable(table)
+        content = objects.get(object_key(url))
+        objects.delete([object_key(url)])
+        forget_readable()
+        with pytest.raises(UnreadableTableError, match=rf"silver.{own.name} can't be read: its {kind} .* is gone"):
+            scan_sql(table)
+        objects.put(object_key(url), content)
+        forget_readable()
+
+
+def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
+    silver, bronze, unified = (f"{prefix}{own.name}" for prefix in ("silver.", "bronze.", "serving.unified_"))
+    with own.lake.engine.cursor() as cursor:
+        described = describe(cursor, health_sql(own.lake))
+    assert [(name, kind.lower()) for name, kind in described] == HEALTH_COLUMNS
+    table = _table(own, "silver")
+    _objects(own, table).delete([object_key(_manifest(table))])
+    forget_readable()
+    engine = DuckDB.of(own.lake.settings, own.lake.connection)
+    try:
+        for statement in create_views_sql(own.lake, [silver, bronze, unified, HEALTH_VIEW]):
+            engine.database.execute(statement)
+        assert engine.database.execute(f"select count(*) from {bronze}").fetchall() == [(8,)]
+        for view, column in ((silver, "event_id"), (unified, "amount"), (HEALTH_VIEW, "newest_event")):
+            with pytest.raises(duckdb.Error, match=f"silver.{own.name} can't be read: its manifest"):
+                engine.database.execute(f"select max({column}) from {view} where dt > date '2020-01-01'").fetchall()
+    finally:
+        engine.close()
+
+
+def test_damaged_manifest_is_named(own: Own) -> None:
+    table = _table(own, "silver")
+    _objects(own, table).put(object_key(_manifest(table)), b"not Avro")
+    forget_readable()
+    with pytest.raises(UnreadableTableError, match="is damaged"):
+        scan_sql(table)
+    assert [finding.check for finding in _audited(own).wrong if finding.layer == "silver"] == [METADATA]
+
+
+def test_bronze_is_left_alone_when_landing_may_lack_what_it_lost(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _table(own, "bronze")
+    _objects(own, table).delete([object_key(_manifest(table))])
+    forget_readable()
+    findings = _audited(own).findings
+    monkeypatch.setattr("lakehouse.automation.repair.first_kept_day", lambda *_: TODAY)
+    (refusal,) = restore_tables(own.lake, findings)
+    assert f"bronze.{own.name} is not repaired: landing is kept since {TODAY}" in refusal
+    assert [finding.detail for finding in _audited(own).wrong if finding.check == METADATA]
+
+
+def test_unreadable_files_are_named_and_everything_else_compared(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = _table(own, "silver")
+    (file,) = select_files(table, partitions_filter("dt", [DAYS[0]]))
+    # Of the same size, so that only reading it shows the damage. Storage's checksum would make it an error 500.
+    _objects(own, table).put(object_key(file.file_path), bytes(file.file_size_in_bytes))
+    (landed,) = list_day(own.lake.objects, own.name, DAYS[1])
+    for method in ("open", "stream"):
+        _fail_for(monkeypatch, method, {landed.key, object_key(file.file_path)})
+    unread = Own(Lake(own.lake.settings, own.lake.connection), own.stream)  # DuckDB keeps what it has read
+    unread.lake.streams = own.lake.streams
+    report = _audited(unread)
+    unread.lake.engine.close()
+    details = {(finding.layer, finding.partition): finding.detail for finding in report.wrong}
+    assert details.keys() == {("silver", str(DAYS[0])), ("landing", str(DAYS[1]))}
+    assert "a data file of 4 rows can't be read" in details["silver", str(DAYS[0])]
+    assert file.file_path in details["silver", str(DAYS[0])]
+    assert f"{landed.key} can't be read" in details["landing", str(DAYS[1])]
+
+
+def _fail_for(monkeypatch: pytest.MonkeyPatch, method: str, keys: set[str]) -> None:
+    read = getattr(Objects, method)
+
+    def fail(objects: Objects, key: str) -> Any:
+        if key in keys:
+            raise StorageUnavailableError("HTTP 500")
+        return read(objects, key)
+
+    monkeypatch.setattr(Objects, method, fail)
