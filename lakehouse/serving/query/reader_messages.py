@@ -10,10 +10,13 @@ from lakehouse.serving.query.snapshot_views import Parameters
 
 @dataclass(frozen=True, slots=True)
 class ReaderSetup:
-    """The first message: the statements that set up the database, and how many queries run at a time."""
+    """The first message: the statements that set up the database, and its limits."""
 
     statements: Sequence[str]
     threads: int
+    """How many queries run at a time."""
+    max_cached_bytes: int
+    """How much to keep of files that were read."""
 
 
 @dataclass(frozen=True, slots=True)

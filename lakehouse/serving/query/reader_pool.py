@@ -35,6 +35,9 @@ from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 
 log = logging.getLogger(__name__)
 
+CACHE_SHARE = 4
+"""The part of the reader process's memory that files may fill which were read: one in this many bytes."""
+
 MAX_ATTEMPTS = 3
 """How often a query is run in all when the reader process ends, which another query may have caused."""
 
@@ -170,7 +173,7 @@ class _ReaderProcess:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **SAFE_PATH},
             )
-        channel.send(ReaderSetup(statements, self._threads))
+        channel.send(ReaderSetup(statements, self._threads, (settings.memory_limit_mb << 20) // CACHE_SHARE))
         self._channel = channel
         receiver = threading.Thread(target=self._receive, args=(channel, process), name="reader-replies", daemon=True)
         receiver.start()

@@ -15,7 +15,10 @@ from multiprocessing.connection import Connection as Channel
 import duckdb
 
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest
-from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure
+from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, trim_file_cache
+
+TRIM_INTERVAL_SECONDS = 10.0
+"""Time between looks at the size of the file cache."""
 
 
 class _Reader:
@@ -29,6 +32,8 @@ class _Reader:
         self._sending = threading.Lock()
         self._waiting: set[int] = set()
         self._running: dict[int, duckdb.DuckDBPyConnection] = {}
+        self._max_cached_bytes = setup.max_cached_bytes
+        self._trim_due = 0.0
 
     def start(self, request: ReadRequest) -> None:
         self._waiting.add(request.number)
@@ -51,6 +56,9 @@ class _Reader:
             self._running.pop(request.number, None)
         with self._sending:
             self._channel.send(reply)
+        if time.monotonic() >= self._trim_due:
+            self._trim_due = time.monotonic() + TRIM_INTERVAL_SECONDS
+            trim_file_cache(self._database.cursor(), self._max_cached_bytes)
 
     def _run(self, request: ReadRequest) -> ReadReply:
         started = time.perf_counter()

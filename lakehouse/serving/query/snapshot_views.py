@@ -26,6 +26,18 @@ asks about every data file and every metadata file of its table.
 """
 
 
+def trim_file_cache(cursor: duckdb.DuckDBPyConnection, max_bytes: int) -> None:
+    """Empty DuckDB's cache of files if it holds more than this.
+
+    It would grow to the memory limit and stay there, most of it of files that later commits have replaced. The system gets
+    no memory back, but the next files use it again.
+    """
+    row = cursor.execute("select coalesce(sum(nr_bytes), 0) from duckdb_external_file_cache()").fetchone()
+    if row is not None and row[0] > max_bytes:
+        cursor.execute("set enable_external_file_cache = false")
+        cursor.execute("set enable_external_file_cache = true")
+
+
 class SnapshotViews:
     """One DuckDB catalog per snapshot, with its views.
 
