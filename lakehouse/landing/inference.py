@@ -34,6 +34,9 @@ MIN_ENUM_ROWS, MAX_ENUM_VALUES, MAX_ENUM_CHARACTERS, MIN_REPETITIONS = 20, 12, 4
 
 MAX_KEY_CANDIDATES = 60
 MAX_MONEY_SCALE = 4
+MIN_TIME_SHARE = 0.9
+"""Share of times in a column that dates events although some of its values are none."""
+
 FIRST_HISTORY = date(1900, 1, 1)
 """No history starts earlier, because each day since is a partition."""
 
@@ -107,6 +110,8 @@ def infer(stream: str, sample: Sample, choose: Choose = lambda _, choices: choic
     with open_in_memory() as database:
         database.execute("set timezone = 'UTC'")
         guessed = {column.name: _guess(database, column, names[column.name], choose) for column in columns}
+        if not any(guess and guess.field.type.kind == "timestamp" for guess in guessed.values()):
+            _take_nearly_times(database, [guess for guess in guessed.values() if guess])
     notes += [
         f"{name} holds values of several kinds; bronze keeps it in _extra" for name, g in guessed.items() if not g
     ]
@@ -206,6 +211,20 @@ def _guess(database: duckdb.DuckDBPyConnection, column: SampleColumn, name: str,
     return _Guess(
         replace(column, texts=texts), Field(name, FieldType("string"), column.name), len(filled), len(set(filled))
     )
+
+
+def _take_nearly_times(database: duckdb.DuckDBPyConnection, guesses: Sequence[_Guess]) -> None:
+    """Make a time of the first column of texts that are times but for a few, because an event needs one."""
+    forms = [(), *((read_time_format(form),) for form in time_formats())]
+    for guess in guesses:
+        times = [text for text in guess.column.texts if text and _MAY_BE_TIME.match(text)]
+        if guess.field.type.kind != "string" or len(times) < MIN_TIME_SHARE * len(guess.column.texts):
+            continue
+        database.register("sample", pa.table({"text": pa.array(times, pa.string())}))
+        made = (replace(guess.field, type=FieldType("timestamp"), format=form) for form in forms)
+        if field := next((field for field in made if _holds(database, field)), None):
+            guess.field, guess.limits = field, _limits(database, field)
+            return
 
 
 def _candidates(column: SampleColumn, name: str, filled: Sequence[str]) -> Iterator[Field]:

@@ -35,6 +35,9 @@ MAX_ROWS = 200_000
 SEARCH_ROWS = 300
 """Rows by which dialects are compared."""
 
+MIN_SHARE = 0.9
+"""Share of rows that a dialect has to read."""
+
 START_BYTES = 64 << 10
 MAX_CONTROL_SHARE = 0.01
 """Share of control characters from which on content is binary. Text has none, random bytes have a tenth."""
@@ -179,9 +182,10 @@ def _read_csv(obj: InputObject) -> Sample:
     return _csv_sample(obj, best.dialect, MAX_ROWS)
 
 
-def _readable(sample: Sample) -> tuple[float, int]:
-    """Rank how a file is read: by the share of rows, then by the number of columns."""
-    return sample.rows / max(sample.rows + sum(sample.defects.values()), 1), len(sample.columns)
+def _readable(sample: Sample) -> tuple[bool, int, float]:
+    """Rank how a file is read: whether most rows are, by the number of columns, then by the share of rows."""
+    share = sample.rows / max(sample.rows + sum(sample.defects.values()), 1)
+    return share >= MIN_SHARE, len(sample.columns), share
 
 
 def _check_names(obj: InputObject, names: Sequence[str]) -> None:

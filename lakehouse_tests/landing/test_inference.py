@@ -188,6 +188,16 @@ def test_files_that_differ_give_a_contract_of_both(tmp_path: Path) -> None:
         assert validate_file(object_of(data, name), contract, 10).valid == 1
 
 
+def test_rows_with_defects_of_their_own_are_counted(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n % 28 + 1}.11.2024,x\n" for n in range(40))
+    data = ("id,day,note\n" + rows + "40,unknown,y\n41,3.11.2024,z,too,many\n").encode()
+    _, contract = inferred(tmp_path, ("x.csv", data))
+    assert contract.event_time == "day"
+    validation = validate_file(object_of(data, "x.csv"), contract, 100)
+    assert (validation.rows, validation.valid) == (42, 40)
+    assert any(reason.startswith("day is not a time") for reason in validation.reasons)
+
+
 def test_ambiguous_dates_are_asked_for() -> None:
     asked = []
 
