@@ -28,14 +28,17 @@ def _with_environment(environment: Mapping[str, str], target: Callable[..., None
     target(*arguments)
 
 
-def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Run `lakehouse` with these words and exactly this environment, without standard input.
+def run_forked(
+    words: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run `lakehouse` with these words and exactly this environment, in `folder`, without standard input.
 
     Raises TimeoutExpired after four minutes.
     """
-    with TemporaryDirectory(prefix="lakehouse-command-") as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = CONTEXT.Process(target=_main, args=(list(words), dict(environment), str(out), str(err)))
+    with TemporaryDirectory(prefix="lakehouse-command-") as outputs:
+        out, err = Path(outputs, "out"), Path(outputs, "err")
+        arguments = list(words), dict(environment), folder or Path.cwd(), str(out), str(err)
+        process = CONTEXT.Process(target=_main, args=arguments)
         process.start()
         process.join(TIMEOUT_SECONDS)
         if process.exitcode is None:
@@ -44,12 +47,13 @@ def run_forked(words: Sequence[str], environment: Mapping[str, str]) -> "subproc
         return subprocess.CompletedProcess(list(words), process.exitcode, out.read_text(), err.read_text())
 
 
-def _main(words: list[str], environment: dict[str, str], out: str, err: str) -> None:
+def _main(words: list[str], environment: dict[str, str], folder: Path, out: str, err: str) -> None:
     from lakehouse.cli.app import main
     from lakehouse.settings import get_settings
 
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     get_settings.cache_clear()
     _redirect(0, os.devnull, os.O_RDONLY)
     _redirect(1, out, os.O_WRONLY | os.O_CREAT)

@@ -7,6 +7,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 LONGEST = (
+    "cli/test_walk.py",
     "chaos/test_rounds.py",
     "maintenance/test_erase.py",
     "bench/test_bench.py",

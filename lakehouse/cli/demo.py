@@ -1,5 +1,7 @@
 """`demo`: every layer on a fresh machine, from simulated events to dashboards."""
 
+import shutil
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -20,6 +22,13 @@ from lakehouse.storage.embedded import lifecycle as storage
 FAULTS = Faults(late=0.01, repeated=0.01, invalid=0.01, malformed=0.002)
 OBJECTS_PER_STREAM = 4
 LAYERS = ("bronze", "realtime", "silver", "quarantine")
+NEXT = (
+    'query "select * from gold.financial_daily order by amount desc limit 5"',
+    'query "select reasons, raw from quarantine.iot limit 5"',
+    "up                      # the page, the Dagster page, schedules and sensors",
+    "load retail FILE.csv    # your own files",
+)
+"""Commands to try after the demo."""
 
 Events = Annotated[int, typer.Option(min=1, help="Simulated events for each stream.")]
 
@@ -111,8 +120,7 @@ def _print(counts: list[dict[str, Any]], seconds: float, home: str, as_json: boo
     console.print(
         "bronze = silver + quarantine + duplicates: every landed line is accounted for, once.", soft_wrap=True
     )
-    console.print(f"Done in {seconds:.1f} s. Everything is under {home}. Try next:")
-    console.print('  lakehouse query "select * from gold.financial_daily order by amount desc limit 5"', soft_wrap=True)
-    console.print('  lakehouse query "select reasons, raw from quarantine.iot limit 5"')
-    console.print("  lakehouse up         the Dagster page, schedules and sensors")
-    console.print("  lakehouse load retail FILE.csv        your own files")
+    console.print(f"Done in {seconds:.1f} s. Everything is under {home}. Try next:", soft_wrap=True)
+    program = "lakehouse" if shutil.which("lakehouse") else sys.argv[0]
+    for words in NEXT:
+        console.print(f"  {program} {words}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.core import TyperGroup
@@ -47,6 +48,20 @@ def _documented() -> set[str]:
 
 def test_readme_lists_exactly_the_commands_that_exist() -> None:
     assert _documented() == _commands()
+
+
+def _options(text: str) -> set[str]:
+    """List the options of the command that a text such as `lakehouse keys create NAME` begins with."""
+    _, name, *rest = text.replace("`", "").split()
+    command: Any = next(lazy.load() for lazy in COMMANDS if lazy.name == name)
+    if isinstance(command, TyperGroup) and rest and rest[0] in command.commands:
+        command = command.commands[rest[0]]
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+@pytest.mark.parametrize("text", sorted(set(re.findall(r"`(lakehouse [a-z]+ [^`]*--[^`]*)`", TEXT))))
+def test_named_options_exist(text: str) -> None:
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)) <= _options(text)
 
 
 def test_document_links_resolve() -> None:
