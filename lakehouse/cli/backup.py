@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.options import Json
-from lakehouse.cli.printing import print_json, print_text
+from lakehouse.cli.printing import counted, print_json, print_text
 from lakehouse.maintenance.backup import back_up
 from lakehouse.maintenance.backup_store import BackupStore
 from lakehouse.maintenance.restore import restore as restore_home
@@ -28,10 +28,10 @@ def backup(place: Place, keep: Keep = None, as_json: Json = False) -> None:
         print_json(asdict(report))
         return
     print_text(
-        f"{report.moment}: {report.files:,} files, {_mb(report.bytes)}, of which {_mb(report.new_bytes)} are new."
+        f"{report.moment}: {counted(report.files, 'file')}, {_mb(report.bytes)}, of which {_mb(report.new_bytes)} are new."
     )
     if report.removed:
-        print_text(f"{report.removed:,} older backups were deleted.")
+        print_text(f"Deleted {counted(report.removed, 'older backup')}.")
 
 
 def restore(place: Place, at: At = None, list_only: List = False, no_audit: NoAudit = False) -> None:
@@ -43,7 +43,9 @@ def restore(place: Place, at: At = None, list_only: List = False, no_audit: NoAu
             print_text(f"{name}  {_mb(store.moment(name).size)}")
         return
     moment = restore_home(settings, place, at=at)
-    print_text(f"{settings.root} is as it was at {moment.name}: {len(moment.files):,} files, {_mb(moment.size)}.")
+    print_text(
+        f"{settings.root} is as it was at {moment.name}: {counted(len(moment.files), 'file')}, {_mb(moment.size)}."
+    )
     if not no_audit:
         from lakehouse.cli.audit import audit  # it imports the engine, which restoring does not need
 

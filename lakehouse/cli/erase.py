@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.options import DryRun, Json, Stream, Yes
-from lakehouse.cli.printing import print_json, print_table, print_text, stderr
+from lakehouse.cli.printing import counted, print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance import erase as erasure
 from lakehouse.maintenance.erase import Mentions
@@ -101,9 +101,10 @@ def _as_json(erased: erasure.ErasureResult, mentions: Mentions) -> dict[str, Any
 def _print(erased: erasure.ErasureResult, mentions: Mentions) -> None:
     rows = [[table, count] for table, count in erased.rows.items() if count]
     print_table("", ["table", "rows"], rows, right=["rows"])
-    print_text(f"{len(erased.landing_objects):,} landing objects; days: {format_days(erased.days) or 'none'}")
+    print_text(f"{counted(len(erased.landing_objects), 'landing object')}; days: {format_days(erased.days) or 'none'}")
     if erased.mentions:
         mentioning, objects = sum(erased.mentions.values()), len(erased.mentions)
         print_text(
-            f"{mentioning:,} rows of others, in {objects:,} landing objects, mention the subject. {CHOICES[mentions]}"
+            f"Rows of others that mention the subject: {mentioning:,}, in {counted(objects, 'landing object')}."
+            f" {CHOICES[mentions]}"
         )

@@ -10,7 +10,7 @@ import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, flags_of, with_dialect_options
 from lakehouse.cli.options import Json
-from lakehouse.cli.printing import print_json, print_text
+from lakehouse.cli.printing import counted, print_json, print_text
 from lakehouse.errors import UnreadableSourceError
 from lakehouse.landing.inspection import Advice, Inspection, inspect_file
 from lakehouse.landing.readers import local_object
@@ -67,7 +67,7 @@ def _print(inspection: Inspection, file: str, stream: str | None, given: Mapping
         validation = inspection.validation
         print_text(f"Rows: {validation.valid:,} of the first {validation.rows:,} are valid for {stream}.")
         for reason, count in validation.reasons.items():
-            print_text(f"  {count:,} rows: {reason}")
+            print_text(f"  {counted(count, 'row')}: {reason}")
     if inspection.advice:
         _print_advice(inspection.advice, file, stream, given)
 

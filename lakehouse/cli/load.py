@@ -10,7 +10,7 @@ import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.options import Json, MoreFiles, parse_path
-from lakehouse.cli.printing import print_json, print_text, progress
+from lakehouse.cli.printing import counted, print_json, print_text, progress
 from lakehouse.contracts.model import Contract
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.landing.keys import LandingObject
@@ -179,7 +179,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
         totals = {name: sum(file.get(name, 0) for file in by_object) for name in ROW_COUNTS}
         print_text("Rows: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()) + ".")
         _print_expired(totals["expired"])
-    files = f"{summary['new_files']} new of {summary['files']} files into {summary['stream']}"
+    files = f"{summary['new_files']:,} new of {counted(summary['files'], 'file')} into {summary['stream']}"
     print_text(f"Loaded {files} in {summary['seconds']:.1f} s.")
     if is_materialized:
         print_text(f"Brought up to date: {_describe_days(parse_days(summary['partitions']))}.")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import typer
 
 from lakehouse.cli.options import DryRun, Json
-from lakehouse.cli.printing import console, print_json, print_text
+from lakehouse.cli.printing import console, counted, print_json, print_text
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.tasks import TaskReport, run_task
 from lakehouse.pipeline.lake import Lake
@@ -80,6 +80,6 @@ def _prune_history(lake: Lake, dry_run: bool) -> Iterator[TaskReport]:
 
 def _print(report: TaskReport, dry_run: bool) -> None:
     verb = "would: " if dry_run else ""
-    size = f" ({report.files:,} files, {report.bytes / 1e6:,.1f} MB)" if report.files or report.bytes else ""
+    size = f" ({counted(report.files, 'file')}, {report.bytes / 1e6:,.1f} MB)" if report.files or report.bytes else ""
     text = report.problem or f"{verb}{report.done}{size}"
     print_text(f"{report.task:10} {report.what:36} {text}", style="red" if report.problem else None)

@@ -35,6 +35,11 @@ def print_text(text: str, *, style: str | None = None, to: Console | None = None
     (to or console).print(text, style=style, highlight=False, soft_wrap=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun, such as `1 row` or `2,000 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on standard output."""
     sys.stdout.write(escape_in_json(json.dumps(value, ensure_ascii=False, default=str)) + "\n")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.options import DryRun, FirstDay, Json, LastDay, Stream, Streams, parse_day
-from lakehouse.cli.printing import console, print_json, print_table, print_text
+from lakehouse.cli.printing import console, counted, print_json, print_table, print_text
 from lakehouse.cli.rejected_rows import OBJECT, ROW, opened, read_rows, write_rows
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline import quarantine as rejected
@@ -95,7 +95,7 @@ def export(
         written = write_rows(source, rejected.rejected_rows(lake, source, where), file, form)
     if output is not None:
         print_text(
-            f"Wrote {written:,} rows to {output}. Fix their fields, keep {OBJECT} and {ROW}, then run"
+            f"Wrote {counted(written, 'row')} to {output}. Fix their fields, keep {OBJECT} and {ROW}, then run"
             f" `lakehouse quarantine replay {stream} --rows {output}`."
         )
 
@@ -161,9 +161,9 @@ def _print_json(preview: ReplayPreview) -> None:
 
 
 def _print(preview: ReplayPreview, verb: str) -> None:
-    console.print(f"{preview.valid:,} rows {verb} valid, {preview.refused:,} {verb} still rejected.")
+    console.print(f"Rows that {verb} valid: {preview.valid:,}; still rejected: {preview.refused:,}.")
     for reason, rows in preview.reasons.items():
-        print_text(f"  {rows:,} rows: {reason}")
+        print_text(f"  {counted(rows, 'row')}: {reason}")
     if preview.days:
         print_text(f"Days that {'change' if verb == 'are' else 'would change'}: {format_days(preview.days)}.")
     if preview.held_back:

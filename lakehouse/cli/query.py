@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.escaping import escape_in_json
-from lakehouse.cli.printing import console, print_table
+from lakehouse.cli.printing import console, counted, print_table
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.json_values import to_json
@@ -52,7 +52,7 @@ def _table(result: QueryRows) -> None:
     print_table("", result.columns, cells)
     hidden = sum(1 for _ in result.rows)
     more = f"; the first {MAX_TABLE_ROWS} are shown, --format csv prints all" if hidden else ""
-    console.print(f"{len(cells) + hidden:,} rows{more}")
+    console.print(f"{counted(len(cells) + hidden, 'row')}{more}")
 
 
 def _cell(value: object) -> str:

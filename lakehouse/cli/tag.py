@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from lakehouse.cli.options import Json
-from lakehouse.cli.printing import console, print_json, print_table
+from lakehouse.cli.printing import console, counted, print_json, print_table
 from lakehouse.maintenance import tags
 from lakehouse.maintenance.tags import Tag
 from lakehouse.pipeline.lake import Lake
@@ -31,7 +31,7 @@ def create(name: TagName, table: TagTables = None, as_json: Json = False) -> Non
         print_json([asdict(tag) for tag in created])
     else:
         console.print(
-            f"{name} pins {len(created)} tables; read one with `select … from layer.table at (version => '{name}')`.",
+            f"{name} pins {counted(len(created), 'table')}; read one with `select … from layer.table at (version => '{name}')`.",
             soft_wrap=True,
         )
 
@@ -59,4 +59,4 @@ def delete(name: TagName, table: TagTables = None) -> None:
     settings = get_settings()
     with storage.running(settings) as connection:
         deleted = tags.delete_tags(Lake(settings, connection), name, table or [])
-    console.print(f"Deleted {name} from {len(deleted)} tables.")
+    console.print(f"Deleted {name} from {counted(len(deleted), 'table')}.")

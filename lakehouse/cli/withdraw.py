@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.options import DryRun, Json, Yes
-from lakehouse.cli.printing import print_json, print_table, print_text, stderr
+from lakehouse.cli.printing import counted, print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.selection import display, select_files
 from lakehouse.landing.upload import content_digest, incoming_key
@@ -99,4 +99,6 @@ def _print(withdrawals: Iterable[Withdrawal]) -> None:
     rows = [[each.stream, key, count] for each in withdrawals for key, count in each.rows.items()]
     print_table("", ["stream", "object", "rows"], rows, right=["rows"])
     for each in withdrawals:
-        print_text(f"{each.stream}: {len(each.rows):,} landing objects; days: {format_days(each.days) or 'none'}")
+        print_text(
+            f"{each.stream}: {counted(len(each.rows), 'landing object')}; days: {format_days(each.days) or 'none'}"
+        )

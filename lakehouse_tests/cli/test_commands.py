@@ -198,7 +198,7 @@ def test_query_prints_csv_and_table(lakehouse: Command) -> None:
     ]
     table = lakehouse("query", sql).stdout
     assert "price" in table
-    assert table.splitlines()[-1] == "1 rows"
+    assert table.splitlines()[-1] == "1 row"
 
 
 def test_query_prints_csv_without_formulas(lakehouse: Command) -> None:
