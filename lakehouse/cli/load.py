@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers import local_object
 from lakehouse.landing.readers.columns import read_columns
-from lakehouse.landing.selection import Selection, display, select_files
+from lakehouse.landing.selection import Selection, select_files
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
@@ -61,9 +62,10 @@ def load(
         raise typer.BadParameter("Missing argument 'PATH...'.")
     settings = get_settings()
     contract = apply_dialect(Lake(settings).stream(stream).contract, dialect)
-    selection = select_files(paths)
-    summary, failure = _load(settings, stream, selection, dialect, is_materialized=not no_materialize)
-    _add_column_warnings(summary, contract, selection)
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files(paths, Path(scratch))
+        summary, failure = _load(settings, stream, selection, dialect, is_materialized=not no_materialize)
+        _add_column_warnings(summary, contract, selection)
     if as_json:
         print_json(summary)
     else:
@@ -97,7 +99,7 @@ def _load(
         "objects": [landing_object.key for _, landing_object, _ in landed],
         "partitions": partitions,
         "by_file": [
-            {"file": display(path), "object": obj.key, "new": is_new}
+            {"file": selection.display(path), "object": obj.key, "new": is_new}
             | (_describe(outcomes.get(obj.key, ObjectOutcome())) if is_materialized else {})
             for path, obj, is_new in landed
         ],

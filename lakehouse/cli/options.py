@@ -44,7 +44,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 _FILES = typer.Argument(
-    help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz) or folders of them.", parser=parse_path, metavar="PATH"
+    help="Files (CSV, NDJSON, Parquet; .gz, .zst, .bz2, .xz, .zip) or folders of them.",
+    parser=parse_path,
+    metavar="PATH",
 )
 Files = Annotated[list[Path], _FILES]
 MoreFiles = Annotated[list[Path] | None, _FILES]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
 from lakehouse.contracts.streams import Stream
-from lakehouse.landing.selection import Selection, display, select_files
+from lakehouse.landing.selection import Selection, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import replay
@@ -30,11 +31,12 @@ def send(
     settings = get_settings()
     target_stream = Lake(settings).stream(stream)
     apply_dialect(target_stream.contract, dialect)
-    selection = select_files(paths)
-    sent = _send(settings, target_stream, selection, dialect, rate)
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files(paths, Path(scratch))
+        sent = _send(settings, target_stream, selection, dialect, rate)
     rows = [
         {
-            "file": display(file.path),
+            "file": selection.display(file.path),
             "accepted": file.delivered.accepted,
             "quarantined": file.delivered.quarantined,
             "sent_before": file.was_already_sent,
@@ -57,7 +59,7 @@ def _send(
 ) -> list[SentFile]:
     target = find_target(settings)
     with progress() as bars:
-        tasks = {file: bars.add_task(display(file), total=None) for file in selection.files}
+        tasks = {file: bars.add_task(selection.display(file), total=None) for file in selection.files}
 
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)

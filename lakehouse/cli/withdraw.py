@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -73,10 +74,11 @@ def _keys_by_stream(lake: Lake, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
     """Find the landing objects that a file was loaded as. Raises LakehouseError if there are none."""
-    # An earlier version may have landed a file that is refused now.
-    files = dict.fromkeys([*([path] if path.is_file() else []), *select_files([path]).files])
-    digests = [(file, content_digest(file)) for file in files]
-    keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        # An earlier version may have landed a file that is refused or opened now.
+        files = dict.fromkeys([*([path] if path.is_file() else []), *select_files([path], Path(scratch)).files])
+        digests = [(file, content_digest(file)) for file in files]
+        keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
     landed = [key for key in keys if lake.objects.head(key) is not None]
     if not landed:
         raise LakehouseError(

@@ -1,25 +1,65 @@
 """Choose the files to load from what a user names: what is data, what is left out and why, and what is refused.
 
-Rows are not read here. See `readers.signatures` for how content is recognised.
+Rows are not read here. See `readers.signatures` for how content is recognised, and `opening` for what is opened first.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import UnreadableSourceError
 from lakehouse.landing.formats import COMPRESSION_SUFFIXES, FORMAT_SUFFIXES, format_of_name
-from lakehouse.landing.readers.content import local_object
-from lakehouse.landing.readers.signatures import foreign_content, looks_like_data
-
-_TABLE_MARKS = (
-    ("_delta_log", "a Delta table"),
-    (".hoodie", "a Hudi table"),
-    ("metadata/*.metadata.json", "an Iceberg table"),
+from lakehouse.landing.opening import (
+    Opener,
+    open_avro,
+    open_delta,
+    open_iceberg,
+    open_into,
+    open_orc,
+    open_workbook,
+    unpack_zip,
 )
+from lakehouse.landing.partition_folders import partition_folders
+from lakehouse.landing.readers.content import local_object
+from lakehouse.landing.readers.signatures import (
+    AVRO,
+    OLD_WORKBOOK,
+    ORC,
+    WORKBOOK,
+    ZIP,
+    foreign_content,
+    looks_like_data,
+)
+from lakehouse.landing.table_folders import TableKind, table_in
 
-_OPAQUE_SUFFIXES = (*COMPRESSION_SUFFIXES, ".zip", ".7z", ".lz4", ".tar", ".tgz", ".xlsx", ".avro", ".orc")
+_OPENERS: Mapping[str, Opener] = {
+    ZIP: unpack_zip,
+    WORKBOOK: open_workbook,
+    OLD_WORKBOOK: open_workbook,
+    AVRO: open_avro,
+    ORC: open_orc,
+}
+"""By kind of content, what makes files of it that are read."""
+
+_TABLE_OPENERS: Mapping[TableKind, Opener] = {"a Delta table": open_delta, "an Iceberg table": open_iceberg}
+
+MAX_NESTED_ARCHIVES = 3
+"""How deep an archive may be in others: some hold themselves."""
+
+_OPAQUE_SUFFIXES = (
+    *COMPRESSION_SUFFIXES,
+    ".zip",
+    ".7z",
+    ".lz4",
+    ".tar",
+    ".tgz",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".avro",
+    ".orc",
+)
 """Suffixes of files that are looked into: they may hold data."""
 
 
@@ -45,19 +85,29 @@ class Selection:
     """Not data: hidden and temporary files, other files, links to nothing."""
     refused: list[SkippedFile] = field(default_factory=list)
     """Data that no reader reads."""
+    opened: dict[Path, Path] = field(default_factory=dict)
+    """By folder that something was opened into, its path."""
+
+    def display(self, path: Path) -> str:
+        """Format a path for people, also one that is not UTF-8. A file of an archive is shown in its archive."""
+        for folder, origin in reversed(self.opened.items()):
+            if path.is_relative_to(folder):
+                path = origin / path.relative_to(folder)
+        return display(path)
 
     def as_json(self, skipped: Iterable[SkippedFile]) -> Iterator[dict[str, str]]:
         """Describe skipped files for JSON."""
-        return ({"file": display(file.path), "reason": file.reason} for file in skipped)
+        return ({"file": self.display(file.path), "reason": file.reason} for file in skipped)
 
 
-def select_files(paths: Iterable[Path]) -> Selection:
+def select_files(paths: Iterable[Path], scratch: Path) -> Selection:
     """Choose the files that these files and folders stand for. Links are followed, each file and folder once.
 
-    The folder of a Delta, Iceberg or Hudi table is refused with all that is in it, because it also holds rows that the
-    table has deleted. Raises UnreadableSourceError if a folder has no files to load.
+    Archives, workbooks, Avro and ORC files, and the folders of Delta and Iceberg tables, are opened into folders under
+    `scratch`, which must last as long as the selection. A file or folder in a table is refused by itself, because it also
+    holds rows that the table has deleted. Raises UnreadableSourceError if a folder has no files to load.
     """
-    selector = _Selector()
+    selector = _Selector(scratch)
     for path in paths:
         selector.add(path)
     return selector.selection
@@ -66,16 +116,17 @@ def select_files(paths: Iterable[Path]) -> Selection:
 class _Selector:
     """One selection in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         self.selection = Selection()
+        self._scratch, self._openings = scratch, 0
         self._seen = set[tuple[int, int]]()
 
     def add(self, path: Path) -> None:
         """Select what a path that the user named stands for."""
         absolute = path.absolute()
-        table = next((folder for folder in (absolute, *absolute.parents) if _table_in(folder)), None)
+        table = next((folder for folder in (absolute, *absolute.parents) if table_in(folder)), None)
         if table is not None:
-            self._refuse_table(path, table)
+            self._take_table(path, table)
         elif not path.is_dir():
             self._take(path)
         else:
@@ -90,12 +141,12 @@ class _Selector:
 
     def _nothing_to_load(self) -> str:
         known = f"({', '.join(sorted(FORMAT_SUFFIXES))}, also {', '.join(COMPRESSION_SUFFIXES)})"
-        examples = (f"{display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
+        examples = (f"{self.selection.display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
         return ". Left out: ".join([f"holds no files to load {known}", *examples])
 
     def _walk(self, folder: Path) -> None:
-        if _table_in(folder):
-            self._refuse_table(folder, folder)
+        if table_in(folder):
+            self._take_table(folder, folder)
             return
         try:
             entries = sorted(folder.iterdir())
@@ -123,19 +174,52 @@ class _Selector:
             foreign = None
         if foreign is None:
             self.selection.files.append(path)
+        elif opener := _OPENERS.get(foreign.kind):
+            self._open(opener, path, str(foreign))
         else:
             self._refuse(path, str(foreign))
+
+    def _open(self, opener: Opener, path: Path, foreign: str) -> None:
+        """Select what is in an archive, a file of another format, or a table; refuse it if it can't be opened."""
+        if self._depth(path) >= MAX_NESTED_ARCHIVES:
+            self._refuse(path, foreign)
+            return
+        # Folders directly above give its rows columns, so they are above the opened files, too.
+        folder = self._scratch.joinpath(str(self._openings), *partition_folders(path))
+        self._openings += 1
+        try:
+            open_into(opener, path, folder)
+        except UnreadableSourceError as error:
+            kind, _, remedy = foreign.partition("; ")
+            self._refuse(path, f"{kind}, and {error}; {remedy}")
+            return
+        self.selection.opened[folder] = path
+        before = self._count()
+        self._walk(folder)
+        if self._count() == before:
+            self._refuse(path, f"{foreign.partition('; ')[0]}, which {self._nothing_to_load()}")
+
+    def _depth(self, path: Path) -> int:
+        """Count the archives that a path is in."""
+        for folder, origin in self.selection.opened.items():
+            if path.is_relative_to(folder):
+                return 1 + self._depth(origin)
+        return 0
 
     def _leave_out(self, path: Path, reason: str) -> None:
         self.selection.left_out.append(SkippedFile(path, reason))
 
-    def _refuse_table(self, path: Path, folder: Path) -> None:
-        subject = "it" if path.absolute() == folder.absolute() else display(folder)
-        self._refuse(
-            path,
-            f"{subject} is {_table_in(folder)}, whose files also hold rows that it has deleted;"
-            " export the table as Parquet, CSV or NDJSON and load that",
-        )
+    def _take_table(self, path: Path, folder: Path) -> None:
+        kind, is_whole = table_in(folder), path.absolute() == folder.absolute()
+        subject = "it" if is_whole else display(folder)
+        reason = f"{subject} is {kind}, whose files also hold rows that it has deleted; "
+        opener = _TABLE_OPENERS.get(kind) if kind else None
+        if opener and is_whole:
+            self._open(opener, path, f"{reason}export the table as Parquet, CSV or NDJSON and load that")
+        elif opener:
+            self._refuse(path, f"{reason}load the whole folder, or export the table as Parquet, CSV or NDJSON")
+        else:
+            self._refuse(path, f"{reason}export the table as Parquet, CSV or NDJSON and load that")
 
     def _refuse(self, path: Path, reason: str) -> None:
         self.selection.refused.append(SkippedFile(path, reason))
@@ -153,11 +237,6 @@ class _Selector:
             return "it is the same as another that is loaded"
         self._seen.add(place)
         return None
-
-
-def _table_in(folder: Path) -> str | None:
-    """Return the kind of table that a folder is; None if it is none."""
-    return next((table for mark, table in _TABLE_MARKS if next(folder.glob(mark), None) is not None), None)
 
 
 def _reason_by_name(path: Path) -> str | None:

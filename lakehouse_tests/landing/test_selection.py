@@ -8,22 +8,30 @@ import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.orc
 import pytest
 
 from lakehouse.errors import UnreadableSourceError
-from lakehouse.landing.selection import display, select_files
+from lakehouse.landing.partition_folders import partition_folders
+from lakehouse.landing.selection import MAX_NESTED_ARCHIVES, Selection, select_files
 
 CSV = b"a,b\n1,2\n"
 
+Select = Callable[[Path], Selection]
 
-def _zip(name: str) -> bytes:
+
+@pytest.fixture
+def select(tmp_path_factory: pytest.TempPathFactory) -> Select:
+    """Select the files that a path stands for."""
+    return lambda path: select_files([path], tmp_path_factory.mktemp("scratch"))
+
+
+def _zip(name: str, member: bytes = CSV) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(name, CSV)
+        archive.writestr(name, member)
     return content.getvalue()
 
 
@@ -36,23 +44,18 @@ def _tar() -> bytes:
     return content.getvalue()
 
 
-def _orc() -> bytes:
-    content = io.BytesIO()
-    pyarrow.orc.write_table(pa.table({"a": [1]}), content)
-    return content.getvalue()
-
-
 FOREIGN = {
     "xlsx": _zip("[Content_Types].xml"),
     "ods": _zip("mimetype"),
-    "zip": _zip("a.csv"),
-    "zip.gz": gzip.compress(_zip("a.csv")),
+    "zip without data": _zip("notes.md"),
+    "zip with data outside": _zip("../a.csv"),
+    "broken zip": _zip("a.csv")[:-9],
     "tar": _tar(),
     "tar.gz": gzip.compress(_tar()),
     "tar.bz2": bz2.compress(_tar()),
     "too many layers": gzip.compress(gzip.compress(gzip.compress(gzip.compress(CSV)))),
     "7z": b"7z\xbc\xaf\x27\x1c\x00\x04",
-    "orc": _orc(),
+    "orc": b"ORC\x08\x03\x10",
     "avro": b"Obj\x01\x04\x14avro.codec",
     "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
     "jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF",
@@ -63,12 +66,12 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_foreign_content_is_refused_under_any_name(tmp_path: Path, kind: str) -> None:
+def test_foreign_content_is_refused_under_any_name(select: Select, tmp_path: Path, kind: str) -> None:
     names = ("a.csv", "a.json", "a.csv.gz", "part-0", "a.parquet")
     for name in names:
         (tmp_path / name).write_bytes(FOREIGN[kind])
     (tmp_path / "good.csv").write_bytes(CSV)
-    selected = select_files([tmp_path])
+    selected = select(tmp_path)
     assert [file.name for file in selected.files] == ["good.csv"]
     assert {file.path.name for file in selected.refused} == set(names)
     assert all("; " in file.reason for file in selected.refused)
@@ -93,12 +96,12 @@ def test_foreign_content_is_refused_under_any_name(tmp_path: Path, kind: str) ->
         b"%PDF",
     ],
 )
-def test_content_of_a_reader_is_selected(tmp_path: Path, content: bytes) -> None:
+def test_content_of_a_reader_is_selected(select: Select, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    assert select_files([tmp_path]).files == select_files([tmp_path / "a.csv"]).files == [tmp_path / "a.csv"]
+    assert select(tmp_path).files == select(tmp_path / "a.csv").files == [tmp_path / "a.csv"]
 
 
-def test_everything_in_a_folder_is_selected_or_named_with_its_reason(tmp_path: Path) -> None:
+def test_everything_in_a_folder_is_selected_or_named_with_its_reason(select: Select, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     taken = [
         "a.csv",
@@ -124,7 +127,7 @@ def test_everything_in_a_folder_is_selected_or_named_with_its_reason(tmp_path: P
     (folder / "link").symlink_to(other)
     (folder / "zlink").symlink_to(other)
     os.mkfifo(folder / "pipe.csv")
-    selected = select_files([folder])
+    selected = select(folder)
     assert {str(path.relative_to(folder)) for path in selected.files} == {*taken, "link/linked.csv"}
     named = {str(file.path.relative_to(folder)).split("/")[0] for file in selected.left_out}
     assert named == {name.split("/")[0] for name in left_out} | {"gone.csv", "zlink", "pipe.csv", "loop"}
@@ -134,7 +137,9 @@ def test_everything_in_a_folder_is_selected_or_named_with_its_reason(tmp_path: P
     ("mark", "table"),
     [("_delta_log/0.json", "Delta"), (".hoodie/hoodie.properties", "Hudi"), ("metadata/v1.metadata.json", "Iceberg")],
 )
-def test_table_folder_is_refused_by_name(tmp_path: Path, mark: str, table: str) -> None:
+def test_table_folder_that_is_not_read_is_refused_by_name(
+    select: Select, tmp_path: Path, mark: str, table: str
+) -> None:
     folder = tmp_path / "above" / "table"
     part = folder / "dt=2020-01-01" / "part-0.csv"
     for path in (folder / mark, part):
@@ -142,22 +147,71 @@ def test_table_folder_is_refused_by_name(tmp_path: Path, mark: str, table: str) 
         path.write_bytes(CSV)
     (tmp_path / "good.csv").write_bytes(CSV)
     for path in (tmp_path, folder, part.parent, part):
-        selected = select_files([path])
+        selected = select(path)
         assert selected.files == ([tmp_path / "good.csv"] if path == tmp_path else [])
         (refused,) = selected.refused
         subject = "it" if path in (tmp_path, folder) else str(folder)
-        assert re.match(f"{subject} is an? {table} table.*; export", refused.reason)
+        assert re.match(f"{subject} is an? {table} table.*;.* export", refused.reason)
 
 
-def test_folder_without_data_is_an_error_with_a_reason(tmp_path: Path) -> None:
+def test_zip_archive_is_a_folder(select: Select, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        for name in ("a.csv", "in/Country=France/b.csv.gz", "in/__MACOSX/a.csv", "in/c.csv.bak"):
+            archive.writestr(name, gzip.compress(CSV) if name.endswith(".gz") else CSV)
+        archive.writestr("in/d.xlsx", _zip("xl/a"))
+        archive.writestr("in/e.zip", _zip("f.csv"))
+    (tmp_path / "export.zip.gz").write_bytes(gzip.compress(_zip("a.csv")))
+    selected = select(tmp_path)
+    shown = [selected.display(path).removeprefix(f"{tmp_path}/") for path in selected.files]
+    inside = ["a.csv", "in/Country=France/b.csv.gz", "in/e.zip/f.csv"]
+    assert shown == [*(f"export.zip/{name}" for name in inside), "export.zip.gz/a.csv"]
+    assert [path.read_bytes()[:2] for path in selected.files] == [b"a,", b"\x1f\x8b", b"a,", b"a,"]
+    assert [file["file"] for file in selected.as_json(selected.left_out)] == [
+        f"{tmp_path}/export.zip/in/__MACOSX",
+        f"{tmp_path}/export.zip/in/c.csv.bak",
+    ]
+    assert [file.path.name for file in selected.refused] == ["d.xlsx"]
+
+
+def test_folder_above_an_archive_gives_its_rows_a_column(select: Select, tmp_path: Path) -> None:
+    folder = tmp_path / "Country=C%C3%B4te d'Ivoire"
+    folder.mkdir()
+    (folder / "a.zip").write_bytes(_zip("a.csv"))
+    (path,) = select(tmp_path).files
+    assert partition_folders(path) == partition_folders(folder / "a.zip") == ["Country=C%C3%B4te%20d%27Ivoire"]
+
+
+def test_archive_in_too_many_archives_is_refused(select: Select, tmp_path: Path) -> None:
+    content = _zip("a.csv")
+    for _ in range(MAX_NESTED_ARCHIVES):
+        content = _zip("a.zip", content)
+    (tmp_path / "a.zip").write_bytes(content)
+    selected = select(tmp_path / "a.zip")
+    assert selected.files == []
+    innermost, *outer = selected.as_json(selected.refused)
+    assert (innermost["file"], outer) == (f"{tmp_path}/{'a.zip/' * MAX_NESTED_ARCHIVES}a.zip", [])
+
+
+@pytest.mark.parametrize("names", [["a.csv", "a.csv"], ["a.csv", "./a.csv"], ["/a.csv"]])
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_zip_archive_that_would_lose_a_file_is_refused(select: Select, tmp_path: Path, names: list[str]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), CSV)
+    selected = select(tmp_path)
+    assert selected.files == []
+    assert [file.path.name for file in selected.refused] == ["a.zip"]
+
+
+def test_folder_without_data_is_an_error_with_a_reason(select: Select, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("text")
     with pytest.raises(UnreadableSourceError, match=r"holds no files to load .*notes\.md: \.md is no format"):
-        select_files([tmp_path])
+        select(tmp_path)
 
 
-def test_name_that_is_not_utf8_is_selected_and_displayed(tmp_path: Path) -> None:
+def test_name_that_is_not_utf8_is_selected_and_displayed(select: Select, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv"))
     path.write_bytes(CSV)
-    selected = select_files([tmp_path])
+    selected = select(tmp_path)
     assert selected.files == [path]
-    assert display(path) == f"{tmp_path}/caf\\xe9.csv"
+    assert selected.display(path) == f"{tmp_path}/caf\\xe9.csv"

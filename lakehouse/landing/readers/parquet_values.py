@@ -123,12 +123,13 @@ def _number(text: str) -> Value:
 
 def _nested_json(value: Scalar) -> Value:
     try:
-        return _python_json(value.as_py())
+        return python_json(value.as_py())
     except (ValueError, UnicodeDecodeError, OverflowError):
         return str(value.type)
 
 
-def _python_json(value: object) -> Value:
+def python_json(value: object) -> Value:
+    """Convert a Python value to JSON: times as ISO 8601, decimals with all their digits, bytes as text."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, bytes):
@@ -140,7 +141,7 @@ def _python_json(value: object) -> Value:
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, dict):
-        return Pairs((str(name), _python_json(member)) for name, member in value.items())
+        return Pairs((str(name), python_json(member)) for name, member in value.items())
     if isinstance(value, (list, tuple)):
-        return [_python_json(item) for item in value]
+        return [python_json(item) for item in value]
     return str(value)

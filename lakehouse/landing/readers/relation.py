@@ -31,7 +31,7 @@ from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
 from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
 from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
-from lakehouse.landing.readers.signatures import Foreign, foreign_content
+from lakehouse.landing.readers.signatures import OPENED, Foreign, foreign_content
 from lakehouse.landing.readers.time_columns import join_time_columns, with_time_columns
 
 SMALL_OBJECT_BYTES = 1 << 20
@@ -86,7 +86,8 @@ def _how_to_read(contract: Contract, obj: InputObject) -> tuple[Format | Foreign
 
 def _refuse(contract: Contract, foreign: Foreign, objects: Iterable[InputObject]) -> Iterator[pa.RecordBatch]:
     """Make one defect of each object."""
-    defect = columns_of([Defect(f"the file is {foreign.kind}; {foreign.remedy}", None)], len(contract.fields))
+    remedy = f"load it with `lakehouse load`, or {foreign.remedy}" if foreign.kind in OPENED else foreign.remedy
+    defect = columns_of([Defect(f"the file is {foreign.kind}; {remedy}", None)], len(contract.fields))
     for obj in objects:
         yield from number_rows(obj, bronze_schema(contract), [defect])
 

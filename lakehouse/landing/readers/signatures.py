@@ -20,14 +20,20 @@ class Foreign:
         return f"it is {self.kind}; {self.remedy}"
 
 
+ZIP, ORC, AVRO = "a zip archive", "an ORC file", "an Avro file"
+WORKBOOK, OLD_WORKBOOK = "an Excel or Office document", "an old Excel or Office document"
+
+OPENED = (ZIP, ORC, AVRO, WORKBOOK, OLD_WORKBOOK)
+"""Kinds of content that `load` opens before it lands."""
+
 _UNPACK = "unpack it and load what is in it"
 _EXPORT = "export it as CSV, NDJSON or Parquet"
 
 _SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
     (re.compile(pattern, re.DOTALL | re.IGNORECASE if b"<" in pattern else re.DOTALL), Foreign(kind, remedy))
     for pattern, kind, remedy in (
-        (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/|mimetype)", "an Excel or Office document", _EXPORT),
-        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", "a zip archive", _UNPACK),
+        (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/|mimetype)", WORKBOOK, _EXPORT),
+        (rb"PK(\x03\x04|\x05\x06|\x07\x08)", ZIP, _UNPACK),
         (rb".{257}ustar", "a tar archive", _UNPACK),
         (rb"\x1f\x8b", "compressed too many times", _UNPACK),
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
@@ -35,11 +41,11 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
         (rb"\x04\x22\x4d\x18", "compressed by lz4", "unpack it with unlz4"),
         (rb"\xff\x06\x00\x00sNaPpY", "compressed by snappy", "unpack it, or compress it with gzip or zstd"),
         (rb"\x1f\x9d", "compressed by compress", "unpack it with uncompress"),
-        (rb"ORC[\x00-\x1f]", "an ORC file", _EXPORT),
-        (rb"Obj\x01", "an Avro file", _EXPORT),
+        (rb"ORC[\x00-\x1f]", ORC, _EXPORT),
+        (rb"Obj\x01", AVRO, _EXPORT),
         (rb"ARROW1\x00\x00|\xff\xff\xff\xff.{2}\x00\x00", "an Arrow file", _EXPORT),
         (rb"SQLite format 3\x00", "an SQLite database", _EXPORT),
-        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Office document", _EXPORT),
+        (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", OLD_WORKBOOK, _EXPORT),
         (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
         (rb"%PDF-", "a PDF", _EXPORT),
         (rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|II\*\x00|MM\x00\*", "an image", "leave it out"),

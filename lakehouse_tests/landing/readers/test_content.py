@@ -90,7 +90,7 @@ def test_file_that_is_no_rows_is_one_defect_where_files_are_dropped() -> None:
         content.writestr("a.csv", CSV)
     for name in ("a.csv", "a.zip", "b.json"):
         source = object_of(archive.getvalue(), f"incoming/sample/{name}")
-        reason = "the file is a zip archive; unpack it and load what is in it"
+        reason = "the file is a zip archive; load it with `lakehouse load`, or unpack it and load what is in it"
         assert rows_of(THREE, source, object_of(CSV, "incoming/sample/c.csv")) == [("!", reason, None), *ROWS]
 
 
