@@ -23,7 +23,7 @@ from lakehouse.sources.http.joint_writer import (
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
 
-AT = datetime(2025, 3, 4, 5, 6, 7, 250_000, UTC)
+AT = datetime(2003, 3, 4, 5, 6, 7, 250_000, UTC)
 
 
 @pytest.fixture
