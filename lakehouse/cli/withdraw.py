@@ -10,6 +10,7 @@ import typer
 from lakehouse.cli.options import DryRun, Json, Yes
 from lakehouse.cli.printing import counted, print_json, print_table, print_text, stderr
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.keys import READ_AS
 from lakehouse.landing.selection import display, select_files
 from lakehouse.landing.upload import content_digest, incoming_key
 from lakehouse.maintenance.withdrawal import Withdrawal, find_objects, withdraw_objects
@@ -67,18 +68,18 @@ def _keys_by_stream(lake: Lake, names: Iterable[str]) -> dict[str, list[str]]:
     by_stream: dict[str, dict[str, None]] = {}
     for name in names:
         key = name.removeprefix(f"s3://{lake.objects.bucket}/")
-        for found in [key] if key.startswith(LANDING_FOLDERS) else _keys_of_file(lake, Path(name)):
+        for found in [key] if key.startswith(LANDING_FOLDERS) else keys_of_file(lake, Path(name)):
             by_stream.setdefault(lake.stream(found.split("/", 2)[1]).name, {})[found] = None
     return {stream: [*keys] for stream, keys in by_stream.items()}
 
 
-def _keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
+def keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
     """Find the landing objects that a file was loaded as. Raises LakehouseError if there are none."""
     with TemporaryDirectory(prefix="lakehouse-") as scratch:
         # An earlier version may have landed a file that is refused or opened now.
         files = dict.fromkeys([*([path] if path.is_file() else []), *select_files([path], Path(scratch)).files])
         digests = [(file, content_digest(file)) for file in files]
-        keys = [incoming_key(stream, file, digest) for stream in lake.streams for file, digest in digests]
+        keys = [key for stream in lake.streams for file, digest in digests for key in _keys(lake, stream, file, digest)]
     landed = [key for key in keys if lake.objects.head(key) is not None]
     if not landed:
         raise LakehouseError(
@@ -86,6 +87,13 @@ def _keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
             " name its object: `lakehouse quarantine list` and the column _object show it."
         )
     return landed
+
+
+def _keys(lake: Lake, stream: str, file: Path, digest: str) -> list[str]:
+    """List the keys that a file may have landed under: by itself, or with the options that were given for it."""
+    folder, key = f"incoming/{stream}", incoming_key(stream, file, digest)
+    read_as = [name for name in lake.objects.folders(folder) if name.startswith(f"{folder}/{READ_AS}")]
+    return [key, *(f"{name}{key.removeprefix(folder)}" for name in read_as)]
 
 
 def _as_json(withdrawal: Withdrawal) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from lakehouse.auditing.audit import audit
+from lakehouse.cli.withdraw import keys_of_file
 from lakehouse.errors import ObjectNotFoundError
+from lakehouse.landing.upload import upload
 from lakehouse.maintenance import withdrawal
 from lakehouse.maintenance.erase import rewrite_exports
 from lakehouse.maintenance.row_changes import delete_rows
@@ -105,6 +108,14 @@ def test_withdrawn_rows_leave_a_day_of_which_only_a_blocked_object_is_left(own: 
         _compute(own)
         assert (own.ask("select event_id from {silver}"), own.counts("quarantine")) == ([("e1",)], {DAY: 1})
         assert audit(own.lake, [own.stream]).findings == []
+
+
+@pytest.mark.parametrize("dialect", [None, {"delimiter": ";"}])
+def test_file_is_found_as_it_was_loaded(own: Own, tmp_path: Path, dialect: dict[str, str] | None) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"event_id;event_time\n1;{DAY}\n")
+    landed, _ = upload(own.lake.objects, own.name, path, dialect)
+    assert keys_of_file(own.lake, path) == [landed.key]
 
 
 @pytest.mark.parametrize("step", ["bronze", "realtime"])
