@@ -7,10 +7,14 @@ has 1,234 bytes of iot, then 567 of orders. When sections are deleted, the other
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from io import BytesIO
+from pathlib import Path
+from tempfile import gettempdir
+
+from filelock import FileLock
 
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.landing.keys import (
@@ -24,6 +28,7 @@ from lakehouse.landing.keys import (
 )
 from lakehouse.landing.readers.content import InputStream
 from lakehouse.storage.durability import sync
+from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
 
 SHARED_FOLDER = "_shared"
@@ -124,18 +129,28 @@ def has_landed(objects: Objects, key: str) -> bool:
 def delete_landing(objects: Objects, keys: Iterable[str]) -> None:
     """Delete landing objects, among them sections, whose neighbours stay. A key that does not exist is no error.
 
-    It can be interrupted anywhere and run again. Repeats until a listing has none of the sections, because another
-    deletion at the same time may have moved some of them.
+    It can be interrupted anywhere and run again. Deletions on one machine take turns, because one that moved sections
+    which another deletes would bring them back.
     """
     keys = {*keys}
     folders = {shared_hour(hour) for key in keys if _stem(key) and (hour := hour_of(key))}
-    for folder in sorted(folders):
-        while touched := [info.key for info in objects.list(folder) if keys & {s.key for s in sections(info.key)}]:
-            for key in touched:
-                _move_sections(objects, key, [section for section in sections(key) if section.key not in keys])
-            sync(objects.connection)  # a power cut must not undo this and keep what follows
-            objects.delete(touched)
+    with _turn(objects.connection):
+        for folder in sorted(folders):
+            _delete_sections(objects, folder, keys)
     objects.delete(keys)
+
+
+def _turn(connection: Connection) -> FileLock:
+    folder = connection.data_directory.parent if connection.data_directory else Path(gettempdir())
+    return FileLock(folder / f"lakehouse-{connection.bucket}-landing.lock")
+
+
+def _delete_sections(objects: Objects, folder: str, keys: Set[str]) -> None:
+    while touched := [info.key for info in objects.list(folder) if keys & {s.key for s in sections(info.key)}]:
+        for key in touched:
+            _move_sections(objects, key, [section for section in sections(key) if section.key not in keys])
+        sync(objects.connection)  # a power cut must not undo this and keep what follows
+        objects.delete(touched)
 
 
 def _move_sections(objects: Objects, key: str, kept: Sequence[LandingObject]) -> None:
