@@ -38,7 +38,7 @@ DOCUMENTS = (
 NOT_RUN = {
     r"python3 -m venv|.*pip install|make (install|hooks)": "installs from the network; CI does it before the tests",
     r".*python -m pytest|make (test|lint)": "is what CI runs, this test included",
-    r"lakehouse bench load": "takes minutes; bench/test_bench.py runs every benchmark with fewer rows",
+    r"lakehouse bench (load|day)": "takes minutes; bench/test_bench.py runs every benchmark with fewer rows",
     r"lakehouse bench faults": "takes minutes; chaos/test_rounds.py repeats a round",
     r"lakehouse kinesis|export LAKEHOUSE_KINESIS": "needs Kinesis; sources/kinesis/test_process.py runs it on a fake",
     r"export LAKEHOUSE_DAGSTER_POSTGRES_URL": "needs PostgreSQL; runtime/test_instance.py uses one where there is one",

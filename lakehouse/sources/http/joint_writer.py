@@ -117,6 +117,8 @@ class JointWriter:
         self._idle: list[_Connection] = []
         self._slots: dict[datetime, list[_Waiting]] = {}
         self._writes: set[asyncio.Task[None]] = set()
+        self._answers: set[asyncio.Task[None]] = set()
+        self._is_closing = False
 
     async def start(self) -> None:
         """Become the leader unless there is one."""
@@ -127,10 +129,13 @@ class JointWriter:
                 self._server = await asyncio.start_unix_server(self._serve, sock=listener)
 
     async def close(self) -> None:
-        """Let another process become the leader."""
+        """Answer what other processes have sent, so that they do not store it again, and let one become the leader."""
+        self._is_closing = True
         self._close_connections()
         if self._server and self._lock:
             self._server.close()
+            if self._answers:
+                await asyncio.wait(self._answers, timeout=ANSWER_SECONDS)
             self._lock.release()
 
     async def land(self, parts: Sequence[Part], at: datetime) -> list[StoredPart]:
@@ -197,18 +202,26 @@ class JointWriter:
         connection = _Connection(reader, writer)
         self._guests += 1
         try:
-            while True:
+            while not self._is_closing:
                 request = msgspec.msgpack.decode(await connection.receive(), type=_Request)
-                try:
-                    answer = _Answer(await self._join(request.parts, request.at))
-                except LakehouseError as error:
-                    answer = _Answer(error=str(error))
-                await connection.send(answer)
+                if self._is_closing:
+                    break
+                answer = asyncio.ensure_future(self._answer(connection, request))
+                self._answers.add(answer)
+                answer.add_done_callback(self._answers.discard)
+                await answer
         except (OSError, EOFError):
             pass  # the process has ended
         finally:
             self._guests -= 1
             connection.close()
+
+    async def _answer(self, connection: "_Connection", request: _Request) -> None:
+        try:
+            answer = _Answer(await self._join(request.parts, request.at))
+        except LakehouseError as error:
+            answer = _Answer(error=str(error))
+        await connection.send(answer)
 
     async def _ask_leader(self, parts: Sequence[Part], at: datetime) -> list[StoredPart]:
         async with asyncio.timeout(ANSWER_SECONDS):

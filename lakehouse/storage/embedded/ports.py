@@ -91,8 +91,10 @@ def wait_until_free(ports: Ports) -> None:
 
 
 def remove_sockets(ports: Ports) -> None:
-    """Remove the socket files that a killed server left in /tmp."""
+    """Remove the socket files that a killed server left in /tmp, unless another home's server has its ports now."""
     for name, port in ports.grpc().items():
+        if not is_free(port, HOST):
+            continue
         path = _SOCKET_FOLDER / f"seaweedfs-{name}-grpc-{port}.sock"
         with suppress(OSError):
             if stat.S_ISSOCK(path.lstat().st_mode):
