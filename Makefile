@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
-WORKERS ?= 4
+WORKERS ?= 2
 
 .PHONY: help
 help: ## List the commands
