@@ -32,7 +32,7 @@ LISTED_PREFIX = "listed "
 
 CLOSED_HOURS_INTERVAL_SECONDS = 300
 MIN_CLOSED_OBJECTS = 10_000
-"""So many objects of a stream are worth a run: reading them takes some ten seconds."""
+"""Objects of a stream from which a run is requested. Reading this many takes about ten seconds."""
 
 MIN_BACKOFF = timedelta(seconds=30)
 MAX_BACKOFF = timedelta(hours=1)

@@ -54,7 +54,7 @@ _SENSITIVE: Mapping[str, tuple[re.Pattern[str], re.Pattern[str] | None]] = {
     "date of birth": (re.compile(r"birth|(^|_)dob$"), None),
     "document or account number": (re.compile(r"iban|passport|ssn|tax_id|credit_card|card_number|licen[cs]e"), None),
 }
-"""What may be personal data: by the column's name, or by all of its values."""
+"""Kinds of personal data, recognised by the column's name or by all of its values."""
 
 MAX_PRECISION = 38
 

@@ -27,7 +27,7 @@ from lakehouse.landing.readers.rows import DEFECT, EXTRA, bronze_schema
 from lakehouse.landing.readers.signatures import foreign_content
 
 Shape = Literal["text", "number", "boolean", "list", "nested"]
-"""What a value is in its file: all of CSV is text. `list` is a list of texts, `nested` any other list or object."""
+"""The kind of a value in its file. CSV has only text. `list` is a list of texts, `nested` any other list or object."""
 
 MAX_ROWS = 200_000
 """Rows of a file that are read."""

@@ -60,7 +60,7 @@ class Held:
     kept: dict[date, int] = field(default_factory=dict)
     """How many rows silver keeps of the days on which all objects are blocked."""
     blocked: Collection[date] = ()
-    """Those of these days on which silver keeps all that it holds, and is not replaced."""
+    """The days whose silver rows stay as they are."""
 
 
 @dataclass(slots=True)

@@ -58,7 +58,7 @@ CHANGED = {
     r"2026-11-28T12": ("{hour}", "the backup is made now"),
     r"9f86d081….csv": ("{loaded}", "the name follows from the file's content"),
 }
-"""What a test changes in a command, each with its reason."""
+"""Commands that a test changes before it runs them, each with its reason."""
 
 INVOICES = """InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 536365,85123A,HEART HOLDER,6,2010-12-01 08:26:00,2.55,17850,United Kingdom

@@ -49,7 +49,7 @@ def released_contract(stream: str) -> Contract:
 
 
 def earlier_numbers() -> Numbers:
-    """Return, for each shipped stream, SQL file and number of today, the numbers that the release stored for the same rows."""
+    """Map each shipped stream, SQL file and current number to the numbers that the release stored for it."""
     numbers: dict[str, dict[str, dict[str, list[int]]]] = {}
     for stream, query, sql, contract in _release():
         today = discover()[stream].definition_of(query).number

@@ -81,7 +81,7 @@ class Ingest:
     streams: Mapping[str, Stream]
     validators: Mapping[str, Validator]
     openers: Mapping[str, Opener]
-    """What opens envelopes, of the streams whose events come in some."""
+    """The envelope reader of each stream whose events come in envelopes."""
     commit: GroupCommit
     buffer: BufferLimit
     reader: BodyReader

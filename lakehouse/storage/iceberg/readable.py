@@ -38,7 +38,7 @@ class UnreadableFile:
     url: str
     reason: str
     manifest: ManifestFile | None = None
-    """What the manifest list says of a manifest."""
+    """A manifest's entry in the manifest list."""
 
     def __str__(self) -> str:
         return f"its {self.kind} {self.url} {self.reason}"
