@@ -18,11 +18,12 @@ from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql
-from lakehouse.storage.iceberg.manifests import current_manifests, select_files
+from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
+from lakehouse_tests.table_files import manifest, manifest_list, metadata_file
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=back) for back in (2, 1)]
@@ -50,20 +51,6 @@ def _table(own: Own, layer: str) -> Table:
     return own.lake.tables.load(f"{layer}.{own.name}")
 
 
-def _manifest_list(table: Table) -> str:
-    snapshot = table.current_snapshot()
-    assert snapshot is not None
-    return snapshot.manifest_list
-
-
-def _manifest(table: Table) -> str:
-    return current_manifests(table)[0].manifest_path
-
-
-def _metadata(table: Table) -> str:
-    return table.metadata_location
-
-
 def _objects(own: Own, table: Table) -> Objects:
     return Objects.from_url(own.lake.connection, table.location())
 
@@ -71,9 +58,9 @@ def _objects(own: Own, table: Table) -> Objects:
 @pytest.mark.parametrize(
     ("layer", "url_of"),
     [
-        ("silver", _manifest_list),
-        ("silver", _metadata),
-        ("bronze", _manifest),
+        ("silver", manifest_list),
+        ("silver", metadata_file),
+        ("bronze", manifest),
     ],
 )
 def test_lost_metadata_is_named_and_rebuilt(own: Own, layer: str, url_of: Callable[[Table], str]) -> None:
@@ -102,7 +89,7 @@ def test_lost_metadata_is_named_and_rebuilt(own: Own, layer: str, url_of: Callab
 def test_scan_of_table_without_metadata_raises(own: Own) -> None:
     table = _table(own, "silver")
     objects = _objects(own, table)
-    for kind, url in (("manifest", _manifest(table)), ("metadata file", _metadata(table))):
+    for kind, url in (("manifest", manifest(table)), ("metadata file", metadata_file(table))):
         check_readable(table)
         content = objects.get(object_key(url))
         objects.delete([object_key(url)])
@@ -119,7 +106,7 @@ def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
         described = describe(cursor, health_sql(own.lake))
     assert [(name, kind.lower()) for name, kind in described] == HEALTH_COLUMNS
     table = _table(own, "silver")
-    _objects(own, table).delete([object_key(_manifest(table))])
+    _objects(own, table).delete([object_key(manifest(table))])
     forget_readable()
     engine = DuckDB.of(own.lake.settings, own.lake.connection)
     try:
@@ -135,7 +122,7 @@ def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
 
 def test_damaged_manifest_is_named(own: Own) -> None:
     table = _table(own, "silver")
-    _objects(own, table).put(object_key(_manifest(table)), b"not Avro")
+    _objects(own, table).put(object_key(manifest(table)), b"not Avro")
     forget_readable()
     with pytest.raises(UnreadableTableError, match="is damaged"):
         scan_sql(table)
@@ -144,7 +131,7 @@ def test_damaged_manifest_is_named(own: Own) -> None:
 
 def test_bronze_is_left_alone_when_landing_may_lack_what_it_lost(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _table(own, "bronze")
-    _objects(own, table).delete([object_key(_manifest(table))])
+    _objects(own, table).delete([object_key(manifest(table))])
     forget_readable()
     findings = _audited(own).findings
     monkeypatch.setattr("lakehouse.automation.repair.first_kept_day", lambda *_: TODAY)

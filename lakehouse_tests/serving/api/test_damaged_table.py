@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import psutil
 import pytest
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.table import Table
 
 from lakehouse.landing.writer import land
@@ -20,9 +19,9 @@ from lakehouse.pipeline.silver import clean_days
 from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
 from lakehouse.sources.simulation import Faults, Simulator
-from lakehouse.storage.iceberg.manifests import current_manifests, select_files
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects, object_key
+from lakehouse_tests.table_files import data_file, manifest, manifest_list, metadata_file
 
 STREAM = "social"
 """A stream that no other test of the serving process uses, so that no process has read its files before."""
@@ -65,31 +64,13 @@ def tables(lake: Lake, api: httpx.Client) -> dict[str, Table]:
     return tables
 
 
-def _manifest_list(table: Table) -> str:
-    snapshot = table.current_snapshot()
-    assert snapshot is not None
-    return snapshot.manifest_list
-
-
-def _manifest(table: Table) -> str:
-    return current_manifests(table)[0].manifest_path
-
-
-def _data_file(table: Table) -> str:
-    return select_files(table, AlwaysTrue())[0].file_path
-
-
-def _metadata_file(table: Table) -> str:
-    return table.metadata_location
-
-
 @pytest.mark.parametrize(
     ("name", "url_of", "readers"),
     [
-        (f"silver.{STREAM}", _manifest_list, "/v1/queries/stream_health"),
-        (f"bronze.{STREAM}", _manifest, f"/v1/quarantine/{STREAM}"),
-        (f"realtime.{STREAM}", _data_file, "/v1/queries/stream_health"),
-        (f"gold.{STREAM}_daily", _metadata_file, None),
+        (f"silver.{STREAM}", manifest_list, "/v1/queries/stream_health"),
+        (f"bronze.{STREAM}", manifest, f"/v1/quarantine/{STREAM}"),
+        (f"realtime.{STREAM}", data_file, "/v1/queries/stream_health"),
+        (f"gold.{STREAM}_daily", metadata_file, None),
     ],
 )
 def test_lost_file_makes_its_table_unavailable_alone(
