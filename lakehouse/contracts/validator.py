@@ -102,9 +102,8 @@ class _Form:
         self._decoder = msgspec.json.Decoder(exact)
         self._of_known = msgspec.json.Decoder(open_to_others)
         self._of_all = msgspec.json.Decoder(dict[str, msgspec.Raw])
-        self._other_names = {name for field in contract.fields for name in (field.name, field.source)} - {
-            *names.values()
-        }
+        self._names = {*names.values()}
+        self._alike = {name.lower() for field in contract.fields for name in (field.name, field.source)}
 
     def proves(self, lines: bytes, count: int, arrived_at: datetime) -> bool:
         """Return whether the lines are `count` valid events that have no other fields than the contract's."""
@@ -126,8 +125,9 @@ class _Form:
             return False
         if len(events) != count or self._quotes(events, True, arrived_at) is None:
             return False
-        if not self._other_names.isdisjoint(chain.from_iterable(members)):
-            return False  # a field appears under its other name
+        others = {*chain.from_iterable(members)} - self._names
+        if not self._alike.isdisjoint(map(str.lower, others)):
+            return False  # a field appears under its other name, or in another case
         quotes = 2 * sum(map(len, members)) + _count_quotes(b"".join(chain.from_iterable(map(dict.values, members))))
         return quotes == _count_quotes(lines)
 

@@ -76,6 +76,8 @@ class Opener:
             return [self._lift(event, Pairs()) if isinstance(event, Pairs) else event for event in events]
         inherited = Pairs()
         for field in self._of_envelope:
+            if _is_ambiguous(rest, field.path.names):
+                raise _BrokenEnvelopeError(f"{field.path.text} appears twice")
             value, rest = _take(rest, field.path.names)
             if value is not None:
                 inherited.append((field.name, value))
@@ -89,6 +91,8 @@ class Opener:
     def _found(self, envelope: Pairs) -> tuple[list[Value], Pairs | None]:
         """Find the events, and the envelope without them; None if the object is an event by itself."""
         for path in self._envelope:
+            if _is_ambiguous(envelope, path.names):
+                raise _BrokenEnvelopeError(f"{path.text} appears twice")
             value, rest = _take(envelope, path.names)
             if value is not None:
                 return _elements(value, path), rest
@@ -99,6 +103,10 @@ class Opener:
     def _lift(self, event: Pairs, inherited: Pairs) -> Pairs:
         lifted = Pairs()
         for field in self._of_event:
+            if _is_ambiguous(event, field.path.names):
+                # The reader says that the field appears twice.
+                lifted += [(field.name, None)] * (2 - sum(name == field.name for name, _ in event))
+                continue
             value, event = _take(event, field.path.names)
             if value is not None:
                 lifted.append((field.name, value))
@@ -118,12 +126,19 @@ def _elements(value: Value, path: Path) -> list[Value]:
     return value
 
 
+def _is_ambiguous(pairs: Pairs, names: Sequence[str]) -> bool:
+    """Return whether names lead to more than one value, because a key on the way is repeated."""
+    values = [value for name, value in pairs if name == names[0]]
+    if len(values) != 1:
+        return len(values) > 1
+    return bool(names[1:]) and isinstance(values[0], Pairs) and _is_ambiguous(values[0], names[1:])
+
+
 def _take(pairs: Pairs, names: Sequence[str]) -> tuple[Value, Pairs]:
-    """Take the value out of an object to which names lead. Null, with the whole object, if they lead to none or to two."""
-    places = [i for i, (name, _) in enumerate(pairs) if name == names[0]]
-    if len(places) != 1:
+    """Take the value out of an object to which names lead. Null, with the whole object, if they lead to none."""
+    place = next((i for i, (name, _) in enumerate(pairs) if name == names[0]), None)
+    if place is None:
         return None, pairs
-    (place,) = places
     value = pairs[place][1]
     rest: Value = None
     if names[1:]:

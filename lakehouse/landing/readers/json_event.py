@@ -20,6 +20,7 @@ class EventParser:
         self._names = tuple(field.name for field in contract.fields)
         self._places = {field.source: i for i, field in enumerate(contract.fields)}
         self._places |= {field.name: i for i, field in enumerate(contract.fields)}
+        self._alike = {name.lower(): i for name, i in self._places.items()}
 
     def parse(self, text: str) -> Row:
         """Parse a line, given without its line end."""
@@ -42,7 +43,9 @@ class EventParser:
         reasons: list[str] = []
         for key, member in value:
             place = self._places.get(key)
-            name = key if place is None else self._names[place]
+            # A key that differs from a field's name by case alone is unknown, but beside that field it is ambiguous.
+            alike = self._alike.get(key.lower()) if place is None else place
+            name = key if alike is None else self._names[alike]
             if name in seen:
                 reasons.append(f"{name} appears twice")
                 continue

@@ -125,6 +125,9 @@ def _nested_json(value: Scalar) -> Value:
     try:
         return python_json(value.as_py())
     except (ValueError, UnicodeDecodeError, OverflowError):
+        if isinstance(value, pa.StructScalar) and value.is_valid:  # as_py refuses one that repeats a name
+            members = (value[i] for i in range(value.type.num_fields))  # type: ignore[index]  # the stubs lack positions
+            return Pairs((field.name, _nested_json(member)) for field, member in zip(value.type, members, strict=True))
         return str(value.type)
 
 

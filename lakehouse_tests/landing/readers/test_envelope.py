@@ -63,6 +63,31 @@ CASES: dict[str, tuple[dict[str, Any], bytes, list[RowTuple]]] = {
             ("!", "id appears twice", '{"id":"d","id":"c"}'),
         ],
     ),
+    "a key on the path twice": (
+        USERS,
+        b'{"user":{"id":"a","id":"b"}}\n{"user":{"id":"a"},"user":1}\n{"user":{"ID":"a"},"x":{"id":1,"id":2}}\n',
+        [
+            ("!", "id appears twice", '{"user":{"id":"a","id":"b"},"id":null,"id":null}'),
+            (
+                "!",
+                "user appears twice; id appears twice; op appears twice",
+                '{"user":{"id":"a"},"user":1,"id":null,"id":null,"op":null,"op":null}',
+            ),
+            (None, None, None, '{"user":{"ID":"a"},"x":{"id":1,"id":2}}'),
+        ],
+    ),
+    "an envelope's key twice": (
+        LOGS,
+        b'{"logEvents":[],"logEvents":[{"id":"a"}]}\n{"group":{"name":"a","name":"b"},"logEvents":[{"id":"a"}]}\n',
+        [
+            ("!", "broken envelope: $.logEvents[*] appears twice", '{"logEvents":[],"logEvents":[{"id":"a"}]}'),
+            (
+                "!",
+                "broken envelope: $.group.name appears twice",
+                '{"group":{"name":"a","name":"b"},"logEvents":[{"id":"a"}]}',
+            ),
+        ],
+    ),
     "an event by itself": (LOGS, b'{"id":"a","op":"x"}\n', [("a", None, "x")]),
     "broken envelopes": (
         LOGS,
