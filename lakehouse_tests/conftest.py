@@ -21,6 +21,7 @@ from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.order import LongestFirst, in_order
+from lakehouse_tests.pipeline.own import copy_stream
 from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
@@ -29,6 +30,17 @@ NO_FAULTS = Faults()
 # An example's time says nothing beside other tests.
 hypothesis_settings.register_profile("no-deadline", deadline=None)
 hypothesis_settings.load_profile("no-deadline")
+
+ENVELOPED = "enveloped"
+ENVELOPE = """
+  - property: dialect
+    value:
+      envelope: ["$.detail.records[*]", "$.record"]
+      fieldPaths: {account_id: account.id, currency: $.detail.currency}
+      timeFormat: [dd/MM/yyyy HH:mm:ss]
+      timeZone: Europe/Berlin
+      roundDecimals: true
+"""
 
 UNMOUNT_SECONDS = 15.0
 """A process that was stopped may take some time to close its files."""
@@ -65,15 +77,25 @@ def objects(connection: Connection) -> Objects:
 
 
 @pytest.fixture(scope="session")
-def http_settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"http_port": 18200, "http_max_body_mb": 4, "http_body_seconds": 1.5})
+def own_streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the HTTP server's streams besides those that ship. Its only one takes envelopes."""
+    folder = tmp_path_factory.mktemp("streams")
+    copy_stream(folder, ENVELOPED, edit=lambda text: text + ENVELOPE)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def http_settings(settings: Settings, own_streams: Path) -> Settings:
+    return settings.model_copy(
+        update={"http_port": 18200, "http_max_body_mb": 4, "http_body_seconds": 1.5, "streams": (own_streams,)}
+    )
 
 
 @pytest.fixture(scope="session")
 def running(http_settings: Settings, connection: Connection) -> Iterator[RunningService]:
     """The HTTP server beside the storage."""
     explicit = Settings(
-        **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds"})
+        **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds", "streams"})
     )
     service = http_server.start(explicit)
     yield service
