@@ -3,9 +3,9 @@
 import json
 import logging
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import dagster as dg
@@ -17,11 +17,13 @@ from lakehouse.automation.landing_lag import isolate_errors, landing_lag
 from lakehouse.automation.schedules import SETTLING_TIME
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.incoming import FOLDER, Incoming, select_incoming
 from lakehouse.landing.keys import LandingObject, hour_partition
-from lakehouse.landing.listing import list_hour, list_incoming
+from lakehouse.landing.left_out import LeftOut, group_by_reason, read_report, unknown_folder, write_report
+from lakehouse.landing.listing import list_hour
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.refresh import days_to_refresh, pending_files
+from lakehouse.pipeline.refresh import days_to_refresh, not_ingested
 from lakehouse.runtime.instance import STREAM_TAG, lane_tags
 from lakehouse.runtime.orphaned_runs import is_active
 from lakehouse.settings import get_settings
@@ -53,23 +55,29 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
     cursor: dict[str, str] = json.loads(context.cursor or "{}")
     requests, today = 0, datetime.now(UTC).date().isoformat()
     queued = _queued_files(context)
+    left_out: dict[str, list[LeftOut]] = {}
     for stream in lake.lake.streams.values():
         if _must_wait(context.instance, stream, (BRONZE, BATCH)):
             continue
         with isolate_errors(context, stream):
             since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
             is_listed = queued is None or cursor.get(LISTED_PREFIX + stream.name) != today
-            files = pending_files(lake.lake, stream, since) if is_listed else (queued or {}).get(stream.name, [])
+            if is_listed:
+                incoming = select_incoming(lake.lake.objects, stream.name)
+                left_out[stream.name] = group_by_reason(stream.name, incoming.left_out)
+                files = not_ingested(lake.lake, stream, incoming.files, since)
+            else:
+                incoming, files = Incoming(), (queued or {}).get(stream.name, [])
             if files:
                 requests += 1
                 yield _bronze_request(stream, files)
             elif is_listed:
                 # The cursor passes files only once bronze holds them, so a run that fails or dies is requested again.
-                cursor |= {stream.name: _newest_arrival(lake.lake, stream, since), LISTED_PREFIX + stream.name: today}
+                cursor |= {stream.name: _newest_arrival(incoming, since), LISTED_PREFIX + stream.name: today}
     context.update_cursor(json.dumps(cursor))
-    _report_unknown_folders(context, lake.lake)
+    report = _report_left_out(context, lake.lake, left_out)
     if not requests:
-        yield dg.SkipReason("No new files under incoming/.")
+        yield dg.SkipReason(" ".join(["No new files under incoming/.", *(f"{entry.summary}." for entry in report)]))
 
 
 @dg.sensor(
@@ -197,20 +205,30 @@ def _retry_time(records: Sequence[dg.RunRecord]) -> datetime:
     return ended_at + backoff
 
 
-def _newest_arrival(lake: Lake, stream: Stream, since: datetime | None) -> str:
-    listed = list_incoming(lake.objects, stream.name, since=since)
-    newest = max((file.arrived_at for file in listed), default=since)
-    return (newest or datetime(1970, 1, 1, tzinfo=UTC)).isoformat()
+def _newest_arrival(incoming: Incoming, since: datetime | None) -> str:
+    times = [file.arrived_at for file in incoming.files]
+    return max([*times, since or datetime.fromtimestamp(0, UTC)]).isoformat()
 
 
-def _report_unknown_folders(context: dg.SensorEvaluationContext, lake: Lake) -> None:
-    for folder in lake.objects.folders("incoming"):
-        name = folder.removeprefix("incoming/").strip("/")
-        if name not in lake.streams:
-            context.log.error(
-                f"incoming/{name}/ is not the folder of a stream; its files are not ingested. "
-                f"The streams are {', '.join(lake.streams)}."
-            )
+def _report_left_out(
+    context: dg.SensorEvaluationContext, lake: Lake, listed: Mapping[str, list[LeftOut]]
+) -> list[LeftOut]:
+    """Log and store what is left out: of the streams that were listed, of the others as before, and unknown folders."""
+    folders = [folder for folder in lake.objects.folders(FOLDER) if _name_of(folder) not in lake.streams]
+    before = [entry for entry in read_report(lake.objects) if entry.stream in lake.streams.keys() - listed.keys()]
+    report = [
+        *before,
+        *chain.from_iterable(listed.values()),
+        *(unknown_folder(folder, lake.streams) for folder in folders),
+    ]
+    for entry in report:
+        context.log.warning(f"{entry.summary}. {', '.join(entry.objects)}")
+    write_report(lake.objects, report)
+    return report
+
+
+def _name_of(folder: str) -> str:
+    return folder.removeprefix(f"{FOLDER}/").strip("/")
 
 
 def _post(url: str, message: dict[str, str | None]) -> None:

@@ -39,11 +39,15 @@ def status(as_json: Json = False) -> None:
                 f"Blocked by the quality gate: {each['object']}: {each['valid']:,} of {each['rows']:,} rows valid on"
                 f" {each['day']}. `lakehouse withdraw {each['object']}` takes it out."
             )
+        for entry in state["left_out"]:
+            more = entry["count"] - len(entry["objects"])
+            names = ", ".join([*entry["objects"], *([f"{more:,} more"] if more else [])])
+            print_text(f"Left out: {names}: {entry['reason']}.")
     raise SystemExit(0 if state["up"] else 1)
 
 
 def _state(settings: Settings) -> dict[str, Any]:
-    server = storage.status(settings)
+    server, overview = storage.status(settings), _overview(settings)
     state = supervisor.read_state(settings)
     processes: list[dict[str, Any]] = [
         {
@@ -71,12 +75,12 @@ def _state(settings: Settings) -> dict[str, Any]:
         "home": str(settings.root),
         "bytes_stored": server.bytes_used,
         "processes": processes,
-        "blocked_objects": _blocked_objects(settings),
+        "blocked_objects": [blocked for stream in overview.get("streams", ()) for blocked in stream["blocked_objects"]],
+        "left_out": overview.get("left_out", []),
     }
 
 
-def _blocked_objects(settings: Settings) -> list[dict[str, Any]]:
-    """Ask the serving process which landing objects the quality gate blocks; none if it does not run."""
+def _overview(settings: Settings) -> dict[str, Any]:
+    """Ask the serving process what the quality gate blocks and what is left out of landing; empty if it does not run."""
     service = serving.running(settings)
-    overview = get_json(service, "/v1/overview", local_key(settings)) if service else None
-    return [blocked for stream in (overview or {}).get("streams", ()) for blocked in stream["blocked_objects"]]
+    return (get_json(service, "/v1/overview", local_key(settings)) if service else None) or {}

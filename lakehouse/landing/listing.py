@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from itertools import chain
 
+from lakehouse.landing.incoming import select_incoming
 from lakehouse.landing.keys import (
     LandingObject,
     arrival_time,
@@ -29,9 +30,9 @@ def list_realtime_day(objects: Objects, stream: str, day: date) -> list[LandingO
 
 
 def list_incoming(objects: Objects, stream: str, *, since: datetime | None = None) -> list[LandingObject]:
-    """List files that landed under `incoming/`, sorted by key. With `since`, only those that arrived then or later."""
-    landings = _non_empty(objects.list(f"incoming/{stream}"), stream)
-    return sorted(landing for landing in landings if since is None or landing.arrived_at >= since)
+    """List the data that landed under `incoming/`, sorted by key. With `since`, only what arrived then or later."""
+    files = select_incoming(objects, stream).files
+    return [file for file in files if since is None or file.arrived_at >= since]
 
 
 def list_day(objects: Objects, stream: str, day: date) -> list[LandingObject]:

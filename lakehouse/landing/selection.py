@@ -1,6 +1,7 @@
 """Choose the files to load from what a user names: what is data, what is left out and why, and what is refused.
 
-Rows are not read here. See `readers.signatures` for how content is recognised, and `opening` for what is opened first.
+Rows are not read here. See `data_names` for what names tell, `readers.signatures` for how content is recognised, and
+`opening` for what is opened first.
 """
 
 import os
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lakehouse.errors import UnreadableSourceError
+from lakehouse.landing.data_names import EXPORT, TableKind, file_reason, hidden_reason, table_reason
 from lakehouse.landing.formats import COMPRESSION_SUFFIXES, FORMAT_SUFFIXES, format_of_name
 from lakehouse.landing.opening import (
     Opener,
@@ -31,7 +33,7 @@ from lakehouse.landing.readers.signatures import (
     foreign_content,
     looks_like_data,
 )
-from lakehouse.landing.table_folders import TableKind, table_in
+from lakehouse.landing.table_folders import table_in
 
 _OPENERS: Mapping[str, Opener] = {
     ZIP: unpack_zip,
@@ -46,21 +48,6 @@ _TABLE_OPENERS: Mapping[TableKind, Opener] = {"a Delta table": open_delta, "an I
 
 MAX_NESTED_ARCHIVES = 3
 """How deep an archive may be in others: some hold themselves."""
-
-_OPAQUE_SUFFIXES = (
-    *COMPRESSION_SUFFIXES,
-    ".zip",
-    ".7z",
-    ".lz4",
-    ".tar",
-    ".tgz",
-    ".xlsx",
-    ".xls",
-    ".ods",
-    ".avro",
-    ".orc",
-)
-"""Suffixes of files that are looked into: they may hold data."""
 
 
 def display(path: Path) -> str:
@@ -154,7 +141,7 @@ class _Selector:
             self._refuse(folder, f"it can't be read: {error.strerror or error}")
             return
         for path in entries:
-            reason = _reason_by_name(path) or self._reason_by_place(path)
+            reason = (hidden_reason if path.is_dir() else file_reason)(path.name) or self._reason_by_place(path)
             if reason:
                 self._leave_out(path, reason)
             elif path.is_dir():
@@ -211,15 +198,15 @@ class _Selector:
 
     def _take_table(self, path: Path, folder: Path) -> None:
         kind, is_whole = table_in(folder), path.absolute() == folder.absolute()
-        subject = "it" if is_whole else display(folder)
-        reason = f"{subject} is {kind}, whose files also hold rows that it has deleted; "
-        opener = _TABLE_OPENERS.get(kind) if kind else None
+        if kind is None:
+            return
+        opener = _TABLE_OPENERS.get(kind)
+        remedy = EXPORT if opener is None or is_whole else f"load the whole folder, or {EXPORT}"
+        reason = table_reason("it" if is_whole else display(folder), kind, remedy)
         if opener and is_whole:
-            self._open(opener, path, f"{reason}export the table as Parquet, CSV or NDJSON and load that")
-        elif opener:
-            self._refuse(path, f"{reason}load the whole folder, or export the table as Parquet, CSV or NDJSON")
+            self._open(opener, path, reason)
         else:
-            self._refuse(path, f"{reason}export the table as Parquet, CSV or NDJSON and load that")
+            self._refuse(path, reason)
 
     def _refuse(self, path: Path, reason: str) -> None:
         self.selection.refused.append(SkippedFile(path, reason))
@@ -237,17 +224,6 @@ class _Selector:
             return "it is the same as another that is loaded"
         self._seen.add(place)
         return None
-
-
-def _reason_by_name(path: Path) -> str | None:
-    """Return why a name in a folder is not that of data; None if it may be."""
-    if path.name.startswith((".", "_")):
-        return "names that begin with . or _ are hidden or temporary"
-    if path.is_dir() or format_of_name(path.name) or not path.suffix or path.name.lower().endswith(_OPAQUE_SUFFIXES):
-        return None
-    if FORMAT_SUFFIXES.keys() & {suffix.lower() for suffix in path.suffixes}:
-        return f"{path.suffix} after the format marks a copy or temporary file; name the file to load it"
-    return f"{path.suffix} is no format that is read; name the file to load it"
 
 
 def _reason_without_suffix(path: Path) -> str | None:

@@ -6,17 +6,11 @@ Their data files must not be read as they are, because they also hold rows that 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-TableKind = Literal["a Delta table", "a Hudi table", "an Iceberg table"]
-
-_MARKS: tuple[tuple[str, TableKind], ...] = (
-    ("_delta_log", "a Delta table"),
-    (".hoodie", "a Hudi table"),
-    ("metadata/*.metadata.json", "an Iceberg table"),
-)
+from lakehouse.landing.data_names import TABLE_MARKS, TableKind
 
 _VERSION = re.compile(r"v?(\d+)")
 
@@ -25,7 +19,7 @@ Batches = tuple[pa.Schema, Iterable[Any]]
 
 def table_in(folder: Path) -> TableKind | None:
     """Return the kind of table that a folder is; None if it is none."""
-    return next((kind for mark, kind in _MARKS if next(folder.glob(mark), None) is not None), None)
+    return next((kind for mark, kind in TABLE_MARKS if next(folder.glob(mark), None) is not None), None)
 
 
 def delta_batches(folder: Path) -> Batches:

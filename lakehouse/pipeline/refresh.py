@@ -1,6 +1,6 @@
 """Find what a stream's next runs have to do: days to compute again below bronze, and days and files to ingest into it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 
 from pyiceberg.table import Table
@@ -122,7 +122,15 @@ def pending_files(lake: Lake, stream: Stream, since: datetime | None = None) -> 
 
     With `since`, files that arrived before about then are left out.
     """
-    listed = list_incoming(lake.objects, stream.name, since=since - MAX_CLOCK_SKEW if since else None)
+    return not_ingested(lake, stream, list_incoming(lake.objects, stream.name), since)
+
+
+def not_ingested(
+    lake: Lake, stream: Stream, listed: Sequence[LandingObject], since: datetime | None = None
+) -> list[LandingObject]:
+    """Select the listed files that bronze has not ingested. With `since`, as `pending_files`."""
+    if since:
+        listed = [file for file in listed if file.arrived_at >= since - MAX_CLOCK_SKEW]
     if not listed:
         return []
     table = lake.tables.load(f"bronze.{stream.name}")

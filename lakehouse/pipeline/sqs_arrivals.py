@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.landing.incoming import FOLDER, is_left_out
 from lakehouse.landing.keys import LandingObject, arrival_time
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.sqs.inbox import Inbox, keys_in
 from lakehouse.sources.sqs.messages import CreatedObject
 
-FOLDER = "incoming"
 MAX_CONCURRENT_REQUESTS = 8
 
 
@@ -27,8 +27,8 @@ class Arrivals:
     def pending_files(self) -> dict[str, list[LandingObject]]:
         """List the reported files that bronze has not ingested, by stream.
 
-        Messages about all other objects are deleted: ingested files, files that are gone or empty, and objects outside
-        a stream's folder. Raises LakehouseError if the queue can't be used.
+        Messages about all other objects are deleted: ingested files, files that are gone, empty or left out, and
+        objects outside a stream's folder. Raises LakehouseError if the queue can't be used.
         """
         written = self._keys(self.inbox.receive())
         wanted = self._keys(self.inbox.objects)
@@ -55,9 +55,9 @@ class Arrivals:
             return dict(zip(keys, pool.map(self._head, keys), strict=True))
 
     def _head(self, key: str) -> LandingObject | None:
-        """Describe a file as a landing object; None if it is gone or empty."""
+        """Describe a file as a landing object; None if it is gone, empty or left out."""
         info = self._lake.objects.head(key)
-        if info is None or not info.size:
+        if info is None or not info.size or is_left_out(self._lake.objects, key):
             return None
         return LandingObject(key, _stream_of(key), arrival_time(key, info.modified), info.size)
 

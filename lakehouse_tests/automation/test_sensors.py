@@ -14,6 +14,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.automation import sensors
 from lakehouse.contracts.streams import Stream, discover
 from lakehouse.errors import LakehouseError
+from lakehouse.landing.incoming import Incoming
 from lakehouse.landing.keys import LandingObject
 from lakehouse.runtime.instance import STREAM_TAG
 
@@ -26,12 +27,15 @@ def test_failing_stream_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, senso
     streams = discover()
     broken = next(iter(streams))
     lake = SimpleNamespace(streams=streams, objects=SimpleNamespace(folders=lambda _: []))
+    monkeypatch.setattr(sensors, "read_report", lambda _: [])
+    monkeypatch.setattr(sensors, "write_report", lambda _objects, _report: None)
+    monkeypatch.setattr(sensors, "select_incoming", lambda _objects, _stream: Incoming())
 
     def work_of(stream: Stream) -> None:
         if stream.name == broken:
             raise error
 
-    def pending_files(_lake: object, stream: Stream, _since: object) -> list[LandingObject]:
+    def not_ingested(_lake: object, stream: Stream, _listed: object, _since: object) -> list[LandingObject]:
         work_of(stream)
         return [LandingObject(f"incoming/{stream.name}/a.csv", stream.name, NOW, 1)]
 
@@ -40,7 +44,7 @@ def test_failing_stream_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, senso
         return [NOW.date()]
 
     monkeypatch.setattr(resources, "_lake", lambda: lake)
-    monkeypatch.setattr(sensors, "pending_files", pending_files)
+    monkeypatch.setattr(sensors, "not_ingested", not_ingested)
     monkeypatch.setattr(sensors, "days_to_refresh", days_to_refresh)
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance, resources={"lake": LakeResource()})

@@ -81,9 +81,10 @@ def test_messages_are_deleted_once_bronze_has_their_files(own: Own, arrivals: Ar
 def test_messages_without_a_usable_file_are_deleted_at_once(own: Own, arrivals: Arrivals, sqs: Any, url: str) -> None:
     gone = f"incoming/{own.name}/never-was.csv"
     empty = own.drop(b"", "folder/")
+    left_out = [_drop(own, name) for name in ("_temporary/x.json", "x.json.bak", "t/_delta_log/0.json", "t/x.json")]
     _send(
         sqs, url,
-        s3_event(gone), s3_event(empty), s3_event("incoming/no-such-stream/x.csv"), s3_event("incoming"),
+        s3_event(gone), s3_event(empty), s3_event(*left_out), s3_event("incoming/no-such-stream/x.csv"), s3_event("incoming"),
         s3_event(f"realtime/{own.name}/year=2025/x.json"), s3_event(_drop(own, "x.json"), bucket="another"),
         s3_event(f"incoming/{own.name}/x", name="ObjectRemoved:Delete"), {"Event": "s3:TestEvent"},
     )  # fmt: skip

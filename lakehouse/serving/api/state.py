@@ -109,7 +109,7 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         workers=workers,
         access=access,
         lookups=lookups,
-        overview=OverviewTracker(settings, tracker, readers),
+        overview=OverviewTracker(settings, lake.objects, tracker, readers),
         alert_feed=feed,
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,

@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
+from lakehouse.landing.left_out import LeftOut, read_report
 from lakehouse.pipeline.quarantine import replaced_counts_sql
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
@@ -33,12 +34,16 @@ from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.settings import Settings
 from lakehouse.storage.iceberg.manifests import newest_time
+from lakehouse.storage.objects.store import Objects
 
 log = logging.getLogger(__name__)
 
 UPDATE_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 """Delay before metadata that could not be read is read again."""
+
+REPORT_SECONDS = 10.0
+"""Interval at which the report of what is left out of landing is read."""
 
 MAX_BLOCKED_OBJECTS = 20
 """Blocked objects that the overview names of a stream."""
@@ -103,10 +108,16 @@ class Overview(msgspec.Struct, frozen=True):
     """URL of the Dagster page; null if it does not run."""
     versions: Versions
     streams: list[StreamOverview]
+    left_out: list[LeftOut] = []
+    """What is left out under `incoming/`, as the sensor `incoming_files` found it."""
 
     def only(self, names: Collection[str]) -> "Overview":
         """Return the overview of these streams alone."""
-        return msgspec.structs.replace(self, streams=[stream for stream in self.streams if stream.stream in names])
+        return msgspec.structs.replace(
+            self,
+            streams=[stream for stream in self.streams if stream.stream in names],
+            left_out=[entry for entry in self.left_out if entry.stream is None or entry.stream in names],
+        )
 
 
 class StreamGrid(msgspec.Struct, frozen=True):
@@ -144,13 +155,16 @@ class _StreamState:
 class OverviewTracker:
     """Keeps the overview current. One task updates it, any number of clients read it."""
 
-    def __init__(self, settings: Settings, tracker: SnapshotTracker, readers: ReaderPool) -> None:
+    def __init__(self, settings: Settings, objects: Objects, tracker: SnapshotTracker, readers: ReaderPool) -> None:
         self._settings = settings
+        self._objects = objects
         self._tracker = tracker
         self._readers = readers
         self._rates = IngestRate(settings.root / "http" / "metrics")
         self._states: dict[str, _StreamState] = {}
         self._partitions_version = 0
+        self._left_out: list[LeftOut] = []
+        self._report_due = 0.0
         self._latest: Overview | None = None
         self._updated = asyncio.Event()
 
@@ -184,6 +198,7 @@ class OverviewTracker:
             dagster=_dagster_url(self._settings),
             versions=self._versions(snapshot),
             streams=[self._stream_overview(stream) for stream in snapshot.streams.values()],
+            left_out=self._left_out_of_landing(),
         )
         return self._latest
 
@@ -209,6 +224,16 @@ class OverviewTracker:
         return PartitionGrid(
             dates, [_stream_grid(name, state.partitions, dates) for name, state in states if name in names]
         )
+
+    def _left_out_of_landing(self) -> list[LeftOut]:
+        """Return the sensor's report, which is read again every few seconds."""
+        if time.monotonic() >= self._report_due:
+            self._report_due = time.monotonic() + REPORT_SECONDS
+            try:
+                self._left_out = read_report(self._objects)
+            except LakehouseError as error:
+                log.info("could not read what is left out of landing: %s", error)
+        return self._left_out
 
     def _read_metadata(self, snapshot: LakeSnapshot, stream: Stream) -> None:
         state = self._states.setdefault(stream.name, _StreamState())

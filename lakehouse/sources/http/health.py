@@ -12,6 +12,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.metrics import Metrics, only_streams
 from lakehouse.http.problems import Problem, error_responses
+from lakehouse.landing.left_out import REPORT_KEY, decode_report
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import disk_shortage, translate_errors
@@ -22,10 +23,12 @@ FULL_RATIO = 0.011
 """Just above the share of free space at which SeaweedFS stops writing."""
 
 
-class Health(msgspec.Struct):
+class Health(msgspec.Struct, omit_defaults=True):
     """A healthy server."""
 
     status: str
+    warnings: list[str] = []
+    """What is left out under `incoming/`, and why. Left out itself if there is nothing."""
 
 
 class StorageProbe:
@@ -36,8 +39,8 @@ class StorageProbe:
         self._connection = connection
         self._commit = commit
 
-    async def check(self) -> None:
-        """Raise Problem 503 if storage does not respond, or its disk is full.
+    async def check(self) -> list[str]:
+        """Return what is left out of landing. Raise Problem 503 if storage does not respond, or its disk is full.
 
         Storage that has failed is probed by a write, because it can often list when it can't store.
         """
@@ -47,8 +50,12 @@ class StorageProbe:
             with translate_errors("write", PROBE_KEY, self._connection):
                 if self._commit.in_doubt:
                     await obstore.put_async(self._store, PROBE_KEY, b"", use_multipart=False)
-                else:
-                    await obstore.list_with_delimiter_async(self._store, "health")
+                    return []
+                folder = await obstore.list_with_delimiter_async(self._store, "health")
+                if not any(obj["path"] == REPORT_KEY for obj in folder["objects"]):
+                    return []
+                report = await obstore.get_async(self._store, REPORT_KEY)
+                return [entry.summary for entry in decode_report(bytes(await report.bytes_async()))]
         except LakehouseError as error:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"retry-after": "2"}) from error
 
@@ -61,9 +68,8 @@ async def live() -> Health:
 
 @get("/health/ready", summary="Can events be stored?", responses=error_responses(503))
 async def ready(probe: StorageProbe) -> Health:
-    """Check storage."""
-    await probe.check()
-    return Health("ok")
+    """Check storage, and tell which files under `incoming/` are left out."""
+    return Health("ok", await probe.check())
 
 
 @get("/metrics", summary="Counters for Prometheus", media_type="text/plain", responses=error_responses(401, 403))

@@ -11,6 +11,8 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Page, expect
 
 import lakehouse.serving
+from lakehouse.cli import processes
+from lakehouse.landing.left_out import group_by_reason, write_report
 from lakehouse.serving.api import server as serving
 from lakehouse_tests.serving.page.conftest import DAYS, STREAMS, Home, Open, transaction
 
@@ -48,6 +50,28 @@ def test_streams_update_without_reload(filled: Home, open_page: Open) -> None:
     )
     expect(row.locator("[data-label='Events/s']")).not_to_have_text("0")
     expect(row.locator("[data-label=Newest]")).to_have_text(re.compile(r"^\d\.\d s$"))
+
+
+def test_what_is_left_out_of_landing_is_shown(
+    filled: Home, open_page: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = open_page()
+    wait_for_data(page)
+    expect(page.locator("#left-out")).to_be_hidden()
+    reason = f"names that begin with . or _ {HTML}"
+    write_report(filled.lake.objects, group_by_reason("iot", {"incoming/iot/_temporary/": reason}))
+    try:
+        expect(page.locator("#left-out")).to_have_text(f"Left out: incoming/iot/_temporary/: {reason}.")
+        warnings = [f"incoming/iot/: 1 is left out: {reason}"]
+        assert httpx.get(f"{filled.url}/health/ready").json() == {"status": "ok", "warnings": warnings}
+        monkeypatch.setattr(processes, "get_settings", lambda: filled.settings)
+        with pytest.raises(SystemExit):
+            processes.status()
+        assert f"Left out: incoming/iot/_temporary/: {reason}." in capsys.readouterr().out.replace("\n", " ")
+    finally:
+        write_report(filled.lake.objects, [])
+    assert httpx.get(f"{filled.url}/health/ready").json() == {"status": "ok"}
+    expect(page.locator("#left-out")).to_be_hidden()
 
 
 def test_metrics_show_as_chart_and_table(filled: Home, open_page: Open) -> None:

@@ -13,6 +13,7 @@ export function updateStreams(overview) {
   byId("now").hidden = !hasData;
   setText(byId("now-at"), `${timestamp(overview.at)} UTC`);
   updateTotals(streams);
+  updateLeftOut(overview.left_out);
   const body = byId("streams");
   for (const stream of streams) {
     if (!rows.has(stream.stream)) rows.set(stream.stream, createRow(stream.stream));
@@ -41,6 +42,16 @@ function updateTotals(streams) {
     list.append(...Object.keys(totals).map((name) => h("div", {}, h("dt", {}, name), h("dd", {}))));
   }
   Object.values(totals).forEach((text, index) => setText(list.children[index].lastChild, text));
+}
+
+function updateLeftOut(entries) {
+  const texts = entries.map(({ objects, count: number, reason }) => {
+    const more = number > objects.length ? ` and ${count(number - objects.length)} more` : "";
+    return `Left out: ${objects.join(", ")}${more}: ${reason}.`;
+  });
+  const list = byId("left-out");
+  list.hidden = texts.length === 0;
+  if (list.textContent !== texts.join("")) list.replaceChildren(...texts.map((text) => h("li", {}, text)));
 }
 
 function createRow(name) {
