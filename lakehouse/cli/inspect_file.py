@@ -1,23 +1,31 @@
-"""`inspect`: how a file is written, what a contract says of it, and the options that would make more rows valid."""
+"""`inspect`: how a file is written, what a contract says of it, and the options that would make more rows valid.
+
+Archives, workbooks and tables are opened as `load` opens them, and each file in them is inspected.
+"""
 
 import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, flags_of, with_dialect_options
+from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import counted, print_json, print_text
+from lakehouse.contracts.model import Contract
 from lakehouse.errors import UnreadableSourceError
 from lakehouse.landing.inspection import Advice, Inspection, inspect_file
+from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers import local_object
+from lakehouse.landing.selection import Selection, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 
-File = Annotated[Path, typer.Argument(help="The file to look at; nothing is loaded.")]
+File = Annotated[Path, typer.Argument(help="The file, archive or folder to look at; nothing is loaded.")]
 OfStream = Annotated[
     str | None, typer.Option("--stream", help="The stream whose contract the rows are checked against.")
 ]
@@ -25,16 +33,56 @@ OfStream = Annotated[
 
 @with_dialect_options
 def inspect(file: File, dialect: Mapping[str, Any], stream: OfStream = None, as_json: Json = False) -> None:
-    """Inspect the file. Raises LakehouseError if it can't be read, or if an option is wrong."""
+    """Inspect the file, or each file in it; exit with 2 when one is refused.
+
+    Raises LakehouseError if it can't be read, or if an option is wrong.
+    """
     contract = Lake(get_settings()).stream(stream).contract if stream else None
+    contract = contract and apply_dialect(contract, dialect)
+    with TemporaryDirectory(prefix="lakehouse-") as scratch:
+        selection = select_files([file], Path(scratch))
+        inspections = {path: _inspect(path, contract) for path in selection.files}
+        if as_json:
+            print_json(_selection_as_json(file, selection, inspections))
+        else:
+            _print_selection(file, selection, inspections, stream, dialect)
+    if selection.refused:
+        raise SystemExit(REFUSED_EXIT_CODE)
+
+
+def _inspect(path: Path, contract: Contract | None) -> Inspection:
     try:
-        inspection = inspect_file(local_object(file), contract and apply_dialect(contract, dialect))
+        # The folders directly above give its rows columns, as in its key once it has landed.
+        return inspect_file(local_object(path, "/".join([*partition_folders(path), path.name])), contract)
     except OSError as error:
-        raise UnreadableSourceError(f"Can't read {file}: {error.strerror or error}.") from error
-    if as_json:
-        print_json(_as_json(inspection))
-    else:
+        raise UnreadableSourceError(f"Can't read {path}: {error.strerror or error}.") from error
+
+
+def _selection_as_json(file: Path, selection: Selection, inspections: Mapping[Path, Inspection]) -> dict[str, Any]:
+    """Describe the file itself, or else each file in it."""
+    if list(inspections) == [file]:
+        return _as_json(inspections[file])
+    return {
+        "files": [{"file": selection.display(path)} | _as_json(each) for path, each in inspections.items()],
+        "refused": list(selection.as_json(selection.refused)),
+        "left_out": list(selection.as_json(selection.left_out)),
+    }
+
+
+def _print_selection(
+    file: Path,
+    selection: Selection,
+    inspections: Mapping[Path, Inspection],
+    stream: str | None,
+    dialect: Mapping[str, Any],
+) -> None:
+    for path, inspection in inspections.items():
+        if path != file:
+            print_text(f"{selection.display(path)}:")
         _print(inspection, shlex.quote(str(file)), stream, dialect)
+    for verb, skipped in (("Refused", selection.refused), ("Left out", selection.left_out)):
+        for each in selection.as_json(skipped):
+            print_text(f"{verb}: {each['file']}: {each['reason']}.")
 
 
 def _as_json(inspection: Inspection) -> dict[str, Any]:

@@ -25,6 +25,8 @@ OPAQUE_SUFFIXES = (
     ".lz4",
     ".tar",
     ".tgz",
+    ".tbz2",
+    ".txz",
     ".xlsx",
     ".xls",
     ".ods",

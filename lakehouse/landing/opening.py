@@ -1,13 +1,14 @@
 """Open what no reader reads into a folder of files that one does, before it lands.
 
-Zip archives are unpacked. A workbook becomes a CSV file for each sheet, an Avro file NDJSON, and an ORC file or a table
+Zip and tar archives are unpacked. A workbook becomes a CSV file for each sheet, an Avro file NDJSON, and an ORC file or a table
 Parquet. See `selection` for what is opened and `table_folders` for tables.
 """
 
 import csv
 import shutil
+import tarfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -53,15 +54,39 @@ def unpack_zip(archive: Path, folder: Path) -> None:
     """Unpack a zip archive whole. Raises ValueError if a file would be outside the folder or over another one."""
     with zipfile.ZipFile(archive) as content:
         members = content.infolist()
-        names = [PurePosixPath(member.filename) for member in members]
-        if odd := next((name for name in names if name.is_absolute() or ".." in name.parts), None):
-            raise ValueError(f"it has a name outside of it, {odd}")
-        if len(set(names)) < len(names):
-            raise ValueError("two files in it have the same name")
-        size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
-        if size > free:
-            raise ValueError(f"it holds {size:,} bytes, for which {folder} has no room: {free:,} bytes are free")
-        content.extractall(folder)
+        _check_members(folder, [member.filename for member in members], sum(member.file_size for member in members))
+        content.extractall(folder)  # noqa: S202  # the names are checked
+
+
+def unpack_tar(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive whole. Raises as `unpack_zip` does, and tarfile.TarError for links outside and devices."""
+    with tarfile.open(archive, "r:") as content:
+        files = [member for member in content.getmembers() if not member.isdir()]
+        _check_members(folder, [member.name for member in files], sum(member.size for member in files))
+        _check_end(archive, content.offset)
+        content.extractall(folder, filter="data")
+
+
+def _check_end(archive: Path, end: int) -> None:
+    """Raise ValueError unless the archive ends as it should, because tarfile passes over what is cut off or follows."""
+    with archive.open("rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError("its end is missing")
+        while chunk := file.read(tarfile.RECORDSIZE):
+            if chunk.strip(b"\0"):
+                raise ValueError("something follows its end")
+
+
+def _check_members(folder: Path, members: Sequence[str], size: int) -> None:
+    names = [PurePosixPath(member) for member in members]
+    if odd := next((name for name in names if name.is_absolute() or ".." in name.parts), None):
+        raise ValueError(f"it has a name outside of it, {odd}")
+    if len(set(names)) < len(names):
+        raise ValueError("two files in it have the same name")
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(f"it holds {size:,} bytes, for which {folder} has no room: {free:,} bytes are free")
 
 
 def open_workbook(workbook: Path, folder: Path) -> None:

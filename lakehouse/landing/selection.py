@@ -20,6 +20,7 @@ from lakehouse.landing.opening import (
     open_into,
     open_orc,
     open_workbook,
+    unpack_tar,
     unpack_zip,
 )
 from lakehouse.landing.partition_folders import partition_folders
@@ -28,6 +29,7 @@ from lakehouse.landing.readers.signatures import (
     AVRO,
     OLD_WORKBOOK,
     ORC,
+    TAR,
     WORKBOOK,
     ZIP,
     foreign_content,
@@ -37,6 +39,7 @@ from lakehouse.landing.table_folders import table_in
 
 _OPENERS: Mapping[str, Opener] = {
     ZIP: unpack_zip,
+    TAR: unpack_tar,
     WORKBOOK: open_workbook,
     OLD_WORKBOOK: open_workbook,
     AVRO: open_avro,

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -310,3 +311,30 @@ def test_storage_starts_beside_tool_variables(home: Path, tmp_path: Path) -> Non
         assert done.returncode == 0, done.stderr
     finally:
         storage.stop(Settings(home=tmp_path))
+
+
+def test_archive_is_inspected_file_by_file(lakehouse: Command, tmp_path: Path) -> None:
+    files = {
+        "x/Country=France/a.csv": INVOICES.replace(",Country", ",_").encode(),
+        "x/b.csv": INVOICES.replace(",", ";").encode(),
+        "x/.b.csv.crc": b"crc!",
+        "x/c.png": b"\x89PNG\r\n\x1a\n",
+        "x/d.gif.csv": b"GIF89a",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    archive = shutil.make_archive(str(tmp_path / "export"), "gztar", tmp_path, "x")
+    done = lakehouse("inspect", archive, "--stream", "retail", "--json")
+    inspected = json.loads(done.stdout)
+    assert done.returncode == 2
+    assert [(each["file"].removeprefix(archive), each["valid"], each["rows"]) for each in inspected["files"]] == [
+        ("/x/Country=France/a.csv", 3, 4),
+        ("/x/b.csv", 3, 4),
+    ]
+    assert [each["delimiter"] for each in inspected["files"]] == [",", ";"]
+    assert [each["file"].removeprefix(archive) for each in inspected["left_out"]] == ["/x/.b.csv.crc", "/x/c.png"]
+    assert [each["file"].removeprefix(archive) for each in inspected["refused"]] == ["/x/d.gif.csv"]
+    text = lakehouse("inspect", archive, "--stream", "retail").stdout
+    assert "/x/b.csv:\nFormat: csv, utf-8, delimiter ';'." in text
+    assert "/x/d.gif.csv: it is an image; leave it out." in text

@@ -35,13 +35,20 @@ def _zip(name: str, member: bytes = CSV) -> bytes:
     return content.getvalue()
 
 
-def _tar() -> bytes:
+def _tar(*members: tarfile.TarInfo | str) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        member = tarfile.TarInfo("a.csv")
-        member.size = len(CSV)
-        archive.addfile(member, io.BytesIO(CSV))
+        for member in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(CSV) if info.isfile() else 0
+            archive.addfile(info, io.BytesIO(CSV) if info.isfile() else None)
     return content.getvalue()
+
+
+def _link(target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("link.csv")
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return info
 
 
 FOREIGN = {
@@ -50,9 +57,13 @@ FOREIGN = {
     "zip without data": _zip("notes.md"),
     "zip with data outside": _zip("../a.csv"),
     "broken zip": _zip("a.csv")[:-9],
-    "tar": _tar(),
-    "tar.gz": gzip.compress(_tar()),
-    "tar.bz2": bz2.compress(_tar()),
+    "tar without data": _tar("notes.md"),
+    "tar.gz with data outside": gzip.compress(_tar("a.csv", "../b.csv")),
+    "tar.bz2 with a link outside": bz2.compress(_tar("a.csv", _link("../../../etc/passwd"))),
+    "tar with two files of a name": _tar("a.csv", "./a.csv"),
+    "broken tar": _tar("a.csv", "b.csv")[:1030],
+    "tar without its end": _tar("a.csv", "b.csv")[:1024],
+    "tars behind one another": _tar("a.csv") + _tar("b.csv"),
     "too many layers": gzip.compress(gzip.compress(gzip.compress(gzip.compress(CSV)))),
     "7z": b"7z\xbc\xaf\x27\x1c\x00\x04",
     "orc": b"ORC\x08\x03\x10",
@@ -171,6 +182,16 @@ def test_zip_archive_is_a_folder(select: Select, tmp_path: Path) -> None:
         f"{tmp_path}/export.zip/in/c.csv.bak",
     ]
     assert [file.path.name for file in selected.refused] == ["d.xlsx"]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_tar_archive_is_a_folder(select: Select, tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "export.tgz").write_bytes(compress(_tar("d/a.csv", "d/Country=France/b.csv", "d/._a.csv", _link("d"))))
+    selected = select(tmp_path)
+    shown = [selected.display(path).removeprefix(f"{tmp_path}/export.tgz/") for path in selected.files]
+    assert shown == ["d/Country=France/b.csv", "d/a.csv"]
+    assert [path.read_bytes() for path in selected.files] == [CSV, CSV]
+    assert {path.path.name for path in selected.left_out} == {"._a.csv", "link.csv"}
 
 
 def test_folder_above_an_archive_gives_its_rows_a_column(select: Select, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ class Foreign:
         return f"it is {self.kind}; {self.remedy}"
 
 
-ZIP, ORC, AVRO = "a zip archive", "an ORC file", "an Avro file"
+ZIP, TAR, ORC, AVRO = "a zip archive", "a tar archive", "an ORC file", "an Avro file"
 WORKBOOK, OLD_WORKBOOK = "an Excel or Office document", "an old Excel or Office document"
 
-OPENED = (ZIP, ORC, AVRO, WORKBOOK, OLD_WORKBOOK)
+OPENED = (ZIP, TAR, ORC, AVRO, WORKBOOK, OLD_WORKBOOK)
 """Kinds of content that `load` opens before it lands."""
 
 _UNPACK = "unpack it and load what is in it"
@@ -34,7 +34,7 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
     for pattern, kind, remedy in (
         (rb"PK\x03\x04.{26}(\[Content_Types\]|_rels/|xl/|docProps/|mimetype)", WORKBOOK, _EXPORT),
         (rb"PK(\x03\x04|\x05\x06|\x07\x08)", ZIP, _UNPACK),
-        (rb".{257}ustar", "a tar archive", _UNPACK),
+        (rb".{257}ustar", TAR, _UNPACK),
         (rb"\x1f\x8b", "compressed too many times", _UNPACK),
         (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
         (rb"Rar!\x1a\x07", "a rar archive", _UNPACK),
