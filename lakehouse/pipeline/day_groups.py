@@ -1,8 +1,8 @@
 """Clean a group of days: type, validate and de-duplicate their bronze rows, and write silver and quarantine files.
 
 Nearly all rows are valid and have a key that no other row of their day has. A group sets those apart as clean, and only
-the rest, the suspects, are compared with each other. `InMemoryGroup` works on Arrow tables. `SpillingGroup` works in SQL,
-for a day that is too large to be held in memory: DuckDB spills to disk.
+the rest, the suspects, are compared with each other. `in_memory_group` and `spilling_group` are the two ways to hold the
+clean rows.
 """
 
 from abc import ABC, abstractmethod
@@ -10,37 +10,24 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import duckdb
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakehouse.contracts.columns import ROW_MARKER, passed_through
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import bind, copy_to_files, describe, scan_sql
+from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.partition_writer import write_partitions
-from lakehouse.engine.reader import read_files
-from lakehouse.pipeline.fast_path import split_rows
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.quality_gate import BlockedObjects, ObjectRows, find_blocked
 from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.partitions import NewFile
-
-MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
-"""With fewer rows, finding out which columns a stream's SQL passes through takes longer than computing all of them."""
-
-ROW_HASH = "hash(_arrived_at, _row)"
-"""A short identity of a row: unique within a landing object, and nearly so across several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,117 +275,6 @@ class DayGroup(ABC):
 
     def _query(self, select: str) -> list[tuple[Any, ...]]:
         return self.cursor.execute(select).fetchall()
-
-
-class InMemoryGroup(DayGroup):
-    """A group that is read into Arrow tables; see `fast_path` for how its clean rows are found."""
-
-    _clean: pa.Table
-    _survivors: pa.Table
-
-    def _find_suspects(self) -> None:
-        files = [*chain.from_iterable(self.files.values())]
-        rows = split_rows(self.cursor, self.contract, read_files(self.lake.connection, self.tables.bronze, files))
-        self._clean = rows.clean
-        self.cursor.register("clean", rows.clean)
-        self.cursor.register("suspects", rows.suspects)
-
-    def _make_survivors(self) -> None:
-        latest = self.cursor.execute("from latest order by dt").to_arrow_table()
-        is_whole = self.clean == "clean"
-        clean = self._clean if is_whole else self.cursor.execute(f"from {self.clean}").to_arrow_table()
-        self._survivors = _append(clean, latest)
-        self.cursor.register("survivors", self._survivors)
-
-    def _count_clean(self) -> dict[date, int]:
-        counts: Any = pc.value_counts(self._clean.column("dt"))
-        return {item["values"].as_py(): item["counts"].as_py() for item in counts}
-
-    def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
-        if not days:
-            return []
-        survivors = self._survivors
-        if len(days) < len(self.days):
-            survivors = survivors.filter(pc.field("dt").isin(list(days)))
-        folder.mkdir(exist_ok=True)
-        return write_partitions(self._enrich(survivors.select(self.inputs)), self.tables.silver, folder, name)
-
-    def _enrich(self, valid: pa.Table) -> pa.Table:
-        """Run the stream's silver SQL over these rows.
-
-        DuckDB returns only the columns that the SQL computes. Those it passes through are here already, and taking them
-        out of DuckDB again would cost more than all the rest.
-        """
-        sql = self.stream.sql("silver")
-        wide = len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS
-        passed = passed_through(sql, "valid", tuple(valid.column_names)) if wide else ()
-        if not passed:
-            self.cursor.register("valid", valid)
-            return self.cursor.execute(sql).to_arrow_table()
-        self.cursor.register("valid", valid.append_column(ROW_MARKER, pa.array(np.arange(len(valid)))))
-        names = [name for name, _ in describe(self.cursor, sql)]
-        select = ", ".join(quote(name) for name in names if name not in passed)
-        computed = self.cursor.execute(f"select {select} from ({sql.strip().rstrip(';')}\n)").to_arrow_table()
-        places = np.asarray(computed.column(ROW_MARKER))
-        if len(places) != len(valid) or (places != np.arange(len(valid))).any():
-            valid = valid.take(pa.array(places))
-        columns: dict[str, Any] = {
-            name: (valid if name in passed else computed).column(name) for name in names if name != ROW_MARKER
-        }
-        return pa.table(columns)
-
-
-class SpillingGroup(DayGroup):
-    """A group that is cleaned in several passes over bronze, each of which keeps little of a row."""
-
-    def _find_suspects(self) -> None:
-        """Keep each row's hash and the hash of its key.
-
-        Suspects are the rows that break the contract, those whose key hash occurs twice, and the few that share a row
-        hash with one of these. All others are read and cleaned again.
-        """
-        self._make(
-            "table checked",
-            f"""select dt, {ROW_HASH} as origin, hash(dt, {self.keys}) as key_hash, _valid
-            from ({clean_sql(self.contract)})""",
-        )
-        self._make(
-            "table suspected",
-            """select distinct origin
-            from checked
-            where not _valid or key_hash in (
-              select key_hash
-              from checked
-              where _valid
-              group by key_hash
-              having count(*) > 1
-            )""",
-        )
-        self._make("table suspects", f"from bronze where {ROW_HASH} in (from suspected)")
-        # Use a join: DuckDB pushes a filter down and matches the regular expressions again for every row.
-        self._make(
-            "view clean",
-            f"""select {", ".join(map(quote, self.columns))}
-            from (select *, {ROW_HASH} as origin from ({clean_sql(self.contract)}))
-            anti join suspected using (origin)""",
-        )
-
-    def _make_survivors(self) -> None:
-        self._make("view survivors", f"from {self.clean} union all (from latest order by dt)")
-
-    def _count_clean(self) -> dict[date, int]:
-        return dict(self._query("select dt, count(*) from checked anti join suspected using (origin) group by dt"))
-
-    def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
-        where = "true" if len(days) == len(self.days) else days_filter(days)
-        inputs = ", ".join(map(quote, self.inputs))
-        select = bind(self.stream.sql("silver"), {"valid": f"select {inputs} from survivors where {where}"})
-        return self._copy(select, self.tables.silver, days, folder, name)
-
-
-def _append(rows: pa.Table, more: pa.Table) -> pa.Table:
-    """Append rows, cast to the first table's types."""
-    return pa.concat_tables([rows, more.cast(rows.schema)]) if len(more) else rows
 
 
 def _count_rows(files: Sequence[NewFile]) -> dict[date, int]:

@@ -17,11 +17,13 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
-from lakehouse.pipeline.day_groups import GroupFiles, GroupTables, InMemoryGroup, SpillingGroup
+from lakehouse.pipeline.day_groups import GroupFiles, GroupTables
+from lakehouse.pipeline.in_memory_group import InMemoryGroup
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.properties import days_with_held_rows
 from lakehouse.pipeline.lineage.staleness import redefined_days
+from lakehouse.pipeline.spilling_group import SpillingGroup
 from lakehouse.storage.iceberg.commit import Uploads
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partition_position, partitions_filter
