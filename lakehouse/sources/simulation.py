@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lakehouse.contracts import Contract, Field
 from lakehouse.contracts.in_memory import open_in_memory
+from lakehouse.contracts.model import Contract, Field
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import LakehouseError

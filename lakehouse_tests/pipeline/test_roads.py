@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lakehouse.cli.rejected_rows import read_rows, write_rows
-from lakehouse.contracts import Contract, Field
+from lakehouse.contracts.model import Contract, Field
 from lakehouse.contracts.sql import clean_sql, day_sql, raw_sql
 from lakehouse.landing.readers import InputObject, bronze_batches
 from lakehouse.pipeline.quarantine import RejectedRow, event_line

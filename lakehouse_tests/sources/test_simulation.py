@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lakehouse.streams
-from lakehouse.contracts import Contract, Field, FieldType, load_contract
+from lakehouse.contracts.model import Contract, Field, FieldType
+from lakehouse.contracts.odcs import load_contract
 from lakehouse.errors import LakehouseError
 from lakehouse.sources.simulation import Batch, Faults, Simulate, Simulator, Truth
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 import lakehouse.streams
-from lakehouse.contracts import Contract, load_contract
+from lakehouse.contracts.model import Contract
+from lakehouse.contracts.odcs import load_contract
 from lakehouse.pipeline.features import WINDOWS_SQL
 from lakehouse.sources.simulation import Simulate
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator  # type: ignore[import-untyped]
 
-from lakehouse.contracts import Contract, Field
+from lakehouse.contracts.model import Contract, Field
 
 EVENT = "event_id*! string, event_time! timestamp"
 FIELDS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakehouse.contracts import Contract
+from lakehouse.contracts.model import Contract
 from lakehouse.sources.simulation import Simulate
 from lakehouse_tests.contracts.earlier_definitions import RELEASE, has_release, released_sql
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lakehouse.contracts import Contract, Field
+from lakehouse.contracts.model import Contract, Field
 from lakehouse.sources.simulation import Simulate
 
 START, END = datetime(2025, 11, 17), datetime(2025, 11, 20)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import sqlglot
 
-from lakehouse.contracts import Contract
+from lakehouse.contracts.model import Contract
 from lakehouse.sources.simulation import Simulate
 
 Land = Callable[[pa.Table], None]
