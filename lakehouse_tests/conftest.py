@@ -1,5 +1,6 @@
 """One embedded storage server and one HTTP server for a session; under pytest-xdist each worker has its own."""
 
+import gc
 import subprocess
 import sys
 import urllib.request
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
-from moto.server import ThreadedMotoServer
 
 from lakehouse.contracts.streams import discover
 from lakehouse.processes.service import RunningService
@@ -53,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name bytes by their argument, because packed ones differ by the second and workers must collect the same tests."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lives as long as the session out of each garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -118,6 +124,8 @@ def events() -> Events:
 @pytest.fixture
 def aws() -> Iterator[str]:
     """The URL of moto's server, which stands in for AWS and is empty."""
+    from moto.server import ThreadedMotoServer  # takes a second, and few tests need it
+
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
