@@ -23,6 +23,7 @@ from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.cli.conftest import Done
 from lakehouse_tests.forked import TIMEOUT_SECONDS, run_forked
+from lakehouse_tests.nightly import more_at_night
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "127.0.0.1:18480"
@@ -35,8 +36,15 @@ DOCUMENTS = (
 )
 """In the order in which a reader opens them."""
 
+BY_NIGHT = {
+    r".*lakehouse demo": "takes 20 seconds of both cores; CI runs the README's before the tests",
+    r"curl http://127.0.0.1:8000/v1/entities/financial/": "asks for an account of `lakehouse demo`",
+}
+"""Commands that run with NIGHTLY=1 only, each with its reason."""
+
 NOT_RUN = {
     r"python3 -m venv|.*pip install|make (install|hooks)": "installs from the network; CI does it before the tests",
+    **more_at_night(BY_NIGHT, {}),
     r".*python -m pytest|make (test|lint)": "is what CI runs, this test included",
     r"lakehouse bench (load|day)": "takes minutes; bench/test_bench.py runs every benchmark with fewer rows",
     r"lakehouse bench faults": "takes minutes; chaos/test_rounds.py repeats a round",
