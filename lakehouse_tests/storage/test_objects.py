@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
 from lakehouse.settings import Settings
@@ -58,6 +57,8 @@ UNUSUAL_NAMES = [
 @pytest.fixture(scope="module")
 def moto_objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Objects]:
     """Objects of an S3 server that takes every key, as AWS does."""
+    from moto.server import ThreadedMotoServer  # takes a second, and few tests need it
+
     moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()

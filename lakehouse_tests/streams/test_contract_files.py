@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jsonschema import Draft201909Validator  # type: ignore[import-untyped]
 
 from lakehouse.contracts.model import Contract, Field
 
@@ -75,6 +74,8 @@ def test_rules_are_those_of_the_design(contract: Contract) -> None:
 
 def test_contract_is_valid_by_the_odcs_schema(folder: Path) -> None:
     content = yaml.safe_load((folder / "contract.odcs.yaml").read_text())
+    from jsonschema import Draft201909Validator  # type: ignore[import-untyped]  # compiles a grammar for seconds
+
     schema = json.loads((files("open_data_contract_standard") / "schema.json").read_text())
     assert [error.message for error in Draft201909Validator(schema).iter_errors(content)] == []
 
