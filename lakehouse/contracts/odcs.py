@@ -5,6 +5,7 @@ The standard is https://bitol-io.github.io/open-data-contract-standard/. `custom
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -34,6 +35,7 @@ from lakehouse.contracts.model import (
 )
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.time_formats import EPOCH_UNITS, TimeFormat, is_zone, read_time_format
+from lakehouse.contracts.yaml_lines import line_of
 from lakehouse.errors import ContractError
 
 N = TypeVar("N", int, float)
@@ -67,12 +69,15 @@ def load_contract(folder: Path) -> Contract:
 
 
 class _Reader:
-    """Read one file. Every error names it."""
+    """Read one file. Every error names it, with the line where it can be found."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def refuse(self, where: str, reason: str) -> NoReturn:
+        with suppress(OSError, UnicodeDecodeError, yaml.YAMLError):
+            if line := line_of(self.path.read_text(encoding="utf-8"), where):
+                raise ContractError(f"{self.path}: line {line}: {where}: {reason}")
         raise ContractError(f"{self.path}: {where}: {reason}")
 
     def read(self) -> Contract:
@@ -119,6 +124,9 @@ class _Reader:
             content = yaml.load(self.path.read_text(encoding="utf-8"), LOADER)  # noqa: S506 (both are safe)
         except FileNotFoundError:
             self.refuse("file", "is missing; every stream's folder needs one")
+        except yaml.MarkedYAMLError as error:
+            line = f": line {error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise ContractError(f"{self.path}{line}: file: is not readable YAML: {error.problem}") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             self.refuse("file", f"is not readable YAML: {error}")
         if not isinstance(content, dict):

@@ -1,6 +1,7 @@
 """Derive the tables that streams need, with their columns, from contracts and SQL."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -72,7 +73,7 @@ BRONZE_METRICS_PROPERTIES = {
 def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
     """List the tables of these streams. Raises ContractError where a stream's SQL is wrong, or two streams share a name."""
     streams = list(streams)
-    _check_names(streams)
+    check_names({stream.name: stream.folder for stream in streams})
     with open_in_memory() as database:
         specs = [spec for stream in streams for spec in _stream_specs(database, stream)]
     return [*specs, TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))]
@@ -121,14 +122,17 @@ def _bronze_columns(stream: Stream) -> Columns:
     return (*fields, *added, ("arrival_dt", "DATE"), ("dt", "DATE"))
 
 
-def _check_names(streams: Iterable[Stream]) -> None:
-    """Refuse streams whose tables or views would have the name of another's, such as `a_b` beside `unified_a`."""
+def check_names(folders: Mapping[str, Path]) -> None:
+    """Refuse streams whose tables or views would have the name of another's, such as `a_b` beside `unified_a`.
+
+    `folders` has the folder of each stream by its name. Raises ContractError for the later one of the two.
+    """
     owners = dict.fromkeys(("customers", "gold.daily_metrics", HEALTH_VIEW), "the lakehouse")
-    for stream in streams:
-        for name in sorted({stream.name, *stream_view_names(stream.name)}):
+    for stream, folder in folders.items():
+        for name in sorted({stream, *stream_view_names(stream)}):
             if owner := owners.get(name):
-                raise ContractError(f"{stream.folder}: {name} would also be a name of {owner}; rename the stream.")
-            owners[name] = f"the stream {stream.name}"
+                raise ContractError(f"{folder}: {name} would also be a name of {owner}; rename the stream.")
+            owners[name] = f"the stream {stream}"
 
 
 def _check_alerts(database: duckdb.DuckDBPyConnection, stream: Stream, silver: Columns) -> None:
@@ -158,12 +162,24 @@ def _columns(database: duckdb.DuckDBPyConnection, stream: Stream, query: Query, 
     path: Path = stream.folder / f"{query}.sql"
     try:
         columns = describe(database, bind(stream.sql(query), empty))
+    except ContractError:
+        raise
     except Exception as error:
-        raise ContractError(f"{path}: {error}") from error
+        raise ContractError(_in_file(path, str(error), len(inputs) + 1)) from error
     stored = tuple((name, _stored_type(path, name, given)) for name, given in columns)
     if (day := dict(stored).get("dt")) != "DATE":
         raise ContractError(f"{path}: " + (f"dt is {day}, must be DATE" if day else "must give a column dt"))
     return stored
+
+
+def _in_file(path: Path, message: str, lines_before: int) -> str:
+    """Write DuckDB's message on the SQL of a file, which stood after so many lines, with the line of the file."""
+    if (match := re.search(r"\bLINE (\d+):", message)) is None or not path.is_file():
+        return f"{path}: {message}"
+    text = path.read_text(encoding="utf-8")
+    blank = text[: len(text) - len(text.lstrip())].count("\n")
+    line = int(match[1]) - lines_before + blank
+    return f"{path}: line {line}: {message[: match.start(1)]}{line}{message[match.end(1) :]}"
 
 
 def _stored_type(path: Path, name: str, given: str) -> str:

@@ -203,10 +203,10 @@ def test_invalid_contract_is_refused_with_reason(folder: Path, change: Change, r
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        pytest.param("a: [", "file: is not readable YAML", id="no YAML"),
+        pytest.param("a: [", "line 2: file: is not readable YAML", id="no YAML"),
         pytest.param("- a\n", "file: must be a YAML mapping", id="a list"),
         pytest.param("", "file: must be a YAML mapping", id="nothing"),
-        pytest.param("schema: 3\n", "schema", id="another shape than the standard's"),
+        pytest.param("schema: 3\n", "line 1: schema: ", id="another shape than the standard's"),
     ],
 )
 def test_file_without_contract_is_refused(folder: Path, text: str, reason: str) -> None:
@@ -233,3 +233,14 @@ def test_duplicate_stream_and_missing_folder_are_refused(folder: Path) -> None:
         discover([folder.parent, other.parent])
     with pytest.raises(ContractError, match=r"is not a folder\. LAKEHOUSE_STREAMS lists folders that hold streams"):
         discover([folder / "nowhere"])
+
+
+def test_refusal_names_the_line_of_the_field(folder: Path) -> None:
+    text = SOUND.replace("logicalType: string", "logicalType: no-such-type", 1)
+    line = text[: text.index("no-such-")].count("\n") + 1
+    file = _write(folder, text)
+    with pytest.raises(ContractError) as refused:
+        load_contract(folder)
+    named = re.match(rf"{re.escape(str(file))}: line (\d+): schema\.", str(refused.value))
+    assert named is not None
+    assert int(named[1]) <= line < int(named[1]) + 4
