@@ -1,20 +1,23 @@
-"""Settings of a lakehouse, read from variables `LAKEHOUSE_…`. See `docs/settings.md` for the list."""
+"""Settings of a lakehouse, read from variables `LAKEHOUSE_…` and a project's file. See `docs/settings.md` for the list."""
 
 import os
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     AWSSecretsManagerSettingsSource,
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from lakehouse.errors import LakehouseError
+from lakehouse.project import PROJECT_FILE, find_project, load_variables, read_project
 
 
 def _start_of_last_year() -> date:
@@ -22,14 +25,22 @@ def _start_of_last_year() -> date:
 
 
 class Settings(BaseSettings):
-    """The settings of one lakehouse, read from the environment."""
+    """The settings of one lakehouse, read from the environment and the project's `lakehouse.toml`."""
 
     model_config = SettingsConfigDict(env_prefix="LAKEHOUSE_", env_ignore_empty=True, frozen=True)
 
+    project: str | None = Field(
+        None,
+        description="Folder of the project's `lakehouse.toml`, or `none`; unset looks from the current folder upwards.",
+    )
     home: Path = Field(
         Path(".lakehouse"), description="Folder of all state: storage, credentials, Dagster's history, logs."
     )
     streams: tuple[Path, ...] = Field((), description="Further folders of streams, as a JSON list of paths.")
+    examples: bool = Field(True, description="Use the package's seven streams and the named queries over them, too.")
+    assets: tuple[Path, ...] = Field(
+        (), description="Folders of Python files with Dagster definitions of your own, as a JSON list of paths."
+    )
 
     storage: Literal["embedded", "external"] = Field(
         "embedded",
@@ -188,12 +199,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read arguments first, then the environment, then the secret if one is named."""
-        if not (secret_id := os.environ.get("LAKEHOUSE_SECRET_ID")):
-            return init_settings, env_settings
-        region = os.environ.get("LAKEHOUSE_S3_REGION", "us-east-1")
+        """Read arguments first, then the environment, then the secret if one is named, then the project's file.
+
+        Raises LakehouseError if the file is wrong.
+        """
+        project = project_settings(settings_cls)
+        in_file = InitSettingsSource(settings_cls, project)
+        if not (secret_id := os.environ.get("LAKEHOUSE_SECRET_ID") or project.get("secret_id")):
+            return init_settings, env_settings, in_file
+        region = os.environ.get("LAKEHOUSE_S3_REGION") or project.get("s3_region", "us-east-1")
         secret = AWSSecretsManagerSettingsSource(settings_cls, secret_id, region_name=region, case_sensitive=False)
-        return init_settings, env_settings, secret
+        return init_settings, env_settings, secret, in_file
 
     @model_validator(mode="after")
     def _external_is_complete(self) -> "Settings":
@@ -219,15 +235,44 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
 
+def project_settings(settings_type: type[BaseSettings]) -> dict[str, Any]:
+    """Read what the project's file sets, with its paths from the project's folder; empty without a project.
+
+    Raises LakehouseError if the file sets what there is not, or a secret.
+    """
+    folder = find_project()
+    if folder is None:
+        return {}
+    fields = settings_type.model_fields
+    secrets = {name for name, field in fields.items() if SecretStr in get_args(field.annotation)}
+    values = {"home": ".lakehouse"} | read_project(folder, set(fields) - {"project"}, secrets)
+    for name, value in values.items():
+        if Path in {fields[name].annotation, *get_args(fields[name].annotation)}:
+            paths = [folder / Path(path).expanduser() for path in (value if isinstance(value, list) else [value])]
+            values[name] = paths if isinstance(value, list) else paths[0]
+    return values
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Get the settings of this process. Raises LakehouseError, which names each variable that is wrong."""
+    """Get the settings of this process, with the variables of the project's `.env` in its environment.
+
+    Raises LakehouseError, which names each setting that is wrong.
+    """
+    load_variables(find_project())
     try:
         return Settings()
     except ValueError as error:
         errors = error.errors() if isinstance(error, ValidationError) else []
-        wrong = "; ".join(
-            f"LAKEHOUSE_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" if e["loc"] else str(e["msg"])
-            for e in errors
-        )
+        wrong = "; ".join(f"{_place(e['loc'])}: {e['msg']}" if e["loc"] else str(e["msg"]) for e in errors)
         raise LakehouseError(f"A setting is wrong: {wrong or error}") from error
+
+
+def _place(location: Sequence[str | int]) -> str:
+    """Name the variable of a setting, or the setting where the project's file sets it."""
+    name = str(location[0])
+    folder = find_project()
+    in_file = folder is not None and f"LAKEHOUSE_{name.upper()}" not in os.environ
+    if folder is not None and in_file and name in project_settings(Settings):
+        return f"{folder / PROJECT_FILE}: {'.'.join(map(str, location))}"
+    return f"LAKEHOUSE_{'_'.join(map(str, location)).upper()}"
