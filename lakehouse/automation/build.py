@@ -1,5 +1,7 @@
 """Build the Dagster definitions of a lakehouse: assets, checks, jobs, schedules, sensors and resources."""
 
+import logging
+
 import dagster as dg
 
 from lakehouse.assets.audit import audit_check
@@ -8,17 +10,26 @@ from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.resources import LakeResource, LakeS3Resource
 from lakehouse.automation.jobs import audit_job, build_jobs
 from lakehouse.automation.maintenance import maintenance
+from lakehouse.automation.project_assets import problems_of, with_project_assets
 from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
 from lakehouse.contracts.streams import discover
 from lakehouse.settings import Settings
 
+log = logging.getLogger(__name__)
+
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Build the definitions of the lakehouse that these settings describe. Raises ContractError if a stream is invalid."""
+    """Build the definitions of the lakehouse that these settings describe, with those of the project's own files.
+
+    A file of the project that is wrong is left out and logged. Raises ContractError if a stream is invalid.
+    """
     lake = LakeResource()
-    streams = discover(settings.streams)
-    return dg.Definitions(
+    streams = discover(settings.streams, examples=settings.examples)
+    resources = {"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)}
+    if not streams:  # a project that is new; a job needs assets
+        return _with_project(dg.Definitions(resources=resources, executor=dg.in_process_executor), settings)
+    definitions = dg.Definitions(
         assets=build_assets(streams, settings.realtime_start),
         asset_checks=[audit_check(stream) for stream in streams.values()],
         jobs=[*build_jobs(), maintenance, audit_job(streams.values())],
@@ -26,5 +37,13 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         sensors=SENSORS,
         # A process of its own would cost each step two to three seconds, and a run is a process already.
         executor=dg.in_process_executor,
-        resources={"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)},
+        resources=resources,
     )
+    return _with_project(definitions, settings)
+
+
+def _with_project(definitions: dg.Definitions, settings: Settings) -> dg.Definitions:
+    definitions = with_project_assets(definitions, settings.assets)
+    if problems := problems_of(definitions):
+        log.error("Left out: %s", "; ".join(problems))
+    return definitions

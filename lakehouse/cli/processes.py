@@ -5,6 +5,7 @@ from typing import Any
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import console, print_json, print_table, print_text
 from lakehouse.http.api_keys import local_key
+from lakehouse.processes.problems import read_problems
 from lakehouse.processes.service import get_json
 from lakehouse.runtime import supervisor
 from lakehouse.serving.api import gateway_server as http_server
@@ -34,6 +35,8 @@ def status(as_json: Json = False) -> None:
         ]
         print_table("", ["process", "state", "pid", "where", "restarts"], rows, right=["restarts"])
         console.print(f"home {state['home']}, {state['bytes_stored']:,} bytes stored")
+        for problem in state["problems"]:
+            print_text(f"Problem: {problem}")
         for each in state["blocked_objects"]:
             print_text(
                 f"Blocked by the quality gate: {each['object']}: {each['valid']:,} of {each['rows']:,} rows valid on"
@@ -75,6 +78,7 @@ def _state(settings: Settings) -> dict[str, Any]:
         "home": str(settings.root),
         "bytes_stored": server.bytes_used,
         "processes": processes,
+        "problems": read_problems(settings) if state else [],
         "blocked_objects": [blocked for stream in overview.get("streams", ()) for blocked in stream["blocked_objects"]],
         "left_out": overview.get("left_out", []),
     }

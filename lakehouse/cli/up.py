@@ -1,8 +1,11 @@
 """`up`: everything that a lakehouse runs, started under one supervisor."""
 
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -13,7 +16,11 @@ from lakehouse.http import api_keys as keys
 from lakehouse.http.auth import unencrypted_warning
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import leave_running, python_command, spawn, stop_child, wait_until_ready
+from lakehouse.processes.problems import read_problems
+from lakehouse.processes.service import settings_environment
+from lakehouse.project import NO_PROJECT
 from lakehouse.runtime import supervisor
+from lakehouse.runtime.accepted_streams import AcceptedStreams, watch
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
@@ -27,6 +34,9 @@ START_SECONDS = 180.0
 STORAGE_PROBE_SECONDS = 10.0
 DEFINITIONS = "lakehouse.definitions"
 """The module that Dagster loads."""
+
+IMPORTS = ("lakehouse.automation.build",)
+"""What that module imports, and what takes long."""
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is up, and leave it running.")]
 NoPage = Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster page.")]
@@ -52,19 +62,34 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
 
 def _supervise(settings: Settings, *, no_ui: bool) -> None:
     connection = storage.start(settings)
+    stop_watching = Event()
     try:
         supervisor.take_over(settings)
-        _bootstrap(Lake(settings, connection))
+        accepted = AcceptedStreams(settings)
+        for line in accepted.update():
+            stderr.print(line, soft_wrap=True)
+        running = settings.model_copy(update={"streams": (accepted.folder,)})
+        _bootstrap(Lake(running, connection))
         with open_instance(settings) as instance:
             fail_orphaned_runs(instance)
         programs = [
             _http(settings),
             *_kinesis(settings),
             _serving(settings),
-            *supervisor.dagster_programs(settings, DEFINITIONS, page=not no_ui),
+            *supervisor.dagster_programs(settings, DEFINITIONS, IMPORTS, page=not no_ui),
         ]
-        Supervisor(settings, programs, lambda state: _print_urls(settings, state), _storage_check(settings)).run()
+        report = partial(stderr.print, soft_wrap=True)
+        threading.Thread(target=watch, args=(accepted, report, stop_watching), name="streams", daemon=True).start()
+        Supervisor(
+            settings,
+            programs,
+            lambda state: _print_urls(settings, state),
+            partial(_check_all, (_storage_check(settings), _problems_check(settings))),
+            # A change of the project's file counts at the next `up`, as a whole.
+            settings_environment(running) | {"LAKEHOUSE_PROJECT": NO_PROJECT},
+        ).run()
     finally:
+        stop_watching.set()
         supervisor.state_path(settings).unlink(missing_ok=True)
         storage.stop(settings)
 
@@ -89,6 +114,25 @@ def _storage_check(settings: Settings) -> Callable[[], None]:
             last_probe = time.monotonic()
 
     return check
+
+
+def _problems_check(settings: Settings) -> Callable[[], None]:
+    """Build the check that prints what is wrong with queries and assets, once. Those of streams are printed by `watch`."""
+    printed: list[str] = []
+
+    def check() -> None:
+        nonlocal printed
+        problems = read_problems(settings, ("queries", "assets"))
+        for problem in (problem for problem in problems if problem not in printed):
+            stderr.print(f"{problem} What ran before runs on.", soft_wrap=True)
+        printed = problems
+
+    return check
+
+
+def _check_all(checks: Sequence[Callable[[], None]]) -> None:
+    for check in checks:
+        check()
 
 
 def keep_storage(settings: Settings, *, probe: bool) -> None:

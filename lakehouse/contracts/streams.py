@@ -81,13 +81,18 @@ class Stream:
         return simulate
 
 
-def discover(folders: Iterable[Path] = ()) -> dict[str, Stream]:
-    """Find the streams of the package and those under `folders`, by name.
+def revision(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Return where folders of streams are. Those of a running lakehouse move with each change; see `accepted_streams`."""
+    return tuple(folder.resolve() for folder in folders)
+
+
+def discover(folders: Iterable[Path] = (), *, examples: bool = True) -> dict[str, Stream]:
+    """Find the streams under `folders`, and the package's unless without its `examples`, by name.
 
     Raises ContractError if a folder does not exist, a contract is wrong, or a name is used twice.
     """
     streams: dict[str, Stream] = {}
-    for parent in (SHIPPED, *folders):
+    for parent in (*((SHIPPED,) if examples else ()), *revision(folders)):
         if not parent.is_dir():
             raise ContractError(f"{parent}: is not a folder. LAKEHOUSE_STREAMS lists folders that hold streams.")
         for path in sorted(parent.glob(f"*/{CONTRACT_FILE}")):

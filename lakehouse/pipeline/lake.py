@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.streams import Stream, discover, find_stream
+from lakehouse.contracts.streams import Stream, discover, find_stream, revision
 from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
@@ -46,6 +47,7 @@ class Lake:
         self._connection = connection
         self._metadata_only = metadata_only
         self._uncovered: dict[str, tuple[tuple[str, str], Sequence[str] | None]] = {}
+        self._revision: tuple[Path, ...] | None = None
 
     @cached_property
     def connection(self) -> Connection:
@@ -55,7 +57,20 @@ class Lake:
     @cached_property
     def streams(self) -> dict[str, Stream]:
         """All streams by name. Raises ContractError if a contract is wrong."""
-        return discover(self.settings.streams)
+        self._revision = revision(self.settings.streams)
+        return discover(self.settings.streams, examples=self.settings.examples)
+
+    @property
+    def has_moved_streams(self) -> bool:
+        """Whether the folders of the streams have moved since they were discovered; see `contracts.streams.revision`."""
+        return self._revision is not None and self._revision != revision(self.settings.streams)
+
+    def reload_streams(self) -> None:
+        """Discover the streams again. Raises ContractError if a contract is wrong; the streams then stay."""
+        moved_to = revision(self.settings.streams)
+        self.streams = discover(self.settings.streams, examples=self.settings.examples)
+        self._revision = moved_to
+        self._uncovered.clear()
 
     @cached_property
     def tables(self) -> Tables:

@@ -159,7 +159,10 @@ def health_sql(lake: ReadableLake) -> str:
             f" from ({unified})",
             f"select '{name}', dt, 0, 1, null, _arrived_at from ({view_sql(lake, f'quarantine.{name}')})",
         ]
-    rows = "\nunion all\n".join(parts)
+    rows = "\nunion all\n".join(parts) or (
+        "select null::varchar as stream, null::date as dt, 0 as events, 0 as quarantined, null::timestamp as event_time,"
+        " null::timestamp as _arrived_at where false"
+    )
     return f"""select
   stream,
   dt,

@@ -6,8 +6,10 @@ See `child` for processes that outlive their parent.
 import asyncio
 import multiprocessing
 import os
+import select
 import signal
 import sys
+import threading
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -58,6 +60,20 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(descriptor, terminate)
+
+
+def end_after_parent() -> None:
+    """Send this process SIGTERM when its parent ends, without an event loop; nothing if it has no parent."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        return
+    descriptor = _readable_at_exit(parent.pid, parent.sentinel)
+
+    def wait() -> None:
+        select.select([descriptor], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _readable_at_exit(pid: int, sentinel: int) -> int:

@@ -52,6 +52,11 @@ def run_forker_state(settings: Settings) -> Path:
     return settings.root / "dagster" / "warm.json"
 
 
+def loaded_definitions(settings: Settings) -> Path:
+    """Return the file that the code server writes each time that it has loaded the definitions."""
+    return settings.root / "dagster" / "loaded"
+
+
 def open_instance(settings: Settings) -> "DagsterInstance":
     """Open the Dagster instance of this lakehouse. It is a context manager; the caller closes it."""
     from dagster import DagsterInstance  # imported here, because it takes a second that `lakehouse status` can save

@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,8 +29,9 @@ import duckdb
 from dagster._cli.api import execute_run_command
 
 from lakehouse.processes.child import python_command
+from lakehouse.processes.file_stamps import file_stamps
 from lakehouse.processes.home import write_state
-from lakehouse.runtime.instance import open_instance, run_forker_state
+from lakehouse.runtime.instance import loaded_definitions, open_instance, run_forker_state
 from lakehouse.runtime.ipc import ASK_SECONDS, read_line, write_line
 from lakehouse.runtime.orphaned_runs import report_dead_process
 from lakehouse.settings import Settings, get_settings
@@ -157,20 +158,6 @@ def _is_alone() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def _fingerprint(folders: Iterable[Path]) -> dict[str, tuple[int, int]]:
-    """Map each file that definitions are loaded from to its modification time and size."""
-    files = {}
-    for folder in folders:
-        for parent, _, names in os.walk(folder):
-            for name in names:
-                if name.endswith((".py", ".sql", ".yaml")):
-                    path = os.path.join(parent, name)
-                    with contextlib.suppress(FileNotFoundError):
-                        status = os.stat(path)
-                        files[path] = status.st_mtime_ns, status.st_size
-    return files
-
-
 def main() -> None:
     """Serve until ended.
 
@@ -179,26 +166,46 @@ def main() -> None:
     definitions = sys.argv[1]
     runs = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
     settings = get_settings()
-    folders = [Path(__file__).parents[1], *settings.streams]
-    loaded = _fingerprint(folders)
+    loaded = _stamps(settings)
     load(settings, definitions)
     forker = RunForker(settings, {int(pid): run_id for pid, run_id in runs.items()})
-    forker.serve(lambda: _fingerprint(folders) == loaded)
+    forker.serve(lambda: _stamps(settings) == loaded)
     print("The code or a contract has changed; reloading.", flush=True)
     command = python_command("lakehouse.runtime.run_forker", definitions, json.dumps(dict(forker.runs)))
     os.execv(sys.executable, command)  # noqa: S606 (the command needs no shell)
 
 
+def _stamps(settings: Settings) -> object:
+    """Stamp the code and contracts that are loaded, and the code server's last load of the user's own assets.
+
+    Assets that can't be loaded don't count: the code server, and so this process, then keep those that they have.
+    """
+    served = loaded_definitions(settings)
+    return (
+        file_stamps([Path(__file__).parents[1], *settings.streams]),
+        served.read_text() if served.exists() else None,
+    )
+
+
 def load(settings: Settings, definitions: str) -> None:
     """Import what a run needs, resolve the jobs of the module `definitions`, and end the threads of libraries."""
-    # Arrow reads this variable at import. Its allocator would otherwise purge memory in a background thread.
-    with _environment("JE_ARROW_MALLOC_CONF", "background_thread:false"):
-        loaded = importlib.import_module(definitions)
-        for module in LAZY_MODULES:
-            importlib.import_module(module)
-    loaded.defs.get_repository_def().get_all_jobs()
+    preload(definitions)
+    sys.modules[definitions].defs.get_repository_def().get_all_jobs()
     with open_instance(settings) as instance:  # open it once, because this imports all of its parts
         instance.get_runs(limit=1)
+    end_threads()
+
+
+def preload(*modules: str) -> None:
+    """Import these modules, and those that every run imports."""
+    # Arrow reads this variable at import. Its allocator would otherwise purge memory in a background thread.
+    with _environment("JE_ARROW_MALLOC_CONF", "background_thread:false"):
+        for module in (*modules, *LAZY_MODULES):
+            importlib.import_module(module)
+
+
+def end_threads() -> None:
+    """End the threads of libraries, and let forks share this process's memory."""
     duckdb.close()  # importing DuckDB opens a default connection, which has threads
     if os.fork() == 0:  # OpenBLAS ends its threads before a fork and restarts them when it needs them
         os._exit(0)

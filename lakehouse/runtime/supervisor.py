@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
@@ -139,9 +139,14 @@ class Supervisor:
         programs: Sequence[Program],
         on_ready: Callable[[State], None],
         on_check: Callable[[], None] = lambda: None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Call `on_ready` once all programs are ready, and `on_check` at every check, twice a second."""
+        """Call `on_ready` once all programs are ready, and `on_check` at every check, twice a second.
+
+        Programs have the environment of this process, with these `variables`.
+        """
         self._settings = settings
+        self._variables = environment(settings) | dict(variables or {})
         self._programs = programs
         self._on_ready = on_ready
         self._on_check = on_check
@@ -174,7 +179,7 @@ class Supervisor:
     def _start(self, program: Program, *, ready: bool) -> None:
         self._started_at[program.name] = time.monotonic()
         self._running[program.name] = spawn(
-            program.command, log_path(self._settings, program.name), env=os.environ | environment(self._settings)
+            program.command, log_path(self._settings, program.name), env=os.environ | self._variables
         )
         self._write(ready)
 
@@ -240,15 +245,16 @@ def stop(settings: Settings) -> bool:
     return supervisor is not None or bool(left)
 
 
-def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> list[Program]:
+def dagster_programs(settings: Settings, definitions: str, imports: Sequence[str] = (), *, page: bool) -> list[Program]:
     """List the code server, run forker, daemon and page of Dagster; all listen on loopback.
 
-    `definitions` is the module that the code server and the run forker load.
+    `definitions` is the module that the code server and the run forker load. `imports` are modules that it needs, which the
+    code server imports once.
     """
     code_port = free_port()
     workspace = workspace_file(settings, code_port)
     programs = [
-        code_server_program(definitions, code_port),
+        code_server_program(definitions, code_port, imports),
         *([run_forker_program(definitions)] if settings.warm_runs and sys.platform == "linux" else []),
         daemon_program(workspace),
     ]
@@ -266,10 +272,10 @@ def dagster_programs(settings: Settings, definitions: str, *, page: bool) -> lis
     return programs
 
 
-def code_server_program(definitions: str, port: int) -> Program:
-    """Describe the code server, which loads the module `definitions` for the daemon and the page."""
-    arguments = ["api", "grpc", "-m", definitions, "-h", "127.0.0.1", "-p", str(port)]
-    return Program("code-server", python_command("dagster", *arguments), is_ready=lambda: listens(port))
+def code_server_program(definitions: str, port: int, imports: Sequence[str] = ()) -> Program:
+    """Describe the code server, which loads the module `definitions` for the daemon and the page, now and when it changes."""
+    command = python_command("lakehouse.runtime.code_server", definitions, str(port), *imports)
+    return Program("code-server", command, is_ready=lambda: listens(port))
 
 
 def daemon_program(workspace: Path) -> Program:

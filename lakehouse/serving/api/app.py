@@ -4,7 +4,7 @@ Add a router to ROUTERS; its handlers receive the shared state as `serving`. Wha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -13,11 +13,14 @@ from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Receive, Send
 
+from lakehouse.errors import LakehouseError
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
 from lakehouse.http.security_headers import with_headers
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.file_stamps import Stamps, file_stamps
+from lakehouse.processes.problems import report_problems
 from lakehouse.serving.api import alerts, overview, quarantine, query, tables
 from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.api.notify_listener import listen
@@ -26,7 +29,7 @@ from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.api.state import Serving, open_serving
 from lakehouse.serving.lookups import routes as lookups
 from lakehouse.serving.page import routes as page
-from lakehouse.serving.query.named_queries import read_queries
+from lakehouse.serving.query.named_queries import NamedQuery, reread_queries
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http.app import ROUTERS as INGEST_ROUTERS
 from lakehouse.sources.http.app import openapi_config, provide_value
@@ -42,8 +45,13 @@ ROUTERS: Sequence[Router] = (
 )
 """Routers of this process that the OpenAPI document describes.
 
-`create_app` adds the pages, and a router for the named queries once their files are read.
+`create_app` adds the pages, and `QueryRoutes` an application for the named queries.
 """
+
+QUERIES_PATH = "/v1/queries"
+
+FOLLOW_INTERVAL_SECONDS = 0.2
+"""Time between two checks of whether named queries have changed."""
 
 DEPENDENCIES = ("ingest", "access", "metrics", "probe", "lookups", "serving")
 """Names of the dependencies of all handlers, those of the gateway included."""
@@ -72,16 +80,16 @@ def create_app(
     Raises StorageUnavailableError if storage is not running.
     """
     settings = settings or get_settings()
-    queries = read_queries(settings.queries)
     lake = Lake(settings, storage.connection(settings), metadata_only=True)
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     serving = open_serving(settings, lake, access, event_streams or EventStreams())
+    queries = QueryRoutes(settings, serving)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
         listener = await listen(serving.tracker, *notify_address) if notify_address else None
-        tasks = [asyncio.create_task(task) for task in serving.background_tasks()]
+        tasks = [asyncio.create_task(task) for task in (*serving.background_tasks(), queries.follow())]
         try:
             yield
         finally:
@@ -93,7 +101,7 @@ def create_app(
             await serving.close()
 
     app = Litestar(
-        route_handlers=[*ROUTERS, page.router, named_queries_router(queries), ready],
+        route_handlers=[*ROUTERS, page.router, ready],
         dependencies={"serving": provide_value(serving)},
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin(QUERY_PROBLEMS)],
@@ -102,8 +110,7 @@ def create_app(
         state=State({"serving": serving}),
         logging_config=None,
     )
-    # A router belongs to one application, so the document's application gets a router of its own.
-    return with_headers(_WithDocument(app, openapi_app(named_queries_router(queries))))
+    return with_headers(_WithQueries(app, queries))
 
 
 def openapi_app(*more: Router) -> Litestar:
@@ -118,13 +125,64 @@ def openapi_app(*more: Router) -> Litestar:
     )
 
 
-class _WithDocument:
-    """An application whose paths below `/schema/` are served by another one."""
+class QueryRoutes:
+    """The application of the named queries and that of the document, which describes them. Both follow the files."""
 
-    def __init__(self, app: Litestar, document: Litestar) -> None:
+    def __init__(self, settings: Settings, serving: Serving) -> None:
+        """Read the queries. Raises QueryFileError if a folder of them does not exist."""
+        self._settings = settings
+        self._serving = serving
+        self._queries: Mapping[str, NamedQuery] = {}
+        self._update()
+
+    async def follow(self) -> None:
+        """Read the queries again whenever their files have changed, until cancelled."""
+        handled = self._stamps()
+        while True:
+            await asyncio.sleep(FOLLOW_INTERVAL_SECONDS)
+            if (stamps := self._stamps()) == handled:
+                continue
+            await asyncio.sleep(FOLLOW_INTERVAL_SECONDS)  # a file may still be written
+            if self._stamps() != stamps:
+                continue
+            handled = stamps
+            try:
+                await asyncio.to_thread(self._update)
+            except LakehouseError as error:
+                report_problems(self._settings, "queries", [str(error)])
+
+    def _stamps(self) -> Stamps:
+        return file_stamps(self._settings.queries, depth=0)
+
+    def _update(self) -> None:
+        folders, examples = self._settings.queries, self._settings.examples
+        self._queries, problems = reread_queries(self._queries, folders, examples=examples)
+        report_problems(self._settings, "queries", problems)
+        # A router belongs to one application, so the document's application gets a router of its own.
+        self.document = openapi_app(named_queries_router(self._queries))
+        self.app = Litestar(
+            route_handlers=[named_queries_router(self._queries)],
+            dependencies={"serving": provide_value(self._serving)},
+            exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
+            plugins=[problem_details_plugin(QUERY_PROBLEMS)],
+            openapi_config=None,
+            state=State({"serving": self._serving}),
+            logging_config=None,
+        )
+
+
+class _WithQueries:
+    """An application whose paths below `/v1/queries` and `/schema/` are served by those of the named queries."""
+
+    def __init__(self, app: Litestar, queries: QueryRoutes) -> None:
         self._app = app
-        self._document = document
+        self._queries = queries
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        is_document = scope["type"] == "http" and scope["path"].startswith("/schema/") and scope["path"] != "/schema/"
-        await (self._document if is_document else self._app)(scope, receive, send)
+        await self._chosen(scope)(scope, receive, send)
+
+    def _chosen(self, scope: Any) -> Litestar:
+        path = scope["path"] if scope["type"] == "http" else ""
+        if path == QUERIES_PATH or path.startswith(f"{QUERIES_PATH}/"):
+            return self._queries.app
+        return self._queries.document if path.startswith("/schema/") and path != "/schema/" else self._app

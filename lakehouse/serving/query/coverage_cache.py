@@ -19,14 +19,14 @@ class CoverageCache:
     """The uncovered hours of each stream. One call at a time."""
 
     def __init__(self, streams: Mapping[str, Stream]) -> None:
-        self._streams = streams
+        self.streams = streams
         self._hours: dict[str, tuple[list[str], Sequence[str] | None]] = {}
         """Of each stream, the metadata files that its hours were computed from, and the hours."""
 
     def hours(self, tables: PinnedTables) -> UncoveredHours:
         """Return the uncovered hours of every stream that has all of its tables. Reads manifests of changed tables."""
         hours = {}
-        for name, stream in self._streams.items():
+        for name, stream in self.streams.items():
             names = [f"{layer}.{name}" for layer in LAYERS]
             if not all(map(tables.exists, names)):
                 continue

@@ -67,6 +67,7 @@ class HotTail:
         self._segments = SegmentStore(root / "serving" / "tail", self._engine)
         self._reader = TailReader(lake, self._engine, self._segments)
         self._states = {name: TailState(name, self._segments) for name in lake.streams}
+        """By stream, those that were removed included."""
         self.recent_rejects = RecentRejects()
         """Rejected rows of the objects that were read, whether the tail still holds the objects or not."""
 
@@ -74,6 +75,13 @@ class HotTail:
     def folder(self) -> Path:
         """The folder of the segments."""
         return self._segments.folder
+
+    def forget(self, streams: Iterable[str]) -> None:
+        """Drop what is held of these streams, because it was read by another contract. What landed is read again."""
+        for name in streams:
+            if name in self._states:
+                self._states[name].drop_all()
+            self._states = {**self._states, name: TailState(name, self._segments)}
 
     def files(self) -> Mapping[str, tuple[str, ...]]:
         """Return the paths of the segments of each stream that has any."""
@@ -96,7 +104,7 @@ class HotTail:
         partitions = [hour_partition(hour) for hour in hours]
         return [
             landing
-            for name in self._states
+            for name in self._lake.streams
             for hour in partitions
             for landing in list_hour(self._lake.objects, name, hour)
         ]
@@ -122,7 +130,7 @@ class HotTail:
         """Read and clean those of these objects that must still be read."""
         by_stream: defaultdict[str, list[LandingObject]] = defaultdict(list)
         for landing in landings:
-            if landing.stream in self._states and not self._states[landing.stream].skips(landing):
+            if landing.stream in self._lake.streams and not self._states[landing.stream].skips(landing):
                 by_stream[landing.stream].append(landing)
         return self._reader.read(by_stream)
 

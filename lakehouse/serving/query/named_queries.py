@@ -131,19 +131,47 @@ class NamedQuery:
             raise ParameterError(f"{name}: {error}.") from None
 
 
-def read_queries(folders: Iterable[Path] = ()) -> dict[str, NamedQuery]:
+def read_queries(folders: Iterable[Path] = (), *, examples: bool = True) -> dict[str, NamedQuery]:
     """Read the queries of the package and of these folders, by name. A later folder replaces a query of the same name.
 
-    Raises QueryFileError with the file, the field and the rule.
+    Without `examples`, the package's queries over its own streams are left out. Raises QueryFileError with the file, the
+    field and the rule.
     """
-    queries: dict[str, NamedQuery] = {}
+    queries = (read_query(path) for path in query_files(folders, examples=examples))
+    return dict(sorted({query.name: query for query in queries}.items()))
+
+
+def reread_queries(
+    before: Mapping[str, NamedQuery], folders: Iterable[Path], *, examples: bool
+) -> tuple[dict[str, NamedQuery], list[str]]:
+    """Read the queries again; one whose file is wrong stays as it was before. Returns them, and what is wrong."""
+    queries, problems = dict[str, NamedQuery](), list[str]()
+    known = {query.path: query for query in before.values()}
+    for path in query_files(folders, examples=examples):
+        try:
+            query = read_query(path)
+        except (QueryFileError, OSError, UnicodeDecodeError) as error:
+            problems.append(str(error))
+            if path not in known:
+                continue
+            query = known[path]
+        queries[query.name] = query
+    return dict(sorted(queries.items())), problems
+
+
+def query_files(folders: Iterable[Path], *, examples: bool) -> list[Path]:
+    """List the files of queries, the package's first. Raises QueryFileError if a folder does not exist."""
+    paths = list[Path]()
     for folder in (BUILTIN_FOLDER, *folders):
         if not folder.is_dir():
             raise QueryFileError(f"{folder} is not a folder. LAKEHOUSE_QUERIES lists folders of .sql files.")
-        for path in sorted(folder.glob("*.sql")):
-            query = read_query(path)
-            queries[query.name] = query
-    return dict(sorted(queries.items()))
+        paths += sorted(folder.glob("*.sql"))
+    return [path for path in paths if examples or path.parent != BUILTIN_FOLDER or not streams_read(path.read_text())]
+
+
+def streams_read(sql: str) -> set[str]:
+    """Find the streams whose unified views a query reads."""
+    return set(re.findall(r"\bserving\.unified_(\w+)", sql))
 
 
 def read_query(path: Path) -> NamedQuery:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
 
+from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.coverage_cache import CoverageCache
@@ -24,6 +25,7 @@ class SnapshotTracker:
         self._coverage = CoverageCache(lake.streams)
         self._threads = TrackerThreads(
             lake.changes("tables"),
+            reload_streams=self.reload_streams,
             refresh=self.refresh,
             refresh_coverage=self.refresh_coverage,
             ingest=self.ingest,
@@ -80,6 +82,19 @@ class SnapshotTracker:
                 self._publish()
             return self._latest
 
+    def reload_streams(self) -> LakeSnapshot:
+        """Use the streams as they are now, if they have changed. What landed by another contract is read anew."""
+        if not self.lake.has_moved_streams:
+            return self._latest
+        self.refresh()  # first the tables of new streams, so that each snapshot has the tables of its streams
+        before = self.lake.streams
+        with self._refreshing, self._ingesting, self._publishing:
+            self.lake.reload_streams()
+            after = self._coverage.streams = self.lake.streams
+            self.tail.forget(name for name in {*before, *after} if not _is_same(before.get(name), after.get(name)))
+        self._publish()
+        return self.catch_up()
+
     def refresh_coverage(self) -> LakeSnapshot:
         """Publish which hours of realtime need not be read, where the latest snapshot does not know it yet."""
         with self._refreshing:
@@ -130,3 +145,8 @@ class SnapshotTracker:
         """Return the realtime table of each stream that has one."""
         names = {stream: f"realtime.{stream}" for stream in self.lake.streams}
         return {stream: tables.load(name) for stream, name in names.items() if tables.exists(name)}
+
+
+def _is_same(before: Stream | None, after: Stream | None) -> bool:
+    """Return whether two definitions of a stream give the same rows."""
+    return bool(before and after and before.contract == after.contract and before.definition == after.definition)

@@ -73,6 +73,10 @@ class TailState:
             elif dropped:
                 self._replace([segment], self._store.without(self._stream, segment, dropped))
 
+    def drop_all(self) -> None:
+        """Drop all segments."""
+        self._replace(self.segments, None)
+
     def drop_oldest(self) -> None:
         """Drop the oldest segment; its objects are left out until realtime holds them."""
         oldest = self.segments[0]

@@ -1,4 +1,4 @@
-"""The threads of a `SnapshotTracker`: one polls tables, one lists landing, one ingests objects as they are reported.
+"""The threads of a `SnapshotTracker`: one polls tables and streams, one lists landing, one ingests objects as they are reported.
 
 Programs of this home mark the tables they commit, and only those are loaded at once. All tables are loaded now and then,
 because commits from elsewhere leave no mark. A thread outlives every error: it logs it and tries again.
@@ -57,12 +57,14 @@ class TrackerThreads:
         self,
         changes: ChangeMarks,
         *,
+        reload_streams: Callable[[], object],
         refresh: Callable[[Collection[str] | None], object],
         refresh_coverage: Callable[[], object],
         ingest: Callable[[Sequence[LandingObject]], object],
         catch_up: Callable[[timedelta], object],
     ) -> None:
         self._changes = changes
+        self._reload_streams = reload_streams
         self._refresh = refresh
         self._refresh_coverage = refresh_coverage
         self._ingest = ingest
@@ -100,6 +102,7 @@ class TrackerThreads:
         self._try(self._refresh_coverage, "Coverage of realtime can't be computed")
         due = time.monotonic() + TABLES_INTERVAL_SECONDS
         while not self._closing.wait(MARKS_INTERVAL_SECONDS):
+            self._try(self._reload_streams, "The streams stay as they were")
             changed = {name for name in self._changes.poll() if name.partition(".")[0] in NAMESPACES}
             start = time.monotonic()
             load_all = start >= due

@@ -19,8 +19,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
-from lakehouse.contracts.streams import Stream, discover
-from lakehouse.contracts.validator import Validator
+from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.access_log import AccessLog, access_log_middleware
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
@@ -31,7 +30,6 @@ from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
 from lakehouse.http.security_headers import with_headers
-from lakehouse.landing.readers.envelope import opener_of
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
 from lakehouse.settings import Settings, get_settings
@@ -40,6 +38,7 @@ from lakehouse.sources.http import routes as events
 from lakehouse.sources.http.body import BodyReader, BufferLimit
 from lakehouse.sources.http.group_commit import GroupCommit
 from lakehouse.sources.http.health import StorageProbe
+from lakehouse.sources.http.intake import Intakes
 from lakehouse.sources.http.joint_writer import JointWriter, meeting_point
 from lakehouse.sources.http.notify import LandingNotifier
 from lakehouse.sources.http.routes import Ingest
@@ -79,7 +78,7 @@ def create_app(
     """Create the application of one process. Raises StorageUnavailableError if storage is not running."""
     settings = settings or get_settings()
     connection = storage.connection(settings)
-    streams = discover(settings.streams)
+    intakes = Intakes(settings)
     store = open_store(connection, STORE_TIMEOUT_SECONDS)
     metrics = Metrics(partial(kinesis.metrics, settings))
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
@@ -87,18 +86,22 @@ def create_app(
     notifier = LandingNotifier(forwarder)
     access_log = AccessLog(settings.root / "logs" / "access.jsonl")
     objects = Objects.from_connection(connection)
-    classes = {name: _sharing_class(stream, settings) for name, stream in streams.items()}
+    classes = _sharing_classes(intakes, settings)
     writer = JointWriter(AsyncLandingWriter(connection), classes, meeting_point())
     commit = GroupCommit(
         writer,
-        {name: stream.contract for name, stream in streams.items()},
+        intakes.contracts,
         metrics,
         max_age=timedelta(milliseconds=settings.http_flush_ms),
         max_bytes=settings.http_flush_kb << 10,
         on_landed=notifier.notify,
     )
-    ingest = _ingest(settings, streams, commit, metrics, access, IdempotencyStore(store, connection))
-    extra = add_routes(streams, access)
+    ingest = _ingest(settings, intakes, commit, metrics, access, IdempotencyStore(store, connection))
+    extra = add_routes(intakes.streams, access)
+
+    def on_change() -> None:
+        commit.replace_contracts(intakes.contracts)
+        classes.update(_sharing_classes(intakes, settings))
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -108,6 +111,7 @@ def create_app(
         gc.freeze()  # collecting what lives as long as the process would take time from every request
         background = (
             access_log.run(),
+            intakes.follow(on_change),
             _expire_hourly(objects),
             close_idle_connections(IDLE_SECONDS + settings.query_seconds),
         )
@@ -145,14 +149,17 @@ def create_app(
     return access_log_middleware(access_log, metrics)(with_headers(gateway))
 
 
-def _sharing_class(stream: Stream, settings: Settings) -> object:
+def _sharing_classes(intakes: Intakes, settings: Settings) -> dict[str, object]:
     """Return what streams must have in common to share landing objects: retention then deletes these whole."""
-    return stream.contract.retention.landing if settings.http_share else stream.name
+    return {
+        name: contract.retention.landing if settings.http_share else name
+        for name, contract in intakes.contracts.items()
+    }
 
 
 def _ingest(
     settings: Settings,
-    streams: Mapping[str, Stream],
+    intakes: Intakes,
     commit: GroupCommit,
     metrics: Metrics,
     access: AccessControl,
@@ -160,9 +167,7 @@ def _ingest(
 ) -> Ingest:
     buffer = BufferLimit(settings.http_buffer_mb << 20, metrics)
     return Ingest(
-        streams=streams,
-        validators={name: Validator(stream.contract) for name, stream in streams.items()},
-        openers={name: opener for name, stream in streams.items() if (opener := opener_of(stream.contract))},
+        intakes=intakes,
         commit=commit,
         buffer=buffer,
         reader=BodyReader(buffer, max_bytes=settings.http_max_body_mb << 20, seconds=settings.http_body_seconds),

@@ -97,7 +97,7 @@ class GroupCommit:
     ) -> None:
         """Write a group at the end of a slot of `max_age`, or once it has `max_bytes`; then call `on_landed`."""
         self._writer = writer
-        self._contracts = contracts
+        self._contracts = {**contracts}
         self._metrics = metrics
         self._max_age = max_age.total_seconds()
         self._max_bytes = max_bytes
@@ -145,6 +145,10 @@ class GroupCommit:
         """Create all SQL validators. The first makes duckdb import pandas, which takes seconds."""
         for stream in self._contracts:
             self._reasons_of(stream, [b"{}"], self._now())
+
+    def replace_contracts(self, contracts: Mapping[str, Contract]) -> None:
+        """Validate by these contracts from now on. Streams without one may still have events that wait."""
+        self._contracts |= contracts
 
     async def close(self) -> None:
         """Write all groups, then stop."""
@@ -280,9 +284,10 @@ class GroupCommit:
         return by_member
 
     def _reasons_of(self, stream: str, lines: list[bytes], arrived_at: datetime) -> Mapping[int, list[str]]:
-        if stream not in self._validators:
-            self._validators[stream] = SqlValidator(self._contracts[stream])
-        return self._validators[stream].reasons(lines, arrived_at)
+        contract, validator = self._contracts[stream], self._validators.get(stream)
+        if validator is None or validator.contract is not contract:
+            validator = self._validators[stream] = SqlValidator(contract)
+        return validator.reasons(lines, arrived_at)
 
 
 def _part(group: _Group) -> Part:

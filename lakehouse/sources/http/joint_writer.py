@@ -107,7 +107,10 @@ class JointWriter:
     def __init__(
         self, writer: AsyncLandingWriter, classes: Mapping[str, object], meeting: MeetingPoint | None = None
     ) -> None:
-        """Let only streams of one class share an object. Without `meeting`, there is no other process."""
+        """Let only streams of one class share an object, and none that has no class: it is new, or was removed.
+
+        Without `meeting`, there is no other process.
+        """
         self._writer = writer
         self._classes = classes
         self._meeting = meeting
@@ -172,7 +175,7 @@ class JointWriter:
             await asyncio.sleep(GRACE_SECONDS)
         by_class: dict[object, list[_Waiting]] = {}
         for part, stored in self._slots.pop(at):
-            by_class.setdefault(self._classes[part.stream], []).append((part, stored))
+            by_class.setdefault(self._classes.get(part.stream, part.stream), []).append((part, stored))
         await asyncio.gather(*(self._write(waiting, at) for waiting in by_class.values()))
 
     async def _write(self, waiting: Sequence[_Waiting], at: datetime) -> None:

@@ -16,16 +16,15 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.params import HeaderParameter, QueryParameter
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.contracts.validator import Validator
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
 from lakehouse.http.problems import Problem, error_responses, unknown_stream
-from lakehouse.landing.readers.envelope import Opener
 from lakehouse.sources.http.batch import build_batch
 from lakehouse.sources.http.body import JSON, BodyReader, BufferLimit, is_ndjson
 from lakehouse.sources.http.framing import MalformedBodyError, as_lines, split_rows
 from lakehouse.sources.http.group_commit import GroupCommit, StoredBatch
+from lakehouse.sources.http.intake import Intake, Intakes
 
 MAX_REASONS = 20
 """Reasons in one response."""
@@ -78,10 +77,7 @@ class Accepted(msgspec.Struct):
 class Ingest:
     """The dependencies of the route; one per process."""
 
-    streams: Mapping[str, Stream]
-    validators: Mapping[str, Validator]
-    openers: Mapping[str, Opener]
-    """The envelope reader of each stream whose events come in envelopes."""
+    intakes: Intakes
     commit: GroupCommit
     buffer: BufferLimit
     reader: BodyReader
@@ -126,19 +122,20 @@ async def post_events(
 ) -> Response[bytes]:
     """Accept events of a stream. 202 means that they are stored; invalid events are stored too and go to quarantine."""
     ingest.access.authorize(request, "ingest", stream)
-    if stream not in ingest.streams:
-        raise unknown_stream(stream, sorted(ingest.streams))
+    intake = ingest.intakes.get(stream)
+    if intake is None:
+        raise unknown_stream(stream, sorted(ingest.intakes.streams))
     lines_only = is_ndjson(request)
     if ingest.commit.failing:
         raise _unavailable("Storage does not respond.")
     async with ingest.reader.body(request) as body:
-        land = partial(_land, ingest, stream, body, lines_only=lines_only, wait=wait)
+        land = partial(_land, ingest, intake, body, lines_only=lines_only, wait=wait)
         if idempotency_key is None:
             return _response(ingest, await land())
         return await _land_once(ingest, request, request_hash(stream, body), idempotency_key, land)
 
 
-async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, wait: bool) -> bytes:
+async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool, wait: bool) -> bytes:
     """Land the body's events and return the response as JSON."""
     try:
         lines = as_lines(body, lines_only=lines_only)
@@ -148,17 +145,18 @@ async def _land(ingest: Ingest, stream: str, body: bytes, *, lines_only: bool, w
             " Send NDJSON to have its valid lines accepted."
         )
         raise Problem(HTTPStatus.BAD_REQUEST, detail) from None
-    if opener := ingest.openers.get(stream):
-        lines = b"".join(opener.lines(split_rows(lines)))
+    if intake.opener:
+        lines = b"".join(intake.opener.lines(split_rows(lines)))
     if lines.count(b"\n") > ingest.max_events:
         raise _too_many(ingest.max_events)
-    batch, stored = ingest.commit.add(stream, partial(build_batch, ingest.validators[stream], lines))
+    name = intake.stream.name
+    batch, stored = ingest.commit.add(name, partial(build_batch, intake.validator, lines))
     if stored is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "The body has no event. Send at least one.")
     if not wait:
-        return msgspec.json.encode(Accepted(stream, batch.count, durable=False))
+        return msgspec.json.encode(Accepted(name, batch.count, durable=False))
     try:
-        return msgspec.json.encode(_accepted(ingest, stream, await stored))
+        return msgspec.json.encode(_accepted(ingest, intake.stream, await stored))
     except LakehouseError as error:
         raise _unavailable(str(error)) from error
 
@@ -203,15 +201,15 @@ def _response(ingest: Ingest, content: bytes, *, replayed: bool = False) -> Resp
     return Response(content, status_code=HTTPStatus.ACCEPTED, media_type=JSON, headers=headers)
 
 
-def _accepted(ingest: Ingest, name: str, stored: StoredBatch) -> Accepted:
+def _accepted(ingest: Ingest, stream: Stream, stored: StoredBatch) -> Accepted:
     last_row = stored.first_row + stored.count - 1
     return Accepted(
-        name,
+        stream.name,
         stored.count,
         durable=ingest.durable,
         accepted=stored.count - len(stored.reasons),
         quarantined=len(stored.reasons),
-        reasons=_first_reasons(ingest.streams[name], stored.reasons),
+        reasons=_first_reasons(stream, stored.reasons),
         receipt=Receipt(stored.landing.key, stored.first_row, last_row, stored.landing.arrived_at),
     )
 

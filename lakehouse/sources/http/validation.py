@@ -30,7 +30,7 @@ class SqlValidator:
     """Validates lines against one contract. Not thread-safe."""
 
     def __init__(self, contract: Contract) -> None:
-        self._contract = contract
+        self.contract = contract
         self._parser = BatchParser(contract)
         self._schema = bronze_schema(contract)
         self._database = open_in_memory(memory_limit=MEMORY_LIMIT)
