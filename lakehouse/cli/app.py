@@ -15,6 +15,11 @@ from lakehouse.errors import LakehouseError
 
 COMMANDS = (
     LazyCommand(
+        "init",
+        "lakehouse.cli.init:init",
+        "Make a project in a folder: settings, streams, queries, assets and tests of your own.",
+    ),
+    LazyCommand(
         "demo",
         "lakehouse.cli.demo:demo",
         "Run everything once on a fresh machine: simulate all streams, run the graph, show what each layer holds.",

@@ -98,7 +98,8 @@ def _streams_folder(settings: Settings) -> Path:
 
 def _known_streams(settings: Settings, folder: Path) -> dict[str, Stream]:
     folders = dict.fromkeys([*(path.absolute() for path in settings.streams), folder])
-    return discover(path for path in folders if path != folder or path.is_dir())
+    existing = [path for path in folders if path != folder or path.is_dir()]
+    return discover(existing, examples=settings.examples)
 
 
 def _check_name(name: str, folder: Path, known: dict[str, Stream]) -> None:

@@ -30,7 +30,15 @@ ADDRESS = "127.0.0.1:18480"
 """Takes the place of the documents' `127.0.0.1:8000`, where a lakehouse of the developer may be."""
 
 DOCUMENTS = (
-    *("README.md", "docs/index.md", "docs/ingest.md", "docs/sources.md", "docs/streams.md", "docs/query.md"),
+    *(
+        "README.md",
+        "docs/index.md",
+        "docs/projects.md",
+        "docs/ingest.md",
+        "docs/sources.md",
+        "docs/streams.md",
+        "docs/query.md",
+    ),
     *("docs/page.md", "docs/tools.md", "docs/semantics.md", "docs/promises.md", "docs/operations.md"),
     *("docs/settings.md", "docs/benchmarks.md", "CONTRIBUTING.md"),
 )
@@ -112,7 +120,12 @@ class Walk:
     environment: dict[str, str]
     document: str = ""
     variables: dict[str, str] = field(default_factory=dict)
-    """The environment that the lines of the current document made."""
+    """The environment that the lines of the current document made, with the folder that they are in as PWD."""
+
+    @property
+    def place(self) -> Path:
+        """The folder that the reader is in: each document begins in the clone's."""
+        return Path(self.variables["PWD"])
 
     def run(self, step: Step) -> Done:
         """Run a command. Variables of the README stay; those of other documents end with them."""
@@ -124,7 +137,7 @@ class Walk:
         words = _plain_words(command)
         is_found = words[0] == ".venv/bin/lakehouse" or "VIRTUAL_ENV" in self.variables
         if is_found and words[0].endswith("lakehouse"):  # in a fork, because a new process imports for a second
-            return run_forked(words[1:], self.variables, self.folder)
+            return run_forked(words[1:], self.variables, self.place)
         return self._run_in_shell(command)
 
     def _run_in_shell(self, command: str) -> Done:
@@ -132,7 +145,7 @@ class Walk:
         script = f"{command}\nstatus=$?\nenv -0 > {shlex.quote(str(state))}\nexit $status"
         done = subprocess.run(
             ["bash", "-c", script],
-            cwd=self.folder, env=self.variables, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
+            cwd=self.place, env=self.variables, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False,
         )  # fmt: skip
         lines = state.read_text().split("\0")
         self.variables = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -169,14 +182,14 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     (folder / "some-folder" / "january.csv").write_text(INVOICES.format(customer="17851"))
     for name in ("srv", "mnt"):
         (folder / name).mkdir()
-    (folder / "sales.csv").write_text(
-        "sale_id,sold_at,country,amount\n" + "".join(SALE.format(n) for n in range(10, 40))
-    )
+    for name in ("sales.csv", "trips.csv"):
+        (folder / name).write_text("sale_id,sold_at,country,amount\n" + "".join(SALE.format(n) for n in range(10, 40)))
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "DAGSTER_"))}
     mine.pop("VIRTUAL_ENV", None)
     environment = mine | {
         "PATH": os.pathsep.join(path for path in os.get_exec_path() if not Path(path, "lakehouse").exists()),
         "CURL_HOME": str(folder),
+        "PWD": str(folder),
         "COLUMNS": "120",
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         "LAKEHOUSE_HTTP_PORT": ADDRESS.partition(":")[2],
