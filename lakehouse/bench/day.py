@@ -74,26 +74,25 @@ def _landing_objects(lake: Lake) -> int:
 
 
 def measure_bronze(events: int, streams: Sequence[str] = ()) -> Iterator[Figure]:
-    """Yield the time that bronze takes for the same day in large objects, in small ones, and for what the night has left.
+    """Yield the time that bronze takes for a day in large objects, in small ones, and for what the night has left.
 
     By then the sensor `closed_hours` has requested all hours but the last two.
     """
-    day = datetime.now(UTC).date() - timedelta(days=1)
-    seconds = []
-    for name, size in (("large", LARGE_OBJECT_EVENTS), ("small", SMALL_OBJECT_EVENTS)):
-        with own_lake(streams=streams, sync=False) as lake:
+    large_day, small_day, night_day = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2, 3))
+    with own_lake(streams=streams, sync=False) as lake:
+        seconds = []
+        for name, day, size in (("large", large_day, LARGE_OBJECT_EVENTS), ("small", small_day, SMALL_OBJECT_EVENTS)):
             objects = _land_hours(lake, day, range(24), events, size)
             rows, spent = timed(partial(_ingest, lake, day))
             seconds.append(spent.seconds)
             yield figure("day", f"bronze of {name} objects", spent.seconds, "s", objects=objects, rows=rows)
-    yield figure("day", "bronze of small objects / of large ones", seconds[1] / seconds[0], "times")
-    with own_lake(streams=streams, sync=False) as lake:
-        _land_hours(lake, day, range(NIGHT_HOUR), events, SMALL_OBJECT_EVENTS)
-        _ingest(lake, day)
-        objects = _land_hours(lake, day, range(NIGHT_HOUR, 24), events, SMALL_OBJECT_EVENTS)
-        rows, spent = timed(partial(_ingest, lake, day))
+        yield figure("day", "bronze of small objects / of large ones", seconds[1] / seconds[0], "times")
+        _land_hours(lake, night_day, range(NIGHT_HOUR), events, SMALL_OBJECT_EVENTS)
+        _ingest(lake, night_day)
+        objects = _land_hours(lake, night_day, range(NIGHT_HOUR, 24), events, SMALL_OBJECT_EVENTS)
+        rows, spent = timed(partial(_ingest, lake, night_day))
         yield figure("day", "bronze of small objects at 02:00", spent.seconds, "s", objects=objects, rows=rows)
-    yield figure("day", "that / of large ones", spent.seconds / seconds[0], "times", MAX_BRONZE_RATIO)
+        yield figure("day", "that / of large ones", spent.seconds / seconds[0], "times", MAX_BRONZE_RATIO)
 
 
 def _land_hours(lake: Lake, day: date, hours: Sequence[int], events: int, object_events: int) -> int:

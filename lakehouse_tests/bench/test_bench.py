@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, load, maintenance, query, tick
+from lakehouse.bench import backfill, day, load, maintenance, query, tick
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
@@ -151,3 +151,18 @@ def test_query_reports_every_query_and_look_up(monkeypatch: pytest.MonkeyPatch) 
         assert figures[f"{name}, 1 client, p99"]["requests_per_second"] > 0
         assert figures[f"{name}, 16 clients, p99"]["value"] > 0
     assert figures["events that arrived meanwhile"]["value"] > 0
+
+
+def test_day_counts_puts_and_reads_small_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(day, "RATES", (20,))
+    ingest = _by_name(list(day.measure_ingest(0.3, ["logs"])))
+    assert ingest["PUTs at 20 events/s"]["value"] > 0
+    assert ingest["p99 at 20 events/s"]["failed"] == 0
+    bronze = _by_name(list(day.measure_bronze(1000, ["logs"])))
+    counted = {name: (figure["objects"], figure["rows"]) for name, figure in bronze.items() if "objects" in figure}
+    assert counted == {
+        "bronze of large objects": (1, 1000),
+        "bronze of small objects": (100, 1000),
+        "bronze of small objects at 02:00": (100, 1000),
+    }
+    assert bronze["that / of large ones"]["reach"] == day.MAX_BRONZE_RATIO
