@@ -28,6 +28,7 @@ from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFil
 from pyiceberg.typedef import Record
 
 from lakehouse.errors import LakehouseError
+from lakehouse.storage.iceberg.avro import read_manifest_list
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.commit_outcome import SnapshotProducer, commit_snapshot
 from lakehouse.storage.iceberg.manifests import has_live_files
@@ -186,7 +187,9 @@ class _MergingOverwrite(SnapshotProducer):
             return super()._existing_manifests()
         snapshot = self._transaction.table_metadata.snapshot_by_name(name=self._target_branch)
         return (
-            [manifest for manifest in snapshot.manifests(io=self._io) if has_live_files(manifest)] if snapshot else []
+            [manifest for manifest in read_manifest_list(self._io, snapshot) if has_live_files(manifest)]
+            if snapshot
+            else []
         )
 
     def _deleted_entries(self) -> list[ManifestEntry]:

@@ -20,6 +20,7 @@ from pyiceberg.types import DateType, TimestampType
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.storage.iceberg.avro import read_manifest, read_manifest_list
 from lakehouse.storage.iceberg.partitions import PartitionMatcher, date_from_days
 from lakehouse.storage.objects.errors import first_line
 
@@ -46,7 +47,7 @@ def current_manifests(table: Table) -> list[ManifestFile]:
     if (snapshot := table.current_snapshot()) is None:
         return []
     with _translate_damage(snapshot.manifest_list):
-        return snapshot.manifests(table.io)
+        return read_manifest_list(table.io, snapshot)
 
 
 def has_live_files(manifest: ManifestFile) -> bool:
@@ -117,7 +118,9 @@ def referenced_files(table: Table) -> Iterator[str]:
     yield from (file.statistics_path for file in metadata.statistics)
     yield from (file.statistics_path for file in metadata.partition_statistics)
     yield from (snapshot.manifest_list for snapshot in metadata.snapshots)
-    lists = ExecutorFactory.get_or_create().map(lambda snapshot: snapshot.manifests(table.io), metadata.snapshots)
+    lists = ExecutorFactory.get_or_create().map(
+        lambda snapshot: read_manifest_list(table.io, snapshot), metadata.snapshots
+    )
     manifests = {manifest.manifest_path: manifest for manifest in chain.from_iterable(lists)}
     yield from manifests
     for entries in _read_parallel(table.io, manifests.values()):
@@ -134,7 +137,7 @@ def _read_parallel(files: FileIO, manifests: Iterable[ManifestFile]) -> Iterator
 
 def _read(files: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
     with _translate_damage(manifest.manifest_path):
-        return manifest.fetch_manifest_entry(files, discard_deleted=True)
+        return read_manifest(files, manifest)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.storage.iceberg.avro import read_manifest, read_manifest_list
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.objects.errors import first_line
 
@@ -99,7 +100,7 @@ def unreadable_metadata_file(table: Table) -> UnreadableFile | None:
 
 def _look(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:
     try:
-        manifest.fetch_manifest_entry(files, discard_deleted=False)
+        read_manifest(files, manifest, deleted=True)
     except Exception as error:  # whatever a damaged file makes its parser raise
         return UnreadableFile("manifest", manifest.manifest_path, _reason(error), manifest)
     return None
@@ -112,7 +113,7 @@ def _look_once(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:
 def unreadable_files(table: Table, snapshot: Snapshot, look: Look = _look) -> Iterator[UnreadableFile]:
     """Yield the manifest list or the manifests of a snapshot that can't be read. Each is parsed."""
     try:
-        manifests = snapshot.manifests(table.io)
+        manifests = read_manifest_list(table.io, snapshot)
     except Exception as error:  # whatever a damaged file makes its parser raise
         yield UnreadableFile("manifest list", snapshot.manifest_list, _reason(error))
         return

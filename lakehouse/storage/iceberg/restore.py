@@ -6,6 +6,7 @@ from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from lakehouse.storage.iceberg.avro import read_manifest_list
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.commit_outcome import SnapshotProducer, commit_snapshot
 from lakehouse.storage.iceberg.readable import UnreadableFile, forget_readable, unreadable_files
@@ -28,7 +29,7 @@ def find_survivors(table: Table) -> Survivors:
         lost = [*unreadable_files(table, snapshot)]
         if all(file.manifest is not None for file in lost):
             gone = {file.url for file in lost}
-            manifests = [one for one in snapshot.manifests(table.io) if one.manifest_path not in gone]
+            manifests = [one for one in read_manifest_list(table.io, snapshot) if one.manifest_path not in gone]
             return Survivors(manifests, snapshot, lost)
     return Survivors([], None, [])
 
