@@ -1,3 +1,3 @@
-from lakehouse_tests.pipeline.own import make_stream, shared_lake
+from lakehouse_tests.pipeline.own import make_shared_stream, make_stream, shared_lake
 
-__all__ = ["make_stream", "shared_lake"]
+__all__ = ["make_shared_stream", "make_stream", "shared_lake"]

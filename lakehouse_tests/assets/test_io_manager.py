@@ -25,10 +25,15 @@ Sums = Callable[[Any], Any]
 
 
 @pytest.fixture
-def own(make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch) -> Own:
-    """Three days of silver, with one, two and three events."""
-    own = make_stream()
-    monkeypatch.setattr(resources, "_lake", lambda: own.lake)
+def own(computed: Own, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """Three days of silver, with one, two and three events. Each test writes a table of its own in gold."""
+    monkeypatch.setattr(resources, "_lake", lambda: computed.lake)
+    return computed
+
+
+@pytest.fixture(scope="module")
+def computed(make_shared_stream: Callable[..., Own]) -> Own:
+    own = make_shared_stream()
     for number, day in enumerate(DAYS, start=1):
         own.land([payment(f"e{day}-{n}", noon(day), amount="2.50") for n in range(number)], noon(day))
     own.bronze()
@@ -69,8 +74,9 @@ def _by_frame(silver: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("sums", [_by_relation, _by_arrow, _by_reader, _by_frame], ids=lambda f: f.__name__[4:])
 @pytest.mark.parametrize("days", [DAYS[:1], DAYS[1:]], ids=["a day", "a range"])
 def test_rows_are_read_and_written_as_annotated(own: Own, sums: Sums, days: Sequence[date]) -> None:
+    name = f"{own.name}{sums.__name__}_{len(days)}"
     asset = dg.asset(
-        key=["gold", f"{own.name}_sums"],
+        key=["gold", name],
         ins={"silver": dg.AssetIn(["silver", own.name])},
         partitions_def=DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -80,7 +86,7 @@ def test_rows_are_read_and_written_as_annotated(own: Own, sums: Sums, days: Sequ
         own, asset, tags={"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
     ) if len(days) > 1 else _run(own, asset, partition_key=start)  # fmt: skip
     numbers = [DAYS.index(day) + 1 for day in days]
-    assert sorted(own.ask("select dt, events, amount::double from {sums}", sums=f"gold.{own.name}_sums")) == [
+    assert sorted(own.ask("select dt, events, amount::double from {sums}", sums=f"gold.{name}")) == [
         (day, number, 2.5 * number) for day, number in zip(days, numbers, strict=True)
     ]
     made = {m.partition: m.metadata["rows"].value for m in result.asset_materializations_for_node(asset.op.name)}

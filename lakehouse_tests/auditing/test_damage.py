@@ -1,6 +1,7 @@
 """An audit of a lake with damaged files names each of them, compares everything else, and repairs what it can."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,10 +30,10 @@ TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=back) for back in (2, 1)]
 
 
-@pytest.fixture
-def own(make_stream: Callable[..., Own]) -> Own:
-    """A stream of two days, each computed and committed by itself."""
-    own = make_stream()
+@pytest.fixture(scope="module")
+def own(make_shared_stream: Callable[..., Own]) -> Own:
+    """A stream of two days, each computed and committed by itself. Each test leaves it undamaged."""
+    own = make_shared_stream()
     for day in DAYS:
         own.land([payment(f"{day}-{n}", noon(day)) for n in range(4)], noon(day))
         own.bronze(day)
@@ -53,6 +54,22 @@ def _table(own: Own, layer: str) -> Table:
 
 def _objects(own: Own, table: Table) -> Objects:
     return Objects.from_url(own.lake.connection, table.location())
+
+
+@contextmanager
+def _damaged(own: Own, table: Table, url: str, content: bytes | None = None) -> Iterator[None]:
+    """Delete a file of a table, or replace its content, and bring it back in the end."""
+    objects, key = _objects(own, table), object_key(url)
+    intact = objects.get(key)
+    objects.delete([key])
+    if content is not None:
+        objects.put(key, content)
+    forget_readable()
+    try:
+        yield
+    finally:
+        objects.put(key, intact)
+        forget_readable()
 
 
 @pytest.mark.parametrize(
@@ -77,27 +94,23 @@ def test_lost_metadata_is_named_and_rebuilt(own: Own, layer: str, url_of: Callab
     assert f"gold.{own.name}_daily" in report.partitions or layer == "silver"
     assert restore_tables(own.lake, report.findings) == []
     assert all(finding.check != METADATA for finding in _audited(own).findings)
-    for day in DAYS:
-        own.bronze(day)
-        own.refresh_realtime(f"{day}-12:00", replace=True)
-        own.clean(day)
-        own.below(day)
-        export_unified(own.lake, own.stream, [day])
+    own.bronze(*DAYS)
+    own.refresh_realtime(*(f"{day}-12:00" for day in DAYS), replace=True)
+    own.clean(*DAYS)
+    own.below(*DAYS)
+    export_unified(own.lake, own.stream, DAYS)
     assert _audited(own).wrong == []
 
 
 def test_scan_of_table_without_metadata_raises(own: Own) -> None:
     table = _table(own, "silver")
-    objects = _objects(own, table)
     for kind, url in (("manifest", manifest(table)), ("metadata file", metadata_file(table))):
         check_readable(table)
-        content = objects.get(object_key(url))
-        objects.delete([object_key(url)])
-        forget_readable()
-        with pytest.raises(UnreadableTableError, match=rf"silver.{own.name} can't be read: its {kind} .* is gone"):
+        with (
+            _damaged(own, table, url),
+            pytest.raises(UnreadableTableError, match=rf"silver.{own.name} can't be read: its {kind} .* is gone"),
+        ):
             scan_sql(table)
-        objects.put(object_key(url), content)
-        forget_readable()
 
 
 def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
@@ -106,51 +119,45 @@ def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
         described = describe(cursor, health_sql(own.lake))
     assert [(name, kind.lower()) for name, kind in described] == HEALTH_COLUMNS
     table = _table(own, "silver")
-    _objects(own, table).delete([object_key(manifest(table))])
-    forget_readable()
     engine = DuckDB.of(own.lake.settings, own.lake.connection)
-    try:
+    with _damaged(own, table, manifest(table)), closing(engine):
         for statement in create_views_sql(own.lake, [silver, bronze, unified, HEALTH_VIEW]):
             engine.database.execute(statement)
         assert engine.database.execute(f"select count(*) from {bronze}").fetchall() == [(8,)]
         for view, column in ((silver, "event_id"), (unified, "amount"), (HEALTH_VIEW, "newest_event")):
             with pytest.raises(duckdb.Error, match=f"silver.{own.name} can't be read: its manifest"):
                 engine.database.execute(f"select max({column}) from {view} where dt > date '2020-01-01'").fetchall()
-    finally:
-        engine.close()
 
 
 def test_damaged_manifest_is_named(own: Own) -> None:
     table = _table(own, "silver")
-    _objects(own, table).put(object_key(manifest(table)), b"not Avro")
-    forget_readable()
-    with pytest.raises(UnreadableTableError, match="is damaged"):
-        scan_sql(table)
-    assert [finding.check for finding in _audited(own).wrong if finding.layer == "silver"] == [METADATA]
+    with _damaged(own, table, manifest(table), b"not Avro"):
+        with pytest.raises(UnreadableTableError, match="is damaged"):
+            scan_sql(table)
+        assert [finding.check for finding in _audited(own).wrong if finding.layer == "silver"] == [METADATA]
 
 
 def test_bronze_is_left_alone_when_landing_may_lack_what_it_lost(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _table(own, "bronze")
-    _objects(own, table).delete([object_key(manifest(table))])
-    forget_readable()
-    findings = _audited(own).findings
-    monkeypatch.setattr("lakehouse.automation.repair.first_kept_day", lambda *_: TODAY)
-    (refusal,) = restore_tables(own.lake, findings)
-    assert f"bronze.{own.name} is not repaired: landing is kept since {TODAY}" in refusal
-    assert [finding.detail for finding in _audited(own).wrong if finding.check == METADATA]
+    with _damaged(own, table, manifest(table)):
+        findings = _audited(own).findings
+        monkeypatch.setattr("lakehouse.automation.repair.first_kept_day", lambda *_: TODAY)
+        (refusal,) = restore_tables(own.lake, findings)
+        assert f"bronze.{own.name} is not repaired: landing is kept since {TODAY}" in refusal
+        assert [finding.detail for finding in _audited(own).wrong if finding.check == METADATA]
 
 
 def test_unreadable_files_are_named_and_everything_else_compared(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     table = _table(own, "silver")
     (file,) = select_files(table, partitions_filter("dt", [DAYS[0]]))
-    # Of the same size, so that only reading it shows the damage. Storage's checksum would make it an error 500.
-    _objects(own, table).put(object_key(file.file_path), bytes(file.file_size_in_bytes))
     (landed,) = list_day(own.lake.objects, own.name, DAYS[1])
     for method in ("open", "stream"):
         _fail_for(monkeypatch, method, {landed.key, object_key(file.file_path)})
     unread = Own(Lake(own.lake.settings, own.lake.connection), own.stream)  # DuckDB keeps what it has read
     unread.lake.streams = own.lake.streams
-    report = _audited(unread)
+    # Of the same size, so that only reading it shows the damage. Storage's checksum would make it an error 500.
+    with _damaged(own, table, file.file_path, bytes(file.file_size_in_bytes)):
+        report = _audited(unread)
     unread.lake.engine.close()
     details = {(finding.layer, finding.partition): finding.detail for finding in report.wrong}
     assert details.keys() == {("silver", str(DAYS[0])), ("landing", str(DAYS[1]))}

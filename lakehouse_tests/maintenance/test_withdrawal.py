@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,23 @@ OTHER_DAY = DAY - timedelta(days=9)
 @pytest.fixture
 def own(make_stream: Callable[..., Own]) -> Own:
     """A stream with ten valid rows of a day, all of them in every layer."""
-    own = make_stream()
+    return _with_ten_rows(make_stream())
+
+
+@pytest.fixture(scope="module")
+def restored(make_shared_stream: Callable[..., Own]) -> Own:
+    """Such a stream for tests that leave its rows as they were."""
+    return _with_ten_rows(make_shared_stream())
+
+
+def _with_ten_rows(own: Own) -> Own:
     own.land([payment(f"e{n}", noon(DAY)) for n in range(10)], noon(DAY))
     _compute(own)
     return own
 
 
-def _compute(own: Own) -> None:
-    days = [OTHER_DAY, DAY]
+def _compute(own: Own, *days: date) -> None:
+    days = days or (DAY,)
     own.bronze()
     own.refresh_realtime(f"{DAY}-12:00")
     own.clean(*days)
@@ -66,7 +75,7 @@ def test_withdrawn_objects_leave_no_row_and_may_land_again(own: Own) -> None:
     record = json.loads(own.lake.objects.get(str(withdrawn.record)))
     assert (record["objects"], record["days"]) == (found.rows, [str(OTHER_DAY), str(DAY)])
     assert own.stale() == [OTHER_DAY, DAY]
-    _compute(own)
+    _compute(own, OTHER_DAY, DAY)
     assert _rows(own) == before
     assert audit(own.lake, [own.stream]).findings == []
 
@@ -78,8 +87,9 @@ def test_withdrawn_objects_leave_no_row_and_may_land_again(own: Own) -> None:
     assert audit(own.lake, [own.stream]).findings == []
 
 
-def test_withdrawn_section_leaves_its_neighbor(own: Own, make_stream: Callable[..., Own]) -> None:
-    before, neighbor, at = _rows(own), make_stream(), noon(DAY) + timedelta(seconds=1)
+def test_withdrawn_section_leaves_its_neighbor(restored: Own, make_stream: Callable[..., Own]) -> None:
+    own, neighbor, at = restored, make_stream(), noon(DAY) + timedelta(seconds=1)
+    before = _rows(own)
     mistake, kept = land_together([(own, [payment("new", noon(DAY))]), (neighbor, [payment("other", noon(DAY))])], at)
     assert find_objects(own.lake, own.stream, [mistake]).rows == {mistake: 0}
     own.bronze()
@@ -90,8 +100,8 @@ def test_withdrawn_section_leaves_its_neighbor(own: Own, make_stream: Callable[.
     assert neighbor.ask("select event_id, _object from {bronze}") == [("other", kept)]
 
 
-def test_object_that_bronze_lacks_is_withdrawn(own: Own) -> None:
-    before = _rows(own)
+def test_object_that_bronze_lacks_is_withdrawn(restored: Own) -> None:
+    own, before = restored, _rows(restored)
     key = own.drop(b"garbage\n", "mistake.zip")
     assert find_objects(own.lake, own.stream, [key]).rows == {key: 0}
     withdraw_objects(own.lake, own.stream, [key])
@@ -111,7 +121,10 @@ def test_withdrawn_rows_leave_a_day_of_which_only_a_blocked_object_is_left(own: 
 
 
 @pytest.mark.parametrize("dialect", [None, {"delimiter": ";"}])
-def test_file_is_found_as_it_was_loaded(own: Own, tmp_path: Path, dialect: dict[str, str] | None) -> None:
+def test_file_is_found_as_it_was_loaded(
+    make_stream: Callable[..., Own], tmp_path: Path, dialect: dict[str, str] | None
+) -> None:
+    own = make_stream(tables=False)
     path = tmp_path / "a.csv"
     path.write_text(f"event_id;event_time\n1;{DAY}\n")
     landed, _ = upload(own.lake.objects, own.name, path, dialect)
@@ -119,8 +132,8 @@ def test_file_is_found_as_it_was_loaded(own: Own, tmp_path: Path, dialect: dict[
 
 
 @pytest.mark.parametrize("step", ["bronze", "realtime"])
-def test_interrupted_withdrawal_can_be_run_again(own: Own, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    before = _rows(own)
+def test_interrupted_withdrawal_can_be_run_again(restored: Own, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    own, before = restored, _rows(restored)
     key = own.land([payment("new", noon(DAY))], noon(DAY) + timedelta(seconds=1))
     _compute(own)
 

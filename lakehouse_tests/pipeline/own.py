@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -195,13 +196,21 @@ def shared_lake(settings: Settings, connection: Connection) -> Iterator[Lake]:
 @pytest.fixture
 def make_stream(shared_lake: Lake, tmp_path: Path) -> Callable[..., Own]:
     """Make streams for one test: `base` is the shipped stream whose files are copied, `edit` changes its contract."""
+    return partial(_make_stream, shared_lake, tmp_path)
 
-    def make(base: str = "financial", edit: Edit = lambda text: text, tables: bool = True) -> Own:
-        name = f"{base}_{next(_numbers)}"
-        copy_stream(tmp_path, name, base, edit)
-        return open_stream(shared_lake, tmp_path, name, tables=tables)
 
-    return make
+@pytest.fixture(scope="module")
+def make_shared_stream(shared_lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Own]:
+    """Make streams as `make_stream` does, for all tests of a module."""
+    return partial(_make_stream, shared_lake, tmp_path_factory.mktemp("streams"))
+
+
+def _make_stream(
+    shared: Lake, parent: Path, base: str = "financial", edit: Edit = lambda text: text, tables: bool = True
+) -> Own:
+    name = f"{base}_{next(_numbers)}"
+    copy_stream(parent, name, base, edit)
+    return open_stream(shared, parent, name, tables=tables)
 
 
 def open_stream(shared: Lake, parent: Path, name: str, *, tables: bool = True) -> Own:

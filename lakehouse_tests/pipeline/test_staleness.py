@@ -30,9 +30,30 @@ def own(make_stream: Callable[..., Own]) -> Own:
 @pytest.fixture
 def fresh(own: Own) -> Own:
     """A stream with three days, all computed down to serving."""
+    return _computed(own)
+
+
+@pytest.fixture(scope="module")
+def shared(make_shared_stream: Callable[..., Own]) -> Own:
+    """Such a stream for tests that add no row and leave nothing stale."""
+    return _computed(make_shared_stream())
+
+
+@pytest.fixture
+def ingested(own: Own) -> Own:
+    """A stream with three days in bronze."""
+    return _ingested(own)
+
+
+def _ingested(own: Own) -> Own:
     for day in DAYS:
         own.land([payment(f"e{day}", noon(day))], noon(day))
     own.bronze()
+    return own
+
+
+def _computed(own: Own) -> Own:
+    _ingested(own)
     assert own.stale() == DAYS
     own.clean(*DAYS)
     own.below(*DAYS)
@@ -50,13 +71,13 @@ def test_late_row_makes_only_its_day_stale(fresh: Own) -> None:
     assert fresh.stale() == []
 
 
-def test_repeated_bronze_run_makes_nothing_stale(fresh: Own) -> None:
-    before = fresh.snapshots("bronze")
-    assert dict(fresh.bronze(*DAYS).partitions) == {
+def test_repeated_bronze_run_makes_nothing_stale(shared: Own) -> None:
+    before = shared.snapshots("bronze")
+    assert dict(shared.bronze(*DAYS).partitions) == {
         day: dict.fromkeys(("rows", "bytes", "files", "objects"), 0) for day in DAYS
     }
-    assert fresh.snapshots("bronze") == before
-    assert fresh.stale() == []
+    assert shared.snapshots("bronze") == before
+    assert shared.stale() == []
 
 
 def test_replaced_bronze_day_makes_its_event_dates_stale(fresh: Own) -> None:
@@ -64,14 +85,14 @@ def test_replaced_bronze_day_makes_its_event_dates_stale(fresh: Own) -> None:
     assert fresh.stale() == [DAYS[1]]
 
 
-def test_layers_below_recomputed_silver_are_stale(fresh: Own) -> None:
-    fresh.clean(DAYS[1])
-    assert fresh.stale() == [DAYS[1]]
-    silver = fresh.lake.tables.load(f"silver.{fresh.name}")
-    for table in (f"gold.{fresh.name}_daily", f"serving.{fresh.name}_features", f"serving.{fresh.name}_alerts"):
-        assert stale_days(silver, fresh.lake.tables.load(table)) == [DAYS[1]], table
-    fresh.below(DAYS[1])
-    assert fresh.stale() == []
+def test_layers_below_recomputed_silver_are_stale(shared: Own) -> None:
+    shared.clean(DAYS[1])
+    assert shared.stale() == [DAYS[1]]
+    silver = shared.lake.tables.load(f"silver.{shared.name}")
+    for table in (f"gold.{shared.name}_daily", f"serving.{shared.name}_features", f"serving.{shared.name}_alerts"):
+        assert stale_days(silver, shared.lake.tables.load(table)) == [DAYS[1]], table
+    shared.below(DAYS[1])
+    assert shared.stale() == []
 
 
 def _edited(own: Own, file: str, old: str, new: str) -> Own:
@@ -97,16 +118,22 @@ def _edited(own: Own, file: str, old: str, new: str) -> Own:
         pytest.param("alerts.sql", "10000.00 as high_value", "20000.00 as high_value", id="alerts"),
     ],
 )
-def test_days_of_another_definition_are_stale_until_recomputed(fresh: Own, file: str, old: str, new: str) -> None:
-    own = _edited(fresh, file, old, new)
+def test_days_of_another_definition_are_stale_until_recomputed(edited: Own, file: str, old: str, new: str) -> None:
+    own = _edited(edited, file, old, new)
     assert own.stale() == DAYS
     own.clean(*DAYS)
     own.below(*DAYS)
     assert own.stale() == []
 
 
-def test_comment_in_sql_makes_nothing_stale(fresh: Own) -> None:
-    assert _edited(fresh, "silver.sql", "5000", "5000 /* cents */").stale() == []
+@pytest.fixture(scope="module")
+def edited(make_shared_stream: Callable[..., Own]) -> Own:
+    """A stream with three computed days, whose definition each test changes once more."""
+    return _computed(make_shared_stream())
+
+
+def test_comment_in_sql_makes_nothing_stale(shared: Own) -> None:
+    assert _edited(shared, "silver.sql", "5000", "5000 /* cents */").stale() == []
 
 
 def test_days_before_a_later_history_start_are_not_stale(fresh: Own) -> None:
@@ -115,11 +142,11 @@ def test_days_before_a_later_history_start_are_not_stale(fresh: Own) -> None:
     assert own.stale() == DAYS[1:]
 
 
-def test_metrics_older_than_gold_are_stale(fresh: Own) -> None:
-    fresh.gold(DAYS[0])
-    assert fresh.stale() == [DAYS[0]]
-    fresh.below(DAYS[0])
-    assert fresh.stale() == []
+def test_metrics_older_than_gold_are_stale(shared: Own) -> None:
+    shared.gold(DAYS[0])
+    assert shared.stale() == [DAYS[0]]
+    shared.below(DAYS[0])
+    assert shared.stale() == []
 
 
 def test_day_without_rows_counts_as_computed(own: Own) -> None:
@@ -165,20 +192,20 @@ def test_realtime_keeps_few_snapshots_and_all_rows(own: Own, monkeypatch: pytest
     assert own.refresh_realtime(f"{FIRST}-12:00").snapshot_id is None
 
 
-def test_last_changes_has_the_newest_commit_of_each_day(fresh: Own) -> None:
-    table = fresh.lake.tables.load(f"bronze.{fresh.name}")
+def test_last_changes_has_the_newest_commit_of_each_day(ingested: Own) -> None:
+    table = ingested.lake.tables.load(f"bronze.{ingested.name}")
     before = sequence_of(table)
     assert sorted(last_changes(table)) == DAYS
-    fresh.land([payment("late", noon(DAYS[0]))], noon(DAYS[2]) + timedelta(minutes=1))
-    fresh.bronze(DAYS[2])
-    table = fresh.lake.tables.load(f"bronze.{fresh.name}")
+    ingested.land([payment("late", noon(DAYS[0]))], noon(DAYS[2]) + timedelta(minutes=1))
+    ingested.bronze(DAYS[2])
+    table = ingested.lake.tables.load(f"bronze.{ingested.name}")
     assert last_changes(table, since=before) == {DAYS[0]: before + 1}
 
 
-def test_late_data_affects_features_of_the_following_days(fresh: Own) -> None:
-    assert affected_days(fresh.lake, fresh.stream, [DAYS[0]]) == DAYS
-    assert affected_days(fresh.lake, fresh.stream, [DAYS[2]]) == [DAYS[2]]
-    assert affected_days(fresh.lake, fresh.stream, [FIRST - timedelta(days=28)]) == [
+def test_late_data_affects_features_of_the_following_days(shared: Own) -> None:
+    assert affected_days(shared.lake, shared.stream, [DAYS[0]]) == DAYS
+    assert affected_days(shared.lake, shared.stream, [DAYS[2]]) == [DAYS[2]]
+    assert affected_days(shared.lake, shared.stream, [FIRST - timedelta(days=28)]) == [
         FIRST - timedelta(days=28), *DAYS[:2]
     ]  # fmt: skip
 
@@ -202,9 +229,9 @@ def test_file_without_rows_is_ingested_once(own: Own, content: bytes) -> None:
     assert own.snapshots("bronze") == before
 
 
-def test_pending_days_have_objects_that_bronze_lacks(fresh: Own) -> None:
-    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
-    fresh.land([payment("late", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(hours=1))
-    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == [DAYS[1]]
-    fresh.bronze(DAYS[1])
-    assert bronze.pending_days(fresh.lake, fresh.stream, DAYS[0], DAYS[2]) == []
+def test_pending_days_have_objects_that_bronze_lacks(ingested: Own) -> None:
+    assert bronze.pending_days(ingested.lake, ingested.stream, DAYS[0], DAYS[2]) == []
+    ingested.land([payment("late", noon(DAYS[1]))], noon(DAYS[1]) + timedelta(hours=1))
+    assert bronze.pending_days(ingested.lake, ingested.stream, DAYS[0], DAYS[2]) == [DAYS[1]]
+    ingested.bronze(DAYS[1])
+    assert bronze.pending_days(ingested.lake, ingested.stream, DAYS[0], DAYS[2]) == []
