@@ -54,6 +54,22 @@ def own(make_stream: Callable[..., Own]) -> Own:
     The subject's rows are valid, duplicate, rejected and unreadable.
     """
     own = make_stream(edit=threshold(0.1))
+    _land(own)
+    _compute(own)
+    _land_later(own)
+    return own
+
+
+@pytest.fixture
+def landed(make_stream: Callable[..., Own]) -> Own:
+    """A stream with the same landing objects, none of which a table holds yet."""
+    own = make_stream(edit=threshold(0.1))
+    _land(own)
+    _land_later(own)
+    return own
+
+
+def _land(own: Own) -> None:
     for day in DAYS:
         others = [payment(f"e{day}-{n}", noon(day), account_id=f"{SUBJECT_ID}{n}") for n in range(6)]
         of_subject = [
@@ -63,12 +79,13 @@ def own(make_stream: Callable[..., Own]) -> Own:
         ]
         own.land([*others, *of_subject, f'{{"account_id": "{SUBJECT_ID}", broken', "{"], noon(day))
         own.land([payment(f"other{day}", noon(day))], noon(day) + timedelta(seconds=1))
-    _compute(own)
+
+
+def _land_later(own: Own) -> None:
     own.land(
         [_subject_payment("not-in-bronze", DAYS[1]), payment("next-to-it", noon(DAYS[1]))],
         noon(DAYS[1]) + timedelta(seconds=2),
     )
-    return own
 
 
 def _compute(own: Own, days: Sequence[date] = DAYS) -> None:
@@ -110,8 +127,9 @@ def test_erasure_removes_all_rows_of_the_subject_only(own: Own) -> None:
     assert own.counts("bronze") == {DAYS[0]: 8, DAYS[1]: 9}, "erased rows do not land again"
 
 
-def test_erasure_in_shared_object_leaves_its_neighbor(own: Own, make_stream: Callable[..., Own]) -> None:
-    subject, neighbor, day = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"]), make_stream(), DAYS[1]
+def test_erasure_in_shared_object_leaves_its_neighbor(landed: Own, make_stream: Callable[..., Own]) -> None:
+    own, neighbor, day = landed, make_stream(), DAYS[1]
+    subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     of_others = [payment("kept", noon(day))]
     _, kept = land_together(
         [(own, [_subject_payment("shared", day), *of_others]), (neighbor, [_subject_payment("theirs", day)])],
@@ -127,7 +145,8 @@ def test_erasure_in_shared_object_leaves_its_neighbor(own: Own, make_stream: Cal
     assert neighbor.ask("select event_id, _object from {bronze}") == [("theirs", kept)]
 
 
-def test_record_says_what_was_removed_but_not_whose(own: Own) -> None:
+def test_record_says_what_was_removed_but_not_whose(landed: Own) -> None:
+    own = landed
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     erase_rows(own.lake, subject)
     (record,) = records(own.lake.objects, own.name)
@@ -154,7 +173,7 @@ def test_interrupted_erasure_can_be_run_again(own: Own, monkeypatch: pytest.Monk
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             erase_rows(own.lake, subject)
-        assert audit(own.lake, [own.stream]).wrong == [] or calls > 1
+        assert calls > 1 or audit(own.lake, [own.stream]).wrong == []
     erase_rows(own.lake, subject)
     _compute(own)
     expire_history(own.lake, subject)

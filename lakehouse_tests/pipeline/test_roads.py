@@ -28,6 +28,8 @@ from lakehouse_tests.nightly import more_at_night
 EXAMPLES = more_at_night(3, 500)
 """Few, of several events each."""
 
+DATABASE = duckdb.connect()
+
 ARRIVED = datetime(2025, 11, 20, 14, 15, 16, tzinfo=UTC)
 EVENT_TIMES = st.datetimes(datetime(2011, 1, 1), datetime(2025, 11, 20))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -86,10 +88,12 @@ def events(draw: st.DrawFn, contract: Contract) -> Event:
 def rows(contract: Contract, content: bytes, name: str = "rows.ndjson") -> list[Any]:
     """Return the typed rows that the readers and the contract make of a file, with unknown fields."""
     source = InputObject(name, ARRIVED, len(content), lambda: BytesIO(content))
-    with duckdb.connect() as database:
+    with DATABASE.cursor() as database:
         database.execute("set timezone = 'UTC'")
         database.register("landed", pa.Table.from_batches(bronze_batches(contract, [source])))
-        database.execute(f"create table bronze as select *, {day_sql(contract, 'landed')} as dt from landed")
+        database.execute(
+            f"create or replace temp table bronze as select *, {day_sql(contract, 'landed')} as dt from landed"
+        )
         fields = ", ".join(f'c."{field.name}"' for field in contract.fields)
         return database.execute(
             f"select {fields}, _valid, _extra from ({clean_sql(contract)}) as c join bronze using (_row) order by _row"
@@ -99,7 +103,7 @@ def rows(contract: Contract, content: bytes, name: str = "rows.ndjson") -> list[
 def rejected(contract: Contract, content: bytes) -> list[RejectedRow]:
     """Return the rows of a file as quarantine would hold them."""
     source = InputObject("rows.ndjson", ARRIVED, len(content), lambda: BytesIO(content))
-    with duckdb.connect() as database:
+    with DATABASE.cursor() as database:
         database.register("landed", pa.Table.from_batches(bronze_batches(contract, [source])))
         raws = database.execute(f"select {raw_sql(contract)} from landed order by _row").fetchall()
     place = partial(RejectedRow, date(2025, 11, 20), reasons=["any"], object="incoming/x", arrived_at=ARRIVED)
