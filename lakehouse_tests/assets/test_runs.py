@@ -56,6 +56,19 @@ def run(own: Own, instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInPro
     return run
 
 
+@pytest.fixture(scope="module")
+def batch(make_shared_stream: Callable[..., Own]) -> Iterator[tuple[Own, dg.ExecuteInProcessResult]]:
+    """A stream with two of its three days computed by one run, and what the run says."""
+    own = make_shared_stream()
+    _land(own)
+    with dg.DagsterInstance.ephemeral() as instance:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resources, "_lake", lambda: own.lake)
+            job = _definitions(own).resolve_job_def(BATCH)
+            result = job.execute_in_process(instance=instance, tags=exact_tags(DAYS))
+        yield own, result
+
+
 def _definitions(own: Own) -> dg.Definitions:
     lake = LakeResource()
     return dg.Definitions(
@@ -94,9 +107,8 @@ def _daily(name: str) -> set[str]:
     }  # fmt: skip
 
 
-def test_batch_materializes_exact_days_in_every_layer(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
-    _land(own)
-    result = run(BATCH, exact_tags(DAYS))
+def test_batch_materializes_exact_days_in_every_layer(batch: tuple[Own, dg.ExecuteInProcessResult]) -> None:
+    own, result = batch
     assert result.success
     made = _materialized(result)
     days = [str(day) for day in DAYS]
@@ -124,9 +136,8 @@ def test_batch_materializes_exact_days_in_every_layer(own: Own, run: Callable[..
     )
 
 
-def test_checks_of_valid_batch_pass(own: Own, run: Callable[..., dg.ExecuteInProcessResult]) -> None:
-    _land(own)
-    checks = _checks(run(BATCH, exact_tags(DAYS)))
+def test_checks_of_valid_batch_pass(batch: tuple[Own, dg.ExecuteInProcessResult]) -> None:
+    checks = _checks(batch[1])
     # Events of March are no longer fresh. That check only reports: it blocks nothing.
     assert checks == {
         "conservation": True, "unique_key": True, "required": True, "range": True, "accepted_values": True,
