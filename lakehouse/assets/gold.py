@@ -55,5 +55,5 @@ def metrics_asset(
         tags={"layer": "gold"},
         kinds={"iceberg", "duckdb"},
         description="All daily numbers of all streams in long form: date, stream, metric, value, dimensions.",
-        metadata=columns_metadata(tables[gold.DAILY_METRICS]),
+        metadata={**columns_metadata(tables[gold.DAILY_METRICS]), "partition_column": "date_key"},
     )

@@ -13,6 +13,7 @@ from lakehouse.assets.partitions import daily, hourly
 from lakehouse.assets.realtime import realtime_asset
 from lakehouse.assets.serving import customers_asset, serving_assets
 from lakehouse.assets.silver import silver_assets
+from lakehouse.contracts.model import DEFAULT_HISTORY_START
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline.table_specs import table_specs
 
@@ -21,7 +22,7 @@ def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg
     """Build every asset of these streams; hourly partitions start on `realtime_start`."""
     tables = {spec.name: spec for spec in table_specs(streams.values())}
     # All streams share one daily definition, because a job can't hold assets of different ones.
-    days = daily(min(stream.contract.history_start for stream in streams.values()))
+    days = daily(min((stream.contract.history_start for stream in streams.values()), default=DEFAULT_HISTORY_START))
     hours = hourly(realtime_start)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = [bootstrap, metrics_asset(streams.values(), tables, days)]
     if customers := customers_asset(streams.values(), days):

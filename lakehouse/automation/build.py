@@ -27,16 +27,17 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     lake = LakeResource()
     streams = discover(settings.streams, examples=settings.examples)
     resources = {"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)}
-    if not streams:  # a project that is new; a job needs assets
-        return _with_project(dg.Definitions(resources=resources, executor=dg.in_process_executor), settings)
+    assets, executor = build_assets(streams, settings.realtime_start), dg.in_process_executor
+    if not streams:  # a new project; jobs need assets of every layer
+        return _with_project(dg.Definitions(assets=assets, resources=resources, executor=executor), settings)
     definitions = dg.Definitions(
-        assets=build_assets(streams, settings.realtime_start),
+        assets=assets,
         asset_checks=[audit_check(stream) for stream in streams.values()],
         jobs=[*build_jobs(), maintenance, audit_job(streams.values())],
         schedules=[*SCHEDULES, audit_schedule(streams.values())],
         sensors=SENSORS,
         # A process of its own would cost each step two to three seconds, and a run is a process already.
-        executor=dg.in_process_executor,
+        executor=executor,
         resources=resources,
     )
     return _with_project(definitions, settings)

@@ -32,12 +32,21 @@ def daily_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
     return bind(stream.sql("gold"), {"silver": f"select * from {scan_sql(silver)} where {days_filter(days)}"})
 
 
+NO_METRICS = """select
+  null::date as date_key,
+  null::varchar as stream,
+  null::varchar as metric_name,
+  null::double as metric_value,
+  null::map(varchar, varchar) as dimensions
+where false"""
+
+
 def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> WriteResult:
     """Replace `gold.daily_metrics` of these days with every number of every `gold.{stream}_daily`, one a row."""
     tables = {name: lake.tables.load(f"gold.{name}_daily") for name in lake.streams}
     sources = {f"gold.{name}_daily": sequence_of(table) for name, table in tables.items()}
     selects = [metrics_sql(stream, tables[name], days) for name, stream in lake.streams.items()]
-    select = "\nunion all\n".join(f"({select})" for select in selects)
+    select = "\nunion all\n".join(f"({select})" for select in selects) or NO_METRICS
     return replace_days(lake, DAILY_METRICS, select, days, column="date_key", sources=sources, run_id=run_id)
 
 

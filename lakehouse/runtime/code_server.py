@@ -10,7 +10,6 @@ Dagster 1.13 does not export the command that serves, hence `dagster._cli`; it i
 """
 
 import importlib
-import logging
 import multiprocessing
 import signal
 import sys
@@ -31,8 +30,6 @@ from lakehouse.processes.workers import end_after_parent
 from lakehouse.runtime.instance import loaded_definitions
 from lakehouse.runtime.run_forker import end_threads, preload
 from lakehouse.settings import Settings, get_settings
-
-log = logging.getLogger(__name__)
 
 WATCH_INTERVAL_SECONDS = 0.2
 """Time between two checks of the files. A change is taken up once two checks find the same, because it is written then."""
@@ -129,7 +126,6 @@ def _listens(process: BaseProcess, port: int) -> bool:
 def main() -> None:
     """Serve until ended, and load the definitions again whenever their files have changed."""
     definitions, port, *imports = sys.argv[1:]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -148,7 +144,7 @@ def main() -> None:
             while not stop.wait(WATCH_INTERVAL_SECONDS) and (later := server.stamps()) != stamps:
                 stamps = later
             handled = stamps
-            log.info("The definitions have changed; they are loaded again.")
+            print("The definitions have changed; they are loaded again.", flush=True)
             server.load()
     finally:
         server.close()
