@@ -8,6 +8,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 LONGEST = (
     "cli/test_walk.py",
+    "cli/test_reload.py",
     "chaos/test_rounds.py",
     "maintenance/test_erase.py",
     "bench/test_bench.py",
@@ -15,6 +16,7 @@ LONGEST = (
     "serving/api/",
     "sources/http/test_server.py",
     "cli/test_commands.py",
+    "cli/test_init.py",
     "pipeline/test_concurrency.py",
     "pipeline/test_upgrade.py",
     "storage/test_lifecycle.py",

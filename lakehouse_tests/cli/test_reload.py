@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from lakehouse.processes.problems import read_problems
+from lakehouse.settings import Settings
 from lakehouse_tests.cli.conftest import Done
 from lakehouse_tests.forked import run_forked
 from lakehouse_tests.pipeline.own import copy_stream, noon, payment
@@ -124,11 +126,12 @@ def test_streams_are_added_changed_and_removed_while_events_arrive(run: Run, pro
     until(lambda: _post("rides", "large", amount="99")[1].get("quarantined") == 1, 30)
 
     _edit(project, "kind: DataContract", "kind DataContract")
-    problem = until(lambda: json.loads(run("status", "--json").stdout)["problems"], 30)[0]
+    problem = until(lambda: read_problems(Settings(home=project / ".lakehouse")), 30)[0]
+    assert f"Problem: {problem}" in run("status").stdout
     assert problem.startswith(f"{project}/streams/rides/contract.odcs.yaml: line 3: file: is not readable YAML")
     assert _post("rides", "while-broken", amount="99")[1]["quarantined"] == 1
     _edit(project, "kind DataContract", "kind: DataContract")
-    until(lambda: not json.loads(run("status", "--json").stdout)["problems"], 30)
+    until(lambda: not read_problems(Settings(home=project / ".lakehouse")), 30)
 
     until(lambda: _query(rejected) == [{"n": 2}], 180)
 
@@ -154,12 +157,12 @@ def test_query_is_added_and_a_broken_one_stays_as_it_was(run: Run, project: Path
     until(lambda: _ask("/v1/queries/one")[0] == 200, 30)
     assert "/v1/queries/one" in _ask("/schema/openapi.json")[1]["paths"]
     file.write_text("/*\nname: one\ndescription: One.\n*/\nselect 1 as n from\n")
-    problem = until(lambda: json.loads(run("status", "--json").stdout)["problems"], 30)[0]
+    problem = until(lambda: read_problems(Settings(home=project / ".lakehouse")), 30)[0]
     assert problem.startswith(f"{file}: ")
     assert _ask("/v1/queries/one")[0] == 200
     file.unlink()
     until(lambda: _ask("/v1/queries/one")[0] == 404, 30)
-    assert json.loads(run("status", "--json").stdout)["problems"] == []
+    assert read_problems(Settings(home=project / ".lakehouse")) == []
 
 
 def test_broken_asset_is_reported_and_the_loaded_ones_stay(run: Run, project: Path) -> None:
@@ -169,9 +172,9 @@ def test_broken_asset_is_reported_and_the_loaded_ones_stay(run: Run, project: Pa
     until(lambda: loaded.read_text() != before)
     before = loaded.read_text()
     file.write_text("import dagster as dg\n\n1 / 0\n")
-    problem = until(lambda: json.loads(run("status", "--json").stdout)["problems"])[0]
+    problem = until(lambda: read_problems(Settings(home=project / ".lakehouse")))[0]
     assert problem == f"{file}: line 3: ZeroDivisionError: division by zero"
     assert loaded.read_text() == before
     file.unlink()
-    until(lambda: not json.loads(run("status", "--json").stdout)["problems"])
+    until(lambda: not read_problems(Settings(home=project / ".lakehouse")))
     assert "Traceback" not in log.read_text()
