@@ -15,6 +15,7 @@ import duckdb
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
+from lakehouse.engine.database import open_database
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
 from lakehouse.settings import Settings
@@ -42,7 +43,7 @@ class DuckDB:
         self.connection = connection
         self._scratch = own_folder(scratch)
         self.spill = self._scratch / f"spill-{uuid4().hex}"
-        self.database = duckdb.connect(":memory:")
+        self.database = open_database()
         # Each database spills to its own folder because DuckDB gives spilled files the same names in all of them.
         for statement in setup_sql(connection, memory_limit_mb, threads, self.spill, spill_mb):
             self.database.execute(statement)
@@ -86,7 +87,7 @@ class DuckDB:
 def setup_sql(
     connection: Connection, memory_limit_mb: int, threads: int | None, spill: Path, spill_mb: int
 ) -> list[str]:
-    """List the statements that let an empty database reach the lake and spill at most `spill_mb` to the folder `spill`."""
+    """List the statements that let a new database reach the lake and spill at most `spill_mb` to the folder `spill`."""
     return [
         f"set memory_limit = '{memory_limit_mb}MiB'",
         *([] if threads is None else [f"set threads = {threads}"]),
@@ -95,6 +96,7 @@ def setup_sql(
         "set timezone = 'UTC'",
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
+        "set allow_unsigned_extensions = false",
         f"set http_timeout = {connection.silence_seconds}",
         # Five retries within three seconds. By default DuckDB makes three, each after four times as long.
         "set http_retries = 5",

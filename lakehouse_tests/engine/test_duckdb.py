@@ -159,6 +159,7 @@ def test_engine_keeps_to_memory_threads_and_utc(shared_lake: Lake, tmp_path: Pat
         asked = "select current_setting('max_temp_directory_size'), current_setting('temp_directory')"
         assert engine.database.execute(asked).fetchone() == ("100.0 MiB", str(engine.spill))
         assert engine.threads == 1
+        assert engine.database.execute("select current_setting('allow_unsigned_extensions')").fetchone() == (False,)
     finally:
         engine.close()
 

@@ -53,11 +53,12 @@ def test_databases_are_opened_where_their_disk_is_limited() -> None:
     opening = {
         path.relative_to(ROOT / "lakehouse").as_posix()
         for path in MODULES
-        if re.search(r"\bduckdb\.connect\(", path.read_text(encoding="utf-8"))
+        if re.search(r"\b(duckdb\.connect|open_database)\(", path.read_text(encoding="utf-8"))
     }
     assert {path for path in opening if not path.startswith("bench/")} == {
         "contracts/in_memory.py",
         "engine/connection.py",
+        "engine/database.py",
         "serving/query/reader_process.py",
         "serving/query/worker.py",
     }

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection as Channel
 
 import duckdb
 
+from lakehouse.engine.database import open_database
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest
 from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, trim_file_cache
 
@@ -24,7 +25,7 @@ TRIM_INTERVAL_SECONDS = 10.0
 class _Reader:
     def __init__(self, channel: Channel, setup: ReaderSetup) -> None:
         self._channel = channel
-        self._database = duckdb.connect(":memory:")
+        self._database = open_database()
         for statement in setup.statements:
             self._database.execute(statement)
         self._views = SnapshotViews(self._database)

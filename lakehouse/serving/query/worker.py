@@ -19,6 +19,7 @@ import duckdb
 import psutil
 import pyarrow as pa
 
+from lakehouse.engine.database import open_database
 from lakehouse.errors import QueryError
 from lakehouse.serving.query.rendering import Column, Statistics, render, sql_type
 from lakehouse.serving.query.sandbox import check_query
@@ -48,7 +49,7 @@ class Worker:
 
     def __init__(self, setup: Setup) -> None:
         self._spool = setup.spool
-        database = duckdb.connect(":memory:")
+        database = open_database()
         self._views = SnapshotViews(database)
         for statement in setup.statements:
             database.execute(statement)
