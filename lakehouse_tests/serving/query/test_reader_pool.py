@@ -18,7 +18,7 @@ from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
 from lakehouse_tests.serving.query.trackers import reading
 
-SLOW = "select count(*) from range(20000) a, range(20000) b where a.range + b.range < 0"
+SLOW = "select count(*) from range(9000) a, range(9000) b where a.range + b.range < 0"
 FOREVER = "select count(*) from range(100000) a, range(100000) b, range(100000) c where a.range + b.range + c.range < 0"
 
 
@@ -36,7 +36,7 @@ def tracker(lake: Lake) -> Iterator[SnapshotTracker]:
     tracker.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def readers(tracker: SnapshotTracker) -> Iterator[ReaderPool]:
     readers = ReaderPool(tracker, threads=2, max_waiting=1)
     yield readers

@@ -325,15 +325,15 @@ def test_orders_current_is_the_latest_state_without_deletes(make_stream: Callabl
 
 
 @pytest.fixture(scope="module")
-def connected(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+def connected(small_lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(query, "get_settings", lambda: lake.settings)
+        patch.setattr(query, "get_settings", lambda: small_lake.settings)
         connection = connect()
     with connection:
         yield connection
 
 
-def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnection) -> None:
     views = connected.execute(
         "select schema_name || '.' || view_name from duckdb_views() where not internal"
     ).fetchall()
@@ -342,8 +342,8 @@ def test_connect_shows_every_table_as_a_view(connected: duckdb.DuckDBPyConnectio
     assert count >= 0
 
 
-def test_connect_lists_tables_as_duckdb_does(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    names = view_names(lake)
+def test_connect_lists_tables_as_duckdb_does(connected: duckdb.DuckDBPyConnection, small_lake: Lake) -> None:
+    names = view_names(small_lake)
     assert [name for (name,) in connected.sql("show tables").fetchall()] == sorted(n.partition(".")[2] for n in names)
     assert sorted(f"{row[1]}.{row[2]}" for row in connected.sql("show all tables").fetchall()) == names
     ((count,),) = connected.sql("select count(*) from information_schema.tables").fetchall()
@@ -359,10 +359,10 @@ def test_connect_reads_nothing_outside_the_lake(connected: duckdb.DuckDBPyConnec
         connected.execute(sql)
 
 
-def test_connect_writes_nothing_to_the_lake(connected: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+def test_connect_writes_nothing_to_the_lake(connected: duckdb.DuckDBPyConnection, small_lake: Lake) -> None:
     with pytest.raises(duckdb.Error):
         connected.execute("copy (select 1 as x) to 's3://lake/written.parquet'")
-    assert lake.objects.head("written.parquet") is None
+    assert small_lake.objects.head("written.parquet") is None
 
 
 def test_stopped_lake_error_names_the_start_command(lake: Lake, tmp_path: Any) -> None:
