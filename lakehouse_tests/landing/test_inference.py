@@ -22,6 +22,7 @@ from lakehouse.landing.inference import Inference, infer
 from lakehouse.landing.inspection import validate_file
 from lakehouse.landing.samples import read_sample
 from lakehouse_tests.landing.readers.samples import object_of
+from lakehouse_tests.nightly import more_at_night
 
 Row = Mapping[str, Any]
 TIMES = st.datetimes(datetime(2012, 1, 1), datetime(2025, 1, 1))
@@ -95,7 +96,7 @@ def inferred(tmp_path: Path, *files: tuple[str, bytes]) -> tuple[Inference, Cont
     return inference, load_contract(folder)
 
 
-@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=more_at_night(10, 200), deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(rows=tables(), written=st.sampled_from([("x.csv", as_csv), ("x.ndjson", as_ndjson)]))
 def test_contract_accepts_the_rows_of_its_sample(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Row], written: tuple[str, Callable[[Sequence[Row]], bytes]]

@@ -146,6 +146,6 @@ def test_rows_get_their_own_value_if_duckdb_reorders_texts() -> None:
         for part in range(6)
     ]
     with duckdb.connect(config={"threads": 4}) as database:
-        for _ in range(100):
+        for _ in range(more_at_night(30, 300)):
             sifted = split_rows(database.cursor(), contract, pa.concat_tables(parts))
             assert sifted.suspects.column("id").to_pylist() == [f"{n}{n}" for n in range(6)]

@@ -18,6 +18,7 @@ from lakehouse.serving.monitoring.alerts import Alert, parse_since
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.storage.iceberg.snapshots import expire
+from lakehouse_tests.nightly import more_at_night
 from lakehouse_tests.pipeline.own import Own, span
 from lakehouse_tests.serving.query.trackers import reading
 
@@ -184,7 +185,7 @@ def test_changed_days_are_repeated_after_snapshot_expiry(client: AlertClient) ->
     assert client.rest() == []
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(more_at_night(1, 10)))
 def test_each_alert_comes_once_in_any_order_of_events(client: AlertClient, seed: int) -> None:
     rng = random.Random(seed)
     fed: list[Alert] = []

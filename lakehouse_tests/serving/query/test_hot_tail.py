@@ -16,6 +16,7 @@ from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.storage.iceberg.manifests import current_manifests
 from lakehouse.storage.objects.store import Objects, object_key
+from lakehouse_tests.nightly import more_at_night
 from lakehouse_tests.pipeline.own import Own, payment
 from lakehouse_tests.serving.query.trackers import lake_of
 from lakehouse_tests.waiting import until
@@ -220,7 +221,7 @@ def test_unreadable_objects_hide_no_other_rows(own: Own, tracker: SnapshotTracke
     assert tracker.catch_up() is tracker.latest
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(more_at_night(1, 10)))
 def test_each_event_is_visible_once_after_every_step(own: Own, tracker: SnapshotTracker, seed: int) -> None:
     rng, at = random.Random(seed), datetime.now(UTC)
     landed: list[str] = []
