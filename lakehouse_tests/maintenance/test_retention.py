@@ -47,8 +47,8 @@ def _arrive(own: Own, *days: int, event: int | None = None) -> None:
         dated = noon(ago(n if event is None else event))
         valid, rejected = payment(f"{n}-{event}", dated), payment(f"bad-{n}", dated, amount="-1")
         own.land([valid, rejected] if event is None else [valid], at + timedelta(minutes=0 if event is None else 1))
-        own.refresh_realtime(f"{at:%Y-%m-%d-%H}:00")
-        own.bronze(ago(n))
+    own.refresh_realtime(*(f"{ago(n)}-12:00" for n in days))
+    own.bronze(*map(ago, days))
 
 
 def _compute(own: Own, days: Sequence[date]) -> None:
