@@ -31,26 +31,26 @@ def own(make_stream: Callable[..., Own]) -> Own:
     return make_stream()
 
 
-def _start(own: Own, layer: str, killed_at: int = 0) -> BaseProcess:
+def _start(own: Own, layer: str, killed_at: int = 0, day: date = DAY) -> BaseProcess:
     """Run a layer in a process of its own; with `killed_at`, kill it when its nth commit is due."""
-    arguments = (str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, killed_at)
+    arguments = (str(own.lake.settings.root), str(own.stream.folder.parent), own.name, layer, killed_at, day)
     return forked.start(_run_layer, arguments)
 
 
-def _run_layer(home: str, streams: str, name: str, layer: str, killed_at: int) -> None:
+def _run_layer(home: str, streams: str, name: str, layer: str, killed_at: int, day: date) -> None:
     lake = Lake(Settings(home=Path(home), streams=(Path(streams),)))
     stream = lake.stream(name)
     if killed_at:
         _kill_at_commit(killed_at)
     match layer:
         case "bronze":
-            bronze.ingest_days(lake, stream, [DAY])
+            bronze.ingest_days(lake, stream, [day])
         case "bronze again":
-            bronze.ingest_days(lake, stream, [DAY], replace=True)
+            bronze.ingest_days(lake, stream, [day], replace=True)
         case "silver":
-            silver.clean_days(lake, stream, [DAY])
+            silver.clean_days(lake, stream, [day])
         case "realtime":
-            realtime.ingest_hours(lake, stream, [f"{DAY}-12:00"])
+            realtime.ingest_hours(lake, stream, [f"{day}-12:00"])
         case _:
             raise ValueError(layer)
 
@@ -166,41 +166,49 @@ def test_two_processes_ingest_a_day_once(own: Own) -> None:
     assert own.ask("select count(*), count(distinct _object) from {bronze}") == [(3, 3)]
 
 
+@pytest.fixture(scope="module")
+def killed(make_shared_stream: Callable[..., Own]) -> Own:
+    """A stream for runs that are killed, each of a day of its own."""
+    return make_shared_stream()
+
+
 @pytest.mark.parametrize(
-    ("layer", "killed_at"),
+    ("layer", "killed_at", "day"),
     [
-        pytest.param("bronze", 1, id="bronze before its commit"),
-        pytest.param("bronze again", 1, id="a replacement of bronze before its commit"),
-        pytest.param("silver", 1, id="silver before both commits"),
-        pytest.param("silver", 2, id="silver between the commit of quarantine and its own"),
-        pytest.param("realtime", 1, id="realtime before its commit"),
+        pytest.param("bronze", 1, DAY, id="bronze before its commit"),
+        pytest.param("bronze again", 1, DAY + timedelta(2), id="a replacement of bronze before its commit"),
+        pytest.param("silver", 1, DAY + timedelta(4), id="silver before both commits"),
+        pytest.param("silver", 2, DAY + timedelta(6), id="silver between the commit of quarantine and its own"),
+        pytest.param("realtime", 1, DAY + timedelta(8), id="realtime before its commit"),
     ],
 )
-def test_run_killed_before_its_commit_can_be_repeated(own: Own, layer: str, killed_at: int) -> None:
-    own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
-    own.bronze(DAY)
-    own.clean(DAY)
-    own.refresh_realtime(f"{DAY}-12:00")
+def test_run_killed_before_its_commit_can_be_repeated(killed: Own, layer: str, killed_at: int, day: date) -> None:
+    own = killed
+    count_unified = f"select count(*), count(distinct event_id) from {{unified}} where dt = date '{day}'"
+    own.land([payment("a", noon(day)), payment("b", noon(day))], noon(day))
+    own.bronze(day)
+    own.clean(day)
+    own.refresh_realtime(f"{day}-12:00")
     own.land(
-        [*[payment(f"c{n}", noon(DAY)) for n in range(30)], payment("a", noon(DAY), amount="9"), "{"],
-        noon(DAY) + timedelta(minutes=1),
+        [*[payment(f"c{n}", noon(day)) for n in range(30)], payment("a", noon(day), amount="9"), "{"],
+        noon(day) + timedelta(minutes=1),
     )
     if layer == "silver":
-        own.bronze(DAY)
+        own.bronze(day)
     held = {name: own.counts(name) for name in ("bronze", "silver", "realtime")}
-    unified = own.ask("select count(*), count(distinct event_id) from {unified}")
+    unified = own.ask(count_unified)
 
-    assert _exit_code(_start(own, layer, killed_at)) == -signal.SIGKILL
+    assert _exit_code(_start(own, layer, killed_at, day)) == -signal.SIGKILL
 
     assert {name: own.counts(name) for name in held} == held
-    assert own.ask("select count(*), count(distinct event_id) from {unified}") == unified
+    assert own.ask(count_unified) == unified
 
-    own.bronze(DAY)
-    assert DAY in own.stale()
-    cleaned = own.clean(DAY)
-    own.refresh_realtime(f"{DAY}-12:00")
+    own.bronze(day)
+    assert day in own.stale()
+    cleaned = own.clean(day)
+    own.refresh_realtime(f"{day}-12:00")
     assert_conserved(own, cleaned)
-    ledger = cleaned.ledgers[DAY]
+    ledger = cleaned.ledgers[day]
     assert (ledger.landed, ledger.silver, ledger.quarantined, ledger.duplicates) == (34, 32, 1, 1)
-    assert own.counts("realtime") == {DAY: 33}
-    assert own.ask("select count(*), count(distinct event_id) from {unified}") == [(32, 32)]
+    assert own.counts("realtime")[day] == 33
+    assert own.ask(count_unified) == [(32, 32)]
