@@ -18,15 +18,22 @@ LATER = DAY + timedelta(days=1)
 
 
 @pytest.fixture
-def own(make_stream: Callable[..., Own]) -> Own:
+def cleaned(make_stream: Callable[..., Own]) -> Own:
+    """A stream with two days in silver, each with rejected rows."""
     own = make_stream(edit=threshold(0.2))
     good = [payment(f"e{n}", noon(DAY)) for n in range(4)]
     own.land([*good, payment("lost", noon(DAY), status="lost"), payment("low", noon(DAY), amount="-1"), "{"], noon(DAY))
     own.land([payment("other", noon(LATER)), payment("both", noon(LATER), amount="-1", status="lost")], noon(LATER))
     own.bronze()
     own.clean(DAY, LATER)
-    own.below(DAY, LATER)
     return own
+
+
+@pytest.fixture
+def own(cleaned: Own) -> Own:
+    """The same stream, computed down to serving."""
+    cleaned.below(DAY, LATER)
+    return cleaned
 
 
 def _with_contract(own: Own, edit: Edit) -> Own:
@@ -42,14 +49,14 @@ def _lost_is_known(text: str) -> str:
     return text.replace("- value: declined", "- value: declined\n          - value: lost")
 
 
-def test_rejected_rows_are_counted_by_day_and_reason(own: Own) -> None:
-    counts = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(own.lake, own.stream)}
+def test_rejected_rows_are_counted_by_day_and_reason(cleaned: Own) -> None:
+    counts = {(day, reason): rows for day, reason, rows in quarantine.count_by_reason(cleaned.lake, cleaned.stream)}
     status = "status is none of pending, settled, declined"
     assert counts[DAY, status] == counts[LATER, status] == 1
     assert counts[DAY, "amount is not above 0"] == 1
     assert sum(counts.values()) == 5
     where = quarantine.filter_sql(LATER, LATER, "AMOUNT")
-    (row,) = quarantine.rejected_rows(own.lake, own.stream, where)
+    (row,) = quarantine.rejected_rows(cleaned.lake, cleaned.stream, where)
     assert (row.dt, row.row, len(row.reasons)) == (LATER, 2, 2)
     assert json.loads(row.raw)["event_id"] == "both"
 
@@ -117,13 +124,13 @@ def test_corrected_rows_land_once_and_name_what_they_replace(own: Own) -> None:
         quarantine.land_corrections(own.lake, own.stream, [((key, 99), {})])
 
 
-def test_corrected_rows_arrive_when_they_are_landed(own: Own) -> None:
-    refused = next(iter(quarantine.rejected_rows(own.lake, own.stream, quarantine.filter_sql(reason="status"))))
+def test_corrected_rows_arrive_when_they_are_landed(cleaned: Own) -> None:
+    refused = next(iter(quarantine.rejected_rows(cleaned.lake, cleaned.stream, quarantine.filter_sql(reason="status"))))
     quarantine.land_corrections(
-        own.lake, own.stream, [((refused.object, refused.row), payment("e0", noon(DAY), amount="7"))]
+        cleaned.lake, cleaned.stream, [((refused.object, refused.row), payment("e0", noon(DAY), amount="7"))]
     )
-    own.bronze()
-    own.clean(DAY)
-    ((amount, at),) = own.ask("select amount, _arrived_at from {silver} where event_id = 'e0'")
+    cleaned.bronze()
+    cleaned.clean(DAY)
+    ((amount, at),) = cleaned.ask("select amount, _arrived_at from {silver} where event_id = 'e0'")
     assert amount == 7, "of several with one key the latest arrival wins"
     assert datetime.now(UTC) - at.replace(tzinfo=UTC) < timedelta(minutes=10)
