@@ -11,6 +11,7 @@ from lakehouse.pipeline.file_columns import describe_columns, file_columns
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import retention_days
+from lakehouse.pipeline.withdrawal_log import describe_withdrawn, newest_records
 
 
 def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -30,7 +31,11 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
         snapshot = snapshot_text(result.snapshot_id)
         return MaterializedPartitions(
             {day: {**counts, "snapshot_id": snapshot} for day, counts in result.partitions.items()},
-            metadata={"event_dates": event_dates, "unknown_columns": unknown},
+            metadata={
+                "event_dates": event_dates,
+                "unknown_columns": unknown,
+                "withdrawn_objects": describe_withdrawn(newest_records(lake.objects, stream.name)),
+            },
         )
 
     return computed_asset(

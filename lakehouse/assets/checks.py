@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.assets.reporting import how_to_withdraw
 from lakehouse.assets.specs import key
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import literal, quote
@@ -15,7 +16,8 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.file_columns import describe_columns, file_columns
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
-from lakehouse.pipeline.quality_gate import describe_blocked
+from lakehouse.pipeline.quality_gate import blocked_keys, describe_blocked
+from lakehouse.pipeline.withdrawal_log import describe_withdrawn, newest_records
 
 BLOCKING = {"conservation", "unique_key", "required"}
 """Checks that block what is downstream, because it would be computed from wrong rows."""
@@ -46,7 +48,10 @@ def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
 def evaluate(lake: Lake, stream: Stream, ledgers: Mapping[date, Ledger]) -> Iterator[dg.AssetCheckResult]:
     """Evaluate the stream's checks over the partitions that the run computed."""
     contract = stream.contract
-    counts = _violations(lake, contract, list(ledgers)) | {"columns": file_columns(lake, stream, list(ledgers))}
+    counts = _violations(lake, contract, list(ledgers)) | {
+        "columns": file_columns(lake, stream, list(ledgers)),
+        "withdrawn": describe_withdrawn(newest_records(lake.objects, stream.name), list(ledgers)),
+    }
     for spec in check_specs(contract):
         passed, metadata = _result(spec.name, contract, ledgers, counts)
         severity = dg.AssetCheckSeverity.ERROR if spec.name in BLOCKING else dg.AssetCheckSeverity.WARN
@@ -118,11 +123,14 @@ def _result(
             worst = min((ledger.quality for ledger in ledgers.values()), default=1.0)
             valid = sum(ledger.valid for ledger in ledgers.values())
             score = valid / landed if landed else 1.0
+            blocked = {day: it.blocked_objects for day, it in ledgers.items()}
             return worst >= contract.quality_threshold, {
                 "quality_score": round(score, 6),
                 "worst_partition": round(worst, 6),
                 "threshold": contract.quality_threshold,
-                "blocked_objects": describe_blocked({day: it.blocked_objects for day, it in ledgers.items()}),
+                "blocked_objects": describe_blocked(blocked),
+                **how_to_withdraw(blocked_keys(blocked)),
+                "withdrawn_objects": counts["withdrawn"],
             }
         case "volume":
             landed = sum(ledger.landed for ledger in ledgers.values())

@@ -1,6 +1,7 @@
 """Report the partitions that a run materialized: their counts as metadata, and a few rows as a preview."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -12,6 +13,7 @@ from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.quality_gate import withdraw_command
 
 DATA_VERSION_TAG = "dagster/data_version"
 """The tag of the version of a reported materialization's data: the id of its run.
@@ -88,6 +90,16 @@ def materialization(
 def snapshot_text(snapshot_id: int | None) -> dg.MetadataValue[Any]:
     """Return a snapshot id as text, because as a number it would lose its last digits in a browser."""
     return dg.MetadataValue.text(str(snapshot_id) if snapshot_id is not None else "none")
+
+
+def how_to_withdraw(keys: Sequence[str]) -> dict[str, Any]:
+    """Return the metadata that says how to take these blocked objects out; empty without any."""
+    if not keys:
+        return {}
+    commands = "\n".join(map(withdraw_command, keys))
+    config = json.dumps({"ops": {"withdraw_objects": {"config": {"objects": [*keys]}}}}, indent=2)
+    text = f"```sh\n{commands}\n```\nOr launch the job `withdraw` with this config:\n```json\n{config}\n```"
+    return {"how_to_withdraw": dg.MetadataValue.md(text)}
 
 
 def _preview(lake: Lake, select: str) -> dg.MetadataValue[Any]:

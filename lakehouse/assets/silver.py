@@ -9,7 +9,13 @@ import dagster as dg
 
 from lakehouse.assets import checks
 from lakehouse.assets.partitions import exact_days, run_days
-from lakehouse.assets.reporting import MaterializedPartitions, from_write, preview_newest, report_partitions
+from lakehouse.assets.reporting import (
+    MaterializedPartitions,
+    from_write,
+    how_to_withdraw,
+    preview_newest,
+    report_partitions,
+)
 from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import RETRIES, TableSpecs, attributes, key
 from lakehouse.contracts.streams import Stream
@@ -21,7 +27,7 @@ from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import redefined_days
-from lakehouse.pipeline.quality_gate import REMEDY, describe_blocked
+from lakehouse.pipeline.quality_gate import REMEDY, blocked_keys, describe_blocked
 from lakehouse.pipeline.quarantine import move_redated_rows
 
 SilverEvent = dg.MaterializeResult[None] | dg.AssetCheckResult
@@ -95,8 +101,10 @@ def _materialized(result: silver.SilverResult, written: WriteResult) -> Material
 
 
 def _describe_quality(day: date, ledger: Ledger) -> dict[str, Any]:
-    blocked = {"blocked_objects": describe_blocked({day: ledger.blocked_objects})} if ledger.blocked_objects else {}
-    return {"quality_score": round(ledger.quality, 6), **blocked}
+    quality = {"quality_score": round(ledger.quality, 6)}
+    if not (objects := {day: ledger.blocked_objects} if ledger.blocked_objects else {}):
+        return quality
+    return {**quality, "blocked_objects": describe_blocked(objects), **how_to_withdraw(blocked_keys(objects))}
 
 
 def _report_gate(context: dg.AssetExecutionContext, stream: Stream, result: silver.SilverResult) -> None:

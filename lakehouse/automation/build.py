@@ -13,6 +13,7 @@ from lakehouse.automation.maintenance import maintenance
 from lakehouse.automation.project_assets import problems_of, with_project_assets
 from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
+from lakehouse.automation.withdraw import withdraw
 from lakehouse.contracts.streams import discover
 from lakehouse.settings import Settings
 
@@ -33,7 +34,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=[audit_check(stream) for stream in streams.values()],
-        jobs=[*build_jobs(), maintenance, audit_job(streams.values())],
+        jobs=[*build_jobs(), maintenance, withdraw, audit_job(streams.values())],
         schedules=[*SCHEDULES, audit_schedule(streams.values())],
         sensors=SENSORS,
         # A process of its own would cost each step two to three seconds, and a run is a process already.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 REALTIME, BRONZE, REFRESH, BATCH, SERVING = "realtime", "bronze", "refresh", "batch_daily", "serving"
-MAINTENANCE, AUDIT = "maintenance", "audit_daily"
+MAINTENANCE, AUDIT, WITHDRAW = "maintenance", "audit_daily", "withdraw"
 
 
 def build_jobs() -> "list[UnresolvedAssetJobDefinition]":

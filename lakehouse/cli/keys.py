@@ -8,14 +8,16 @@ from lakehouse.cli.options import Json
 from lakehouse.cli.printing import print_json, print_table, print_text
 from lakehouse.errors import LakehouseError
 from lakehouse.http import api_keys
-from lakehouse.http.api_keys import SCOPES, Scope
+from lakehouse.http.api_keys import DEFAULT_SCOPES, SCOPES, Scope
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import get_settings
 
 keys = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="The key's owner.")]
-Scopes = Annotated[list[str] | None, typer.Option("--scope", help="ingest or query; both when you give none.")]
+Scopes = Annotated[
+    list[str] | None, typer.Option("--scope", help="ingest, query or admin; the first two when you give none.")
+]
 StreamsOfKey = Annotated[
     list[str] | None, typer.Option("--stream", help="A stream that the key may use; all when you give none.")
 ]
@@ -25,7 +27,7 @@ KeyId = Annotated[str, typer.Argument(metavar="ID", help="The id that `keys list
 @keys.command("create")
 def create(name: Name, scope: Scopes = None, stream: StreamsOfKey = None) -> None:
     """Create a key and print its secret, this once."""
-    scopes, streams = scope or list(SCOPES), stream or []
+    scopes, streams = scope or list(DEFAULT_SCOPES), stream or []
     if unknown := [scope for scope in scopes if scope not in SCOPES]:
         raise LakehouseError(f"There is no scope {', '.join(unknown)}; there are {', '.join(SCOPES)}.")
     settings = get_settings()

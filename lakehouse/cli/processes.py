@@ -1,5 +1,6 @@
 """`down` and `status`. They import no more than they need to find processes, so that they answer at once."""
 
+import shlex
 from typing import Any
 
 from lakehouse.cli.options import Json
@@ -40,7 +41,7 @@ def status(as_json: Json = False) -> None:
         for each in state["blocked_objects"]:
             print_text(
                 f"Blocked by the quality gate: {each['object']}: {each['valid']:,} of {each['rows']:,} rows valid on"
-                f" {each['day']}. `lakehouse withdraw {each['object']}` takes it out."
+                f" {each['day']}. `lakehouse withdraw {shlex.quote(each['object'])}` takes it out."
             )
         for entry in state["left_out"]:
             more = entry["count"] - len(entry["objects"])

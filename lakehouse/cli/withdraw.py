@@ -1,9 +1,9 @@
 """`withdraw`: files that were loaded by mistake taken out again, and every layer computed without them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,14 +13,12 @@ from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import READ_AS
 from lakehouse.landing.selection import display, select_files
 from lakehouse.landing.upload import content_digest, incoming_key
-from lakehouse.maintenance.withdrawal import Withdrawal, find_objects, withdraw_objects
 from lakehouse.pipeline.exports import export_dashboard, export_features
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.withdrawal import Withdrawal, find_objects, keys_by_stream, landing_key, withdraw_objects
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
-
-LANDING_FOLDERS = ("incoming/", "realtime/")
 
 Names = Annotated[
     list[str],
@@ -35,7 +33,7 @@ def withdraw(names: Names, dry_run: DryRun = False, yes: Yes = False, as_json: J
     settings = get_settings()
     with storage.running(settings) as connection:
         lake = Lake(settings, connection)
-        by_stream = _keys_by_stream(lake, names)
+        by_stream = keys_by_stream(lake, _keys(lake, names))
         withdrawals = [find_objects(lake, lake.stream(name), keys) for name, keys in by_stream.items()]
         if not dry_run:
             if not yes:
@@ -43,7 +41,7 @@ def withdraw(names: Names, dry_run: DryRun = False, yes: Yes = False, as_json: J
                 typer.confirm("Withdraw these objects with all of their rows?", abort=True)
             withdrawals = [_withdraw(lake, withdrawal) for withdrawal in withdrawals]
     if as_json:
-        print_json([_as_json(withdrawal) for withdrawal in withdrawals])
+        print_json([withdrawal.as_json() for withdrawal in withdrawals])
         return
     _print(withdrawals)
     for withdrawal in withdrawals:
@@ -64,13 +62,10 @@ def _withdraw(lake: Lake, found: Withdrawal) -> Withdrawal:
     return withdrawn
 
 
-def _keys_by_stream(lake: Lake, names: Iterable[str]) -> dict[str, list[str]]:
-    by_stream: dict[str, dict[str, None]] = {}
+def _keys(lake: Lake, names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        key = name.removeprefix(f"s3://{lake.objects.bucket}/")
-        for found in [key] if key.startswith(LANDING_FOLDERS) else keys_of_file(lake, Path(name)):
-            by_stream.setdefault(lake.stream(found.split("/", 2)[1]).name, {})[found] = None
-    return {stream: [*keys] for stream, keys in by_stream.items()}
+        key = landing_key(lake, name)
+        yield from keys_of_file(lake, Path(name)) if key is None else [key]
 
 
 def keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
@@ -79,7 +74,12 @@ def keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
         # An earlier version may have landed a file that is refused or opened now.
         files = dict.fromkeys([*([path] if path.is_file() else []), *select_files([path], Path(scratch)).files])
         digests = [(file, content_digest(file)) for file in files]
-        keys = [key for stream in lake.streams for file, digest in digests for key in _keys(lake, stream, file, digest)]
+        keys = [
+            key
+            for stream in lake.streams
+            for file, digest in digests
+            for key in _keys_of_content(lake, stream, file, digest)
+        ]
     landed = [key for key in keys if lake.objects.head(key) is not None]
     if not landed:
         raise LakehouseError(
@@ -89,20 +89,11 @@ def keys_of_file(lake: Lake, path: Path) -> Sequence[str]:
     return landed
 
 
-def _keys(lake: Lake, stream: str, file: Path, digest: str) -> list[str]:
+def _keys_of_content(lake: Lake, stream: str, file: Path, digest: str) -> list[str]:
     """List the keys that a file may have landed under: by itself, or with the options that were given for it."""
     folder, key = f"incoming/{stream}", incoming_key(stream, file, digest)
     read_as = [name for name in lake.objects.folders(folder) if name.startswith(f"{folder}/{READ_AS}")]
     return [key, *(f"{name}{key.removeprefix(folder)}" for name in read_as)]
-
-
-def _as_json(withdrawal: Withdrawal) -> dict[str, Any]:
-    return {
-        "stream": withdrawal.stream,
-        "objects": withdrawal.rows,
-        "days": format_days(withdrawal.days),
-        "record": withdrawal.record,
-    }
 
 
 def _print(withdrawals: Iterable[Withdrawal]) -> None:

@@ -13,14 +13,18 @@ from typing import Literal, get_args
 
 import msgspec
 from filelock import FileLock
+from msgspec.structs import replace
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.home import private_home
 from lakehouse.settings import Settings
 
-Scope = Literal["ingest", "query"]
+Scope = Literal["ingest", "query", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+DEFAULT_SCOPES: tuple[Scope, ...] = ("ingest", "query")
+"""Scopes of a key for which none are named. `admin`, which can delete data, must be."""
 
 PREFIX = "lh"
 
@@ -97,11 +101,22 @@ def local_key(settings: Settings) -> str:
     path = keys_path(settings).with_name("local.key")
     with _locked(settings, path):
         try:
-            return path.read_text().strip()
+            text = path.read_text().strip()
         except FileNotFoundError:
             _, text = create(settings, "local", SCOPES)
             write_private(path, text)
-            return text
+        else:
+            _give_all_scopes(settings, text.split("_")[1])
+        return text
+
+
+def _give_all_scopes(settings: Settings, key_id: str) -> None:
+    """Give a key the scopes that were unknown to the release that created it."""
+    path = keys_path(settings)
+    if any(key.id == key_id and key.scopes != SCOPES for key in _read(path)):
+        with _locked(settings, path):
+            keys = [replace(key, scopes=SCOPES) if key.id == key_id else key for key in _read(path)]
+            _write(path, keys)
 
 
 class ApiKeyStore:

@@ -14,6 +14,10 @@ from lakehouse.settings import Settings
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
 HOW_TO_GET_A_KEY = "Create one with `lakehouse keys create` and send it as `Authorization: Bearer <key>`."
+HOW_TO_GET_AN_ADMIN_KEY = (
+    "Create one with `lakehouse keys create NAME --scope admin`, or send that of the local user, `http/local.key` in"
+    " LAKEHOUSE_HOME, as `Authorization: Bearer <key>`."
+)
 
 
 def needs_keys(settings: Settings) -> bool:
@@ -63,9 +67,13 @@ class AccessControl:
     def authorize(self, request: Request[Any, Any, Any], scope: Scope, *streams: str) -> ApiKey | None:
         """Return the request's key, which is valid for this scope and these streams; None for one that needs none.
 
-        Raises Problem as `authenticate` does, and 403 if the key is not valid for the scope or one of the streams.
+        Raises Problem as `authenticate` does, 401 if the scope is `admin` and there is no key, and 403 if the key is not
+        valid for the scope or one of the streams.
         """
         key = self.authenticate(request)
+        if key is None and scope == "admin":
+            detail = f"This request needs an API key of the scope admin, on this machine too. {HOW_TO_GET_AN_ADMIN_KEY}"
+            raise Problem(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
         if key is not None:
             for stream in streams or (None,):
                 if not key.allows(scope, stream):

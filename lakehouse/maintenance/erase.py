@@ -26,7 +26,6 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_rows
 from lakehouse.landing.shared import delete_landing
-from lakehouse.maintenance.row_changes import change_rows, delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.alerts import alert_kinds, alerts_key
 from lakehouse.pipeline.bronze import ingest_days, ingested_objects
@@ -37,6 +36,7 @@ from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
+from lakehouse.pipeline.row_changes import change_rows, delete_rows
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.lookups.versions import delete_old_versions
 from lakehouse.storage.iceberg.catalog import qualified_name

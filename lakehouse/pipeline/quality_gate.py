@@ -1,5 +1,6 @@
 """Decide which landing objects the quality gate blocks, and say so. See `day_groups` for what becomes of their rows."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -67,6 +68,16 @@ def blocked_objects(quarantine: Table) -> dict[date, dict[str, ObjectRows]]:
     """Read from a quarantine table's ledgers which objects are blocked, by day. Those of expired snapshots are missing."""
     by_day = {day: named_objects(counts) for day, counts in day_ledgers(quarantine).items()}
     return {day: objects for day, objects in by_day.items() if objects}
+
+
+def withdraw_command(key: str) -> str:
+    """Write the command that takes a landing object out."""
+    return f"lakehouse withdraw {shlex.quote(key)}"
+
+
+def blocked_keys(by_day: Mapping[date, BlockedObjects]) -> list[str]:
+    """List the keys of blocked objects, each once, at most MAX_DESCRIBED_OBJECTS."""
+    return sorted({key for objects in by_day.values() for key in objects})[:MAX_DESCRIBED_OBJECTS]
 
 
 def describe_blocked(by_day: Mapping[date, BlockedObjects]) -> str:

@@ -261,6 +261,7 @@ def test_blocked_silver_fails_the_run_and_skips_downstream(
     assert result.success, "another object of the day is not blocked"
     made, described = _materialized(result), f"{key} (1 of 2 rows valid on {FIRST})"
     assert made[f"silver/{own.name}"][str(FIRST)]["blocked_objects"] == described
+    assert f"lakehouse withdraw {key}" in made[f"silver/{own.name}"][str(FIRST)]["how_to_withdraw"]
     assert made[f"gold/{own.name}_daily"][str(FIRST)]["rows"] == 1
     (score,) = (it for it in result.get_asset_check_evaluations() if it.check_name == "quality_score")
     assert (score.passed, score.metadata["blocked_objects"].value) == (False, described)

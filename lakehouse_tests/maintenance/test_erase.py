@@ -12,11 +12,11 @@ from lakehouse.auditing.audit import audit
 from lakehouse.errors import LakehouseError
 from lakehouse.maintenance.erase import Mentions, erase_rows, expire_history, find_rows, rewrite_exports
 from lakehouse.maintenance.residue_scan import find_residue
-from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.index import LookupIndexes

@@ -21,7 +21,7 @@ from lakehouse.http.security_headers import with_headers
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.file_stamps import Stamps, file_stamps
 from lakehouse.processes.problems import report_problems
-from lakehouse.serving.api import alerts, overview, quarantine, query, tables
+from lakehouse.serving.api import alerts, overview, quarantine, query, tables, withdrawals
 from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.api.notify_listener import listen
 from lakehouse.serving.api.query_errors import QUERY_PROBLEMS
@@ -42,6 +42,7 @@ ROUTERS: Sequence[Router] = (
     overview.router,
     alerts.router,
     quarantine.router,
+    withdrawals.router,
 )
 """Routers of this process that the OpenAPI document describes.
 

@@ -172,11 +172,15 @@ function blockedObjects(ledger) {
   return [
     h("p", { class: "bad" }, "The quality gate blocks these landing objects, so their rows are in quarantine:"),
     h("ul", {}, ...objects.map(({ object, valid, rows }) =>
-      h("li", {}, h("code", {}, object), ` ${count(valid)} of ${count(rows)} rows are valid`)), ...more),
-    h("p", { class: "aside" }, "Take one out with ", h("code", {}, "lakehouse withdraw OBJECT"), ", or fix its rows: ",
-      h("code", {}, `lakehouse quarantine export ${selected.stream}`), "."),
+      h("li", {}, h("code", {}, object), ` ${count(valid)} of ${count(rows)} rows are valid. To take it out: `,
+        h("code", {}, `lakehouse withdraw ${shellQuoted(object)}`))), ...more),
+    h("p", { class: "aside" }, "Programs take objects out by ", h("code", {}, "POST /v1/withdrawals"), ", Dagster by its job ", h("code", {}, "withdraw"),
+      ". To fix the rows instead: ", h("code", {}, `lakehouse quarantine export ${selected.stream}`), "."),
   ];
 }
+
+/** A word of a shell command, in quotes if it needs them. */
+const shellQuoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 
 function layerRow(stream, { layer, state, rows }) {
   const kind = { stale: "warn", held_back: "bad" }[state] ?? (state ? null : "muted");

@@ -1,25 +1,30 @@
 """Withdraw landing objects that were loaded by mistake, with all of their rows. The same content can be loaded again later.
 
 Objects are deleted before their rows, so nothing ingests them again meanwhile, and an interrupted withdrawal can be run
-again. The caller recomputes what is derived from bronze. See `erase` for the rows of a subject.
+again. What is derived from bronze is stale then: the caller recomputes it, or leaves that to the sensor `late_data`.
+See `maintenance.erase` for the rows of a subject.
 """
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import objects_filter
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.landing.shared import delete_landing, has_landed
-from lakehouse.maintenance.row_changes import delete_rows
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.withdrawal_log import FOLDER
 
 RUN_ID = "withdraw"
+
+LANDING_FOLDERS = ("incoming/", "realtime/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,29 @@ class Withdrawal:
     """Event dates of the rows."""
     record: str | None = None
     """Key of the record; None if nothing was withdrawn."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `lakehouse withdraw --json` prints it and HTTP answers it."""
+        return {
+            "stream": self.stream,
+            "objects": self.rows,
+            "days": format_days(self.days),
+            "record": self.record,
+        }
+
+
+def landing_key(lake: Lake, name: str) -> str | None:
+    """Return the key of a landing object that is named by its key or URL; None if the name is neither."""
+    key = name.removeprefix(f"s3://{lake.objects.bucket}/")
+    return key if key.startswith(LANDING_FOLDERS) else None
+
+
+def keys_by_stream(lake: Lake, keys: Iterable[str]) -> dict[str, list[str]]:
+    """Group the keys of landing objects, each once, by stream. Raises UnknownStreamError, which lists the streams."""
+    by_stream: dict[str, dict[str, None]] = {}
+    for key in keys:
+        by_stream.setdefault(lake.stream(key.split("/", 2)[1]).name, {})[key] = None
+    return {stream: [*keys] for stream, keys in by_stream.items()}
 
 
 def find_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdrawal:

@@ -11,12 +11,12 @@ from lakehouse.auditing.audit import audit
 from lakehouse.cli.withdraw import keys_of_file
 from lakehouse.errors import ObjectNotFoundError
 from lakehouse.landing.upload import upload
-from lakehouse.maintenance import withdrawal
 from lakehouse.maintenance.erase import rewrite_exports
-from lakehouse.maintenance.row_changes import delete_rows
-from lakehouse.maintenance.withdrawal import find_objects, withdraw_objects
+from lakehouse.pipeline import withdrawal
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.quality_gate import ObjectRows
+from lakehouse.pipeline.row_changes import delete_rows
+from lakehouse.pipeline.withdrawal import find_objects, withdraw_objects
 from lakehouse_tests.pipeline.own import Event, Own, land_together, noon, payment
 
 DAY = datetime.now(UTC).date() - timedelta(days=2)
