@@ -92,6 +92,7 @@ def _as_json(erased: erasure.ErasureResult, mentions: Mentions) -> dict[str, Any
     return {
         "rows": erased.rows,
         "landing_objects": erased.landing_objects,
+        "exports": erased.exports,
         "mentions": {"rows": sum(erased.mentions.values()), "objects": erased.mentions, "choice": mentions},
         "days": format_days(erased.days),
         "record": erased.record,
@@ -101,7 +102,10 @@ def _as_json(erased: erasure.ErasureResult, mentions: Mentions) -> dict[str, Any
 def _print(erased: erasure.ErasureResult, mentions: Mentions) -> None:
     rows = [[table, count] for table, count in erased.rows.items() if count]
     print_table("", ["table", "rows"], rows, right=["rows"])
-    print_text(f"{counted(len(erased.landing_objects), 'landing object')}; days: {format_days(erased.days) or 'none'}")
+    landed, in_objects = sum(erased.landing_objects.values()), counted(len(erased.landing_objects), "landing object")
+    print_text(f"{counted(landed, 'row')} in {in_objects}; days: {format_days(erased.days) or 'none'}")
+    if erased.exports:
+        print_text(f"{counted(len(erased.exports), 'exported object')} written again, and the look-ups with them.")
     if erased.mentions:
         mentioning, objects = sum(erased.mentions.values()), len(erased.mentions)
         print_text(

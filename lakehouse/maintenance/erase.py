@@ -59,6 +59,8 @@ class ErasureResult:
     """Row counts by table."""
     landing_objects: dict[str, int] = field(default_factory=dict)
     """Row counts by landing object."""
+    exports: list[str] = field(default_factory=list)
+    """Objects for other tools that may hold the rows. They are deleted, and written again without them."""
     mentions: dict[str, int] = field(default_factory=dict)
     """Counts of rows of others that mention the subject, by landing object."""
     days: set[date] = field(default_factory=set)
@@ -89,11 +91,24 @@ def find_rows(lake: Lake, subject: Subject, mentions: Mentions = "leave") -> Era
     for key, own_rows, mentioning in _rows_not_in_bronze(lake, subject):
         _add(result.landing_objects, key, own_rows)
         _add(result.mentions, key, mentioning)
+    result.rows[f"quarantine.{name}"] = _rejected_rows(lake, subject)
     for table_name, where in _filters(lake, subject):
         with lake.engine.cursor() as cursor:
             scan = scan_sql(lake.tables.load(table_name))
             result.rows[table_name] = cursor.execute(f"select count(*) from {scan} where {where}").fetchall()[0][0]
+    result.exports = [key for key in _exported_objects(lake, subject, result.days) if lake.objects.head(key)]
     return result
+
+
+def _rejected_rows(lake: Lake, subject: Subject) -> int:
+    """Count the subject's rows in quarantine, which is computed again without them."""
+    bronze, quarantine = (
+        scan_sql(lake.tables.load(f"{layer}.{subject.stream.name}")) for layer in ("bronze", "quarantine")
+    )
+    own = f"select _object, _row from {bronze} where {subject.in_bronze()}"
+    with lake.engine.cursor() as cursor:
+        select = f"select count(*) from {quarantine} semi join ({own}) as own using (_object, _row)"
+        return int(cursor.execute(select).fetchall()[0][0])
 
 
 def _add(counts: dict[str, int], key: str, rows: int) -> None:
@@ -173,7 +188,7 @@ def erase_rows(lake: Lake, subject: Subject, mentions: Mentions = "leave") -> Er
         delete_rows(lake, table_name, where, run_id=RUN_ID)
     if mentions != "leave":
         _drop_from_realtime(lake, stream, result.mentions)
-    lake.objects.delete(_exported_objects(lake, subject, result.days))
+    lake.objects.delete(result.exports)
     return result
 
 

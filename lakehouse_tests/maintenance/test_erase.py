@@ -108,6 +108,8 @@ def test_erasure_removes_all_rows_of_the_subject_only(own: Own) -> None:
     expected = find_rows(own.lake, subject)
     assert expected.rows[f"bronze.{own.name}"] == 8
     assert expected.rows[f"silver.{own.name}"] == expected.rows[f"realtime.{own.name}"] // 2 == 2
+    assert expected.rows[f"quarantine.{own.name}"] == 4
+    assert {key.split("/")[1] for key in expected.exports} >= {"unified", "dashboards", "analytics"}
     assert len(expected.landing_objects) == 3
     assert _residue(own, subject) != []
 
@@ -221,7 +223,9 @@ def test_erasure_on_s3_and_glue(aws: str, tmp_path: Path) -> None:
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     expected = find_rows(own.lake, subject)
     by_table = {name.replace(own.name, "{}"): rows for name, rows in expected.rows.items() if rows}
-    assert by_table == {"bronze.{}": 2, "realtime.{}": 1, "silver.{}": 1, "serving.{}_features": 1}
+    assert by_table == dict.fromkeys(("realtime.{}", "silver.{}", "quarantine.{}", "serving.{}_features"), 1) | {
+        "bronze.{}": 2
+    }
     assert erase_rows(own.lake, subject).rows == expected.rows
     _compute(own, [day])
     expire_history(own.lake, subject)
