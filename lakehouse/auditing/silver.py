@@ -16,6 +16,7 @@ from lakehouse.auditing.row_diff import day_differences, differences_by_digest
 from lakehouse.contracts.sql import clean_sql, latest_sql, quarantine_sql, quote
 from lakehouse.engine.connection import bind, columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.file_names import FILE_COLUMN
 from lakehouse.pipeline.lineage.properties import blocked_days, day_ledgers
 from lakehouse.pipeline.lineage.retention import is_expired
 from lakehouse.pipeline.quarantine import replaced_sql
@@ -178,7 +179,8 @@ class _Days:
             return
         self._make("view invalid", "select _object, _row from checked where not _valid")
         self._make("view broken", f"from bronze semi join invalid using (_object, _row) where {days_filter(days)}")
-        columns = columns_of(self.context.table("quarantine"))
+        # A file's name is not in the rows: it is kept beside them, and tables of earlier releases lack it.
+        columns = [column for column in columns_of(self.context.table("quarantine")) if column[0] != FILE_COLUMN]
         names = ", ".join(quote(name) for name, _ in columns)
         expected = f"""select {names}
             from ({quarantine_sql(self.context.contract, "broken")})

@@ -69,7 +69,8 @@ def show(
         print_json([asdict(row) for row in rows])
         return
     for row in rows:
-        print_text(f"{row.dt} {row.object} row {row.row}", style="bold")
+        file = f" ({row.file})" if row.file else ""
+        print_text(f"{row.dt} {row.object}{file} row {row.row}", style="bold")
         for text in row.reasons:
             print_text(f"  {text}")
         print_text(f"  {row.raw}", style="dim")

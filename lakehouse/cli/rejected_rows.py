@@ -16,8 +16,8 @@ from lakehouse.landing.readers import json_text
 from lakehouse.landing.readers.json_text import Literal, Pairs, Value
 from lakehouse.pipeline.quarantine import RejectedRow, RowPlace
 
-OBJECT, ROW, REASONS, RAW = OWN_COLUMNS = ("_object", "_row", "_reasons", "_raw")
-"""Columns beside the fields; `_raw` is the text of a row that is not a JSON object."""
+OBJECT, ROW, REASONS, FILE, RAW = OWN_COLUMNS = ("_object", "_row", "_reasons", "_file", "_raw")
+"""Columns beside the fields; `_raw` is the text of a row that is not a JSON object, `_file` the name of its file, if any."""
 
 
 @contextmanager
@@ -48,6 +48,8 @@ def _list_columns(stream: Stream) -> set[str]:
 def _record(row: RejectedRow, lists: Collection[str]) -> Pairs:
     """Return a row's place and fields. Numbers keep their digits, and lists, which quarantine holds as texts, are arrays."""
     place = Pairs([(OBJECT, row.object), (ROW, Literal(row.row)), (REASONS, row.reasons)])
+    if row.file is not None:
+        place.append((FILE, row.file))
     value = _parse(row.raw)
     if not isinstance(value, Pairs):
         return Pairs([*place, (RAW, row.raw)])
@@ -79,7 +81,7 @@ def _write_ndjson(records: Iterable[Pairs], file: IO[str]) -> int:
 
 def _write_csv(stream: Stream, records: Iterable[Pairs], file: IO[str]) -> int:
     """Write a column for each field of the contract; fields that it does not know stay in landing."""
-    columns = [OBJECT, ROW, REASONS, *(field.source for field in stream.contract.fields), RAW]
+    columns = [OBJECT, ROW, REASONS, FILE, *(field.source for field in stream.contract.fields), RAW]
     writer = csv.DictWriter(file, columns, extrasaction="ignore")
     writer.writeheader()
     written = 0
@@ -110,6 +112,7 @@ def read_rows(stream: Stream, file: Path) -> Iterator[tuple[RowPlace, dict[str, 
                         f"{file}: row {number} has no {OBJECT} and {ROW}, which say which rejected row it replaces."
                     ) from None
                 record.pop(REASONS, None)
+                record.pop(FILE, None)
                 record.pop(RAW, None)
                 yield place, record
     except (OSError, UnicodeDecodeError) as error:

@@ -30,6 +30,7 @@ from lakehouse.landing.keys import LandingObject, hour_of
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
+from lakehouse.pipeline.file_names import FILE_COLUMN, file_column, file_names, has_file_column
 from lakehouse.pipeline.ingest import (
     READ_BATCH_ROWS,
     IngestResult,
@@ -184,11 +185,14 @@ def _day_of(obj: LandingObject) -> date:
 
 def _write(lake: Lake, stream: Stream, table: Table, objects: Sequence[LandingObject], folder: Path) -> list[NewFile]:
     batches = bronze_batches(stream.contract, input_objects(lake, objects))
-    return write_chunks(lake.engine, batches, partial(_with_days, stream.contract), table, folder)
+    names = file_names(lake.objects, [obj.key for obj in objects]) if has_file_column(table) else {}
+    return write_chunks(lake.engine, batches, partial(_with_days, stream.contract, names), table, folder)
 
 
-def _with_days(contract: Contract, cursor: duckdb.DuckDBPyConnection, chunk: pa.Table) -> pa.Table:
-    """Add `arrival_dt` and `dt`, computed once for each distinct time."""
+def _with_days(
+    contract: Contract, names: Mapping[str, str], cursor: duckdb.DuckDBPyConnection, chunk: pa.Table
+) -> pa.Table:
+    """Add `arrival_dt` and `dt`, computed once for each distinct time, and the names of files, by landing object."""
     time = contract.event_time
     if pc.count_distinct(chunk["_arrived_at"]).as_py() == 1:
         encoded: Any = chunk[time].combine_chunks().dictionary_encode(null_encoding="encode")
@@ -198,6 +202,7 @@ def _with_days(contract: Contract, cursor: duckdb.DuckDBPyConnection, chunk: pa.
         days = _days(contract, cursor, times).take(encoded.indices)
     else:
         days = _days(contract, cursor, chunk.select([time, "_arrived_at"]))
+    chunk = chunk.append_column(FILE_COLUMN, file_column(chunk["_object"], names))
     return chunk.append_column("arrival_dt", days["arrival_dt"]).append_column("dt", days["dt"])
 
 

@@ -23,6 +23,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.partition_writer import write_partitions
+from lakehouse.pipeline.file_names import FILE_COLUMN, file_sql
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.quality_gate import BlockedObjects, ObjectRows, find_blocked
@@ -201,10 +202,14 @@ class DayGroup(ABC):
         """
         self._make("view wanting", "from suspects anti join candidates using (_object, _row)")
         self._make("table refused", quarantine_sql(self.contract, "wanting"))
+        files = (
+            f"select _object, any_value({file_sql(self.tables.bronze)}) as {FILE_COLUMN} from wanting group by _object"
+        )
         self._make(
             "table broken",
-            """select dt, raw, reasons, _object, _row, _arrived_at
+            f"""select dt, raw, reasons, _object, _row, _arrived_at, {FILE_COLUMN}
             from refused
+            left join ({files}) using (_object)
             qualify _defect is not null or row_number() over (
               partition by dt, raw, _defect is null
               order by _arrived_at desc, _object desc, _row desc
@@ -227,7 +232,7 @@ class DayGroup(ABC):
         self._make("table kept", f"from former semi join newest on {self._same_key('former', 'newest')}")
         reason = literal(f"held back: under {self.contract.quality_threshold:.0%} of this partition's rows are valid")
         self.cursor.execute(f"""insert into broken
-            select dt, {raw_sql(self.contract)}, [{reason}], _object, _row, _arrived_at
+            select dt, {raw_sql(self.contract)}, [{reason}], _object, _row, _arrived_at, {file_sql(self.tables.bronze)}
             from bronze
             semi join (
               from newest

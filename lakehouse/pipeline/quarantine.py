@@ -22,6 +22,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers import InputObject, bronze_rows, json_text
 from lakehouse.landing.readers.json_text import Literal, Pairs, Value
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
+from lakehouse.pipeline.file_names import file_sql
 from lakehouse.pipeline.ingest import READ_BATCH_ROWS
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import ReadableLake
@@ -49,6 +50,8 @@ class RejectedRow:
     object: str
     row: int
     arrived_at: datetime
+    file: str | None = None
+    """The name of the file that it came from; None for rows of no file, and of earlier releases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def rejected_rows(lake: Lake, stream: Stream, where: str = "true", limit: int | 
     at_most = f"limit {limit}" if limit is not None else ""
     with lake.engine.cursor() as cursor:
         result = cursor.execute(
-            f"""select dt, raw, reasons, _object, _row, _arrived_at
+            f"""select dt, raw, reasons, _object, _row, _arrived_at, {file_sql(lake.tables.load(f"quarantine.{stream.name}"))}
             from ({open_rows_sql(lake, stream, where)})
             order by dt, _object, _row
             {at_most}"""

@@ -12,6 +12,7 @@ from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, describe
 from lakehouse.errors import ContractError, LakehouseError
+from lakehouse.pipeline.file_names import FILE_COLUMN
 from lakehouse.pipeline.lineage.properties import defined_by
 from lakehouse.pipeline.unified_view import HEALTH_VIEW, stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec, iceberg_type
@@ -21,6 +22,9 @@ Columns = tuple[tuple[str, str], ...]
 
 ORIGIN_COLUMNS: Columns = (("_object", "VARCHAR"), ("_row", "BIGINT"), ("_arrived_at", "TIMESTAMP"))
 """Where a row came from: its landing object, its number there, and when the object arrived."""
+
+FILE_NAME = (FILE_COLUMN, "VARCHAR")
+"""The name of the file that a row came from. The last column, where tables of earlier releases gain it."""
 
 ALERT_COLUMNS: Columns = (
     ("dt", "DATE"),
@@ -90,7 +94,7 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
     gold = _columns(database, stream, "gold", {"silver": silver})
     feature_inputs = {"events": silver, "days": DAYS_COLUMNS, "windows": WINDOWS_COLUMNS}
     features = _columns(database, stream, "features", feature_inputs)
-    quarantine: Columns = (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *ORIGIN_COLUMNS)
+    quarantine: Columns = (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *ORIGIN_COLUMNS, FILE_NAME)
     _check_alerts(database, stream, silver)
     return [
         TableSpec(
@@ -119,7 +123,7 @@ def _bronze_columns(stream: Stream) -> Columns:
     types = {"_row": "BIGINT", "_arrived_at": "TIMESTAMP"}
     fields = ((field.name, "VARCHAR") for field in stream.contract.fields)
     added = ((name, types.get(name, "VARCHAR")) for name in BRONZE_COLUMNS)
-    return (*fields, *added, ("arrival_dt", "DATE"), ("dt", "DATE"))
+    return (*fields, *added, ("arrival_dt", "DATE"), ("dt", "DATE"), FILE_NAME)
 
 
 def check_names(folders: Mapping[str, Path]) -> None:

@@ -15,6 +15,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.contracts.times import naive_utc
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.errors import QueryError
+from lakehouse.pipeline.file_names import file_sql
 from lakehouse.pipeline.quarantine import open_rows_sql
 from lakehouse.pipeline.unified_view import ReadableLake
 
@@ -35,7 +36,8 @@ _SAMPLE_COLUMNS = f"""select
   reasons,
   _object as object,
   _row as row,
-  _arrived_at as arrived_at"""
+  _arrived_at as arrived_at,
+  {{file}} as file"""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ class RejectSample(msgspec.Struct, frozen=True):
     row: int | None
     """Its number in that object, from 1."""
     arrived_at: datetime
+    file: str | None = None
+    """The name of the file that it came from, if any."""
     just_arrived: bool = False
     """Whether the row is in no table yet. It is counted when its day is computed."""
 
@@ -120,7 +124,8 @@ union all
 
 def samples_sql(lake: ReadableLake, stream: Stream) -> str:
     """Return a SELECT of the newest rejected rows. Parameters: since, reason, limit."""
-    return f"""{_SAMPLE_COLUMNS}
+    file = file_sql(lake.tables.load(f"quarantine.{stream.name}"))
+    return f"""{_SAMPLE_COLUMNS.format(file=file)}
 from (
   {_filtered_sql(lake, stream)}
 )
@@ -133,7 +138,7 @@ def recent_rejects_sql(stream: Stream, rows: str) -> str:
     contract = stream.contract
     columns = ", ".join([*(quote(field.name) for field in contract.fields), *BRONZE_COLUMNS])
     bronze = f"select {columns}, {day_sql(contract, rows)} as dt from {rows}"
-    return f"{_SAMPLE_COLUMNS}\nfrom ({bind(quarantine_sql(contract), {'bronze': bronze})})"
+    return f"{_SAMPLE_COLUMNS.format(file='null')}\nfrom ({bind(quarantine_sql(contract), {'bronze': bronze})})"
 
 
 def in_bronze_sql(lake: ReadableLake, stream: Stream, rows: Iterable[RejectSample]) -> str:

@@ -216,6 +216,17 @@ class Objects:
         except ObjectNotFoundError:
             return None
 
+    def metadata(self, key: str) -> dict[str, str]:
+        """Return the metadata that the object was stored with; empty if it does not exist or has a key that obstore refuses."""
+        if is_unusual(key):
+            return {}
+        try:
+            with translate_errors("read", key, self._connection):
+                attributes = obstore.get(self._store, key, options={"head": True}).attributes
+        except ObjectNotFoundError:
+            return {}
+        return {str(name): str(value) for name, value in attributes.items() if name != "Content-Type"}
+
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes from `start`, fewer where the object ends. Raises ObjectNotFoundError."""
         if is_unusual(key):

@@ -100,7 +100,8 @@ function reasonItem(reason, largest) {
 
 function sampleItem(row) {
   const isCut = row.raw !== null && row.raw_length > [...row.raw].length;
-  const source = `${row.object ?? "no object"}${row.row === null ? "" : `, row ${count(row.row)}`}`;
+  const file = row.file === null || row.object?.endsWith(`/${row.file}`) ? "" : ` (${row.file})`;
+  const source = `${row.object ?? "no object"}${file}${row.row === null ? "" : `, row ${count(row.row)}`}`;
   return h("li", {},
     h("pre", { tabindex: "0", role: "group", "aria-label": "Raw text" }, row.raw ?? ""),
     isCut && h("p", { class: "aside" }, `Cut off: the row has ${count(row.raw_length)} characters.`),
