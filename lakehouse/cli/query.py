@@ -1,10 +1,7 @@
 """`query`: the rows of one SELECT, as a table, JSON or CSV."""
 
-import csv
-import json
 import os
 import sys
-from collections.abc import Callable
 from itertools import islice
 from typing import Annotated
 
@@ -14,8 +11,7 @@ from lakehouse.cli.escaping import escape_in_json
 from lakehouse.cli.printing import console, counted, print_table
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.serving.query.json_values import to_json
-from lakehouse.serving.query.rendering import escape_formula
+from lakehouse.serving.query.rendering import csv_rows, distinct_names, json_objects, text_cells
 from lakehouse.serving.query.sql import QueryRows, run_query
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
@@ -48,42 +44,29 @@ def query(sql: Sql, output: Format = "table") -> None:
 
 
 def _table(result: QueryRows) -> None:
-    cells = [[_cell(value) for value in row] for row in islice(result.rows, MAX_TABLE_ROWS)]
+    rows = (row for table in result.tables for row in text_cells(table))
+    cells = list(islice(rows, MAX_TABLE_ROWS))
     print_table("", result.columns, cells)
-    hidden = sum(1 for _ in result.rows)
+    hidden = sum(1 for _ in rows)
     more = f"; the first {MAX_TABLE_ROWS} are shown, --format csv prints all" if hidden else ""
     console.print(f"{counted(len(cells) + hidden, 'row')}{more}")
 
 
-def _cell(value: object) -> str:
-    plain = to_json(value)
-    if plain is None:
-        return ""
-    return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)
-
-
 def _json(result: QueryRows) -> None:
-    sys.stdout.write("[")
-    for number, row in enumerate(result.rows):
-        sys.stdout.write("\n" if number == 0 else ",\n")
-        values = dict(zip(result.columns, map(to_json, row), strict=True))
-        sys.stdout.write(escape_in_json(json.dumps(values, ensure_ascii=False)))
-    sys.stdout.write("]\n")
+    names, separator = distinct_names(result.columns), "[\n"
+    for table in result.tables:
+        for rows in json_objects(table, names):
+            sys.stdout.write(separator + escape_in_json(",\n".join(row.decode() for row in rows)))
+            separator = ",\n"
+    sys.stdout.write("]\n" if separator == ",\n" else "[]\n")
 
 
-def _csv(result: QueryRows, escape: Callable[[object], object] = lambda value: value) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(map(escape, result.columns))
-    for row in result.rows:
-        writer.writerow([_csv_value(value, escape) for value in row])
+def _csv(result: QueryRows, *, escape_formulas: bool = False) -> None:
+    names = distinct_names(result.columns)
+    for piece in csv_rows(result.tables, result.schema, names, escape_formulas=escape_formulas):
+        sys.stdout.write(piece)
 
 
 def _csv_escaped(result: QueryRows) -> None:
     """Print CSV in which no text is a formula of a spreadsheet."""
-    _csv(result, escape_formula)
-
-
-def _csv_value(value: object, escape: Callable[[object], object]) -> object:
-    if isinstance(value, dict | list):
-        return _cell(value)
-    return escape(value) if isinstance(value, str) else to_json(value)
+    _csv(result, escape_formulas=True)

@@ -214,6 +214,11 @@ def source_tables(lake: ReadableLake, name: str) -> list[str]:
     return [name]
 
 
+def columns_of_view(lake: ReadableLake, name: str) -> list[tuple[str, str]]:
+    """List the columns of a name of `view_names` as (name, DuckDB type), from metadata alone."""
+    return HEALTH_COLUMNS if name == HEALTH_VIEW else columns_of(lake.tables.load(source_tables(lake, name)[0]))
+
+
 def stream_view_names(stream: str) -> set[str]:
     """List every name whose rows are all of this stream."""
     layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
@@ -244,7 +249,7 @@ def _view_or_error_sql(lake: ReadableLake, name: str) -> str:
     try:
         return view_sql(lake, name)
     except UnreadableTableError as error:
-        columns = HEALTH_COLUMNS if name == HEALTH_VIEW else columns_of(lake.tables.load(source_tables(lake, name)[0]))
+        columns = columns_of_view(lake, name)
         failure = f"error({literal(str(error))})"
         failing = ", ".join(f"{failure}::{sql_type} as {quote(column)}" for column, sql_type in columns)
         return f"select {failing} where {failure}::varchar is null"

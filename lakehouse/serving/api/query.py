@@ -14,6 +14,7 @@ from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
+from lakehouse.serving.query.information_schema import resolve_information_schema
 from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
 from lakehouse.serving.query.time_travel import resolve_time_travel
@@ -96,6 +97,7 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
     snapshot, settings = serving.snapshot, serving.settings
     allowed = serving.readable_views(key, snapshot)
     sql, past_views = resolve_time_travel(snapshot.only(allowed), resolve_show_tables(query.sql, lambda: allowed))
+    sql, described = resolve_information_schema(snapshot, sql, allowed)
     views = {name: select for name, select in snapshot.views(sql).items() if name in allowed}
     return QueryRequest(
         sql=sql,
@@ -104,7 +106,7 @@ def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -
         max_rows=min(query.limits.rows or settings.query_rows, settings.query_rows),
         max_bytes=settings.query_answer_mb << 20,
         snapshot=snapshot.number,
-        views=views | past_views,
+        views=views | past_views | described,
         snapshots={name: None if id_ is None else str(id_) for name, id_ in snapshot.snapshot_ids_of(views).items()},
         table_names=sorted(allowed),
     )

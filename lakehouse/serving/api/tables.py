@@ -5,6 +5,7 @@ from litestar import Router, get
 
 from lakehouse.http.problems import error_responses
 from lakehouse.serving.api.state import HttpRequest, Serving
+from lakehouse.serving.query import linked_tail
 
 
 class TableInfo(msgspec.Struct):
@@ -50,4 +51,11 @@ async def tail(request: HttpRequest, serving: Serving) -> dict[str, TailInfo]:
     }
 
 
-router = Router("/", route_handlers=[tables, tail], tags=["query"])
+@get(linked_tail.PATH, include_in_schema=False)
+async def tail_files(request: HttpRequest, serving: Serving) -> dict[str, tuple[str, ...]]:
+    """Name the files of the hot tail by stream, for programs of this home. See `linked_tail`."""
+    serving.access.authorize(request, "admin")
+    return dict(serving.snapshot.tail)
+
+
+router = Router("/", route_handlers=[tables, tail, tail_files], tags=["query"])

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection as Channel
 import duckdb
 
 from lakehouse.engine.database import open_database
+from lakehouse.serving.query.no_pandas import block_pandas
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest
 from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, trim_file_cache
 
@@ -76,8 +77,7 @@ class _Reader:
 
 def main() -> None:
     """Answer requests until the serving process ends."""
-    # DuckDB would import pandas at the first parameter, which takes seconds and is of no use here.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    block_pandas()
     channel: Channel = Channel(int(sys.argv[1]))
     reader = _Reader(channel, channel.recv())
     try:

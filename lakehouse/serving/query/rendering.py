@@ -8,7 +8,8 @@ ISO 8601 with a Z. NaN and infinity are null.
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -57,14 +58,15 @@ class Statistics(msgspec.Struct, frozen=True):
 
 def render(table: pa.Table, columns: Sequence[Column], form: Format, statistics: Statistics) -> Iterator[bytes]:
     """Yield the rows in this format, piece by piece. Raises QueryError for a value that the format can't hold."""
-    names = _distinct([column.name for column in columns])
+    names = distinct_names(column.name for column in columns)
     match form:
         case "json":
             yield from _json(table, names, columns, statistics)
         case "ndjson":
-            yield from (b"\n".join([*map(_ENCODER.encode, rows), b""]) for rows in _objects(table, names))
+            yield from (b"\n".join([*rows, b""]) for rows in json_objects(table, names))
         case "csv" | "csv-escaped":
-            yield from _csv(table, names, escape_formulas=form == "csv-escaped")
+            pieces = csv_rows([table], table.schema, names, escape_formulas=form == "csv-escaped")
+            yield from (piece.encode() for piece in pieces)
         case "arrow":
             yield from _arrow(table, names)
 
@@ -104,33 +106,44 @@ def _json(table: pa.Table, names: Sequence[str], columns: Sequence[Column], stat
     described = [Column(name, column.type) for name, column in zip(names, columns, strict=True)]
     yield b'{"columns":' + _ENCODER.encode(described) + b',"rows":['
     separator = b"\n"
-    for rows in _objects(table, names):
-        yield separator + b",\n".join(map(_ENCODER.encode, rows))
+    for rows in json_objects(table, names):
+        yield separator + b",\n".join(rows)
         separator = b",\n"
     yield b'],\n"statistics":' + _ENCODER.encode(statistics) + b"}\n"
 
 
-def _objects(table: pa.Table, names: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def json_objects(table: pa.Table, names: Sequence[str]) -> Iterator[list[bytes]]:
+    """Yield the rows as JSON objects, some at a time. Raises QueryError for a value that JSON can't hold."""
     for values in _values(table):
-        yield [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+        yield [_ENCODER.encode(dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
 
 
-def _csv(table: pa.Table, names: Sequence[str], *, escape_formulas: bool) -> Iterator[bytes]:
+def csv_rows(
+    tables: Iterable[pa.Table], schema: pa.Schema, names: Sequence[str], *, escape_formulas: bool
+) -> Iterator[str]:
+    """Yield CSV with a header, piece by piece. Raises QueryError for a value that Python can't hold."""
     text = io.StringIO()
     writer = csv.writer(text)
     cells = [
         (lambda value: escape_formula(_cell(value))) if escape_formulas and sql_type(field.type) == "VARCHAR" else _cell
-        for field in table.schema
+        for field in schema
     ]
     writer.writerow(map(escape_formula, names) if escape_formulas else names)
-    for values in _values(table):
+    for values in chain.from_iterable(map(_values, tables)):
         writer.writerows(
             zip(*[list(map(cell, column)) for cell, column in zip(cells, values, strict=True)], strict=True)
         )
-        yield text.getvalue().encode()
+        yield text.getvalue()
         text.seek(0)
         text.truncate()
-    yield text.getvalue().encode()
+    yield text.getvalue()
+
+
+def text_cells(table: pa.Table) -> Iterator[list[str]]:
+    """Yield each row's values as texts, those that CSV has. Raises QueryError for a value that Python can't hold."""
+    for values in _values(table):
+        for row in zip(*values, strict=True):
+            yield ["" if value is None else str(_cell(value)) for value in row]
 
 
 def _arrow(table: pa.Table, names: Sequence[str]) -> Iterator[bytes]:
@@ -180,6 +193,8 @@ def _converter(kind: pa.DataType) -> Convert | None:
         return lambda value: value.hex()
     if types.is_nested(kind):
         return _nested_converter(kind)
+    if types.is_interval(kind):
+        return _interval
     if types.is_dictionary(kind):
         return _converter(kind.value_type)
     return None if types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) else str
@@ -209,7 +224,20 @@ def _integer(value: Any) -> int | str:
     return whole if -MAX_EXACT_INTEGER <= whole <= MAX_EXACT_INTEGER else str(whole)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def _interval(value: pa.MonthDayNano) -> str:
+    """Return an interval as DuckDB casts it to text, such as `1 year 2 days 03:00:00.5`."""
+    years = int(value.months / 12)
+    units = {"year": years, "month": value.months - 12 * years, "day": value.days}
+    parts = [f"{count} {unit}{'' if abs(count) == 1 else 's'}" for unit, count in units.items() if count]
+    if value.nanoseconds or not parts:
+        seconds, microseconds = divmod(abs(value.nanoseconds) // 1000, 1_000_000)
+        fraction = f".{microseconds:06}".rstrip("0") if microseconds else ""
+        sign = "-" if value.nanoseconds < 0 else ""
+        parts.append(f"{sign}{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{fraction}")
+    return " ".join(parts)
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
     """Return the names with a number added to repeated ones."""
     distinct: dict[str, None] = {}
     for name in names:

@@ -34,10 +34,14 @@ CTE_NAME = re.compile(r"(?!duckdb_|pg_|pragma_|sqlite_|information_schema)\w+", 
 MAX_SQL_CHARACTERS = 256 << 10
 
 
+class ForbiddenQueryError(QueryError):
+    """A statement reads, but reaches beyond the tables and views. Only a process of the user's own may run it."""
+
+
 def check_query(cursor: duckdb.DuckDBPyConnection, sql: str, tables: Collection[str]) -> None:
     """Raise QueryError unless this is one SELECT (or EXPLAIN, DESCRIBE or SUMMARIZE of one) of these tables.
 
-    `tables` are lower-case `schema.name`.
+    `tables` are lower-case `schema.name`. Raises ForbiddenQueryError where it would read, and reaches beyond them.
     """
     check_length(sql)
     check_read_only(sql)
@@ -134,24 +138,31 @@ def _check_node(node: dict[str, Any], tables: Collection[str], cte_names: Collec
             name = str(node["function"].get("function_name")).lower()
             if name not in TABLE_FUNCTIONS:
                 allowed = ", ".join(sorted(TABLE_FUNCTIONS))
-                raise QueryError(f"{name}() is not allowed here. The functions that return rows are {allowed}.")
+                raise ForbiddenQueryError(
+                    f"{name}() is not allowed here. The functions that return rows are {allowed}."
+                )
         case "SHOW_REF" if not node.get("query"):
-            raise QueryError(
+            raise ForbiddenQueryError(
                 "This SHOW is not allowed here. List tables with SHOW TABLES and their columns with DESCRIBE."
             )
     called = node.get("function_name")
     if called is not None and FORBIDDEN_FUNCTIONS.fullmatch(str(called)):
-        raise QueryError(f"{called}() is not allowed here: it reaches beyond the data.")
+        raise ForbiddenQueryError(f"{called}() is not allowed here: it reaches beyond the data.")
 
 
 def _check_table(node: dict[str, Any], tables: Collection[str], cte_names: Collection[str]) -> None:
     schema, name = str(node.get("schema_name", "")).lower(), str(node.get("table_name", "")).lower()
     if schema == "information_schema":
-        raise QueryError("information_schema can't be read here. List tables with SHOW TABLES, columns with DESCRIBE.")
+        raise ForbiddenQueryError(
+            "Of information_schema, only tables, columns and schemata can be read here. List tables with SHOW TABLES, columns"
+            " with DESCRIBE."
+        )
     is_known = f"{schema}.{name}" in tables if schema else name in cte_names
     if not is_known or node.get("catalog_name"):
         parts = (node.get("catalog_name"), node.get("schema_name"), node.get("table_name"))
         written = ".".join(str(part) for part in parts if part)
-        raise QueryError(f"Table with name {written} does not exist!")
+        names = [str(part) for part in parts[1:] if part]
+        is_plain = not node.get("catalog_name") and all(map(CTE_NAME.fullmatch, names))
+        raise (QueryError if is_plain else ForbiddenQueryError)(f"Table with name {written} does not exist!")
     if node.get("at_clause"):
         raise QueryError(f"{schema}.{name}: AT takes version => a snapshot's id, or timestamp => 'a time'.")

@@ -149,6 +149,11 @@ def storage_failure(error: Exception) -> str | None:
     return f"A file of a table can't be read ({text}). Try again; if it stays so, `lakehouse audit` says what to do."
 
 
+def query_error_text(error: Exception) -> str:
+    """Return DuckDB's message, without what DuckDB and Arrow put before and after it when a query fails after some rows."""
+    return str(error).rpartition("pending query result\nError: ")[2].partition(". Detail: ")[0]
+
+
 def with_table_names(message: str, names: Callable[[], Iterable[str]]) -> str:
     """Return DuckDB's message; when it says that a table does not exist, with the names of those that do."""
     if "does not exist" in message and "Table with name" in message:

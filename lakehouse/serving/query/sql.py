@@ -9,14 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from lakehouse.contracts.sql import quote
 from lakehouse.engine.connection import DuckDB
-from lakehouse.errors import QueryError
+from lakehouse.errors import LakehouseError, QueryError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import create_views_sql, view_exists, view_names
-from lakehouse.serving.query.sandbox import check_read_only, lockdown_sql, resolve_show_tables
-from lakehouse.serving.query.snapshot_views import raise_cause, with_table_names
-from lakehouse.serving.query.time_travel import SCHEMA, resolve_time_travel
+from lakehouse.pipeline.unified_view import create_views_sql, source_tables, view_exists, view_names, view_sql
+from lakehouse.serving.query.information_schema import resolve_information_schema
+from lakehouse.serving.query.linked_tail import LakeWithTail, LinkedTail, link_tail
+from lakehouse.serving.query.sandbox import (
+    ForbiddenQueryError,
+    check_query,
+    check_read_only,
+    lockdown_sql,
+    resolve_show_tables,
+)
+from lakehouse.serving.query.snapshot_views import query_error_text, raise_cause, storage_failure, with_table_names
+from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.settings import get_settings
 from lakehouse.storage.objects.connection import Connection
 
@@ -34,41 +44,85 @@ SEARCH_PATH = ("main", "gold", "serving", "silver", "quarantine", "bronze", "rea
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """A query's columns, and its rows as they are read. The rows can be read once."""
+    """A query's columns, and its rows as they are read, some at a time. The rows can be read once."""
 
-    columns: list[str]
-    rows: Iterator[tuple[Any, ...]]
+    schema: pa.Schema
+    tables: Iterator[pa.Table]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.schema.names)
+
+    @property
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The rows as tuples of Python values."""
+        for table in self.tables:
+            yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def connect() -> duckdb.DuckDBPyConnection:
     """Open a read-only DuckDB connection in which every table of the lake is a view `layer.name`, as of now.
 
-    SHOW TABLES lists the names without their layers, SHOW ALL TABLES with them. Raises StorageUnavailableError when storage
-    is not running.
+    The unified views have the events of the last seconds when the serving process of the home runs. SHOW TABLES lists the
+    names without their layers, SHOW ALL TABLES with them. Raises StorageUnavailableError when storage is not running.
     """
-    lake = Lake(get_settings(), metadata_only=True)
-    return _open(lake, [*create_views_sql(lake, view_names(lake)), f"set search_path = '{','.join(SEARCH_PATH)}'"])
+    settings = get_settings()
+    tail = link_tail(settings)  # before tables are loaded
+    lake = LakeWithTail(Lake(settings, metadata_only=True), tail.files)
+    search_path = f"set search_path = '{','.join(SEARCH_PATH)}'"
+    return _open(lake.lake, tail, [*create_views_sql(lake, view_names(lake)), search_path])
 
 
 def run_query(lake: Lake, sql: str) -> QueryRows:
-    """Run one SELECT, DESCRIBE or SHOW TABLES.
+    """Run one SELECT, DESCRIBE or SHOW TABLES, by the rules of SQL that arrives over HTTP.
 
-    Raises QueryError when it is anything else, or wrong; the message says what and where.
+    A statement that these forbid because it reaches beyond the data is run too, since it runs as the user who sent it.
+    Raises QueryError when it does more than read, or is wrong; the message says what and where.
     """
     text, past = resolve_time_travel(lake, resolve_show_tables(sql, lambda: view_names(lake)))
+    text, described = resolve_information_schema(lake, text, view_names(lake) if DUCKDB_CATALOG.search(text) else ())
     check_read_only(text)
-    if DUCKDB_CATALOG.search(text):
-        names = view_names(lake)
-    else:
-        names = [name for name in sorted(names_mentioned(text)) if view_exists(lake, name)]
-    past_views = [f"create schema {SCHEMA}", *(f"create view {name} as {select}" for name, select in past.items())]
-    connection = _open(lake, [*create_views_sql(lake, names), *past_views])
+    names = [name for name in sorted(names_mentioned(text)) if view_exists(lake, name)]
+    is_fresh = any(source_tables(lake, name) != [name] for name in names)
+    tail = link_tail(lake.settings) if is_fresh else LinkedTail()  # before tables are loaded
     try:
-        result = connection.execute(text)
-    except duckdb.Error as error:
+        fresh = LakeWithTail(lake, tail.files)
+        views = {name: view_sql(fresh, name) for name in names} | past | described
+        statements = _create_sql(views)
+        if DUCKDB_CATALOG.search(text):
+            statements += create_views_sql(fresh, (name for name in view_names(lake) if name not in views))
+        connection = _open(lake, tail, statements)
+        reader = _execute(lake, connection, text, views)
+    except BaseException:
+        tail.remove()
+        raise
+    return QueryRows(reader.schema, _fetch(lake, connection, reader, text, tail))
+
+
+def _create_sql(views: dict[str, str]) -> list[str]:
+    """Generate the statements that create these views in an empty database."""
+    names = {name: name.partition(".")[::2] for name in views}
+    schemas = sorted({schema for schema, _ in names.values()})
+    return [f"create schema if not exists {quote(schema)}" for schema in schemas] + [
+        f"create view {quote(schema)}.{quote(short)} as {views[name]}" for name, (schema, short) in names.items()
+    ]
+
+
+def _execute(
+    lake: Lake, connection: duckdb.DuckDBPyConnection, sql: str, views: dict[str, str]
+) -> pa.RecordBatchReader:
+    reads_tables = True
+    try:
+        check_query(connection, sql, views)
+    except ForbiddenQueryError:
+        reads_tables = False
+    except QueryError as error:
         raise QueryError(with_table_names(str(error), lambda: view_names(lake))) from error
-    columns = [column[0] for column in result.description or []]
-    return QueryRows(columns, _fetch(connection, result, text))
+    try:
+        return connection.execute(sql).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise (_as_lakehouse_error(lake, error) if reads_tables else QueryError(str(error))) from error
 
 
 def readable_locations(connection: Connection) -> list[str]:
@@ -81,28 +135,36 @@ def names_mentioned(sql: str) -> set[str]:
     return {f"{schema}.{name}".lower() for schema, name in NAME.findall(sql)}
 
 
-def _open(lake: Lake, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
-    """Open a database that can read the lake's buckets and nothing else, after running these statements."""
+def _open(lake: Lake, tail: LinkedTail, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
+    """Open a database that can read the lake's buckets, the tail and nothing else, after running these statements."""
     database = DuckDB.of(lake.settings, lake.connection.for_reading()).database
     for statement in statements:
         database.execute(statement)
-    for statement in lockdown_sql(readable_locations(lake.connection)):
+    folders = [f"{tail.folder}/"] if tail.folder else []
+    for statement in lockdown_sql([*readable_locations(lake.connection), *folders]):
         database.execute(statement)
     return database
 
 
 def _fetch(
-    connection: duckdb.DuckDBPyConnection, result: duckdb.DuckDBPyConnection, sql: str
-) -> Iterator[tuple[Any, ...]]:
+    lake: Lake, connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, sql: str, tail: LinkedTail
+) -> Iterator[pa.Table]:
     try:
         try:
-            while rows := result.fetchmany(BATCH_ROWS):
-                yield from rows
-        except duckdb.InterruptException as error:
+            for batch in reader:
+                yield pa.Table.from_batches([batch])
+        except (duckdb.InterruptException, OSError) as error:
             raise_cause(connection, sql, (), error)
             raise
-    except duckdb.Error as error:
-        # After some rows, DuckDB puts a preamble before the error.
-        raise QueryError(str(error).rpartition("pending query result\nError: ")[2]) from error
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise _as_lakehouse_error(lake, error) from error
     finally:
         connection.close()
+        tail.remove()
+
+
+def _as_lakehouse_error(lake: Lake, error: Exception) -> LakehouseError:
+    """Return the error that HTTP answers, too."""
+    if detail := storage_failure(error):
+        return StorageUnavailableError(detail)
+    return QueryError(with_table_names(query_error_text(error), lambda: view_names(lake)))

@@ -21,9 +21,16 @@ import pyarrow as pa
 
 from lakehouse.engine.database import open_database
 from lakehouse.errors import QueryError
+from lakehouse.serving.query.no_pandas import block_pandas
 from lakehouse.serving.query.rendering import Column, Statistics, render, sql_type
 from lakehouse.serving.query.sandbox import check_query
-from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, with_table_names
+from lakehouse.serving.query.snapshot_views import (
+    SnapshotViews,
+    fetch,
+    query_error_text,
+    storage_failure,
+    with_table_names,
+)
 from lakehouse.serving.query.worker_messages import (
     LENGTH_BYTES,
     REQUEST_DECODER,
@@ -70,7 +77,7 @@ class Worker:
             if detail := storage_failure(error):
                 return WorkerReply(detail, unavailable=True)
             if not _is_out_of_memory(error):
-                return WorkerReply(with_table_names(str(error), lambda: request.table_names))
+                return WorkerReply(with_table_names(query_error_text(error), lambda: request.table_names))
             reason = str(error).partition("\n")[0]
             detail = f"The query needs more memory than it may use ({reason}). Ask for less at a time."
             return WorkerReply(detail, out_of_memory=True)
@@ -140,8 +147,7 @@ def limit_address_space(memory_mb: int) -> None:
 def main() -> None:
     """Answer requests until the serving process ends."""
     os.nice(NICENESS)
-    # DuckDB would import pandas at the first parameter, which takes seconds and is of no use here.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    block_pandas()
     # Only replies may go to standard output, whatever a library prints.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -39,6 +39,9 @@ VALUES: list[tuple[str, str, Any, str]] = [
     ("map {'a': 9007199254740993}", "MAP(VARCHAR, BIGINT)", {"a": "9007199254740993"}, '{"a":"9007199254740993"}'),
     ("{'a': 1.0::decimal(2,1), 'b': [date '2025-01-01']}", "STRUCT(a DECIMAL(2,1), b DATE[])",
      {"a": "1.0", "b": ["2025-01-01"]}, '{"a":"1.0","b":["2025-01-01"]}'),
+    ("interval '-14 months 2 days -90.5 seconds'", "INTERVAL", "-1 year -2 months 2 days -00:01:30.5",
+     "-1 year -2 months 2 days -00:01:30.5"),
+    ("interval '0 days'", "INTERVAL", "00:00:00", "00:00:00"),
     ("'x'::enum('x', 'y')", "VARCHAR", "x", "x"),
 ]  # fmt: skip
 
