@@ -93,14 +93,15 @@ def setup_sql(
         *([] if threads is None else [f"set threads = {threads}"]),
         f"set temp_directory = {literal(str(spill))}",
         f"set max_temp_directory_size = '{spill_mb}MiB'",
-        "set timezone = 'UTC'",
+        # Global, because cursors have the defaults of what is set for a session: the machine's time zone, for one.
+        "set global timezone = 'UTC'",
         "set enable_progress_bar = false",
         *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
         "set allow_unsigned_extensions = false",
-        f"set http_timeout = {connection.silence_seconds}",
+        f"set global http_timeout = {connection.silence_seconds}",
         # Five retries within three seconds. By default DuckDB makes three, each after four times as long.
-        "set http_retries = 5",
-        "set http_retry_backoff = 2",
+        "set global http_retries = 5",
+        "set global http_retry_backoff = 2",
         secret_sql(connection),
     ]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -197,3 +197,26 @@ def test_spilling_ends_at_its_limit_and_leaves_nothing(shared_lake: Lake, tmp_pa
 def test_database_in_memory_writes_nothing_to_disk() -> None:
     with open_in_memory() as database:
         assert database.execute("select current_setting('temp_directory')").fetchone() == ("",)
+
+
+def test_cursors_have_the_settings_of_their_database(shared_lake: Lake, cursor: duckdb.DuckDBPyConnection) -> None:
+    expected = {
+        "TimeZone": "UTC",
+        "http_retries": "5",
+        "http_retry_backoff": "2.0",
+        "http_timeout": str(shared_lake.connection.silence_seconds),
+    }
+    names = ", ".join(f"current_setting('{name}')::varchar" for name in expected)
+    assert cursor.execute(f"select {names}").fetchone() == tuple(expected.values())
+
+
+def test_times_with_offsets_are_utc_whatever_the_machine_says(
+    shared_lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    engine = DuckDB(shared_lake.connection, scratch=tmp_path)
+    try:
+        value = engine.cursor().execute("select '2023-01-01 12:00:00+02:00'::timestamptz::timestamp").fetchone()
+    finally:
+        engine.close()
+    assert value == (datetime(2023, 1, 1, 10),)
