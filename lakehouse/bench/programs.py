@@ -29,7 +29,8 @@ def running(
     """
     log = settings.root / f"{program.name}.log"
     ready = is_ready or program.is_ready or (lambda: True)
-    child = spawn(program.command, log, env=os.environ | environment(settings))
+    variables = environment(settings) | {"LAKEHOUSE_STORAGE": settings.storage}
+    child = spawn(program.command, log, env=os.environ | variables)
     try:
         if not wait_until_ready(ready, lambda: child.poll() is None, START_SECONDS, poll_seconds=0.1):
             print(log.read_text(errors="replace"), file=sys.stderr)

@@ -103,6 +103,17 @@ def bench_freshness(
     _print(freshness.measure(length, rate))
 
 
+@bench.command("long-run")
+def bench_long_run(
+    minutes: Annotated[float, typer.Option(min=0.01, help="Minutes to run.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Events a second, over all streams.")] = 300.0,
+) -> None:
+    """Run a whole lakehouse under load; print every process's memory and its growth. Exit with 1 if one grows too much."""
+    from lakehouse.bench import long_run
+
+    _print(long_run.measure(minutes, rate))
+
+
 @bench.command("query")
 def bench_query(
     length: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of each figure.")] = 4.0,

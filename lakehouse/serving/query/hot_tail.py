@@ -64,6 +64,8 @@ class HotTail:
             spill_mb=lake.settings.spill_mb,
             threads=1,
         )
+        # Each file is read once, or once for each commit, and what was read of it would fill the memory.
+        self._engine.database.execute("set enable_external_file_cache = false")
         self._segments = SegmentStore(root / "serving" / "tail", self._engine)
         self._reader = TailReader(lake, self._engine, self._segments)
         self._states = {name: TailState(name, self._segments) for name in lake.streams}

@@ -15,12 +15,16 @@ from multiprocessing.connection import Connection as Channel
 import duckdb
 
 from lakehouse.engine.database import open_database
+from lakehouse.processes.memory import return_free_memory
 from lakehouse.serving.query.no_pandas import block_pandas
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest
-from lakehouse.serving.query.snapshot_views import SnapshotViews, fetch, storage_failure, trim_file_cache
-
-TRIM_INTERVAL_SECONDS = 10.0
-"""Time between looks at the size of the file cache."""
+from lakehouse.serving.query.snapshot_views import (
+    TRIM_INTERVAL_SECONDS,
+    SnapshotViews,
+    fetch,
+    storage_failure,
+    trim_file_cache,
+)
 
 
 class _Reader:
@@ -61,6 +65,7 @@ class _Reader:
         if time.monotonic() >= self._trim_due:
             self._trim_due = time.monotonic() + TRIM_INTERVAL_SECONDS
             trim_file_cache(self._database.cursor(), self._max_cached_bytes)
+            return_free_memory()
 
     def _run(self, request: ReadRequest) -> ReadReply:
         started = time.perf_counter()

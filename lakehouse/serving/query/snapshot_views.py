@@ -26,14 +26,26 @@ asks about every data file and every metadata file of its table.
 """
 
 
-def trim_file_cache(cursor: duckdb.DuckDBPyConnection, max_bytes: int) -> None:
-    """Empty DuckDB's cache of files if it holds more than this.
+TRIM_INTERVAL_SECONDS = 10.0
+"""Time between looks at the size of the file cache."""
 
-    It would grow to the memory limit and stay there, most of it of files that later commits have replaced. The system gets
-    no memory back, but the next files use it again.
-    """
-    row = cursor.execute("select coalesce(sum(nr_bytes), 0) from duckdb_external_file_cache()").fetchone()
-    if row is not None and row[0] > max_bytes:
+CACHE_SHARE = 4
+"""The part of DuckDB's memory that files may fill which were read: one in this many bytes.
+
+They would grow to the memory limit and stay there, most of them files that later commits have replaced.
+"""
+
+
+def cached_bytes(cursor: duckdb.DuckDBPyConnection) -> int:
+    """Return how much memory DuckDB uses for what it keeps of files that were read."""
+    # Each of many small pieces takes 4 KiB, so this is more than the sum of their sizes.
+    row = cursor.execute("select memory_usage_bytes from duckdb_memory() where tag = 'EXTERNAL_FILE_CACHE'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def trim_file_cache(cursor: duckdb.DuckDBPyConnection, max_bytes: int) -> None:
+    """Empty DuckDB's cache of files if it holds more than this."""
+    if cached_bytes(cursor) > max_bytes:
         cursor.execute("set enable_external_file_cache = false")
         cursor.execute("set enable_external_file_cache = true")
 
@@ -47,15 +59,16 @@ class SnapshotViews:
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         self._cursor = database.cursor()
         self._lock = threading.Lock()
-        self._created: dict[int, set[str]] = {}
-        """The names of the views in each snapshot's catalog."""
+        self._created: dict[int, dict[str, str]] = {}
+        """The views in each snapshot's catalog: the SELECT of each name."""
         self._users: Counter[int] = Counter()
 
     @contextmanager
     def catalog(self, number: int, views: Mapping[str, str]) -> Iterator[str]:
         """Yield the catalog of a snapshot in which these names are views of these SELECTs.
 
-        It stays as long as the block lasts. In one snapshot, a name always stands for the same SELECT.
+        It stays as long as the block lasts. In one snapshot, a name stands for the same rows, but where a table can't be
+        read for a while: its views then say so.
         """
         catalog = f"snapshot_{number}"
         with self._lock:
@@ -76,14 +89,14 @@ class SnapshotViews:
         created = self._created.get(number)
         if created is None:
             self._cursor.execute(f"attach ':memory:' as {catalog}")
-            created = self._created[number] = set()
+            created = self._created[number] = {}
         for name, select in views.items():
-            if name not in created:
+            if created.get(name) != select:
                 schema, _, short = name.partition(".")
                 target = f"{catalog}.{_quoted(schema)}"
                 self._cursor.execute(f"create schema if not exists {target}")
-                self._cursor.execute(f"create view {target}.{_quoted(short)} as {select}")
-                created.add(name)
+                self._cursor.execute(f"create or replace view {target}.{_quoted(short)} as {select}")
+                created[name] = select
 
     def _detach_unused(self) -> None:
         for number in sorted(self._created)[:-1]:

@@ -21,11 +21,15 @@ import pyarrow as pa
 
 from lakehouse.engine.database import open_database
 from lakehouse.errors import QueryError
+from lakehouse.processes.memory import return_free_memory
 from lakehouse.serving.query.no_pandas import block_pandas
 from lakehouse.serving.query.rendering import Column, Statistics, render, sql_type
 from lakehouse.serving.query.sandbox import check_query
 from lakehouse.serving.query.snapshot_views import (
+    CACHE_SHARE,
+    TRIM_INTERVAL_SECONDS,
     SnapshotViews,
+    cached_bytes,
     fetch,
     query_error_text,
     storage_failure,
@@ -56,14 +60,33 @@ class Worker:
 
     def __init__(self, setup: Setup) -> None:
         self._spool = setup.spool
-        database = open_database()
-        self._views = SnapshotViews(database)
-        for statement in setup.statements:
-            database.execute(statement)
-        self._cursor = database.cursor()
+        self._statements = setup.statements
+        self._max_cached_bytes = (setup.memory_mb << 20) // CACHE_SHARE
+        self._open()
+        self._trim_due = time.monotonic() + TRIM_INTERVAL_SECONDS
         self._interrupted = False
         # Arrow's allocator reserves a gigabyte of address space at its first use, which must not count for a query.
         pa.allocate_buffer(1)
+
+    def _open(self) -> None:
+        self._database = open_database()
+        self._views = SnapshotViews(self._database)
+        for statement in self._statements:
+            self._database.execute(statement)
+        self._cursor = self._database.cursor()
+
+    def trim(self) -> None:
+        """Return memory to the system that no query uses. Does nothing most of the time.
+
+        A database that keeps too much of the files that it has read is replaced, because its settings are locked.
+        """
+        if time.monotonic() < self._trim_due:
+            return
+        self._trim_due = time.monotonic() + TRIM_INTERVAL_SECONDS
+        if cached_bytes(self._cursor) > self._max_cached_bytes:
+            self._database.close()
+            self._open()
+        return_free_memory()
 
     def run(self, request: QueryRequest) -> WorkerReply:
         """Run a query. An error is a reply too."""
@@ -161,6 +184,7 @@ def main() -> None:
     while True:
         out.write(encode(reply))
         out.flush()
+        worker.trim()
         reply = worker.run(requests.get())
 
 
