@@ -22,6 +22,7 @@ from lakehouse.errors import (
     StorageFullError,
     StorageUnavailableError,
     UnknownStreamError,
+    UnreadableObjectError,
     UnreadableSourceError,
     UnreadableTableError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "StorageUnavailableError",
     "Stream",
     "UnknownStreamError",
+    "UnreadableObjectError",
     "UnreadableSourceError",
     "UnreadableTableError",
     "audit",

@@ -25,6 +25,10 @@ class UnreadableTableError(LakehouseError):
     """A table's metadata is gone or damaged. The message names the file; other tables can be read."""
 
 
+class UnreadableObjectError(LakehouseError):
+    """Storage answers with an error for one object. The message names it; other objects may be fine."""
+
+
 class StorageFullError(LakehouseError):
     """The disk under the storage server is full. Free some space and try again."""
 

@@ -41,11 +41,8 @@ class _HeldObject:
         return self.rows == n and self.sums == (n * (n + 1) // 2, n * (n + 1) * (2 * n + 1) // 6)
 
 
-def check(context: Context, *, read_landing: bool) -> None:
-    """Compare bronze with landing, by day of arrival.
-
-    Without `read_landing`, only the names of objects and the numbers of rows are compared.
-    """
+def check(context: Context) -> None:
+    """Compare bronze with landing, by day of arrival."""
     bronze = context.table("bronze")
     rows = context.rows_by_day(bronze, "arrival_dt")
     landed = {day for day, objects in context.landed.items() if objects}
@@ -62,7 +59,7 @@ def check(context: Context, *, read_landing: bool) -> None:
                 for key, obj in sorted(bronze_objects.get(day, {}).items()):
                     _check_object(context, day, key, obj)
             _check_dates(context, cursor, group)
-            if read_landing:
+            if context.read_landing:
                 _compare_rows(context, cursor, group, bronze_objects)
 
 

@@ -13,10 +13,12 @@ from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, Le
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from lakehouse.auditing.file_reads import FileReads
 from lakehouse.auditing.findings import Finding, Report, State
 from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.streams import Stream
+from lakehouse.errors import UnreadableObjectError, UnreadableTableError
 from lakehouse.landing.listing import list_days
 from lakehouse.pipeline.erasure_log import erased_rows
 from lakehouse.pipeline.gold import DAILY_METRICS
@@ -43,17 +45,30 @@ class Context:
     stream: Stream
     first: date
     last: date
+    reads: FileReads
+    read_landing: bool = True
+    """Whether landing objects are read again, or only compared by name and number of rows."""
     report: Report = field(default_factory=Report)
     unreadable: dict[str, set[date]] = field(default_factory=dict)
     """Days of each layer that have lost a data file, so nothing can be compared there."""
     damaged: set[str] = field(default_factory=set)
-    """Tables whose manifests can't be read, so that nothing can be compared with them."""
+    """Tables whose metadata can't be read, so that nothing can be compared with them."""
+    unloaded: dict[str, str] = field(default_factory=dict)
+    """Why some of them could not even be loaded."""
+    lost_exports: set[str] = field(default_factory=set)
+    """Exported objects that can't be read."""
 
     _files: dict[tuple[str, str], list[tuple[date, DataFile]]] = field(default_factory=dict)
     _changes: dict[str, dict[date, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.tables = {table: self.lake.tables.load(table) for table in tables_of(self.stream.name)}
+        self.tables: dict[str, Table] = {}
+        for name in tables_of(self.stream.name):
+            try:
+                self.tables[name] = self.lake.tables.load(name)
+            except UnreadableObjectError as error:
+                self.unloaded[name] = str(error)
+                self.damaged.add(name)
         # Receipts before landing, because each is written after its object.
         self.receipts = Receipts.of(self.lake.connection)
         self.landed = list_days(self.lake.objects, self.stream.name, self.first, self.last)
@@ -81,8 +96,14 @@ class Context:
         return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
 
     def table(self, layer: str, suffix: str = "") -> Table:
-        """Return one of the stream's tables."""
-        return self.tables[f"{layer}.{self.stream.name}{suffix}"]
+        """Return one of the stream's tables. Raises UnreadableTableError if it is damaged."""
+        return self.intact(f"{layer}.{self.stream.name}{suffix}")
+
+    def intact(self, name: str) -> Table:
+        """Return the table of this name. Raises UnreadableTableError if it is damaged."""
+        if name in self.damaged:
+            raise UnreadableTableError(f"{name} can't be read")
+        return self.tables[name]
 
     def intact_tables(self) -> list[tuple[str, Table]]:
         """List the tables whose metadata can be read, each with its name."""

@@ -1,26 +1,18 @@
 """Files are there: storage has every data file that a table names, at its size. See the other checks for what files hold."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import date
-from functools import partial
 from urllib.parse import urlparse
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.auditing.context import Context, layer_of
-from lakehouse.errors import LakehouseError
-from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import first_line
-from lakehouse.storage.objects.store import Objects, object_key, open_store
+from lakehouse.pipeline.exports import unified_key
+from lakehouse.storage.objects.store import Objects, object_key
 
 CHECK = "files are there"
 LANDING_CHECK = "objects can be read"
 CHECKS = (CHECK, LANDING_CHECK)
-CONCURRENT_READS = 8
-READ_SECONDS = 5.0
-"""How long one attempt to read a file may take to answer."""
 
 
 def check(context: Context) -> None:
@@ -36,50 +28,44 @@ def check(context: Context) -> None:
 
 
 def read_all(context: Context) -> None:
-    """Read every data file and landing object of the audited days, and report those that can't be read.
+    """Read every data file, exported object and landing object of the audited days, and report those that can't be read.
 
-    One that is damaged costs seconds of retries in each comparison, so the other checks
-    leave out what is found here.
+    The other checks leave out what is found here.
     """
+    _read_landing(context)
+    _read_exports(context)
+    for name, table in context.intact_tables():
+        known = context.unreadable.get(layer_of(table), set())
+        files = [(day, file) for day, file in context.files(table, _columns(table)[0]) if day not in known]
+        keys = [object_key(file.file_path) for _, file in files]
+        reasons = context.reads.failures(urlparse(table.location()).netloc, keys)
+        for (day, file), key in zip(files, keys, strict=True):
+            if key in reasons:
+                _report(context, name, day, file, f"can't be read ({reasons[key]})")
+
+
+def _read_landing(context: Context) -> None:
     keys_landed = context.keys_landed  # as they are listed, before any is left out
     landed = [obj for objects in context.landed.values() for obj in objects if obj.key in keys_landed]
-    with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="audit") as pool:
-        reasons = pool.map(partial(_failure, _impatient(context.lake.connection)), [obj.key for obj in landed])
-        for obj, reason in [(obj, reason) for obj, reason in zip(landed, reasons, strict=True) if reason]:
+    keys = [obj.shared_key or obj.key for obj in landed] if context.read_landing else []
+    reasons = context.reads.failures(context.lake.objects.bucket, keys)
+    for obj in landed:
+        if reason := reasons.get(obj.shared_key or obj.key):
             context.landed[obj.day].remove(obj)
             fix = "bring it back from a backup; what bronze holds of it stays"
             context.report_finding("landing", obj.day, LANDING_CHECK, f"{obj.key} can't be read ({reason})", fix)
-        lost = [found for name, table in context.intact_tables() for found in _read_table(context, pool, name, table)]
-    for name, day, data_file, reason in lost:
-        _report(context, name, day, data_file, f"can't be read ({reason})")
 
 
-def _read_table(
-    context: Context, pool: ThreadPoolExecutor, name: str, table: Table
-) -> list[tuple[str, date, DataFile, str]]:
-    objects = _impatient(replace(context.lake.connection, bucket=urlparse(table.location()).netloc))
-    known = context.unreadable.get(layer_of(table), set())
-    files = [(day, file) for day, file in context.files(table, _columns(table)[0]) if day not in known]
-    reasons = pool.map(partial(_failure, objects), [object_key(file.file_path) for _, file in files])
-    return [(name, day, file, reason) for (day, file), reason in zip(files, reasons, strict=True) if reason]
-
-
-def _impatient(connection: Connection) -> Objects:
-    """Return the objects of a bucket with one attempt for each request."""
-    return Objects(open_store(connection, READ_SECONDS, retries=0), connection)
-
-
-def _failure(objects: Objects, key: str) -> str | None:
-    """Read an object to its end, at most twice. Returns why that failed."""
-    for _ in range(2):
-        try:
-            for _ in objects.stream(key):
-                pass
-        except LakehouseError as error:
-            reason = first_line(error)
-        else:
-            return None
-    return reason
+def _read_exports(context: Context) -> None:
+    stored = {info.key for info in context.lake.objects.list(f"serving/unified/{context.stream.name}")}
+    days = {
+        key: day
+        for day in context.rows_by_day(context.table("silver"))
+        if (key := unified_key(context.stream, day)) in stored
+    }
+    for key, reason in context.reads.failures(context.lake.objects.bucket, days).items():
+        context.lost_exports.add(key)
+        context.report_wrong("serving", days[key], CHECK, f"{key} can't be read ({reason})")
 
 
 def _report(context: Context, name: str, day: date, data_file: DataFile, what: str) -> None:
@@ -91,6 +77,9 @@ def _report(context: Context, name: str, day: date, data_file: DataFile, what: s
         f"{name}: a data file of {data_file.record_count:,} rows {what}: {data_file.file_path}",
         _fix(context, layer, day),
     )
+    if layer == "realtime":
+        # The checks read realtime by event date and by key, so they would meet a file of any hour.
+        context.damaged.add(name)
     lost = {day}
     if "dt" in _columns(table)[1:]:
         lost |= {event_date for event_date, file in context.files(table) if file.file_path == data_file.file_path}

@@ -34,7 +34,7 @@ def check_gold(context: Context) -> None:
 
 def check_metrics(context: Context) -> None:
     """Compare the daily metrics with gold, by event date."""
-    gold, metrics = context.table("gold", "_daily"), context.tables[DAILY_METRICS]
+    gold, metrics = context.table("gold", "_daily"), context.intact(DAILY_METRICS)
     rows = context.rows_by_day(gold)
     days = _comparable(context, gold, metrics, METRICS, rows.keys() | context.rows_by_day(metrics, "date_key").keys())
     columns = columns_of(metrics)

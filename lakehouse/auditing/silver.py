@@ -19,7 +19,7 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.file_names import FILE_COLUMN
 from lakehouse.pipeline.lineage.properties import blocked_days, day_ledgers
 from lakehouse.pipeline.lineage.retention import is_expired
-from lakehouse.pipeline.quarantine import replaced_sql
+from lakehouse.pipeline.open_rows import replaced_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
 
 CHECK = "landed = silver + quarantined + duplicates"

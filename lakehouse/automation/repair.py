@@ -11,7 +11,6 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.auditing.context import tables_of
 from lakehouse.auditing.findings import Finding
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
-from lakehouse.auditing.manifests import unreadable_metadata
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
@@ -25,7 +24,7 @@ from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.silver import clean_days
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partitions_filter
-from lakehouse.storage.iceberg.readable import UnreadableFile
+from lakehouse.storage.iceberg.readable import UnreadableFile, unreadable_metadata
 from lakehouse.storage.iceberg.restore import Survivors, find_survivors, restore
 from lakehouse.storage.objects.store import Objects, object_key
 

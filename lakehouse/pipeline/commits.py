@@ -24,7 +24,7 @@ from lakehouse.storage.iceberg.commit import CommitResult, commit, discard, uplo
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, PartitionValue, partitions_filter
 from lakehouse.storage.iceberg.snapshots import expirable, expire
-from lakehouse.storage.objects.errors import first_line
+from lakehouse.storage.objects.errors import first_line, is_server_error, unreadable_object
 
 T = TypeVar("T")
 
@@ -61,7 +61,8 @@ class WriteResult:
 def retry_on_conflict(compute: Callable[[], T]) -> T:
     """Run `compute`, and run it again after a commit conflict.
 
-    Raises CommitConflictError after eight attempts, and StorageUnavailableError if DuckDB can't read from storage.
+    Raises CommitConflictError after eight attempts, and UnreadableObjectError or StorageUnavailableError if DuckDB can't
+    read from storage.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(CommitConflictError),
@@ -74,9 +75,9 @@ def retry_on_conflict(compute: Callable[[], T]) -> T:
     except duckdb.IOException as error:
         if not (isinstance(error, duckdb.HTTPException) or " HTTP " in str(error)):
             raise  # about a file on this machine
-        raise StorageUnavailableError(
-            f"Storage does not answer as it should; run it again ({first_line(error)})."
-        ) from error
+        if is_server_error(reason := first_line(error)):
+            raise unreadable_object("DuckDB can't read a file", reason) from error
+        raise StorageUnavailableError(f"Storage does not answer as it should; run it again ({reason}).") from error
 
 
 def replace_days(

@@ -26,8 +26,8 @@ from lakehouse.engine.partition_writer import write_partitions
 from lakehouse.pipeline.file_names import FILE_COLUMN, file_sql
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
+from lakehouse.pipeline.open_rows import replaced_sql
 from lakehouse.pipeline.quality_gate import BlockedObjects, ObjectRows, find_blocked
-from lakehouse.pipeline.quarantine import replaced_sql
 from lakehouse.storage.iceberg.partitions import NewFile
 
 

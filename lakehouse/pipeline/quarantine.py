@@ -25,16 +25,10 @@ from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_c
 from lakehouse.pipeline.file_names import file_sql
 from lakehouse.pipeline.ingest import READ_BATCH_ROWS
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import ReadableLake
+from lakehouse.pipeline.open_rows import REPLACES_FIELD, corrections_prefix, open_rows_sql
 from lakehouse.storage.iceberg.commit import upload
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import days_from_date, partitions_filter
-
-CORRECTION_PREFIX = "replayed-"
-"""The start of the file names of landing objects with corrected rows."""
-
-REPLACES_FIELD = "_replaces"
-"""The field by which a corrected row names the row it replaces, as `{"object": …, "row": …}`."""
 
 RowPlace = tuple[str, int]
 """The key of a landing object and the number of a row in it."""
@@ -66,39 +60,6 @@ class ReplayPreview:
     """The event dates that would change."""
     held_back: Sequence[date] = ()
     """The days of which the quality gate would block every landing object."""
-
-
-def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:
-    """Generate the SELECT of open rows: those in quarantine that no corrected row replaces."""
-    return f"""select quarantine.*
-        from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
-        anti join ({replaced_sql(stream, scan_sql(lake.tables.load(f"bronze.{stream.name}")))}) as replaced
-          on quarantine._object = replaced.object and quarantine._row = replaced.row"""
-
-
-def replaced_counts_sql(lake: ReadableLake, stream: Stream) -> str:
-    """Generate the SELECT of the number of rows in quarantine that a corrected row replaces, by day."""
-    return f"""select quarantine.dt as day, count(*) as rows
-        from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} as quarantine
-        semi join ({replaced_sql(stream, scan_sql(lake.tables.load(f"bronze.{stream.name}")))}) as replaced
-          on quarantine._object = replaced.object and quarantine._row = replaced.row
-        group by quarantine.dt"""
-
-
-def replaced_sql(stream: Stream, bronze: str) -> str:
-    """Generate the SELECT of the places, object and row, that corrected rows in bronze replace."""
-    first = _prefix(stream)
-    # Use a range instead of a prefix: files whose bounds lie outside of it are skipped.
-    beyond = first[:-1] + chr(ord(first[-1]) + 1)
-    return f"""select
-          json_extract_string(_extra, '$.{REPLACES_FIELD}.object') as object,
-          try_cast(json_extract_string(_extra, '$.{REPLACES_FIELD}.row') as bigint) as row
-        from {bronze}
-        where _object >= {literal(first)} and _object < {literal(beyond)} and _extra is not null"""
-
-
-def _prefix(stream: Stream) -> str:
-    return f"incoming/{stream.name}/{CORRECTION_PREFIX}"
 
 
 def filter_sql(first: date | None = None, last: date | None = None, reason: str | None = None) -> str:
@@ -218,7 +179,7 @@ def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, 
         for (key, row), values in rows
     ]
     content = b"\n".join(sorted(lines)) + b"\n"
-    key = f"{_prefix(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
+    key = f"{corrections_prefix(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
     lake.objects.put(key, content, if_absent=True)
     return key
 

@@ -14,14 +14,18 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter, hours_filter
 from lakehouse.errors import UnreadableTableError
+from lakehouse.pipeline.open_rows import open_rows_sql
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 HEALTH_VIEW = "serving.stream_health"
 """The view of each stream's freshness and quality."""
 
+UNREADABLE = "unreadable"
+"""The column that says why a stream's rows can't be counted, null where they are."""
+
 HEALTH_COLUMNS = [
     ("stream", "varchar"), ("dt", "date"), ("events", "bigint"), ("quarantined", "bigint"),
-    ("newest_event", "timestamp"), ("newest_arrival", "timestamp"),
+    ("newest_event", "timestamp"), ("newest_arrival", "timestamp"), (UNREADABLE, "varchar"),
 ]  # fmt: skip
 
 
@@ -149,29 +153,47 @@ where {quote(changes.operation)} <> '{changes.delete}'"""
 
 
 def health_sql(lake: ReadableLake) -> str:
-    """Generate the SELECT of each stream's events, quarantined rows and newest times by day, over the unified views."""
-    parts = []
-    for name, stream in lake.streams.items():
-        unified = view_sql(lake, f"serving.unified_{name}")
-        event_time = quote(stream.contract.event_time)
-        parts += [
-            f"select '{name}' as stream, dt, 1 as events, 0 as quarantined, {event_time} as event_time, _arrived_at"
-            f" from ({unified})",
-            f"select '{name}', dt, 0, 1, null, _arrived_at from ({view_sql(lake, f'quarantine.{name}')})",
-        ]
-    rows = "\nunion all\n".join(parts) or (
-        "select null::varchar as stream, null::date as dt, 0 as events, 0 as quarantined, null::timestamp as event_time,"
-        " null::timestamp as _arrived_at where false"
+    """Generate the SELECT of each stream's events, open rows of quarantine and newest times by day, over the unified views.
+
+    A stream of which a table can't be read has one row, without a day and counts, that says why.
+    """
+    rows = "\nunion all\n".join(_health_rows_sql(lake, stream) for stream in lake.streams.values()) or (
+        "select null as stream, null as dt, 0 as events, 0 as quarantined, null as event_time, null as _arrived_at,"
+        f" null as {UNREADABLE} where false"
     )
     return f"""select
-  stream,
-  dt,
+  stream::varchar as stream,
+  dt::date as dt,
   sum(events)::bigint as events,
   sum(quarantined)::bigint as quarantined,
-  max(event_time) as newest_event,
-  max(_arrived_at) as newest_arrival
+  max(event_time)::timestamp as newest_event,
+  max(_arrived_at)::timestamp as newest_arrival,
+  {UNREADABLE}::varchar as {UNREADABLE}
 from ({rows})
-group by stream, dt"""
+group by all"""
+
+
+def _health_rows_sql(lake: ReadableLake, stream: Stream) -> str:
+    name, event_time = literal(stream.name), quote(stream.contract.event_time)
+    try:
+        unified, open_rows = view_sql(lake, f"serving.unified_{stream.name}"), _open_rows_sql(lake, stream)
+    except UnreadableTableError as error:
+        return f"""select {name} as stream, null as dt, null as events, null as quarantined,
+  null as event_time, null as _arrived_at, {literal(str(error))} as {UNREADABLE}"""
+    return f"""select {name} as stream, dt, 1 as events, 0 as quarantined, {event_time} as event_time, _arrived_at,
+  null as {UNREADABLE}
+from ({unified})
+union all
+select {name}, dt, 0, 1, null, _arrived_at, null
+from ({open_rows})"""
+
+
+def _open_rows_sql(lake: ReadableLake, stream: Stream) -> str:
+    """Generate the SELECT of open rows. It does not read bronze if there are none."""
+    quarantine = lake.tables.load(f"quarantine.{stream.name}")
+    snapshot = quarantine.current_snapshot()
+    summary = snapshot.summary.additional_properties if snapshot and snapshot.summary else {"total-records": "0"}
+    return f"from {scan_sql(quarantine)}" if summary.get("total-records") == "0" else open_rows_sql(lake, stream)
 
 
 def view_names(lake: ReadableLake) -> list[str]:
@@ -207,7 +229,9 @@ def view_sql(lake: ReadableLake, name: str) -> str:
 def source_tables(lake: ReadableLake, name: str) -> list[str]:
     """List the tables that a name of `view_names` reads."""
     if name == HEALTH_VIEW:
-        return [f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine")]
+        return [
+            f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine", "bronze")
+        ]
     layer, _, short = name.partition(".")
     if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
         return [f"silver.{stream.name}", f"realtime.{stream.name}"]

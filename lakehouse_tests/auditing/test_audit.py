@@ -249,7 +249,7 @@ def test_stream_that_cannot_be_audited_is_a_finding(
     def fail(*_: object) -> None:
         raise LakehouseError("its tables are gone")
 
-    monkeypatch.setattr("lakehouse.auditing.audit._compare", fail)
+    monkeypatch.setattr("lakehouse.auditing.audit._Audit.run", fail)
     report = audit(own.lake)
     assert [(finding.stream, finding.detail) for finding in report.wrong] == [(own.name, "its tables are gone")]
 

@@ -2,21 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlparse
 
 import duckdb
 import pytest
 from pyiceberg.table import Table
 
 from lakehouse.auditing import audit as auditing
+from lakehouse.auditing.data_files import CHECK, LANDING_CHECK
 from lakehouse.auditing.findings import Report
 from lakehouse.auditing.manifests import CHECK as METADATA
 from lakehouse.automation.repair import restore_tables
+from lakehouse.chaos.unreliable_network import NetworkFaults, unreliable
 from lakehouse.engine.connection import DuckDB, describe, scan_sql
 from lakehouse.errors import StorageUnavailableError, UnreadableTableError
 from lakehouse.landing.listing import list_day
-from lakehouse.pipeline.exports import export_unified
+from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql
 from lakehouse.storage.iceberg.manifests import select_files
@@ -24,7 +28,7 @@ from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
-from lakehouse_tests.table_files import manifest, manifest_list, metadata_file
+from lakehouse_tests.table_files import data_file, manifest, manifest_list, metadata_file
 
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days=back) for back in (2, 1)]
@@ -124,7 +128,10 @@ def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
         for statement in create_views_sql(own.lake, [silver, bronze, unified, HEALTH_VIEW]):
             engine.database.execute(statement)
         assert engine.database.execute(f"select count(*) from {bronze}").fetchall() == [(8,)]
-        for view, column in ((silver, "event_id"), (unified, "amount"), (HEALTH_VIEW, "newest_event")):
+        (row,) = engine.database.execute(f"from {HEALTH_VIEW} where stream = '{own.name}'").fetchall()
+        assert row[:-1] == (own.name, *[None] * 5)
+        assert f"silver.{own.name} can't be read: its manifest" in row[-1]
+        for view, column in ((silver, "event_id"), (unified, "amount")):
             with pytest.raises(duckdb.Error, match=f"silver.{own.name} can't be read: its manifest"):
                 engine.database.execute(f"select max({column}) from {view} where dt > date '2020-01-01'").fetchall()
 
@@ -164,6 +171,34 @@ def test_unreadable_files_are_named_and_everything_else_compared(own: Own, monke
     assert "a data file of 4 rows can't be read" in details["silver", str(DAYS[0])]
     assert file.file_path in details["silver", str(DAYS[0])]
     assert f"{landed.key} can't be read" in details["landing", str(DAYS[1])]
+
+
+def _file_of(own: Own, layer: str) -> str:
+    """Return the key or URL of the first file of a layer."""
+    if layer == "landing":
+        return list_day(own.lake.objects, own.name, DAYS[0])[0].key
+    if layer == "serving":
+        return unified_key(own.stream, DAYS[0])
+    return data_file(own.lake.tables.load(f"gold.{own.name}_daily") if layer == "gold" else _table(own, layer))
+
+
+@pytest.mark.parametrize("layer", ["landing", "bronze", "silver", "gold", "realtime", "serving"])
+def test_damaged_file_is_asked_for_few_times(own: Own, layer: str) -> None:
+    name = "/".join(_file_of(own, layer).split("/")[-2:])
+    network = NetworkFaults(share=1.0, kinds=["error"], only=quote(name).encode())
+    with unreliable(urlparse(str(own.lake.connection.endpoint)).port or 0, network, 1) as port:
+        connection = replace(own.lake.connection, endpoint=f"http://127.0.0.1:{port}")
+        lake = Lake(own.lake.settings, connection)
+        lake.streams = own.lake.streams
+        report = auditing.audit(lake, [own.stream], DAYS[0], DAYS[-1])
+        lake.engine.close()
+    assert [(finding.layer, finding.check) for finding in report.wrong] == [
+        (layer, LANDING_CHECK if layer == "landing" else CHECK)
+    ]
+    assert name in report.wrong[0].detail
+    # One of the first comparison, two to make sure, and none of the other comparisons, however many would read it.
+    assert 2 <= network.counts["error"] <= 5
+    assert report.partitions.keys() >= {f"{of}.{own.name}" for of in ("bronze", "silver") if of != layer}
 
 
 def _fail_for(monkeypatch: pytest.MonkeyPatch, method: str, keys: set[str]) -> None:

@@ -23,7 +23,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from lakehouse.errors import ParameterError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.pipeline.unified_view import stream_view_names, view_exists
+from lakehouse.pipeline.unified_view import UNREADABLE, stream_view_names, view_exists
 from lakehouse.serving.api.content_negotiation import MEDIA_TYPES, RESULT_RESPONSE, STATISTICS_HEADER, select_format
 from lakehouse.serving.api.result_cache import CachedResult, ResultCache
 from lakehouse.serving.api.state import HttpRequest, Serving
@@ -146,7 +146,9 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         result = await cache.get(cache_key, landed, compute)
         if result.etag in if_none_match:
             return _not_modified(result.etag)
-        headers = {"etag": result.etag, "cache-control": "private, no-cache", STATISTICS_HEADER: result.statistics}
+        headers = {"cache-control": "private, no-cache", STATISTICS_HEADER: result.statistics}
+        if result.whole:
+            headers["etag"] = result.etag
         if result.landed != landed:
             headers["age"] = str(round(result.age))
         return Response(result.body, media_type=MEDIA_TYPES[form], headers=headers)
@@ -206,6 +208,7 @@ async def _compute(
         statistics=msgspec.json.encode(statistics).decode(),
         landed=landed,
         seconds=time.monotonic() - started,
+        whole=UNREADABLE not in table.column_names or table[UNREADABLE].null_count == len(table),
     )
 
 

@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 
-from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError, UnreadableTableError
+from lakehouse.errors import (
+    BusyError,
+    QueryError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+    UnreadableObjectError,
+    UnreadableTableError,
+)
 from lakehouse.http.problems import Problem
 
 
@@ -17,5 +24,6 @@ QUERY_PROBLEMS: Mapping[type[Exception], Callable[[Exception], Problem]] = {
     QueryError: partial(_to_problem, status=HTTPStatus.BAD_REQUEST),
     BusyError: partial(_to_problem, status=HTTPStatus.TOO_MANY_REQUESTS, retry_after="1"),
     StorageUnavailableError: partial(_to_problem, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after="2"),
+    UnreadableObjectError: partial(_to_problem, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after="60"),
     UnreadableTableError: partial(_to_problem, status=HTTPStatus.SERVICE_UNAVAILABLE, retry_after="60"),
 }

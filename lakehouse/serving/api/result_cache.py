@@ -36,6 +36,8 @@ class CachedResult:
     """Version of the newest arrivals it includes."""
     seconds: float
     """Computing time."""
+    whole: bool = True
+    """Whether everything could be read. If not, the result is not kept."""
     at: float = field(default_factory=time.monotonic)
     """When computing ended, on the monotonic clock."""
 
@@ -87,7 +89,7 @@ class ResultCache:
 
     def _store(self, key: str, done: "asyncio.Task[CachedResult]") -> None:
         del self._running[key]
-        if done.cancelled() or done.exception() is not None:
+        if done.cancelled() or done.exception() is not None or not done.result().whole:
             return
         if (previous := self._results.pop(key, None)) is not None:
             self._bytes -= len(previous.body)

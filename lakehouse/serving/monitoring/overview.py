@@ -18,7 +18,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
 from lakehouse.landing.left_out import LeftOut, read_report
-from lakehouse.pipeline.quarantine import replaced_counts_sql
+from lakehouse.pipeline.open_rows import replaced_counts_sql
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (

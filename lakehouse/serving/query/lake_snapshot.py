@@ -7,11 +7,12 @@ See `snapshot_tracker` for how the newest one is kept.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import LakehouseError, UnreadableTableError
 from lakehouse.pipeline.unified_view import source_tables, view_exists, view_sql
 from lakehouse.serving.query.sql import names_mentioned
 
@@ -22,11 +23,15 @@ UncoveredHours = Mapping[str, Sequence[str] | None]
 class PinnedTables:
     """Tables as they were loaded, so that the catalog is not asked again."""
 
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: Mapping[str, Table], unreadable: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`unreadable` says why some of the tables can't be read."""
         self._tables = tables
+        self._unreadable = unreadable
 
     def load(self, name: str) -> Table:
-        """Return the table. Raises LakehouseError when there is none."""
+        """Return the table. Raises UnreadableTableError if it can't be read, and LakehouseError when there is none."""
+        if reason := self._unreadable.get(name):
+            raise UnreadableTableError(reason)
         try:
             return self._tables[name]
         except KeyError:
@@ -43,6 +48,10 @@ class PinnedTables:
     def with_tables(self, tables: Mapping[str, Table]) -> "PinnedTables":
         """Return the same tables with these added or replaced."""
         return PinnedTables({**self._tables, **tables})
+
+    def without(self, unreadable: Mapping[str, str]) -> "PinnedTables":
+        """Return the same tables, of which these can't be read, for the reasons given."""
+        return PinnedTables(self._tables, unreadable)
 
     def locations(self) -> dict[str, str]:
         """Return the metadata file of each table. It changes with every commit."""
@@ -90,6 +99,10 @@ class LakeSnapshot:
         visible = {name: self.tables.load(name) for name in self.tables.names() if name in names}
         return replace(self, tables=PinnedTables(visible))
 
-    def views(self, sql: str) -> dict[str, str]:
-        """Return the SELECT behind each table and view that a statement names."""
-        return {name: view_sql(self, name) for name in sorted(names_mentioned(sql)) if view_exists(self, name)}
+    def views(self, sql: str, unreadable: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """Return the SELECT behind each table and view that a statement names.
+
+        Raises UnreadableTableError for one of a table that can't be read. `unreadable` has the reasons that are known.
+        """
+        lake = replace(self, tables=self.tables.without(unreadable)) if unreadable else self
+        return {name: view_sql(lake, name) for name in sorted(names_mentioned(sql)) if view_exists(lake, name)}

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection as Channel
+from urllib.parse import urlparse
 from uuid import uuid4
 
 import pyarrow as pa
@@ -23,20 +24,17 @@ import pyarrow as pa
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import view_names
+from lakehouse.pipeline.unified_view import HEALTH_VIEW, source_tables, view_names
 from lakehouse.processes.child import SAFE_PATH, python_command
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest, StopRequest
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
-from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL, Parameters, with_table_names
+from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL, CACHE_SHARE, Parameters, with_table_names
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 
 log = logging.getLogger(__name__)
-
-CACHE_SHARE = 4
-"""The part of the reader process's memory that files may fill which were read: one in this many bytes."""
 
 MAX_ATTEMPTS = 3
 """How often a query is run in all when the reader process ends, which another query may have caused."""
@@ -88,20 +86,24 @@ class ReaderPool:
             self._free_places += 1
 
     async def _run(self, sql: str, parameters: Parameters, rows: int | None, snapshot: LakeSnapshot) -> QueryResult:
-        for _ in range(MAX_ATTEMPTS):
-            views = await asyncio.to_thread(_readable_views, snapshot, sql)
+        unreadable: dict[str, str] = {}
+        ends = 0
+        while ends < MAX_ATTEMPTS:
+            views = await asyncio.to_thread(_readable_views, snapshot, sql, unreadable)
             request = ReadRequest(self._process.next_number(), sql, parameters, rows, snapshot.number, views)
             try:
                 reply = await asyncio.wrap_future(self._process.submit(request))
             except EOFError:
+                ends += 1
                 continue
             finally:
                 self._process.stop(request.number)
             if reply.unavailable:
-                raise StorageUnavailableError(reply.error)
-            if reply.table is None:
+                unreadable |= _unreadable_tables(snapshot, views, reply.error, unreadable)
+            elif reply.table is None:
                 raise QueryError(with_table_names(reply.error, lambda: view_names(snapshot)))
-            return QueryResult(reply.table, reply.truncated, reply.seconds, snapshot.snapshot_ids_of(views))
+            else:
+                return QueryResult(reply.table, reply.truncated, reply.seconds, snapshot.snapshot_ids_of(views))
         raise StorageUnavailableError("The process that reads tables ended at this query. Try again in a second.")
 
     def close(self) -> None:
@@ -109,12 +111,26 @@ class ReaderPool:
         self._process.close()
 
 
-def _readable_views(snapshot: LakeSnapshot, sql: str) -> dict[str, str]:
+def _readable_views(snapshot: LakeSnapshot, sql: str, unreadable: Mapping[str, str]) -> dict[str, str]:
     """Return the views that a query names. Raises UnreadableTableError if they, or tables that it scans, can't be read."""
     for table in map(snapshot.tables.load, snapshot.tables.names()):
         if table.metadata_location in sql:
             check_readable(table)
-    return snapshot.views(sql)
+    return snapshot.views(sql, unreadable)
+
+
+def _unreadable_tables(
+    snapshot: LakeSnapshot, views: Mapping[str, str], error: str, known: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the table of the file that could not be read, with the error, if the query can be answered without it.
+
+    Only the view of all streams can: it then says which one is missing. Raises StorageUnavailableError for other queries.
+    """
+    for name in source_tables(snapshot, HEALTH_VIEW) if HEALTH_VIEW in views else ():
+        url = urlparse(snapshot.tables.load(name).location())
+        if f"{url.netloc}{url.path}/" in error and name not in known:
+            return {name: f"{name}: {error}"}
+    raise StorageUnavailableError(error)
 
 
 class _ReaderProcess:

@@ -16,7 +16,7 @@ from lakehouse.contracts.times import naive_utc
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.file_names import file_sql
-from lakehouse.pipeline.quarantine import open_rows_sql
+from lakehouse.pipeline.open_rows import open_rows_sql
 from lakehouse.pipeline.unified_view import ReadableLake
 
 MAX_REASONS = 200

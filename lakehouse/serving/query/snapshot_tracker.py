@@ -1,5 +1,6 @@
 """Keep the newest `LakeSnapshot` as tables are committed and events land. See `tracker_threads` for when each step runs."""
 
+import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,13 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.errors import UnreadableObjectError, UnreadableTableError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.memory import return_free_memory
 from lakehouse.serving.query.coverage_cache import CoverageCache
 from lakehouse.serving.query.hot_tail import HotTail
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot, PinnedTables, UncoveredHours
 from lakehouse.serving.query.tail_state import TailSize
 from lakehouse.serving.query.tracker_threads import MAX_BATCH_OBJECTS, TrackerThreads
+
+log = logging.getLogger(__name__)
 
 
 class SnapshotTracker:
@@ -67,10 +72,8 @@ class SnapshotTracker:
         """Load these tables, or all, from the catalog now. Raises StorageUnavailableError."""
         with self._refreshing:
             before = self._latest.tables
-            if names is None:
-                tables = PinnedTables({name: self.lake.tables.load(name) for name in self.lake.tables.names()})
-            else:
-                tables = before.with_tables({name: self.lake.tables.load(name) for name in names})
+            loaded = self._load(self.lake.tables.names() if names is None else names)
+            tables = PinnedTables(loaded) if names is None else before.with_tables(loaded)
             # First the snapshot gets the new tables, then the tail drops what is in them. Whatever fails in between,
             # every row is in at least one of them.
             if tables.locations() != before.locations():
@@ -94,6 +97,18 @@ class SnapshotTracker:
             self.tail.forget(name for name in {*before, *after} if not _is_same(before.get(name), after.get(name)))
         self._publish()
         return self.catch_up()
+
+    def _load(self, names: Collection[str]) -> dict[str, Table]:
+        """Load tables from the catalog. One that can't be read stays as it was and stops no other."""
+        tables = {}
+        for name in names:
+            try:
+                tables[name] = self.lake.tables.load(name)
+            except (UnreadableObjectError, UnreadableTableError) as error:
+                log.warning("%s stays as it was: %s", name, error)
+                if self._latest.tables.exists(name):
+                    tables[name] = self._latest.tables.load(name)
+        return tables
 
     def refresh_coverage(self) -> LakeSnapshot:
         """Publish which hours of realtime need not be read, where the latest snapshot does not know it yet."""
@@ -125,6 +140,7 @@ class SnapshotTracker:
         merges = self.tail.merge_segments()
         with self._publishing:
             self.tail.apply_merges(merges)
+        return_free_memory()
         return self._publish() if self.tail.files() != self._latest.tail else self._latest
 
     def _publish(self, tables: PinnedTables | None = None, hours: UncoveredHours | None = None) -> LakeSnapshot:

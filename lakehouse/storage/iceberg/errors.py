@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from pyiceberg.exceptions import RESTError
 
-from lakehouse.errors import StorageUnavailableError
+from lakehouse.errors import StorageUnavailableError, UnreadableObjectError
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import first_line
 
@@ -18,7 +18,7 @@ _LIBRARY_ERRORS = (OSError, RESTError, ValidationError, BotoCoreError, ClientErr
 _EARLIER_TIME = re.compile(r"timestamp\b.*\bbefore last", re.DOTALL)
 """The message of a catalog that refuses an update whose time is before that of the last one."""
 
-UNAVAILABLE_ERRORS = (*_LIBRARY_ERRORS, StorageUnavailableError)
+UNAVAILABLE_ERRORS = (*_LIBRARY_ERRORS, StorageUnavailableError, UnreadableObjectError)
 """Raised when storage or a catalog gives no proper answer: by their clients, or translated from that."""
 
 
@@ -32,6 +32,10 @@ def translate_catalog_errors(connection: Connection) -> Iterator[None]:
             raise StorageUnavailableError(
                 "The catalog refuses a commit that is earlier than the table's last one: this machine's clock was set back. "
                 f"Set it right, or run again when it has caught up ({first_line(error)})."
+            ) from error
+        if isinstance(error, FileNotFoundError):
+            raise UnreadableObjectError(
+                f"A metadata file of a table is gone ({first_line(error)}). Bring it back from a backup."
             ) from error
         is_embedded = connection.data_directory is not None
         advice = "; start it with `lakehouse up` and run again" if is_embedded else " as it should"

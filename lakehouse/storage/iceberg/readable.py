@@ -89,6 +89,14 @@ def check_readable(table: Table, snapshot_id: int | None = None) -> None:
         )
 
 
+def unreadable_metadata(table: Table) -> Iterator[UnreadableFile]:
+    """Yield the files of the table's current metadata that can't be read."""
+    if file := unreadable_metadata_file(table):
+        yield file
+    if (snapshot := table.current_snapshot()) is not None:
+        yield from unreadable_files(table, snapshot)
+
+
 def unreadable_metadata_file(table: Table) -> UnreadableFile | None:
     """Return the table's metadata file if it can't be read. A catalog may know its content all the same."""
     try:

@@ -6,7 +6,7 @@ from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 from tenacity import retry_if_exception
 
 from lakehouse.errors import StorageUnavailableError
-from lakehouse.storage.objects.errors import first_line
+from lakehouse.storage.objects.errors import first_line, is_server_error, unreadable_object
 from lakehouse.storage.retry import retrying
 
 METADATA_SUFFIXES = (".avro", ".json")
@@ -16,7 +16,7 @@ class RetryingFileIO(PyArrowFileIO):
     """pyiceberg's FileIO on Arrow, with retries for metadata files."""
 
     def new_input(self, location: str) -> PyArrowFile:
-        """Return the file at this URL. Opening a metadata file raises StorageUnavailableError if storage does not answer."""
+        """Return the file at this URL. Opening a metadata file raises what `Objects.get` raises."""
         file = super().new_input(location)
         if not location.endswith(METADATA_SUFFIXES):
             return file
@@ -32,6 +32,8 @@ class _MetadataFile(PyArrowFile):
         except OSError as error:
             if not _is_transient(error):
                 raise
+            if is_server_error(str(error)):
+                raise unreadable_object(f"Can't read {self.location}", first_line(error)) from error
             raise StorageUnavailableError(
                 f"Storage does not answer as it should when asked for {self.location}; run it again ({first_line(error)})."
             ) from error

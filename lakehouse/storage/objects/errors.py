@@ -1,5 +1,6 @@
 """Translation of S3 client errors to errors of this package. See `iceberg.errors` for those of catalogs."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,23 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from lakehouse.errors import LakehouseError, ObjectNotFoundError, StorageFullError, StorageUnavailableError
+from lakehouse.errors import (
+    LakehouseError,
+    ObjectNotFoundError,
+    StorageFullError,
+    StorageUnavailableError,
+    UnreadableObjectError,
+)
 from lakehouse.storage.objects.connection import Connection
 
 MIN_FREE_RATIO = 0.02
 MIN_FREE_BYTES = 128 << 20
 MAX_REASON_CHARACTERS = 300
+
+
+_SERVER_ERROR = re.compile(
+    r"\b(HTTP|status|code):?( code| status)?:? ?500\b|\b500 Internal Server Error", re.IGNORECASE
+)
 
 
 class ObjectExistsError(Exception):
@@ -47,6 +59,8 @@ def translate_errors(verb: str, key: str, connection: Connection) -> Iterator[No
             raise missing_bucket(what) from error
         if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
             raise access_denied(what, str(error)) from error
+        if verb == "read" and is_server_error(str(error)):
+            raise unreadable_object(what, first_line(error)) from error
         raise request_failed(what, connection, first_line(error)) from error
     except BaseError as error:
         raise LakehouseError(f"{what}: {first_line(error)}") from error
@@ -65,6 +79,19 @@ def access_denied(what: str, reason: str = "") -> LakehouseError:
         )
     return LakehouseError(
         f"{what}: the storage refuses it; check LAKEHOUSE_S3_ACCESS_KEY_ID and what its owner may do."
+    )
+
+
+def is_server_error(reason: str) -> bool:
+    """Return whether a client reports that the server answered with status 500, as it does for an object that is damaged."""
+    return _SERVER_ERROR.search(reason) is not None
+
+
+def unreadable_object(what: str, reason: str) -> UnreadableObjectError:
+    """Build the error for an object for which the server answers with an error."""
+    return UnreadableObjectError(
+        f"{what}: storage answers with an error for this object ({reason}). Others may be fine;"
+        " `lakehouse audit` names all that can't be read."
     )
 
 

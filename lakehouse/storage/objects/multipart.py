@@ -8,12 +8,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from filelock import FileLock
 
 from lakehouse.storage.objects.connection import Connection
-from lakehouse.storage.objects.errors import ObjectExistsError, access_denied, missing_bucket, request_failed
+from lakehouse.storage.objects.errors import (
+    ObjectExistsError,
+    access_denied,
+    missing_bucket,
+    request_failed,
+    unreadable_object,
+)
 
 PART_BYTES = 32 << 20
 """S3 accepts 10,000 parts, so objects can be up to 312 GiB."""
@@ -153,6 +160,11 @@ def translate_client_errors(verb: str, key: str, connection: Connection) -> Iter
             raise access_denied(what) from error
         if code == "NoSuchBucket":
             raise missing_bucket(what) from error
+        if (
+            verb == "read"
+            and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.INTERNAL_SERVER_ERROR
+        ):
+            raise unreadable_object(what, str(error)) from error
         raise request_failed(what, connection, str(error)) from error
     except BotoCoreError as error:
         raise request_failed(what, connection, str(error)) from error

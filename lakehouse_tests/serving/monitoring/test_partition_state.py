@@ -5,7 +5,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from lakehouse.pipeline.quarantine import land_corrections, rejected_rows, replaced_counts_sql
+from lakehouse.pipeline.open_rows import replaced_counts_sql
+from lakehouse.pipeline.quarantine import land_corrections, rejected_rows
 from lakehouse.pipeline.unified_view import create_views_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import (
     MEASURES_SQL,

@@ -13,6 +13,7 @@ from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ParameterError, QueryFileError
 from lakehouse.pipeline.table_specs import METRIC_COLUMNS, table_specs
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries, read_query
 
 GOOD = """/*
@@ -292,8 +293,7 @@ def _ask(
 
 def _columns(table: str) -> Sequence[tuple[str, str]]:
     if table == "serving.stream_health":
-        times = [("newest_event", "timestamp"), ("newest_arrival", "timestamp")]
-        return [("stream", "varchar"), ("dt", "date"), ("events", "bigint"), ("quarantined", "bigint"), *times]
+        return HEALTH_COLUMNS
     if table == "gold.daily_metrics":
         return METRIC_COLUMNS
     name = table.removeprefix("serving.unified_")
@@ -314,13 +314,14 @@ def test_builtin_query_returns_exact_rows(
 
 def test_stream_health_returns_one_row_per_stream() -> None:
     rows = [_health("iot", 3, 1), _health("iot", 4, 0, DAY - timedelta(days=1)), _health("logs", 0, 0)]
-    rows += [_health("iot", 100, 100, DAY - timedelta(days=7))]
+    rows += [_health("iot", 100, 100, DAY - timedelta(days=7)), {"stream": "social", "unreadable": "silver.social …"}]
     health = _ask(read_queries()["stream_health"], UNTIL, "serving.stream_health", rows)
     midnight = datetime(DAY.year, DAY.month, DAY.day)
-    age = health[0][-1]
+    age = health[0][-2]
     assert health == [
-        ("iot", 7, 1, 0.875, midnight, midnight, age),
-        ("logs", 0, 0, None, midnight, midnight, health[1][-1]),
+        ("iot", 7, 1, 0.875, midnight, midnight, age, None),
+        ("logs", 0, 0, None, midnight, midnight, health[1][-2], None),
+        ("social", None, None, None, None, None, None, "silver.social …"),
     ]
     expected = (datetime.now(UTC).replace(tzinfo=None) - midnight).total_seconds()
     assert expected - 60 < age <= expected + 1
