@@ -4,7 +4,7 @@ from datetime import date
 
 from lakehouse.auditing.context import Context
 from lakehouse.engine.connection import scan_sql
-from lakehouse.engine.filters import objects_filter
+from lakehouse.engine.filters import days_filter, objects_filter
 from lakehouse.landing.keys import hour_of
 from lakehouse.pipeline.lineage.properties import objects_without_rows
 from lakehouse.pipeline.lineage.retention import first_kept_day
@@ -18,7 +18,8 @@ def check(context: Context) -> None:
 
     A power cut or a failing disk may lose them. Only the embedded storage has receipts.
     """
-    missing = _not_in_landing(context)
+    lost = context.unreadable.get("bronze", set())
+    missing = {key: day for key, day in _not_in_landing(context).items() if day not in lost}
     if not missing:
         return
     for key in _in_bronze(context, missing) | withdrawn_objects(context.lake.objects, context.stream.name):
@@ -44,9 +45,12 @@ def _not_in_landing(context: Context) -> dict[str, date]:
 
 
 def _in_bronze(context: Context, keys: dict[str, date]) -> set[str]:
-    """Return those of the objects that bronze has ingested, on whatever day of arrival."""
+    """Return those of the objects that bronze has ingested, on whatever day of arrival that can be read."""
     table = context.table("bronze")
+    where = objects_filter(keys)
+    if lost := context.unreadable.get("bronze"):
+        where += f" and {days_filter(context.rows_by_day(table, 'arrival_dt').keys() - lost, 'arrival_dt')}"
     with context.lake.engine.cursor() as cursor:
-        select = f"select distinct _object from {scan_sql(table)} where {objects_filter(keys)}"
+        select = f"select distinct _object from {scan_sql(table)} where {where}"
         held = {key for (key,) in cursor.execute(select).fetchall()}
     return (held | objects_without_rows(table)) & keys.keys()

@@ -211,7 +211,7 @@ def test_audit_finds_each_planted_fault_and_nothing_else(make_stream: Callable[.
         assert all(DEPTH[layer] >= DEPTH[planted.layer] for layer, _ in findings), (name, findings)
     # The rows of the object that replaced another are of the untouched day.
     elsewhere = [finding for finding in report.wrong if finding.partition not in set(map(str, days.values()))]
-    assert {(finding.partition, finding.check) for finding in elsewhere} <= {(str(INTACT_DAY), OBJECTS)}
+    assert {(finding.partition, finding.check) for finding in elsewhere} <= {(str(INTACT_DAY), OBJECTS)}, elsewhere
 
 
 def test_audit_finds_rows_missing_from_the_unified_view(

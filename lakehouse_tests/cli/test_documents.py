@@ -41,7 +41,7 @@ def _documented() -> set[str]:
     names: set[str] = set()
     for text in texts:
         name, *rest = text.split()
-        inner = rest[0].split(r"\|") if rest and re.fullmatch(r"[a-z|\\]+", rest[0]) else []
+        inner = rest[0].split(r"\|") if rest and re.fullmatch(r"[a-z][a-z|\\-]*", rest[0]) else []
         names |= {f"{name} {subcommand}" for subcommand in inner} or {name}
     return {name for name in names if not any(other.startswith(f"{name} ") for other in names)}
 
