@@ -104,7 +104,7 @@ def infer(stream: str, sample: Sample, choose: Choose = lambda _, choices: choic
     """Infer the contract of a stream. Raises UnreadableSourceError if no column can be the event time."""
     notes = [_nested_note(column.name) for column in sample.columns if "nested" in column.shapes]
     columns = [column for column in sample.columns if "nested" not in column.shapes]
-    names = field_names(column.name for column in columns)
+    names = field_names(column.name for column in sample.columns)  # no field has the name of a column that is none
     columns, dialect, spelt = _without_marks(columns, sample.dialect)
     notes += spelt
     with open_in_memory() as database:

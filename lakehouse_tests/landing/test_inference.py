@@ -110,6 +110,14 @@ def test_contract_accepts_the_rows_of_its_sample(
     assert (validation.rows, validation.valid, validation.reasons) == (len(rows), len(rows), {}), contract.fields
 
 
+def test_field_does_not_get_the_name_of_a_column_that_is_no_field(tmp_path: Path) -> None:
+    rows = [{"at": f"2025-01-{day:02}T00:00:00", "Unit Price": "small", "unit_price": {"a": 1}} for day in range(1, 9)]
+    data = as_ndjson(rows)
+    _, contract = inferred(tmp_path, ("x.ndjson", data))
+    assert {field.name: field.source for field in contract.fields} == {"at": "at", "unit_price_2": "Unit Price"}
+    assert validate_file(object_of(data, "x.ndjson"), contract, 100).valid == len(rows)
+
+
 def test_parquet_is_inferred_by_its_columns(tmp_path: Path) -> None:
     sink = io.BytesIO()
     times = pa.array([datetime(2025, 1, day) for day in range(1, 21)], pa.timestamp("ns"))
