@@ -171,9 +171,9 @@ def _marks(dialect: Dialect) -> str:
 
 
 def _plain(column: SampleColumn, dialect: Dialect) -> SampleColumn | None:
-    """Write a column of numbers plainly. None if some value is no number in this dialect."""
+    """Write a column of numbers plainly. None if some value is no number in this dialect, which only CSV files have."""
     texts = [None if text in ("", *NULLS) else text for text in column.texts]
-    if column.shapes != {"text"} or not any(texts):
+    if not column.is_csv or column.shapes != {"text"} or not any(texts):
         return None
     spelling = Spelling(draft_contract([Field("n", FieldType("double"), "n")], DEFAULT_DIALECT), dialect)
     if spelling.is_plain:

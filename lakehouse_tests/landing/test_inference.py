@@ -118,6 +118,13 @@ def test_field_does_not_get_the_name_of_a_column_that_is_no_field(tmp_path: Path
     assert validate_file(object_of(data, "x.ndjson"), contract, 100).valid == len(rows)
 
 
+def test_json_text_with_a_decimal_mark_stays_text(tmp_path: Path) -> None:
+    data = as_ndjson([{"at": "2025-01-01T00:00:00", "size": "1,5"}, {"at": "2025-01-02T00:00:00", "size": "2,5"}])
+    _, contract = inferred(tmp_path, ("x.ndjson", data))
+    assert {field.name: str(field.type) for field in contract.fields} == {"at": "timestamp", "size": "string"}
+    assert validate_file(object_of(data, "x.ndjson"), contract, 100).valid == 2
+
+
 def test_parquet_is_inferred_by_its_columns(tmp_path: Path) -> None:
     sink = io.BytesIO()
     times = pa.array([datetime(2025, 1, day) for day in range(1, 21)], pa.timestamp("ns"))
