@@ -22,7 +22,7 @@ from lakehouse.serving.query.named_queries import BUILTIN_FOLDER, streams_read
 from lakehouse.settings import Settings
 
 SET = {"examples": False, "streams": ["streams"], "queries": ["queries"], "assets": ["assets"]}
-"""What a new project sets; all other settings are in its file as comments."""
+"""Settings of a new project. Its file has all others as comments."""
 
 NEXT_STEPS = (
     "lakehouse streams new trips --from trips.csv",

@@ -36,7 +36,7 @@ DEFINITIONS = "lakehouse.definitions"
 """The module that Dagster loads."""
 
 IMPORTS = ("lakehouse.automation.build",)
-"""What that module imports, and what takes long."""
+"""Modules that take long to import, which the code server imports before it forks."""
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Return once everything is up, and leave it running.")]
 NoPage = Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster page.")]

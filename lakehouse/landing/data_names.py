@@ -16,7 +16,9 @@ TABLE_MARKS: tuple[tuple[str, TableKind], ...] = (
     (".hoodie", "a Hudi table"),
     ("metadata/*.metadata.json", "an Iceberg table"),
 )
-"""What a folder holds if it is a table. Of several, the first counts, because a Delta table may pass for an Iceberg table."""
+"""Names inside a folder that mark it as a table, each with the kind. The first one found counts: a Delta table may also look like
+an Iceberg table.
+"""
 
 OPAQUE_SUFFIXES = (
     *COMPRESSION_SUFFIXES,

@@ -141,7 +141,7 @@ def watch(accepted: AcceptedStreams, report: Callable[[str], None], stop: Event)
             if str(error) != failure:
                 report(failure := str(error))
             stop.wait(RETRY_SECONDS)
-        except Exception:
+        except Exception:  # if the thread ended, no later change would be taken up
             log.exception("The streams can't be checked; trying again")
             stop.wait(RETRY_SECONDS)
 

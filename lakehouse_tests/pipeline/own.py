@@ -201,7 +201,7 @@ def make_stream(shared_lake: Lake, tmp_path: Path) -> Callable[..., Own]:
 
 @pytest.fixture(scope="module")
 def make_shared_stream(shared_lake: Lake, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Own]:
-    """Make streams as `make_stream` does, for all tests of a module."""
+    """Make streams that all tests of a module share."""
     return partial(_make_stream, shared_lake, tmp_path_factory.mktemp("streams"))
 
 

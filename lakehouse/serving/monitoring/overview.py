@@ -109,7 +109,7 @@ class Overview(msgspec.Struct, frozen=True):
     versions: Versions
     streams: list[StreamOverview]
     left_out: list[LeftOut] = []
-    """What is left out under `incoming/`, as the sensor `incoming_files` found it."""
+    """Objects under `incoming/` that are not read, from the report of the sensor `incoming_files`."""
 
     def only(self, names: Collection[str]) -> "Overview":
         """Return the overview of these streams alone."""

@@ -50,7 +50,7 @@ class PinnedTables:
         return PinnedTables({**self._tables, **tables})
 
     def without(self, unreadable: Mapping[str, str]) -> "PinnedTables":
-        """Return the same tables, of which these can't be read, for the reasons given."""
+        """Return the same tables with some marked as unreadable. `unreadable` has the reasons by table name."""
         return PinnedTables(self._tables, unreadable)
 
     def locations(self) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Health(msgspec.Struct, omit_defaults=True):
 
     status: str
     warnings: list[str] = []
-    """What is left out under `incoming/`, and why. Left out itself if there is nothing."""
+    """Objects under `incoming/` that are not read, and why. Absent if there are none."""
 
 
 class StorageProbe:

@@ -1,6 +1,7 @@
 """Look-ups over HTTP: an entity's rows and features by its id, and clear errors for unknown ids."""
 
 import asyncio
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -121,13 +122,13 @@ def test_entity_id_may_have_any_characters(api: httpx.Client, filled: None) -> N
     [
         ("/v1/customers/nobody", "There is no customer 'nobody' in retail or orders"),
         ("/v1/entities/financial/nobody", "There is no account_id 'nobody' in financial"),
-        ("/v1/entities/nothing/nobody", "There is no stream 'nothing'; there are clickstream, "),
+        ("/v1/entities/nothing/nobody", "There is no stream 'nothing'; there are clickstream, .*financial, "),
     ],
 )
 def test_unknown_id_is_a_problem(api: httpx.Client, filled: None, path: str, message: str) -> None:
     response = api.get(path)
     assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
-    assert message in response.json()["detail"]
+    assert re.search(message, response.json()["detail"])
 
 
 PATHS = [
