@@ -9,6 +9,10 @@ class ContractError(LakehouseError):
     """A contract or a SQL file of a stream is wrong. The message names the file, the field and what is allowed."""
 
 
+class ModelError(LakehouseError):
+    """A model is wrong. The message names the file, the line and what is allowed."""
+
+
 class SchemaChangeError(LakehouseError):
     """A contract changed in a way that its table can't follow in place."""
 

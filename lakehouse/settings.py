@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     )
     streams: tuple[Path, ...] = Field((), description="Further folders of streams, as a JSON list of paths.")
     examples: bool = Field(True, description="Use the package's seven streams and the named queries over them, too.")
+    models: tuple[Path, ...] = Field((), description="Folders of models, as a JSON list of paths.")
     assets: tuple[Path, ...] = Field(
         (), description="Folders of Python files with Dagster definitions of your own, as a JSON list of paths."
     )

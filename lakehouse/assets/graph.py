@@ -9,17 +9,21 @@ from lakehouse.assets.bootstrap import bootstrap
 from lakehouse.assets.bronze import bronze_asset
 from lakehouse.assets.gold import gold_asset, metrics_asset
 from lakehouse.assets.landing import landing_asset
+from lakehouse.assets.models import model_assets
 from lakehouse.assets.partitions import daily, hourly
 from lakehouse.assets.realtime import realtime_asset
 from lakehouse.assets.serving import customers_asset, serving_assets
 from lakehouse.assets.silver import silver_assets
 from lakehouse.contracts.model import DEFAULT_HISTORY_START
 from lakehouse.contracts.streams import Stream
+from lakehouse.pipeline.model_specs import CheckedModels
 from lakehouse.pipeline.table_specs import table_specs
 
 
-def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Build every asset of these streams; hourly partitions start on `realtime_start`."""
+def build_assets(
+    streams: Mapping[str, Stream], realtime_start: date, models: CheckedModels | None = None
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Build every asset of these streams and models; hourly partitions start on `realtime_start`."""
     tables = {spec.name: spec for spec in table_specs(streams.values())}
     # All streams share one daily definition, because a job can't hold assets of different ones.
     days = daily(min((stream.contract.history_start for stream in streams.values()), default=DEFAULT_HISTORY_START))
@@ -36,4 +40,4 @@ def build_assets(streams: Mapping[str, Stream], realtime_start: date) -> list[dg
             gold_asset(stream, tables, days),
             *serving_assets(stream, tables, days),
         ]
-    return assets
+    return [*assets, *model_assets(models or CheckedModels(), tables, days)]

@@ -33,6 +33,7 @@ class MaterializedPartitions:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     preview_of: tuple[str, str] | None = None
     """The table of whose newest day a preview is shown, and the column that holds the day."""
+    checks: Sequence[dg.AssetCheckResult] = ()
 
 
 def from_write(result: WriteResult, preview_column: str | None = None) -> MaterializedPartitions:
@@ -73,7 +74,7 @@ def report_partitions(
     for partition, counts in partitions.items():
         metadata = {**counts, "seconds": seconds}
         if is_reported_by_dagster:
-            context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=partition)
+            context.add_asset_metadata(metadata, asset_key=asset_key, partition_key=partition or None)
         else:
             context.log_event(materialization(asset_key, partition, metadata, run_id))
 
@@ -81,9 +82,9 @@ def report_partitions(
 def materialization(
     asset_key: dg.AssetKey, partition: str, metadata: Mapping[str, Any], run_id: str
 ) -> dg.AssetMaterialization:
-    """Make the event that reports a partition whose data the run made."""
+    """Make the event that reports a partition whose data the run made; the partition "" is a whole table."""
     return dg.AssetMaterialization(
-        asset_key, partition=partition, metadata=dict(metadata), tags={DATA_VERSION_TAG: run_id}
+        asset_key, partition=partition or None, metadata=dict(metadata), tags={DATA_VERSION_TAG: run_id}
     )
 
 

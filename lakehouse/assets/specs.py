@@ -36,12 +36,12 @@ def computed_asset(asset_key: dg.AssetKey, compute: Compute, **spec: Any) -> dg.
     A range of partitions is one run, and a failure is retried with exponential back-off.
     """
 
-    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[None]:
+    def asset(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the class alone
         started = time.monotonic()
         materialized = compute(context, lake.lake)
         seconds = round(time.monotonic() - started, 3)
         report_partitions(context, asset_key, preview_newest(lake.lake, materialized), seconds)
-        return dg.MaterializeResult(metadata=materialized.metadata)
+        return dg.MaterializeResult(metadata=materialized.metadata, check_results=materialized.checks)
 
     decorate = dg.asset(key=asset_key, backfill_policy=dg.BackfillPolicy.single_run(), retry_policy=RETRIES, **spec)
     definition: dg.AssetsDefinition = decorate(asset)

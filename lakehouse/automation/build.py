@@ -8,13 +8,15 @@ from lakehouse.assets.audit import audit_check
 from lakehouse.assets.graph import build_assets
 from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.resources import LakeResource, LakeS3Resource
-from lakehouse.automation.jobs import audit_job, build_jobs
+from lakehouse.automation.jobs import audit_job, build_jobs, models_job
 from lakehouse.automation.maintenance import maintenance
+from lakehouse.automation.models import models_schedules, models_sensor
 from lakehouse.automation.project_assets import problems_of, with_project_assets
 from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
 from lakehouse.automation.withdraw import withdraw
 from lakehouse.contracts.streams import discover
+from lakehouse.pipeline.model_specs import CheckedModels, find_models
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,24 +30,32 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     lake = LakeResource()
     streams = discover(settings.streams, examples=settings.examples)
     resources = {"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)}
-    assets, executor = build_assets(streams, settings.realtime_start), dg.in_process_executor
+    checked = find_models(settings.models, streams.values())
+    assets, executor = build_assets(streams, settings.realtime_start, checked), dg.in_process_executor
     if not streams:  # a new project; jobs need assets of every layer
-        return _with_project(dg.Definitions(assets=assets, resources=resources, executor=executor), settings)
+        return _with_project(dg.Definitions(assets=assets, resources=resources, executor=executor), settings, checked)
+    models = checked.models.by_name.values()
     definitions = dg.Definitions(
         assets=assets,
         asset_checks=[audit_check(stream) for stream in streams.values()],
-        jobs=[*build_jobs(), maintenance, withdraw, audit_job(streams.values())],
-        schedules=[*SCHEDULES, audit_schedule(streams.values())],
-        sensors=SENSORS,
+        jobs=[
+            *build_jobs(),
+            maintenance,
+            withdraw,
+            audit_job(streams.values()),
+            *([models_job(models)] if models else []),
+        ],
+        schedules=[*SCHEDULES, audit_schedule(streams.values()), *models_schedules(checked.models)],
+        sensors=[*SENSORS, *([models_sensor(checked.models)] if models else [])],
         # A process of its own would cost each step two to three seconds, and a run is a process already.
         executor=executor,
         resources=resources,
     )
-    return _with_project(definitions, settings)
+    return _with_project(definitions, settings, checked)
 
 
-def _with_project(definitions: dg.Definitions, settings: Settings) -> dg.Definitions:
-    definitions = with_project_assets(definitions, settings.assets)
+def _with_project(definitions: dg.Definitions, settings: Settings, checked: CheckedModels) -> dg.Definitions:
+    definitions = with_project_assets(definitions, settings.assets, checked.models.problems)
     if problems := problems_of(definitions):
         log.error("Left out: %s", "; ".join(problems))
     return definitions

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from lakehouse.assets.audit import AUDIT_CHECK
+from lakehouse.assets.models import EAGER, MODEL_TAG, SCHEDULED, asset_key
 from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
+from lakehouse.models.model import Model
 from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
 
 if TYPE_CHECKING:
@@ -15,15 +17,16 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 REALTIME, BRONZE, REFRESH, BATCH, SERVING = "realtime", "bronze", "refresh", "batch_daily", "serving"
-MAINTENANCE, AUDIT, WITHDRAW = "maintenance", "audit_daily", "withdraw"
+MAINTENANCE, AUDIT, WITHDRAW, MODELS = "maintenance", "audit_daily", "withdraw", "models"
 
 
 def build_jobs() -> "list[UnresolvedAssetJobDefinition]":
     """Build the jobs that materialize assets."""
     layer = dg.AssetSelection.tag
+    models = layer(MODEL_TAG, EAGER) | layer(MODEL_TAG, SCHEDULED)
     realtime, bronze = layer("layer", "realtime"), layer("layer", "bronze")
-    cleaned = layer("layer", "silver") | layer("layer", "quarantine")
-    gold, serving = layer("layer", "gold"), layer("layer", "serving")
+    cleaned = (layer("layer", "silver") | layer("layer", "quarantine")) - models
+    gold, serving = layer("layer", "gold") - models, layer("layer", "serving") - models
     fresh = serving - dg.AssetSelection.tag("cadence", "daily")
 
     def job(name: str, selection: dg.AssetSelection, description: str) -> "UnresolvedAssetJobDefinition":
@@ -37,6 +40,16 @@ def build_jobs() -> "list[UnresolvedAssetJobDefinition]":
         job(BATCH, bronze | cleaned | gold | serving, "Compute whole days from landing to serving."),
         job(SERVING, fresh, "Export unified days and alerts of the days with new realtime rows."),
     ]
+
+
+def models_job(models: Iterable[Model]) -> "UnresolvedAssetJobDefinition":
+    """Build the job that computes models."""
+    return dg.define_asset_job(
+        MODELS,
+        dg.AssetSelection.assets(*(asset_key(model.name) for model in models)),
+        description="Compute what is stale of models, each after those that it reads.",
+        executor_def=dg.in_process_executor,
+    )
 
 
 def audit_job(streams: Iterable[Stream]) -> "UnresolvedAssetJobDefinition":

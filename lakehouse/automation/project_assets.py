@@ -18,13 +18,19 @@ PACKAGE = "lakehouse_assets"
 """The package as whose modules the files are imported, so that one can import another: `from .columns import NAMES`."""
 
 
-def with_project_assets(base: dg.Definitions, folders: Sequence[Path]) -> dg.Definitions:
-    """Add the definitions in the Python files of these folders. A file that is wrong is left out, and reported as metadata."""
-    if not folders:
+def with_project_assets(base: dg.Definitions, folders: Sequence[Path], others: Sequence[str] = ()) -> dg.Definitions:
+    """Add the definitions in the Python files of these folders. A file that is wrong is left out, and reported as metadata.
+
+    `others` are problems of other files, which are reported too.
+    """
+    if not folders and not others:
         return base
     loaded: dict[str, dg.Definitions] = {}
     missing = (folder for folder in folders if not folder.is_dir())
-    problems = [f"{folder}: is not a folder. LAKEHOUSE_ASSETS lists folders of Python files." for folder in missing]
+    problems = [
+        *others,
+        *(f"{folder}: is not a folder. LAKEHOUSE_ASSETS lists folders of Python files." for folder in missing),
+    ]
     with _package(folders):
         for name in sorted(module.name for module in pkgutil.iter_modules(map(str, folders))):
             try:

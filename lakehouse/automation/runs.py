@@ -1,16 +1,18 @@
 """Runs that a command executes in its own process, recorded in the lakehouse's Dagster instance like any other."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from uuid import uuid4
 
 import dagster as dg
 
+from lakehouse.assets.models import asset_key
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.automation.build import build_definitions
-from lakehouse.automation.jobs import BRONZE, REFRESH, stream_asset_keys
+from lakehouse.automation.jobs import BRONZE, MODELS, REFRESH, stream_asset_keys
+from lakehouse.automation.models import find_stale, request_run
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
@@ -73,6 +75,27 @@ class Runner:
             return [], None
         tags = {**exact_tags(days), **lane_tags(REFRESH, stream.name)}
         return days, self.run(REFRESH, tags, stream_asset_keys(stream))
+
+    def refresh_models(self, names: Collection[str] | None = None) -> tuple[dict[str, list[date]], RunOutcome | None]:
+        """Compute what is stale of these models and of those that read them, or of all.
+
+        Gives the stale days by model, and the outcome unless there were none.
+        """
+        models = self._lake.models.models
+        chosen = [model for model in models.by_name.values() if names is None or model.name in names]
+        problems: list[str] = []
+        stale = find_stale(self._lake, chosen, problems.append)
+        if problems:
+            raise LakehouseError("; ".join(problems))
+        if not stale:
+            return {}, None
+        request = request_run(models, stale)
+        return stale, self.run(MODELS, request.tags, request.asset_selection)
+
+    def backfill_model(self, name: str, days: Sequence[date]) -> RunOutcome:
+        """Compute a model's partitions from the first to the last of these days, stale or not."""
+        tags = {"dagster/asset_partition_range_start": str(days[0]), "dagster/asset_partition_range_end": str(days[-1])}
+        return self.run(MODELS, tags, [asset_key(name)])
 
 
 def raise_on_failure(outcome: RunOutcome | None) -> None:

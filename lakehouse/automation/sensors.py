@@ -5,13 +5,14 @@ import logging
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, takewhile
+from itertools import chain
 from typing import Any
 
 import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
+from lakehouse.automation.backoff import recent_runs, retry_time
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, stream_asset_keys
 from lakehouse.automation.landing_lag import isolate_errors, landing_lag
 from lakehouse.automation.schedules import SETTLING_TIME
@@ -35,11 +36,6 @@ LISTED_PREFIX = "listed "
 CLOSED_HOURS_INTERVAL_SECONDS = 300
 MIN_CLOSED_OBJECTS = 10_000
 """Objects of a stream from which a run is requested. Reading this many takes about ten seconds."""
-
-MIN_BACKOFF = timedelta(seconds=30)
-MAX_BACKOFF = timedelta(hours=1)
-RECENT_RUNS = 8
-"""How many of a job's newest runs decide whether it may run again; the back-off reaches its maximum before."""
 
 
 @dg.sensor(
@@ -187,22 +183,12 @@ def _must_wait(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ..
     """Return whether a run of the stream is active, or has failed so often that its back-off has not passed."""
     for job in jobs:
         tags = {} if job == BATCH else {STREAM_TAG: stream.name}
-        records = instance.get_run_records(dg.RunsFilter(job_name=job, tags=tags), limit=RECENT_RUNS)
+        records = recent_runs(instance, job, tags)
         if any(is_active(instance, record.dagster_run) for record in records):
             return True
-        if job != BATCH and datetime.now(UTC) < _retry_time(records):
+        if job != BATCH and datetime.now(UTC) < retry_time(records):
             return True
     return False
-
-
-def _retry_time(records: Sequence[dg.RunRecord]) -> datetime:
-    """Return when a job may run again after its newest runs, newest first: each failure in a row doubles the back-off."""
-    failures = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
-    if not failures:
-        return datetime.fromtimestamp(0, UTC)
-    ended_at = datetime.fromtimestamp(failures[0].end_time or 0, UTC)
-    backoff: timedelta = min(MIN_BACKOFF * 2 ** len(failures), MAX_BACKOFF)
-    return ended_at + backoff
 
 
 def _newest_arrival(incoming: Incoming, since: datetime | None) -> str:

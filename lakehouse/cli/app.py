@@ -86,6 +86,11 @@ COMMANDS = (
         "List the streams and check their contracts and SQL; `streams new` infers a contract from a sample.",
     ),
     LazyCommand(
+        "models",
+        "lakehouse.cli.models:models",
+        "List the models and what is stale of them; `models run` computes it. Exit with 2 when a model is wrong.",
+    ),
+    LazyCommand(
         "audit",
         "lakehouse.cli.audit:audit",
         "Prove from the data that no event is lost or counted twice. Exit with 1 and name the partitions that differ.",

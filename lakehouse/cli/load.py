@@ -211,12 +211,14 @@ def _materialize(lake: Lake, stream_name: str) -> str:
     stream = lake.stream(stream_name)
     runner = Runner(lake)
     with progress() as bars:
-        task = bars.add_task("bronze", total=2)
+        task = bars.add_task("bronze", total=3)
         # Include files that an earlier command or another process uploaded and did not land.
         if waiting := pending_files(lake, stream):
             raise_on_failure(runner.land(stream, sorted({file.day for file in waiting})))
         bars.update(task, advance=1, description="silver to serving")
         days, outcome = runner.refresh(stream)
         raise_on_failure(outcome)
+        bars.update(task, advance=1, description="models")
+        raise_on_failure(runner.refresh_models()[1])
         bars.advance(task)
     return format_days(days)

@@ -1,7 +1,7 @@
 """Open a lake: its storage, tables, engine and streams in one object that every layer is computed with."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from pyiceberg.table import Table
@@ -10,6 +10,7 @@ from lakehouse.contracts.streams import Stream, discover, find_stream, revision
 from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
+from lakehouse.pipeline.model_specs import CheckedModels, find_models
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
@@ -71,6 +72,12 @@ class Lake:
         self.streams = discover(self.settings.streams, examples=self.settings.examples)
         self._revision = moved_to
         self._uncovered.clear()
+        self.__dict__.pop("models", None)
+
+    @cached_property
+    def models(self) -> CheckedModels:
+        """The models that are right, with the specifications of their tables, and what is wrong with others."""
+        return find_models(self.settings.models, self.streams.values())
 
     @cached_property
     def tables(self) -> Tables:
@@ -97,21 +104,24 @@ class Lake:
         return find_stream(self.streams, name)
 
     def bootstrap(self, streams: Iterable[Stream] | None = None) -> list[str]:
-        """Create missing tables of these streams, or of all, and add missing columns to the others.
+        """Create missing tables of these streams, or of all and of models, and add missing columns to the others.
 
         Returns one line for each change. Raises SchemaChangeError if a table can't be changed to what its contract says,
         and ContractError if a SQL file is wrong: such a stream keeps its tables, and those of all others are done first.
         """
+        models = self.models.specs if streams is None else {}
         streams = [*(self.streams.values() if streams is None else streams)]
         try:
-            return self.tables.ensure(table_specs(streams))
+            return self.tables.ensure([*table_specs(streams), *models.values()])
         except (SchemaChangeError, ContractError):
-            if len(streams) < 2:
+            if len(streams) + len(models) < 2:
                 raise
         changes, errors = list[str](), list[LakehouseError]()
-        for stream in streams:
+        parts = [partial(self.bootstrap, [stream]) for stream in streams]
+        parts += [partial(self.tables.ensure, [spec]) for spec in models.values()]
+        for ensure in parts:
             try:
-                changes += self.bootstrap([stream])
+                changes += ensure()
             except (SchemaChangeError, ContractError) as error:
                 errors.append(error)
         if errors:

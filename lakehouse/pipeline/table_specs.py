@@ -170,9 +170,20 @@ def _columns(database: duckdb.DuckDBPyConnection, stream: Stream, query: Query, 
         raise
     except Exception as error:
         raise ContractError(_in_file(path, str(error), len(inputs) + 1)) from error
-    stored = tuple((name, _stored_type(path, name, given)) for name, given in columns)
-    if (day := dict(stored).get("dt")) != "DATE":
-        raise ContractError(f"{path}: " + (f"dt is {day}, must be DATE" if day else "must give a column dt"))
+    try:
+        return stored_columns(columns, day="dt")
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
+
+
+def stored_columns(columns: Iterable[tuple[str, str]], day: str | None) -> Columns:
+    """Find the types in which a table stores columns of these DuckDB types.
+
+    Raises ContractError if no table can store a type, or if there is no date column `day`.
+    """
+    stored = tuple((name, _stored_type(name, given)) for name, given in columns)
+    if day and (given := dict(stored).get(day)) != "DATE":
+        raise ContractError(f"{day} is {given}, must be DATE" if given else f"must give a column {day}")
     return stored
 
 
@@ -186,12 +197,12 @@ def _in_file(path: Path, message: str, lines_before: int) -> str:
     return f"{path}: line {line}: {message[: match.start(1)]}{line}{message[match.end(1) :]}"
 
 
-def _stored_type(path: Path, name: str, given: str) -> str:
+def _stored_type(name: str, given: str) -> str:
     stored = "VARCHAR" if given.startswith("ENUM(") else STORED_TYPES.get(given, given)
     try:
         iceberg_type(stored)
     except LakehouseError as error:
-        raise ContractError(f"{path}: {name}: {error}") from error
+        raise ContractError(f"{name}: {error}") from error
     return stored
 
 

@@ -57,7 +57,7 @@ class CodeServer:
 
     def stamps(self) -> object:
         """Stamp what definitions are loaded from."""
-        return revision(self._settings.streams), file_stamps(self._settings.assets)
+        return revision(self._settings.streams), file_stamps([*self._settings.models, *self._settings.assets])
 
     def load(self) -> bool:
         """Load the definitions in a new process, and serve them once they are loaded. Return whether they are."""

@@ -1,0 +1,130 @@
+"""`models`: list the models and what is stale of them, and compute it."""
+
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+
+from lakehouse.cli.load import REFUSED_EXIT_CODE
+from lakehouse.cli.options import Json
+from lakehouse.cli.printing import counted, print_json, print_table, print_text, stderr
+from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.models.model import Model
+from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.date_ranges import format_days
+from lakehouse.pipeline.models import is_stale, stale_days
+from lakehouse.settings import get_settings
+from lakehouse.storage.embedded import lifecycle as storage
+
+models = typer.Typer(add_completion=False)
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="MODEL…", help="Models such as gold.revenue; all by default.")
+]
+Days = Annotated[
+    str | None, typer.Option("--days", metavar="FIRST..LAST", help="Compute these days of the models, stale or not.")
+]
+
+
+@models.callback(invoke_without_command=True)
+def list_models(context: typer.Context, as_json: Json = False) -> None:
+    """List every model with the tables that it reads and its stale days. Exit with 2 when one is wrong."""
+    if context.invoked_subcommand is not None:
+        return
+    lake = Lake(get_settings(), metadata_only=True)
+    checked = lake.models
+    rows = [
+        {
+            "model": model.name,
+            "reads": model.reads,
+            "partition": model.header.partition,
+            "schedule": model.header.schedule,
+            "columns": len(checked.specs[model.name].columns),
+            "stale": _stale(lake, model),
+            "file": str(model.path),
+        }
+        for model in checked.models.by_name.values()
+    ]
+    if as_json:
+        print_json({"models": rows, "problems": list(checked.models.problems)})
+    else:
+        _print(rows, lake.settings.models != ())
+    _report_problems(checked.models.problems)
+
+
+@models.command()
+def run(names: Names = None, days: Days = None, as_json: Json = False) -> None:
+    """Compute what is stale of these models and of those that read them, or of all."""
+    settings = get_settings()
+    with storage.running(settings) as connection:
+        lake = Lake(settings, connection)
+        by_name = lake.models.models.by_name
+        if unknown := [name for name in names or () if name not in by_name]:
+            raise LakehouseError(f"There is no model {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}.")
+        computed = _backfill(lake, names or [], days) if days else _refresh(lake, names)
+    if as_json:
+        print_json({"computed": computed, "problems": list(lake.models.models.problems)})
+    else:
+        for name, text in computed.items():
+            print_text(f"{name}: {text}")
+        print_text(f"Computed {counted(len(computed), 'model')}." if computed else "No model is stale.")
+    _report_problems(lake.models.models.problems)
+
+
+def _refresh(lake: Lake, names: list[str] | None) -> dict[str, str]:
+    from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
+
+    stale, outcome = Runner(lake).refresh_models(names)
+    raise_on_failure(outcome)
+    return {name: format_days(days) or "whole" for name, days in stale.items()}
+
+
+def _backfill(lake: Lake, names: list[str], text: str) -> dict[str, str]:
+    from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
+
+    first, last = _range(text)
+    if not names:
+        raise LakehouseError("--days needs the models to compute, such as: lakehouse models run gold.revenue --days …")
+    if whole := [name for name in names if not lake.models.models.by_name[name].is_partitioned]:
+        raise LakehouseError(f"{', '.join(whole)} has no partitions; run it without --days.")
+    runner = Runner(lake)
+    for name in names:
+        raise_on_failure(runner.backfill_model(name, [first, last]))
+    return dict.fromkeys(names, text)
+
+
+def _range(text: str) -> tuple[date, date]:
+    first, _, last = text.partition("..")
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last or first)
+    except ValueError:
+        raise LakehouseError(f"--days: {text!r} is no range of days such as 2025-01-01..2025-01-31.") from None
+
+
+def _stale(lake: Lake, model: Model) -> str:
+    try:
+        if not model.is_partitioned:
+            return "whole" if is_stale(lake, model) else ""
+        return format_days(stale_days(lake, model))
+    except StorageUnavailableError:
+        return "unknown"
+    except LakehouseError as error:
+        return str(error)
+
+
+def _print(rows: list[dict[str, Any]], has_folders: bool) -> None:
+    columns = ("model", "reads", "partition", "schedule", "columns", "stale")
+    shown = [[", ".join(row[name]) if name == "reads" else row[name] for name in columns] for row in rows]
+    if rows:
+        print_table("Models", columns, shown, right=("columns",))
+    elif has_folders:
+        print_text("There is no model. Write one as models/gold/NAME.sql: see docs/models.md.")
+    else:
+        print_text('No folder of models is set: put models = ["models"] into lakehouse.toml, or set LAKEHOUSE_MODELS.')
+
+
+def _report_problems(problems: tuple[str, ...]) -> None:
+    for problem in problems:
+        print_text(f"Left out: {problem}", to=stderr)
+    if problems:
+        raise SystemExit(REFUSED_EXIT_CODE)

@@ -1,0 +1,1 @@
+"""Read models: SELECTs over any tables, with a header, whose rows are kept as a table."""

@@ -1,0 +1,135 @@
+"""Read models from files: `{layer}/{name}.sql` is the model of the table `layer.name`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import duckdb
+
+from lakehouse.contracts.definition import Definition, canonical_number
+from lakehouse.contracts.in_memory import open_in_memory
+from lakehouse.contracts.odcs import NAME
+from lakehouse.errors import ModelError
+from lakehouse.models.header import COMMENT, Header, parse_header
+from lakehouse.models.history import history_sql
+from lakehouse.models.problems import model_error
+from lakehouse.models.sql_tables import SqlError, SqlTable, tables_read
+
+LAYERS = ("silver", "gold", "serving")
+"""The layers that a model's table may be of."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A SELECT over tables, whose rows are the table of the model's name."""
+
+    name: str
+    """As `layer.name`."""
+    path: Path
+    header: Header = field(repr=False)
+    sql: str = field(repr=False)
+    """The SELECT, on the lines that it has in the file."""
+    tables: tuple[SqlTable, ...] = field(repr=False)
+
+    @property
+    def reads(self) -> list[str]:
+        """The tables that it reads, as `layer.name`."""
+        return [table.name for table in self.tables]
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether its table is partitioned by `dt`, and computed by day."""
+        return self.header.partition == "dt"
+
+    @property
+    def select(self) -> str:
+        """The SELECT of the table's rows."""
+        history = self.header.history
+        return self.sql if history is None else history_sql(self.sql, history)
+
+    @cached_property
+    def definition(self) -> Definition:
+        """The number of what its rows are computed by: the SQL, and what the header says of it."""
+        parts = f"{self.select} {self.header.partition} {self.header.look_back}"
+        return Definition(self.name, canonical_number(parts))
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of some folders, each after those that it reads, and what is wrong with the others."""
+
+    by_name: Mapping[str, Model] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def below(self, names: Iterable[str]) -> list[Model]:
+        """List the models that read one of these tables, also through other models; each after those that it reads."""
+        reached = {*names}
+        found = []
+        for model in self.by_name.values():
+            if reached & {*model.reads}:
+                reached.add(model.name)
+                found.append(model)
+        return found
+
+
+def read_models(folders: Iterable[Path]) -> Models:
+    """Read the models of these folders. One that is wrong, or on a cycle, is a problem and is left out."""
+    models, problems = dict[str, Model](), list[str]()
+    with open_in_memory() as database:
+        for folder in folders:
+            if not folder.is_dir():
+                problems.append(f"{folder}: is not a folder. LAKEHOUSE_MODELS lists folders of models.")
+            for path in sorted(folder.glob("*/*.sql")):
+                try:
+                    model = read_model(path, database)
+                    if model.name in models:
+                        raise model_error(path, f"{model.name} is also in {models[model.name].path}")
+                    models[model.name] = model
+                except ModelError as error:
+                    problems.append(str(error))
+            problems += [
+                f"{path}: a model is a file {'|'.join(LAYERS)}/name.sql" for path in sorted(folder.glob("*.sql"))
+            ]
+    return _in_order(models, problems)
+
+
+def read_model(path: Path, database: duckdb.DuckDBPyConnection) -> Model:
+    """Read the model of one file. Raises ModelError with the file, the line and the rule."""
+    layer, name = path.parent.name, path.stem
+    if layer not in LAYERS:
+        raise model_error(path, f"{layer} is no layer of models; there are {', '.join(LAYERS)}")
+    if not NAME.fullmatch(name):
+        raise model_error(path, f"{name} is no name of a table: lower-case letters, digits and _, up to 63")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise model_error(path, f"can't be read ({error})") from error
+    comment = COMMENT.match(text)
+    if comment is None:
+        raise model_error(path, "must start with a /* … */ comment with a description, in YAML")
+    header = parse_header(path, comment["yaml"], text.count("\n", 0, comment.start("yaml")) + 1)
+    sql = "\n" * text.count("\n", 0, comment.end()) + text[comment.end() :].rstrip().rstrip(";")
+    try:
+        tables = tables_read(database, sql)
+    except SqlError as error:
+        raise model_error(path, str(error), error.line) from error
+    return Model(f"{layer}.{name}", path, header, sql, tuple(tables))
+
+
+def _in_order(models: Mapping[str, Model], problems: list[str]) -> Models:
+    left = dict(models)
+    while True:
+        graph = {name: [read for read in model.reads if read in left] for name, model in left.items()}
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as error:
+            cycle = error.args[1][::-1]
+            first = left[cycle[0]]
+            lines = {table.name: table.line for table in first.tables}
+            problems.append(str(model_error(first.path, f"reads itself: {' reads '.join(cycle)}", lines[cycle[1]])))
+            for name in cycle:
+                left.pop(name, None)
+        else:
+            return Models({name: left[name] for name in order}, tuple(problems))
