@@ -7,18 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import (
+    AuthenticationError,
     BusyError,
     CommitConflictError,
     ContractError,
     LakehouseError,
     ModelError,
+    NotFoundError,
     ObjectNotFoundError,
     ParameterError,
+    PermissionDeniedError,
     QualityGateError,
     QueryError,
     QueryFileError,
     QueryTimeoutError,
+    RequestError,
     SchemaChangeError,
+    ServerUnreachableError,
     SourceChangedError,
     StorageFullError,
     StorageUnavailableError,
@@ -33,6 +38,21 @@ if TYPE_CHECKING:
     from lakehouse.assets.resources import LakeResource
     from lakehouse.auditing.audit import audit
     from lakehouse.automation.build import build_definitions
+    from lakehouse.client.client import Client
+    from lakehouse.client.parcels import Parcel
+    from lakehouse.client.results import (
+        AlertPage,
+        Health,
+        QueryInfo,
+        QueryParameter,
+        Receipt,
+        Rejection,
+        SendResult,
+        Statistics,
+        TableInfo,
+        Withdrawal,
+    )
+    from lakehouse.client.rows import Rows
     from lakehouse.contracts.odcs import load_contract
     from lakehouse.contracts.streams import Stream
     from lakehouse.pipeline.lake import Lake
@@ -40,30 +60,48 @@ if TYPE_CHECKING:
     from lakehouse.settings import Settings
 
 __all__ = [
+    "AlertPage",
+    "AuthenticationError",
     "BusyError",
+    "Client",
     "CommitConflictError",
     "ContractError",
+    "Health",
     "Lake",
     "LakeResource",
     "LakehouseError",
     "LakehouseIOManager",
     "ModelError",
+    "NotFoundError",
     "ObjectNotFoundError",
     "ParameterError",
+    "Parcel",
+    "PermissionDeniedError",
     "QualityGateError",
     "QueryError",
     "QueryFileError",
+    "QueryInfo",
+    "QueryParameter",
     "QueryTimeoutError",
+    "Receipt",
+    "Rejection",
+    "RequestError",
+    "Rows",
     "SchemaChangeError",
+    "SendResult",
+    "ServerUnreachableError",
     "Settings",
     "SourceChangedError",
+    "Statistics",
     "StorageFullError",
     "StorageUnavailableError",
     "Stream",
+    "TableInfo",
     "UnknownStreamError",
     "UnreadableObjectError",
     "UnreadableSourceError",
     "UnreadableTableError",
+    "Withdrawal",
     "audit",
     "build_definitions",
     "connect",
@@ -71,15 +109,28 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Lake": "lakehouse.pipeline.lake",
-    "LakeResource": "lakehouse.assets.resources",
-    "LakehouseIOManager": "lakehouse.assets.io_manager",
-    "Settings": "lakehouse.settings",
-    "Stream": "lakehouse.contracts.streams",
     "audit": "lakehouse.auditing.audit",
     "build_definitions": "lakehouse.automation.build",
     "connect": "lakehouse.serving.query.sql",
     "load_contract": "lakehouse.contracts.odcs",
+    "AlertPage": "lakehouse.client.results",
+    "Client": "lakehouse.client.client",
+    "Health": "lakehouse.client.results",
+    "Lake": "lakehouse.pipeline.lake",
+    "LakehouseIOManager": "lakehouse.assets.io_manager",
+    "LakeResource": "lakehouse.assets.resources",
+    "Parcel": "lakehouse.client.parcels",
+    "QueryInfo": "lakehouse.client.results",
+    "QueryParameter": "lakehouse.client.results",
+    "Receipt": "lakehouse.client.results",
+    "Rejection": "lakehouse.client.results",
+    "Rows": "lakehouse.client.rows",
+    "SendResult": "lakehouse.client.results",
+    "Settings": "lakehouse.settings",
+    "Statistics": "lakehouse.client.results",
+    "Stream": "lakehouse.contracts.streams",
+    "TableInfo": "lakehouse.client.results",
+    "Withdrawal": "lakehouse.client.results",
 }
 """Where each name lives that is imported at its first use: Dagster, DuckDB and pyiceberg take seconds to import."""
 

@@ -1,8 +1,23 @@
 """The exceptions that a user can catch. A message says what failed, where, and what to do."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lakehouse.client.results import SendResult
+
 
 class LakehouseError(Exception):
     """The base of all exceptions. The command line prints the message on one line and exits with 1."""
+
+    problem: Mapping[str, Any] | None = None
+    """The server's answer as RFC 9457 problem details, with its `status`; None for an error that no server reported."""
+
+    retry_after: float | None = None
+    """Seconds after which the server asks for another attempt; None if it does not ask for one."""
+
+    sent: "SendResult | None" = None
+    """The events that `Client.send` had stored when it failed; None for an error of anything else."""
 
 
 class ContractError(LakehouseError):
@@ -75,3 +90,23 @@ class QueryTimeoutError(QueryError):
 
 class BusyError(LakehouseError):
     """Too many queries are waiting. Try again in a second."""
+
+
+class ServerUnreachableError(LakehouseError):
+    """The HTTP server does not answer. Start it with `lakehouse up`, or check the URL."""
+
+
+class AuthenticationError(LakehouseError):
+    """The API key is missing, unknown or revoked. Create one with `lakehouse keys create`."""
+
+
+class PermissionDeniedError(LakehouseError):
+    """The API key lacks the scope or the stream. The message names both."""
+
+
+class NotFoundError(LakehouseError):
+    """The server has nothing of this name: no such query, look-up or entity."""
+
+
+class RequestError(LakehouseError):
+    """The server rejects a request for any other reason. The same request will fail again; `problem` has the status."""

@@ -10,11 +10,13 @@ import typer
 
 from lakehouse.cli.options import Json, Seed, Streams, parse_duration
 from lakehouse.cli.printing import console, print_json, print_table, progress
+from lakehouse.client.client import Client
+from lakehouse.client.parcels import Parcel
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings, get_settings
-from lakehouse.sources.http.client import Parcel, Target, deliver, find_target
+from lakehouse.sources.http.client import local_client
 from lakehouse.sources.simulation import Faults, Simulator, Truth
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -60,20 +62,22 @@ def generate(
     started = time.monotonic()
     with storage.running(settings) as connection, progress() as bars:
         task = bars.add_task("events", total=round(rate * seconds) if seconds else None)
-        target = find_target(settings) if http_server.running(settings) else None
+        client = local_client(settings) if http_server.running(settings) else None
         limit = min(settings.http_max_events, settings.http_max_body_mb * 2**20 // MAX_EVENT_BYTES)
         parcels = _parcels(simulators, truths, rate, seconds, limit)
         # Interrupting is a normal end: the summary counts the events that were sent.
         with suppress(KeyboardInterrupt):
-            if target is not None:
-                _post(target, parcels, rate, lambda events: bars.advance(task, events))
+            if client is not None:
+                _post(client, parcels, rate, lambda events: bars.advance(task, events))
             else:
                 _land(Lake(settings, connection), parcels, rate, lambda events: bars.advance(task, events))
-    _print(truths, time.monotonic() - started, _where(settings, target), as_json)
+    _print(truths, time.monotonic() - started, _where(settings, client), as_json)
 
 
-def _post(target: Target, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
-    deliver(target, parcels, rate=rate, on_delivered=lambda done: advance(done.accepted + done.quarantined))
+def _post(client: Client, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
+    with client:
+        for result in client.deliver(parcels, rate=rate):
+            advance(result.events)
 
 
 def _land(lake: Lake, parcels: Iterator[Parcel], rate: float, advance: Callable[[int], None]) -> None:
@@ -107,8 +111,8 @@ def _parcels(
             yield Parcel(name, batch.lines, events)
 
 
-def _where(settings: Settings, target: Target | None) -> str:
-    return target.url if target is not None else f"landing under {settings.root}"
+def _where(settings: Settings, client: Client | None) -> str:
+    return client.url if client is not None else f"landing under {settings.root}"
 
 
 def _print(truths: dict[str, Truth], seconds: float, where: str, as_json: bool) -> None:

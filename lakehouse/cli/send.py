@@ -16,8 +16,8 @@ from lakehouse.landing.selection import Selection, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import replay
-from lakehouse.sources.http.client import DeliveryCounts, find_target
-from lakehouse.sources.http.replay import SentFile
+from lakehouse.sources.http.client import local_client
+from lakehouse.sources.http.replay import DeliveryCounts, SentFile
 
 StreamName = Annotated[str, typer.Argument(help="The stream that the events belong to.")]
 Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as fast as possible when not given.")]
@@ -57,11 +57,10 @@ def send(
 def _send(
     settings: Settings, stream: Stream, selection: Selection, dialect: Mapping[str, Any], rate: float | None
 ) -> list[SentFile]:
-    target = find_target(settings)
-    with progress() as bars:
+    with local_client(settings) as client, progress() as bars:
         tasks = {file: bars.add_task(selection.display(file), total=None) for file in selection.files}
 
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
 
-        return replay.send(settings, stream, selection.files, target, dialect=dialect, rate=rate, on_progress=advance)
+        return replay.send(settings, stream, selection.files, client, dialect=dialect, rate=rate, on_progress=advance)

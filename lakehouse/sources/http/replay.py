@@ -1,4 +1,4 @@
-"""Send files through the HTTP server, each row exactly once, however often it is started. See `client` for posting."""
+"""Send files through the HTTP server, each row exactly once, however often it is started."""
 
 import hashlib
 import json
@@ -9,6 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from lakehouse.client.client import Client
+from lakehouse.client.parcels import Parcel
+from lakehouse.client.results import SendResult
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import quote, raw_sql
@@ -19,7 +22,6 @@ from lakehouse.landing.readers.rows import DEFECT, RAW
 from lakehouse.landing.upload import reading_folders
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.settings import Settings
-from lakehouse.sources.http.client import DeliveryCounts, Parcel, Target, deliver
 
 PARCEL = 1000
 """Events in one request. Must not change: a parcel is recognised by its place in the file."""
@@ -28,6 +30,24 @@ PARCEL_BYTES = 2 << 20
 """Bytes at which a parcel is full. Must not change either."""
 
 READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryCounts:
+    """Counts of what the server has stored of a file. The file of its progress has these fields."""
+
+    requests: int = 0
+    events: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+
+    def __add__(self, result: SendResult) -> "DeliveryCounts":
+        return DeliveryCounts(
+            self.requests + result.requests,
+            self.events + result.events,
+            self.accepted + result.accepted,
+            self.quarantined + result.rejected,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +84,7 @@ def send(
     settings: Settings,
     stream: Stream,
     paths: Sequence[Path],
-    target: Target,
+    client: Client,
     *,
     dialect: Mapping[str, Any] | None = None,
     rate: float | None = None,
@@ -80,32 +100,30 @@ def send(
     Raises UnreadableSourceError, SourceChangedError if a file changes meanwhile, and LakehouseError if the server
     rejects the rows.
     """
-    return [_send(settings, stream, path, target, dialect or {}, rate, on_progress) for path in paths]
+    return [_send(settings, stream, path, client, dialect or {}, rate, on_progress) for path in paths]
 
 
 def _send(
     settings: Settings,
     stream: Stream,
     path: Path,
-    target: Target,
+    client: Client,
     dialect: Mapping[str, Any],
     rate: float | None,
     on_progress: Callable[[Path, DeliveryCounts], None],
 ) -> SentFile:
     digest = _digest(path, dialect)
     name = f"{stream.name}-{digest[:32]}"
-    server = hashlib.sha256(target.url.encode()).hexdigest()[:8]
+    server = hashlib.sha256(client.url.encode()).hexdigest()[:8]
     progress = _Progress.read(settings.root / "http" / "sent" / f"{name}-{server}.json")
     if progress.ended:
         return SentFile(path, progress.delivered, True)
 
-    def add(delivered: DeliveryCounts) -> None:
-        progress.delivered += delivered
+    parcels = _parcels(stream.contract, path, dialect, name, skip=progress.delivered.requests)
+    for result in client.deliver(parcels, rate=rate):
+        progress.delivered += result
         progress.write()
         on_progress(path, progress.delivered)
-
-    parcels = _parcels(stream.contract, path, dialect, name, skip=progress.delivered.requests)
-    deliver(target, parcels, rate=rate, on_delivered=add)
     if _digest(path, dialect) != digest:
         raise SourceChangedError(f"{path} changed while it was sent. Send it again when its writer has finished.")
     progress.ended = True

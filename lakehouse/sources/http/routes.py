@@ -26,8 +26,10 @@ from lakehouse.sources.http.framing import MalformedBodyError, as_lines, split_r
 from lakehouse.sources.http.group_commit import GroupCommit, StoredBatch
 from lakehouse.sources.http.intake import Intake, Intakes
 
-MAX_REASONS = 20
-"""Reasons in one response."""
+DEFAULT_REASONS = 20
+"""Reasons in one response, unless the client asks for another number."""
+
+MAX_REASONS = 1_000
 
 MAX_IDEMPOTENCY_KEY_CHARACTERS = 255
 
@@ -69,7 +71,7 @@ class Accepted(msgspec.Struct):
     quarantined: int | None = None
     """Events that break the contract. They are stored and go to quarantine."""
     reasons: list[Reason] = []
-    """The first 20 reasons."""
+    """The first 20 reasons, or as many as `reasons` asks for."""
     receipt: Receipt | None = None
 
 
@@ -113,6 +115,9 @@ async def post_events(
     ingest: Ingest,
     stream: str,
     wait: Annotated[bool, QueryParameter(description="false: respond at once, before the events are stored")] = True,
+    reasons: Annotated[
+        int, QueryParameter(ge=0, le=MAX_REASONS, description="Maximum number of reasons in the answer")
+    ] = DEFAULT_REASONS,
     idempotency_key: Annotated[
         str | None,
         HeaderParameter(
@@ -129,14 +134,14 @@ async def post_events(
     if ingest.commit.failing:
         raise _unavailable("Storage does not respond.")
     async with ingest.reader.body(request) as body:
-        land = partial(_land, ingest, intake, body, lines_only=lines_only, wait=wait)
+        land = partial(_land, ingest, intake, body, lines_only=lines_only, reasons=reasons if wait else None)
         if idempotency_key is None:
             return _response(ingest, await land())
         return await _land_once(ingest, request, request_hash(stream, body), idempotency_key, land)
 
 
-async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool, wait: bool) -> bytes:
-    """Land the body's events and return the response as JSON."""
+async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool, reasons: int | None) -> bytes:
+    """Land the body's events and return the response as JSON, with so many reasons; None responds before they are stored."""
     try:
         lines = as_lines(body, lines_only=lines_only)
     except MalformedBodyError as error:
@@ -153,10 +158,10 @@ async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool
     batch, stored = ingest.commit.add(name, partial(build_batch, intake.validator, lines))
     if stored is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "The body has no event. Send at least one.")
-    if not wait:
+    if reasons is None:
         return msgspec.json.encode(Accepted(name, batch.count, durable=False))
     try:
-        return msgspec.json.encode(_accepted(ingest, intake.stream, await stored))
+        return msgspec.json.encode(_accepted(ingest, intake.stream, await stored, reasons))
     except LakehouseError as error:
         raise _unavailable(str(error)) from error
 
@@ -201,7 +206,7 @@ def _response(ingest: Ingest, content: bytes, *, replayed: bool = False) -> Resp
     return Response(content, status_code=HTTPStatus.ACCEPTED, media_type=JSON, headers=headers)
 
 
-def _accepted(ingest: Ingest, stream: Stream, stored: StoredBatch) -> Accepted:
+def _accepted(ingest: Ingest, stream: Stream, stored: StoredBatch, reasons: int) -> Accepted:
     last_row = stored.first_row + stored.count - 1
     return Accepted(
         stream.name,
@@ -209,14 +214,14 @@ def _accepted(ingest: Ingest, stream: Stream, stored: StoredBatch) -> Accepted:
         durable=ingest.durable,
         accepted=stored.count - len(stored.reasons),
         quarantined=len(stored.reasons),
-        reasons=_first_reasons(stream, stored.reasons),
+        reasons=_first_reasons(stream, stored.reasons, reasons),
         receipt=Receipt(stored.landing.key, stored.first_row, last_row, stored.landing.arrived_at),
     )
 
 
-def _first_reasons(stream: Stream, reasons: Mapping[int, list[str]]) -> list[Reason]:
+def _first_reasons(stream: Stream, reasons: Mapping[int, list[str]], limit: int) -> list[Reason]:
     rows = ((row, reason) for row in sorted(reasons) for reason in reasons[row])
-    return [Reason(row, _field(stream, reason), reason) for row, reason in islice(rows, MAX_REASONS)]
+    return [Reason(row, _field(stream, reason), reason) for row, reason in islice(rows, limit)]
 
 
 def _field(stream: Stream, reason: str) -> str | None:

@@ -3,7 +3,6 @@
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,12 +14,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lakehouse.errors import LakehouseError
+from lakehouse.client.client import Client
+from lakehouse.errors import ServerUnreachableError
 from lakehouse.http import api_keys as keys
 from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
-from lakehouse.sources.http.client import Parcel, deliver, find_target
+from lakehouse.sources.http.client import local_client
 from lakehouse.storage.objects.connection import Connection
 
 Events = Callable[..., bytes]
@@ -93,10 +93,13 @@ def test_tls_server_accepts_events_only_with_a_key(secure: httpx.Client, events:
 
 
 def test_client_trusts_the_certificate_of_its_settings(strict: Settings, events: Events) -> None:
-    target = find_target(strict)
-    assert deliver(target, [Parcel("financial", events(5), 5)]).accepted == 5
-    with pytest.raises(LakehouseError, match="certificate"):
-        deliver(replace(target, certificate=None), [Parcel("financial", events(5), 5)])
+    with local_client(strict) as client:
+        assert client.send("financial", events(5)).accepted == 5
+        with (
+            Client(client.url, keys.local_key(strict)) as other,
+            pytest.raises(ServerUnreachableError, match="certificate"),
+        ):
+            other.send("financial", events(5))
 
 
 def test_full_buffer_rejects_requests_until_there_is_room(secure: httpx.Client, events: Events) -> None:

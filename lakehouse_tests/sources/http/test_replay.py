@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.client.client import Client
+from lakehouse.client.parcels import Parcel
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers.content import InputObject, text_chunks
 from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
 from lakehouse.sources.http import replay
-from lakehouse.sources.http.client import DeliveryCounts, Parcel, deliver, find_target
-from lakehouse.sources.http.replay import send
+from lakehouse.sources.http.client import local_client
+from lakehouse.sources.http.replay import DeliveryCounts, send
 from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.readers.samples import THREE, object_of, rows_of
@@ -28,6 +30,12 @@ from lakehouse_tests.landing.readers.test_csv import BAD, GOOD
 from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
+
+
+@pytest.fixture
+def sender(settings: Settings, running: RunningService) -> Iterator[Client]:
+    with local_client(settings) as client:
+        yield client
 
 
 def landed(objects: Objects, stream: str) -> int:
@@ -44,44 +52,44 @@ def rows(objects: Objects, stream: str) -> int:
 
 
 def test_file_is_sent_once(
-    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
+    settings: Settings, sender: Client, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(2500, "iot", 11, Faults(invalid=0.1)))
-    target, stream = find_target(settings), discover()["iot"]
-    (first,) = send(settings, stream, [path], target)
+    stream = discover()["iot"]
+    (first,) = send(settings, stream, [path], sender)
     assert (first.delivered.requests, first.delivered.events, first.was_already_sent) == (3, 2500, False)
     assert first.delivered.quarantined > 100
     before = landed(objects, "iot")
-    (second,) = send(settings, stream, [path], target)
+    (second,) = send(settings, stream, [path], sender)
     assert (second.delivered, second.was_already_sent) == (first.delivered, True)
     for progress in (settings.root / "http" / "sent").glob("iot-*"):
         progress.unlink()  # as if sent from another machine
-    (third,) = send(settings, stream, [path], target)
+    (third,) = send(settings, stream, [path], sender)
     assert third.delivered == first.delivered
     assert landed(objects, "iot") == before
 
 
 def test_interrupted_run_resumes_where_it_stopped(
-    settings: Settings, running: RunningService, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, sender: Client, tmp_path: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(5000, "logs", 12))
-    target, stream = find_target(settings), discover()["logs"]
+    stream = discover()["logs"]
 
     def interrupt(_: Path, so_far: DeliveryCounts) -> None:
         if so_far.requests == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        send(settings, stream, [path], target, on_progress=interrupt)
+        send(settings, stream, [path], sender, on_progress=interrupt)
     seen = []
-    (sent,) = send(settings, stream, [path], target, on_progress=lambda _, so_far: seen.append(so_far.requests))
+    (sent,) = send(settings, stream, [path], sender, on_progress=lambda _, so_far: seen.append(so_far.requests))
     assert (sent.delivered.events, sent.delivered.accepted, seen) == (5000, 5000, [3, 4, 5])
 
 
 def test_killed_and_restarted_run_sends_each_event_once(
-    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path, events: Events
+    settings: Settings, sender: Client, objects: Objects, tmp_path: Path, events: Events
 ) -> None:
     path = tmp_path / "events.ndjson"
     path.write_bytes(events(6000, "social", 13))
@@ -99,7 +107,7 @@ def test_killed_and_restarted_run_sends_each_event_once(
     assert rows(objects, "social") - before == 6000
 
 
-def test_csv_rows_are_sent_as_events(settings: Settings, running: RunningService, tmp_path: Path) -> None:
+def test_csv_rows_are_sent_as_events(settings: Settings, sender: Client, tmp_path: Path) -> None:
     path = tmp_path / "retail.csv"
     path.write_text(
         "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
@@ -107,7 +115,7 @@ def test_csv_rows_are_sent_as_events(settings: Settings, running: RunningService
         '2,B,"Cup, ""blue""",-1,2011-12-01 08:28:00,1.5,,France\n'
         "3,C,ragged\n"
     )
-    (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
+    (sent,) = send(settings, discover()["retail"], [path], sender)
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (2, 1)
 
 
@@ -132,23 +140,21 @@ def test_rows_are_sent_as_their_file_says(tmp_path: Path) -> None:
 
 
 def test_rows_are_sent_with_the_columns_of_their_folders(
-    settings: Settings, running: RunningService, objects: Objects, tmp_path: Path
+    settings: Settings, sender: Client, objects: Objects, tmp_path: Path
 ) -> None:
     before = {info.key for info in objects.list("realtime/retail")}
     for country in ("France", "Spain"):
         path = tmp_path / f"Country={country}" / "a.csv"
         path.parent.mkdir()
         path.write_text("InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice\n9,A,6,2011-12-01 08:26:00,2.55\n")
-        (sent,) = send(settings, discover()["retail"], [path], find_target(settings))
+        (sent,) = send(settings, discover()["retail"], [path], sender)
         assert (sent.delivered.accepted, sent.was_already_sent) == (1, False)
     new = [info.key for info in objects.list("realtime/retail") if info.key not in before]
     assert [json.loads(line)["Country"] for key in new for line in objects.get(key).splitlines()] == ["France", "Spain"]
 
 
 @pytest.mark.parametrize("file_format", ["ndjson", "parquet"])
-def test_arrays_are_sent_as_arrays(
-    settings: Settings, running: RunningService, tmp_path: Path, file_format: str
-) -> None:
+def test_arrays_are_sent_as_arrays(settings: Settings, sender: Client, tmp_path: Path, file_format: str) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     event = {"event_time": now, "post_id": "p", "author_id": "a", "platform": "x", "action": "share", "text": "[1]"}
     tags: list[list[str]] = [[], ["a"], ["a\nb", "ü"], ['"', "[1]"]]
@@ -158,20 +164,20 @@ def test_arrays_are_sent_as_arrays(
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (sent,) = send(settings, discover()["social"], [path], find_target(settings))
+    (sent,) = send(settings, discover()["social"], [path], sender)
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (len(tags), 0)
 
 
-def test_rate_is_kept(settings: Settings, running: RunningService, events: Events) -> None:
+def test_rate_is_kept(sender: Client, events: Events) -> None:
     parcels = [Parcel("iot", events(100, "iot", seed), 100) for seed in range(20)]
     begun = time.monotonic()
-    assert deliver(find_target(settings), parcels, rate=1000).events == 2000
+    assert sum(result.events for result in sender.deliver(parcels, rate=1000)) == 2000
     assert 1.8 < time.monotonic() - begun < 3.5
 
 
-def test_rejected_parcel_raises_with_the_reason(settings: Settings, running: RunningService) -> None:
+def test_rejected_parcel_raises_with_the_reason(settings: Settings, sender: Client) -> None:
     with pytest.raises(LakehouseError, match="no stream 'nothing'"):
-        deliver(find_target(settings), [Parcel("nothing", b"{}\n", 1)])
+        [*sender.deliver([Parcel("nothing", b"{}\n", 1)])]
     with pytest.raises(LakehouseError, match="lakehouse up"):
-        find_target(Settings(home=settings.root / "elsewhere"))
+        local_client(Settings(home=settings.root / "elsewhere"))
     assert replay.PARCEL == 1000
