@@ -11,6 +11,7 @@ from lakehouse.auditing import bronze, data_files, gold, ledgers, manifests, rea
 from lakehouse.auditing.context import Context
 from lakehouse.auditing.file_reads import FileReads, hasty
 from lakehouse.auditing.findings import Finding, Report
+from lakehouse.auditing.models import audit_models
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import (
     LakehouseError,
@@ -67,7 +68,7 @@ def audit(
 
     Args:
         lake: The lake.
-        streams: The streams to audit; None for all.
+        streams: The streams to audit, with the models that read them; None for all.
         first: The first day; None for the first of the stream's history. Days are those of arrival for landing, bronze
             and realtime, and of the event for the other layers.
         last: The last day; None for all that have landed.
@@ -78,10 +79,12 @@ def audit(
     """
     report, reads = Report(), FileReads(lake.connection)
     first_attempts = hasty(lake)
+    streams = [*(streams if streams is not None else lake.streams.values())]
     try:
-        for stream in streams if streams is not None else lake.streams.values():
+        for stream in streams:
             audited = _Audit(lake, first_attempts, stream, reads, read_landing)
             report.add(_run_or_report(audited, first, last))
+        report.add(audit_models(lake, streams, first, last))
     finally:
         first_attempts.engine.close()
     return report

@@ -11,6 +11,8 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.auditing.context import tables_of
 from lakehouse.auditing.findings import Finding
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
+from lakehouse.auditing.models import CHECK as MODEL_CHECK
+from lakehouse.auditing.models import WHOLE
 from lakehouse.automation.jobs import REFRESH, stream_asset_keys
 from lakehouse.automation.runs import Runner, raise_on_failure
 from lakehouse.contracts.streams import Stream
@@ -19,6 +21,7 @@ from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.models import models_below
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.silver import clean_days
@@ -79,7 +82,8 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
     Raises LakehouseError if a run fails.
     """
     runner = Runner(lake)
-    findings = [finding for finding in findings if finding.check != METADATA_CHECK]
+    of_models = [finding for finding in findings if finding.check == MODEL_CHECK]
+    findings = [finding for finding in findings if finding.check not in (METADATA_CHECK, MODEL_CHECK)]
     for name in dict.fromkeys(finding.stream for finding in findings):
         stream, own = lake.stream(name), [finding for finding in findings if finding.stream == name]
         bronze = _days(own, "bronze")
@@ -92,6 +96,10 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
         days = {*_days(own, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
         if days:
             raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
+    for finding in of_models:
+        part = None if finding.partition == WHOLE else [date.fromisoformat(finding.partition)]
+        raise_on_failure(runner.compute_model(f"{finding.layer}.{finding.stream}", part))
+    raise_on_failure(runner.refresh_models()[1])
 
 
 def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> list[date]:
@@ -104,7 +112,9 @@ def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> list[date]:
     # A run would end at a blocked day. One commit for all days also moves a row between two days of quarantine at once.
     blocked = clean_days(lake, stream, days, run_id=RUN_ID).blocked
     if computable := sorted(set(days) - set(blocked)):
-        raise_on_failure(Runner(lake).run(REFRESH, exact_tags(computable), stream_asset_keys(stream)))
+        runner = Runner(lake)
+        raise_on_failure(runner.run(REFRESH, exact_tags(computable), stream_asset_keys(stream)))
+        raise_on_failure(runner.refresh_models([model.name for model in models_below(lake, stream)])[1])
     return blocked
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import dagster as dg
 
 from lakehouse.assets.models import asset_key
-from lakehouse.assets.partitions import exact_tags
+from lakehouse.assets.partitions import exact_tags, range_tags
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.jobs import BRONZE, MODELS, REFRESH, stream_asset_keys
 from lakehouse.automation.models import find_stale, request_run
@@ -92,10 +92,9 @@ class Runner:
         request = request_run(models, stale)
         return stale, self.run(MODELS, request.tags, request.asset_selection)
 
-    def backfill_model(self, name: str, days: Sequence[date]) -> RunOutcome:
-        """Compute a model's partitions from the first to the last of these days, stale or not."""
-        tags = {"dagster/asset_partition_range_start": str(days[0]), "dagster/asset_partition_range_end": str(days[-1])}
-        return self.run(MODELS, tags, [asset_key(name)])
+    def compute_model(self, name: str, days: Sequence[date] | None) -> RunOutcome:
+        """Compute a model from the first to the last of these days, or as a whole, stale or not."""
+        return self.run(MODELS, range_tags(days[0], days[-1]) if days else {}, [asset_key(name)])
 
 
 def raise_on_failure(outcome: RunOutcome | None) -> None:

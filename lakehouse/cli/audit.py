@@ -1,7 +1,7 @@
 """`audit`: every layer compared with its source, and the partitions that differ."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 from lakehouse.auditing import audit as auditing
 from lakehouse.auditing.findings import Finding, Report
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
+from lakehouse.auditing.models import WHOLE
 from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.pipeline.lake import Lake
@@ -85,14 +86,21 @@ def _print_findings(title: str, findings: Sequence[Finding]) -> None:
         groups.setdefault((finding.stream, finding.layer, finding.detail), []).append(finding)
     print_text(title)
     for (stream, layer, what), group in list(groups.items())[:MAX_FINDINGS]:
-        days = format_days(date.fromisoformat(finding.partition) for finding in group)
+        days = _partitions(finding.partition for finding in group)
         print_text(f"  {layer}/{stream} {days}: {what}")
         print_text(f"    → {_remedy(group)}")
     if len(groups) > MAX_FINDINGS:
         print_text(f"  … and {len(groups) - MAX_FINDINGS:,} more; --json prints all.")
 
 
+def _partitions(names: Iterable[str]) -> str:
+    """Return days as ranges; a table without days has the partition `whole`."""
+    names = [*names]
+    return WHOLE if WHOLE in names else format_days(map(date.fromisoformat, names))
+
+
 def _remedy(group: Sequence[Finding]) -> str:
     """Return the command that fixes every day of the group, as each finding has it for its own day."""
     first, last = group[0], group[-1]
-    return first.fix.replace(f"--to {first.partition}", f"--to {last.partition}")
+    until = first.fix.replace(f"--to {first.partition}", f"--to {last.partition}")
+    return until.replace(f"..{first.partition}", f"..{last.partition}")

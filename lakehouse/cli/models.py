@@ -1,5 +1,6 @@
 """`models`: list the models and what is stale of them, and compute it."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.models import is_stale, stale_days
+from lakehouse.pipeline.models import LoadedModel, is_stale, stale_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -23,6 +24,10 @@ Names = Annotated[
 ]
 Days = Annotated[
     str | None, typer.Option("--days", metavar="FIRST..LAST", help="Compute these days of the models, stale or not.")
+]
+
+Again = Annotated[
+    bool, typer.Option("--again", help="Compute all days of the models, or the whole table, stale or not.")
 ]
 
 
@@ -53,7 +58,7 @@ def list_models(context: typer.Context, as_json: Json = False) -> None:
 
 
 @models.command()
-def run(names: Names = None, days: Days = None, as_json: Json = False) -> None:
+def run(names: Names = None, days: Days = None, again: Again = False, as_json: Json = False) -> None:
     """Compute what is stale of these models and of those that read them, or of all."""
     settings = get_settings()
     with storage.running(settings) as connection:
@@ -61,7 +66,7 @@ def run(names: Names = None, days: Days = None, as_json: Json = False) -> None:
         by_name = lake.models.models.by_name
         if unknown := [name for name in names or () if name not in by_name]:
             raise LakehouseError(f"There is no model {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}.")
-        computed = _backfill(lake, names or [], days) if days else _refresh(lake, names)
+        computed = _compute(lake, names or [], days) if days or again else _refresh(lake, names)
     if as_json:
         print_json({"computed": computed, "problems": list(lake.models.models.problems)})
     else:
@@ -79,18 +84,31 @@ def _refresh(lake: Lake, names: list[str] | None) -> dict[str, str]:
     return {name: format_days(days) or "whole" for name, days in stale.items()}
 
 
-def _backfill(lake: Lake, names: list[str], text: str) -> dict[str, str]:
+def _compute(lake: Lake, names: Sequence[str], text: str | None) -> dict[str, str]:
+    """Compute these models, stale or not: these days, or all."""
     from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
 
-    first, last = _range(text)
     if not names:
-        raise LakehouseError("--days needs the models to compute, such as: lakehouse models run gold.revenue --days …")
-    if whole := [name for name in names if not lake.models.models.by_name[name].is_partitioned]:
-        raise LakehouseError(f"{', '.join(whole)} has no partitions; run it without --days.")
-    runner = Runner(lake)
+        raise LakehouseError("--days and --again need the models to compute: lakehouse models run gold.revenue --again")
+    runner, computed = Runner(lake), dict[str, str]()
     for name in names:
-        raise_on_failure(runner.backfill_model(name, [first, last]))
-    return dict.fromkeys(names, text)
+        days = _days(lake, lake.models.models.by_name[name], text)
+        raise_on_failure(runner.compute_model(name, days))
+        computed[name] = f"{days[0]}..{days[-1]}" if days else "whole"
+    return computed
+
+
+def _days(lake: Lake, model: Model, text: str | None) -> Sequence[date] | None:
+    if not model.is_partitioned:
+        if text:
+            raise LakehouseError(f"{model.name} has no partitions; run it with --again.")
+        return None
+    if text:
+        return _range(text)
+    days = sorted({day for changed in LoadedModel.load(lake, model).changes.values() for day in changed})
+    if not days:
+        raise LakehouseError(f"What {model.name} reads has no days yet.")
+    return days
 
 
 def _range(text: str) -> tuple[date, date]:

@@ -36,6 +36,7 @@ from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
+from lakehouse.pipeline.models import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.lookups.versions import delete_old_versions
@@ -125,6 +126,10 @@ def _filters(lake: Lake, subject: Subject) -> list[tuple[str, str]]:
     ):  # fmt: skip
         if where := subject.in_table(dict(columns_of(lake.tables.load(table_name)))):
             filters.append((table_name, where))
+    for model in models_below(lake, subject.stream):
+        where = subject.in_table(dict(columns_of(lake.tables.load(model.name))))
+        if where and model.is_partitioned:  # the others are computed again as a whole
+            filters.append((model.name, where))
     dimensions = [
         f"element_at(dimensions, {literal(field)})[1] = {literal(value)}" for field, value in subject.values.items()
     ]
@@ -240,12 +245,13 @@ def _drop_from_realtime(lake: Lake, stream: Stream, objects: Iterable[str]) -> N
         delete_rows(lake, f"realtime.{stream.name}", objects_filter(keys), run_id=RUN_ID)
 
 
-def subject_tables(subject: Subject) -> list[str]:
+def subject_tables(lake: Lake, subject: Subject) -> list[str]:
     """List every table that may hold the subject's rows."""
     name = subject.stream.name
     return [
         *(f"{layer}.{name}" for layer in ("realtime", "bronze", "silver", "quarantine")),
         f"gold.{name}_daily", DAILY_METRICS, f"serving.{name}_features", f"serving.{name}_alerts",
+        *(model.name for model in models_below(lake, subject.stream)),
     ]  # fmt: skip
 
 
@@ -254,7 +260,7 @@ def expire_history(lake: Lake, subject: Subject) -> int:
 
     Raises CommitConflictError if other writers keep committing; run it again.
     """
-    return sum(retry_on_conflict(partial(_expire_table, lake, name)) for name in subject_tables(subject))
+    return sum(retry_on_conflict(partial(_expire_table, lake, name)) for name in subject_tables(lake, subject))
 
 
 def _expire_table(lake: Lake, table_name: str) -> int:

@@ -58,7 +58,7 @@ def find_residue(lake: Lake, subject: Subject, *, mentions_left: bool = False) -
         else:
             matches = not (mentions_left and info.key.startswith("serving/") and _lacks_columns(lake, url, subject))
         residue += [url] if matches else []
-    for table_name in subject_tables(subject):
+    for table_name in subject_tables(lake, subject):
         table = lake.tables.load(table_name)
         objects = Objects.from_url(lake.connection, table.location())
         files = objects.list(object_key(table.location()))

@@ -18,7 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from lakehouse.engine.connection import copy_to_files
 from lakehouse.errors import CommitConflictError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, carried_properties
+from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, WHOLE, carried_properties
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.commit import CommitResult, commit, discard, upload
 from lakehouse.storage.iceberg.manifests import select_files
@@ -139,11 +139,11 @@ def replace_table(
                 added,
                 AlwaysTrue(),
                 removed=select_files(table, AlwaysTrue()),
-                ledger={"": counts},
+                ledger={WHOLE: counts},
                 sources=sources,
                 run_id=run_id,
             )
-        return WriteResult(table_name, {"": counts}, done)
+        return WriteResult(table_name, {WHOLE: counts}, done)
 
     return retry_on_conflict(attempt)
 

@@ -3,30 +3,33 @@
 So a day's rows are the same whether it is computed alone or with others, tonight or in a back-fill.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import cast
+from typing import Self, cast
 from uuid import uuid4
 
 import duckdb
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import quote
+from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.errors import ModelError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.commits import WriteResult, commit_days, replace_table, retry_on_conflict
+from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.lineage.properties import computed_from, sources_of
+from lakehouse.pipeline.lineage.properties import WHOLE, computed_from, whole_computed_from
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.unified_view import stream_view_names
 from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.manifests import live_entries
 from lakehouse.storage.iceberg.schema import TableSpec
-from lakehouse.storage.iceberg.snapshots import history, ledger, sequence_of
+from lakehouse.storage.iceberg.snapshots import history, ledger, sequence_of, undone
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,16 @@ class Source:
         """The sequence number of the newest commit that counts: of a whole table, one that replaced its rows."""
         if self.column is not None:
             return sequence_of(self.table)
-        written = [snapshot for snapshot in history(self.table) if ledger(snapshot)]
-        return (written[-1].sequence_number or 0) if written else sequence_of(self.table)
+        written = [snapshot.sequence_number or 0 for snapshot in history(self.table) if WHOLE in ledger(snapshot)]
+        return max([*written, *(entry.sequence_number or 0 for entry in live_entries(self.table))], default=0)
+
+    def has_changed_since(self, sequence: int) -> bool:
+        """Return whether rows of the table have changed since this commit, or a rollback has undone it."""
+        if sequence in {snapshot.sequence_number for snapshot, _ in undone(self.table)}:
+            return True
+        if self.column is None:
+            return self.sequence > sequence
+        return bool(last_changes(self.table, self.column, since=sequence))
 
 
 def sources_of_model(lake: Lake, model: Model) -> list[Source]:
@@ -161,52 +172,81 @@ def open_inputs(lake: Lake) -> Iterator[Inputs]:
         cursor.close()
 
 
+def models_below(lake: Lake, stream: Stream) -> list[Model]:
+    """List the models that read a stream's tables, also through other models, and whose table there is."""
+    below = lake.models.models.below({*stream_view_names(stream.name), DAILY_METRICS})
+    return [model for model in below if lake.tables.exists(model.name)]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model's table and the tables that it reads, as loaded."""
+
+    lake: Lake
+    model: Model
+    table: Table | None
+    """None before it was computed for the first time."""
+    sources: Sequence[Source]
+
+    @classmethod
+    def load(cls, lake: Lake, model: Model) -> Self:
+        """Load the model's table, then those that it reads, so that it is never the newer one."""
+        table = lake.tables.load(model.name) if lake.tables.exists(model.name) else None
+        return cls(lake, model, table, sources_of_model(lake, model))
+
+    @property
+    def changes(self) -> dict[str, dict[date, int]]:
+        """When each day of the sources that have days last changed, as the sequence number of the commit."""
+        return {source.name: last_changes(source.table, source.column) for source in self.sources if source.column}
+
+    def is_stale(self) -> bool:
+        """Return whether a table without partitions was computed from other rows or SQL than there are now, or never."""
+        if self.table is None:
+            return True
+        known = whole_computed_from(self.table)
+        return not self.model.definition.matches(known.get(self.model.definition.source)) or any(
+            source.has_changed_since(known.get(source.name, -1)) for source in self.sources
+        )
+
+    def stale_days(self) -> list[date]:
+        """List the days of a partitioned model whose sources or SQL have changed since they were computed, in order."""
+        changes = self.changes
+        days = {day for changed in changes.values() for day in changed}
+        if self.table is None:
+            return sorted(days)
+        stale = redefined_days(self.table, self.model.definition, days)
+        for source in self.sources:
+            if source.name not in self.model.header.ignore_changes:
+                read = computed_from(self.table, source.table, days)
+                latest = self._latest(source, changes)
+                stale |= {day for day in days if latest(day) > read.get(day, -1)}
+        return sorted(stale - self._not_computable(days))
+
+    def _latest(self, source: Source, changes: Mapping[str, Mapping[date, int]]) -> Callable[[date], int]:
+        """Return the function that finds when what a day reads of a source last changed."""
+        if source.column is None:
+            sequence = source.sequence
+            return lambda day: sequence
+        changed = changes[source.name]
+        return lambda day: max((changed.get(read, -1) for read in days_read(self.model, day)), default=-1)
+
+    def _not_computable(self, days: Collection[date]) -> set[date]:
+        """Select the days of whose sources retention has dropped a part, and that were computed before."""
+        first = max(filter(None, (_first_kept(self.lake, name) for name in self.model.reads)), default=None)
+        if first is None or self.table is None:
+            return set()
+        old = [day for day in days if days_read(self.model, day)[-1] < first]
+        return {*computed_from(self.table, self.model.definition.source, old)}
+
+
 def is_stale(lake: Lake, model: Model) -> bool:
-    """Return whether a table without partitions was computed from other tables or SQL than there are now, or never."""
-    if not lake.tables.exists(model.name):
-        return True
-    table = lake.tables.load(model.name)
-    written = [sources for snapshot in history(table) if (sources := sources_of(snapshot))]
-    known = written[-1] if written else {}
-    number = known.get(model.definition.source)
-    return not model.definition.matches(number) or any(
-        source.sequence != known.get(source.name) for source in sources_of_model(lake, model)
-    )
+    """Return whether a model without partitions has to be computed."""
+    return LoadedModel.load(lake, model).is_stale()
 
 
 def stale_days(lake: Lake, model: Model) -> list[date]:
-    """List the days of a partitioned model whose sources or definition have changed since it computed them, in order."""
-    sources = sources_of_model(lake, model)
-    changes = {source.name: last_changes(source.table, source.column) for source in sources if source.column}
-    days = {day for changed in changes.values() for day in changed}
-    if not lake.tables.exists(model.name):
-        return sorted(days)
-    table = lake.tables.load(model.name)
-    stale = redefined_days(table, model.definition, days)
-    for source in sources:
-        if source.name in model.header.ignore_changes:
-            continue
-        read = computed_from(table, source.table, days)
-        latest = _latest(model, source, changes.get(source.name))
-        stale |= {day for day in days if latest(day) > read.get(day, -1)}
-    return sorted(stale - _not_computable(lake, model, table, days))
-
-
-def _latest(model: Model, source: Source, changes: dict[date, int] | None) -> Callable[[date], int]:
-    """Return the function that finds when what a day reads of a source last changed."""
-    if changes is None:
-        sequence = source.sequence
-        return lambda day: sequence
-    return lambda day: max((changes.get(read, -1) for read in days_read(model, day)), default=-1)
-
-
-def _not_computable(lake: Lake, model: Model, table: Table, days: Collection[date]) -> set[date]:
-    """Select the days of whose sources retention has dropped a part, and that were computed before."""
-    first = max(filter(None, (_first_kept(lake, name) for name in model.reads)), default=None)
-    if first is None:
-        return set()
-    old = [day for day in days if days_read(model, day)[-1] < first]
-    return {*computed_from(table, model.definition.source, old)}
+    """List the days of a partitioned model that have to be computed, in order."""
+    return LoadedModel.load(lake, model).stale_days()
 
 
 def _first_kept(lake: Lake, name: str) -> date | None:

@@ -16,6 +16,7 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.models import stale_days, write_model
 from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.serving.lookups.cache import LookupCache
@@ -24,6 +25,7 @@ from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.lookups.publish import refresh_entities
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
+from lakehouse_tests.pipeline.modelled import check, write_models
 from lakehouse_tests.pipeline.own import Own, copy_stream, land_together, noon, payment, threshold
 from lakehouse_tests.storage.aws import aws_settings
 
@@ -48,12 +50,24 @@ def shared_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
 
 
 @pytest.fixture
-def own(make_stream: Callable[..., Own]) -> Own:
-    """A stream with two days in every layer and one landing object that no table holds yet.
+def own(make_stream: Callable[..., Own], tmp_path: Path) -> Own:
+    """A stream with two days in every layer, two models and one landing object that no table holds yet.
 
     The subject's rows are valid, duplicate, rejected and unreadable.
     """
     own = make_stream(edit=threshold(0.1))
+    files = {
+        f"gold/{own.name}_accounts.sql": f"""/*
+description: Payments by account.
+*/
+select dt, account_id, count(*) as payments from silver.{own.name} group by all""",
+        f"serving/{own.name}_largest.sql": f"""/*
+description: The account with the most payments.
+partition: none
+*/
+select max_by(account_id, payments) as account_id from gold.{own.name}_accounts""",
+    }
+    own.lake.models = check(own.lake, write_models(tmp_path, files))
     _land(own)
     _compute(own)
     _land_later(own)
@@ -93,6 +107,8 @@ def _compute(own: Own, days: Sequence[date] = DAYS) -> None:
     own.refresh_realtime(*(f"{day}-12:00" for day in days))
     own.clean(*days)
     own.below(*days)
+    for model in own.lake.models.models.by_name.values():
+        write_model(own.lake, model, stale_days(own.lake, model) if model.is_partitioned else ())
     export_unified(own.lake, own.stream, days)
     rewrite_exports(own.lake, own.stream)
 

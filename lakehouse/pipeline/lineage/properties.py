@@ -26,6 +26,9 @@ SOURCES_PROPERTY = "lakehouse.sources"
 COMPUTED_PROPERTY = "lakehouse.computed"
 """Of a table: what expired snapshots were computed from, as source → sequence number → days."""
 
+COMPUTED_WHOLE_PROPERTY = "lakehouse.computed-whole"
+"""Of a table without partitions: what its rows were computed from, as source → sequence number, once that snapshot expired."""
+
 EMPTIED_PROPERTY = "lakehouse.emptied"
 """Of a table: days that expired snapshots left without rows, as sequence number → days. Such a day has no file."""
 
@@ -51,6 +54,7 @@ DEFINITION_PROPERTY = "lakehouse.defined"
 
 EMPTY_TEXTS = {
     COMPUTED_PROPERTY: "{}",
+    COMPUTED_WHOLE_PROPERTY: "{}",
     EMPTIED_PROPERTY: "{}",
     BLOCKED_PROPERTY: "",
     HELD_ROWS_PROPERTY: "",
@@ -58,6 +62,9 @@ EMPTY_TEXTS = {
     REALTIME_SEEN_PROPERTY: "{}",
 }
 """How each property of a table says that nothing is recorded."""
+
+WHOLE = ""
+"""The name of the one partition of a table without partitions, in ledgers."""
 
 SequencesBySource = dict[str, dict[date, int]]
 """By source, the sequence number that each day was computed from."""
@@ -94,6 +101,12 @@ def _computed_from(table: Table, source: str, wanted: set[date]) -> dict[date, i
             return sequences
     expired = _parse_computed(table).get(source, {})
     return {day: expired[day] for day in wanted & expired.keys()} | sequences
+
+
+def whole_computed_from(table: Table) -> dict[str, int]:
+    """Find which version of each source a table without partitions was computed from, as its sequence number."""
+    written = [snapshot for snapshot in history(table) if WHOLE in ledger(snapshot)]
+    return sources_of(written[-1]) if written else dict(json.loads(_property(table, COMPUTED_WHOLE_PROPERTY)))
 
 
 def emptied_days(table: Table) -> dict[date, int]:
@@ -175,6 +188,7 @@ class _Records:
     """The records of expired snapshots, in the form that a table's properties hold."""
 
     computed: SequencesBySource
+    whole: dict[str, int]
     emptied: dict[date, int]
     gated: dict[str, set[date]]
     """By property: what the quality gate decided."""
@@ -185,6 +199,7 @@ class _Records:
     def of(cls, table: Table) -> Self:
         return cls(
             computed=_parse_computed(table),
+            whole=dict(json.loads(_property(table, COMPUTED_WHOLE_PROPERTY))),
             emptied=_parse_days_by_sequence(json.loads(_property(table, EMPTIED_PROPERTY))),
             gated={name: set(parse_days(_property(table, name))) for name in _IS_GATED},
             without_rows=set(json.loads(_property(table, OBJECTS_WITHOUT_ROWS_PROPERTY))),
@@ -196,6 +211,8 @@ class _Records:
         days = _day_ledgers(snapshot)
         for source, sequence in sources_of(snapshot).items():
             self.computed.setdefault(source, {}).update(dict.fromkeys(days, sequence))
+        if WHOLE in ledger(snapshot):
+            self.whole = sources_of(snapshot)
         _update_emptied(self.emptied, snapshot)
         for name, days_of_gate in self.gated.items():
             _update_gated(days_of_gate, snapshot, name)
@@ -206,6 +223,7 @@ class _Records:
         computed = {source: _format_days_by_sequence(days) for source, days in self.computed.items()}
         return {
             COMPUTED_PROPERTY: json.dumps(computed),
+            COMPUTED_WHOLE_PROPERTY: json.dumps(self.whole),
             EMPTIED_PROPERTY: json.dumps(_format_days_by_sequence(self.emptied)),
             **{name: format_days(days) for name, days in self.gated.items()},
             OBJECTS_WITHOUT_ROWS_PROPERTY: json.dumps(sorted(self.without_rows)),
