@@ -68,6 +68,10 @@ class QueryFileError(LakehouseError):
     """The file of a named query is wrong. The message names the file, the field and what is allowed."""
 
 
+class LookupFileError(LakehouseError):
+    """The file of a look-up is wrong, or its key does not identify rows. The message names the file, the line and the rule."""
+
+
 class ParameterError(LakehouseError):
     """A parameter of a named query is unknown, missing or wrong."""
 

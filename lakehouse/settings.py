@@ -174,6 +174,7 @@ class Settings(BaseSettings):
     queries: tuple[Path, ...] = Field(
         (), description="Folders of further named queries, as a JSON list; a name there replaces the package's."
     )
+    lookups: tuple[Path, ...] = Field((), description="Folders of look-ups of your own, as a JSON list of paths.")
     dynamodb_table: str | None = Field(
         None, description="A DynamoDB table that receives the look-ups as well; created if missing."
     )

@@ -1,6 +1,6 @@
 """Serving assets: unified days, alerts, features, dashboards and look-ups, for people and programs to read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -10,12 +10,14 @@ from lakehouse.assets.partitions import exact_days, run_days, window
 from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
+from lakehouse.errors import LookupFileError
 from lakehouse.pipeline import exports
 from lakehouse.pipeline.alerts import write_alerts
 from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days, write_features
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.unified_view import HEALTH_VIEW
 from lakehouse.serving.lookups import publish as lookups
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
+from lakehouse.serving.lookups.declaration import Lookup
 
 
 def serving_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -29,29 +31,55 @@ def serving_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsD
     ]
 
 
-def customers_asset(streams: Iterable[Stream], days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition | None:
-    """Define the look-up of customers, if the streams that it is computed from are there."""
-    by_name = {stream.name: stream for stream in streams}
-    if not lookups.has_customers([*by_name]):
-        return None
-    retail = by_name["retail"]
+def declared_lookup_asset(
+    lookup: Lookup, streams: Mapping[str, Stream], days: dg.DailyPartitionsDefinition
+) -> dg.AssetsDefinition:
+    """Define the asset of a declared look-up. It belongs to the first stream that it reads, if it reads one."""
+    owner = streams[lookup.streams[0]] if lookup.streams else None
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        return _from_refresh(lookups.refresh_customers(lake), run_days(context, retail.contract))
+        try:
+            result = lookups.refresh_declared(lake, lookup)
+        except LookupFileError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        return _from_refresh(result, run_days(context, owner.contract if owner else None))
 
-    return computed_asset(
-        key("serving", "customers_lookup"),
-        compute,
-        deps=[key("silver", name) for name in CUSTOMER_STREAMS],
-        partitions_def=days,
-        **attributes(
-            retail,
-            "serving",
-            "What retail and orders together know of each customer over all time, for `GET /v1/customers/{id}`.",
-            ["duckdb", "parquet", "s3"],
-            cadence="daily",
-        ),
+    kinds = ["duckdb", "parquet", "s3"]
+    spec = (
+        attributes(owner, "serving", lookup.description, kinds, cadence="daily")
+        if owner
+        else {
+            "description": lookup.description,
+            "group_name": "lookups",
+            "owners": ["team:lakehouse"],
+            "tags": {"layer": "serving", "cadence": "daily"},
+            "kinds": {*kinds},
+        }
     )
+    deps = dict.fromkeys(source for table in lookup.tables for source in _sources(table.name, streams))
+    return computed_asset(
+        key("serving", lookup.asset_name),
+        compute,
+        deps=[_dependency(*source) for source in deps],
+        partitions_def=days,
+        **spec,
+    )
+
+
+def _sources(name: str, streams: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """Yield the layer and name of each asset behind a table or view."""
+    layer, _, short = name.partition(".")
+    if name == HEALTH_VIEW:
+        return [(layer, stream) for stream in streams for layer in ("silver", "quarantine")]
+    if layer == "serving" and short.removesuffix("_current") in streams:
+        return [(layer, f"unified_{short.removesuffix('_current')}")]
+    return [(layer, short)]
+
+
+def _dependency(layer: str, name: str) -> dg.AssetDep:
+    # Realtime is by hour of arrival, and a late row of any day may be in any hour.
+    mapping = dg.LastPartitionMapping() if layer == "realtime" else None
+    return dg.AssetDep(key(layer, name), partition_mapping=mapping)
 
 
 def _unified_sources(stream: Stream) -> list[dg.AssetDep]:

@@ -1,6 +1,7 @@
 """Build the Dagster definitions of a lakehouse: assets, checks, jobs, schedules, sensors and resources."""
 
 import logging
+from collections.abc import Sequence
 
 import dagster as dg
 
@@ -16,7 +17,8 @@ from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
 from lakehouse.automation.withdraw import withdraw
 from lakehouse.contracts.streams import discover
-from lakehouse.pipeline.model_specs import CheckedModels, find_models
+from lakehouse.pipeline.model_specs import find_models
+from lakehouse.serving.lookups.declaration import discover_lookups
 from lakehouse.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     streams = discover(settings.streams, examples=settings.examples)
     resources = {"lake": lake, "s3": LakeS3Resource(), "io_manager": LakehouseIOManager(lake=lake)}
     checked = find_models(settings.models, streams.values())
-    assets, executor = build_assets(streams, settings.realtime_start, checked), dg.in_process_executor
+    lookups = discover_lookups(settings.lookups, streams, checked.models.by_name)
+    assets = build_assets(streams, settings.realtime_start, checked, lookups.by_name.values())
+    executor, problems = dg.in_process_executor, (*checked.models.problems, *lookups.problems)
     if not streams:  # a new project; jobs need assets of every layer
-        return _with_project(dg.Definitions(assets=assets, resources=resources, executor=executor), settings, checked)
+        return _with_project(dg.Definitions(assets=assets, resources=resources, executor=executor), settings, problems)
     models = checked.models.by_name.values()
     definitions = dg.Definitions(
         assets=assets,
@@ -51,11 +55,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         executor=executor,
         resources=resources,
     )
-    return _with_project(definitions, settings, checked)
+    return _with_project(definitions, settings, problems)
 
 
-def _with_project(definitions: dg.Definitions, settings: Settings, checked: CheckedModels) -> dg.Definitions:
-    definitions = with_project_assets(definitions, settings.assets, checked.models.problems)
+def _with_project(definitions: dg.Definitions, settings: Settings, others: Sequence[str]) -> dg.Definitions:
+    definitions = with_project_assets(definitions, settings.assets, others)
     if problems := problems_of(definitions):
         log.error("Left out: %s", "; ".join(problems))
     return definitions

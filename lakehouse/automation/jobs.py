@@ -10,7 +10,8 @@ from lakehouse.assets.models import EAGER, MODEL_TAG, SCHEDULED, asset_key
 from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.models.model import Model
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.lookups.publish import declared_lookups
 
 if TYPE_CHECKING:
     # The type that `dg.define_asset_job` returns; Dagster 1.13 does not export it.
@@ -62,8 +63,8 @@ def audit_job(streams: Iterable[Stream]) -> "UnresolvedAssetJobDefinition":
     )
 
 
-def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
-    """List the assets of the job `refresh` for one stream, with the metrics that all streams share."""
+def stream_asset_keys(lake: Lake, stream: Stream) -> list[dg.AssetKey]:
+    """List the assets of the job `refresh` for one stream, with the metrics and look-ups that streams share."""
     name = stream.name
     pairs = [
         ("silver", name),
@@ -77,6 +78,6 @@ def stream_asset_keys(stream: Stream) -> list[dg.AssetKey]:
         pairs.append(("serving", f"{name}_alerts"))
     if stream.has_features:
         pairs += [("serving", f"{name}_features"), ("serving", f"{name}_lookup")]
-    if name in CUSTOMER_STREAMS:
-        pairs.append(("serving", "customers_lookup"))
+    lookups = declared_lookups(lake).reading(name, map(".".join, pairs))
+    pairs += [("serving", lookup.asset_name) for lookup in lookups]
     return [key(layer, asset) for layer, asset in pairs]

@@ -55,19 +55,19 @@ def landing_lag(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.S
     events: list[AssetEvent] = []
     for stream in lake.lake.streams.values():
         cursor = _StreamCursor(**cursors.get(stream.name, {}))
-        with isolate_errors(context, stream):
+        with isolate_errors(context, stream.name):
             events += _observe(lake.lake, stream, cursor, now, queue_depth)
         cursors[stream.name] = asdict(cursor)
     return dg.SensorResult(asset_events=events, cursor=json.dumps(cursors))
 
 
 @contextmanager
-def isolate_errors(context: dg.SensorEvaluationContext, stream: Stream) -> Iterator[None]:
-    """Log an error of one stream, so that it holds up no other stream; the next tick tries again."""
+def isolate_errors(context: dg.SensorEvaluationContext, name: str) -> Iterator[None]:
+    """Log an error of one stream or look-up, so that it holds up no other; the next tick tries again."""
     try:
         yield
     except Exception:
-        context.log.exception(f"{stream.name} is left out of this tick; the other streams go on.")
+        context.log.exception(f"{name} is left out of this tick; the others go on.")
 
 
 def _observe(

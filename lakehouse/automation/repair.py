@@ -95,7 +95,7 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
             ingest_hours(lake, stream, hours, replace=True, run_id=RUN_ID)
         days = {*_days(own, "silver", "quarantine", "gold", "serving"), *days_to_refresh(lake, stream)}
         if days:
-            raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(stream)))
+            raise_on_failure(runner.run(REFRESH, exact_tags(sorted(days)), stream_asset_keys(lake, stream)))
     for finding in of_models:
         part = None if finding.partition == WHOLE else [date.fromisoformat(finding.partition)]
         raise_on_failure(runner.compute_model(f"{finding.layer}.{finding.stream}", part))
@@ -113,7 +113,7 @@ def recompute(lake: Lake, stream: Stream, days: Sequence[date]) -> list[date]:
     blocked = clean_days(lake, stream, days, run_id=RUN_ID).blocked
     if computable := sorted(set(days) - set(blocked)):
         runner = Runner(lake)
-        raise_on_failure(runner.run(REFRESH, exact_tags(computable), stream_asset_keys(stream)))
+        raise_on_failure(runner.run(REFRESH, exact_tags(computable), stream_asset_keys(lake, stream)))
         raise_on_failure(runner.refresh_models([model.name for model in models_below(lake, stream)])[1])
     return blocked
 

@@ -74,7 +74,7 @@ class Runner:
         if not days:
             return [], None
         tags = {**exact_tags(days), **lane_tags(REFRESH, stream.name)}
-        return days, self.run(REFRESH, tags, stream_asset_keys(stream))
+        return days, self.run(REFRESH, tags, stream_asset_keys(self._lake, stream))
 
     def refresh_models(self, names: Collection[str] | None = None) -> tuple[dict[str, list[date]], RunOutcome | None]:
         """Compute what is stale of these models and of those that read them, or of all.

@@ -3,7 +3,7 @@
 import json
 import logging
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -12,6 +12,7 @@ import dagster as dg
 
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
+from lakehouse.assets.specs import key
 from lakehouse.automation.backoff import recent_runs, retry_time
 from lakehouse.automation.jobs import BATCH, BRONZE, REFRESH, stream_asset_keys
 from lakehouse.automation.landing_lag import isolate_errors, landing_lag
@@ -27,6 +28,7 @@ from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.refresh import days_to_refresh, not_ingested
 from lakehouse.runtime.instance import STREAM_TAG, lane_tags
 from lakehouse.runtime.orphaned_runs import is_active
+from lakehouse.serving.lookups.publish import declared_lookups, is_stale
 from lakehouse.settings import get_settings
 
 POLL_INTERVAL_SECONDS = 30
@@ -53,9 +55,9 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
     queued = _queued_files(context)
     left_out: dict[str, list[LeftOut]] = {}
     for stream in lake.lake.streams.values():
-        if _must_wait(context.instance, stream, (BRONZE, BATCH)):
+        if _must_wait(context.instance, stream.name, (BRONZE, BATCH)):
             continue
-        with isolate_errors(context, stream):
+        with isolate_errors(context, stream.name):
             since = datetime.fromisoformat(cursor[stream.name]) if stream.name in cursor else None
             is_listed = queued is None or cursor.get(LISTED_PREFIX + stream.name) != today
             if is_listed:
@@ -82,22 +84,41 @@ def incoming_files(context: dg.SensorEvaluationContext, lake: LakeResource) -> I
     minimum_interval_seconds=POLL_INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Compute silver, gold and serving of the days whose bronze is newer, or whose contract or SQL"
-    " has changed since, found from metadata alone.",
+    " has changed since, found from metadata alone; and look-ups that are older than their file or tables.",
 )
 def late_data(context: dg.SensorEvaluationContext, lake: LakeResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Request the stale days of every stream."""
-    requests = 0
+    """Request the stale days of every stream, and the stale look-ups that these runs do not compute."""
+    requests, requested = 0, set[str]()
     for stream in lake.lake.streams.values():
-        if _must_wait(context.instance, stream, (REFRESH, BATCH)):
+        if _must_wait(context.instance, stream.name, (REFRESH, BATCH)):
             continue
-        with isolate_errors(context, stream):
+        with isolate_errors(context, stream.name):
             if days := days_to_refresh(lake.lake, stream):
                 requests += 1
+                requested.add(stream.name)
                 context.log.info(f"{stream.name}: {format_days(days)}")
                 tags = {**exact_tags(days), **lane_tags(REFRESH, stream.name)}
-                yield dg.RunRequest(asset_selection=stream_asset_keys(stream), tags=tags)
+                yield dg.RunRequest(asset_selection=stream_asset_keys(lake.lake, stream), tags=tags)
+    for request in _lookup_requests(context, lake.lake, requested):
+        requests += 1
+        yield request
     if not requests:
         yield dg.SkipReason("No day is stale.")
+
+
+def _lookup_requests(
+    context: dg.SensorEvaluationContext, lake: Lake, requested: Collection[str]
+) -> Iterator[dg.RunRequest]:
+    """Request the look-ups that are older than their file or tables, and whose streams no run computes."""
+    for lookup in declared_lookups(lake).by_name.values():
+        lanes = (lookup.asset_name, *lookup.streams)
+        if any(name in requested or _must_wait(context.instance, name, (REFRESH, BATCH)) for name in lanes):
+            continue
+        with isolate_errors(context, lookup.asset_name):
+            if is_stale(lake, lookup):
+                context.log.info(f"The look-up {lookup.name}")
+                tags = {**exact_tags([datetime.now(UTC).date()]), **lane_tags(REFRESH, lookup.asset_name)}
+                yield dg.RunRequest(asset_selection=[key("serving", lookup.asset_name)], tags=tags)
 
 
 @dg.sensor(
@@ -115,12 +136,12 @@ def closed_hours(context: dg.SensorEvaluationContext, lake: LakeResource) -> Ite
     day = (closed - timedelta(hours=1)).date()
     requests = 0
     for stream in lake.lake.streams.values():
-        with isolate_errors(context, stream):
+        with isolate_errors(context, stream.name):
             since, count = cursor.get(stream.name, ["", 0])
             if since <= (start := f"{day}T00:00:00+00:00"):  # the night's run does what is left of the day before
                 since, count = start, 0
             count += _count_objects(lake.lake, stream, datetime.fromisoformat(since), closed)
-            if count >= MIN_CLOSED_OBJECTS and not _must_wait(context.instance, stream, (BRONZE, BATCH)):
+            if count >= MIN_CLOSED_OBJECTS and not _must_wait(context.instance, stream.name, (BRONZE, BATCH)):
                 requests += 1
                 tags = {**exact_tags([day]), **lane_tags(BRONZE, stream.name), "lakehouse/files": str(count)}
                 yield dg.RunRequest(asset_selection=[dg.AssetKey(["bronze", stream.name])], tags=tags)
@@ -179,10 +200,10 @@ def _queued_files(context: dg.SensorEvaluationContext) -> dict[str, list[Landing
         return None
 
 
-def _must_wait(instance: dg.DagsterInstance, stream: Stream, jobs: tuple[str, ...]) -> bool:
-    """Return whether a run of the stream is active, or has failed so often that its back-off has not passed."""
+def _must_wait(instance: dg.DagsterInstance, name: str, jobs: tuple[str, ...]) -> bool:
+    """Return whether a run of this stream or look-up is active, or failed so often that its back-off has not passed."""
     for job in jobs:
-        tags = {} if job == BATCH else {STREAM_TAG: stream.name}
+        tags = {} if job == BATCH else {STREAM_TAG: name}
         records = recent_runs(instance, job, tags)
         if any(is_active(instance, record.dagster_run) for record in records):
             return True

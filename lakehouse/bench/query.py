@@ -124,7 +124,8 @@ def _customers(lake: Lake, entities: int, day: date) -> list[str]:
     )
     replace_days(lake, "serving.iot_features", select, [day])
     lookups.refresh_entities(lake, devices)
-    lookups.refresh_customers(lake)
+    for lookup in lookups.declared_lookups(lake).by_name.values():
+        lookups.refresh_declared(lake, lookup)
     with lake.engine.cursor() as cursor:
         silver = scan_sql(lake.tables.load("silver.retail"))
         ids = cursor.execute(

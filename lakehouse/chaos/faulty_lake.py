@@ -324,7 +324,7 @@ def do(
 
 
 def _refresh(lake: Lake, stream: Stream, dates: Sequence[date]) -> None:
-    keys = [key for key in stream_asset_keys(stream) if key not in MULTI_STREAM_ASSETS]
+    keys = [key for key in stream_asset_keys(lake, stream) if key not in MULTI_STREAM_ASSETS]
     raise_on_failure(Runner(lake).run(REFRESH, {**exact_tags(dates), **lane_tags(REFRESH, stream.name)}, keys))
 
 

@@ -20,6 +20,7 @@ from lakehouse.processes.problems import read_problems
 from lakehouse.processes.service import settings_environment
 from lakehouse.project import NO_PROJECT
 from lakehouse.runtime import supervisor
+from lakehouse.runtime.accepted_lookups import AcceptedLookups
 from lakehouse.runtime.accepted_streams import AcceptedStreams, watch
 from lakehouse.runtime.instance import environment, open_instance
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
@@ -70,6 +71,10 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
             stderr.print(line, soft_wrap=True)
         running = settings.model_copy(update={"streams": (accepted.folder,)})
         _bootstrap(Lake(running, connection))
+        lookups = AcceptedLookups(running, connection)
+        for line in lookups.update():
+            stderr.print(line, soft_wrap=True)
+        running = running.model_copy(update={"lookups": (lookups.folder,)})
         with open_instance(settings) as instance:
             fail_orphaned_runs(instance)
         programs = [
@@ -79,7 +84,8 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
             *supervisor.dagster_programs(settings, DEFINITIONS, IMPORTS, page=not no_ui),
         ]
         report = partial(stderr.print, soft_wrap=True)
-        threading.Thread(target=watch, args=(accepted, report, stop_watching), name="streams", daemon=True).start()
+        for name, copies in {"streams": accepted, "lookups": lookups}.items():
+            threading.Thread(target=watch, args=(copies, report, stop_watching), name=name, daemon=True).start()
         Supervisor(
             settings,
             programs,
@@ -117,7 +123,7 @@ def _storage_check(settings: Settings) -> Callable[[], None]:
 
 
 def _problems_check(settings: Settings) -> Callable[[], None]:
-    """Build the check that prints what is wrong with queries and assets, once. Those of streams are printed by `watch`."""
+    """Build the check that prints what is wrong with queries and assets, once. `watch` prints the others."""
     printed: list[str] = []
 
     def check() -> None:

@@ -38,8 +38,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.pipeline.models import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
-from lakehouse.serving.lookups.paths import CUSTOMERS
-from lakehouse.serving.lookups.versions import delete_old_versions
+from lakehouse.serving.lookups.publish import drop_earlier_versions
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.iceberg.replace import merge_manifests
@@ -223,8 +222,7 @@ def rewrite_exports(lake: Lake, stream: Stream) -> None:
     """Rewrite the exports that cover all days, and drop older versions of look-ups."""
     export_dashboard(lake, stream)
     export_features(lake, stream)
-    for name in (stream.name, CUSTOMERS):
-        delete_old_versions(lake, name)
+    drop_earlier_versions(lake, stream)
 
 
 def _rewrite_bronze(lake: Lake, subject: Subject, mentions: Mentions) -> None:

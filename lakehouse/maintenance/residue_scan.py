@@ -25,8 +25,8 @@ from lakehouse.pipeline.erasure_log import FOLDER
 from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.lookups import dynamodb
-from lakehouse.serving.lookups.paths import CUSTOMERS, cached_copies, lookups_folder, version_of
-from lakehouse.serving.lookups.publish import entity_keys
+from lakehouse.serving.lookups.paths import cached_copies, lookups_folder, version_of
+from lakehouse.serving.lookups.publish import entity_keys, names_with
 from lakehouse.serving.lookups.versions import list_versions
 from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.objects.store import ObjectInfo, Objects, object_key
@@ -111,7 +111,7 @@ def _matching_lookups(lake: Lake, subject: Subject, residue: Collection[str]) ->
 
     A local copy holds what its version's object holds. A copy whose object is gone may hold anything.
     """
-    for name in (subject.stream.name, CUSTOMERS):
+    for name in names_with(lake, subject.stream):
         urls = {
             version.stem: f"s3://{lake.connection.bucket}/{version.key}"
             for version in list_versions(lake.objects, name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
+from typing import Protocol
 from uuid import uuid4
 
 from lakehouse.contracts.odcs import CONTRACT_FILE, load_contract
@@ -112,21 +113,38 @@ class AcceptedStreams:
                 raise type(error)(str(error).replace(str(draft), str(source))) from error
 
     def _publish(self, streams: Mapping[str, Content]) -> None:
-        revision = self._root / f"{time.time_ns()}"
-        revision.mkdir(parents=True)
-        for name, content in streams.items():
-            _write(revision / name, content)
-        link = self._root / uuid4().hex
-        link.symlink_to(revision.name)
-        link.replace(self.folder)
-        oldest = time.time() - KEPT_SECONDS
-        for folder in self._root.iterdir():
-            if folder != self.folder and folder != revision and folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)
+        files = {Path(name, file): text for name, content in streams.items() for file, text in content.items()}
+        publish_revision(self._root, files)
 
 
-def watch(accepted: AcceptedStreams, report: Callable[[str], None], stop: Event) -> None:
-    """Update the accepted streams whenever their own files have changed, until `stop` is set. Runs in a thread."""
+class Accepted(Protocol):
+    """Accepted copies of definitions."""
+
+    def stamps(self) -> object:
+        """Stamp what the copies depend on."""
+
+    def update(self) -> list[str]:
+        """Accept what has changed and is right. Returns a line for each change. Raises LakehouseError."""
+
+
+def publish_revision(root: Path, files: Mapping[Path, bytes]) -> None:
+    """Write a new revision of accepted files under `root`, and let the link `current` name it."""
+    revision, current = root / f"{time.time_ns()}", root / "current"
+    revision.mkdir(parents=True)
+    for path, content in files.items():
+        (revision / path).parent.mkdir(exist_ok=True)
+        (revision / path).write_bytes(content)
+    link = root / uuid4().hex
+    link.symlink_to(revision.name)
+    link.replace(current)
+    oldest = time.time() - KEPT_SECONDS
+    for folder in root.iterdir():
+        if folder not in (current, revision) and folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def watch(accepted: Accepted, report: Callable[[str], None], stop: Event) -> None:
+    """Update accepted copies whenever their own files have changed, until `stop` is set. Runs in a thread."""
     handled, failure = accepted.stamps(), ""
     while not stop.wait(WATCH_INTERVAL_SECONDS):
         if (stamps := accepted.stamps()) == handled:
@@ -142,7 +160,7 @@ def watch(accepted: AcceptedStreams, report: Callable[[str], None], stop: Event)
                 report(failure := str(error))
             stop.wait(RETRY_SECONDS)
         except Exception:  # if the thread ended, no later change would be taken up
-            log.exception("The streams can't be checked; trying again")
+            log.exception("Saved files can't be checked; trying again")
             stop.wait(RETRY_SECONDS)
 
 

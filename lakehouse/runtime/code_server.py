@@ -1,8 +1,8 @@
 """Dagster's code server, which loads changed definitions in place.
 
 `python -m lakehouse.runtime.code_server MODULE PORT [IMPORT…]` serves the definitions of MODULE. A process that has
-imported what definitions need, such as IMPORT, forks another, which loads them and serves them. When contracts or Python
-files change, it forks a second one; once that serves, the first ends. Where the second can't load them, it reports why, and
+imported what definitions need, such as IMPORT, forks another, which loads them and serves them. When contracts, look-ups or
+Python files change, it forks a second one; once that serves, the first ends. Where the second can't load them, it reports why, and
 the first runs on. Dagster's own `dagster code-server start` imports everything again for each change, and serves an error
 where definitions can't be loaded.
 
@@ -57,7 +57,8 @@ class CodeServer:
 
     def stamps(self) -> object:
         """Stamp what definitions are loaded from."""
-        return revision(self._settings.streams), file_stamps([*self._settings.models, *self._settings.assets])
+        folders = (*self._settings.streams, *self._settings.lookups)
+        return revision(folders), file_stamps([*self._settings.models, *self._settings.assets])
 
     def load(self) -> bool:
         """Load the definitions in a new process, and serve them once they are loaded. Return whether they are."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,8 @@ from lakehouse.errors import LakehouseError
 from lakehouse.landing.incoming import Incoming
 from lakehouse.landing.keys import LandingObject
 from lakehouse.runtime.instance import STREAM_TAG
+from lakehouse.serving.lookups.declaration import Lookup
+from lakehouse.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -26,7 +29,7 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 def test_failing_stream_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, sensor: Any, error: Exception) -> None:
     streams = discover()
     broken = next(iter(streams))
-    lake = SimpleNamespace(streams=streams, objects=SimpleNamespace(folders=lambda _: []))
+    lake = SimpleNamespace(streams=streams, objects=SimpleNamespace(folders=lambda _: []), settings=Settings())
     monkeypatch.setattr(sensors, "read_report", lambda _: [])
     monkeypatch.setattr(sensors, "write_report", lambda _objects, _report: None)
     monkeypatch.setattr(sensors, "select_incoming", lambda _objects, _stream: Incoming())
@@ -50,6 +53,30 @@ def test_failing_stream_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, senso
         context = dg.build_sensor_context(instance, resources={"lake": LakeResource()})
         requests: list[Any] = list(sensor(context))
     assert {request.tags[STREAM_TAG] for request in requests} == set(streams) - {broken}
+
+
+@pytest.mark.parametrize("stale", [[], ["retail"]])
+def test_stale_lookup_is_requested_unless_a_stream_of_its_own_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stale: list[str]
+) -> None:
+    for name in ("broken", "totals"):
+        (tmp_path / f"{name}.sql").write_text("-- key: stream\n-- description: x\nfrom gold.daily_metrics")
+    lake = SimpleNamespace(streams=discover(), settings=Settings(lookups=(tmp_path,)))
+    sensor: Any = sensors.late_data
+
+    def is_stale(_lake: object, lookup: Lookup) -> bool:
+        if lookup.name == "broken":
+            raise LakehouseError("no")
+        return True
+
+    monkeypatch.setattr(resources, "_lake", lambda: lake)
+    monkeypatch.setattr(sensors, "days_to_refresh", lambda _, stream: [NOW.date()] * (stream.name in stale))
+    monkeypatch.setattr(sensors, "is_stale", is_stale)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance, resources={"lake": LakeResource()})
+        requests: list[Any] = list(sensor(context))
+    tags = [request.tags[STREAM_TAG] for request in requests]
+    assert tags == [*stale, *(["customers_lookup"] if not stale else []), "totals_lookup"]
 
 
 def _clock(at: str) -> type[datetime]:

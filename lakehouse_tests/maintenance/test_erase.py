@@ -210,7 +210,7 @@ def test_erasure_reaches_local_lookups_and_dynamodb(
     more = {"home": tmp_path, "dynamodb_table": "lookups", "dynamodb_endpoint": aws, "s3_region": "us-east-1"}
     own.lake.settings = own.lake.settings.model_copy(update=more)
     refresh_entities(own.lake, own.stream)
-    served = LookupCache(own.lake.objects, lookups_folder(own.lake.settings), own.lake.changes("lookups"))
+    served = LookupCache(own.lake, lookups_folder(own.lake.settings))
     served.refresh()
     subject = Subject.parse(own.stream, [f"account_id={SUBJECT_ID}"])
     residue = [url for url in _residue(own, subject) if not url.startswith("s3://")]

@@ -9,9 +9,9 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import server
 from lakehouse.settings import Settings
-from lakehouse_tests.pipeline.own import make_stream, shared_lake
+from lakehouse_tests.pipeline.own import make_shared_stream, make_stream, shared_lake
 
-__all__ = ["make_stream", "shared_lake"]
+__all__ = ["make_shared_stream", "make_stream", "shared_lake"]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from lakehouse.http.auth import AccessControl
 from lakehouse.serving.lookups import routes as lookups
 from lakehouse.serving.lookups.index import LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
-from lakehouse.serving.lookups.routes import LookupContext
+from lakehouse.serving.lookups.routes import FollowedLookups, LookupContext
 from lakehouse.settings import Settings, get_settings
 from lakehouse.sources.http import app
 from lakehouse.sources.http.app import ExtraRoutes
@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     folder = lookups_folder(settings)
 
     def lookup_routes(streams: Mapping[str, Stream], access: AccessControl) -> ExtraRoutes:
-        context = LookupContext(streams, LookupIndexes(folder), access)
+        context = LookupContext(streams, FollowedLookups(settings, streams), LookupIndexes(folder), access)
         return ExtraRoutes(
             (lookups.router,), {"lookups": context}, lookups.PATHS, partial(lookups.answer_immediately, context)
         )

@@ -97,7 +97,7 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
     tracker = SnapshotTracker(lake)
     tracker.start()
     workers = WorkerPool(settings, lake.connection, tracker.tail.folder)
-    lookups = LookupCache(lake.objects, lookups_folder(settings), lake.changes("lookups"))
+    lookups = LookupCache(lake, lookups_folder(settings))
     lookups.start()
     readers = ReaderPool(tracker)
     feed = AlertFeed(tracker, readers)

@@ -15,12 +15,13 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
+from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.lookups.declaration import Lookup
 from lakehouse.serving.lookups.documents import DocumentRenderer
 from lakehouse.serving.lookups.index import SCHEMA, LookupIndex
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
-from lakehouse.serving.lookups.versions import PREFIX, LookupVersion, list_versions
-from lakehouse.storage.iceberg.change_marks import ChangeMarks
-from lakehouse.storage.objects.store import Objects
+from lakehouse.serving.lookups.publish import declared_lookups
+from lakehouse.serving.lookups.versions import LookupVersion, list_versions, published_names
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,11 @@ BATCH_ROWS = 8192
 class LookupCache:
     """The copies of all look-ups of the lake, as of the last `refresh`."""
 
-    def __init__(self, objects: Objects, folder: Path, changes: ChangeMarks) -> None:
-        self._objects = objects
+    def __init__(self, lake: Lake, folder: Path) -> None:
+        self._lake = lake
+        self._objects = lake.objects
         self._folder = folder
-        self._changes = changes
+        self._changes = lake.changes("lookups")
         self._checked: set[Path] = set()
         """Copies that were opened once, because a copy may be damaged after a crash of the machine."""
         self._refreshing = Lock()
@@ -75,20 +77,22 @@ class LookupCache:
     def refresh(self) -> None:
         """Fetch new versions. A look-up that can't be fetched keeps its version."""
         with self._refreshing:
-            for folder in self._objects.folders(PREFIX):
-                name = folder.rstrip("/").rpartition("/")[2]
+            lookups = {name: name for name in self._lake.streams} | {**declared_lookups(self._lake).by_name}
+            for name in published_names(self._objects):
+                if name not in lookups:
+                    continue  # its stream or file is gone
                 try:
-                    self._update(name)
+                    self._update(name, lookups[name])
                 except (LakehouseError, pa.ArrowException, duckdb.Error, OSError) as error:
                     log.warning("Look-up %s keeps its version: %s", name, error)
 
-    def _update(self, name: str) -> None:
+    def _update(self, name: str, lookup: Lookup | str) -> None:
         versions = list_versions(self._objects, name)
         if not versions:
             return
         path = cached_copy(self._folder, name, versions[-1].stem)
         if not self._is_usable(path):
-            self._fetch(name, versions[-1], path)
+            self._fetch(lookup, versions[-1], path)
         for old in cached_copies(self._folder, name):
             if old != path:
                 # Processes that have it open go on reading it. Where the system forbids that, the next refresh tries again.
@@ -104,7 +108,7 @@ class LookupCache:
             self._checked.add(path)
         return path.exists()
 
-    def _fetch(self, name: str, version: LookupVersion, path: Path) -> None:
+    def _fetch(self, lookup: Lookup | str, version: LookupVersion, path: Path) -> None:
         fetched, rendered = path.with_suffix(".parquet"), path.with_suffix(".new")
         try:
             with fetched.open("wb") as file:
@@ -112,7 +116,7 @@ class LookupCache:
                     file.write(piece)
             with (
                 pq.ParquetFile(fetched) as rows,
-                closing(DocumentRenderer(name)) as renderer,
+                closing(DocumentRenderer(lookup)) as renderer,
                 ipc.new_file(str(rendered), SCHEMA) as target,
             ):
                 for batch in rows.iter_batches(BATCH_ROWS):

@@ -5,15 +5,15 @@ them.
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import literal, quote
+from lakehouse.errors import LookupFileError
+from lakehouse.serving.lookups.declaration import ROWS, Lookup
 from lakehouse.serving.lookups.index import SCHEMA
-from lakehouse.serving.lookups.paths import CUSTOMERS
 
 MEMORY_LIMIT = "512MB"
 
@@ -21,18 +21,23 @@ MEMORY_LIMIT = "512MB"
 class DocumentRenderer:
     """Render the rows of one look-up."""
 
-    def __init__(self, name: str) -> None:
-        """Create a renderer of the look-up with this name."""
-        self._name = name
+    def __init__(self, lookup: Lookup | str) -> None:
+        """Create a renderer of a declared look-up, or of that of the stream with this name."""
+        self._lookup = lookup
+        self._path = lookup.path if isinstance(lookup, Lookup) else lookup
         # One thread keeps rows in their order, and leaves the others to requests.
         self._database = open_in_memory(memory_limit=MEMORY_LIMIT)
 
     def render(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Return the id and the JSON document of each row, in their order, in the columns of SCHEMA."""
-        self._database.register("lookup", pa.Table.from_batches([rows]))
-        documents = self._database.sql(_documents_sql(self._name, rows.schema.names))
-        fields = zip(documents.columns, documents.types, strict=True)
+        self._database.register(ROWS, pa.Table.from_batches([rows]))
+        documents = self._database.sql(_documents_sql(self._lookup, rows.schema.names))
+        fields = [*zip(documents.columns, documents.types, strict=True)]
+        if isinstance(self._lookup, Lookup) and not self._lookup.shows_id:
+            fields = [field for field in fields if field[0] != "id"]
         table: Any = documents.project(f"id, to_json({_struct_sql(fields)})::varchar").to_arrow_table()
+        if not table.column(0).combine_chunks().equals(rows.column(0).cast(table.schema.types[0])):
+            raise LookupFileError(f"{self._path}: the second SELECT must give each row of {ROWS} once, in its place.")
         columns = [table.column(number).combine_chunks().cast(field.type) for number, field in enumerate(SCHEMA)]
         return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -41,12 +46,12 @@ class DocumentRenderer:
         self._database.close()
 
 
-def _documents_sql(name: str, columns: Sequence[str]) -> str:
-    """Return a SELECT of a document's fields from `lookup`, the rows of a look-up."""
-    if name == CUSTOMERS:
-        return Path(__file__).with_name("customer_document.sql").read_text()
+def _documents_sql(lookup: Lookup | str, columns: Sequence[str]) -> str:
+    """Return a SELECT of a document's fields, and of `id`, from the rows of a look-up."""
+    if isinstance(lookup, Lookup):
+        return lookup.document or f"from {ROWS}"
     features = ", ".join(f"{quote(column)}: {quote(column)}" for column in columns if column not in ("id", "dt"))
-    return f"select {literal(name)} as stream, id, dt as as_of, {{{features}}} as features from lookup"
+    return f"select {literal(lookup)} as stream, id, dt as as_of, {{{features}}} as features from {ROWS}"
 
 
 def _struct_sql(fields: Iterable[tuple[str, Any]], parent: str = "", depth: int = 0) -> str:

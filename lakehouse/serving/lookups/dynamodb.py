@@ -45,7 +45,7 @@ class DynamoDBTable:
         """Write rows as items, 25 per request. Items that DynamoDB does not process are sent again."""
         with self._table.batch_writer(overwrite_by_pkeys=[KEY]) as batch:
             for row in _rows(rows):
-                batch.put_item(Item={KEY: f"{name}#{row['id']}", **row})
+                batch.put_item(Item={**row, KEY: f"{name}#{row['id']}"})
 
     def delete(self, name: str, ids: Iterable[str]) -> None:
         """Delete these entities."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from lakehouse.settings import Settings
 
 CUSTOMERS = "customers"
-CUSTOMER_STREAMS = ("retail", "orders")
-"""The streams that the customers look-up joins. Every other look-up is of one stream and has its name."""
+"""The package's look-up that has a path of its own."""
 
 SUFFIX = ".json.arrow"
 """Names a copy's format: ids, and the JSON that answers a request. Another format must have another suffix, so that older

@@ -1,11 +1,11 @@
-"""Compute look-ups and publish them: the features of each entity, by its id.
+"""Compute look-ups and publish them: the features of each entity, by its id, and the rows of declared look-ups by key.
 
 See `versions` for the published objects and `cache` for the copies that answer requests.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 import pyarrow.parquet as pq
@@ -13,22 +13,35 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import bind, columns_of, describe, scan_sql
+from lakehouse.engine.connection import columns_of, describe, scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.errors import LookupFileError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.staleness import last_changes
+from lakehouse.pipeline.unified_view import source_tables, view_sql
 from lakehouse.serving.lookups import dynamodb
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
+from lakehouse.serving.lookups.checking import published_sql
+from lakehouse.serving.lookups.declaration import (
+    DeclaredLookups,
+    Lookup,
+    discover_lookups,
+    lookup_error,
+    sql_error,
+)
 from lakehouse.serving.lookups.versions import (
     MAX_VERSIONS,
     LookupVersion,
+    delete_old_versions,
     list_versions,
+    published_names,
     scan_version_sql,
     version_key,
 )
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
 ROW_GROUP_ROWS = 20_480
+MAX_EXAMPLES = 3
+"""Ids that an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,14 @@ class RefreshResult:
 SelectBuilder = Callable[[duckdb.DuckDBPyConnection, LookupVersion | None], str]
 """Build the SELECT of a look-up's rows. It may reuse rows of the version before."""
 
+Check = Callable[[duckdb.DuckDBPyConnection, str], None]
+"""Check the rows that are about to be published, in this FROM item."""
+
+
+def declared_lookups(lake: Lake) -> DeclaredLookups:
+    """Read the look-ups that are declared over the lake's streams."""
+    return discover_lookups(lake.settings.lookups, lake.streams)
+
 
 def refresh_entities(lake: Lake, stream: Stream) -> RefreshResult:
     """Bring a stream's look-up up to date: the newest features of each entity. Reads only the days that changed."""
@@ -54,14 +75,74 @@ def refresh_entities(lake: Lake, stream: Stream) -> RefreshResult:
     return _refresh(lake, stream.name, (sequence_of(features),), select)
 
 
-def refresh_customers(lake: Lake) -> RefreshResult:
-    """Bring the customers look-up up to date: each customer's history in silver of retail and orders."""
-    tables = {name: lake.tables.load(f"silver.{name}") for name in CUSTOMER_STREAMS}
-    sql = bind(
-        Path(__file__).with_name("customers.sql").read_text(),
-        {name: f"from {scan_sql(table)}" for name, table in tables.items()},
-    )
-    return _refresh(lake, CUSTOMERS, tuple(map(sequence_of, tables.values())), lambda *_: sql)
+def refresh_declared(lake: Lake, lookup: Lookup) -> RefreshResult:
+    """Bring a declared look-up up to date, if a table that it reads, or its file, has changed.
+
+    Raises LookupFileError, and keeps the last version, if the file is wrong or the key does not identify rows.
+    """
+    rows = published_sql(lake, lookup)
+    numbers = tuple(source_versions(lake, lookup).values())
+    catalog = f"lookup_{uuid4().hex}"
+
+    def select(cursor: duckdb.DuckDBPyConnection, _before: LookupVersion | None) -> str:
+        cursor.execute(f"attach ':memory:' as {catalog}")
+        cursor.execute(f"use {catalog}")
+        for table in lookup.tables:
+            layer, _, name = table.name.partition(".")
+            cursor.execute(f"create schema if not exists {quote(layer)}")
+            cursor.execute(f"create view {quote(layer)}.{quote(name)} as {view_sql(lake, table.name)}")
+        return rows
+
+    def check(cursor: duckdb.DuckDBPyConnection, published: str) -> None:
+        _check_key(cursor, lookup, published)
+
+    try:
+        return _refresh(lake, lookup.name, numbers, select, check, lookup)
+    except (duckdb.ProgrammingError, duckdb.DataError) as error:
+        raise sql_error(lookup.path, error) from error
+    finally:
+        with lake.engine.cursor() as cursor:
+            cursor.execute(f"detach database if exists {catalog}")
+
+
+def source_versions(lake: Lake, lookup: Lookup) -> dict[str, int]:
+    """Return the sequence number of each table that a look-up reads, also through views."""
+    names = dict.fromkeys(name for table in lookup.tables for name in source_tables(lake, table.name))
+    return {name: sequence_of(lake.tables.load(name)) for name in names}
+
+
+def is_stale(lake: Lake, lookup: Lookup) -> bool:
+    """Return whether a declared look-up is older than its file or a table, realtime aside, which changes all the time.
+
+    One that was never computed is stale once a table has rows.
+    """
+    sources = source_versions(lake, lookup)
+    version = _newest(lake, lookup.name)
+    if version is None:
+        return any(sources.values())
+    if not _is_of(version, lookup) or len(version.numbers) != len(sources):
+        return True
+    read = dict(zip(sources, version.numbers, strict=True))
+    return any(number > read[name] for name, number in sources.items() if not name.startswith("realtime."))
+
+
+def _check_key(cursor: duckdb.DuckDBPyConnection, lookup: Lookup, published: str) -> None:
+    """Raise LookupFileError if a row has no key, or another row's."""
+    kept = "The last good version stays"
+    row = cursor.execute(f"select count(*) from {published} where id is null").fetchone()
+    if row and row[0]:
+        message = f"the key {lookup.key} is null in {row[0]:,} row{'s' * (row[0] > 1)}. {kept}"
+        raise lookup_error(lookup.path, lookup.key_line, message)
+    repeated = cursor.execute(
+        f"select id, count(*) as rows, count(*) over () from {published} group by id having count(*) > 1"
+        f" order by id limit {MAX_EXAMPLES}"
+    ).fetchall()
+    if repeated:
+        examples = ", ".join(f"{id_!r} ({rows:,} rows)" for id_, rows, _ in repeated)
+        message = (
+            f"the key {lookup.key} is not unique: {repeated[0][2]:,} of its values have more than one row, such as"
+        )
+        raise lookup_error(lookup.path, lookup.key_line, f"{message} {examples}. {kept}")
 
 
 def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -70,20 +151,58 @@ def entity_keys(lake: Lake, stream: Stream, values: Mapping[str, str]) -> list[t
     if stream.has_features:
         entity = _entity_column(stream, lake.tables.load(f"serving.{stream.name}_features"))
         keys += [(stream.name, values[entity])] if entity in values else []
-    if stream.name in CUSTOMER_STREAMS and "customer_id" in values:
-        keys.append((CUSTOMERS, values["customer_id"]))
-    return keys
+    declared = declared_lookups(lake).reading(stream.name)
+    return keys + [(lookup.name, values[lookup.key]) for lookup in declared if lookup.key in values]
 
 
-def has_customers(streams: Sequence[str]) -> bool:
-    """Return whether these streams include all that the customers look-up needs."""
-    return set(CUSTOMER_STREAMS) <= {*streams}
+def names_with(lake: Lake, stream: Stream) -> list[str]:
+    """List the published look-ups that may hold rows of a stream: all but those of other streams."""
+    return [name for name in published_names(lake.objects) if name == stream.name or name not in lake.streams]
 
 
-def _refresh(lake: Lake, name: str, numbers: tuple[int, ...], select: SelectBuilder) -> RefreshResult:
-    before = max(list_versions(lake.objects, name), key=lambda version: version.numbers, default=None)
+def drop_earlier_versions(lake: Lake, stream: Stream) -> None:
+    """Delete the versions of look-ups that may hold rows which the stream no longer has.
+
+    The newest version stays, computed again where it is stale. It is deleted where it can't be: its file is gone or wrong.
+    """
+    declared = declared_lookups(lake).by_name
+    for name in names_with(lake, stream):
+        delete_old_versions(lake, name, keep=1 if _is_current(lake, name, declared.get(name)) else 0)
+
+
+def _is_current(lake: Lake, name: str, lookup: Lookup | None) -> bool:
+    """Compute a declared look-up again if it is stale. Return whether its newest version is then current."""
+    if lookup is None:
+        version = _newest(lake, name)
+        return version is None or not version.definition
+    try:
+        refresh_declared(lake, lookup)
+    except LookupFileError:
+        return False
+    return True
+
+
+def _newest(lake: Lake, name: str) -> LookupVersion | None:
+    return max(list_versions(lake.objects, name), key=lambda version: version.numbers, default=None)
+
+
+def _is_of(version: LookupVersion, lookup: Lookup) -> bool:
+    """Return whether a version was computed by this look-up's file. Earlier releases did not record it of their own."""
+    return version.definition == lookup.definition or (lookup.is_shipped and not version.definition)
+
+
+def _refresh(
+    lake: Lake,
+    name: str,
+    numbers: tuple[int, ...],
+    select: SelectBuilder,
+    check: Check = lambda *_: None,
+    declared: Lookup | None = None,
+) -> RefreshResult:
+    before = _newest(lake, name)
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
-        if before is not None and before.numbers >= numbers:
+        same = before is not None and (declared is None or _is_of(before, declared))
+        if before is not None and same and before.numbers >= numbers:
             row = cursor.execute(f"select count(*) from {scan_version_sql(lake, before)}").fetchone() or (0,)
             _write_to_dynamodb(lake, cursor, name, before, None)
             return RefreshResult(before, row[0], 0)
@@ -92,14 +211,16 @@ def _refresh(lake: Lake, name: str, numbers: tuple[int, ...], select: SelectBuil
             f"copy ({select(cursor, before)} order by id) to {literal(str(path))}"
             f" (format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
         )
-        key = version_key(name, numbers)
-        lake.objects.put_file(key, path)
+        written = f"read_parquet({literal(str(path))})"
+        check(cursor, written)
+        definition = declared.definition if declared else ""
+        version = LookupVersion(version_key(name, numbers, definition), numbers, path.stat().st_size, definition)
+        lake.objects.put_file(version.key, path)
+        others = [old for old in list_versions(lake.objects, name) if old.definition != definition]
+        lake.objects.delete(old.key for old in ([] if same else others))
         lake.changes("lookups").mark(name)
-        version = LookupVersion(key, numbers, path.stat().st_size)
-        changed = _count_changes(
-            cursor, f"read_parquet({literal(str(path))})", scan_version_sql(lake, before) if before else None
-        )
-        _write_to_dynamodb(lake, cursor, name, version, before)
+        changed = _count_changes(cursor, written, scan_version_sql(lake, before) if before and same else None)
+        _write_to_dynamodb(lake, cursor, name, version, before if same else None)
         lake.objects.delete(old.key for old in list_versions(lake.objects, name)[:-MAX_VERSIONS])
         return RefreshResult(version, pq.read_metadata(path).num_rows, changed)
 
@@ -158,6 +279,8 @@ def _write_to_dynamodb(
         return
     new = scan_version_sql(lake, version)
     old = scan_version_sql(lake, before) if before is not None and held == before.key else None
+    if old and describe(cursor, f"from {old}") != describe(cursor, f"from {new}"):
+        old = None
     rows = f"from {new} except from {old}" if old else f"from {new}"
     if old:
         gone = cursor.execute(f"select id from {old} where id not in (select id from {new})").fetchall()

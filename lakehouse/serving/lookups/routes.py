@@ -1,8 +1,9 @@
-"""`GET /v1/customers/{id}` and `GET /v1/entities/{stream}/{id}`: one entity by its id.
+"""`GET /v1/lookups/{name}/{key}`, `/v1/customers/{id}` and `/v1/entities/{stream}/{id}`: one entity by its id.
 
 The HTTP server's processes answer them without asking the serving process, because they need only files of this machine.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,16 +15,43 @@ from litestar import Request, Router, get
 from litestar.params import Parameter
 from litestar.types import HTTPScope
 
-from lakehouse.contracts.streams import Stream
+from lakehouse.contracts.streams import Stream, revision
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import Problem, error_responses, unknown_stream
+from lakehouse.processes.file_stamps import file_stamps
+from lakehouse.serving.lookups.declaration import Lookup, discover_lookups
 from lakehouse.serving.lookups.index import LookupIndex, LookupIndexes
-from lakehouse.serving.lookups.paths import CUSTOMER_STREAMS, CUSTOMERS
+from lakehouse.serving.lookups.paths import CUSTOMERS
+from lakehouse.settings import Settings
 
-PATHS = ("/v1/customers", "/v1/entities")
+PATHS = ("/v1/lookups", "/v1/customers", "/v1/entities")
+
+FOLLOW_INTERVAL_SECONDS = 0.5
+"""Time between two checks of whether the declared look-ups have changed."""
 
 HttpRequest = Request[Any, Any, Any]
 Id = Annotated[str, Parameter(description="The entity's id as in the events, percent-encoded where necessary.")]
+
+
+class FollowedLookups:
+    """The declared look-ups of this process, read again when they are used and their files or the streams have changed."""
+
+    def __init__(self, settings: Settings, streams: Mapping[str, Stream]) -> None:
+        self._folders = settings.lookups
+        self._streams = streams
+        self._lookups: Mapping[str, Lookup] = {}
+        self._read: object = None
+        self._next_check = float("-inf")
+
+    def by_name(self) -> Mapping[str, Lookup]:
+        """Return the look-ups, as their files were at most FOLLOW_INTERVAL_SECONDS ago."""
+        if time.monotonic() >= self._next_check:
+            folders = revision(self._folders)
+            now = folders, file_stamps(folders, depth=0), tuple(self._streams)
+            if now != self._read:
+                self._lookups, self._read = discover_lookups(folders, self._streams).by_name, now
+            self._next_check = time.monotonic() + FOLLOW_INTERVAL_SECONDS
+        return self._lookups
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +59,7 @@ class LookupContext:
     """The state that the handlers share. There is one per process."""
 
     streams: Mapping[str, Stream]
+    declared: FollowedLookups
     indexes: LookupIndexes
     access: AccessControl
 
@@ -71,6 +100,37 @@ class Customer(msgspec.Struct):
     """The newest features in each stream that has them."""
 
 
+class LookupInfo(msgspec.Struct):
+    """A declared look-up."""
+
+    name: str
+    description: str
+    key: str
+    """The column by which entities are looked up."""
+    path: str
+
+
+@get("/lookups", summary="List the look-ups", responses=error_responses(401, 403))
+async def list_lookups(request: HttpRequest, lookups: LookupContext) -> list[LookupInfo]:
+    """List every declared look-up with its key."""
+    lookups.access.authenticate(request)
+    return [
+        LookupInfo(lookup.name, lookup.description, lookup.key, f"/v1/lookups/{lookup.name}/{{{lookup.key}}}")
+        for lookup in lookups.declared.by_name().values()
+    ]
+
+
+@get(
+    "/lookups/{name:str}/{key:path}",
+    summary="One entity of a look-up",
+    responses=error_responses(400, 401, 403, 404),
+)
+async def lookup(request: HttpRequest, lookups: LookupContext, name: str, key: Id) -> dict[str, Any]:
+    """Return the row of a declared look-up that has this key; decimals as strings, times in UTC."""
+    row: dict[str, Any] = msgspec.json.decode(_declared_document(request, lookups, name, _id(key)))
+    return row
+
+
 @get(
     "/entities/{stream:str}/{entity:path}",
     summary="Features of an entity",
@@ -100,6 +160,8 @@ def answer_immediately(lookups: LookupContext, scope: HTTPScope) -> bytes | None
         match path.split("/", 4):
             case ["", "v1", "entities", stream, key]:
                 return _entity_document(request, lookups, stream, key)
+            case ["", "v1", "lookups", name, key]:
+                return _declared_document(request, lookups, name, key)
             case ["", "v1", "customers", *rest]:
                 return _customer_document(request, lookups, "/".join(rest))
     except Exception:  # the handler meets the same error and reports it
@@ -116,13 +178,39 @@ def _entity_document(request: HttpRequest, lookups: LookupContext, stream: str, 
     return document
 
 
+def _declared_document(request: HttpRequest, lookups: LookupContext, name: str, key: str) -> bytes:
+    declared = lookups.declared.by_name()
+    if (lookup := declared.get(name)) is None:
+        lookups.access.authorize(request, "query")
+        there_are = f"there are {', '.join(sorted(declared))}" if declared else "no file declares one"
+        raise Problem(HTTPStatus.NOT_FOUND, f"There is no look-up {name!r}; {there_are}.")
+    _authorize(request, lookups.access, lookup)
+    if (document := _index(lookups, name).get(key)) is None:
+        raise _not_found(lookup.key, key, f"the look-up {name}")
+    return document
+
+
+def _authorize(request: HttpRequest, access: AccessControl, lookup: Lookup) -> None:
+    """Raise Problem 401 or 403 if a request may not read the tables that a look-up was computed from."""
+    api_key = access.authorize(request, "query", *lookup.streams)
+    if api_key is not None and api_key.streams and lookup.shared_tables:
+        tables = ", ".join(lookup.shared_tables)
+        raise Problem(HTTPStatus.FORBIDDEN, f"The key {api_key.id} ({api_key.name}) may not read {tables}.")
+
+
 def _customer_document(request: HttpRequest, lookups: LookupContext, key: str) -> bytes:
-    lookups.access.authorize(request, "query", *CUSTOMER_STREAMS)
+    customers = lookups.declared.by_name().get(CUSTOMERS)
+    if customers is None or not customers.is_shipped:
+        lookups.access.authorize(request, "query")
+        raise Problem(
+            HTTPStatus.NOT_FOUND, "There are no customers, because a stream that they are computed from is not there."
+        )
+    _authorize(request, lookups.access, customers)
     if (document := _index(lookups, CUSTOMERS).get(key)) is None:
-        raise _not_found("customer", key, "retail or orders")
+        raise _not_found("customer", key, " or ".join(customers.streams))
     features = [
         b'"%s":%s' % (name.encode(), entity_document)
-        for name in CUSTOMER_STREAMS
+        for name in customers.streams
         if (index := lookups.indexes.get(name)) and (entity_document := index.get(key))
     ]
     return b'%s,"features":{%s}}' % (document.removesuffix(b"}"), b",".join(features))
@@ -147,4 +235,4 @@ def _not_found(kind: str, key: str, where: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, detail)
 
 
-router = Router("/v1", route_handlers=[entity, customer], tags=["look-ups"])
+router = Router("/v1", route_handlers=[list_lookups, lookup, entity, customer], tags=["look-ups"])

@@ -1,7 +1,7 @@
 """The published versions of look-ups: sorted Parquet objects `serving/lookup/{name}/{version}.parquet`.
 
 An object's first column is the `id`, as text and in order. A version is the sequence numbers of the tables it was computed
-from, so that a slow run never replaces a newer result.
+from, so that a slow run never replaces a newer result; that of a declared look-up has its definition, too.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ class LookupVersion:
     """The sequence numbers of the tables that it was computed from."""
     size: int
     """Bytes."""
+    definition: str = ""
+    """The definition of the declared look-up that it was computed by."""
 
     @property
     def stem(self) -> str:
@@ -34,18 +36,25 @@ class LookupVersion:
         return Path(self.key).stem
 
 
-def version_key(name: str, numbers: tuple[int, ...]) -> str:
+def published_names(objects: Objects) -> list[str]:
+    """List the look-ups that have a version."""
+    return [folder.rstrip("/").rpartition("/")[2] for folder in objects.folders(PREFIX)]
+
+
+def version_key(name: str, numbers: tuple[int, ...], definition: str = "") -> str:
     """Return the key of a look-up's version."""
-    return f"{PREFIX}/{name}/{'-'.join(f'{number:012d}' for number in numbers)}.parquet"
+    stem = "-".join(f"{number:012d}" for number in numbers)
+    return f"{PREFIX}/{name}/{stem}{f'_{definition}' if definition else ''}.parquet"
 
 
 def list_versions(objects: Objects, name: str) -> list[LookupVersion]:
     """List the versions of a look-up, the newest last."""
     versions = []
     for info in objects.list(f"{PREFIX}/{name}/"):
-        numbers = Path(info.key).stem.split("-")
+        stem, _, definition = Path(info.key).stem.partition("_")
+        numbers = stem.split("-")
         if info.key.endswith(".parquet") and all(number.isdigit() for number in numbers):
-            versions.append(LookupVersion(info.key, tuple(map(int, numbers)), info.size))
+            versions.append(LookupVersion(info.key, tuple(map(int, numbers)), info.size, definition))
     return sorted(versions, key=lambda version: version.numbers)
 
 
@@ -54,12 +63,13 @@ def scan_version_sql(lake: Lake, version: LookupVersion) -> str:
     return f"read_parquet({literal(f's3://{lake.connection.bucket}/{version.key}')})"
 
 
-def delete_old_versions(lake: Lake, name: str) -> None:
+def delete_old_versions(lake: Lake, name: str, keep: int = 1) -> None:
     """Delete all versions of a look-up but the newest, and their copies on this machine, also those that are open."""
     versions = list_versions(lake.objects, name)
-    lake.objects.delete(version.key for version in versions[:-1])
+    kept = versions[len(versions) - keep :]
+    lake.objects.delete(version.key for version in versions if version not in kept)
     folder = lookups_folder(lake.settings)
-    newest = {cached_copy(folder, name, version.stem) for version in versions[-1:]}
+    newest = {cached_copy(folder, name, version.stem) for version in kept}
     for path in cached_copies(folder, name):
         if path not in newest:
             path.unlink(missing_ok=True)

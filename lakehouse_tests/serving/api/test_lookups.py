@@ -28,7 +28,7 @@ from lakehouse.processes.service import RunningService
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.index import POLL_INTERVAL_SECONDS, LookupIndexes
 from lakehouse.serving.lookups.paths import lookups_folder
-from lakehouse.serving.lookups.routes import LookupContext, answer_immediately, router
+from lakehouse.serving.lookups.routes import FollowedLookups, LookupContext, answer_immediately, router
 from lakehouse.settings import Settings
 from lakehouse.sources.http.app import provide_value
 from lakehouse.storage.objects.connection import Connection
@@ -76,7 +76,7 @@ def filled(
         f'{{"event_id": "look-up", "event_time": "{at}", "account_id": "{ODD_ID}", "amount": "12.50",'
         ' "currency": "EUR", "type": "payment", "status": "settled"}\n',
     )
-    lookups.refresh_customers(lake)
+    lookups.refresh_declared(lake, lookups.declared_lookups(lake).by_name["customers"])
     until(lambda: httpx.get(f"{running.url}/v1/customers/990017").is_success)
     time.sleep(POLL_INTERVAL_SECONDS)  # each gateway process polls by itself
     yield
@@ -133,6 +133,10 @@ def test_unknown_id_is_a_problem(api: httpx.Client, filled: None, path: str, mes
 
 PATHS = [
     "/v1/customers/990017",
+    "/v1/lookups/customers/990017",
+    "/v1/lookups/customers/nobody",
+    "/v1/lookups/nothing/nobody",
+    "/v1/lookups",
     f"/v1/entities/financial/{ODD_ID}",
     "/v1/entities/retail/990017",
     "/v1/customers/nobody",
@@ -148,6 +152,7 @@ PATHS = [
 def test_immediate_response_equals_that_of_the_application(settings: Settings, filled: None, keyed: bool) -> None:
     known = LookupContext(
         discover(),
+        FollowedLookups(settings, discover()),
         LookupIndexes(lookups_folder(settings)),
         AccessControl(ApiKeyStore(keys_path(settings)), required=keyed),
     )
@@ -174,4 +179,4 @@ def test_immediate_response_equals_that_of_the_application(settings: Settings, f
         assert immediate is None or (status, body) == (200, immediate), path
         assert answer_immediately(known, scope | {"method": "HEAD"}) is None
         immediate_responses += immediate is not None
-    assert immediate_responses == (2 if keyed else 3)
+    assert immediate_responses == (3 if keyed else 4)

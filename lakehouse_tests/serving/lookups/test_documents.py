@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.serving.lookups.declaration import SHIPPED, Lookup, read_lookup
 from lakehouse.serving.lookups.documents import DocumentRenderer
-from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.serving.query.json_values import to_json
 
 KINDS: dict[str, Any] = {
@@ -65,8 +65,8 @@ def _batch(rows: list[dict[str, Any]], kinds: dict[str, Any]) -> pa.RecordBatch:
     )
 
 
-def _rendered(name: str, batch: pa.RecordBatch) -> dict[str, Any]:
-    renderer = DocumentRenderer(name)
+def _rendered(lookup: Lookup | str, batch: pa.RecordBatch) -> dict[str, Any]:
+    renderer = DocumentRenderer(lookup)
     try:
         documents = renderer.render(batch)
     finally:
@@ -129,7 +129,7 @@ def test_customer_document_combines_both_streams(retail: dict[str, Any] | None, 
         "retail": retail,
         "order_history": orders,
     }
-    assert repr(_rendered(CUSTOMERS, batch)) == repr({"17": to_json(expected)})
+    assert repr(_rendered(read_lookup(SHIPPED / "customers.sql"), batch)) == repr({"17": to_json(expected)})
 
 
 @given(st.lists(st.fixed_dictionaries({"text": st.text(), "share": st.floats(width=64), "at": st.datetimes()})))

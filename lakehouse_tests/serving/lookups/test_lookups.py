@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from lakehouse.engine.connection import columns_of
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.commits import replace_days
-from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import empty_sql
 from lakehouse.serving.lookups import cache as cache_module
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups import versions
 from lakehouse.serving.lookups.cache import LookupCache
+from lakehouse.serving.lookups.declaration import SHIPPED, read_lookup
 from lakehouse.serving.lookups.dynamodb import DynamoDBTable, open_table
 from lakehouse.serving.lookups.index import SCHEMA, LookupIndex, LookupIndexes
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
@@ -50,7 +50,7 @@ def _features(own: Own, day: date, **transactions: int) -> None:
 
 
 def _held(own: Own, folder: Path) -> dict[str, tuple[date, int]]:
-    LookupCache(own.lake.objects, folder, own.lake.changes("lookups")).refresh()
+    LookupCache(own.lake, folder).refresh()
     index = LookupIndexes(folder).get(own.name)
     assert index is not None
     documents = {key: json.loads(index.get(key) or b"") for key in index.ids()}
@@ -93,7 +93,7 @@ def test_old_versions_are_deleted_and_the_newest_is_read(
 ) -> None:
     own = make_stream()
     monkeypatch.setattr(indexes, "POLL_INTERVAL_SECONDS", 0.0)
-    cache = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    cache = LookupCache(own.lake, tmp_path)
     read = LookupIndexes(tmp_path)
     cache.refresh()
     assert read.get(own.name) is None
@@ -116,7 +116,7 @@ def test_damaged_copy_is_not_read_and_is_replaced(
     read = LookupIndexes(tmp_path)
     _features(own, FIRST, a=1)
     lookups.refresh_entities(own.lake, own.stream)
-    LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    LookupCache(own.lake, tmp_path).refresh()
     before = _transactions(read.get(own.name))
     (older,) = cached_copies(tmp_path, own.name)
 
@@ -124,7 +124,7 @@ def test_damaged_copy_is_not_read_and_is_replaced(
     newest = cached_copy(tmp_path, own.name, lookups.refresh_entities(own.lake, own.stream).version.stem)
     newest.write_bytes(older.read_bytes()[:100])
     assert (before, _transactions(read.get(own.name))) == (1, 1)
-    LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups")).refresh()
+    LookupCache(own.lake, tmp_path).refresh()
     assert _transactions(read.get(own.name)) == 2
     assert [*cached_copies(tmp_path, own.name)] == [newest]
 
@@ -149,7 +149,7 @@ def test_refresh_thread_survives_errors(
     monkeypatch.setattr(LookupCache, "refresh", refresh)
     monkeypatch.setattr(cache_module, "REFRESH_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(cache_module, "MARKS_INTERVAL_SECONDS", 0.01)
-    cache = LookupCache(own.lake.objects, tmp_path, own.lake.changes("lookups"))
+    cache = LookupCache(own.lake, tmp_path)
     cache.start()
     try:
         assert done.wait(10)
@@ -184,7 +184,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
-def test_customers_combine_retail_and_orders(make_stream: MakeStream) -> None:
+def test_customers_combine_retail_and_orders(make_stream: MakeStream, tmp_path: Path) -> None:
     retail, orders = make_stream("retail"), make_stream("orders")
     lines = [
         {"invoice_no": number, "stock_code": "S", "description": "d", "quantity": quantity, "unit_price": price}
@@ -212,7 +212,7 @@ def test_customers_combine_retail_and_orders(make_stream: MakeStream) -> None:
     for own in (retail, orders):
         own.bronze()
         own.clean(FIRST, SECOND)
-    customers = _customers(retail, orders)
+    customers = _customers(retail, orders, tmp_path)
     assert customers.keys() == {"7", "customer-9"}
     seven = customers["7"]
     assert {name: value for name, value in seven["retail"].items() if name != "recent_lines"} == {
@@ -253,28 +253,17 @@ def test_customers_combine_retail_and_orders(make_stream: MakeStream) -> None:
     assert customers["customer-9"]["orders"]["amount"] == Decimal("0.00")
 
 
-def _customers(retail: Own, orders: Own) -> dict[str, dict[str, Any]]:
-    """Refresh the customers look-up from these two streams' silver tables, and return its rows by id."""
-    lake = Lake(retail.lake.settings, retail.lake.connection)
-    lake.objects, lake.engine = retail.lake.objects, retail.lake.engine
-    names = {"silver.retail": f"silver.{retail.name}", "silver.orders": f"silver.{orders.name}"}
-    lake.tables = _Renamed(retail.lake, names)  # type: ignore[assignment]
-    with pytest.MonkeyPatch.context() as patch:
-        # A name of its own, because versions of one name must be computed from the same tables.
-        patch.setattr(lookups, "CUSTOMERS", f"customers_{retail.name}")
-        done = lookups.refresh_customers(lake)
-    rows = pq.read_table(pa.BufferReader(lake.objects.get(done.version.key))).to_pylist()
+def _customers(retail: Own, orders: Own, folder: Path) -> dict[str, dict[str, Any]]:
+    """Refresh the package's look-up, over these two streams' silver tables, and return its rows by id."""
+    text = (SHIPPED / "customers.sql").read_text()
+    for own, name in ((retail, "retail"), (orders, "orders")):
+        text = text.replace(f"silver.{name}", f"silver.{own.name}")
+    # A name of its own, because versions of one name must be computed from the same tables.
+    path = folder / f"customers_{retail.name}.sql"
+    path.write_text(text)
+    done = lookups.refresh_declared(retail.lake, read_lookup(path))
+    rows = pq.read_table(pa.BufferReader(retail.lake.objects.get(done.version.key))).to_pylist()
     return {row["id"]: row for row in rows}
-
-
-class _Renamed:
-    """A catalog of tables under other names."""
-
-    def __init__(self, lake: Lake, names: dict[str, str]) -> None:
-        self._lake, self._names = lake, names
-
-    def load(self, name: str) -> Any:
-        return self._lake.tables.load(self._names[name])
 
 
 @pytest.fixture

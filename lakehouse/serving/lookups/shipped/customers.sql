@@ -1,4 +1,6 @@
--- Each customer's history over all time, from silver of retail and of orders, joined by customer id.
+-- description: What retail and orders together know of each customer over all time.
+-- key: customer_id
+
 -- An order counts in its latest state, and not at all when it is deleted. Amounts are added up whatever their currency.
 with shopping as (
   select
@@ -25,13 +27,13 @@ with shopping as (
         10
       )
     } as retail
-  from retail
+  from silver.retail
   where customer_id is not null
   group by customer_id
 ),
 latest as (
   select *
-  from orders
+  from silver.orders
   qualify row_number() over (partition by order_id order by version desc, _arrived_at desc) = 1
 ),
 ordering as (
@@ -62,9 +64,23 @@ ordering as (
   group by customer_id
 )
 select
-  coalesce(shopping.id, ordering.id) as id,
+  coalesce(shopping.id, ordering.id) as customer_id,
   shopping.retail,
   ordering.orders
 from shopping
 full join ordering
-  on ordering.id = shopping.id
+  on ordering.id = shopping.id;
+
+-- The answer. `/v1/customers/{id}` appends the features of each stream.
+select
+  id,
+  coalesce(retail.invoices, 0) as invoices,
+  coalesce(orders.orders, 0) as orders,
+  coalesce(retail.revenue::varchar, '0') as revenue,
+  least(retail.first_seen, orders.first_seen) as first_seen,
+  greatest(retail.last_seen, orders.last_seen) as last_seen,
+  coalesce(retail.recent_lines, []) as recent_lines,
+  coalesce(orders.recent_orders, []) as recent_orders,
+  retail,
+  orders as order_history
+from lookup
