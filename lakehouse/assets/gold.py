@@ -10,6 +10,7 @@ from lakehouse.assets.specs import TableSpecs, attributes, columns_metadata, com
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import gold
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.long_form import DAILY_METRICS
 
 
 def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -55,5 +56,5 @@ def metrics_asset(
         tags={"layer": "gold"},
         kinds={"iceberg", "duckdb"},
         description="All daily numbers of all streams in long form: date, stream, metric, value, dimensions.",
-        metadata={**columns_metadata(tables[gold.DAILY_METRICS]), "partition_column": "date_key"},
+        metadata={**columns_metadata(tables[DAILY_METRICS]), "partition_column": "date_key"},
     )

@@ -34,6 +34,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("gold", gold.check_metrics),
     ("realtime", realtime.check_realtime),
     ("realtime", realtime.check_unified),
+    ("serving", serving.check_live_gold),
     ("serving", serving.check_alerts),
     ("serving", serving.check_features),
     ("serving", serving.check_objects),

@@ -17,16 +17,19 @@ from lakehouse.auditing.file_reads import FileReads
 from lakehouse.auditing.findings import Finding, Report, State
 from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.model import Contract
+from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.errors import UnreadableObjectError, UnreadableTableError
 from lakehouse.landing.listing import list_days
 from lakehouse.pipeline.erasure_log import erased_rows
-from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import computed_from
 from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.storage.durability import Receipts
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
@@ -94,6 +97,19 @@ class Context:
     def uncovered(self) -> Sequence[str] | None:
         """The hours of realtime that the unified view reads; None for all."""
         return uncovered_hours(self.stream, self.table("realtime"), self.table("bronze"), self.table("silver"))
+
+    @cached_property
+    def days_with_new_keys(self) -> set[date]:
+        """The days on which realtime holds a key that silver does not."""
+        key = ", ".join(map(quote, ("dt", *self.contract.key)))
+        silver, realtime = (scan_sql(self.table(layer)) for layer in ("silver", "realtime"))
+        readable = days_filter(self.readable(self.rows_by_day(self.table("silver")), "silver"))
+        with self.lake.engine.cursor() as cursor:
+            rows = cursor.execute(f"""
+                with fresh as (select distinct dt, hash({key}) as key_hash from {realtime}),
+                known as (select hash({key}) as key_hash from {silver} where {readable} and dt in (select dt from fresh))
+                select distinct dt from fresh anti join known using (key_hash)""").fetchall()
+        return {day for (day,) in rows}
 
     def table(self, layer: str, suffix: str = "") -> Table:
         """Return one of the stream's tables. Raises UnreadableTableError if it is damaged."""

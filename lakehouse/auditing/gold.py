@@ -11,7 +11,8 @@ from lakehouse.auditing.row_diff import day_differences, table_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
-from lakehouse.pipeline.gold import DAILY_METRICS, daily_sql, metrics_sql
+from lakehouse.pipeline.gold import daily_sql, metrics_sql
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.storage.iceberg.catalog import qualified_name
 
 GOLD = "gold = sums of silver"

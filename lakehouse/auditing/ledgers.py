@@ -7,7 +7,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.auditing.context import Context, layer_of
-from lakehouse.pipeline.gold import DAILY_METRICS
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.storage.iceberg.snapshots import history, ledger
 
 CHECK = "ledger"

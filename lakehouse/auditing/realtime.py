@@ -97,13 +97,21 @@ def check_unified(context: Context) -> None:
 
 
 def _compare_unified(context: Context, cursor: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
-    silver, realtime, contract = context.table("silver"), context.table("realtime"), context.contract
-    columns = columns_of(silver)
-    names = ", ".join(quote(name) for name, _ in columns)
-    key = ", ".join(map(quote, ("dt", *contract.key)))
+    silver, realtime = context.table("silver"), context.table("realtime")
+    expected = merged_sql(context, days)
+    actual = unified_sql(context.stream, silver, realtime, days, uncovered=context.uncovered)
+    differences = differences_by_digest(cursor, expected, actual, columns_of(silver), key=context.contract.key)
+    for day, difference in differences.items():
+        context.report_wrong("serving", day, UNIFIED, f"unified_{context.stream.name}: {difference}")
+
+
+def merged_sql(context: Context, days: Sequence[date]) -> str:
+    """Generate the unified view in another way and over all of realtime: of the rows of a key, the first in one order."""
+    silver, realtime = context.table("silver"), context.table("realtime")
+    names = ", ".join(quote(name) for name, _ in columns_of(silver))
+    key = ", ".join(map(quote, ("dt", *context.contract.key)))
     where = days_filter(days)
-    # The same view written another way and over all of realtime: of the rows of a key, the first in this order.
-    expected = f"""select {names}
+    return f"""select {names}
         from (
           select {names}, 0 as _rank, null as _object, null as _row from {scan_sql(silver)} where {where}
           union all
@@ -112,6 +120,3 @@ def _compare_unified(context: Context, cursor: duckdb.DuckDBPyConnection, days: 
         qualify row_number() over (
           partition by {key} order by _rank, _arrived_at desc, _object desc, _row desc
         ) = 1"""
-    actual = unified_sql(context.stream, silver, realtime, days, uncovered=context.uncovered)
-    for day, difference in differences_by_digest(cursor, expected, actual, columns, key=contract.key).items():
-        context.report_wrong("serving", day, UNIFIED, f"unified_{context.stream.name}: {difference}")

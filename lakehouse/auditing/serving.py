@@ -1,4 +1,4 @@
-"""Serving = what its SQL gives: the tables of alerts and features, and the objects of the unified view."""
+"""Serving = what its SQL gives: the tables of alerts and features, live gold, and the objects of the unified view."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.realtime import merged_sql
 from lakehouse.auditing.row_diff import day_differences, table_differences
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.engine.connection import columns_of, scan_sql
@@ -14,7 +15,9 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.alerts import alerts_sql
 from lakehouse.pipeline.exports import unified_key
 from lakehouse.pipeline.features import feature_window, features_sql
+from lakehouse.pipeline.lineage.open_days import open_days
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, computed_from
+from lakehouse.pipeline.live_gold import live_daily_sql, model_sql
 from lakehouse.pipeline.unified_view import unified_sql
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import sequence_of
@@ -22,6 +25,7 @@ from lakehouse.storage.iceberg.snapshots import sequence_of
 ALERTS = "alerts = alerts.sql of unified"
 FEATURES = "features = features.sql of silver"
 OBJECTS = "objects = unified"
+LIVE = "live gold = gold, or gold.sql of unified"
 
 
 def check_alerts(context: Context) -> None:
@@ -34,7 +38,7 @@ def check_alerts(context: Context) -> None:
     stale = context.stale(silver, alerts, days)
     _report_stale(context, stale, ALERTS, "alerts")
     # Realtime changes every few minutes and alerts follow. In between, a day with new rows can't be compared.
-    read, open_days = computed_from(alerts, realtime, days), _days_with_new_keys(context)
+    read, open_days = computed_from(alerts, realtime, days), context.days_with_new_keys
     days = [
         day for day in days if day not in stale and (day not in open_days or read.get(day) == sequence_of(realtime))
     ]
@@ -89,11 +93,55 @@ def check_objects(context: Context) -> None:
             context.report_wrong("serving", day, OBJECTS, f"{unified_key(context.stream, day)}: {difference}")
 
 
+def check_live_gold(context: Context) -> None:
+    """Compare live gold with gold on closed days, and with what `gold.sql` gives over the unified view on open ones."""
+    stream, daily = context.stream, context.table("gold", "_daily")
+    silver, realtime = context.table("silver"), context.table("realtime")
+    rows = context.rows_by_day(silver)
+    open_ = open_days(stream, context.intact)
+    new = context.days_with_new_keys
+    days = context.readable({*rows, *context.rows_by_day(daily), *open_, *new}, "silver", "gold")
+    days = [day for day in days if context.covers(str(day))]
+    context.report.count(qualified_name(daily).replace("gold.", "serving.live_"), len(days))
+    behind = new | context.stale(silver, daily, days) | context.redefined(daily, "gold", days)
+    for day in sorted(behind.intersection(days).difference(open_)):
+        context.report_wrong(
+            "serving", day, LIVE, f"live_{daily.name()[1]} takes {day} from gold, which lacks newer rows"
+        )
+
+    def live(group: Sequence[date]) -> str:
+        opened = [day for day in group if day in open_]
+        unified = unified_sql(stream, silver, realtime, opened, uncovered=context.uncovered)
+        return f"from ({live_daily_sql(daily, opened, model_sql(stream, daily, unified))}) where {days_filter(group)}"
+
+    def expected(group: Sequence[date]) -> str:
+        opened = [day for day in group if day in open_]
+        closed = f"from {scan_sql(daily)} where {days_filter(day for day in group if day not in open_)}"
+        return f"{closed}\nunion all by name\n{model_sql(stream, daily, merged_sql(context, opened))}"
+
+    columns = columns_of(daily)
+    names = ", ".join(quote(name) for name, _ in columns)
+    key = [name for name, kind in columns if kind in ("varchar", "boolean")]
+    for group in day_groups({day: rows.get(day, 0) for day in days}):
+        with context.lake.engine.cursor() as cursor:
+            differences = day_differences(
+                cursor,
+                f"select {names} from ({expected(group)})",
+                f"select {names} from ({live(group)})",
+                columns,
+                day="dt",
+                key=key,
+                close=[name for name, kind in columns if kind == "double"],
+            )
+        for day, difference in differences.items():
+            context.report_wrong("serving", day, LIVE, f"live_{daily.name()[1]}: {difference}")
+
+
 def _comparable_objects(context: Context, rows: Mapping[date, int]) -> list[date]:
     """Select the days whose object was written from the newest silver, and realtime if that has new keys there."""
     silver, realtime = context.table("silver"), context.table("realtime")
     sources = _object_sources(context)
-    changes, open_days = context.last_changes(silver), _days_with_new_keys(context)
+    changes, open_days = context.last_changes(silver), context.days_with_new_keys
 
     def is_comparable(day: date) -> bool:
         read = sources[day]
@@ -118,19 +166,6 @@ def _object_sources(context: Context) -> dict[date, dict[str, int]]:
             f" where decode(key) = {literal(SOURCES_PROPERTY)}"
         ).fetchall()
     return {files[file]: json.loads(text) for file, text in rows}
-
-
-def _days_with_new_keys(context: Context) -> set[date]:
-    """Find the days on which realtime holds a key that silver does not."""
-    key = ", ".join(map(quote, ("dt", *context.contract.key)))
-    silver, realtime = (scan_sql(context.table(layer)) for layer in ("silver", "realtime"))
-    readable = days_filter(context.readable(context.rows_by_day(context.table("silver")), "silver"))
-    with context.lake.engine.cursor() as cursor:
-        rows = cursor.execute(f"""
-            with fresh as (select distinct dt, hash({key}) as key_hash from {realtime}),
-            known as (select hash({key}) as key_hash from {silver} where {readable} and dt in (select dt from fresh))
-            select distinct dt from fresh anti join known using (key_hash)""").fetchall()
-    return {day for (day,) in rows}
 
 
 def _url(context: Context, key: str) -> str:

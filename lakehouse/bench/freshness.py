@@ -26,7 +26,9 @@ TIMEOUT_SECONDS = 30.0
 CONNECTIONS = 16
 
 
-def measure(seconds: float = 30.0, rate: int = 10_000, port: int = 18420) -> Iterator[Figure]:
+def measure(
+    seconds: float = 30.0, rate: int = 10_000, port: int = 18420, *, bench: str = "freshness", count: str = COUNT
+) -> Iterator[Figure]:
     """Post `rate` events a second to a lake of its own, and query the count all the while."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings(home=Path(folder), http_port=port)
@@ -36,19 +38,19 @@ def measure(seconds: float = 30.0, rate: int = 10_000, port: int = 18420) -> Ite
             url = http_server.start(settings).url
             serving.start(settings)
             with httpx.Client(base_url=url, timeout=60) as client:
-                yield from _measured(client, seconds, rate)
+                yield from _measured(client, seconds, rate, bench, count)
         finally:
             serving.stop(settings)
             http_server.stop(settings)
             storage.stop(settings)
 
 
-def _measured(client: httpx.Client, seconds: float, rate: int) -> Iterator[Figure]:
+def _measured(client: httpx.Client, seconds: float, rate: int, bench: str, sql: str) -> Iterator[Figure]:
     stream, now = discover()[STREAM], datetime.now(UTC)
     simulator = Simulator(stream.contract, stream.simulate, 1)
     count = max(1, int(seconds * rate / BATCH))
     bodies = [simulator.batch(BATCH, now - timedelta(minutes=1), now).lines for _ in range(count)]
-    _visible(client)  # warm up: the first query starts the workers
+    _visible(client, sql)  # warm up: the first query starts the workers
     posted: list[tuple[int, float]] = []
     """Events sent so far, and when the last was sent. An entry is appended before its POST, so that no probe can outrun it."""
     begun = time.perf_counter()
@@ -57,17 +59,17 @@ def _measured(client: httpx.Client, seconds: float, rate: int) -> Iterator[Figur
         waited, wrong, met = [], 0, 0
         deadline = begun + seconds + TIMEOUT_SECONDS
         while not (sending.done() and met == count) and time.perf_counter() < deadline:
-            seen, at = _visible(client), time.perf_counter()
+            seen, at = _visible(client, sql), time.perf_counter()
             wrong += seen > len(posted) * BATCH
             while met < len(posted) and posted[met][0] <= seen:
                 waited.append(at - posted[met][1])
                 met += 1
         achieved = sending.result()
     waited.sort()
-    yield figure("freshness", "POST to visible, p50", waited[len(waited) // 2], "s", events_per_second=round(achieved))
-    yield figure("freshness", "POST to visible, p99", waited[int(len(waited) * 0.99)], "s", reach=1.0)
-    yield figure("freshness", "missing at the end", count * BATCH - _visible(client), "events", reach=0)
-    yield figure("freshness", "probes that saw more than was sent", wrong, "probes", reach=0)
+    yield figure(bench, "POST to visible, p50", waited[len(waited) // 2], "s", events_per_second=round(achieved))
+    yield figure(bench, "POST to visible, p99", waited[int(len(waited) * 0.99)], "s", reach=1.0)
+    yield figure(bench, "missing at the end", count * BATCH - _visible(client, sql), "events", reach=0)
+    yield figure(bench, "probes that saw more than was sent", wrong, "probes", reach=0)
 
 
 def _send(
@@ -89,7 +91,7 @@ def _post(client: httpx.Client, body: bytes) -> None:
     client.post(path, content=body, headers=head).raise_for_status()
 
 
-def _visible(client: httpx.Client) -> int:
-    answer = client.post("/v1/query", content=json.dumps({"sql": COUNT}), headers={"content-type": "application/json"})
+def _visible(client: httpx.Client, sql: str) -> int:
+    answer = client.post("/v1/query", content=json.dumps({"sql": sql}), headers={"content-type": "application/json"})
     answer.raise_for_status()
-    return int(answer.json()["rows"][0]["n"])
+    return int(answer.json()["rows"][0]["n"] or 0)

@@ -45,14 +45,14 @@ class LoadResult:
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else float("nan")
 
 
-def request(url: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
+def request(url: str, body: bytes, headers: Sequence[str] = (), *, content_type: str = "application/x-ndjson") -> bytes:
     """Return the bytes of a POST."""
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     head = [
         f"POST {path} HTTP/1.1",
         f"Host: {parts.netloc}",
-        "Content-Type: application/x-ndjson",
+        f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
         *headers,
     ]

@@ -21,7 +21,7 @@ from lakehouse.bench import load_generator
 from lakehouse.bench.figures import Figure, figure, own_lake
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import DuckDB, bind, scan_sql
+from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.landing.keys import hour_partition
 from lakehouse.landing.writer import land
 from lakehouse.pipeline import gold
@@ -81,18 +81,20 @@ def measure(
         yield _unified(lake, dates[-1])
         queries = read_queries().values()
         in_duckdb = _duckdb_seconds(lake, queries)
-        with _serving(lake) as url, _arriving(lake.streams.values(), url, rate) as arriving:
+        with serving_at(lake) as url, arriving_at(lake.streams.values(), url, rate) as arrived:
             for query in queries:
                 parameters = "&".join(f"{name}={value}" for name, value in PARAMETERS.get(query.name, {}).items())
-                paths = [f"/v1/queries/{query.name}" + (f"?{parameters}" if parameters else "")]
-                alone = {"duckdb_ms": round(in_duckdb[query.name] * 1e3, 1)}
-                yield from _figures(generator, url, query.name, paths, seconds, QUERY_MS, **alone)
+                requests = [
+                    load_generator.get(f"{url}/v1/queries/{query.name}" + (f"?{parameters}" if parameters else ""))
+                ]
+                alone = round(in_duckdb[query.name] * 1e3, 1)
+                yield from latencies("query", generator, url, query.name, requests, seconds, QUERY_MS, duckdb_ms=alone)
             ids = random.Random(1).choices(range(entities), k=LOOKUP_IDS)  # noqa: S311
-            devices = [f"/v1/entities/iot/{_device(number)}" for number in ids]
-            yield from _figures(generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
-            customer_paths = [f"/v1/customers/{customer}" for customer in customers]
-            yield from _figures(generator, url, "one customer", customer_paths, seconds, LOOKUP_MS)
-            yield figure("query", "events that arrived meanwhile", arriving(), "events/s", asked=rate)
+            devices = [load_generator.get(f"{url}/v1/entities/iot/{_device(number)}") for number in ids]
+            yield from latencies("query", generator, url, f"one of {entities:,} entities", devices, seconds, LOOKUP_MS)
+            asked = [load_generator.get(f"{url}/v1/customers/{customer}") for customer in customers]
+            yield from latencies("query", generator, url, "one customer", asked, seconds, LOOKUP_MS)
+            yield figure("query", "events that arrived meanwhile", arrived(), "events/s", asked=rate)
 
 
 def fill(lake: Lake, rows: int, days: int) -> list[date]:
@@ -107,8 +109,7 @@ def fill(lake: Lake, rows: int, days: int) -> list[date]:
         ingest_days(lake, stream, [now.date()])
         clean_days(lake, stream, dates)
         ingest_hours(lake, stream, [hour_partition(now)])
-        silver = f"from {scan_sql(lake.tables.load(f'silver.{stream.name}'))}"
-        replace_days(lake, f"gold.{stream.name}_daily", bind(stream.sql("gold"), {"silver": silver}), dates)
+        gold.write_daily(lake, stream, dates)
         write_features(lake, stream, dates[-1:])
     gold.write_metrics(lake, dates)
     return dates
@@ -183,7 +184,8 @@ def _unified(lake: Lake, day: date) -> Figure:
 
 
 @contextmanager
-def _serving(lake: Lake) -> Iterator[str]:
+def serving_at(lake: Lake) -> Iterator[str]:
+    """Serve a lake; yield the gateway's URL."""
     try:
         url = http_server.start(lake.settings).url
         serving.start(lake.settings)
@@ -194,7 +196,7 @@ def _serving(lake: Lake) -> Iterator[str]:
 
 
 @contextmanager
-def _arriving(streams: Iterable[Stream], url: str, rate: int) -> Iterator[Callable[[], float]]:
+def arriving_at(streams: Iterable[Stream], url: str, rate: int) -> Iterator[Callable[[], float]]:
     """Post events of all streams during the block; yield a function that returns the events per second so far."""
     requests = [
         request for group in zip(*(_requests(stream, url) for stream in streams), strict=True) for request in group
@@ -226,18 +228,20 @@ def _arrive(url: str, requests: Sequence[bytes], rate: int, sent: Any, ended: An
         sent.value += result.acknowledged * EVENTS
 
 
-def _figures(
+def latencies(
+    bench: str,
     generator: ProcessPoolExecutor,
     url: str,
     name: str,
-    paths: Sequence[str],
+    requests: Sequence[bytes],
     seconds: float,
-    reach: float,
+    reach: float | None,
+    clients: Sequence[int] = CLIENTS,
     **more: float,
 ) -> Iterator[Figure]:
-    requests = [load_generator.get(url + path) for path in paths]
-    for clients in CLIENTS:
-        work = partial(load_generator.run, url, requests, connections=clients)
+    """Yield the p99 of these requests by each number of clients, after they have warmed up."""
+    for number in clients:
+        work = partial(load_generator.run, url, requests, connections=number)
         generator.submit(work, seconds=min(WARM_SECONDS, seconds)).result()
         result = generator.submit(work, seconds=seconds).result()
         if result.statuses.keys() != {HTTPStatus.OK}:
@@ -245,5 +249,5 @@ def _figures(
         times = {f"p{share}_ms": round(result.percentile(share / 100) * 1e3, 1) for share in (50, 95)}
         rate = round(result.acknowledged / result.seconds, 1)
         p99 = result.percentile(0.99) * 1e3
-        label = f"{name}, {clients} client{'s' * (clients > 1)}, p99"
-        yield figure("query", label, p99, "ms", reach, **times, requests_per_second=rate, **more)
+        label = f"{name}, {number} client{'s' * (number > 1)}, p99"
+        yield figure(bench, label, p99, "ms", reach, **times, requests_per_second=rate, **more)

@@ -127,6 +127,18 @@ def bench_query(
     _print(query.measure(length, rows, entities, rate))
 
 
+@bench.command("live")
+def bench_live(
+    length: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of each figure.")] = 8.0,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows of each stream, over a week.")] = 200_000,
+    rate: Annotated[int, typer.Option(min=1000, help="Events a second that arrive meanwhile.")] = 10_000,
+) -> None:
+    """Query today's numbers over HTTP while events arrive, beside the same SQL by hand over the unified view."""
+    from lakehouse.bench import live
+
+    _print(live.measure(length, rows, rate))
+
+
 @bench.command("maintenance")
 def bench_maintenance() -> None:
     """Maintain a week of 5-minute files and a month of small ones: files, bytes and a query before and after."""

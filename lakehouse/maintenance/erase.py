@@ -32,10 +32,10 @@ from lakehouse.pipeline.bronze import ingest_days, ingested_objects
 from lakehouse.pipeline.commits import retry_on_conflict
 from lakehouse.pipeline.erasure_log import FOLDER, add_record
 from lakehouse.pipeline.exports import export_dashboard, export_features
-from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.models import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
 from lakehouse.serving.lookups.publish import drop_earlier_versions

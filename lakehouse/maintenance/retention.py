@@ -26,9 +26,10 @@ from lakehouse.pipeline.alerts import alerts_key
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.commits import commit_files, retry_on_conflict
 from lakehouse.pipeline.exports import export_dashboard
-from lakehouse.pipeline.gold import DAILY_METRICS, write_metrics
+from lakehouse.pipeline.gold import write_metrics
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, days_from_date
 

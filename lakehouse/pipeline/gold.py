@@ -5,18 +5,13 @@ from datetime import date
 
 from pyiceberg.table import Table
 
-from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import bind, columns_of, scan_sql
+from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.long_form import DAILY_METRICS, NO_METRICS, long_form_sql
 from lakehouse.storage.iceberg.snapshots import sequence_of
-
-METRIC_TYPES = ("bigint", "double", "decimal")
-"""Columns of these types are metrics; the others are their dimensions."""
-
-DAILY_METRICS = "gold.daily_metrics"
 
 
 def write_daily(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str = "") -> WriteResult:
@@ -32,15 +27,6 @@ def daily_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
     return bind(stream.sql("gold"), {"silver": f"select * from {scan_sql(silver)} where {days_filter(days)}"})
 
 
-NO_METRICS = """select
-  null::date as date_key,
-  null::varchar as stream,
-  null::varchar as metric_name,
-  null::double as metric_value,
-  null::map(varchar, varchar) as dimensions
-where false"""
-
-
 def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> WriteResult:
     """Replace `gold.daily_metrics` of these days with every number of every `gold.{stream}_daily`, one a row."""
     tables = {name: lake.tables.load(f"gold.{name}_daily") for name in lake.streams}
@@ -51,19 +37,6 @@ def write_metrics(lake: Lake, days: Sequence[date], *, run_id: str = "") -> Writ
 
 
 def metrics_sql(stream: Stream, daily: Table, days: Sequence[date] | None = None) -> str:
-    """Generate the SELECT of a stream's daily aggregates in long form, of these days or of all.
-
-    Its columns are those of `gold.daily_metrics`: date_key, stream, metric_name, metric_value, dimensions (map).
-    """
-    columns = [(name, sql_type) for name, sql_type in columns_of(daily) if name != "dt"]
-    metrics = [name for name, sql_type in columns if sql_type.startswith(METRIC_TYPES)]
-    dimensions = [name for name, sql_type in columns if not sql_type.startswith(METRIC_TYPES)]
-    keys = ", ".join(map(literal, dimensions))
-    values = ", ".join(f"{quote(name)}::varchar" for name in dimensions)
-    source = f"{scan_sql(daily)} where {'true' if days is None else days_filter(days)}"
-    return "\nunion all\n".join(
-        f"select dt as date_key, {literal(stream.name)} as stream, {literal(metric)} as metric_name,"
-        f" {quote(metric)}::double as metric_value, map([{keys}]::varchar[], [{values}]::varchar[]) as dimensions"
-        f" from {source} and {quote(metric)} is not null"
-        for metric in metrics
-    )
+    """Generate the SELECT of a stream's daily aggregates in long form, of these days or of all."""
+    where = "true" if days is None else days_filter(days)
+    return long_form_sql(stream, daily, f"from {scan_sql(daily)} where {where}")

@@ -10,6 +10,7 @@ from lakehouse.contracts.streams import Stream, discover, find_stream, revision
 from lakehouse.engine.connection import DuckDB
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
+from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.model_specs import CheckedModels, find_models
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.settings import Settings
@@ -97,6 +98,11 @@ class Lake:
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:
         """The hot tail, which is empty: only the serving process holds one."""
+        return {}
+
+    @property
+    def live_rows(self) -> Mapping[str, LiveRows]:
+        """Rows of live gold that are computed already: none, because only the serving process keeps them."""
         return {}
 
     def stream(self, name: str) -> Stream:

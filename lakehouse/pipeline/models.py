@@ -19,11 +19,11 @@ from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.errors import ModelError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.commits import WriteResult, commit_days, replace_table, retry_on_conflict
-from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import WHOLE, computed_from, whole_computed_from
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.unified_view import stream_view_names
 from lakehouse.storage.iceberg.commit import upload

@@ -11,11 +11,11 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
 from lakehouse.pipeline.bronze import ingested_objects, pending_days
 from lakehouse.pipeline.features import computable_days
-from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import blocked_days, computed_from
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, older_days, redefined_days, stale_days
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position, partitions_filter
 

@@ -14,7 +14,8 @@ from lakehouse.engine.connection import bind, describe
 from lakehouse.errors import ContractError, LakehouseError
 from lakehouse.pipeline.file_names import FILE_COLUMN
 from lakehouse.pipeline.lineage.properties import defined_by
-from lakehouse.pipeline.unified_view import HEALTH_VIEW, stream_view_names
+from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.unified_view import HEALTH_VIEW, LIVE_METRICS, stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec, iceberg_type
 
 Columns = tuple[tuple[str, str], ...]
@@ -80,7 +81,7 @@ def table_specs(streams: Iterable[Stream]) -> list[TableSpec]:
     check_names({stream.name: stream.folder for stream in streams})
     with open_in_memory() as database:
         specs = [spec for stream in streams for spec in _stream_specs(database, stream)]
-    return [*specs, TableSpec("gold.daily_metrics", METRIC_COLUMNS, ("date_key",))]
+    return [*specs, TableSpec(DAILY_METRICS, METRIC_COLUMNS, ("date_key",))]
 
 
 def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[TableSpec]:
@@ -131,7 +132,7 @@ def check_names(folders: Mapping[str, Path]) -> None:
 
     `folders` has the folder of each stream by its name. Raises ContractError for the later one of the two.
     """
-    owners = dict.fromkeys(("customers", "gold.daily_metrics", HEALTH_VIEW), "the lakehouse")
+    owners = dict.fromkeys(("customers", DAILY_METRICS, HEALTH_VIEW, LIVE_METRICS), "the lakehouse")
     for stream, folder in folders.items():
         for name in sorted({stream, *stream_view_names(stream)}):
             if owner := owners.get(name):

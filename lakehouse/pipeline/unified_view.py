@@ -5,6 +5,7 @@ A unified view is silver plus the realtime rows whose key is not in silver. So i
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from types import MappingProxyType
 from typing import Protocol
 
 from pyiceberg.table import Table
@@ -14,11 +15,24 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter, hours_filter
 from lakehouse.errors import UnreadableTableError
+from lakehouse.pipeline.lineage.open_days import metrics_open_days, open_days
+from lakehouse.pipeline.live_gold import (
+    LiveRows,
+    computed_sql,
+    live_daily_sql,
+    live_metrics_sql,
+    model_sql,
+    open_metrics_sql,
+)
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.open_rows import open_rows_sql
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 HEALTH_VIEW = "serving.stream_health"
 """The view of each stream's freshness and quality."""
+
+LIVE_METRICS = "serving.live_daily_metrics"
+"""The view of the daily metrics of all streams, with the days that gold does not hold yet."""
 
 UNREADABLE = "unreadable"
 """The column that says why a stream's rows can't be counted, null where they are."""
@@ -56,6 +70,10 @@ class ReadableLake(Protocol):
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:
         """The hot tail: by stream, Parquet files of rows that are in no table yet."""
+
+    @property
+    def live_rows(self) -> Mapping[str, LiveRows]:
+        """By stream, the rows of live gold that are computed already; the others are computed by each query."""
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
         """Return the hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
@@ -176,7 +194,7 @@ group by all"""
 def _health_rows_sql(lake: ReadableLake, stream: Stream) -> str:
     name, event_time = literal(stream.name), quote(stream.contract.event_time)
     try:
-        unified, open_rows = view_sql(lake, f"serving.unified_{stream.name}"), _open_rows_sql(lake, stream)
+        unified, open_rows = _unified_of(lake, stream), _open_rows_sql(lake, stream)
     except UnreadableTableError as error:
         return f"""select {name} as stream, null as dt, null as events, null as quarantined,
   null as event_time, null as _arrived_at, {literal(str(error))} as {UNREADABLE}"""
@@ -198,9 +216,14 @@ def _open_rows_sql(lake: ReadableLake, stream: Stream) -> str:
 
 def view_names(lake: ReadableLake) -> list[str]:
     """List every name you can query, tables and views, as `layer.name`."""
-    views = [f"serving.unified_{name}" for name in lake.streams]
+    views = [name for stream in lake.streams for name in (f"serving.unified_{stream}", live_daily(stream))]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
-    return sorted([*lake.tables.names(), *views, HEALTH_VIEW])
+    return sorted([*lake.tables.names(), *views, HEALTH_VIEW, LIVE_METRICS])
+
+
+def live_daily(stream: str) -> str:
+    """Return the name of a stream's live gold."""
+    return f"serving.live_{stream}_daily"
 
 
 def view_exists(lake: ReadableLake, name: str) -> bool:
@@ -208,34 +231,81 @@ def view_exists(lake: ReadableLake, name: str) -> bool:
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False
-    return (
-        name == HEALTH_VIEW or (layer == "serving" and _stream_of(lake, short) is not None) or lake.tables.exists(name)
-    )
+    return name in (HEALTH_VIEW, LIVE_METRICS) or _stream_of(lake, name) is not None or lake.tables.exists(name)
 
 
 def view_sql(lake: ReadableLake, name: str) -> str:
     """Generate the SELECT behind a name of `view_names`. Raises LakehouseError if there is no such table."""
     if name == HEALTH_VIEW:
         return health_sql(lake)
-    layer, _, short = name.partition(".")
-    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
-        silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
-        hours, tail = lake.uncovered(stream, silver, realtime), lake.tail.get(stream.name, ())
-        unified = unified_sql(stream, silver, realtime, uncovered=hours, tail=tail)
-        return unified if short.startswith("unified_") else current_sql(stream, unified)
-    return f"from {scan_sql(lake.tables.load(name))}"
+    if name == LIVE_METRICS:
+        return metrics_view_sql(lake, lake.streams.values())
+    if (stream := _stream_of(lake, name)) is None:
+        return f"from {scan_sql(lake.tables.load(name))}"
+    if name == live_daily(stream.name):
+        daily, days = lake.tables.load(f"gold.{stream.name}_daily"), live_days(lake, stream)
+        return live_daily_sql(daily, days, live_rows_sql(lake, stream, days))
+    unified = _unified_of(lake, stream)
+    return unified if name == f"serving.unified_{stream.name}" else current_sql(stream, unified)
+
+
+def _unified_of(lake: ReadableLake, stream: Stream, days: Sequence[date] | None = None) -> str:
+    silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
+    hours, tail = lake.uncovered(stream, silver, realtime), lake.tail.get(stream.name, ())
+    return unified_sql(stream, silver, realtime, days, uncovered=hours, tail=tail)
+
+
+def live_days(lake: ReadableLake, stream: Stream) -> Sequence[date]:
+    """List the open days of a stream: live gold has `gold.sql` over the unified view for them, and gold for all others."""
+    rows = lake.live_rows.get(stream.name)
+    return open_days(stream, lake.tables.load, lake.tail.get(stream.name, ())) if rows is None else rows.days
+
+
+def live_rows_sql(lake: ReadableLake, stream: Stream, days: Sequence[date]) -> str:
+    """Generate the SELECT of live gold's rows of these days, all that are open."""
+    daily, rows = lake.tables.load(f"gold.{stream.name}_daily"), lake.live_rows.get(stream.name)
+    return model_sql(stream, daily, _unified_of(lake, stream, days)) if rows is None else computed_sql(rows, daily)
+
+
+def metrics_view_sql(lake: ReadableLake, streams: Iterable[Stream], only: str | None = None) -> str:
+    """Generate the SELECT of the live daily metrics. `streams` are those whose open days it has; `only` leaves out all others.
+
+    A stream of which a table can't be read fails queries of its own numbers, and of all.
+    """
+    metrics = lake.tables.load(DAILY_METRICS)
+    days, selects = dict[str, set[date]](), list[str]()
+    for stream in streams:
+        try:
+            days[stream.name], select = _open_metrics(lake, stream, metrics)
+        except UnreadableTableError as error:
+            select = _error_sql(lake, DAILY_METRICS, error, {"stream": literal(stream.name)})
+        selects += [select] if select else []
+    return live_metrics_sql(metrics, days, selects, only)
+
+
+def _open_metrics(lake: ReadableLake, stream: Stream, metrics: Table) -> tuple[set[date], str | None]:
+    """Return the days of a stream that the daily metrics lack, and the SELECT of their numbers."""
+    daily = lake.tables.load(f"gold.{stream.name}_daily")
+    days = live_days(lake, stream)
+    recorded = metrics_open_days(stream, daily, metrics).difference(days)
+    if not days and not recorded:
+        return set(), None
+    rows = live_rows_sql(lake, stream, days)
+    return recorded.union(days), open_metrics_sql(stream, daily, rows, sorted(recorded))
 
 
 def source_tables(lake: ReadableLake, name: str) -> list[str]:
-    """List the tables that a name of `view_names` reads."""
+    """List the tables that a name of `view_names` reads. The first has the columns of a view of one stream."""
     if name == HEALTH_VIEW:
         return [
             f"{layer}.{stream}" for stream in lake.streams for layer in ("silver", "realtime", "quarantine", "bronze")
         ]
-    layer, _, short = name.partition(".")
-    if layer == "serving" and (stream := _stream_of(lake, short)) is not None:
-        return [f"silver.{stream.name}", f"realtime.{stream.name}"]
-    return [name]
+    if name == LIVE_METRICS:
+        return [DAILY_METRICS, *(table for stream in lake.streams for table in source_tables(lake, live_daily(stream)))]
+    if (stream := _stream_of(lake, name)) is None:
+        return [name]
+    gold = [f"gold.{stream.name}_daily"] if name == live_daily(stream.name) else []
+    return [*gold, f"silver.{stream.name}", f"realtime.{stream.name}"]
 
 
 def columns_of_view(lake: ReadableLake, name: str) -> list[tuple[str, str]]:
@@ -247,12 +317,18 @@ def stream_view_names(stream: str) -> set[str]:
     """List every name whose rows are all of this stream."""
     layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
     below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
-    return layers | {name.format(stream) for name in below}
+    return layers | {name.format(stream) for name in below} | {live_daily(stream)}
 
 
-def _stream_of(lake: ReadableLake, short: str) -> Stream | None:
+def _stream_of(lake: ReadableLake, name: str) -> Stream | None:
+    """Return the stream whose view this is; None for a table or the view of several streams."""
+    layer, _, short = name.partition(".")
+    if layer != "serving":
+        return None
     if short.startswith("unified_"):
         return lake.streams.get(short.removeprefix("unified_"))
+    if short.startswith("live_") and short.endswith("_daily"):
+        return lake.streams.get(short.removeprefix("live_").removesuffix("_daily"))
     stream = lake.streams.get(short.removesuffix("_current")) if short.endswith("_current") else None
     return stream if stream is not None and stream.contract.changes else None
 
@@ -273,7 +349,16 @@ def _view_or_error_sql(lake: ReadableLake, name: str) -> str:
     try:
         return view_sql(lake, name)
     except UnreadableTableError as error:
-        columns = columns_of_view(lake, name)
-        failure = f"error({literal(str(error))})"
-        failing = ", ".join(f"{failure}::{sql_type} as {quote(column)}" for column, sql_type in columns)
-        return f"select {failing} where {failure}::varchar is null"
+        return _error_sql(lake, name, error)
+
+
+def _error_sql(
+    lake: ReadableLake, name: str, error: Exception, values: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Generate a SELECT with the columns of a view that fails where a row of it is asked for. `values` gives some columns."""
+    failure = f"error({literal(str(error))})"
+    failing = ", ".join(
+        f"{values.get(column, f'{failure}::{sql_type}')} as {quote(column)}"
+        for column, sql_type in columns_of_view(lake, name)
+    )
+    return f"select {failing} where {failure}::varchar is null"

@@ -11,7 +11,7 @@ from lakehouse.auditing import receipts
 from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Report
 from lakehouse.auditing.realtime import UNIFIED
-from lakehouse.auditing.serving import OBJECTS
+from lakehouse.auditing.serving import LIVE, OBJECTS
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.listing import list_day
@@ -224,7 +224,21 @@ def test_audit_finds_rows_missing_from_the_unified_view(
     own.refresh_realtime(f"{INTACT_DAY}-12:00")
     assert _audited(own).wrong == []
     monkeypatch.setattr("lakehouse.auditing.context.uncovered_hours", lambda *_: [])
-    assert [(finding.partition, finding.check) for finding in _audited(own).wrong] == [(str(INTACT_DAY), UNIFIED)]
+    findings = [(finding.partition, finding.check) for finding in _audited(own).wrong]
+    assert findings == [(str(INTACT_DAY), LIVE), (str(INTACT_DAY), UNIFIED)]
+
+
+def test_audit_finds_open_days_that_count_as_closed(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream(edit=threshold(0.5))
+    _land(own, INTACT_DAY)
+    own.refresh_realtime(f"{INTACT_DAY}-12:00")
+    assert _audited(own).wrong == []
+    monkeypatch.setattr("lakehouse.auditing.serving.open_days", lambda *_: [])
+    (finding,) = _audited(own).wrong
+    assert (finding.partition, finding.check) == (str(INTACT_DAY), LIVE)
+    assert f"takes {INTACT_DAY} from gold, which lacks newer rows" in finding.detail
 
 
 def test_audit_finds_an_object_that_was_read_as_nothing(

@@ -12,7 +12,7 @@ from lakehouse.maintenance.retention import apply_retention
 from lakehouse.pipeline import exports as serving
 from lakehouse.pipeline.bronze import ingest_days, pending_days
 from lakehouse.pipeline.features import affected_days
-from lakehouse.pipeline.gold import DAILY_METRICS
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.refresh import pending_files
 from lakehouse.storage.iceberg.snapshots import ledger
 from lakehouse_tests.pipeline.own import Own, land_together, noon, payment, threshold

@@ -134,7 +134,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         api_key = serving.access.authorize(request, "query")
         form = select_format(request)
         values = _parameter_values(query, request)
-        snapshot = serving.snapshot
+        snapshot = await serving.live.pin(query.sql)
         sources.update(snapshot)
         _check_streams(api_key, sources.names)
         landed = sources.landed
@@ -143,7 +143,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         if (etag := _etag(cache_key, landed)) in if_none_match:
             return _not_modified(etag)
         compute = partial(_compute, serving, snapshot, query, values, form, cache_key, landed)
-        result = await cache.get(cache_key, landed, compute)
+        result = await cache.get(cache_key, landed, compute, may_lag=not snapshot.live_rows)
         if result.etag in if_none_match:
             return _not_modified(result.etag)
         headers = {"cache-control": "private, no-cache", STATISTICS_HEADER: result.statistics}

@@ -1,9 +1,12 @@
 """Routes under `/v1/overview`: the live overview, partition states, and business metrics by day."""
 
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from litestar import Router, get
@@ -12,17 +15,23 @@ from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.http.problems import Problem, error_responses
+from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.unified_view import metrics_view_sql
+from lakehouse.serving.api.result_cache import CachedResult
 from lakehouse.serving.api.sse import AuthorizedStreams, Messages
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.monitoring.daily_metrics import (
-    MEASURES_SQL,
     MetricByDay,
     StreamMeasures,
+    measures_sql,
     metric_by_day,
     metric_sql,
     stream_measures,
 )
 from lakehouse.serving.monitoring.overview import Overview, OverviewTracker, PartitionGrid
+from lakehouse.serving.query.live_gold import version_of
+
+T = TypeVar("T")
 
 MAX_DAYS = 5_000
 METRICS_ERRORS = error_responses(400, 401, 403, 404, 408, 429, 503)
@@ -74,10 +83,9 @@ async def partitions(
 
 @get("/metrics/{stream:str}", summary="List the metrics of a stream", responses=METRICS_ERRORS)
 async def measures(request: HttpRequest, serving: Serving, stream: str) -> StreamMeasures:
-    """List the metrics that `gold.daily_metrics` holds for a stream, with their dimensions and days."""
+    """List the metrics that `serving.live_daily_metrics` has of a stream, with their dimensions and days."""
     name = serving.get_stream(request, stream).name
-    result = await serving.readers.run(MEASURES_SQL, [name])
-    return stream_measures(name, result.table.to_pylist())
+    return await _from_numbers(serving, name, StreamMeasures, measures_sql, {}, partial(stream_measures, name))
 
 
 @get("/metrics/{stream:str}/{metric:str}", summary="Get a metric by day", responses=METRICS_ERRORS)
@@ -95,10 +103,33 @@ async def metric(
     number_of_days = (last - first).days + 1
     if not 1 <= number_of_days <= MAX_DAYS:
         raise Problem(HTTPStatus.BAD_REQUEST, f"Request 1 to {MAX_DAYS} days, not {number_of_days}.")
-    parameters = {"stream": name, "metric": metric, "first": first, "last": last} | ({"by": by} if by else {})
-    result = await serving.readers.run(metric_sql(metric, by), parameters)
+    parameters = {"metric": metric, "first": first, "last": last} | ({"by": by} if by else {})
     days = [first + timedelta(days=offset) for offset in range(number_of_days)]
-    return metric_by_day(name, metric, by, days, result.table.to_pylist())
+    query, build = partial(metric_sql, metric=metric, by=by), partial(metric_by_day, name, metric, by, days)
+    return await _from_numbers(serving, name, MetricByDay, query, parameters, build)
+
+
+async def _from_numbers(
+    serving: Serving,
+    name: str,
+    kind: type[T],
+    query: Callable[[str], str],
+    parameters: Mapping[str, Any],
+    build: Callable[[list[dict[str, Any]]], T],
+) -> T:
+    """Build a response from a query of a stream's live daily metrics, or return the one that was built from the same rows."""
+    snapshot = await serving.live.pin_streams(frozenset([name]))
+
+    async def compute() -> CachedResult:
+        started = time.monotonic()
+        numbers = await asyncio.to_thread(metrics_view_sql, snapshot, [snapshot.streams[name]], name)
+        result = await serving.readers.run(query(numbers), parameters, snapshot=snapshot)
+        body = msgspec.json.encode(build(result.table.to_pylist()))
+        return CachedResult("", body, "", "", time.monotonic() - started)
+
+    version = version_of(snapshot, name), snapshot.table_version([DAILY_METRICS])
+    cached = await serving.metrics.get(repr((name, query(""), sorted(parameters.items()), version)), "", compute)
+    return msgspec.json.decode(cached.body, type=kind)
 
 
 router = Router("/v1/overview", route_handlers=[overview, live, partitions, measures, metric], tags=["overview"])

@@ -15,6 +15,7 @@ from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_re
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.information_schema import resolve_information_schema
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
 from lakehouse.serving.query.time_travel import resolve_time_travel
@@ -78,23 +79,24 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     key = serving.access.authorize(request, "query")
     form = select_format(request)
     query = _parse(request, await request.body())
-    query_request = await asyncio.to_thread(_prepare, serving, query, form, key)
+    check_length(query.sql)
+    snapshot = await serving.live.pin(query.sql)
+    query_request = await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
     try:
         reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
     except WorkerEndedError:
         forget_readable()  # an unreadable manifest ends a worker, too; preparing the query again then raises
-        await asyncio.to_thread(_prepare, serving, query, form, key)
+        await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)
         raise
     assert reply.statistics is not None
     return result_response(form, reply.statistics, reply.body, reply.path)
 
 
-def _prepare(serving: Serving, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
+def _prepare(serving: Serving, snapshot: LakeSnapshot, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:
     """Resolve a query for a worker: one snapshot, and the views that it names and its key may read."""
-    check_length(query.sql)
-    snapshot, settings = serving.snapshot, serving.settings
+    settings = serving.settings
     allowed = serving.readable_views(key, snapshot)
     sql, past_views = resolve_time_travel(snapshot.only(allowed), resolve_show_tables(query.sql, lambda: allowed))
     sql, described = resolve_information_schema(snapshot, sql, allowed)

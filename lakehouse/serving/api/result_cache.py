@@ -62,33 +62,34 @@ class ResultCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._results: OrderedDict[str, CachedResult] = OrderedDict()
-        self._running: dict[str, asyncio.Task[CachedResult]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[CachedResult]] = {}
 
-    async def get(self, key: str, landed: str, compute: Compute) -> CachedResult:
+    async def get(self, key: str, landed: str, compute: Compute, *, may_lag: bool = True) -> CachedResult:
         """Return the result for a key: cached, being computed, or computed now.
 
-        `key` names the query and the snapshots it reads, `landed` the version of the newest arrivals. Raises what
-        `compute` raises.
+        `key` names the query and the snapshots it reads, `landed` the version of the newest arrivals, which the result may
+        lack if it `may_lag`. Raises what `compute` raises.
         """
         if (cached := self._results.get(key)) is not None:
             self._results.move_to_end(key)
             if cached.landed == landed:
                 return cached
-            if cached.may_be_stale():
+            if may_lag and cached.may_be_stale():
                 if cached.age >= cached.seconds * REFRESH_AGE_RATIO:
                     self._start(key, compute)
                 return cached
         # A client that disconnects must not cancel the computation for the others.
-        return await asyncio.shield(self._start(key, compute))
+        return await asyncio.shield(self._start(key, compute, "" if may_lag else landed))
 
-    def _start(self, key: str, compute: Compute) -> "asyncio.Task[CachedResult]":
-        if (task := self._running.get(key)) is None:
-            task = self._running[key] = asyncio.create_task(compute())
-            task.add_done_callback(lambda done: self._store(key, done))
+    def _start(self, key: str, compute: Compute, landed: str = "") -> "asyncio.Task[CachedResult]":
+        """Start computing a result, or join in where it is being computed from the same arrivals, or from any without `landed`."""
+        if (task := self._running.get((key, landed))) is None:
+            task = self._running[key, landed] = asyncio.create_task(compute())
+            task.add_done_callback(lambda done: self._store(key, landed, done))
         return task
 
-    def _store(self, key: str, done: "asyncio.Task[CachedResult]") -> None:
-        del self._running[key]
+    def _store(self, key: str, landed: str, done: "asyncio.Task[CachedResult]") -> None:
+        del self._running[key, landed]
         if done.cancelled() or done.exception() is not None or not done.result().whole:
             return
         if (previous := self._results.pop(key, None)) is not None:

@@ -12,6 +12,7 @@ from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import unknown_stream
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
+from lakehouse.serving.api.result_cache import ResultCache
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
@@ -19,6 +20,7 @@ from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.overview import OverviewTracker
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
+from lakehouse.serving.query.live_gold import LiveGold
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.serving.query.worker_pool import WorkerPool
@@ -37,6 +39,10 @@ class Serving:
     tracker: SnapshotTracker
     readers: ReaderPool
     """Run the SQL that ships with the package."""
+    live: LiveGold
+    """Computes the open days of live gold."""
+    metrics: ResultCache
+    """The page's numbers, as long as what they were computed from stays the same."""
     workers: WorkerPool
     """Run the SQL that users send."""
     access: AccessControl
@@ -106,6 +112,8 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         lake=lake,
         tracker=tracker,
         readers=readers,
+        live=LiveGold(tracker, readers),
+        metrics=ResultCache(),
         workers=workers,
         access=access,
         lookups=lookups,

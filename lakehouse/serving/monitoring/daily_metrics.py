@@ -60,20 +60,20 @@ def aggregation_of(metric: str) -> Aggregation:
     return "mean" if prefix == "avg" or (prefix[:1] == "p" and prefix[1:].isdigit()) else "sum"
 
 
-MEASURES_SQL = """select
+def measures_sql(numbers: str) -> str:
+    """Return the query for the metrics in `numbers`, the SELECT of a stream's live daily metrics."""
+    return f"""select
   metric_name,
   min(date_key) as first_day,
   max(date_key) as last_day,
   any_value(map_keys(dimensions)) as dimensions
-from gold.daily_metrics
-where stream = ?
+from ({numbers})
 group by metric_name
 order by metric_name"""
-"""Select the metrics of a stream. Parameter: the stream."""
 
 
 def stream_measures(stream: str, rows: Iterable[Mapping[str, Any]]) -> StreamMeasures:
-    """Build the measures of a stream from the rows of `MEASURES_SQL`."""
+    """Build the measures of a stream from the rows of `measures_sql`."""
     rows = list(rows)
     return StreamMeasures(
         stream,
@@ -86,17 +86,16 @@ def stream_measures(stream: str, rows: Iterable[Mapping[str, Any]]) -> StreamMea
     )
 
 
-def metric_sql(metric: str, by: str | None) -> str:
-    """Return the query for a metric by day and by dimension `by`.
+def metric_sql(numbers: str, metric: str, by: str | None) -> str:
+    """Return the query for a metric by day and by dimension `by`, in `numbers`, the SELECT of a stream's live daily metrics.
 
-    Parameters: stream, metric, first (day), last (day), and by if given.
+    Parameters: metric, first (day), last (day), and by if given.
     """
     combine = {"sum": "fsum", "max": "max", "min": "min", "mean": "avg"}[aggregation_of(metric)]
     name = "coalesce(dimensions[$by], 'none')" if by else "''"
     return f"""select date_key, {name} as name, {combine}(metric_value) as value
-from gold.daily_metrics
-where stream = $stream
-  and metric_name = $metric
+from ({numbers})
+where metric_name = $metric
   and date_key between $first::date and $last::date
 group by all
 order by date_key"""

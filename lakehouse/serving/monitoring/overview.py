@@ -19,6 +19,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
 from lakehouse.landing.left_out import LeftOut, read_report
 from lakehouse.pipeline.open_rows import replaced_counts_sql
+from lakehouse.pipeline.unified_view import LIVE_METRICS
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (
@@ -307,8 +308,9 @@ class OverviewTracker:
     def _versions(self, snapshot: LakeSnapshot) -> Versions:
         quarantine = [snapshot.snapshot_ids.get(f"quarantine.{name}") for name in snapshot.streams]
         quarantine.append(self._tracker.tail.recent_rejects.changes)
+        metrics = snapshot.table_version([LIVE_METRICS]), snapshot.tail_version([LIVE_METRICS])
         return Versions(
-            metrics=str(snapshot.snapshot_ids.get("gold.daily_metrics")),
+            metrics=format(hash(metrics) & 0xFFFFFFFF, "x"),
             quarantine=format(hash(tuple(quarantine)) & 0xFFFFFFFF, "x"),
             partitions=str(self._partitions_version),
         )

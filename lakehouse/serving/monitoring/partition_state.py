@@ -9,10 +9,10 @@ import msgspec
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.pipeline.gold import DAILY_METRICS
 from lakehouse.pipeline.lineage.properties import blocked_days, computed_from, day_ledgers
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
+from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.quality_gate import named_objects
 
 State = Literal["materialised", "stale", "waiting", "held_back"]

@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.unified_view import source_tables, view_exists, view_sql
 from lakehouse.serving.query.sql import names_mentioned
 
@@ -70,6 +71,9 @@ class LakeSnapshot:
     """By stream, the hot tail's files: rows that landed after what the realtime tables hold."""
     hours: UncoveredHours = field(default_factory=dict, repr=False)
     """The hours of realtime that must be read; a stream that is missing needs all of them."""
+
+    live_rows: Mapping[str, LiveRows] = field(default_factory=dict, repr=False)
+    """By stream, the rows of live gold that are computed already; see `live_gold`."""
 
     @cached_property
     def snapshot_ids(self) -> Mapping[str, int | None]:

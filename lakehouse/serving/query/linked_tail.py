@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.api_keys import local_key
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.unified_view import TableCatalog
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
@@ -66,6 +67,11 @@ class LakeWithTail:
     def tables(self) -> TableCatalog:
         """All tables."""
         return self.lake.tables
+
+    @property
+    def live_rows(self) -> Mapping[str, LiveRows]:
+        """Rows of live gold that are computed already: none."""
+        return {}
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
         """Return the hours of realtime that may have a key that silver lacks; None for all hours."""

@@ -170,8 +170,8 @@ def query_files(folders: Iterable[Path], *, examples: bool) -> list[Path]:
 
 
 def streams_read(sql: str) -> set[str]:
-    """Find the streams whose unified views a query reads."""
-    return set(re.findall(r"\bserving\.unified_(\w+)", sql))
+    """Find the streams whose unified views or live gold a query reads."""
+    return {*re.findall(r"\bserving\.unified_(\w+)", sql), *re.findall(r"\bserving\.live_(\w+)_daily\b", sql)}
 
 
 def read_query(path: Path) -> NamedQuery:

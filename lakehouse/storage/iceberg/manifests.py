@@ -32,6 +32,7 @@ CACHED_MANIFESTS = 256
 class FileSummary:
     """A data file's partition, age and event dates, as its manifest states them."""
 
+    path: str
     partition: tuple[Any, ...]
     sequence: int
     """The sequence number of its newest rows."""
@@ -164,6 +165,7 @@ class _CacheKey:
 def _summarize(key: _CacheKey) -> tuple[FileSummary, ...]:
     return tuple(
         FileSummary(
+            entry.data_file.file_path,
             tuple(entry.data_file.partition[n] for n in range(len(entry.data_file.partition))),
             entry.sequence_number or 0,
             _days(entry.data_file, key.column),

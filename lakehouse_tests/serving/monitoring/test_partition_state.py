@@ -7,11 +7,11 @@ import pytest
 
 from lakehouse.pipeline.open_rows import replaced_counts_sql
 from lakehouse.pipeline.quarantine import land_corrections, rejected_rows
-from lakehouse.pipeline.unified_view import create_views_sql, view_names
+from lakehouse.pipeline.unified_view import create_views_sql, metrics_view_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import (
-    MEASURES_SQL,
     Aggregation,
     aggregation_of,
+    measures_sql,
     metric_by_day,
     metric_sql,
     stream_measures,
@@ -140,11 +140,12 @@ def test_daily_metrics_match_gold(make_stream: Callable[..., Own]) -> None:
     own.clean(DAY, LATER)
     own.below(DAY, LATER)
     assert "gold.daily_metrics" in view_names(own.lake)
+    numbers = metrics_view_sql(own.lake, [own.stream], own.name)
     with own.lake.engine.cursor() as cursor:
         cursor.execute(f"attach ':memory:' as {own.name}; use {own.name}")
         for statement in create_views_sql(own.lake, ["gold.daily_metrics"]):
             cursor.execute(statement)
-        measures = stream_measures(own.name, cursor.execute(MEASURES_SQL, [own.name]).to_arrow_table().to_pylist())
+        measures = stream_measures(own.name, cursor.execute(measures_sql(numbers)).to_arrow_table().to_pylist())
         assert (measures.first_day, measures.last_day) == (DAY, LATER)
         assert [(measure.name, measure.how) for measure in measures.measures] == [
             ("amount", "sum"),
@@ -155,10 +156,8 @@ def test_daily_metrics_match_gold(make_stream: Callable[..., Own]) -> None:
         assert measures.measures[0].dimensions == ["currency", "type"]
 
         def ask(metric: str, by: str | None) -> dict[str, list[float | None]]:
-            parameters = {"stream": own.name, "metric": metric, "first": DAY, "last": LATER} | (
-                {"by": by} if by else {}
-            )
-            rows = cursor.execute(metric_sql(metric, by), parameters).to_arrow_table().to_pylist()
+            parameters = {"metric": metric, "first": DAY, "last": LATER} | ({"by": by} if by else {})
+            rows = cursor.execute(metric_sql(numbers, metric, by), parameters).to_arrow_table().to_pylist()
             return {
                 series.name: series.values for series in metric_by_day(own.name, metric, by, [DAY, LATER], rows).series
             }

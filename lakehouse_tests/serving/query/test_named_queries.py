@@ -13,7 +13,7 @@ from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ParameterError, QueryFileError
 from lakehouse.pipeline.table_specs import METRIC_COLUMNS, table_specs
-from lakehouse.pipeline.unified_view import HEALTH_COLUMNS
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, LIVE_METRICS
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries, read_query
 
 GOOD = """/*
@@ -195,7 +195,7 @@ CASES: list[tuple[str, dict[str, str], str, list[dict[str, Any]], list[tuple[Any
     (
         "daily_metrics",
         UNTIL | {"stream": "iot", "metric": "readings", "days": "2"},
-        "gold.daily_metrics",
+        LIVE_METRICS,
         [
             _metric("iot", "readings", DAY),
             _metric("iot", "readings", DAY - timedelta(days=1)),
@@ -294,7 +294,7 @@ def _ask(
 def _columns(table: str) -> Sequence[tuple[str, str]]:
     if table == "serving.stream_health":
         return HEALTH_COLUMNS
-    if table == "gold.daily_metrics":
+    if table == LIVE_METRICS:
         return METRIC_COLUMNS
     name = table.removeprefix("serving.unified_")
     specs = {spec.name: spec for spec in table_specs([discover(())[name]])}

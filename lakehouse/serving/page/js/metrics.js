@@ -86,5 +86,5 @@ function show(metrics) {
 function showNone(stream) {
   chart.clear(
     h("p", { class: "none" },
-      `No daily metrics of ${stream} yet. They are computed every night at 02:00 UTC, and within minutes after late data arrives.`));
+      `No daily metrics of ${stream} yet. They show within a second of the first event.`));
 }

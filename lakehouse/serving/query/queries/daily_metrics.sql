@@ -1,6 +1,6 @@
 /*
 name: daily_metrics
-description: Daily metrics of a stream in long form, as in gold; the newest day first.
+description: Daily metrics of a stream in long form, with what has landed on open days; the newest day first.
 parameters:
   stream: {type: text, description: "The stream."}
   metric: {type: text, default: null, description: "Only this metric, for example amount."}
@@ -12,7 +12,7 @@ select
   metric_name,
   dimensions,
   metric_value
-from gold.daily_metrics
+from serving.live_daily_metrics
 where stream = $stream
   and ($metric is null or metric_name = $metric)
   and date_key between cast($until as date) - cast($days as integer) + 1 and cast($until as date)
