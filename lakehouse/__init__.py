@@ -26,6 +26,7 @@ from lakehouse.errors import (
     SchemaChangeError,
     ServerUnreachableError,
     SourceChangedError,
+    SqlTestError,
     StorageFullError,
     StorageUnavailableError,
     UnknownStreamError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from lakehouse.contracts.odcs import load_contract
     from lakehouse.contracts.streams import Stream
     from lakehouse.pipeline.lake import Lake
+    from lakehouse.pipeline.sql_tests import SqlTest, find_tests
     from lakehouse.serving.query.sql import connect
     from lakehouse.settings import Settings
 
@@ -94,6 +96,8 @@ __all__ = [
     "ServerUnreachableError",
     "Settings",
     "SourceChangedError",
+    "SqlTest",
+    "SqlTestError",
     "Statistics",
     "StorageFullError",
     "StorageUnavailableError",
@@ -107,6 +111,7 @@ __all__ = [
     "audit",
     "build_definitions",
     "connect",
+    "find_tests",
     "load_contract",
 ]
 
@@ -114,6 +119,7 @@ _MODULES = {
     "audit": "lakehouse.auditing.audit",
     "build_definitions": "lakehouse.automation.build",
     "connect": "lakehouse.serving.query.sql",
+    "find_tests": "lakehouse.pipeline.sql_tests",
     "load_contract": "lakehouse.contracts.odcs",
     "AlertPage": "lakehouse.client.results",
     "Client": "lakehouse.client.client",
@@ -130,6 +136,7 @@ _MODULES = {
     "SendResult": "lakehouse.client.results",
     "Settings": "lakehouse.settings",
     "Statistics": "lakehouse.client.results",
+    "SqlTest": "lakehouse.pipeline.sql_tests",
     "Stream": "lakehouse.contracts.streams",
     "TableInfo": "lakehouse.client.results",
     "Withdrawal": "lakehouse.client.results",

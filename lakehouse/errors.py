@@ -28,6 +28,10 @@ class ModelError(LakehouseError):
     """A model is wrong. The message names the file, the line and what is allowed."""
 
 
+class SqlTestError(LakehouseError):
+    """The file of a test of SQL is wrong, or its SQL fails. The message names the file and what is allowed."""
+
+
 class SchemaChangeError(LakehouseError):
     """A contract changed in a way that its table can't follow in place."""
 

@@ -91,6 +91,11 @@ COMMANDS = (
         "List the models and what is stale of them; `models run` computes it. Exit with 2 when a model is wrong.",
     ),
     LazyCommand(
+        "test",
+        "lakehouse.cli.sql_tests:run_tests",
+        "Run the tests of SQL in tests/*.yaml, in memory, or record one from rows of the lake. Exit with 1 when one fails.",
+    ),
+    LazyCommand(
         "audit",
         "lakehouse.cli.audit:audit",
         "Prove from the data that no event is lost or counted twice. Exit with 1 and name the partitions that differ.",

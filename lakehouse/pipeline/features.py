@@ -40,10 +40,15 @@ def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: 
 
 def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
     """Generate the SELECT of every entity's features as of these days."""
+    return features_of_sql(stream, f"select * from {scan_sql(silver)}", days)
+
+
+def features_of_sql(stream: Stream, silver: str, days: Sequence[date]) -> str:
+    """Generate the SELECT of every entity's features as of these days, from the SELECT of silver."""
     window = {read for day in days for read in feature_window(day)}
     values = ", ".join(f"(date '{day}')" for day in days)
     inputs = {
-        "events": f"select * from {scan_sql(silver)} where {days_filter(sorted(window))}",
+        "events": f"{silver} where {days_filter(sorted(window))}",
         "days": f"select * from (values {values}) as days(dt)" if days else "select null::date as dt limit 0",
         "windows": WINDOWS_SQL,
     }
