@@ -1,5 +1,6 @@
 """A server for other machines: TLS, required API keys and a small buffer, which it reports before it is full."""
 
+import logging
 import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lakehouse.client.client import Client
+from lakehouse.client.parcels import Parcel
+from lakehouse.client.results import SendResult
 from lakehouse.errors import ServerUnreachableError
 from lakehouse.http import api_keys as keys
 from lakehouse.processes.service import RunningService
@@ -115,3 +118,14 @@ def test_full_buffer_rejects_requests_until_there_is_room(secure: httpx.Client, 
         assert int(response.headers["ratelimit"].split("r=")[1].split(";")[0]) < len(body)
     again = secure.post(PATH, content=body)
     assert (again.status_code, again.json()["accepted"]) == (202, 16_000)
+
+
+def test_client_waits_until_the_buffer_has_room(
+    strict: Settings, events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lakehouse.client.requests")
+    with local_client(strict) as client:
+        parcels = [Parcel("financial", events(16_000), 16_000, f"room-{number}") for number in range(4)]
+        result = SendResult.sum(list(client.deliver(parcels)))
+    assert (result.events, result.accepted, result.replayed) == (64_000, 64_000, 0)
+    assert "BusyError" in caplog.text

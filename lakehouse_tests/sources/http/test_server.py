@@ -5,7 +5,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import httpx
 import psutil
@@ -17,6 +20,7 @@ from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api.run_gateway import APPLICATION
 from lakehouse.settings import Settings
+from lakehouse.sources.http.client import local_client
 from lakehouse.sources.http.run import run_server
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects
@@ -88,9 +92,17 @@ def test_restart_keeps_idempotency_keys_and_replaces_workers(own: Settings, even
     until(lambda: http_server.is_ready(running), 40)
     again = httpx.post(running.url + PATH, content=lines, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
-    http_server.stop(own)
-    after = httpx.post(http_server.start(own).url + PATH, content=lines, headers=headers)
-    assert (after.status_code, after.content) == (202, first.content)
+    before, under_way = landed(own), Event()
+    with local_client(own) as client, ThreadPoolExecutor(1) as pool:
+        lines_of_client = events(300, "iot", 7)
+        send = partial(client.send, max_events=10, rate=150, on_progress=lambda _: under_way.set())
+        sending = pool.submit(send, "iot", lines_of_client)
+        under_way.wait(30)
+        http_server.stop(own)
+        assert not sending.done()
+        after = httpx.post(http_server.start(own).url + PATH, content=lines, headers=headers)
+        assert (after.status_code, after.content) == (202, first.content)
+        assert sending.result(60).accepted == landed(own) - before == 300
 
 
 def test_workers_of_killed_server_store_events_and_end(own: Settings, events: Events) -> None:
