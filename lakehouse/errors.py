@@ -113,7 +113,7 @@ class PermissionDeniedError(LakehouseError):
 
 
 class NotFoundError(LakehouseError):
-    """The server has nothing of this name: no such query, look-up or entity."""
+    """Nothing has this name: there is no such query, look-up or entity."""
 
 
 class RequestError(LakehouseError):

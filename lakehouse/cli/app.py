@@ -75,6 +75,7 @@ COMMANDS = (
         "lakehouse.cli.query:query",
         "Run read-only SQL over every table, now or at (version => …) or at (timestamp => …).",
     ),
+    LazyCommand("queries", "lakehouse.cli.queries:queries", "List the named queries with their parameters."),
     LazyCommand(
         "export",
         "lakehouse.cli.export:export",

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import tool_variables
@@ -52,6 +53,14 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> str:
         pytest.param(["load", "retail", "/proc/self/fd"], "holds no files to load", id="a folder without files"),
         pytest.param(["generate", "retial", "--duration", "1s"], "There is no stream 'retial'", id="generate"),
         pytest.param(["query", "delete from silver.iot"], "Only reading is allowed: write a SELECT. This is delete.", id="delete"),
+        pytest.param(["query"], "Pass either SQL or --name.", id="no query"),
+        pytest.param(["query", "select 1", "--name", "funnel"], "Pass either SQL or --name.", id="two queries"),
+        pytest.param(["query", "--name", "funel"], "There is no query 'funel'; there are customer_segments,", id="name"),
+        pytest.param(["query", "--name", "daily_metrics"], "daily_metrics needs stream.", id="missing parameter"),
+        pytest.param(["query", "--name", "funnel", "-p", "days=0"], "days: 0 is less than 1.", id="parameter"),
+        pytest.param(["query", "--name", "funnel", "-p", "days"], "-p 'days' is not NAME=VALUE.", id="no value"),
+        pytest.param(["query", "--name", "funnel", *["-p", "days=1"] * 2], "days is given twice", id="twice"),
+        pytest.param(["query", "select $x", "-p", "y=1"], "parameters: x", id="unknown parameter of SQL"),
         pytest.param(["query", "select 1", "--format", "xml"], "--format 'xml' is not one of table, json, csv,", id="format"),
     ],
 )  # fmt: skip
@@ -200,6 +209,26 @@ def test_query_prints_csv_and_table(lakehouse: Command) -> None:
     table = lakehouse("query", sql).stdout
     assert "price" in table
     assert table.splitlines()[-1] == "1 row"
+
+
+@pytest.mark.parametrize("name", read_queries())
+def test_named_query_runs_by_its_parameters(lakehouse: Command, name: str) -> None:
+    given = ["-p", "stream=iot", "--parameter", "until=2019-02-03"] if name == "daily_metrics" else []
+    done = lakehouse("query", "--name", name, *given, "--format", "json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert isinstance(json.loads(done.stdout), list)
+
+
+def test_parameters_are_values_of_sql(lakehouse: Command) -> None:
+    done = lakehouse("query", "select $a || $b as x", "-p", "a='=;", "-p", "b=ü=", "--format", "json")
+    assert json.loads(done.stdout) == [{"x": "'=;ü="}]
+
+
+def test_queries_are_listed_with_their_parameters(lakehouse: Command) -> None:
+    listed = {query["name"]: query for query in json.loads(lakehouse("queries", "--json").stdout)}
+    assert listed.keys() == read_queries().keys()
+    assert listed["daily_metrics"]["parameters"][0]["required"] is True
+    assert "stream, metric=null, days=30, until=today" in " ".join(lakehouse("queries").stdout.split())
 
 
 def test_query_prints_csv_without_formulas(lakehouse: Command) -> None:

@@ -91,7 +91,7 @@ class QueryInfo(msgspec.Struct):
 
 def named_queries_router(queries: Mapping[str, NamedQuery]) -> Router:
     """Build the routes of these queries, and the route that lists them."""
-    infos = [_query_info(query) for query in queries.values()]
+    infos = [query_info(query) for query in queries.values()]
 
     @get("/", summary="List the named queries", responses=error_responses(401, 403))
     async def list_queries(request: HttpRequest, serving: Serving) -> list[QueryInfo]:
@@ -227,7 +227,8 @@ def _openapi_parameter(name: str, parameter: Parameter) -> OpenAPIParameter:
     return OpenAPIParameter(name, "query", schema=schema, description=description, required=parameter.required)
 
 
-def _query_info(query: NamedQuery) -> QueryInfo:
+def query_info(query: NamedQuery) -> QueryInfo:
+    """Describe a query as the list of queries does."""
     parameters = [
         ParameterInfo(
             name=name,

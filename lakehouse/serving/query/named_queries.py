@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lakehouse.contracts.times import naive_utc
-from lakehouse.errors import ParameterError, QueryFileError
+from lakehouse.errors import NotFoundError, ParameterError, QueryFileError
 
 BUILTIN_FOLDER = Path(__file__).with_name("queries")
 
@@ -167,6 +167,13 @@ def query_files(folders: Iterable[Path], *, examples: bool) -> list[Path]:
             raise QueryFileError(f"{folder} is not a folder. LAKEHOUSE_QUERIES lists folders of .sql files.")
         paths += sorted(folder.glob("*.sql"))
     return [path for path in paths if examples or path.parent != BUILTIN_FOLDER or not streams_read(path.read_text())]
+
+
+def find_query(queries: Mapping[str, NamedQuery], name: str) -> NamedQuery:
+    """Return the query of this name. Raises NotFoundError with the names that exist."""
+    if name not in queries:
+        raise NotFoundError(f"There is no query {name!r}; there are {_listed(sorted(queries))}.")
+    return queries[name]
 
 
 def streams_read(sql: str) -> set[str]:

@@ -25,7 +25,13 @@ from lakehouse.serving.query.sandbox import (
     lockdown_sql,
     resolve_show_tables,
 )
-from lakehouse.serving.query.snapshot_views import query_error_text, raise_cause, storage_failure, with_table_names
+from lakehouse.serving.query.snapshot_views import (
+    Parameters,
+    query_error_text,
+    raise_cause,
+    storage_failure,
+    with_table_names,
+)
 from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.settings import get_settings
 from lakehouse.storage.objects.connection import Connection
@@ -74,8 +80,8 @@ def connect() -> duckdb.DuckDBPyConnection:
     return _open(lake.lake, tail, [*create_views_sql(lake, view_names(lake)), search_path])
 
 
-def run_query(lake: Lake, sql: str) -> QueryRows:
-    """Run one SELECT, DESCRIBE or SHOW TABLES, by the rules of SQL that arrives over HTTP.
+def run_query(lake: Lake, sql: str, parameters: Parameters = ()) -> QueryRows:
+    """Run one SELECT, DESCRIBE or SHOW TABLES, by the rules of SQL that arrives over HTTP, with values for its parameters.
 
     A statement that these forbid because it reaches beyond the data is run too, since it runs as the user who sent it.
     Raises QueryError when it does more than read, or is wrong; the message says what and where.
@@ -93,11 +99,11 @@ def run_query(lake: Lake, sql: str) -> QueryRows:
         if DUCKDB_CATALOG.search(text):
             statements += create_views_sql(fresh, (name for name in view_names(lake) if name not in views))
         connection = _open(lake, tail, statements)
-        reader = _execute(lake, connection, text, views)
+        reader = _execute(lake, connection, text, parameters, views)
     except BaseException:
         tail.remove()
         raise
-    return QueryRows(reader.schema, _fetch(lake, connection, reader, text, tail))
+    return QueryRows(reader.schema, _fetch(lake, connection, reader, text, parameters, tail))
 
 
 def _create_sql(views: dict[str, str]) -> list[str]:
@@ -110,7 +116,7 @@ def _create_sql(views: dict[str, str]) -> list[str]:
 
 
 def _execute(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, sql: str, views: dict[str, str]
+    lake: Lake, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters, views: dict[str, str]
 ) -> pa.RecordBatchReader:
     reads_tables = True
     try:
@@ -120,7 +126,7 @@ def _execute(
     except QueryError as error:
         raise QueryError(with_table_names(str(error), lambda: view_names(lake))) from error
     try:
-        return connection.execute(sql).to_arrow_reader(BATCH_ROWS)
+        return connection.execute(sql, parameters).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise (_as_lakehouse_error(lake, error) if reads_tables else QueryError(str(error))) from error
 
@@ -147,14 +153,19 @@ def _open(lake: Lake, tail: LinkedTail, statements: Iterable[str]) -> duckdb.Duc
 
 
 def _fetch(
-    lake: Lake, connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, sql: str, tail: LinkedTail
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    reader: pa.RecordBatchReader,
+    sql: str,
+    parameters: Parameters,
+    tail: LinkedTail,
 ) -> Iterator[pa.Table]:
     try:
         try:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
         except (duckdb.InterruptException, OSError) as error:
-            raise_cause(connection, sql, (), error)
+            raise_cause(connection, sql, parameters, error)
             raise
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise _as_lakehouse_error(lake, error) from error

@@ -16,7 +16,10 @@ import pytest
 
 import lakehouse
 from lakehouse.http import api_keys as keys
+from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.service import RunningService
+from lakehouse.serving.query.named_queries import read_queries
+from lakehouse.serving.query.sql import run_query
 from lakehouse.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "client.md"
@@ -118,6 +121,14 @@ def test_errors_have_types_and_the_problem_of_the_server(
 
 
 ENDLESS_SQL = "select count(*) from range(1000000) a, range(1000000) b where a.range + b.range < 0"
+
+
+@pytest.mark.parametrize("name", ["largest_transactions", "funnel", "daily_metrics", "top_services"])
+def test_named_query_gives_the_rows_of_the_command_line(client: lakehouse.Client, shared_lake: Lake, name: str) -> None:
+    given = {"until": "2024-02-03", "days": 3} | ({"stream": "financial"} if name == "daily_metrics" else {})
+    query = read_queries()[name]
+    local = run_query(shared_lake, query.sql, query.bind({key: str(value) for key, value in given.items()}))
+    assert list(client.named(name, **given)) == [dict(zip(local.columns, row, strict=True)) for row in local.rows]
 
 
 def test_sent_objects_can_be_withdrawn(running: RunningService, client: lakehouse.Client, settings: Settings) -> None:
