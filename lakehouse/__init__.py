@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lakehouse.client.results import (
         AlertPage,
         Health,
+        LookupInfo,
         QueryInfo,
         QueryParameter,
         Receipt,
@@ -75,6 +76,7 @@ __all__ = [
     "LakehouseError",
     "LakehouseIOManager",
     "LookupFileError",
+    "LookupInfo",
     "ModelError",
     "NotFoundError",
     "ObjectNotFoundError",
@@ -125,6 +127,7 @@ _MODULES = {
     "Client": "lakehouse.client.client",
     "Health": "lakehouse.client.results",
     "Lake": "lakehouse.pipeline.lake",
+    "LookupInfo": "lakehouse.client.results",
     "LakehouseIOManager": "lakehouse.assets.io_manager",
     "LakeResource": "lakehouse.assets.resources",
     "Parcel": "lakehouse.client.parcels",

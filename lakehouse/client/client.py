@@ -21,6 +21,7 @@ from lakehouse.client.requests import ErrorTypes, Requests, Retry
 from lakehouse.client.results import (
     AlertPage,
     Health,
+    LookupInfo,
     QueryInfo,
     Receipt,
     Rejection,
@@ -306,14 +307,23 @@ class Client:
         return Rows(statistics, response.content)
 
     def lookup(self, name: str, key: object, /) -> dict[str, Any]:
-        """Look up one row by its key: a customer in `customers`, or an entity's newest features in a stream's name.
+        """Return the row of a look-up of `lookups` by its key, which may have any characters. Decimals are text, exact.
 
-        The key may have any characters. Decimals are text, exact. Raises NotFoundError if there is none, and
-        UnknownStreamError.
+        Raises NotFoundError if there is no such look-up, or none of this key.
         """
-        path = "customers" if name == "customers" else f"entities/{_segment(name)}"
-        row: dict[str, Any] = self.get(f"/v1/{path}/{_segment(str(key))}")
-        return row
+        return self._get(f"/v1/lookups/{_segment(name)}/{_segment(str(key))}", dict[str, Any])
+
+    def entity(self, stream: str, key: object, /) -> dict[str, Any]:
+        """Return the newest features of a stream's entity, such as a device. Raises NotFoundError and UnknownStreamError."""
+        return self._get(f"/v1/entities/{_segment(stream)}/{_segment(str(key))}", dict[str, Any])
+
+    def customer(self, key: object, /) -> dict[str, Any]:
+        """Return a customer's row of the look-up `customers`, with their features by stream. Raises NotFoundError."""
+        return self._get(f"/v1/customers/{_segment(str(key))}", dict[str, Any])
+
+    def lookups(self) -> list[LookupInfo]:
+        """List the look-ups with their keys."""
+        return self._get("/v1/lookups", list[LookupInfo])
 
     def queries(self) -> list[QueryInfo]:
         """List the named queries with their parameters."""

@@ -123,6 +123,16 @@ class QueryInfo(msgspec.Struct, frozen=True):
     parameters: list[QueryParameter]
 
 
+class LookupInfo(msgspec.Struct, frozen=True):
+    """A look-up and its key."""
+
+    name: str
+    description: str
+    key: str
+    """The column by which rows are looked up."""
+    path: str
+
+
 class AlertPage(msgspec.Struct, frozen=True):
     """A page of alerts."""
 

@@ -13,7 +13,9 @@ import httpx
 import pytest
 from litestar import Litestar
 
+from lakehouse.client.client import Client
 from lakehouse.contracts.streams import discover
+from lakehouse.errors import NotFoundError
 from lakehouse.http import api_keys as keys
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl
@@ -115,6 +117,18 @@ def test_entity_id_may_have_any_characters(api: httpx.Client, filled: None) -> N
     features = entity.pop("features")
     assert entity == {"stream": "financial", "id": ODD_ID, "as_of": str(EVENT_TIME.date())}
     assert (features["account_id"], features["transactions_1d"], features["amount_30d"]) == (ODD_ID, 1, "12.50")
+
+
+def test_client_looks_up_keys_of_any_characters(running: RunningService, filled: None) -> None:
+    with Client(running.url) as client:
+        assert client.entity("financial", ODD_ID)["id"] == ODD_ID
+        assert client.customer(990017)["features"].keys() == {"retail", "orders"}
+        assert client.lookup("customers", 990017)["id"] == "990017"
+        for key in ("'\"", "..", "./a", "🦆/%2F", "a?b#c&d=e", "ü ", "a\\b", "%"):
+            for call in (lambda key: client.entity("financial", key), client.customer):
+                with pytest.raises(NotFoundError) as failure:
+                    call(key)
+                assert repr(key) in str(failure.value)
 
 
 @pytest.mark.parametrize(

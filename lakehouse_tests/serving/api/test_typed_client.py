@@ -101,9 +101,9 @@ def test_errors_have_types_and_the_problem_of_the_server(
         (lakehouse.ParameterError, 400, "dayz", lambda: client.named("funnel", dayz=1)),
         (lakehouse.NotFoundError, 404, "no query 'a\"🦆'", lambda: client.named('a"🦆')),
         (lakehouse.NotFoundError, 404, "", lambda: client.named("a/../b")),
-        (lakehouse.NotFoundError, 404, "customer", lambda: client.lookup("customers", '"/ü🦆')),
+        (lakehouse.NotFoundError, 404, "customer", lambda: client.customer('"/ü🦆')),
         (lakehouse.UnknownStreamError, 404, "no stream '🦆?'", lambda: client.quarantine("🦆?")),
-        (lakehouse.UnknownStreamError, 404, "no stream 'x'", lambda: client.lookup("x", "1")),
+        (lakehouse.UnknownStreamError, 404, "no stream 'x'", lambda: client.entity("x", "1")),
         (lakehouse.AuthenticationError, 401, "scope admin", lambda: client.withdraw(["realtime/iot/x.json"])),
         (lakehouse.RequestError, 400, "limit", lambda: client.alerts(limit=0)),
     ]
@@ -180,4 +180,5 @@ def test_types_are_known_to_mypy() -> None:
         assert_type(client.query("select 1").polars(), pl.DataFrame)
         assert_type(client.tables()[0], lakehouse.TableInfo)
         assert_type(client.lookup("customers", 1), dict[str, Any])
+        assert_type(client.lookups()[0], lakehouse.LookupInfo)
         assert_type(client.send("iot", []).rejections[0], lakehouse.Rejection)
