@@ -22,9 +22,9 @@ print(*({HEAVY!r} & sys.modules.keys()))"""
 
 
 def test_unknown_command_is_refused_with_a_suggestion() -> None:
-    done = subprocess.run([sys.executable, "-m", "lakehouse", "lod"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "lakehouse", "loadd"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "No such command 'lod'. Did you mean 'load'?" in done.stderr
+    assert "No such command 'loadd'. Did you mean 'load'?" in done.stderr
 
 
 @pytest.mark.parametrize(
