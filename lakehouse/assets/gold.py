@@ -1,6 +1,7 @@
 """Gold assets: the daily aggregates of each stream, and all their numbers in long form."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import dagster as dg
 
@@ -8,7 +9,9 @@ from lakehouse.assets.partitions import run_days
 from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import TableSpecs, attributes, columns_metadata, computed_asset, key
 from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import bind
 from lakehouse.pipeline import gold
+from lakehouse.pipeline.column_lineage import ColumnLineage, sql_lineage
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.long_form import DAILY_METRICS
 
@@ -19,7 +22,11 @@ def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefin
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
         result = gold.write_daily(lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
-        return from_write(result, preview_column="dt")
+        return replace(from_write(result, preview_column="dt"), lineage=lineage())
+
+    def lineage() -> ColumnLineage:
+        silver = f"silver.{stream.name}"
+        return sql_lineage(bind(stream.sql("gold"), {"silver": f"from {silver}"}), {silver: tables[silver].columns})
 
     return computed_asset(
         key("gold", name),

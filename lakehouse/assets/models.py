@@ -11,6 +11,7 @@ from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import Compute, columns_metadata, computed_asset, key
 from lakehouse.errors import ModelError
 from lakehouse.models.model import Model
+from lakehouse.pipeline.column_lineage import model_lineage
 from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.model_checks import evaluate_checks, list_checks
@@ -42,7 +43,7 @@ def _model_asset(
     header, spec = model.header, specs[model.name]
     return computed_asset(
         asset_key(model.name),
-        _compute_days(model, spec) if model.is_partitioned else _compute_all(model, spec),
+        _compute_days(model, specs) if model.is_partitioned else _compute_all(model, specs),
         deps=[_dependency(model, specs[name]) for name in model.reads],
         partitions_def=days if model.is_partitioned else None,
         code_version=str(model.definition.number),
@@ -67,25 +68,27 @@ def _dependency(model: Model, source: TableSpec) -> dg.AssetDep:
     return dg.AssetDep(asset_key(source.name), partition_mapping=window(model.header.look_back + 1))
 
 
-def _compute_days(model: Model, spec: TableSpec) -> Compute:
+def _compute_days(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        ensure_table(lake, spec)
+        ensure_table(lake, specs[model.name])
+        lineage = model_lineage(model, specs)
         # A run of exact days may have changed what this model reads a moment ago, so what is stale is found now.
         is_exact = exact_days(context.run.tags) is not None
         dates = stale_days(lake, model) if is_exact else run_days(context)
         written = from_write(_write(context, lake, model, dates), preview_column="dt")
-        return replace(written, checks=_check(lake, model, dates))
+        return replace(written, checks=_check(lake, model, dates), lineage=lineage)
 
     return compute
 
 
-def _compute_all(model: Model, spec: TableSpec) -> Compute:
+def _compute_all(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        ensure_table(lake, spec)
+        ensure_table(lake, specs[model.name])
+        lineage = model_lineage(model, specs)
         if exact_days(context.run.tags) is not None and not is_stale(lake, model):
             return MaterializedPartitions({}, checks=_check(lake, model, ()))
         written = from_write(_write(context, lake, model, ()))
-        return replace(written, checks=_check(lake, model, ()))
+        return replace(written, checks=_check(lake, model, ()), lineage=lineage)
 
     return compute
 

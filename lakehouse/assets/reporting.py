@@ -11,6 +11,7 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_days
 from lakehouse.engine.connection import scan_sql
 from lakehouse.engine.filters import days_filter
+from lakehouse.pipeline.column_lineage import ColumnLineage
 from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.quality_gate import withdraw_command
@@ -34,6 +35,8 @@ class MaterializedPartitions:
     preview_of: tuple[str, str] | None = None
     """The table of whose newest day a preview is shown, and the column that holds the day."""
     checks: Sequence[dg.AssetCheckResult] = ()
+    lineage: ColumnLineage = field(default_factory=dict)
+    """Of the table's columns; shown with the newest partition."""
 
 
 def from_write(result: WriteResult, preview_column: str | None = None) -> MaterializedPartitions:
@@ -46,14 +49,25 @@ def from_write(result: WriteResult, preview_column: str | None = None) -> Materi
 
 
 def preview_newest(lake: Lake, materialized: MaterializedPartitions) -> dict[str, dict[str, Any]]:
-    """Return the metadata by partition, with a preview of the newest day where one is asked for."""
+    """Return the metadata by partition; that of the newest one has a preview and the columns' lineage where asked for."""
     partitions = {str(partition): dict(metadata) for partition, metadata in materialized.partitions.items()}
+    if partitions and materialized.lineage:
+        partitions[max(partitions)]["dagster/column_lineage"] = _column_lineage(materialized.lineage)
     if materialized.preview_of is not None and partitions:
         table, column = materialized.preview_of
         newest = max(partitions)
         days = days_filter([date.fromisoformat(newest)], column)
         partitions[newest]["preview"] = _preview(lake, f"from {scan_sql(lake.tables.load(table))} where {days}")
     return partitions
+
+
+def _column_lineage(lineage: ColumnLineage) -> dg.TableColumnLineage:
+    """Return the lineage in the form that the Dagster page draws."""
+    deps = {
+        column: [dg.TableColumnDep(dg.AssetKey(table.split(".")), name) for table, name in sources]
+        for column, sources in lineage.items()
+    }
+    return dg.TableColumnLineage(deps)
 
 
 def report_partitions(

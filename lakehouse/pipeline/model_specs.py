@@ -79,8 +79,9 @@ def _spec(
     if partition and not any(day_column(known[name].partition_by) for name in model.reads):
         raise model_error(model.path, "reads no table with days; say partition: none in its header")
     try:
-        describe(database, model.sql)
-        given = describe(database, model.select)
+        given = describe(database, model.sql)  # with the lines of the file, for errors
+        if model.select != model.sql:
+            given = describe(database, model.select)
         columns = stored_columns(given, day=partition)
     except ContractError as error:
         hint = "; or say partition: none in its header" if "must give a column dt" in str(error) else ""
