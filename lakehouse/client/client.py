@@ -13,9 +13,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from lakehouse.client.columns import is_table, table_events
 from lakehouse.client.events import event_lines
-from lakehouse.client.files import file_events
+from lakehouse.client.forms import Events, as_events
 from lakehouse.client.parcels import Parcel, cut_parcels, deliver
 from lakehouse.client.requests import ErrorTypes, Requests, Retry
 from lakehouse.client.results import (
@@ -144,7 +143,7 @@ class Client:
     def send(
         self,
         stream: str,
-        events: Any,
+        events: Events,
         *,
         idempotency_key: str | None = None,
         max_events: int = 5_000,
@@ -401,25 +400,6 @@ class Client:
             json={"objects": [*objects], "dry_run": dry_run},
         )
         return msgspec.json.decode(response.content, type=list[Withdrawal])
-
-
-def as_events(events: Any) -> Iterable[Any]:
-    """Return the events that `Client.send` is given, one after another. Raises TypeError for text."""
-    if isinstance(events, str):
-        raise TypeError("Pass a pathlib.Path for a file, or a list of lines.")
-    if isinstance(events, PathLike):
-        return file_events(Path(events))
-    if isinstance(events, bytes | bytearray | memoryview):
-        return bytes(events).split(b"\n")
-    if isinstance(events, Mapping) or _is_record(events):
-        return [events]
-    return table_events(events) if is_table(events) else events
-
-
-def _is_record(events: Any) -> bool:
-    return isinstance(events, msgspec.Struct) or (
-        hasattr(events, "__dataclass_fields__") and not isinstance(events, type)
-    )
 
 
 def _segment(text: str) -> str:

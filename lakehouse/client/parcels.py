@@ -59,13 +59,15 @@ def deliver(
     """Post parcels, at most `rate` events a second and `concurrency` at a time. Yield their results in their order.
 
     The event that `post` gets is set when the delivery fails or its consumer stops, so that waiting retries end. Raises
-    the first LakehouseError of `post`; its `sent` has what parcels after the failed one stored.
+    the first LakehouseError of `post`; its `sent` has what parcels after the failed one stored. Raises an error of
+    `parcels` once all before it are stored.
     """
     stopped = Event()
     in_flight: deque[tuple[Parcel, Future[SendResult]]] = deque()
     started, events = time.monotonic(), 0
+    failures: list[Exception] = []
     try:
-        for parcel in parcels:
+        for parcel in _until_failure(parcels, failures):
             if rate and (early := started + events / rate - time.monotonic()) > 0:
                 time.sleep(early)
             events += parcel.count
@@ -76,12 +78,22 @@ def deliver(
         while in_flight:
             yield in_flight[0][1].result()
             in_flight.popleft()
+        if failures:
+            raise failures[0]
     except LakehouseError as error:
         _end(stopped, in_flight)
         error.sent = (error.sent or SendResult()) + _stored(in_flight)
         raise
     finally:
         _end(stopped, in_flight)
+
+
+def _until_failure(parcels: Iterable[Parcel], failures: list[Exception]) -> Iterator[Parcel]:
+    """Yield the parcels before an error of theirs, which goes to `failures`."""
+    try:
+        yield from parcels
+    except Exception as error:
+        failures.append(error)
 
 
 def _end(stopped: Event, in_flight: Iterable[tuple[Parcel, Future[SendResult]]]) -> None:

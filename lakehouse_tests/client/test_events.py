@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse.client.client import as_events
 from lakehouse.client.events import event_lines
+from lakehouse.client.forms import as_events
 from lakehouse.client.parcels import Parcel, cut_parcels
 from lakehouse.errors import UnreadableSourceError
 
@@ -180,6 +180,7 @@ def _finite(value: Any) -> Any:
     return {key: _finite(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
+@settings(max_examples=25)
 @given(st.lists(JSON, max_size=20), st.integers(1, 7))
 def test_every_event_is_a_line_of_some_parcel_in_order(events: list[Any], max_events: int) -> None:
     expected = [_finite(event) for event in events if not isinstance(event, str)]

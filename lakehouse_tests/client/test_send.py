@@ -179,7 +179,7 @@ def test_error_of_the_iterable_passes_and_says_what_is_stored(client: Client) ->
 
     with pytest.raises(RuntimeError, match="no more") as failure:
         client.send("financial", events(), max_events=50)
-    assert failure.value.__notes__ == ["Client.send had stored 0 events of financial before this."]
+    assert failure.value.__notes__ == ["Client.send had stored 50 events of financial before this."]
 
 
 class _Busy(BaseHTTPRequestHandler):

@@ -176,6 +176,17 @@ def test_types_are_known_to_mypy() -> None:
     if TYPE_CHECKING:  # mypy checks this file; the calls are not made
         client = lakehouse.Client()
         assert_type(client.send("iot", []), lakehouse.SendResult)
+        for events in (
+            pa.table({}),
+            pl.DataFrame(),
+            pd.DataFrame(),
+            PAGE,
+            b"{}",
+            [{"a": 1}],
+            {"a": 1},
+            (line for line in "{}"),
+        ):
+            client.send("iot", events)
         assert_type(client.query("select 1"), lakehouse.Rows)
         assert_type(client.query("select 1").polars(), pl.DataFrame)
         assert_type(client.tables()[0], lakehouse.TableInfo)
