@@ -13,6 +13,7 @@ from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.errors import LakehouseError
 from lakehouse.models.model import Model
+from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.models import Inputs, LoadedModel, day_sql, days_read, models_below, open_inputs
 from lakehouse.storage.iceberg.readable import check_readable
@@ -90,6 +91,7 @@ def _day_difference(loaded: LoadedModel, inputs: Inputs, day: date | None) -> Di
     model, table = loaded.model, loaded.table
     assert table is not None
     inputs.show(loaded.sources, None if day is None else days_read(model, day))
+    show_returned(inputs.cursor, model)
     columns = columns_of(table)
     names = ", ".join(f"{quote(name)}::{kind} as {quote(name)}" for name, kind in columns)
     expected = f"select {names}, '' as _part from (\n{model.select if day is None else day_sql(model, day)}\n)"

@@ -76,7 +76,9 @@ class Header(_Part):
     """Tables without partitions whose changes do not make computed days stale."""
     history: History | None = None
     reads: Names = ()
-    """The tables that a model in Python takes."""
+    """The tables that a model in Python takes; those of SQL are found in it."""
+    columns: dict[str, str] = {}
+    """The columns of a model in Python with their SQL types, where they can't be told from a call without rows."""
     checks: Checks = Checks()
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""Read models from files: `{layer}/{name}.sql` is the model of the table `layer.name`."""
+"""Read models from files: `{layer}/{name}.sql`, or `.py`, is the model of the table `layer.name`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,23 +15,29 @@ from lakehouse.errors import ModelError
 from lakehouse.models.header import COMMENT, Header, parse_header
 from lakehouse.models.history import history_sql
 from lakehouse.models.problems import model_error
+from lakehouse.models.python_model import Compute, load_function, read_python
 from lakehouse.models.sql_tables import SqlError, SqlTable, tables_read
 
 LAYERS = ("silver", "gold", "serving")
 """The layers that a model's table may be of."""
 
+RETURNED = "returned"
+"""The view of the rows that a model in Python returns."""
+
 
 @dataclass(frozen=True)
 class Model:
-    """A SELECT over tables, whose rows are the table of the model's name."""
+    """A SELECT over tables, or a function of them, whose rows are the table of the model's name."""
 
     name: str
     """As `layer.name`."""
     path: Path
     header: Header = field(repr=False)
     sql: str = field(repr=False)
-    """The SELECT, on the lines that it has in the file."""
+    """The SELECT, on the lines that it has in the file; of a model in Python, its code."""
     tables: tuple[SqlTable, ...] = field(repr=False)
+    function: Compute | None = field(default=None, repr=False)
+    """What a model in Python computes its rows with."""
 
     @property
     def reads(self) -> list[str]:
@@ -46,13 +52,17 @@ class Model:
     @property
     def select(self) -> str:
         """The SELECT of the table's rows."""
+        return self.select_of(f"from {RETURNED}" if self.function else self.sql)
+
+    def select_of(self, rows: str) -> str:
+        """Generate the SELECT of the table's rows from that of what the SQL or the function returns."""
         history = self.header.history
-        return self.sql if history is None else history_sql(self.sql, history)
+        return rows if history is None else history_sql(rows, history)
 
     @cached_property
     def definition(self) -> Definition:
         """The number of what its rows are computed by: the SQL, and what the header says of it."""
-        parts = f"{self.select} {self.header.partition} {self.header.look_back}"
+        parts = f"{self.select_of(self.sql)} {self.header.partition} {self.header.look_back}"
         return Definition(self.name, canonical_number(parts))
 
 
@@ -81,7 +91,7 @@ def read_models(folders: Iterable[Path]) -> Models:
         for folder in folders:
             if not folder.is_dir():
                 problems.append(f"{folder}: is not a folder. LAKEHOUSE_MODELS lists folders of models.")
-            for path in sorted(folder.glob("*/*.sql")):
+            for path in sorted([*folder.glob("*/*.sql"), *folder.glob("*/*.py")]):
                 try:
                     model = read_model(path, database)
                     if model.name in models:
@@ -106,16 +116,20 @@ def read_model(path: Path, database: duckdb.DuckDBPyConnection) -> Model:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise model_error(path, f"can't be read ({error})") from error
+    if path.suffix == ".py":
+        header, code = read_python(path, text)
+        tables = tuple(SqlTable(read.lower(), 1) for read in header.reads)
+        return Model(f"{layer}.{name}", path, header, code, tables, load_function(path))
     comment = COMMENT.match(text)
     if comment is None:
         raise model_error(path, "must start with a /* … */ comment with a description, in YAML")
     header = parse_header(path, comment["yaml"], text.count("\n", 0, comment.start("yaml")) + 1)
     sql = "\n" * text.count("\n", 0, comment.end()) + text[comment.end() :].rstrip().rstrip(";")
     try:
-        tables = tables_read(database, sql)
+        tables = tuple(tables_read(database, sql))
     except SqlError as error:
         raise model_error(path, str(error), error.line) from error
-    return Model(f"{layer}.{name}", path, header, sql, tuple(tables))
+    return Model(f"{layer}.{name}", path, header, sql, tables)
 
 
 def _in_order(models: Mapping[str, Model], problems: list[str]) -> Models:

@@ -11,7 +11,12 @@ ColumnLineage = Mapping[str, Sequence[tuple[str, str]]]
 
 
 def model_lineage(model: Model, specs: Mapping[str, TableSpec]) -> ColumnLineage:
-    """Find the lineage of a model's columns; empty where sqlglot can't follow the SQL. `specs` has the tables it reads."""
+    """Find the lineage of a model's columns over the tables of `specs`.
+
+    It is empty of a model in Python, and where sqlglot can't follow the SQL.
+    """
+    if model.function is not None:
+        return {}
     found = dict(sql_lineage(model.sql, {name: specs[name].columns for name in model.reads}))
     if found and (history := model.header.history):
         version = found.get(history.version, ())

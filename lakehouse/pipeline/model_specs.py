@@ -15,6 +15,7 @@ from lakehouse.engine.connection import describe
 from lakehouse.errors import ContractError, ModelError
 from lakehouse.models.model import Model, Models, read_models
 from lakehouse.models.problems import model_error
+from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.table_specs import empty_sql, stored_columns, table_specs
 from lakehouse.storage.iceberg.schema import TableSpec
 
@@ -79,10 +80,7 @@ def _spec(
     if partition and not any(day_column(known[name].partition_by) for name in model.reads):
         raise model_error(model.path, "reads no table with days; say partition: none in its header")
     try:
-        given = describe(database, model.sql)  # with the lines of the file, for errors
-        if model.select != model.sql:
-            given = describe(database, model.select)
-        columns = stored_columns(given, day=partition)
+        columns = stored_columns(_columns(database, model), day=partition)
     except ContractError as error:
         hint = "; or say partition: none in its header" if "must give a column dt" in str(error) else ""
         raise model_error(model.path, f"{error}{hint}") from error
@@ -91,6 +89,16 @@ def _spec(
         raise model_error(model.path, _LINE.sub("", str(error)), int(line[1]) if line else None) from error
     _check_header(model, {name for name, _ in columns}, known)
     return TableSpec(model.name, columns, (partition,) if partition else ())
+
+
+def _columns(database: duckdb.DuckDBPyConnection, model: Model) -> Sequence[tuple[str, str]]:
+    """Find the columns of a model as (name, DuckDB type). Raises duckdb.Error with a line of the file, and ModelError."""
+    if model.header.columns:
+        types = ", ".join(f"null::{kind} as {quote(name)}" for name, kind in model.header.columns.items())
+        return describe(database, f"select {types}")
+    show_returned(database, model)
+    given = describe(database, model.sql) if model.function is None else ()
+    return describe(database, model.select) if model.select != model.sql else given
 
 
 def _check_readable(model: Model, name: str, line: int, known: Mapping[str, TableSpec], models: Models) -> None:

@@ -18,6 +18,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.errors import ModelError
 from lakehouse.models.model import Model
+from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.commits import WriteResult, commit_days, replace_table, retry_on_conflict
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import WHOLE, computed_from, whole_computed_from
@@ -90,6 +91,7 @@ def _write_all(lake: Lake, model: Model, run_id: str) -> WriteResult:
     sources = sources_of_model(lake, model)
     with open_inputs(lake) as inputs:
         inputs.show(sources, None)
+        show_returned(inputs.cursor, model)
         return replace_table(
             lake, model.name, model.select, cursor=inputs.cursor, sources=_versions(model, sources), run_id=run_id
         )
@@ -105,6 +107,7 @@ def _write_days(lake: Lake, model: Model, days: Sequence[date], run_id: str) -> 
             files = []
             for day in days:
                 inputs.show(sources, days_read(model, day))
+                show_returned(inputs.cursor, model)
                 select = day_sql(model, day)
                 files += copy_to_files(inputs.cursor, select, table, folder, name=f"{day}", partition=(day,))
             added = upload(lake.connection, table, files)

@@ -20,6 +20,7 @@ from lakehouse.contracts.yaml_lines import line_of
 from lakehouse.engine.connection import bind, describe
 from lakehouse.errors import SqlTestError
 from lakehouse.models.model import Model
+from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.alerts import alerts_of_sql
 from lakehouse.pipeline.features import features_of_sql
 from lakehouse.pipeline.lake import Lake
@@ -180,6 +181,7 @@ def _text(value: Any) -> Any:
 def _run_model(database: duckdb.DuckDBPyConnection, test: SqlTest, model: Model, specs: Mapping[str, TableSpec]) -> str:
     """Compute a model's days, each from the days that it reads, as a run does."""
     if not model.is_partitioned:
+        show_returned(database, model)
         return model.select
     columns = {name: day_column(specs[name].partition_by) for name in model.reads}
     given = " union ".join(f"select {column} as day from {_given(name)}" for name, column in columns.items() if column)
@@ -192,6 +194,7 @@ def _run_model(database: duckdb.DuckDBPyConnection, test: SqlTest, model: Model,
             where = f" where {column} between date '{read[-1]}' and date '{day}'" if column else ""
             layer, short = map(quote, name.split("."))
             database.execute(f"create or replace view {layer}.{short} as from {_given(name)}{where}")
+        show_returned(database, model)
         database.execute(f"insert into computed by name {model_day_sql(model, day)}")
     return "from computed"
 

@@ -203,3 +203,61 @@ def test_models_that_read_each_other_or_a_wrong_one_are_left_out(own_tables: Own
     assert [*checked.models.by_name] == ["gold.e"]
     assert len(checked.models.problems) == 2
     assert "gold.a" in checked.models.problems[1]
+
+
+def _python(own: Own, body: str, header: str = "") -> str:
+    return (
+        f'"""\ndescription: In Python.\nreads: [silver.{own.name}]\n{header}"""\n\nimport pyarrow as pa\n\n\n'
+        f"def model(tables):\n    payments = tables['silver.{own.name}']\n    {body}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return payments.aggregate('dt, count(*) as n', 'dt')",
+        "return payments.aggregate('dt, count(*) as n', 'dt').to_arrow_table()",
+        "return payments.df().assign(dt=lambda rows: rows.dt.dt.date).groupby('dt').size().rename('n').reset_index()",
+    ],
+)
+def test_function_computes_days(own: Own, tmp_path: Path, body: str) -> None:
+    text = _python(own, body, "columns: {dt: date, n: bigint}\n" if "assign" in body else "")
+    model = only(check(own.lake, write_models(tmp_path, {f"gold/{own.name}_py.py": text})))
+    write_model(own.lake, model, DAYS[1:3])
+    assert _rows(own.lake, model.name) == [(DAYS[1], 2), (DAYS[2], 3)]
+    write_model(own.lake, model, stale_days(own.lake, model))
+    assert [n for _, n in _rows(own.lake, model.name)] == [1, 2, 3, 4, 5]
+    again = only(check(own.lake, write_models(tmp_path, {f"gold/{own.name}_py.py": f"{text}\n# a comment\n"})))
+    assert stale_days(own.lake, again) == []
+
+
+def test_function_of_a_whole_table(own: Own, tmp_path: Path) -> None:
+    text = _python(own, "return payments.aggregate('count(*) as n')", "partition: none\n")
+    model = only(check(own.lake, write_models(tmp_path, {f"gold/{own.name}_py.py": text})))
+    write_model(own.lake, model, ())
+    assert _rows(own.lake, model.name) == [(15,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x = 1\n", "must start with a docstring"),
+        ('"""\ndescription: x\n"""\ndef model(tables): ...\n', "must list the tables that it reads"),
+        ('"""\ndescription: x\nreads: silver.{name}\n"""\n', "must define a function model(tables)"),
+        ('"""\ndescription: x\nreads: silver.{name}\n"""\ndef model(tables)\n', "line 5: SyntaxError: expected ':'"),
+        ('"""\ndescription: x\nreads: silver.{name}\n"""\nimport nope\ndef model(tables): ...\n', "line 5: ModuleNotFoundError"),
+        ('"""\ndescription: x\nreads: silver.{name}\n"""\ndef model(tables):\n    return tables["b"]\n', "line 6: KeyError: 'b'"),
+        ('"""\ndescription: x\nreads: silver.{name}\n"""\ndef model(tables):\n    return 7\n', "returned a int; return a DuckDB"),
+        ('"""\ndescription: x\nreads: silver.{name}\ncolumns: {dt: dat}\n"""\ndef model(tables): ...\n', "Type with name dat does"),
+        ('"""\ndescription: x\nreads: silver.nope\n"""\ndef model(tables): ...\n', "there is no table silver.nope"),
+    ],
+)  # fmt: skip
+def test_wrong_python_is_left_out_with_file_line_and_reason(
+    own_tables: Own, tmp_path: Path, text: str, problem: str
+) -> None:
+    folder = write_models(tmp_path, {"gold/a.py": text.replace("{name}", own_tables.name)})
+    checked = check(own_tables.lake, folder)
+    assert not checked.models.by_name
+    (found,) = checked.models.problems
+    assert found.startswith(f"{folder}/gold/a.py: ")
+    assert problem in found
