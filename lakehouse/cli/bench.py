@@ -47,6 +47,14 @@ def bench_backfill(
     _print(backfill.measure(rows))
 
 
+@bench.command("compile")
+def bench_compile() -> None:
+    """Load the definitions of 500 models, beside those of 50 and of none."""
+    from lakehouse.bench import compile_models
+
+    _print(compile_models.measure())
+
+
 @bench.command("launcher")
 def bench_launcher(runs: Annotated[int, typer.Option(min=1, help="Runs of each launcher.")] = 10) -> None:
     """Time a run from request to first step, forked and by Dagster's default launcher."""

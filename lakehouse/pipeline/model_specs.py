@@ -18,6 +18,7 @@ from lakehouse.models.problems import model_error
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.table_specs import empty_sql, stored_columns, table_specs
 from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.storage.iceberg.tables import NAMESPACES
 
 DAY_COLUMNS = ("dt", "date_key")
 """Names of the column by whose days a table is partitioned."""
@@ -43,6 +44,8 @@ def check_models(models: Models, tables: Iterable[TableSpec]) -> CheckedModels:
     known = {spec.name: spec for spec in tables}
     right, specs, problems = dict[str, Model](), dict[str, TableSpec](), [*models.problems]
     with open_in_memory() as database:
+        for layer in NAMESPACES:
+            database.execute(f"create schema {quote(layer)}")
         for spec in known.values():
             _create(database, spec)
         for model in models.by_name.values():
@@ -63,7 +66,6 @@ def day_column(partition_by: Iterable[str]) -> str | None:
 
 def _create(database: duckdb.DuckDBPyConnection, spec: TableSpec) -> None:
     layer, name = spec.name.split(".")
-    database.execute(f"create schema if not exists {quote(layer)}")
     database.execute(f"create view {quote(layer)}.{quote(name)} as {empty_sql(spec.columns)}")
 
 
