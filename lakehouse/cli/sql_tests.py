@@ -11,14 +11,16 @@ from lakehouse.cli.printing import counted, print_json, print_text
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.recorded_tests import record_test
-from lakehouse.pipeline.sql_tests import find_tests
+from lakehouse.pipeline.sql_tests import STREAM_TESTS, find_tests
 from lakehouse.project import find_project
-from lakehouse.settings import get_settings
+from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 
 Paths = Annotated[
     list[Path] | None,
-    typer.Argument(metavar="PATH…", help="Files, or folders of them; by default the project's tests/."),
+    typer.Argument(
+        metavar="PATH…", help="Files, or folders of them; by default the project's tests/, and streams/*/tests.yaml."
+    ),
 ]
 
 Record = Annotated[str | None, typer.Option("--record", metavar="TABLE", help="Write a test from rows of this table.")]
@@ -36,7 +38,7 @@ def run_tests(
         _record(record, where, into)
         return
     started = time.monotonic()
-    chosen = paths or [(find_project() or Path()) / "tests"]
+    chosen = paths or _own_paths(get_settings())
     if missing := [path for path in chosen if not path.exists()]:
         raise LakehouseError(f"There is no {', '.join(map(str, missing))}; see docs/models.md for tests.")
     tests = find_tests(Lake(get_settings()), chosen)
@@ -58,6 +60,13 @@ def run_tests(
         print_text(f"{passed} passed, {len(failed)} failed, in {seconds:.1f} s.")
     if failed or not tests:
         raise SystemExit(1)
+
+
+def _own_paths(settings: Settings) -> list[Path]:
+    """List the project's folder of tests, and the tests beside the SQL of its streams."""
+    folder = (find_project() or Path()) / "tests"
+    beside = [file for streams in settings.streams for file in sorted(streams.glob(f"*/{STREAM_TESTS}"))]
+    return [*([folder] if folder.is_dir() or not beside else []), *beside]
 
 
 def _record(table: str, where: str, into: Path | None) -> None:

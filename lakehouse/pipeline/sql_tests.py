@@ -33,6 +33,9 @@ from lakehouse.storage.iceberg.schema import TableSpec
 SHOWN = 10
 """How many missing and unexpected rows a failure shows."""
 
+STREAM_TESTS = "tests.yaml"
+"""The file of tests in a stream's folder."""
+
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -59,7 +62,8 @@ class SqlTest:
     lake: Lake = field(repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.path.stem}:{self.name}" if self.name else self.path.stem
+        source = self.path.parent.name if self.path.name == STREAM_TESTS else self.path.stem
+        return f"{source}:{self.name}" if self.name else source
 
     def check(self) -> None:
         """Run the SQL over the rows. Raises AssertionError with the rows that are missing or unexpected, and SqlTestError."""
