@@ -147,6 +147,16 @@ def bench_live(
     _print(live.measure(length, rows, rate))
 
 
+@bench.command("lookups")
+def bench_lookups(
+    entities: Annotated[int, typer.Option(min=1000, help="Entities of each look-up.")] = 2_000_000,
+) -> None:
+    """Measure the local copies of look-ups, beside plain JSON: bytes at 100 M entities, seconds, look-ups."""
+    from lakehouse.bench import lookups
+
+    _print(lookups.measure(entities))
+
+
 @bench.command("maintenance")
 def bench_maintenance() -> None:
     """Maintain a week of 5-minute files and a month of small ones: files, bytes and a query before and after."""

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, day, load, maintenance, query, tick
+from lakehouse.bench import backfill, day, load, lookups, maintenance, query, tick
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
@@ -139,6 +139,13 @@ def test_copied_run_history_is_pruned(tmp_path: Path) -> None:
         newest = history.get_runs(limit=1, filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
         assert newest
         assert prune(history, settings, now=datetime.now(UTC) + timedelta(days=7)).runs > 250
+
+
+def test_lookups_are_compressed_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookups, "ROWS", 100)
+    size, written, found = lookups.measure(entities=2000, kinds=["financial"])
+    assert 0 < size["bytes_per_entity"] < size["json_bytes_per_entity"] / 10
+    assert min(written["value"], found["value"], found["json_p99_us"]) > 0
 
 
 def test_query_reports_every_query_and_look_up(monkeypatch: pytest.MonkeyPatch) -> None:

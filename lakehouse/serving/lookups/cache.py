@@ -1,11 +1,12 @@
-"""Keep copies of the published look-ups on this machine, as sorted files of JSON documents. See `index` for reading them.
+"""Keep copies of the published look-ups on this machine, as sorted files of compressed documents. See `index` for reading them.
 
 A new version is written to a file of its own, which appears complete. Readers of the older file go on reading it.
 """
 
 import logging
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
+from itertools import chain
 from pathlib import Path
 from threading import Event, Lock, Thread
 
@@ -16,9 +17,10 @@ import pyarrow.parquet as pq
 
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.lake import Lake
+from lakehouse.serving.lookups.blocks import compress, schema_of
 from lakehouse.serving.lookups.declaration import Lookup
 from lakehouse.serving.lookups.documents import DocumentRenderer
-from lakehouse.serving.lookups.index import SCHEMA, LookupIndex
+from lakehouse.serving.lookups.index import LookupIndex
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
 from lakehouse.serving.lookups.publish import declared_lookups
 from lakehouse.serving.lookups.versions import LookupVersion, list_versions, published_names
@@ -32,7 +34,7 @@ MARKS_INTERVAL_SECONDS = 0.5
 """Time between polls of the marks that programs of this home leave when they publish a version."""
 
 BATCH_ROWS = 8192
-"""Rows that are rendered at a time. Readers keep the first id of each batch in memory."""
+"""Rows that are rendered at a time. Readers keep the first id of each such batch in memory."""
 
 
 class LookupCache:
@@ -114,14 +116,20 @@ class LookupCache:
             with fetched.open("wb") as file:
                 for piece in self._objects.stream(version.key):
                     file.write(piece)
-            with (
-                pq.ParquetFile(fetched) as rows,
-                closing(DocumentRenderer(lookup)) as renderer,
-                ipc.new_file(str(rendered), SCHEMA) as target,
-            ):
-                for batch in rows.iter_batches(BATCH_ROWS):
-                    target.write_batch(renderer.render(batch))
+            write_copy(lookup, fetched, rendered)
             rendered.replace(path)
         finally:
             fetched.unlink(missing_ok=True)
             rendered.unlink(missing_ok=True)
+
+
+def write_copy(lookup: Lookup | str, rows: Path, path: Path) -> None:
+    """Write the copy of a version's rows, a declared look-up's or those of the stream with this name."""
+    with pq.ParquetFile(rows) as source, closing(DocumentRenderer(lookup)) as renderer, ExitStack() as files:
+        target: ipc.RecordBatchFileWriter | None = None
+        no_rows = pa.RecordBatch.from_pylist([], source.schema_arrow)  # so that a look-up without rows has a template
+        for batch in chain(source.iter_batches(BATCH_ROWS), [no_rows]):
+            documents = renderer.render(batch)
+            schema = schema_of(documents.template)
+            target = target or files.enter_context(ipc.new_file(str(path), schema))
+            target.write_batch(compress(documents.ids, documents.lines, schema))

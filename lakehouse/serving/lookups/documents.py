@@ -4,7 +4,9 @@ Rendering one row at request time would take longer than the rest of the answer.
 them.
 """
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,9 +15,19 @@ from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.errors import LookupFileError
 from lakehouse.serving.lookups.declaration import ROWS, Lookup
-from lakehouse.serving.lookups.index import SCHEMA
 
 MEMORY_LIMIT = "512MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Rendered rows: their ids, and lines of JSON by field. A document is the template with a value between its texts."""
+
+    template: list[str]
+    ids: Any
+    """A column of texts."""
+    lines: list[Any]
+    """Columns of lines with their ends: of the ids, then of the values of each field."""
 
 
 class DocumentRenderer:
@@ -24,34 +36,47 @@ class DocumentRenderer:
     def __init__(self, lookup: Lookup | str) -> None:
         """Create a renderer of a declared look-up, or of that of the stream with this name."""
         self._lookup = lookup
-        self._path = lookup.path if isinstance(lookup, Lookup) else lookup
         # One thread keeps rows in their order, and leaves the others to requests.
         self._database = open_in_memory(memory_limit=MEMORY_LIMIT)
 
-    def render(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the id and the JSON document of each row, in their order, in the columns of SCHEMA."""
+    def render(self, rows: pa.RecordBatch) -> Documents:
+        """Return the documents of the rows, in their order."""
         self._database.register(ROWS, pa.Table.from_batches([rows]))
-        documents = self._database.sql(_documents_sql(self._lookup, rows.schema.names))
-        fields = [*zip(documents.columns, documents.types, strict=True)]
-        if isinstance(self._lookup, Lookup) and not self._lookup.shows_id:
-            fields = [field for field in fields if field[0] != "id"]
-        table: Any = documents.project(f"id, to_json({_struct_sql(fields)})::varchar").to_arrow_table()
-        if not table.column(0).combine_chunks().equals(rows.column(0).cast(table.schema.types[0])):
-            raise LookupFileError(f"{self._path}: the second SELECT must give each row of {ROWS} once, in its place.")
-        columns = [table.column(number).combine_chunks().cast(field.type) for number, field in enumerate(SCHEMA)]
-        return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+        documents = self._database.sql(self._document_sql)
+        types = dict(zip(documents.columns, documents.types, strict=True))
+        columns, template = self._layout(documents.columns)
+        lines = ["to_json(id)", *(_json_sql(quote(name), types[name]) for name in columns)]
+        table: Any = documents.project(", ".join(["id", *(f"{line} || chr(10)" for line in lines)])).to_arrow_table()
+        ids, *values = (column.combine_chunks().cast(pa.large_string()) for column in table.columns)
+        if not ids.equals(rows.column(0).cast(pa.large_string())):
+            raise LookupFileError(f"{self._lookup}: the second SELECT must give each row of {ROWS} once, in its place.")
+        return Documents(template, ids, values)
 
     def close(self) -> None:
         """Free the memory."""
         self._database.close()
 
+    @property
+    def _document_sql(self) -> str:
+        return (self._lookup.document if isinstance(self._lookup, Lookup) else None) or f"from {ROWS}"
 
-def _documents_sql(lookup: Lookup | str, columns: Sequence[str]) -> str:
-    """Return a SELECT of a document's fields, and of `id`, from the rows of a look-up."""
-    if isinstance(lookup, Lookup):
-        return lookup.document or f"from {ROWS}"
-    features = ", ".join(f"{quote(column)}: {quote(column)}" for column in columns if column not in ("id", "dt"))
-    return f"select {literal(lookup)} as stream, id, dt as as_of, {{{features}}} as features from {ROWS}"
+    def _layout(self, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the columns that a document shows, and its template."""
+        if isinstance(self._lookup, Lookup):
+            shown = [name for name in columns if name != "id" or self._lookup.shows_id]
+            return shown, [f"{'{,'[n > 0]}{_json(name)}:" for n, name in enumerate(shown)] + ["}"]
+        features = [name for name in columns if name not in ("id", "dt")]
+        texts = [f',"features":{{{_json(name)}:' if n == 0 else f",{_json(name)}:" for n, name in enumerate(features)]
+        return ["id", "dt", *features], [f'{{"stream":{_json(self._lookup)},"id":', ',"as_of":', *texts, "}}"]
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _json_sql(value: str, kind: Any) -> str:
+    """Return the JSON text of a value."""
+    return f"coalesce(to_json({_value_sql(value, kind, 0)})::varchar, 'null')"
 
 
 def _struct_sql(fields: Iterable[tuple[str, Any]], parent: str = "", depth: int = 0) -> str:

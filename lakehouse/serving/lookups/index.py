@@ -1,12 +1,12 @@
 """Read the cached copies of look-ups: sorted files, memory-mapped, so that all processes share their memory.
 
-A look-up is a binary search, and its answer a slice of the file. See `cache` for how the copies are made.
+A look-up is a binary search for a block, which has the answer. See `cache` for how the copies are made.
 """
 
 import logging
 import os
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
+from lakehouse.serving.lookups.blocks import Block, template_of
 from lakehouse.serving.lookups.paths import SUFFIX
 
 log = logging.getLogger(__name__)
-
-SCHEMA = pa.schema([pa.field("id", pa.large_string()), pa.field("json", pa.large_string())])
-"""The columns of a copy: ids in order, and the JSON document of each."""
 
 POLL_INTERVAL_SECONDS = 0.5
 """Time between looks for newer copies."""
@@ -33,40 +31,56 @@ class LookupIndex:
         """Open a copy. Raises OSError or ArrowException when it is missing or damaged."""
         self.path = path
         file = ipc.open_file(pa.memory_map(str(path)))
-        batches = [file.get_batch(number) for number in range(file.num_record_batches)]
-        self._parts = [
-            (_TextColumn(batch.column(0)), _TextColumn(batch.column(1))) for batch in batches if batch.num_rows
-        ]
-        self._first_ids = [ids[0] for ids, _ in self._parts]
+        self._template = template_of(file.schema)
+        batches = (file.get_batch(number) for number in range(file.num_record_batches))
+        self._parts = [_Part(batch) for batch in batches if batch.num_rows]
+        self._first_ids = [part.first_ids[0] for part in self._parts]
 
     def __len__(self) -> int:
-        return sum(len(ids) for ids, _ in self._parts)
+        return sum(1 for _ in self.ids())
 
     def get(self, key: str) -> bytes | None:
         """Return the JSON document of an id; None when there is none."""
         id_ = key.encode("utf-8", "surrogatepass")
-        part = bisect_right(self._first_ids, id_) - 1
-        if part < 0:
+        number = bisect_right(self._first_ids, id_) - 1
+        if number < 0:
             return None
-        ids, documents = self._parts[part]
-        row = bisect_left(ids, id_)
-        return documents[row] if row < len(ids) and ids[row] == id_ else None
+        part = self._parts[number]
+        return self._block(part, bisect_right(part.first_ids, id_) - 1).get(key)
 
     def ids(self) -> Iterator[str]:
         """Yield every id in order."""
-        for ids, _ in self._parts:
-            yield from (ids[row].decode() for row in range(len(ids)))
+        for block in self.blocks():
+            yield from block.ids
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield every block in order."""
+        for part in self._parts:
+            yield from (self._block(part, row) for row in range(len(part.first_ids)))
+
+    def _block(self, part: "_Part", row: int) -> Block:
+        return Block(part.blocks[row], part.sizes[row], self._template)
 
 
-class _TextColumn:
-    """A column of texts, read from its buffers, because Arrow's own access creates an object for each text and takes many
-    times as long.
+class _Part:
+    """The blocks of a record batch."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.first_ids = BytesColumn(batch.column(0))
+        sizes: Any = batch.column(1)
+        self.sizes = memoryview(sizes.buffers()[1]).cast("q")[sizes.offset :]
+        self.blocks = BytesColumn(batch.column(2))
+
+
+class BytesColumn:
+    """A column of bytes, read from its buffers, because Arrow's own access creates an object for each and takes many times
+    as long.
     """
 
     def __init__(self, column: Any) -> None:
-        _, offsets, texts = column.buffers()
+        _, offsets, values = column.buffers()
         self._offsets = memoryview(offsets).cast("q")
-        self._texts = memoryview(texts or b"")
+        self._values = memoryview(values or b"")
         self._first, self._count = column.offset, len(column)
 
     def __len__(self) -> int:
@@ -74,7 +88,7 @@ class _TextColumn:
 
     def __getitem__(self, row: int) -> bytes:
         place = self._first + row
-        return bytes(self._texts[self._offsets[place] : self._offsets[place + 1]])
+        return bytes(self._values[self._offsets[place] : self._offsets[place + 1]])
 
 
 class LookupIndexes:

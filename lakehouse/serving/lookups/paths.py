@@ -1,7 +1,7 @@
 """The names of look-ups, and the paths of their cached copies on this machine.
 
-A copy is `{look-up}-{version}.json.arrow`. The serving process writes one of each newest version and deletes older ones.
-The HTTP server's processes read them. See `documents` for what a copy holds.
+A copy is `{look-up}-{version}.blocks.arrow`. The serving process writes one of each newest version and deletes older ones.
+The HTTP server's processes read them. See `blocks` for what a copy holds.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from lakehouse.settings import Settings
 CUSTOMERS = "customers"
 """The package's look-up that has a path of its own."""
 
-SUFFIX = ".json.arrow"
-"""Names a copy's format: ids, and the JSON that answers a request. Another format must have another suffix, so that older
-copies are replaced and never read as the new format.
+SUFFIX = ".blocks.arrow"
+"""Names a copy's format: compressed blocks of the JSON that answers requests. Another format must have another suffix, so
+that older copies are replaced and never read as the new format.
 """
 
 

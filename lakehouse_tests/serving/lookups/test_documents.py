@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.serving.lookups.blocks import Block, compress, schema_of, template_of
 from lakehouse.serving.lookups.declaration import SHIPPED, Lookup, read_lookup
 from lakehouse.serving.lookups.documents import DocumentRenderer
 from lakehouse.serving.query.json_values import to_json
@@ -71,7 +72,10 @@ def _rendered(lookup: Lookup | str, batch: pa.RecordBatch) -> dict[str, Any]:
         documents = renderer.render(batch)
     finally:
         renderer.close()
-    return {row["id"]: json.loads(row["json"]) for row in documents.to_pylist()}
+    schema = schema_of(documents.template)
+    cut = compress(documents.ids, documents.lines, schema).to_pylist()
+    blocks = [Block(row["block"], row["bytes"], template_of(schema)) for row in cut]
+    return {id_: json.loads(text) for block in blocks for id_, text in zip(block.ids, block.documents(), strict=True)}
 
 
 def _python_json(batch: pa.RecordBatch) -> dict[str, Any]:

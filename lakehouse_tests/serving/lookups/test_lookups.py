@@ -24,10 +24,11 @@ from lakehouse.serving.lookups import cache as cache_module
 from lakehouse.serving.lookups import index as indexes
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups import versions
+from lakehouse.serving.lookups.blocks import compress, schema_of
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.declaration import SHIPPED, read_lookup
 from lakehouse.serving.lookups.dynamodb import DynamoDBTable, open_table
-from lakehouse.serving.lookups.index import SCHEMA, LookupIndex, LookupIndexes
+from lakehouse.serving.lookups.index import LookupIndex, LookupIndexes
 from lakehouse.serving.lookups.paths import cached_copies, cached_copy
 from lakehouse_tests.pipeline.own import Own, noon, span
 
@@ -160,15 +161,17 @@ def test_refresh_thread_survives_errors(
 ITEM = {"id": "a", "day": date(2025, 1, 1), "at": datetime(2025, 1, 1, 2), "exact": Decimal("0.10"), "share": 0.1}
 
 
-@given(st.sets(st.text(max_size=4), max_size=60), st.text(max_size=4))
+@given(st.sets(st.text(max_size=4), max_size=100), st.text(max_size=4))
 def test_index_finds_exactly_its_ids(tmp_path_factory: pytest.TempPathFactory, ids: set[str], other: str) -> None:
     # By UTF-8 bytes, as DuckDB and Python sort.
     ordered = sorted(key for key in ids if _encodes(key))
     path = tmp_path_factory.mktemp("index") / "x.arrow"
-    with ipc.new_file(str(path), SCHEMA) as file:
-        for start in range(0, len(ordered), 7):
-            rows = [{"id": key, "json": json.dumps(key)} for key in ordered[start : start + 7]]
-            file.write_batch(pa.RecordBatch.from_pylist(rows, SCHEMA))
+    schema = schema_of(["", ""])
+    with ipc.new_file(str(path), schema) as file:
+        for start in range(0, len(ordered), 45):
+            some = pa.array(ordered[start : start + 45], pa.large_string())
+            lines = pa.array([json.dumps(key) + "\n" for key in some.to_pylist()], pa.large_string())
+            file.write_batch(compress(some, [lines, lines], schema))
     index = LookupIndex(path)
     assert (len(index), [*index.ids()]) == (len(ordered), ordered)
     for key in ordered:
