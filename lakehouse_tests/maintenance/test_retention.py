@@ -14,6 +14,7 @@ from lakehouse.pipeline.bronze import ingest_days, pending_days
 from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.refresh import pending_files
+from lakehouse.pipeline.unified_view import live_daily, view_sql
 from lakehouse.storage.iceberg.snapshots import ledger
 from lakehouse_tests.pipeline.own import Own, land_together, noon, payment, threshold
 
@@ -86,6 +87,17 @@ def test_every_layer_keeps_exactly_its_retention(own: Own) -> None:
     assert pending_days(own.lake, own.stream, ago(12), ago(0)) == []
     assert pending_files(own.lake, own.stream) == []
     assert _drop(own) == {}, "nothing left to do"
+
+
+def test_live_gold_has_days_that_silver_no_longer_keeps_as_gold_has_them(own: Own) -> None:
+    _arrive(own, 6, 0)
+    _compute(own, [ago(6), ago(0)])
+    _drop(own)
+    own.land([payment("late", noon(ago(6))), payment("today", noon(ago(0)))], noon(ago(0)) + timedelta(minutes=1))
+    own.refresh_realtime(f"{ago(0)}-12:00")
+    before = dict(own.ask("select dt, sum(transactions)::int from {t} group by dt", t=f"gold.{own.name}_daily"))
+    live = own.ask(f"select dt, sum(transactions)::int from ({view_sql(own.lake, live_daily(own.name))}) group by dt")
+    assert dict(live) == {ago(6): before[ago(6)], ago(0): before[ago(0)] + 1}
 
 
 def test_landing_objects_missing_in_bronze_are_kept(own: Own) -> None:

@@ -101,6 +101,23 @@ def test_metrics_show_as_chart_and_table(filled: Home, open_page: Open) -> None:
     assert sum(map(float, shown)) == total > 0
 
 
+def test_todays_number_rises_without_reload_and_the_table_stays_open(filled: Home, open_page: Open) -> None:
+    page = open_page()
+    wait_for_data(page)
+    form = page.locator("#metrics-form")
+    form.locator("[name=stream]").select_option("financial")
+    form.locator("[name=metric]").select_option("transactions")
+    form.locator("[name=by]").select_option("")
+    number = page.locator("#metrics-chart .legend-values output")
+    expect(page.locator("#metrics-chart .legend-values .when")).to_have_text(f"{datetime.now(UTC).date()}")
+    expect(number).to_have_count(1)
+    before = int(number.inner_text().replace(",", ""))
+    page.locator("#metrics-chart summary").click()
+    filled.post("financial", *(transaction(f"today-{n}", datetime.now(UTC)) for n in range(7)))
+    expect(number).to_have_text(f"{before + 7:,}")
+    expect(page.locator("#metrics-chart tbody tr").first.locator("td")).to_have_text(f"{before + 7:,}")
+
+
 def test_new_alert_appears_without_reload(filled: Home, open_page: Open) -> None:
     page = open_page()
     wait_for_data(page)

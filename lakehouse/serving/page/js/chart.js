@@ -24,6 +24,7 @@ const dashOf = (index) => DASHES[Math.floor(index / 3) % DASHES.length];
 export function createChart(figure) {
   let plot = null;
   let data = null;
+  let table = null;
   const observer = new ResizeObserver(() => plot?.setSize({ width: plotWidth(), height: HEIGHT_PX }));
   const holder = h("div", {
     class: "plot",
@@ -43,11 +44,23 @@ export function createChart(figure) {
   const plotWidth = () => Math.max(200, figure.clientWidth);
 
   function draw(newData) {
+    const isUpdate = plot && shapeOf(newData) === shapeOf(data);
     data = newData;
     holder.setAttribute("aria-label", `${data.title}. Use the left and right arrow keys to read the values. A table follows.`);
-    figure.replaceChildren(legend, holder, valuesTable(data));
+    if (isUpdate) return update();
+    table = valuesTable(() => data);
+    figure.replaceChildren(legend, holder, table.element);
     show();
   }
+
+  /** Show other values in place, so that focus, cursor and the open table stay. */
+  function update() {
+    plot.setData(columns());
+    showValues(plot.cursor.idx ?? data.x.length - 1);
+    table.update();
+  }
+
+  const columns = () => [data.x, ...data.series.map(({ values }) => values)];
 
   function clear(...elements) {
     plot?.destroy();
@@ -58,7 +71,7 @@ export function createChart(figure) {
   function show() {
     plot?.destroy();
     canvas.replaceChildren();
-    plot = new uPlot(options(), [data.x, ...data.series.map(({ values }) => values)], canvas);
+    plot = new uPlot(options(), columns(), canvas);
     showValues(data.x.length - 1);
   }
 
@@ -130,10 +143,10 @@ function lineSample(index) {
 }
 
 /** Leave room for half a bar, or around a single point, at both ends. */
-function padRange(self, min, max) {
+function padRange(self) {
   const x = self.data[0];
   const step = x.length > 1 ? Math.min(...x.slice(1).map((value, index) => value - x[index])) : self.scales.x.time ? 86400 : 1;
-  return [min - step / 2, max + step / 2];
+  return [x[0] - step / 2, x.at(-1) + step / 2];  // uPlot's own range around a single point is years wide
 }
 
 function rangeFromZero(_, min, max) {
@@ -158,23 +171,31 @@ function timeTicks(self, ticks) {
   });
 }
 
-function valuesTable(data) {
-  const details = h("details", {}, h("summary", {}, "Show as a table"));
-  // Build it only when opened, because few readers open it.
-  details.addEventListener("toggle", () => {
-    if (!details.open || details.children.length > 1) return;
-    const skipped = Math.max(0, data.labels.length - MAX_TABLE_ROWS);
-    const rows = data.labels.slice(skipped).map((label, position) => ({ label, index: position + skipped }));
-    details.append(
-      h("div", { class: "scroll", role: "group", "aria-label": data.title, tabindex: "0" },
-        h("table", {},
-          h("caption", { class: "hidden" }, data.title),
-          h("thead", {}, h("tr", {},
-            h("th", { scope: "col" }, data.isTime ? "Time" : "Value"),
-            ...data.series.map(({ name }) => h("th", { scope: "col", class: "number" }, name)))),
-          h("tbody", {}, ...rows.reverse().map(({ label, index }) =>
-            h("tr", {}, h("th", { scope: "row" }, label),
-              ...data.series.map(({ values }) => h("td", { class: "number" }, number(values[index])))))))));
-  });
-  return details;
+/** Return a text that is the same for data that differ in their values alone. */
+const shapeOf = ({ title, isTime, labels, series }) => JSON.stringify([title, isTime, labels, series.map(({ name }) => name)]);
+
+/** Create a table of the data that `read` returns, built only while it is open, because few readers open it. */
+function valuesTable(read) {
+  const element = h("details", {}, h("summary", {}, "Show as a table"));
+  const update = () => {
+    const built = element.children[1];
+    if (!element.open) built?.remove();
+    else if (built) built.firstChild.replaceWith(tableOf(read()));
+    else element.append(h("div", { class: "scroll", role: "group", "aria-label": read().title, tabindex: "0" }, tableOf(read())));
+  };
+  element.addEventListener("toggle", update);
+  return { element, update };
+}
+
+function tableOf(data) {
+  const skipped = Math.max(0, data.labels.length - MAX_TABLE_ROWS);
+  const rows = data.labels.slice(skipped).map((label, position) => ({ label, index: position + skipped }));
+  return h("table", {},
+    h("caption", { class: "hidden" }, data.title),
+    h("thead", {}, h("tr", {},
+      h("th", { scope: "col" }, data.isTime ? "Time" : "Value"),
+      ...data.series.map(({ name }) => h("th", { scope: "col", class: "number" }, name)))),
+    h("tbody", {}, ...rows.reverse().map(({ label, index }) =>
+      h("tr", {}, h("th", { scope: "row" }, label),
+        ...data.series.map(({ values }) => h("td", { class: "number" }, number(values[index])))))));
 }

@@ -27,8 +27,9 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** The stream to select first: the first one with computed data, else the first. */
-export const firstWithData = (streams) => (streams.find((stream) => stream.last_day !== null) ?? streams[0])?.stream ?? null;
+/** The stream to select first: the first one with computed data, else with events, else the first. */
+export const firstWithData = (streams) => (streams.find((stream) => stream.last_day !== null)
+  ?? streams.find((stream) => stream.newest_at !== null) ?? streams[0])?.stream ?? null;
 
 /** Set the options of a `<select>`. Keep the selected value if it is still an option, else select `preferred`. */
 export function setOptions(select, options, preferred = null) {

@@ -10,24 +10,32 @@ const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", m
 /** The metric shown first for each stream that ships. Other streams show their first metric. */
 const DEFAULT_METRIC = { clickstream: "events", financial: "amount", iot: "readings", logs: "events", orders: "amount_created", retail: "net_revenue", social: "events" };
 
-let form, chart, measuresByStream = new Map(), latestRequest = 0, version = null;
+let form, chart, measuresByStream = new Map(), latestRequest = 0, version = null, isChosen = false;
 
 const label = (name) => name.replaceAll("_", " ");
 
 export function startMetrics() {
   form = byId("metrics-form");
   chart = createChart(byId("metrics-chart"));
-  form.addEventListener("change", (event) => refresh(event.target.name === "stream"));
+  form.addEventListener("change", (event) => {
+    isChosen ||= event.target.name === "stream";
+    refresh(event.target.name === "stream");
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
-/** Offer these streams, and load the metrics again if `newVersion` differs from the last one. */
+/** Offer these streams, and load the metrics again if `newVersion` differs from the last one. Until the reader has chosen a
+ * stream, it is one with events. */
 export function updateMetrics(streams, newVersion) {
-  setOptions(form.stream, streams.map((stream) => stream.stream), firstWithData(streams));
-  if (newVersion !== version) {
+  const preferred = firstWithData(streams);
+  setOptions(form.stream, streams.map((stream) => stream.stream), preferred);
+  const isEmpty = streams.some(({ stream, last_day: lastDay, newest_at: newest }) => stream === form.stream.value && !lastDay && !newest);
+  const isMoved = !isChosen && isEmpty && form.stream.value !== preferred;
+  if (isMoved) form.stream.value = preferred;
+  if (isMoved || newVersion !== version) {
     version = newVersion;
     measuresByStream = new Map();
-    refresh(false);
+    refresh(isMoved);
   }
 }
 
