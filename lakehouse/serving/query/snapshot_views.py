@@ -53,7 +53,8 @@ def trim_file_cache(cursor: duckdb.DuckDBPyConnection, max_bytes: int) -> None:
 class SnapshotViews:
     """One DuckDB catalog per snapshot, with its views.
 
-    A view is created when a query first names it. A catalog is detached after its last use, except the newest.
+    A view is created when a query first names it. A catalog is detached after its last use, except the newest one and that of
+    the last query, which may be the default of a cursor still.
     """
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
@@ -83,7 +84,7 @@ class SnapshotViews:
         finally:
             with self._lock:
                 self._users[number] -= 1
-                self._detach_unused()
+                self._detach_unused(number)
 
     def _create(self, number: int, catalog: str, views: Mapping[str, str]) -> None:
         created = self._created.get(number)
@@ -98,9 +99,9 @@ class SnapshotViews:
                 self._cursor.execute(f"create or replace view {target}.{_quoted(short)} as {select}")
                 created[name] = select
 
-    def _detach_unused(self) -> None:
+    def _detach_unused(self, last: int) -> None:
         for number in sorted(self._created)[:-1]:
-            if not self._users[number]:
+            if number != last and not self._users[number]:
                 self._cursor.execute(f"detach snapshot_{number}")
                 del self._created[number], self._users[number]
 

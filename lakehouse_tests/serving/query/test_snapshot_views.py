@@ -1,15 +1,22 @@
-"""The cache of files that DuckDB keeps between queries is bounded."""
+"""Queries read the views of their snapshot, and the cache of files that DuckDB keeps between them is bounded."""
 
 import io
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.engine.connection import DuckDB, setup_sql
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.sandbox import lockdown_sql
-from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL, CACHE_SHARE, cached_bytes, trim_file_cache
+from lakehouse.serving.query.snapshot_views import (
+    CACHE_SETTINGS_SQL,
+    CACHE_SHARE,
+    SnapshotViews,
+    cached_bytes,
+    trim_file_cache,
+)
 from lakehouse.serving.query.worker import Worker
 from lakehouse.serving.query.worker_messages import QueryRequest, Setup
 
@@ -20,6 +27,18 @@ def _cached_file(lake: Lake) -> str:
     pq.write_table(pa.table({"x": range(100_000)}), file, compression="none", use_dictionary=False)
     lake.objects.put("cached.parquet", file.getvalue())
     return f"s3://{lake.connection.bucket}/cached.parquet"
+
+
+def test_cursor_reads_snapshots_in_any_order_and_few_stay() -> None:
+    with duckdb.connect() as database:
+        views, cursor = SnapshotViews(database), database.cursor()
+        for number in (5, 3, 5, 4, 3, 6, 6, 2, 1):
+            assert cursor.execute("select json_valid('{}')").fetchall() == [(True,)]
+            with views.catalog(number, {"serving.number": f"select {number} as number"}) as catalog:
+                cursor.execute(f"use {catalog}")
+                assert cursor.execute("from serving.number").fetchall() == [(number,)]
+        catalogs = [name for (name,) in cursor.execute("select database_name from duckdb_databases()").fetchall()]
+    assert {name for name in catalogs if name.startswith("snapshot_")} == {"snapshot_6", "snapshot_1"}
 
 
 def test_worker_replaces_a_database_that_keeps_too_much(shared_lake: Lake, tmp_path: Path) -> None:
