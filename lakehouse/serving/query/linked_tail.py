@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,7 +49,16 @@ class LinkedTail:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
+class _LoadedOnce:
+    """The tables of a lake, each as it was when it was first loaded, so that all views agree."""
+
+    def __init__(self, tables: TableCatalog) -> None:
+        self.load = cache(tables.load)
+        self.exists = tables.exists
+        self.names = tables.names
+
+
+@dataclass(frozen=True)
 class LakeWithTail:
     """A lake whose unified views hold the rows of a hot tail.
 
@@ -63,10 +73,10 @@ class LakeWithTail:
         """All streams by name."""
         return self.lake.streams
 
-    @property
+    @cached_property
     def tables(self) -> TableCatalog:
         """All tables."""
-        return self.lake.tables
+        return _LoadedOnce(self.lake.tables)
 
     @property
     def live_rows(self) -> Mapping[str, LiveRows]:
