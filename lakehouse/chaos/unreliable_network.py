@@ -133,6 +133,7 @@ class _Proxy:
             if fault == "no answer":
                 await asyncio.wait({body}, timeout=SILENCE_SECONDS)
         finally:
+            upstream_writer.close()  # before anything is awaited, because the proxy may stop meanwhile
             body.cancel()
             await asyncio.gather(body, return_exceptions=True)
             await _close(upstream_writer)

@@ -16,7 +16,7 @@ import msgspec
 from lakehouse.client.events import event_lines
 from lakehouse.client.forms import Events, as_events
 from lakehouse.client.parcels import Parcel, cut_parcels, deliver
-from lakehouse.client.requests import ErrorTypes, Requests, Retry
+from lakehouse.client.requests import ErrorTypes, Requests, Retry, decode
 from lakehouse.client.results import (
     AlertPage,
     Health,
@@ -71,9 +71,6 @@ class _Accepted(msgspec.Struct):
     durable: bool = True
     reasons: tuple[Rejection, ...] = ()
     receipt: Receipt | None = None
-
-
-_ACCEPTED = msgspec.json.Decoder(_Accepted)
 
 
 class Client:
@@ -165,7 +162,7 @@ class Client:
                 again under it within a day, by any process, those that are stored are not stored again. Without it, a
                 random one serves the retries of this call.
             max_events: Events in one request. Under one idempotency key it must stay the same.
-            rate: Events a second, at most.
+            rate: Events a second, at most, on average. A smaller `max_events` makes the flow steadier.
             on_progress: Called with the result of each request, in order, once it and all before are stored.
 
         Returns:
@@ -175,8 +172,8 @@ class Client:
         Raises:
             LakehouseError: If events could not be stored: AuthenticationError, PermissionDeniedError, UnknownStreamError,
                 UnreadableSourceError, RequestError; BusyError, StorageUnavailableError or ServerUnreachableError when
-                `retry_seconds` are over. `error.sent` has what is stored. Call again with the same events and
-                `idempotency_key` to send the rest.
+                `retry_seconds` are over. `error.sent` has those that are known to be stored. Call again with the same
+                events and `idempotency_key` to send the rest.
         """
         name = uuid.uuid4().hex if idempotency_key is None else quote(idempotency_key, safe=KEY_CHARACTERS)
         if not 0 < len(name) <= MAX_NAME_CHARACTERS:
@@ -230,7 +227,7 @@ class Client:
             content=parcel.lines,
             headers=headers,
         )
-        accepted = _ACCEPTED.decode(response.content)
+        accepted = decode(response.content, _Accepted, response)
         return SendResult(
             requests=1,
             events=accepted.events,
@@ -302,7 +299,7 @@ class Client:
     ) -> Rows:
         headers = {"accept": ARROW, **(headers or {})}
         response = self._requests.send(method, path, retry=self._reading, errors=errors, headers=headers, **request)
-        statistics = msgspec.json.decode(response.headers["lakehouse-statistics"], type=Statistics)
+        statistics = decode(response.headers.get("lakehouse-statistics", ""), Statistics, response)
         return Rows(statistics, response.content)
 
     def lookup(self, name: str, key: object, /) -> dict[str, Any]:
@@ -361,6 +358,23 @@ class Client:
         """Return a page of alerts: the newest, or those from a time or the `next` of an earlier page on."""
         return self._get("/v1/alerts", AlertPage, stream=stream, since=since, limit=limit)
 
+    def follow_alerts(self, *, stream: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield each new alert as it happens, without an end. An alert that is computed again with another result comes again.
+
+        After a lost connection it goes on where it broke off; alerts may come twice if the serving process has restarted. To
+        receive each exactly once, even over a restart of your program, follow `next` of `alerts`.
+        """
+        return self._follow("/v1/alerts/live", {} if stream is None else {"stream": stream})
+
+    def follow_overview(self) -> Iterator[dict[str, Any]]:
+        """Yield the overview every second, without an end."""
+        return self._follow("/v1/overview/live", {})
+
+    def _follow(self, path: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        from lakehouse.client.feed import follow  # programs that only send do without
+
+        return follow(self._requests, path, params, Retry(self._sending.seconds, READ_STATUSES))
+
     def quarantine(
         self, stream: str, *, since: datetime | str | None = None, reason: str | None = None, limit: int = 20
     ) -> dict[str, Any]:
@@ -371,7 +385,7 @@ class Client:
     def health(self) -> Health:
         """Return the server's health. Raises StorageUnavailableError or ServerUnreachableError at once, without a retry."""
         response = self._requests.send("GET", "/health/ready", retry=Retry(0.0, frozenset()))
-        return msgspec.json.decode(response.content, type=Health)
+        return decode(response.content, Health, response)
 
     def get(self, path: str, **parameters: Any) -> Any:
         """Return the JSON that the server answers at a path, such as `/v1/tables`. `/schema` lists the paths."""
@@ -380,7 +394,7 @@ class Client:
     def _get(self, path: str, kind: type[T], **parameters: Any) -> T:
         params = {name: _parameter(value) for name, value in parameters.items() if value is not None}
         response = self._requests.send("GET", path, retry=self._reading, params=params)
-        return msgspec.json.decode(response.content, type=kind)
+        return decode(response.content, kind, response)
 
     # Withdrawing
 
@@ -399,7 +413,7 @@ class Client:
             errors=WITHDRAWAL_ERRORS,
             json={"objects": [*objects], "dry_run": dry_run},
         )
-        return msgspec.json.decode(response.content, type=list[Withdrawal])
+        return decode(response.content, list[Withdrawal], response)
 
 
 def _segment(text: str) -> str:

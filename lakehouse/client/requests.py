@@ -10,7 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -55,6 +55,7 @@ ERRORS: Mapping[int, type[LakehouseError]] = {
 }
 """The exception of a status for which the route has none of its own; RequestError for all others."""
 
+T = TypeVar("T")
 ErrorTypes = Mapping[int, type[LakehouseError]]
 NO_ERRORS: ErrorTypes = {}
 
@@ -104,12 +105,13 @@ class Requests:
         errors: ErrorTypes = NO_ERRORS,
         stop: Event | None = None,
         timeout: float | None = None,
+        stream: bool = False,
         **request: Any,
     ) -> httpx.Response:
         """Send a request until it succeeds and return the answer. `errors` are the exceptions of this route by status.
 
-        `stop` ends the attempts early. Raises LakehouseError: the type by `errors` and `ERRORS`, or
-        ServerUnreachableError.
+        `stop` ends the attempts early. With `stream`, the body is still to be read, and the answer to be closed. Raises
+        LakehouseError: the type by `errors` and `ERRORS`, or ServerUnreachableError.
         """
         if timeout is not None:
             request["timeout"] = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None)
@@ -123,16 +125,28 @@ class Requests:
             reraise=True,
         )
         try:
-            return retrying(self._send_once, method, path, errors, request)
+            return retrying(self._send_once, method, path, errors, request, stream=stream)
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise ServerUnreachableError(f"The server at {self.url} does not answer: {reason}") from error
 
-    def _send_once(self, method: str, path: str, errors: ErrorTypes, request: Mapping[str, Any]) -> httpx.Response:
-        response = self._http.request(method, path, **request)
-        if not response.is_success:
-            raise _error(response, errors)
-        return response
+    def _send_once(
+        self, method: str, path: str, errors: ErrorTypes, request: Mapping[str, Any], *, stream: bool
+    ) -> httpx.Response:
+        response = self._http.send(self._http.build_request(method, path, **request), stream=stream)
+        if response.is_success:
+            return response
+        response.read()
+        raise _error(response, errors)
+
+
+def decode(content: bytes | str, kind: type[T], response: httpx.Response) -> T:
+    """Decode JSON of an answer. Raises RequestError if it is not of this kind, because another server answers."""
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        url = response.request.url.copy_with(query=None)
+        raise RequestError(f"{url} does not answer as a lakehouse does: {error}. Check the URL.") from error
 
 
 def _verify(certificate: Path | None) -> ssl.SSLContext | bool:

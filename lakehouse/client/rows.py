@@ -1,7 +1,7 @@
 """The rows of a query, with their exact types, as Arrow, pandas, Polars or Python objects."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.client.results import Statistics
@@ -20,7 +20,7 @@ class Rows:
     """
 
     statistics: Statistics
-    _stream: bytes
+    _stream: bytes = field(repr=False)
     """An Arrow stream."""
 
     def arrow(self) -> "pa.Table":

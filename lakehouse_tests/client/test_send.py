@@ -182,6 +182,39 @@ def test_error_of_the_iterable_passes_and_says_what_is_stored(client: Client) ->
     assert failure.value.__notes__ == ["Client.send had stored 50 events of financial before this."]
 
 
+class _Other(BaseHTTPRequestHandler):
+    """Answers as no lakehouse does."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"hi")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
+
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+def test_other_server_is_named() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}/") as client:
+            calls: list[Callable[[], Any]] = [
+                client.tables, client.health, client.streams,
+                lambda: client.send("iot", [{}]), lambda: client.query("select 1"), lambda: client.get("/"),
+            ]  # fmt: skip
+            for call in calls:
+                with pytest.raises(
+                    RequestError, match=f"http://127.0.0.1:{server.server_port}/.* does not answer as a"
+                ):
+                    call()
+        server.shutdown()
+
+
 class _Busy(BaseHTTPRequestHandler):
     """Answers 429 to all requests but each third."""
 

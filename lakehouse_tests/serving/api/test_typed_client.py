@@ -106,6 +106,7 @@ def test_errors_have_types_and_the_problem_of_the_server(
         (lakehouse.UnknownStreamError, 404, "no stream 'x'", lambda: client.entity("x", "1")),
         (lakehouse.AuthenticationError, 401, "scope admin", lambda: client.withdraw(["realtime/iot/x.json"])),
         (lakehouse.RequestError, 400, "limit", lambda: client.alerts(limit=0)),
+        (lakehouse.UnknownStreamError, 404, "no stream 'x'", lambda: next(client.follow_alerts(stream="x"))),
     ]
     for kind, status, message, call in cases:
         with pytest.raises(kind) as failure:
