@@ -44,7 +44,7 @@ def measure(rounds: int = ROUNDS) -> Iterator[Figure]:
 
 
 def _load(folder: Path) -> float:
-    done = subprocess.run([sys.executable, "-c", LOAD, folder], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", LOAD, folder], check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 
