@@ -9,7 +9,7 @@ import dagster as dg
 from lakehouse.assets.partitions import exact_days, run_days, window
 from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import Compute, columns_metadata, computed_asset, key
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, SchemaChangeError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.column_lineage import model_lineage
 from lakehouse.pipeline.commits import WriteResult
@@ -70,7 +70,7 @@ def _dependency(model: Model, source: TableSpec) -> dg.AssetDep:
 
 def _compute_days(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        ensure_table(lake, specs[model.name])
+        _ensure(lake, specs[model.name])
         lineage = model_lineage(model, specs)
         # A run of exact days may have changed what this model reads a moment ago, so what is stale is found now.
         is_exact = exact_days(context.run.tags) is not None
@@ -83,7 +83,7 @@ def _compute_days(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
 
 def _compute_all(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        ensure_table(lake, specs[model.name])
+        _ensure(lake, specs[model.name])
         lineage = model_lineage(model, specs)
         if exact_days(context.run.tags) is not None and not is_stale(lake, model):
             return MaterializedPartitions({}, checks=_check(lake, model, ()))
@@ -91,6 +91,13 @@ def _compute_all(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
         return replace(written, checks=_check(lake, model, ()), lineage=lineage)
 
     return compute
+
+
+def _ensure(lake: Lake, spec: TableSpec) -> None:
+    try:
+        ensure_table(lake, spec)
+    except SchemaChangeError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def _write(context: dg.AssetExecutionContext, lake: Lake, model: Model, days: Sequence[date]) -> WriteResult:

@@ -13,7 +13,7 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.models import LoadedModel, is_stale, stale_days
+from lakehouse.pipeline.models import LoadedModel, is_stale, replace_table_of_model, stale_days
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 
@@ -28,6 +28,11 @@ Days = Annotated[
 
 Again = Annotated[
     bool, typer.Option("--again", help="Compute all days of the models, or the whole table, stale or not.")
+]
+
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Make the tables of the models anew, without their history, then compute all days."),
 ]
 
 
@@ -58,7 +63,9 @@ def list_models(context: typer.Context, as_json: Json = False) -> None:
 
 
 @models.command()
-def run(names: Names = None, days: Days = None, again: Again = False, as_json: Json = False) -> None:
+def run(
+    names: Names = None, days: Days = None, again: Again = False, replace: Replace = False, as_json: Json = False
+) -> None:
     """Compute what is stale of these models and of those that read them, or of all."""
     settings = get_settings()
     with storage.running(settings) as connection:
@@ -66,14 +73,17 @@ def run(names: Names = None, days: Days = None, again: Again = False, as_json: J
         by_name = lake.models.models.by_name
         if unknown := [name for name in names or () if name not in by_name]:
             raise LakehouseError(f"There is no model {', '.join(unknown)}; there are {', '.join(by_name) or 'none'}.")
-        computed = _compute(lake, names or [], days) if days or again else _refresh(lake, names)
+        for name in (names or []) if replace else []:
+            replace_table_of_model(lake, lake.models.specs[name])
+        computed = _compute(lake, names or [], days) if days or again or replace else _refresh(lake, names)
     if as_json:
         print_json({"computed": computed, "problems": list(lake.models.models.problems)})
     else:
         for name, text in computed.items():
             print_text(f"{name}: {text}")
         print_text(f"Computed {counted(len(computed), 'model')}." if computed else "No model is stale.")
-    _report_problems(lake.models.models.problems)
+    if lake.models.models.problems:  # which were printed when the definitions were loaded
+        raise SystemExit(REFUSED_EXIT_CODE)
 
 
 def _refresh(lake: Lake, names: list[str] | None) -> dict[str, str]:
@@ -89,7 +99,9 @@ def _compute(lake: Lake, names: Sequence[str], text: str | None) -> dict[str, st
     from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
 
     if not names:
-        raise LakehouseError("--days and --again need the models to compute: lakehouse models run gold.revenue --again")
+        raise LakehouseError(
+            "--days, --again and --replace need the models to compute: lakehouse models run gold.revenue --again"
+        )
     runner, computed = Runner(lake), dict[str, str]()
     for name in names:
         days = _days(lake, lake.models.models.by_name[name], text)

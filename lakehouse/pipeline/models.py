@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, scan_sql
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, SchemaChangeError
 from lakehouse.models.model import Model
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.commits import WriteResult, commit_days, replace_table, retry_on_conflict
@@ -31,6 +31,7 @@ from lakehouse.storage.iceberg.commit import upload
 from lakehouse.storage.iceberg.manifests import live_entries
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse.storage.iceberg.snapshots import history, ledger, sequence_of, undone
+from lakehouse.storage.objects.store import Objects, object_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,22 @@ def _first_kept(lake: Lake, name: str) -> date | None:
 def ensure_table(lake: Lake, spec: TableSpec) -> None:
     """Create a model's table, or add the columns that it has gained.
 
-    Raises SchemaChangeError if a column has another type now: the model then needs another name.
+    Raises SchemaChangeError if a column is gone or has another type now, or the partitions are others.
     """
+    try:
+        lake.tables.ensure([spec])
+    except SchemaChangeError as error:
+        what = str(error).partition(". ")[0].partition("; ")[0]
+        remedy = f"To make the table anew, with all of its days: lakehouse models run {spec.name} --replace"
+        raise SchemaChangeError(f"{what}. {remedy}") from None
+
+
+def replace_table_of_model(lake: Lake, spec: TableSpec) -> None:
+    """Drop a model's table with its history and files, and create it anew, without rows."""
+    if lake.tables.exists(spec.name):
+        table = lake.tables.load(spec.name)
+        objects = Objects.from_url(lake.connection, table.location())
+        keys = [info.key for info in objects.list(object_key(table.location()))]
+        lake.tables.catalog.drop_table(spec.name)
+        objects.delete(keys)
     lake.tables.ensure([spec])

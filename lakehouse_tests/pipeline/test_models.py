@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from lakehouse.engine.connection import scan_sql
-from lakehouse.errors import ModelError
+from lakehouse.errors import ModelError, SchemaChangeError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.model_checks import evaluate_checks
-from lakehouse.pipeline.models import is_stale, stale_days, write_model
+from lakehouse.pipeline.models import is_stale, replace_table_of_model, stale_days, write_model
+from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.modelled import check, only, write_models
 from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
@@ -261,3 +263,24 @@ def test_wrong_python_is_left_out_with_file_line_and_reason(
     (found,) = checked.models.problems
     assert found.startswith(f"{folder}/gold/a.py: ")
     assert problem in found
+
+
+def test_table_of_changed_columns_is_made_anew_when_asked(own: Own, tmp_path: Path) -> None:
+    def model(columns: str) -> Model:
+        text = f"/*\ndescription: Payments.\n*/\nselect dt, {columns} from silver.{own.name} group by dt"
+        return only(check(own.lake, write_models(tmp_path, {f"gold/{own.name}_n.sql": text})))
+
+    write_model(own.lake, model("count(*) as n, 1 as one"), DAYS)
+    with pytest.raises(
+        SchemaChangeError, match=rf"column one is gone .* lakehouse models run gold.{own.name}_n --replace"
+    ):
+        model("count(*) as n")
+    before = own.lake.tables.load(f"gold.{own.name}_n").location()
+    replace_table_of_model(own.lake, TableSpec(f"gold.{own.name}_n", (("dt", "DATE"), ("n", "BIGINT")), ("dt",)))
+    again = model("count(*) as n")
+    assert stale_days(own.lake, again) == DAYS
+    write_model(own.lake, again, DAYS)
+    assert _rows(own.lake, again.name) == [(day, n + 1) for n, day in enumerate(DAYS)]
+    after = own.lake.tables.load(again.name)
+    stored = [info.key for info in Objects.from_url(own.lake.connection, before).list(object_key(before))]
+    assert len([key for key in stored if key.endswith(".parquet")]) == (len(DAYS) if before == after.location() else 0)
