@@ -37,16 +37,17 @@ class DeliveryCounts:
     """Counts of what the server has stored of a file. The file of its progress has these fields."""
 
     requests: int = 0
+    """Parcels, which is what a resumed run skips, even if the client had to split one into several requests."""
     events: int = 0
     accepted: int = 0
     quarantined: int = 0
 
-    def __add__(self, result: SendResult) -> "DeliveryCounts":
+    def __add__(self, parcel: SendResult) -> "DeliveryCounts":
         return DeliveryCounts(
-            self.requests + result.requests,
-            self.events + result.events,
-            self.accepted + result.accepted,
-            self.quarantined + result.rejected,
+            self.requests + 1,
+            self.events + parcel.events,
+            self.accepted + parcel.accepted,
+            self.quarantined + parcel.rejected,
         )
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from lakehouse.client.client import Client
 from lakehouse.client.parcels import Parcel
+from lakehouse.client.results import SendResult
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers.content import InputObject, text_chunks
@@ -86,6 +87,11 @@ def test_interrupted_run_resumes_where_it_stopped(
     seen = []
     (sent,) = send(settings, stream, [path], sender, on_progress=lambda _, so_far: seen.append(so_far.requests))
     assert (sent.delivered.events, sent.delivered.accepted, seen) == (5000, 5000, [3, 4, 5])
+
+
+def test_resumed_run_skips_parcels_and_not_requests() -> None:
+    split = SendResult(requests=2, events=1000, accepted=990, rejected=10)
+    assert DeliveryCounts(1, 5, 5) + split == DeliveryCounts(2, 1005, 995, 10)
 
 
 def test_killed_and_restarted_run_sends_each_event_once(
