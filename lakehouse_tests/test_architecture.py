@@ -1,5 +1,6 @@
 """docs/architecture.md and CONTRIBUTING.md name files that exist and draw the rooms in the order that CI checks."""
 
+import ast
 import re
 import tomllib
 from itertools import pairwise
@@ -11,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lakehouse"
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 TEXT = ARCHITECTURE + (ROOT / "CONTRIBUTING.md").read_text()
+
+NAMING = ("streams", "bench", "chaos")
+"""Rooms whose code may name the package's streams."""
 
 PATHS = sorted(set(re.findall(r"`(lakehouse/[\w/.]+|(?!lakehouse)[\w/]+/(?:\w+\.py)?)`", TEXT)))
 """Paths of the repository, and of the package without `lakehouse/`, such as `landing/` and `landing/keys.py`."""
@@ -39,6 +43,20 @@ def test_named_path_exists(path: str) -> None:
     folder = ROOT if parts[0] == "lakehouse" else PACKAGE
     pattern = "/".join("*" if part.startswith("NAME") else part for part in parts)  # as in `lakehouse/streams/NAME/`
     assert [*folder.glob(pattern)], f"{path} is named and does not exist"
+
+
+def test_code_names_no_stream_of_the_package() -> None:
+    streams = {path.parent.name for path in PACKAGE.glob("streams/*/contract.odcs.yaml")} - {
+        "logs"
+    }  # also of processes
+    modules = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in NAMING]
+    named = {
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in {getattr(node, field, None) for field in ("id", "attr", "arg", "value")} & streams
+    }
+    assert named == set()
 
 
 def test_picture_draws_all_rooms() -> None:

@@ -1,15 +1,17 @@
 """Runs that a command executes in its own process, recorded in the lakehouse's Dagster instance like any other."""
 
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from uuid import uuid4
 
 import dagster as dg
 
 from lakehouse.assets.models import asset_key
 from lakehouse.assets.partitions import exact_tags, range_tags
+from lakehouse.assets.specs import key
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.jobs import BRONZE, MODELS, REFRESH, stream_asset_keys
 from lakehouse.automation.models import find_stale, request_run
@@ -19,6 +21,10 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.refresh import days_to_refresh
 from lakehouse.runtime.instance import environment, lane_tags, open_instance
 from lakehouse.runtime.run_process import process_tag
+from lakehouse.serving.lookups.declaration import Lookup
+from lakehouse.serving.lookups.publish import declared_lookups, is_stale
+
+log = logging.getLogger(__name__)
 
 _QUIET_RUN_CONFIG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -91,6 +97,19 @@ class Runner:
             return {}, None
         request = request_run(models, stale)
         return stale, self.run(MODELS, request.tags, request.asset_selection)
+
+    def refresh_lookups(self) -> RunOutcome | None:
+        """Compute the declared look-ups that are older than their file or tables. Gives the outcome unless there were none."""
+        lookups = declared_lookups(self._lake).by_name.values()
+        stale = [key("serving", lookup.asset_name) for lookup in lookups if self._is_stale(lookup)]
+        return self.run(REFRESH, exact_tags([datetime.now(UTC).date()]), stale) if stale else None
+
+    def _is_stale(self, lookup: Lookup) -> bool:
+        try:
+            return is_stale(self._lake, lookup)
+        except LakehouseError as error:  # such as a table that is not there
+            log.warning("The look-up %s is left out: %s", lookup.name, error)
+            return False
 
     def compute_model(self, name: str, days: Sequence[date] | None) -> RunOutcome:
         """Compute a model from the first to the last of these days, or as a whole, stale or not."""

@@ -220,5 +220,6 @@ def _materialize(lake: Lake, stream_name: str) -> str:
         raise_on_failure(outcome)
         bars.update(task, advance=1, description="models")
         raise_on_failure(runner.refresh_models()[1])
+        raise_on_failure(runner.refresh_lookups())
         bars.advance(task)
     return format_days(days)

@@ -89,8 +89,10 @@ def run(
 def _refresh(lake: Lake, names: list[str] | None) -> dict[str, str]:
     from lakehouse.automation.runs import Runner, raise_on_failure  # Dagster takes seconds to import
 
-    stale, outcome = Runner(lake).refresh_models(names)
+    runner = Runner(lake)
+    stale, outcome = runner.refresh_models(names)
     raise_on_failure(outcome)
+    raise_on_failure(runner.refresh_lookups())
     return {name: format_days(days) or "whole" for name, days in stale.items()}
 
 

@@ -23,6 +23,7 @@ from lakehouse.serving.lookups.declaration import Lookup, discover_lookups
 from lakehouse.serving.lookups.index import LookupIndex, LookupIndexes
 from lakehouse.serving.lookups.paths import CUSTOMERS
 from lakehouse.settings import Settings
+from lakehouse.streams.customers import CustomerHistory
 
 PATHS = ("/v1/lookups", "/v1/customers", "/v1/entities")
 
@@ -75,27 +76,9 @@ class Entity(msgspec.Struct):
     """The columns of the stream's features; decimals as strings."""
 
 
-class Customer(msgspec.Struct):
-    """A customer's history in retail and orders."""
+class Customer(CustomerHistory):
+    """A customer's history, and its newest features."""
 
-    id: str
-    invoices: int
-    """Invoices in retail, including cancellations."""
-    orders: int
-    """Orders in their latest state, without deleted ones."""
-    revenue: str
-    """The net revenue of all retail lines, a decimal."""
-    first_seen: str | None
-    """The first retail line or order change, UTC."""
-    last_seen: str | None
-    recent_lines: list[dict[str, Any]]
-    """The newest ten retail lines, the newest first."""
-    recent_orders: list[dict[str, Any]]
-    """The newest ten orders, the newest first."""
-    retail: dict[str, Any] | None
-    """Everything in retail; null where retail does not have the customer."""
-    order_history: dict[str, Any] | None
-    """Everything in orders; null where orders does not have the customer."""
     features: dict[str, Entity]
     """The newest features in each stream that has them."""
 

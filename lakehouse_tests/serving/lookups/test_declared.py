@@ -15,7 +15,12 @@ from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.checking import published_sql
 from lakehouse.serving.lookups.declaration import Lookup, discover_lookups, read_lookup
 from lakehouse.serving.lookups.index import LookupIndexes
-from lakehouse.serving.lookups.publish import declared_lookups, is_stale, refresh_declared
+from lakehouse.serving.lookups.publish import (
+    declared_lookups,
+    drop_earlier_versions,
+    is_stale,
+    refresh_declared,
+)
 from lakehouse.serving.lookups.versions import list_versions, version_key
 from lakehouse_tests.pipeline.own import Own, noon, payment
 
@@ -183,3 +188,15 @@ def test_customers_of_an_earlier_release_are_current(own: Own, folder: Path, mon
     replace_days(own.lake, silver, f"from {scan_sql(own.lake.tables.load(silver))}", [DAY])
     assert is_stale(own.lake, lookup)
     assert refresh_declared(own.lake, lookup).version.definition == lookup.definition
+
+
+@pytest.mark.parametrize(("text", "kept"), [(None, 0), ("select", 0), (HEADER + SELECT, 1)])
+def test_erasure_leaves_only_a_version_that_is_current(own: Own, folder: Path, text: str | None, kept: int) -> None:
+    path = _write(folder, own, HEADER + SELECT.replace("payments", "n"), f"erased{kept}{text is None}")
+    before = refresh_declared(own.lake, _declared(own, path)).version
+    path.unlink()
+    if text is not None:
+        path.write_text(text.replace("STREAM", own.name))
+    drop_earlier_versions(own.lake, own.stream)
+    versions = list_versions(own.lake.objects, path.stem)
+    assert (len(versions), before in versions) == (kept, False)
