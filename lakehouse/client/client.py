@@ -198,6 +198,7 @@ class Client:
         It is for programs that cut requests themselves, as `lakehouse send` and `lakehouse generate` do. Raises what `send`
         raises; `error.sent` has what parcels after the failed one stored.
         """
+        self._requests.check_open()
         return deliver(self._post, self._pool, parcels, rate=rate, concurrency=self._concurrency)
 
     def _post(self, parcel: Parcel, stop: Event) -> SendResult:

@@ -88,6 +88,11 @@ class Requests:
         )
         self._closed = Event()
 
+    def check_open(self) -> None:
+        """Raise RuntimeError if the client is closed."""
+        if self._closed.is_set():
+            raise RuntimeError("This client is closed. Create another one.")
+
     def end_retries(self) -> None:
         """End every request after its current attempt."""
         self._closed.set()
@@ -113,6 +118,7 @@ class Requests:
         `stop` ends the attempts early. With `stream`, the body is still to be read, and the answer to be closed. Raises
         LakehouseError: the type by `errors` and `ERRORS`, or ServerUnreachableError.
         """
+        self.check_open()
         if timeout is not None:
             request["timeout"] = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None)
         stop = stop or self._closed

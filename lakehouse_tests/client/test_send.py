@@ -268,6 +268,14 @@ def test_server_that_is_not_there_is_named() -> None:
             lakehouse.Client(url)
 
 
+def test_closed_client_says_so() -> None:
+    client = Client()
+    client.close()
+    for call in (client.tables, lambda: client.send("iot", [{}])):
+        with pytest.raises(RuntimeError, match="This client is closed"):
+            call()
+
+
 def test_sum_counts_rows_on() -> None:
     part = SendResult(1, 10, 9, 1, rejections=(Rejection(4, None, "r"),))
     assert [rejection.row for rejection in (part + part + part).rejections] == [4, 14, 24]
