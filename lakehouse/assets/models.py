@@ -20,8 +20,11 @@ from lakehouse.pipeline.models import ensure_table, is_stale, stale_days, write_
 from lakehouse.storage.iceberg.schema import TableSpec
 
 MODEL_TAG = "model"
-"""The tag of every model's asset, with one of the values below."""
+"""The tag of every model's asset, with one of these values."""
 EAGER, SCHEDULED = "eager", "scheduled"
+
+AGAIN_TAG = "lakehouse/again"
+"""The tag of a run that computes its exact days, stale or not."""
 
 
 def model_assets(
@@ -73,8 +76,8 @@ def _compute_days(model: Model, specs: Mapping[str, TableSpec]) -> Compute:
         _ensure(lake, specs[model.name])
         lineage = model_lineage(model, specs)
         # A run of exact days may have changed what this model reads a moment ago, so what is stale is found now.
-        is_exact = exact_days(context.run.tags) is not None
-        dates = stale_days(lake, model) if is_exact else run_days(context)
+        is_planned = exact_days(context.run.tags) is not None and AGAIN_TAG not in context.run.tags
+        dates = stale_days(lake, model) if is_planned else run_days(context)
         written = from_write(_write(context, lake, model, dates), preview_column="dt")
         return replace(written, checks=_check(lake, model, dates), lineage=lineage)
 

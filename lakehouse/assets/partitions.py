@@ -34,15 +34,11 @@ def window(days: int) -> dg.TimeWindowPartitionMapping:
     )
 
 
-def range_tags(first: date, last: date) -> dict[str, str]:
-    """Make the tags of a run that materializes every day of a range."""
-    return {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat()}
-
-
 def exact_tags(days: Sequence[date]) -> dict[str, str]:
     """Make the tags of one run that materializes just these days, gaps or not."""
     return {
-        **range_tags(min(days), max(days)),
+        _RANGE_START: min(days).isoformat(),
+        _RANGE_END: max(days).isoformat(),
         EXACT_TAG: format_days(days),
         # Dagster would report every day of the range as materialized. The assets report the exact days instead.
         _DEFER_TAG: "true",

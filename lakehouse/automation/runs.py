@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import dagster as dg
 
-from lakehouse.assets.models import asset_key
-from lakehouse.assets.partitions import exact_tags, range_tags
+from lakehouse.assets.models import AGAIN_TAG, asset_key
+from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.specs import key
 from lakehouse.automation.build import build_definitions
 from lakehouse.automation.jobs import BRONZE, MODELS, REFRESH, stream_asset_keys
@@ -112,8 +112,8 @@ class Runner:
             return False
 
     def compute_model(self, name: str, days: Sequence[date] | None) -> RunOutcome:
-        """Compute a model from the first to the last of these days, or as a whole, stale or not."""
-        return self.run(MODELS, range_tags(days[0], days[-1]) if days else {}, [asset_key(name)])
+        """Compute these days of a model, or all of one without partitions, stale or not."""
+        return self.run(MODELS, {**exact_tags(days), AGAIN_TAG: "true"} if days else {}, [asset_key(name)])
 
 
 def raise_on_failure(outcome: RunOutcome | None) -> None:

@@ -108,7 +108,7 @@ def _compute(lake: Lake, names: Sequence[str], text: str | None) -> dict[str, st
     for name in names:
         days = _days(lake, lake.models.models.by_name[name], text)
         raise_on_failure(runner.compute_model(name, days))
-        computed[name] = f"{days[0]}..{days[-1]}" if days else "whole"
+        computed[name] = format_days(days) if days else "whole"
     return computed
 
 
@@ -117,11 +117,11 @@ def _days(lake: Lake, model: Model, text: str | None) -> Sequence[date] | None:
         if text:
             raise LakehouseError(f"{model.name} has no partitions; run it with --again.")
         return None
-    if text:
-        return _range(text)
-    days = sorted({day for changed in LoadedModel.load(lake, model).changes.values() for day in changed})
+    first, last = _range(text) if text else (date.min, date.max)
+    changes = LoadedModel.load(lake, model).changes.values()
+    days = sorted({day for changed in changes for day in changed if first <= day <= last})
     if not days:
-        raise LakehouseError(f"What {model.name} reads has no days yet.")
+        raise LakehouseError(f"What {model.name} reads has no rows of these days.")
     return days
 
 
