@@ -129,7 +129,11 @@ def test_named_query_gives_the_rows_of_the_command_line(client: lakehouse.Client
     given = {"until": "2024-02-03", "days": 3} | ({"stream": "financial"} if name == "daily_metrics" else {})
     query = read_queries()[name]
     local = run_query(shared_lake, query.sql, query.bind({key: str(value) for key, value in given.items()}))
-    assert list(client.named(name, **given)) == [dict(zip(local.columns, row, strict=True)) for row in local.rows]
+    rows = [dict(zip(local.columns, row, strict=True)) for row in local.rows]
+    # Arrow gives a map as pairs, the client as a dict.
+    maps = {column.name for column in local.schema if pa.types.is_map(column.type)}
+    expected = [{column: dict(value) if column in maps else value for column, value in row.items()} for row in rows]
+    assert list(client.named(name, **given)) == expected
 
 
 def test_sent_objects_can_be_withdrawn(running: RunningService, client: lakehouse.Client, settings: Settings) -> None:
