@@ -37,6 +37,7 @@ DOCUMENTS = (
         "docs/ingest.md",
         "docs/sources.md",
         "docs/streams.md",
+        "docs/models.md",
         "docs/query.md",
     ),
     *("docs/page.md", "docs/tools.md", "docs/semantics.md", "docs/promises.md", "docs/operations.md"),
@@ -69,6 +70,7 @@ CHANGED = {
     r"lakehouse restore .* --at .*": (r"\g<0> --no-audit", "maintenance/test_backup.py audits what it restores"),
     r"--duration 5m": ("--duration 2s", "five minutes are too long"),
     r"^(lakehouse (withdraw|erase) (?!.*--dry-run).*)": (r"\1 --yes", "no person confirms it"),
+    r"\$EDITOR models/(\S+)": (r"cp {folder}/written/\1 models/\1", "no person writes it"),
     r"127\.0\.0\.1:8000": (ADDRESS, "the port may be in use"),
     r"(?<=[ =\"'])/(srv|mnt)/": (r"{folder}/\1/", "only root may write there"),
     r"2026-11-28T12": ("{hour}", "the backup is made now"),
@@ -180,6 +182,10 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     (folder / "invoices.csv").write_text(INVOICES.format(customer="17850"))
     (folder / "some-folder").mkdir()
     (folder / "some-folder" / "january.csv").write_text(INVOICES.format(customer="17851"))
+    model = re.search(r"^```sql\n(.*?)^```$", (ROOT / "docs/models.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert model is not None
+    (folder / "written" / "gold").mkdir(parents=True)
+    (folder / "written" / "gold" / "sales.sql").write_text(model[1])
     for name in ("srv", "mnt"):
         (folder / name).mkdir()
     for name in ("sales.csv", "trips.csv"):
