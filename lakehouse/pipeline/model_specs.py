@@ -17,6 +17,7 @@ from lakehouse.models.model import Model, Models, read_models
 from lakehouse.models.problems import model_error
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.table_specs import empty_sql, stored_columns, table_specs
+from lakehouse.pipeline.unified_view import HEALTH_VIEW, LIVE_METRICS, stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
@@ -42,6 +43,8 @@ def find_models(folders: Sequence[Path], streams: Iterable[Stream]) -> CheckedMo
 def check_models(models: Models, tables: Iterable[TableSpec]) -> CheckedModels:
     """Specify the table of each model over these tables and other models. One that is wrong is left out as a problem."""
     known = {spec.name: spec for spec in tables}
+    streams = [name.removeprefix("silver.") for name in known if name.startswith("silver.")]
+    taken = {*known, HEALTH_VIEW, LIVE_METRICS}.union(*map(stream_view_names, streams))
     right, specs, problems = dict[str, Model](), dict[str, TableSpec](), [*models.problems]
     with open_in_memory() as database:
         for layer in NAMESPACES:
@@ -50,6 +53,8 @@ def check_models(models: Models, tables: Iterable[TableSpec]) -> CheckedModels:
             _create(database, spec)
         for model in models.by_name.values():
             try:
+                if model.name in taken:
+                    raise model_error(model.path, f"{model.name} is a table or view of a stream; choose another name")
                 spec = _spec(database, model, known, models)
             except ModelError as error:
                 problems.append(str(error))
@@ -72,8 +77,6 @@ def _create(database: duckdb.DuckDBPyConnection, spec: TableSpec) -> None:
 def _spec(
     database: duckdb.DuckDBPyConnection, model: Model, known: Mapping[str, TableSpec], models: Models
 ) -> TableSpec:
-    if model.name in known:
-        raise model_error(model.path, f"{model.name} is the table of a stream, choose another name")
     for table in model.tables:
         _check_readable(model, table.name, table.line, known, models)
     if not model.tables:
