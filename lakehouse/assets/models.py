@@ -16,7 +16,9 @@ from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.model_checks import evaluate_checks, list_checks
 from lakehouse.pipeline.model_specs import CheckedModels, day_column
-from lakehouse.pipeline.models import ensure_table, is_stale, stale_days, write_model
+from lakehouse.pipeline.model_staleness import is_stale, stale_days
+from lakehouse.pipeline.model_tables import ensure_table
+from lakehouse.pipeline.models import write_model
 from lakehouse.storage.iceberg.schema import TableSpec
 
 MODEL_TAG = "model"

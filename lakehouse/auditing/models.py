@@ -15,7 +15,10 @@ from lakehouse.errors import LakehouseError
 from lakehouse.models.model import Model
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.models import Inputs, LoadedModel, day_sql, days_read, models_below, open_inputs
+from lakehouse.pipeline.model_inputs import Inputs, days_read, open_inputs
+from lakehouse.pipeline.model_staleness import LoadedModel
+from lakehouse.pipeline.model_tables import models_below
+from lakehouse.pipeline.models import day_sql
 from lakehouse.storage.iceberg.readable import check_readable
 
 CHECK = "model = its SELECT"

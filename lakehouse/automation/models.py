@@ -14,7 +14,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.models.model import Model, Models
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.models import is_stale, stale_days
+from lakehouse.pipeline.model_staleness import is_stale, stale_days
 from lakehouse.runtime.instance import LANE_TAG
 from lakehouse.runtime.orphaned_runs import is_active
 

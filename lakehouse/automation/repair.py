@@ -21,7 +21,7 @@ from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.commits import commit_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
-from lakehouse.pipeline.models import models_below
+from lakehouse.pipeline.model_tables import models_below
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.pipeline.refresh import days_to_refresh, pending_files
 from lakehouse.pipeline.silver import clean_days

@@ -13,7 +13,8 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.pipeline.models import LoadedModel, is_stale, replace_table_of_model, stale_days
+from lakehouse.pipeline.model_staleness import LoadedModel, is_stale, stale_days
+from lakehouse.pipeline.model_tables import replace_table_of_model
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 

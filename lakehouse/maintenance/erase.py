@@ -36,7 +36,7 @@ from lakehouse.pipeline.ingest import input_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.pipeline.long_form import DAILY_METRICS
-from lakehouse.pipeline.models import models_below
+from lakehouse.pipeline.model_tables import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
 from lakehouse.serving.lookups.publish import drop_earlier_versions
 from lakehouse.storage.iceberg.catalog import qualified_name

@@ -13,7 +13,7 @@ from lakehouse.models.header import Header
 from lakehouse.models.model import Model
 from lakehouse.models.sql_tables import tables_read
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.models import Source, open_inputs
+from lakehouse.pipeline.model_inputs import Source, open_inputs
 
 THIS = "this"
 """The written rows, in a check's SQL."""

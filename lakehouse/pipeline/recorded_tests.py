@@ -16,8 +16,8 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.errors import SqlTestError
 from lakehouse.pipeline.features import feature_window
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.model_inputs import days_read
 from lakehouse.pipeline.model_specs import day_column
-from lakehouse.pipeline.models import days_read
 from lakehouse.pipeline.sql_tests import SqlTest, inputs_of, run_sql
 
 MAX_ROWS = 1_000

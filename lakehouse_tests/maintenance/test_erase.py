@@ -16,7 +16,8 @@ from lakehouse.maintenance.subject import Subject
 from lakehouse.pipeline.erasure_log import records, subject_hash
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.models import stale_days, write_model
+from lakehouse.pipeline.model_staleness import stale_days
+from lakehouse.pipeline.models import write_model
 from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.serving.lookups.cache import LookupCache

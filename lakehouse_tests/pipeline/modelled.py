@@ -6,7 +6,7 @@ from pathlib import Path
 from lakehouse.models.model import Model, read_models
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.model_specs import CheckedModels, check_models
-from lakehouse.pipeline.models import ensure_table
+from lakehouse.pipeline.model_tables import ensure_table
 from lakehouse.pipeline.table_specs import table_specs
 
 

@@ -12,7 +12,9 @@ from lakehouse.errors import ModelError, SchemaChangeError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.model_checks import evaluate_checks
-from lakehouse.pipeline.models import is_stale, replace_table_of_model, stale_days, write_model
+from lakehouse.pipeline.model_staleness import is_stale, stale_days
+from lakehouse.pipeline.model_tables import replace_table_of_model
+from lakehouse.pipeline.models import write_model
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse.storage.objects.store import Objects, object_key
 from lakehouse_tests.pipeline.modelled import check, only, write_models
