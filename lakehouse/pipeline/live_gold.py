@@ -24,6 +24,8 @@ class LiveRows:
     """The open days, also those without rows."""
     path: str
     """A Parquet file with the columns of gold."""
+    seconds: float = 0.0
+    """How long they took, from asking for them."""
 
 
 def model_sql(stream: Stream, daily: Table, unified: str) -> str:

@@ -46,8 +46,10 @@ class CachedResult:
         """Seconds since computing began."""
         return time.monotonic() - self.at + self.seconds
 
-    def may_be_stale(self) -> bool:
+    def may_be_stale(self, max_seconds: float | None = None) -> bool:
         """Return whether it is young enough to be served although something has landed since."""
+        if max_seconds is not None:
+            return self.age < max_seconds
         shortest, longest = MAX_STALE_SECONDS
         return self.age < max(shortest, min(longest, self.seconds * MAX_STALE_RATIO))
 
@@ -64,22 +66,22 @@ class ResultCache:
         self._results: OrderedDict[str, CachedResult] = OrderedDict()
         self._running: dict[tuple[str, str], asyncio.Task[CachedResult]] = {}
 
-    async def get(self, key: str, landed: str, compute: Compute, *, may_lag: bool = True) -> CachedResult:
+    async def get(self, key: str, landed: str, compute: Compute, *, max_lag: float | None = None) -> CachedResult:
         """Return the result for a key: cached, being computed, or computed now.
 
         `key` names the query and the snapshots it reads, `landed` the version of the newest arrivals, which the result may
-        lack if it `may_lag`. Raises what `compute` raises.
+        lack, for at most `max_lag` seconds if that is given. Raises what `compute` raises.
         """
         if (cached := self._results.get(key)) is not None:
             self._results.move_to_end(key)
             if cached.landed == landed:
                 return cached
-            if may_lag and cached.may_be_stale():
+            if cached.may_be_stale(max_lag):
                 if cached.age >= cached.seconds * REFRESH_AGE_RATIO:
                     self._start(key, compute)
                 return cached
         # A client that disconnects must not cancel the computation for the others.
-        return await asyncio.shield(self._start(key, compute, "" if may_lag else landed))
+        return await asyncio.shield(self._start(key, compute, "" if max_lag is None else landed))
 
     def _start(self, key: str, compute: Compute, landed: str = "") -> "asyncio.Task[CachedResult]":
         """Start computing a result, or join in where it is being computed from the same arrivals, or from any without `landed`."""

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 0.04
 """How long a query waits for the rows of the latest snapshot while those of a recent one are there."""
 
+SLOW_SECONDS = 0.1
+"""Rows that take longer than that are not waited for while those of a recent snapshot are there."""
+
 REFRESH_AGE_RATIO = 2
 """Rows that take longer than that are computed again once they are older than their computing time multiplied by this."""
 
@@ -82,6 +85,11 @@ class _Pinned:
         return self.age < max(shortest, min(longest, self.seconds * MAX_LAG_RATIO))
 
     @property
+    def is_slow(self) -> bool:
+        """Return whether computing newer rows will take far longer than a query waits."""
+        return self.seconds > SLOW_SECONDS
+
+    @property
     def is_resting(self) -> bool:
         """Return whether it is too early to compute newer rows, so that ingest and other queries keep most of the processor."""
         return self.seconds > PATIENCE_SECONDS and self.age < self.seconds * REFRESH_AGE_RATIO
@@ -121,6 +129,8 @@ class LiveGold:
             if pinned is not None and pinned.is_recent and (patience <= 0 or pinned.is_resting):
                 return pinned.snapshot
             computing = self._start(streams)
+            if pinned is not None and pinned.is_recent and pinned.is_slow:
+                return pinned.snapshot  # waiting would be in vain
             is_recent = pinned is not None and pinned.is_recent
             done, _ = await asyncio.wait({computing}, timeout=patience if is_recent else None)
             if done:
@@ -155,6 +165,7 @@ class LiveGold:
         if known is not None and known.holds_for(snapshot):
             return known.rows
         try:
+            started = time.monotonic()
             days, sql = await asyncio.to_thread(_open_rows, snapshot, name)
             result = await self._readers.run(sql, seconds=MAX_COMPUTE_SECONDS, snapshot=snapshot)
             path = self._tracker.tail.folder / f"live-{name}-{uuid4().hex}.parquet"
@@ -162,7 +173,7 @@ class LiveGold:
         except (LakehouseError, OSError) as error:
             log.warning("live gold of %s can't be computed: %s", name, error)
             return None
-        rows = LiveRows(days, str(path))
+        rows = LiveRows(days, str(path), time.monotonic() - started)
         if (replaced := self._computed.get(name)) is not None:
             self._retired.append((time.monotonic(), Path(replaced.rows.path)))
         self._computed[name] = _Computed(snapshot.streams[name], version_of(snapshot, name), rows)

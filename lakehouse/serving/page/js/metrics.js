@@ -10,7 +10,9 @@ const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", m
 /** The metric shown first for each stream that ships. Other streams show their first metric. */
 const DEFAULT_METRIC = { clickstream: "events", financial: "amount", iot: "readings", logs: "events", orders: "amount_created", retail: "net_revenue", social: "events" };
 
-let form, chart, measuresByStream = new Map(), latestRequest = 0, version = null, isChosen = false;
+const SETTLE_MS = 2500;
+
+let settling, form, chart, measuresByStream = new Map(), latestRequest = 0, version = null, isChosen = false;
 
 const label = (name) => name.replaceAll("_", " ");
 
@@ -34,9 +36,16 @@ export function updateMetrics(streams, newVersion) {
   if (isMoved) form.stream.value = preferred;
   if (isMoved || newVersion !== version) {
     version = newVersion;
-    measuresByStream = new Map();
-    refresh(isMoved);
+    reload(isMoved);
+    // An answer may lack what has landed in the last two seconds, and no later version may come to ask again.
+    clearTimeout(settling);
+    settling = setTimeout(() => reload(false), SETTLE_MS);
   }
+}
+
+function reload(streamChanged) {
+  measuresByStream = new Map();
+  refresh(streamChanged);
 }
 
 async function refresh(streamChanged) {
