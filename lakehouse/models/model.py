@@ -37,7 +37,7 @@ class Model:
     """The SELECT, on the lines that it has in the file; of a model in Python, its code."""
     tables: tuple[SqlTable, ...] = field(repr=False)
     function: Compute | None = field(default=None, repr=False)
-    """What a model in Python computes its rows with."""
+    """The function that computes the rows of a model in Python; None of one in SQL."""
 
     @property
     def reads(self) -> list[str]:

@@ -164,7 +164,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
 
 
 def _max_lag(snapshot: LakeSnapshot) -> float | None:
-    """Return how long a result may lag; None where it reads no rows of live gold, for the cache's own rule."""
+    """Return how many seconds a result may lag; None without live gold, so that the cache decides."""
     if not snapshot.live_rows:
         return None
     shortest, longest = LIVE_LAG_SECONDS

@@ -55,14 +55,14 @@ class Lookup:
     document: str | None = field(repr=False)
     """The SELECT of the answers from ROWS, on its lines, if there is one."""
     tables: tuple[SqlTable, ...] = field(repr=False)
-    """What the SELECT reads, in the order of its text."""
+    """The tables that the SELECT reads, in the order of its text."""
     path: Path
     key_line: int = 1
     """The line of the file that names the key."""
     streams: tuple[str, ...] = ()
     """The streams whose tables it reads, in the order of its text."""
     shared_tables: tuple[str, ...] = ()
-    """What it reads besides: tables that are not of one stream."""
+    """The other tables that it reads, which belong to no single stream."""
 
     @property
     def is_shipped(self) -> bool:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import NotFoundError, ParameterError, QueryFileError
+from lakehouse.models.header import COMMENT
 
 BUILTIN_FOLDER = Path(__file__).with_name("queries")
 
-HEADER = re.compile(r"\s*/\*(?P<yaml>.*?)\*/", re.DOTALL)
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
 Value = str | int | Decimal | bool | date | datetime
@@ -184,7 +184,7 @@ def streams_read(sql: str) -> set[str]:
 def read_query(path: Path) -> NamedQuery:
     """Read the query of one file. Raises QueryFileError with the file, the field and the rule."""
     text = path.read_text()
-    match = HEADER.match(text)
+    match = COMMENT.match(text)
     if match is None:
         raise QueryFileError(f"{path}: must start with a /* … */ comment of name, description and parameters.")
     header = _header(path, match["yaml"])
