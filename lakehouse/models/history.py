@@ -8,22 +8,25 @@ def history_sql(changes: str, history: History) -> str:
     """Generate the SELECT of a dimension of type 2 from the SELECT of its changes.
 
     It adds `valid_from`, `valid_to` (null for the current version) and `is_current`. A change that changes nothing makes
-    no version; one that deletes ends the version before it. Of several changes with one key and version, one counts.
+    no version; one that deletes ends the version before it. Two different changes with one key and version fail it.
     """
     key, version = ", ".join(map(quote, history.key)), quote(history.version)
     missing = " or ".join(f"{quote(name)} is null" for name in (*history.key, history.version))
     failure = literal(f"a row has no {' or no '.join((*history.key, history.version))}, so it is of no version")
+    ambiguous = literal(
+        f"two changes have one {' and '.join((*history.key, history.version))}; name a version that orders them"
+    )
     by_version = f"over (partition by {key} order by {version})"
     return f"""with changes as (
 {changes}
 ),
 complete as (
-  select * from changes where case when {missing} then error({failure})::boolean else true end
+  select distinct * from changes where case when {missing} then error({failure})::boolean else true end
 ),
 states as (
   select *, row(*columns(* exclude ({version}))) as _state, ({history.deleted or "false"}) is true as _deleted
   from complete
-  qualify row_number() over (partition by {key}, {version} order by _state) = 1
+  qualify case when count(*) over (partition by {key}, {version}) > 1 then error({ambiguous})::boolean else true end
 ),
 versions as (
   select * from states

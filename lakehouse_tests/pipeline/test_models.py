@@ -288,3 +288,16 @@ def test_table_of_changed_columns_is_made_anew_when_asked(own: Own, tmp_path: Pa
     after = own.lake.tables.load(again.name)
     stored = [info.key for info in Objects.from_url(own.lake.connection, before).list(object_key(before))]
     assert len([key for key in stored if key.endswith(".parquet")]) == (len(DAYS) if before == after.location() else 0)
+
+
+def test_two_changes_of_one_version_fail_a_history_and_leave_the_table(own: Own, tmp_path: Path) -> None:
+    text = f"""/*
+description: The payments of each account by day.
+history: {{key: account_id, version: dt}}
+*/
+select account_id, dt, event_id from silver.{own.name}
+"""
+    model = only(check(own.lake, write_models(tmp_path, {f"silver/{own.name}_last.sql": text})))
+    with pytest.raises(ModelError, match="two changes have one account_id and dt; name a version that orders them"):
+        write_model(own.lake, model, ())
+    assert _rows(own.lake, model.name) == []
