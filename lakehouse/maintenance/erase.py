@@ -39,6 +39,7 @@ from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.model_tables import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
 from lakehouse.serving.lookups.publish import drop_earlier_versions
+from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import referenced_files
 from lakehouse.storage.iceberg.replace import merge_manifests
@@ -276,6 +277,7 @@ def _expire_table(lake: Lake, table_name: str) -> int:
     kept = set(_reachable_keys(lake.tables.load(table_name)))
     unused = sorted(candidates - kept)
     objects.delete(unused)
+    sync(lake.connection)  # a power cut must not bring files back and keep what follows
     lake.objects.delete([pending_key])
     return len(unused)
 

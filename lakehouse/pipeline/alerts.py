@@ -15,6 +15,7 @@ from lakehouse.pipeline.commits import WriteResult, replace_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import ALERT_COLUMNS
 from lakehouse.pipeline.unified_view import unified_sql
+from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
@@ -78,6 +79,7 @@ def _export(lake: Lake, stream: Stream, days: Sequence[date], existing: set[tupl
     for (day, kind), alerts in by_kind.items():
         body = json.dumps(alerts, default=_json_value, ensure_ascii=False, indent=1).encode()
         lake.objects.put(alerts_key(stream, kind, day), body)
+    sync(lake.connection)
 
 
 def _json_value(value: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from lakehouse.storage.durability import sync
 from lakehouse.storage.objects.store import Objects
 
 FOLDER = "erasures"
@@ -34,6 +35,7 @@ def add_record(objects: Objects, stream: str, subject: Mapping[str, str], **deta
         **details,
     }
     objects.put(key, json.dumps(record, indent=1).encode(), if_absent=True)
+    sync(objects.connection)
     return key
 
 

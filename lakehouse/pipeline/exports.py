@@ -18,6 +18,7 @@ from lakehouse.pipeline.gold import metrics_sql
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY
 from lakehouse.pipeline.unified_view import unified_sql
+from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
@@ -46,6 +47,7 @@ def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[dat
                 f" (format parquet, compression zstd, kv_metadata {{{quote(SOURCES_PROPERTY)}: {literal(sources)}}})"
             )
             objects[day] = _put(lake, unified_key(stream, day), path)
+    sync(lake.connection)
     return objects
 
 
@@ -72,7 +74,9 @@ def _export(lake: Lake, select: str, key: str) -> ExportedObject:
     with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
         path = folder / "export.parquet"
         cursor.execute(f"copy ({select}) to {literal(str(path))} (format parquet, compression zstd)")
-        return _put(lake, key, path)
+        exported = _put(lake, key, path)
+    sync(lake.connection)
+    return exported
 
 
 def _put(lake: Lake, key: str, path: Path) -> ExportedObject:

@@ -21,6 +21,7 @@ from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers import InputObject, bronze_rows, json_text
 from lakehouse.landing.readers.json_text import Literal, Pairs, Value
+from lakehouse.landing.writer import land_as
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.file_names import file_sql
 from lakehouse.pipeline.ingest import READ_BATCH_ROWS
@@ -180,7 +181,7 @@ def land_corrections(lake: Lake, stream: Stream, rows: Sequence[tuple[RowPlace, 
     ]
     content = b"\n".join(sorted(lines)) + b"\n"
     key = f"{corrections_prefix(stream)}{hashlib.sha256(content).hexdigest()}.ndjson"
-    lake.objects.put(key, content, if_absent=True)
+    land_as(lake.objects, key, content)
     return key
 
 

@@ -21,6 +21,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.withdrawal_log import FOLDER
+from lakehouse.storage.durability import sync
 
 RUN_ID = "withdraw"
 
@@ -99,4 +100,5 @@ def withdraw_objects(lake: Lake, stream: Stream, keys: Sequence[str]) -> Withdra
     delete_landing(lake.objects, found.rows)
     for layer in ("realtime", "bronze"):  # bronze last, because an interrupted withdrawal finds the rows there
         delete_rows(lake, f"{layer}.{stream.name}", objects_filter(found.rows), run_id=RUN_ID)
+    sync(lake.connection)
     return Withdrawal(found.stream, found.rows, found.days, record)

@@ -37,6 +37,7 @@ from lakehouse.serving.lookups.versions import (
     scan_version_sql,
     version_key,
 )
+from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
 ROW_GROUP_ROWS = 20_480
@@ -216,6 +217,7 @@ def _refresh(
         definition = declared.definition if declared else ""
         version = LookupVersion(version_key(name, numbers, definition), numbers, path.stat().st_size, definition)
         lake.objects.put_file(version.key, path)
+        sync(lake.connection)
         others = [old for old in list_versions(lake.objects, name) if old.definition != definition]
         lake.objects.delete(old.key for old in ([] if same else others))
         lake.changes("lookups").mark(name)

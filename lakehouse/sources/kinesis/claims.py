@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from lakehouse.storage.durability import sync
 from lakehouse.storage.objects.store import ObjectInfo, Objects
 
 KEEP_CLAIMS_FOR = timedelta(hours=1)
@@ -62,7 +63,9 @@ class Claims:
     def add(self, claim: Claim) -> bool:
         """Claim the records. False if another reader has made a claim with this number."""
         key, content = f"{self._folder}/{claim.number:012d}{_CLAIM_SUFFIX}", msgspec.json.encode(claim)
-        return self._objects.put(key, content, if_absent=True) or self._objects.get(key) == content
+        is_ours = self._objects.put(key, content, if_absent=True) or self._objects.get(key) == content
+        sync(self._objects.connection)  # before the records land under the claim's name
+        return is_ours
 
     def mark_landed(self, claim: Claim) -> None:
         """Record that a claim's object has landed. The next claim implies it too; this is for when none follows soon."""
