@@ -113,7 +113,8 @@ def is_loopback_url(url: str) -> bool:
     """Return whether the host of this URL is reachable from this machine only, and is named without tricks."""
     try:
         parts = urlsplit(url)
-        return "@" not in parts.netloc and is_loopback(parts.hostname or "")
+        is_plain = "@" not in parts.netloc and parts.port != 0  # raises ValueError for `127.0.0.1:80.evil.example`
+        return is_plain and is_loopback(parts.hostname or "")
     except ValueError:
         return False
 

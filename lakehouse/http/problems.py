@@ -68,6 +68,7 @@ def problem_details_plugin(
     """
     converters: dict[type[Exception], Callable[[Any], Problem]] = {
         HTTPException: _from_http_exception,
+        RecursionError: _nested_too_deeply,
         **(to_problem or {}),
     }
     return ProblemDetailsPlugin(ProblemDetailsConfig(exception_to_problem_detail_map=converters))
@@ -86,6 +87,11 @@ def _from_http_exception(error: HTTPException) -> Problem:
         fields = (f"{entry.get('key')}: {entry.get('message')}" for entry in error.extra if isinstance(entry, dict))
         detail = "; ".join([detail, *fields])
     return Problem(status, detail, headers=headers)
+
+
+def _nested_too_deeply(_: RecursionError) -> Problem:
+    """Convert the error by which msgspec refuses JSON that is nested deeper than Python's stack allows."""
+    return Problem(HTTPStatus.BAD_REQUEST, "The request's JSON is nested too deeply.")
 
 
 def unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -76,6 +76,7 @@ class Forwarder:
             await _send_problem(send, _unavailable("The serving process is not running. Start it with `lakehouse up`."))
             return
         try:
+            _reject_repeated_host(scope)
             body = await self._body(scope, receive)
         except Problem as error:
             await _send_problem(send, error)
@@ -220,6 +221,12 @@ def _decode(headers: Iterable[tuple[bytes, bytes]]) -> CIMultiDict[str]:
 
 def _unavailable(detail: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"retry-after": "2"})
+
+
+def _reject_repeated_host(scope: HTTPScope) -> None:
+    """Raise Problem 400 for several Host headers, RFC 9112 section 3.2: aiohttp would pass on the last one alone."""
+    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        raise Problem(HTTPStatus.BAD_REQUEST, "The request has several Host headers. Send one.")
 
 
 async def _send_problem(send: Send, problem: Problem) -> None:

@@ -37,6 +37,15 @@ def test_foreign_origin_is_rejected_by_both_processes(api: httpx.Client, serving
     assert httpx.get(f"{serving.url}/v1/tables", headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("hosts", [("evil.example", "127.0.0.1"), ("127.0.0.1", "evil.example")])
+@pytest.mark.parametrize("path", ["/v1/tables", "/metrics"])
+def test_second_host_header_does_not_hide_the_first(api: httpx.Client, path: str, hosts: tuple[str, str]) -> None:
+    lines = [f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "Connection: close", "", ""]
+    with socket.create_connection((str(api.base_url.host), api.base_url.port or 0)) as client:
+        client.sendall("\r\n".join(lines).encode())
+        assert client.recv(100).split()[1] in (b"400", b"403")
+
+
 def test_wrong_key_is_rejected_by_both_processes(api: httpx.Client, serving: RunningService) -> None:
     headers = {"authorization": "Bearer lh_00000000_wrong"}
     assert api.get("/v1/tables", headers=headers).status_code == 401

@@ -55,6 +55,13 @@ def test_withdrawn_object_leaves_landing_and_bronze_with_a_record(
     assert (again.status_code, mistake in again.json()["detail"]) == (404, True)
 
 
+def test_deeply_nested_request_is_refused_as_malformed(api: httpx.Client, admin: str) -> None:
+    nested = b'{"objects": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+    headers = {"authorization": f"Bearer {admin}", "content-type": "application/json"}
+    answer = api.post("/v1/withdrawals", content=nested, headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (400, "The request's JSON is nested too deeply.")
+
+
 def test_withdrawal_needs_a_key_of_the_scope_admin(api: httpx.Client, settings: Settings) -> None:
     _, reader = keys.create(settings, "reader", keys.DEFAULT_SCOPES)
     _, iot = keys.create(settings, "iot admin", ("admin",), ("iot",))

@@ -163,6 +163,7 @@ def test_concurrent_requests_with_one_idempotency_key_land_once(running: Running
         (b"{}", NDJSON | {"origin": "https://evil.example"}, 403, "API key"),
         (b"{}", NDJSON | {"host": "evil.example"}, 403, "API key"),
         (b"{}", NDJSON | {"host": "evil.example@127.0.0.1"}, 403, "API key"),
+        (b"{}", NDJSON | {"origin": "http://127.0.0.1:80.evil.example"}, 403, "API key"),
         (b"{}", NDJSON | {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, 403, "API key"),
     ],
 )
