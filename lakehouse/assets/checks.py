@@ -8,6 +8,7 @@ import dagster as dg
 
 from lakehouse.assets.reporting import how_to_withdraw
 from lakehouse.assets.specs import key
+from lakehouse.contracts.checks import BLOCKING, contract_checks
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import literal, quote
 from lakehouse.contracts.streams import Stream
@@ -19,29 +20,13 @@ from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.quality_gate import blocked_keys, describe_blocked
 from lakehouse.pipeline.withdrawal_log import describe_withdrawn, newest_records
 
-BLOCKING = {"conservation", "unique_key", "required"}
-"""Checks that block what is downstream, because it would be computed from wrong rows."""
-
-_DESCRIPTIONS = {
-    "conservation": "Every landed row is in silver, in quarantine or a duplicate: landed = silver + quarantined + duplicates.",
-    "unique_key": "No two rows of a partition have the same key.",
-    "required": "Required fields are never null.",
-    "range": "Numbers are within the contract's bounds.",
-    "accepted_values": "Fields with a list of values hold only those.",
-    "quality_score": "The share of valid rows reaches the contract's threshold, so that the gate blocks no landing object.",
-    "volume": "The partitions hold rows.",
-    "columns": "No file has a misspelt column: one that the contract does not know, like a field that is in none of its rows.",
-    "freshness": "The newest event is not older than the contract allows.",
-}
-
 
 def check_specs(contract: Contract) -> list[dg.AssetCheckSpec]:
     """List the checks of a stream's silver asset."""
-    names = [name for name in _DESCRIPTIONS if _applies(name, contract)]
     asset = key("silver", contract.stream)
     return [
-        dg.AssetCheckSpec(name, asset=asset, description=_DESCRIPTIONS[name], blocking=name in BLOCKING)
-        for name in names
+        dg.AssetCheckSpec(name, asset=asset, description=description, blocking=name in BLOCKING)
+        for name, description in contract_checks(contract).items()
     ]
 
 
@@ -58,14 +43,6 @@ def evaluate(lake: Lake, stream: Stream, ledgers: Mapping[date, Ledger]) -> Iter
         yield dg.AssetCheckResult(
             passed=passed, check_name=spec.name, asset_key=spec.asset_key, metadata=metadata, severity=severity
         )
-
-
-def _applies(name: str, contract: Contract) -> bool:
-    if name == "range":
-        return bool(_range_rules(contract))
-    if name == "accepted_values":
-        return any(field.enum for field in contract.fields)
-    return name != "freshness" or contract.freshness is not None
 
 
 def _range_rules(contract: Contract) -> dict[str, str]:
