@@ -10,7 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from lakehouse.contracts.yaml_lines import line_of
 from lakehouse.models.problems import model_error
 
-COMMENT = re.compile(r"\s*/\*(?P<yaml>.*?)\*/", re.DOTALL)
+COMMENT = re.compile(r"(?:\s|--[^\n]*\n)*/\*(?P<yaml>.*?)\*/", re.DOTALL)
+"""The YAML of a header, which lines such as that of a chart may precede."""
 
 MAX_LOOK_BACK_DAYS = 366
 

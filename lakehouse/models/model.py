@@ -12,10 +12,11 @@ from lakehouse.contracts.definition import Definition, canonical_number
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.odcs import NAME
 from lakehouse.errors import ModelError
+from lakehouse.models.chart import Chart, ChartError, read_chart
 from lakehouse.models.header import COMMENT, Header, parse_header
 from lakehouse.models.history import history_sql
 from lakehouse.models.problems import model_error
-from lakehouse.models.python_model import Compute, load_function, read_python
+from lakehouse.models.python_model import Compute, load_function, not_loaded, read_python
 from lakehouse.models.sql_tables import SqlError, SqlTable, tables_read
 
 LAYERS = ("silver", "gold", "serving")
@@ -38,6 +39,8 @@ class Model:
     tables: tuple[SqlTable, ...] = field(repr=False)
     function: Compute | None = field(default=None, repr=False)
     """The function that computes the rows of a model in Python; None of one in SQL."""
+    chart: Chart | None = None
+    """How the catalog draws its rows."""
 
     @property
     def reads(self) -> list[str]:
@@ -84,8 +87,11 @@ class Models:
         return found
 
 
-def read_models(folders: Iterable[Path]) -> Models:
-    """Read the models of these folders. One that is wrong, or on a cycle, is a problem and is left out."""
+def read_models(folders: Iterable[Path], *, functions: bool = True) -> Models:
+    """Read the models of these folders. One that is wrong, or on a cycle, is a problem and is left out.
+
+    Without `functions`, files in Python are not run, and their models can't be computed.
+    """
     models, problems = dict[str, Model](), list[str]()
     with open_in_memory() as database:
         for folder in folders:
@@ -93,7 +99,7 @@ def read_models(folders: Iterable[Path]) -> Models:
                 problems.append(f"{folder}: is not a folder. LAKEHOUSE_MODELS lists folders of models.")
             for path in sorted([*folder.glob("*/*.sql"), *folder.glob("*/*.py")]):
                 try:
-                    model = read_model(path, database)
+                    model = read_model(path, database, functions=functions)
                     if model.name in models:
                         raise model_error(path, f"{model.name} is also in {models[model.name].path}")
                     models[model.name] = model
@@ -105,8 +111,8 @@ def read_models(folders: Iterable[Path]) -> Models:
     return _in_order(models, problems)
 
 
-def read_model(path: Path, database: duckdb.DuckDBPyConnection) -> Model:
-    """Read the model of one file. Raises ModelError with the file, the line and the rule."""
+def read_model(path: Path, database: duckdb.DuckDBPyConnection, *, functions: bool = True) -> Model:
+    """Read the model of one file; see `read_models`. Raises ModelError with the file, the line and the rule."""
     layer, name = path.parent.name, path.stem
     if layer not in LAYERS:
         raise model_error(path, f"{layer} is no layer of models; there are {', '.join(LAYERS)}")
@@ -119,17 +125,17 @@ def read_model(path: Path, database: duckdb.DuckDBPyConnection) -> Model:
     if path.suffix == ".py":
         header, code = read_python(path, text)
         tables = tuple(SqlTable(read.lower(), 1) for read in header.reads)
-        return Model(f"{layer}.{name}", path, header, code, tables, load_function(path))
+        return Model(f"{layer}.{name}", path, header, code, tables, load_function(path) if functions else not_loaded)
     comment = COMMENT.match(text)
     if comment is None:
         raise model_error(path, "must start with a /* … */ comment with a description, in YAML")
     header = parse_header(path, comment["yaml"], text.count("\n", 0, comment.start("yaml")) + 1)
     sql = "\n" * text.count("\n", 0, comment.end()) + text[comment.end() :].rstrip().rstrip(";")
     try:
-        tables = tuple(tables_read(database, sql))
-    except SqlError as error:
+        tables, chart = tuple(tables_read(database, sql)), read_chart(text)
+    except (SqlError, ChartError) as error:
         raise model_error(path, str(error), error.line) from error
-    return Model(f"{layer}.{name}", path, header, sql, tables)
+    return Model(f"{layer}.{name}", path, header, sql, tables, chart=chart)
 
 
 def _in_order(models: Mapping[str, Model], problems: list[str]) -> Models:

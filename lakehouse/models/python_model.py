@@ -53,6 +53,11 @@ def load_function(path: Path) -> Compute:
     return function
 
 
+def not_loaded(tables: Mapping[str, Any]) -> Any:
+    """Stand for the function of a file that is only described."""
+    raise LookupError(f"The function was not loaded, so it can't be called with {', '.join(tables)}.")
+
+
 def python_error(path: Path, error: BaseException) -> ModelError:
     """Describe an error with the line of the model's own file at which it came up."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -13,6 +13,7 @@ from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import describe
 from lakehouse.errors import ContractError, ModelError
+from lakehouse.models.chart import ChartError
 from lakehouse.models.model import Model, Models, read_models
 from lakehouse.models.problems import model_error
 from lakehouse.models.returned import show_returned
@@ -93,6 +94,11 @@ def _spec(
         line = _LINE.search(str(error))
         raise model_error(model.path, _LINE.sub("", str(error)), int(line[1]) if line else None) from error
     _check_header(model, {name for name, _ in columns}, known)
+    try:
+        if model.chart is not None:
+            model.chart.check_columns([name for name, _ in columns])
+    except ChartError as error:
+        raise model_error(model.path, str(error), error.line) from error
     return TableSpec(model.name, columns, (partition,) if partition else ())
 
 

@@ -177,6 +177,8 @@ from silver.{own.name} group by dt, account_id"""
         ("gold/A b.sql", "/*\ndescription: x\n*/\nfrom silver.{name}", "A b is no name of a table"),
         ("gold/a.sql", "/*\ndescription: x\nkey: b\n*/\nselect dt from silver.{name}", "the header names b, but the columns"),
         ("gold/a.sql", "/*\ndescription: x\n*/\nselect * from serving.unified_{name}", "A model reads tables, not views"),
+        ("gold/a.sql", "/*\ndescription: x\n*/\n-- chart: pie\nfrom silver.{name}", "line 4: chart: pie is no kind of chart"),
+        ("gold/a.sql", "--x\n/*\ndescription: x\n*/\n--chart: number y=n\nfrom silver.{name}", "line 5: chart: there is no col"),
         ("gold/a.sql", "/*\ndescription: x\n*/\nselect * from realtime.{name}", "is kept for some days only, read silver"),
     ],
 )  # fmt: skip

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from lakehouse.contracts.times import naive_utc
 from lakehouse.errors import NotFoundError, ParameterError, QueryFileError
+from lakehouse.models.chart import Chart, ChartError, read_chart
 from lakehouse.models.header import COMMENT
 
 BUILTIN_FOLDER = Path(__file__).with_name("queries")
@@ -109,6 +110,8 @@ class NamedQuery:
     parameters: Mapping[str, Parameter]
     sql: str
     path: Path
+    chart: Chart | None = None
+    """How the catalog draws its rows."""
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Value | None]:
         """Return every parameter's value. Raises ParameterError naming those that are unknown, missing or wrong."""
@@ -190,7 +193,16 @@ def read_query(path: Path) -> NamedQuery:
     header = _header(path, match["yaml"])
     sql = text[match.end() :].strip().rstrip(";")
     _check(path, header, sql)
-    return NamedQuery(header.name, header.description, header.parameters, sql, path)
+    try:
+        chart = read_chart(text)
+    except ChartError as error:
+        raise chart_error(path, error) from error
+    return NamedQuery(header.name, header.description, header.parameters, sql, path, chart)
+
+
+def chart_error(path: Path, error: ChartError) -> QueryFileError:
+    """Make the error of a query's file from that of its chart."""
+    return QueryFileError(f"{path}: line {error.line}: {error}.")
 
 
 def _header(path: Path, text: str) -> _Header:

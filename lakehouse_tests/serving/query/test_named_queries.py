@@ -38,6 +38,7 @@ def _file(folder: Path, text: str, name: str = "q.sql") -> Path:
         (GOOD, "select 1", "must start with a /\\* … \\*/ comment"),
         ("name: q", "name: other", "must be the file's name, 'q'"),
         ("name: q", "name: [", "line .*not YAML"),
+        ("select $days", "-- chart: pie\nselect $days", "line 7: chart: pie is no kind of chart"),
         ("name: q\n", "", "name: Field required"),
         ("description: Some numbers.", "description: ''", "description: "),
         ("type: integer", "type: int", "parameters.days.type: Input should be 'text', 'integer'"),
