@@ -175,6 +175,9 @@ class Settings(BaseSettings):
         (), description="Folders of further named queries, as a JSON list; a name there replaces the package's."
     )
     lookups: tuple[Path, ...] = Field((), description="Folders of look-ups of your own, as a JSON list of paths.")
+    dashboards: tuple[Path, ...] = Field(
+        (), description="Folders of dashboards, Markdown files with SQL blocks, as a JSON list of paths."
+    )
     dynamodb_table: str | None = Field(
         None, description="A DynamoDB table that receives the look-ups as well; created if missing."
     )

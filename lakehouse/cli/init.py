@@ -21,7 +21,9 @@ from lakehouse.project import PROJECT_FILE
 from lakehouse.serving.query.named_queries import BUILTIN_FOLDER, streams_read
 from lakehouse.settings import Settings
 
-SET = {"examples": False} | {name: [name] for name in ("streams", "models", "queries", "lookups", "assets")}
+SET = {"examples": False} | {
+    name: [name] for name in ("streams", "models", "queries", "lookups", "dashboards", "assets")
+}
 """Settings of a new project. Its file has all others as comments."""
 
 NEXT_STEPS = (

@@ -123,12 +123,12 @@ def _storage_check(settings: Settings) -> Callable[[], None]:
 
 
 def _problems_check(settings: Settings) -> Callable[[], None]:
-    """Build the check that prints what is wrong with queries and assets, once. `watch` prints the others."""
+    """Build the check that prints what is wrong with queries, dashboards and assets, once. `watch` prints the others."""
     printed: list[str] = []
 
     def check() -> None:
         nonlocal printed
-        problems = read_problems(settings, ("queries", "assets"))
+        problems = read_problems(settings, ("queries", "dashboards", "assets"))
         for problem in (problem for problem in problems if problem not in printed):
             stderr.print(f"{problem} What ran before runs on.", soft_wrap=True)
         printed = problems

@@ -72,6 +72,8 @@ class Field:
     """Whether digits of a time beyond microseconds are cut off."""
     is_rounded: bool = False
     """Whether a decimal is rounded to its scale."""
+    classification: str = ""
+    """How confidential the values are, such as `restricted`; empty where the contract does not say."""
 
     def written_in(self, dialect: Dialect) -> "Field":
         """Return the field whose values are written as a dialect says, besides what the field says itself."""

@@ -170,6 +170,7 @@ class _Reader:
             required=bool(prop.required),
             key=bool(prop.primaryKey),
             enum=enum,
+            classification=prop.classification or "",
             **options,
         )
 

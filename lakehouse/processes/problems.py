@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from lakehouse.processes.home import private_home, read_state, write_state
 from lakehouse.settings import Settings
 
-SOURCES = ("streams", "queries", "lookups", "assets")
+SOURCES = ("streams", "queries", "lookups", "dashboards", "assets")
 
 METADATA_KEY = "lakehouse/problems"
 """The metadata of Dagster's definitions that lists what is wrong with the files that they lack."""
 
 
 def report_problems(settings: Settings, source: str, problems: Sequence[str]) -> None:
-    """Replace what is wrong with definitions of one source: `streams`, `queries`, `lookups` or `assets`."""
+    """Replace what is wrong with definitions of one source: one of SOURCES."""
     folder = private_home(settings) / "problems"
     folder.mkdir(exist_ok=True)
     write_state(folder / f"{source}.json", {"problems": [*problems]})

@@ -40,7 +40,14 @@ DOCUMENTS = (
         "docs/models.md",
         "docs/query.md",
     ),
-    *("docs/page.md", "docs/tools.md", "docs/semantics.md", "docs/promises.md", "docs/operations.md"),
+    *(
+        "docs/page.md",
+        "docs/catalog.md",
+        "docs/tools.md",
+        "docs/semantics.md",
+        "docs/promises.md",
+        "docs/operations.md",
+    ),
     *("docs/settings.md", "docs/benchmarks.md", "CONTRIBUTING.md"),
 )
 """In the order in which a reader opens them."""

@@ -13,7 +13,6 @@ from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.types import ASGIApp, Receive, Send
 
-from lakehouse.errors import LakehouseError
 from lakehouse.http.api_keys import ApiKeyStore, keys_path
 from lakehouse.http.auth import AccessControl, needs_keys
 from lakehouse.http.problems import EXCEPTION_HANDLERS, Problem, problem_details_plugin
@@ -21,12 +20,15 @@ from lakehouse.http.security_headers import with_headers
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.file_stamps import Stamps, file_stamps
 from lakehouse.processes.problems import report_problems
-from lakehouse.serving.api import alerts, overview, quarantine, query, tables, withdrawals
+from lakehouse.serving.api import alerts, catalog, dashboards, overview, quarantine, query, tables, withdrawals
+from lakehouse.serving.api.dashboards import FollowedDashboards
+from lakehouse.serving.api.following import follow_files
 from lakehouse.serving.api.named_queries import named_queries_router
 from lakehouse.serving.api.notify_listener import listen
 from lakehouse.serving.api.query_errors import QUERY_PROBLEMS
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.api.state import Serving, open_serving
+from lakehouse.serving.catalog.query_charts import check_charts
 from lakehouse.serving.lookups import routes as lookups
 from lakehouse.serving.page import routes as page
 from lakehouse.serving.query.named_queries import NamedQuery, reread_queries
@@ -39,6 +41,8 @@ from lakehouse.storage.embedded import lifecycle as storage
 ROUTERS: Sequence[Router] = (
     query.router,
     tables.router,
+    catalog.router,
+    dashboards.router,
     overview.router,
     alerts.router,
     quarantine.router,
@@ -51,10 +55,7 @@ ROUTERS: Sequence[Router] = (
 
 QUERIES_PATH = "/v1/queries"
 
-FOLLOW_INTERVAL_SECONDS = 0.2
-"""Time between two checks of whether named queries have changed."""
-
-DEPENDENCIES = ("ingest", "access", "metrics", "probe", "lookups", "serving")
+DEPENDENCIES = ("ingest", "access", "metrics", "probe", "lookups", "serving", "followed_dashboards")
 """Names of the dependencies of all handlers, those of the gateway included."""
 
 
@@ -84,13 +85,16 @@ def create_app(
     lake = Lake(settings, storage.connection(settings), metadata_only=True)
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     serving = open_serving(settings, lake, access, event_streams or EventStreams())
-    queries = QueryRoutes(settings, serving)
+    queries, followed_dashboards = QueryRoutes(settings, serving), FollowedDashboards(settings)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         serving.workers.start()
         listener = await listen(serving.tracker, *notify_address) if notify_address else None
-        tasks = [asyncio.create_task(task) for task in (*serving.background_tasks(), queries.follow())]
+        tasks = [
+            asyncio.create_task(task)
+            for task in (*serving.background_tasks(), queries.follow(), followed_dashboards.follow())
+        ]
         try:
             yield
         finally:
@@ -103,7 +107,10 @@ def create_app(
 
     app = Litestar(
         route_handlers=[*ROUTERS, page.router, ready],
-        dependencies={"serving": provide_value(serving)},
+        dependencies={
+            "serving": provide_value(serving),
+            "followed_dashboards": provide_value(followed_dashboards),
+        },
         exception_handlers=EXCEPTION_HANDLERS,  # type: ignore[arg-type]
         plugins=[problem_details_plugin(QUERY_PROBLEMS)],
         lifespan=[lifespan],
@@ -138,27 +145,16 @@ class QueryRoutes:
 
     async def follow(self) -> None:
         """Read the queries again whenever their files have changed, until cancelled."""
-        handled = self._stamps()
-        while True:
-            await asyncio.sleep(FOLLOW_INTERVAL_SECONDS)
-            if (stamps := self._stamps()) == handled:
-                continue
-            await asyncio.sleep(FOLLOW_INTERVAL_SECONDS)  # a file may still be written
-            if self._stamps() != stamps:
-                continue
-            handled = stamps
-            try:
-                await asyncio.to_thread(self._update)
-            except LakehouseError as error:
-                report_problems(self._settings, "queries", [str(error)])
+        await follow_files(self._settings, "queries", self._stamps, self._update)
 
     def _stamps(self) -> Stamps:
         return file_stamps(self._settings.queries, depth=0)
 
     def _update(self) -> None:
         folders, examples = self._settings.queries, self._settings.examples
-        self._queries, problems = reread_queries(self._queries, folders, examples=examples)
-        report_problems(self._settings, "queries", problems)
+        queries, problems = reread_queries(self._queries, folders, examples=examples)
+        self._queries, of_charts = check_charts(queries, self._queries, self._serving.snapshot)
+        report_problems(self._settings, "queries", [*problems, *of_charts])
         # A router belongs to one application, so the document's application gets a router of its own.
         self.document = openapi_app(named_queries_router(self._queries))
         self.app = Litestar(

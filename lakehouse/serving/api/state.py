@@ -14,6 +14,8 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.result_cache import ResultCache
 from lakehouse.serving.api.sse import EventStreams
+from lakehouse.serving.catalog.catalog import Catalog
+from lakehouse.serving.catalog.contract_versions import follow_contracts
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
@@ -52,6 +54,7 @@ class Serving:
     alert_feed: AlertFeed
     alert_pages: AlertPages
     event_streams: EventStreams
+    catalog: Catalog
 
     @property
     def snapshot(self) -> LakeSnapshot:
@@ -88,7 +91,11 @@ class Serving:
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run next to the server until they are cancelled."""
-        return [self.overview.run(), self.alert_feed.run()]
+        return [
+            self.overview.run(),
+            self.alert_feed.run(),
+            follow_contracts(self.settings, lambda: self.snapshot.streams),
+        ]
 
     async def close(self) -> None:
         """Stop all threads and processes."""
@@ -121,4 +128,5 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         alert_feed=feed,
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,
+        catalog=Catalog(lake),
     )

@@ -1,4 +1,4 @@
-"""Routes of the pages at `/` and `/schema`: their static files, and the security headers that go with them."""
+"""Routes of the pages at `/`, `/schema`, `/catalog` and `/dashboards`: their static files and security headers."""
 
 import mimetypes
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from typing import Any
 
 from litestar import HttpMethod, Request, Response, Router, route
 from litestar.datastructures import CacheControlHeader
+
+HttpRequest = Request[Any, Any, Any]
 
 FOLDER = Path(__file__).parent
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
@@ -47,7 +49,7 @@ class StaticFile:
         media_type = MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         return cls(content, media_type, f'"{sha256(content).hexdigest()[:32]}"')
 
-    def response(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+    def response(self, request: HttpRequest) -> Response[bytes]:
         """Respond with the file, or with 304 if the browser already has this version."""
         headers = {**SECURITY_HEADERS, "etag": self.etag}
         if self.etag in request.headers.get("if-none-match", ""):
@@ -70,19 +72,29 @@ METHODS = (HttpMethod.GET, HttpMethod.HEAD)
 
 
 @route("/", http_method=METHODS, include_in_schema=False)
-async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def page(request: HttpRequest) -> Response[bytes]:
     """Serve the page."""
     return FILES["index.html"].response(request)
 
 
 @route("/schema", http_method=METHODS, include_in_schema=False)
-async def schema_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+async def schema_page(request: HttpRequest) -> Response[bytes]:
     """Serve the page that shows the OpenAPI document."""
     return FILES["schema.html"].response(request)
 
 
+@route(
+    ["/catalog", "/catalog/{layer:str}/{name:str}", "/dashboards", "/dashboards/{name:str}"],
+    http_method=METHODS,
+    include_in_schema=False,
+)
+async def pages(request: HttpRequest) -> Response[bytes]:
+    """Serve the pages of the catalog and of dashboards. Their script builds the one that the address names."""
+    return FILES["pages.html"].response(request)
+
+
 @route("/static/{path:path}", http_method=METHODS, include_in_schema=False)
-async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
+async def static(request: HttpRequest, path: str) -> Response[bytes]:
     """Serve a file of the page."""
     file = FILES.get(path.removeprefix("/"))
     if file is None:
@@ -90,4 +102,4 @@ async def static(request: Request[Any, Any, Any], path: str) -> Response[bytes]:
     return file.response(request)
 
 
-router = Router("/", route_handlers=[page, schema_page, static])
+router = Router("/", route_handlers=[page, schema_page, pages, static])

@@ -16,6 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 from lakehouse.http import api_keys as keys
 from lakehouse.landing.writer import land
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.model_staleness import stale_days
+from lakehouse.pipeline.models import write_model
 from lakehouse.pipeline.realtime import ingest_hours
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.serving.api import server as serving
@@ -27,6 +29,46 @@ from lakehouse_tests.waiting import until
 
 STREAMS = ("financial", "iot")
 DAYS, EVENTS = 3, 500
+
+FILES = {
+    "models/gold/payments.sql": """/*
+description: Payments by currency and day.
+key: [dt, currency]
+*/
+-- chart: line x=dt y=payments by=currency
+select dt, currency, count(*) as payments, min(account_id) as an_account
+from silver.financial
+group by all
+""",
+    "queries/payments.sql": """/*
+name: payments
+description: Payments by currency.
+*/
+-- chart: bar x=currency y=payments
+select currency, count(*) as payments
+from silver.financial
+group by all
+""",
+    "dashboards/money.md": """# Money
+
+Payments by **currency**. <b>no</b>
+
+```sql
+-- chart: area x=dt y=payments by=currency
+select dt, currency, payments from gold.payments
+```
+
+```sql
+-- chart: number y=nothing
+select 1 as something
+```
+
+```sql
+select '<img src=x onerror=alert(1)>' as html from gold.payments limit 1
+```
+""",
+}
+"""A model, a named query and a dashboard of the lakehouse's owner, by their paths."""
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -75,7 +117,19 @@ def transaction(key: str, at: datetime, **fields: Any) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """An empty lakehouse."""
-    settings = Settings(home=tmp_path_factory.mktemp("page"), http_port=18400, http_workers=1, memory_limit_mb=512)
+    folder = tmp_path_factory.mktemp("project")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    settings = Settings(
+        home=tmp_path_factory.mktemp("page"),
+        http_port=18400,
+        http_workers=1,
+        memory_limit_mb=512,
+        models=(folder / "models",),
+        queries=(folder / "queries",),
+        dashboards=(folder / "dashboards",),
+    )
     storage.start(settings)
     try:
         lake = Lake(settings, storage.connection(settings))
@@ -105,7 +159,9 @@ def filled(home: Home, empty_overview: Any, request: pytest.FixtureRequest) -> H
     lines = [json.dumps(transaction(f"large-{n}", yesterday - timedelta(minutes=n))).encode() for n in range(5)]
     land(home.lake.objects, "financial", b"\n".join(lines) + b"\n", now=datetime.now(UTC))
     fill(home.lake, STREAMS, days=DAYS, events=EVENTS)
-    home.wait_for("gold.daily_metrics")  # the table written last
+    model = home.lake.models.models.by_name["gold.payments"]
+    write_model(home.lake, model, stale_days(home.lake, model))
+    home.wait_for("gold.payments")  # the table written last
     return home
 
 

@@ -277,6 +277,13 @@ def test_vendored_uplot_matches_its_readme() -> None:
     assert "MIT" in (VENDOR / "uplot" / "LICENSE").read_text()
 
 
+def test_vendored_dagre_matches_its_readme() -> None:
+    version = re.search(r"dagre \| ([\d.]+) \| MIT", (VENDOR / "README.md").read_text())
+    assert version
+    assert f'"{version[1]}"' in (VENDOR / "dagre" / "dagre.esm.js").read_text()
+    assert "Chris Pettitt" in (VENDOR / "dagre" / "LICENSE").read_text()
+
+
 def test_vendored_swagger_ui_matches_its_readme() -> None:
     version = re.search(r"\| ([\d.]+) \| Apache-2.0", (VENDOR / "README.md").read_text())
     assert version

@@ -1,8 +1,9 @@
 // Start every section. One live overview feeds them, and its versions say which section must load its data again.
 
-import { onKeyNeeded, key, setKey } from "./api.js";
 import { restartAlerts, startAlerts, updateAlerts } from "./alerts.js";
+import { listDashboards } from "./dashboards.js";
 import { byId, setText } from "./dom.js";
+import { startKeyDialog } from "./key_dialog.js";
 import { follow } from "./live.js";
 import { startMetrics, updateMetrics } from "./metrics.js";
 import { updateStreams } from "./streams.js";
@@ -18,8 +19,8 @@ startMetrics();
 startQuarantine();
 startPartitions();
 startSql();
-startKeyDialog();
 startNavigation();
+listDashboards(document.querySelector("nav ul"));
 byId("empty-curl").textContent = `curl ${location.origin}/v1/streams/iot/events --data-binary @events.ndjson -H 'Content-Type: application/x-ndjson'`;
 
 const overview = follow("/v1/overview/live", (name, data) => name === "overview" && update(data), (state, error) => {
@@ -30,6 +31,10 @@ const overview = follow("/v1/overview/live", (name, data) => name === "overview"
   setText(notice, error?.message ?? "");
 });
 startAlerts();
+startKeyDialog(() => {
+  overview.restart();
+  restartAlerts();
+});
 
 function update(overview) {
   const { streams, versions } = overview;
@@ -43,29 +48,9 @@ function update(overview) {
   if (overview.dagster !== null) link.href = overview.dagster;
 }
 
-function startKeyDialog() {
-  const dialog = byId("key-dialog");
-  const form = byId("key-form");
-  const button = byId("key-button");
-  button.hidden = !key();
-  onKeyNeeded((problem) => {
-    button.hidden = false;
-    if (key() && problem.message) setText(byId("key-problem"), problem.message);
-    if (!dialog.open) dialog.showModal();
-  });
-  button.addEventListener("click", () => dialog.showModal());
-  byId("key-cancel").addEventListener("click", () => dialog.close());
-  form.addEventListener("submit", () => {
-    setKey(form.key.value.trim());
-    form.reset();
-    overview.restart();
-    restartAlerts();
-  });
-}
-
 /** Mark the section in view in the navigation bar. */
 function startNavigation() {
-  const links = [...document.querySelectorAll("nav a")];
+  const links = [...document.querySelectorAll("nav a[href^='#']")];
   const inView = new Map();
   const observer = new IntersectionObserver((entries) => {
     for (const entry of entries) inView.set(entry.target.id, entry.isIntersecting);

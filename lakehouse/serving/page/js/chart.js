@@ -19,7 +19,8 @@ const dashOf = (index) => DASHES[Math.floor(index / 3) % DASHES.length];
 /**
  * Create a chart inside `figure`. `draw(data)` replaces its data, `clear(...elements)` replaces it with other elements.
  *
- * Data: `title`, `isTime` (x holds seconds since 1970), `x`, `labels` (x as text), `series` as {name, values}.
+ * Data: `title`, `isTime` (x holds seconds since 1970), `x`, `labels` (x as text), `series` as {name, values}, and perhaps
+ * `kind`: line, area or bar. Areas and bars of several series are stacked, unless a value is below zero.
  */
 export function createChart(figure) {
   let plot = null;
@@ -60,7 +61,7 @@ export function createChart(figure) {
     table.update();
   }
 
-  const columns = () => [data.x, ...data.series.map(({ values }) => values)];
+  const columns = () => [data.x, ...drawnValues(data)];
 
   function clear(...elements) {
     plot?.destroy();
@@ -76,14 +77,16 @@ export function createChart(figure) {
   }
 
   function options() {
-    const bars = data.series.length === 1 && data.x.length <= MAX_BARS;
+    const bars = data.kind ? data.kind === "bar" : data.series.length === 1 && data.x.length <= MAX_BARS;
+    const filled = bars || data.kind === "area";
+    const stacked = isStacked(data);
     const axis = {
       stroke: colour("muted"),
       grid: { stroke: colour("line"), width: 1 },
       ticks: { show: false },
       font: "11px system-ui, sans-serif",
     };
-    const hasMarks = !bars && data.x.length <= MAX_POINTS_WITH_MARKS;
+    const hasMarks = !filled && data.x.length <= MAX_POINTS_WITH_MARKS;
     return {
       width: plotWidth(),
       height: HEIGHT_PX,
@@ -101,8 +104,8 @@ export function createChart(figure) {
           label: name,
           stroke: colour(seriesName(index)),
           width: bars ? 0 : 1.75,
-          dash: dashOf(index),
-          fill: bars ? colour(seriesName(index)) : undefined,
+          dash: stacked ? [] : dashOf(index),
+          fill: filled ? `${colour(seriesName(index))}${bars || stacked ? "" : "30"}` : undefined,
           paths: bars ? uPlot.paths.bars({ size: [0.7, 40, 1] }) : uPlot.paths.linear(),
           points: { show: hasMarks, size: 5, dash: [] },
         })),
@@ -171,8 +174,18 @@ function timeTicks(self, ticks) {
   });
 }
 
+const isStacked = ({ kind, series }) => (kind === "bar" || kind === "area") && series.length > 1
+  && series.every(({ values }) => values.every((value) => value === null || value >= 0));
+
+/** The values to draw: of stacked series, each with those after it added, so that a later one covers the lower part. */
+function drawnValues(data) {
+  const lists = data.series.map(({ values }) => values);
+  if (!isStacked(data)) return lists;
+  return lists.map((_, position) => data.x.map((__, index) => lists.slice(position).reduce((sum, values) => sum + (values[index] ?? 0), 0)));
+}
+
 /** Return a text that is the same for data that differ in their values alone. */
-const shapeOf = ({ title, isTime, labels, series }) => JSON.stringify([title, isTime, labels, series.map(({ name }) => name)]);
+const shapeOf = ({ title, kind, isTime, labels, series }) => JSON.stringify([title, kind, isTime, labels, series.map(({ name }) => name)]);
 
 /** Create a table of the data that `read` returns, built only while it is open, because few readers open it. */
 function valuesTable(read) {

@@ -52,3 +52,15 @@ export const addDays = (day, days) => new Date((epoch(day) + days * 86400) * 100
 export const today = () => new Date().toISOString().slice(0, 10);
 
 export const plural = (quantity, one, many = `${one}s`) => `${count(quantity)} ${quantity === 1 ? one : many}`;
+
+const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** A size in one unit, from bytes to tebibytes. */
+export function bytes(value) {
+  if (isMissing(value)) return MISSING;
+  const unit = value > 0 ? Math.min(BYTE_UNITS.length - 1, Math.floor(Math.log2(value) / 10)) : 0;
+  return `${twoDecimals.format(Number((value / 1024 ** unit).toPrecision(3)))} ${BYTE_UNITS[unit]}`;
+}
+
+/** How long ago a timestamp of the API was. */
+export const since = (text) => `${duration(Math.max(0, (Date.now() - Date.parse(text)) / 1000))} ago`;

@@ -4,6 +4,7 @@ import { getJson } from "./api.js";
 import { createChart } from "./chart.js";
 import { byId, firstWithData, h, setOptions } from "./dom.js";
 import { addDays, epoch } from "./format.js";
+import { originLinks } from "./result.js";
 
 const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", mean: "mean value" };
 
@@ -98,6 +99,7 @@ function show(metrics) {
     labels: metrics.days,
     series: metrics.series.map(({ name, values }) => ({ name: label(name), values })),
   });
+  byId("metrics-origin").replaceChildren(...originLinks([`serving.live_${metrics.stream}_daily`]));
 }
 
 function showNone(stream) {

@@ -1,12 +1,12 @@
 // Run SQL: show the rows as a table, and as a chart if they have numbers.
 
-import { request } from "./api.js";
 import { createChart } from "./chart.js";
 import { byId, h, setText } from "./dom.js";
 import { count, duration, plural } from "./format.js";
+import { barTable, isNumeric, isTimeColumn, originLinks, resultTable, seconds, text } from "./result.js";
+import { query } from "./run.js";
 
 const MAX_SHOWN_ROWS = 500;
-const MAX_ROWS = 10000;
 const MAX_SERIES = 8;
 const MAX_BARS = 30;
 const EXAMPLES = {
@@ -17,9 +17,7 @@ const EXAMPLES = {
   "Why rows were rejected": "select unnest(reasons) as reason, count(*) as rows\nfrom quarantine.iot\ngroup by reason\norder by rows desc",
   "Latest state of each order": "select status, count(*) as orders, sum(amount) as amount\nfrom serving.orders_current\ngroup by status\norder by orders desc",
 };
-const NUMERIC_TYPE = /^(u?(tiny|small|big|huge)?int(eger)?|float|double|decimal)\b/i;
 const FORMULA_START = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
-const TIME_TYPE = /^(date|timestamp)\b/i;
 
 let form, chart, running = null, timer = null, result = null;
 
@@ -54,14 +52,8 @@ async function run() {
   clearInterval(timer);
   timer = setInterval(() => setText(byId("sql-state"), `running for ${duration((performance.now() - started) / 1000)}`), 1000);
   try {
-    const response = await request("/v1/query", {
-      method: "POST",
-      headers: { "content-type": "application/json", accept: "application/json" },
-      body: JSON.stringify({ sql: form.sql.value, limits: { rows: MAX_ROWS } }),
-      signal: controller.signal,
-    });
-    const { columns, rows, statistics } = await response.json();
-    if (running === controller) show({ columns, statistics, rows: rows.map((row) => columns.map((column) => row[column.name])) });
+    const found = await query(form.sql.value, { signal: controller.signal });
+    if (running === controller) show(found);
   } catch (error) {
     if (running !== controller) return;
     if (error.name === "AbortError") setText(byId("sql-state"), "stopped");
@@ -89,6 +81,7 @@ function showError(error) {
   result = null;
   chart.clear();
   byId("sql-result").hidden = byId("sql-csv").hidden = true;
+  byId("sql-origin").replaceChildren();
   setText(byId("sql-state"), "");
   byId("sql-error").replaceChildren(h("pre", {}, error.message));
   byId("sql-error").hidden = false;
@@ -117,26 +110,19 @@ function errorPosition(message) {
 function show(newResult) {
   result = newResult;
   const { columns, rows, statistics } = result;
-  const { seconds, truncated } = statistics;
-  const took = seconds < 1 ? `${Math.round(seconds * 1000)} ms` : duration(seconds);
+  const { seconds: taken, truncated } = statistics;
+  const took = taken < 1 ? `${Math.round(taken * 1000)} ms` : duration(taken);
   setText(byId("sql-state"), `${truncated ? "the first " : ""}${plural(rows.length, "row")} in ${took}`);
-  const numeric = columns.map((column) => NUMERIC_TYPE.test(column.type) && !column.type.endsWith("[]"));
+  const numeric = columns.map(isNumeric);
   const box = byId("sql-result");
   box.hidden = false;
   byId("sql-csv").hidden = rows.length === 0;
   box.replaceChildren(
-    h("table", { class: "result" },
-      h("caption", { class: "hidden" }, "Query result"),
-      h("thead", {}, h("tr", {}, ...columns.map((column, index) =>
-        h("th", { scope: "col", class: numeric[index] ? "number" : null }, column.name, h("span", { class: "sub" }, column.type.toLowerCase()))))),
-      h("tbody", {}, ...rows.slice(0, MAX_SHOWN_ROWS).map((row) =>
-        h("tr", {}, ...row.map((value, index) =>
-          value === null ? h("td", { class: "null" }, "null") : h("td", { class: numeric[index] ? "number" : null }, text(value))))))),
+    resultTable("Query result", columns, rows.slice(0, MAX_SHOWN_ROWS)),
     ...(rows.length > MAX_SHOWN_ROWS ? [h("p", { class: "aside" }, `The first ${count(MAX_SHOWN_ROWS)} rows are shown. The CSV file has all of them.`)] : []));
+  byId("sql-origin").replaceChildren(...originLinks(Object.keys(statistics.snapshots)));
   drawChart(columns, rows, numeric);
 }
-
-const text = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
 
 function drawChart(columns, rows, numeric) {
   const first = columns[0];
@@ -147,27 +133,16 @@ function drawChart(columns, rows, numeric) {
     values: ordered.map((row) => (row[index] === null ? null : Number(row[index]))),
   }));
   const title = `${valueColumns.map((index) => columns[index].name).join(", ")} by ${first.name}`;
-  const isTime = TIME_TYPE.test(first.type);
+  const isTime = isTimeColumn(first);
   if (isTime || numeric[0]) {
-    const x = (row) => (isTime ? Date.parse(row[0].length === 10 ? `${row[0]}T00:00:00Z` : row[0]) / 1000 : Number(row[0]));
+    const x = (row) => (isTime ? seconds(row[0]) : Number(row[0]));
     const ordered = rows.filter((row) => row[0] !== null).sort((a, b) => x(a) - x(b));
     // Rows that share an x value cannot be drawn as a line.
     if (new Set(ordered.map(x)).size < ordered.length) return chart.clear();
     return chart.draw({ title, isTime, x: ordered.map(x), labels: ordered.map((row) => text(row[0])), series: series(ordered) });
   }
   if (valueColumns.length > 1 || rows.length > MAX_BARS) return chart.clear();
-  drawBars(rows, valueColumns[0], title);
-}
-
-function drawBars(rows, index, title) {
-  const largest = Math.max(...rows.map((row) => Math.abs(Number(row[index] ?? 0))), 1e-300);
-  chart.clear(h("table", { class: "bars" },
-    h("caption", { class: "hidden" }, title),
-    h("tbody", {}, ...rows.map((row) => {
-      const bar = h("span", { class: Number(row[index]) < 0 ? "bar negative" : "bar", "aria-hidden": "true" });
-      bar.style.width = `${(Math.abs(Number(row[index] ?? 0)) / largest) * 100}%`;
-      return h("tr", {}, h("th", { scope: "row" }, row[0] === null ? "null" : text(row[0])), h("td", { class: "number" }, row[index] === null ? "null" : text(row[index])), h("td", {}, bar));
-    }))));
+  chart.clear(barTable(title, rows.map((row) => [row[0], row[valueColumns[0]]])));
 }
 
 /** Save the result as CSV (RFC 4180). Text that a spreadsheet would run as a formula gets a `'` before it. */

@@ -2,6 +2,7 @@
 
 import { byId, h, setText, svg } from "./dom.js";
 import { compact, count, duration, plural, rate, share, timestamp } from "./format.js";
+import { catalogPath } from "./result.js";
 
 const rows = new Map();
 
@@ -65,7 +66,7 @@ function createRow(name) {
   const area = svg("path", { class: "area" });
   const line = svg("path");
   const sparkline = svg("svg", { class: "sparkline", viewBox: "0 0 100 28", preserveAspectRatio: "none", "aria-hidden": "true" }, area, line);
-  const header = h("th", { scope: "row" }, name);
+  const header = h("th", { scope: "row" }, h("a", { class: "plain", href: catalogPath(`silver.${name}`) }, name));
   const element = h("tr", {}, header, h("td", { class: "wide" }, sparkline), ...Object.values(cells));
   return { element, header, cells, area, line };
 }
