@@ -123,7 +123,8 @@ def test_page_is_accessible_and_fits_three_widths(
         expect(page.locator("canvas")).to_be_visible()
     for width in widths:
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # A chart follows the width in the next frame.
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
     results = Axe().run(page, options={"resultTypes": ["violations"]})
     assert results.violations_count == 0, results.generate_report()
 
