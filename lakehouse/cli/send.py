@@ -1,6 +1,6 @@
 """`send`: files replayed through the HTTP server."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
-from lakehouse.cli.load import REFUSED_EXIT_CODE
+from lakehouse.cli.load import MAX_FILES, REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
 from lakehouse.contracts.streams import Stream
@@ -20,6 +20,8 @@ from lakehouse.sources.http.client import local_client
 from lakehouse.sources.http.replay import DeliveryCounts, SentFile
 
 StreamName = Annotated[str, typer.Argument(help="The stream that the events belong to.")]
+COLUMNS = ("file", "accepted", "quarantined", "sent_before")
+
 Rate = Annotated[float | None, typer.Option(min=0.1, help="Events a second; as fast as possible when not given.")]
 
 
@@ -40,18 +42,29 @@ def send(
             "accepted": file.delivered.accepted,
             "quarantined": file.delivered.quarantined,
             "sent_before": file.was_already_sent,
+            "reasons": list(file.delivered.reasons),
         }
         for file in sent
     ]
     if as_json:
         print_json(rows)
     elif rows:
-        print_table("", list(rows[0]), [list(row.values()) for row in rows], right=["accepted", "quarantined"])
+        print_table("", COLUMNS, [[row[name] for name in COLUMNS] for row in rows], right=["accepted", "quarantined"])
+        _print_reasons(rows)
     for verb, skipped in (("Refused", selection.refused), ("Left out", selection.left_out)):
         for file in selection.as_json(skipped):
             print_text(f"{verb}: {file['file']}: {file['reason']}.", to=stderr)
     if selection.refused or any(row["quarantined"] and not row["accepted"] for row in rows):
         raise SystemExit(REFUSED_EXIT_CODE)
+
+
+def _print_reasons(rows: Sequence[Mapping[str, Any]]) -> None:
+    rejecting = [row for row in rows if row["quarantined"]]
+    for row in rejecting[:MAX_FILES]:
+        total = row["accepted"] + row["quarantined"]
+        print_text(f"{row['file']}: {row['quarantined']:,} of {total:,} rows rejected: {'; '.join(row['reasons'])}.")
+    if len(rejecting) > MAX_FILES:
+        print_text(f"{len(rejecting) - MAX_FILES:,} more files have rejected rows; --json prints all.")
 
 
 def _send(

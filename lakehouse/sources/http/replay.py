@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from lakehouse.client.client import Client
@@ -31,6 +32,9 @@ PARCEL_BYTES = 2 << 20
 
 READ_BYTES = 1 << 20
 
+MAX_REASONS = 3
+"""Reasons of one file that are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryCounts:
@@ -41,13 +45,17 @@ class DeliveryCounts:
     events: int = 0
     accepted: int = 0
     quarantined: int = 0
+    reasons: tuple[str, ...] = ()
+    """The first reasons for rejected rows, each once, at most MAX_REASONS."""
 
     def __add__(self, parcel: SendResult) -> "DeliveryCounts":
+        reasons = dict.fromkeys([*self.reasons, *(rejection.reason for rejection in parcel.rejections)])
         return DeliveryCounts(
             self.requests + 1,
             self.events + parcel.events,
             self.accepted + parcel.accepted,
             self.quarantined + parcel.rejected,
+            tuple(reasons)[:MAX_REASONS],
         )
 
 
@@ -72,7 +80,7 @@ class _Progress:
     def read(cls, path: Path) -> "_Progress":
         try:
             content = json.loads(path.read_text())
-            return cls(path, DeliveryCounts(**content["delivered"]), content["ended"])
+            return cls(path, msgspec.convert(content["delivered"], DeliveryCounts), content["ended"])
         except (OSError, ValueError, KeyError, TypeError):
             return cls(path, DeliveryCounts(), False)  # if lost, the parcels' names prevent duplicates for a day
 

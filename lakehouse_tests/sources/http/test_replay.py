@@ -15,7 +15,7 @@ import pytest
 
 from lakehouse.client.client import Client
 from lakehouse.client.parcels import Parcel
-from lakehouse.client.results import SendResult
+from lakehouse.client.results import Rejection, SendResult
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.readers.content import InputObject, text_chunks
@@ -61,6 +61,7 @@ def test_file_is_sent_once(
     (first,) = send(settings, stream, [path], sender)
     assert (first.delivered.requests, first.delivered.events, first.was_already_sent) == (3, 2500, False)
     assert first.delivered.quarantined > 100
+    assert len(first.delivered.reasons) == replay.MAX_REASONS
     before = landed(objects, "iot")
     (second,) = send(settings, stream, [path], sender)
     assert (second.delivered, second.was_already_sent) == (first.delivered, True)
@@ -92,6 +93,12 @@ def test_interrupted_run_resumes_where_it_stopped(
 def test_resumed_run_skips_parcels_and_not_requests() -> None:
     split = SendResult(requests=2, events=1000, accepted=990, rejected=10)
     assert DeliveryCounts(1, 5, 5) + split == DeliveryCounts(2, 1005, 995, 10)
+
+
+def test_first_reasons_of_all_parcels_are_kept_once() -> None:
+    first = SendResult(events=3, rejected=3, rejections=tuple(Rejection(1, None, text) for text in "aba"))
+    second = SendResult(events=2, rejected=2, rejections=tuple(Rejection(1, None, text) for text in "bcd"))
+    assert (DeliveryCounts() + first + second).reasons == ("a", "b", "c")
 
 
 def test_killed_and_restarted_run_sends_each_event_once(
