@@ -113,8 +113,12 @@ def _serve(settings: Settings, definitions: str, port: int, is_first: bool) -> N
         sys.exit(f"The definitions stay as they were, because files can't be loaded:\n{chr(10).join(problems)}")
     from dagster._cli.api import grpc_command
 
-    words = ["-m", definitions, "-h", LOOPBACK, "-p", str(port)]
-    grpc_command.main(words, standalone_mode=False)
+    grpc_command.main(serving_words(definitions, port), standalone_mode=False)
+
+
+def serving_words(definitions: str, port: int) -> list[str]:
+    """Return the words of Dagster's command that serves. Its runs would import from the current folder first (CWE-427)."""
+    return ["-m", definitions, "-h", LOOPBACK, "-p", str(port), "--empty-working-directory"]
 
 
 def _listens(process: BaseProcess, port: int) -> bool:

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster._cli.api import grpc_command
 
 import lakehouse
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.child import python_command, spawn
 from lakehouse.runtime import supervisor
+from lakehouse.runtime.code_server import serving_words
 from lakehouse.runtime.supervisor import Program, State, Supervisor, claim
 from lakehouse.settings import Settings
 
@@ -108,6 +110,11 @@ def test_python_m_lakehouse_does_not_import_from_the_current_folder(tmp_path: Pa
     command = [sys.executable, "-m", "lakehouse", "--help"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert [*tmp_path.glob("imported-*")] == []
+
+
+def test_runs_of_dagsters_code_server_do_not_import_from_the_current_folder() -> None:
+    parsed = grpc_command.make_context("grpc", serving_words("lakehouse.definitions", 1))
+    assert parsed.params["empty_working_directory"] is True
 
 
 def test_every_python_command_has_the_safe_path() -> None:
