@@ -17,12 +17,13 @@ def partition_folders(path: Path) -> list[str]:
 def partition_columns(key: str) -> tuple[tuple[str, str], ...]:
     """Parse the columns that the folders directly above an object name, outermost first, without nulls.
 
-    Folders under `realtime/` say when an object arrived and are no columns.
+    Folders under `realtime/` say when an object arrived and are no columns. Percent signs that encode no UTF-8 stay as
+    they are.
     """
     if "=" not in key or key.startswith("realtime/"):
         return ()
     pairs = (folder.split("=", 1) for folder in _directly_above(key.split("/")[:-1]))
-    return tuple((unquote(name), unquote(value)) for name, value in pairs if value not in ("", NULL_VALUE))
+    return tuple((_decode(name), _decode(value)) for name, value in pairs if value not in ("", NULL_VALUE))
 
 
 def _directly_above(folders: Iterable[str]) -> list[str]:
@@ -34,3 +35,10 @@ def _directly_above(folders: Iterable[str]) -> list[str]:
 
 def _encode(folder: str) -> str:
     return "=".join(quote(unquote_to_bytes(part), safe="") for part in os.fsencode(folder).split(b"=", 1))
+
+
+def _decode(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text

@@ -7,6 +7,7 @@ import bz2
 import codecs
 import io
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -59,10 +60,14 @@ class InputObject:
 
 
 def local_object(path: Path, name: str | None = None, arrived_at: datetime | None = None) -> InputObject:
-    """Read a local file as a landing object. The default arrival time is the file's modification time."""
+    """Read a local file as a landing object. The default arrival time is the file's modification time.
+
+    Bytes of the name that are not UTF-8 are escaped, because names are a column of the rows.
+    """
     stat = path.stat()
     arrived_at = arrived_at or datetime.fromtimestamp(stat.st_mtime, UTC)
-    return InputObject(name or path.name, arrived_at, stat.st_size, lambda: path.open("rb", buffering=0))
+    name = os.fsencode(name or path.name).decode("utf-8", "backslashreplace")
+    return InputObject(name, arrived_at, stat.st_size, lambda: path.open("rb", buffering=0))
 
 
 class DamagedContentError(Exception):

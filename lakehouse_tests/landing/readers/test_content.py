@@ -2,14 +2,16 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from lakehouse.errors import SourceChangedError
-from lakehouse.landing.readers import InputObject
-from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, RowTuple, object_of, rows_of
+from lakehouse.landing.readers import InputObject, local_object
+from lakehouse_tests.landing.readers.samples import ARRIVED, EVENT, THREE, RowTuple, object_of, rows_of, table_of
 
 ROWS = [(str(i), f"name {i * 7919 % 65537}", f"{i}.5") for i in range(3000)]
 CSV = b"ID,name,price\n" + "".join(f"{','.join(row)}\n" for row in ROWS).encode()
@@ -19,6 +21,13 @@ EVENTS: list[RowTuple] = [(str(i), None, None, None, None, None) for i in range(
 
 def zstd(data: bytes) -> bytes:
     return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_bytes_of_a_file_name_that_are_not_utf8_are_escaped(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"\xff" + suffix.encode())
+    path.write_bytes(b"ID\n1\n" if suffix == ".csv" else b'{"id":"1"}\n')
+    assert table_of(THREE, local_object(path))["_object"].to_pylist() == [rf"\xff{suffix}"]
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x", "x.gz", "x.TXT.zst", "x.csv.bz2", "x.xz"])

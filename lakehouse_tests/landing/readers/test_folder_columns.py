@@ -77,6 +77,11 @@ def test_any_name_and_value_survive_in_a_key(columns: list[tuple[str, str]]) -> 
     assert partition_columns("/".join(["incoming", "s", *partition_folders(path), "a.csv"])) == tuple(columns)
 
 
+@pytest.mark.parametrize("value", ["%FF", "100%", "%C3%"])
+def test_percent_signs_that_encode_no_text_are_kept(value: str) -> None:
+    assert partition_columns(f"incoming/s/name={value}/a.csv") == (("name", value),)
+
+
 @pytest.mark.parametrize(
     "name", ["Country=Côte d'Ivoire", "Country=C%C3%B4te d'Ivoire", "Country=C%c3%b4te%20d%27Ivoire"]
 )
