@@ -22,8 +22,9 @@ from lakehouse.errors import StorageUnavailableError, UnreadableTableError
 from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql
-from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.pipeline.lineage.open_days import _open_in_tables as open_days_cache
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql, view_names
+from lakehouse.storage.iceberg.manifests import _summarize, select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 from lakehouse.storage.objects.store import Objects, object_key
@@ -134,6 +135,22 @@ def test_views_of_unreadable_table_fail_alone(own: Own) -> None:
         for view, column in ((silver, "event_id"), (unified, "amount")):
             with pytest.raises(duckdb.Error, match=f"silver.{own.name} can't be read: its manifest"):
                 engine.database.execute(f"select max({column}) from {view} where dt > date '2020-01-01'").fetchall()
+
+
+@pytest.mark.parametrize("url_of", [manifest_list, manifest, metadata_file])
+@pytest.mark.parametrize("layer", ["bronze", "realtime", "silver", "gold"])
+def test_every_other_view_can_be_made_beside_an_unreadable_table(
+    own: Own, layer: str, url_of: Callable[[Table], str]
+) -> None:
+    table = own.lake.tables.load(f"gold.{own.name}_daily" if layer == "gold" else f"{layer}.{own.name}")
+    other = "bronze" if layer == "silver" else "silver"
+    engine = DuckDB.of(own.lake.settings, own.lake.connection)
+    with _damaged(own, table, url_of(table)), closing(engine):
+        open_days_cache.cache_clear()
+        _summarize.cache_clear()
+        for statement in create_views_sql(own.lake, view_names(own.lake)):
+            engine.database.execute(statement)
+        assert engine.database.execute(f"select count(*) from {other}.{own.name}").fetchall() == [(8,)]
 
 
 def test_damaged_manifest_is_named(own: Own) -> None:

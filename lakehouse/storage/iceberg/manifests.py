@@ -19,13 +19,15 @@ from pyiceberg.table import Table
 from pyiceberg.types import DateType, TimestampType
 from pyiceberg.utils.concurrent import ExecutorFactory
 
-from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.errors import LakehouseError, ObjectNotFoundError, UnreadableObjectError, UnreadableTableError
 from lakehouse.storage.iceberg.avro import read_manifest, read_manifest_list
 from lakehouse.storage.iceberg.partitions import PartitionMatcher, date_from_days
 from lakehouse.storage.objects.errors import first_line
 
 CACHED_MANIFESTS = 256
 """Each describes some hundred files."""
+
+HOW_TO_REPAIR = "All other tables can be read. Bring the file back, or run: lakehouse audit --repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class FileSummary:
 def current_manifests(table: Table) -> list[ManifestFile]:
     """List the manifests of the table's current snapshot, of data files and of deletes.
 
-    Raises LakehouseError or OSError if the manifest list can't be read.
+    Raises UnreadableTableError if the manifest list is gone or damaged, and LakehouseError or OSError if storage fails.
     """
     if (snapshot := table.current_snapshot()) is None:
         return []
@@ -64,7 +66,7 @@ def has_delete_files(table: Table) -> bool:
 def live_entries(table: Table, select: Callable[[ManifestFile], bool] | None = None) -> Iterator[ManifestEntry]:
     """Walk the data files of the table's current snapshot, in the manifests for which `select` holds.
 
-    Raises LakehouseError or OSError if a manifest can't be read.
+    Raises UnreadableTableError if a manifest is gone or damaged, and LakehouseError or OSError if storage fails.
     """
     manifests = [
         manifest for manifest in _data_manifests(table) if has_live_files(manifest) and (not select or select(manifest))
@@ -101,7 +103,7 @@ def newest_time(table: Table, column: str, where: BooleanExpression | None = Non
 def file_summaries(table: Table) -> Iterator[FileSummary]:
     """Summarize the table's data files, from a cache: a manifest never changes.
 
-    Raises LakehouseError or OSError if a manifest can't be read.
+    Raises UnreadableTableError if a manifest is gone or damaged, and LakehouseError or OSError if storage fails.
     """
     column = table.schema().find_field("dt").field_id
     for manifest in _data_manifests(table):
@@ -143,13 +145,18 @@ def _read(files: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
 
 @contextmanager
 def _translate_damage(url: str) -> Iterator[None]:
-    """Raise UnreadableTableError in place of what the parser raises for a damaged file."""
+    """Raise UnreadableTableError for a file that is gone, and in place of what is raised for a damaged one."""
     try:
         yield
+    except (ObjectNotFoundError, FileNotFoundError) as error:
+        raise UnreadableTableError(f"{url} is gone. {HOW_TO_REPAIR}") from error
+    except UnreadableObjectError as error:
+        raise UnreadableTableError(f"{url} can't be read ({first_line(error)}). {HOW_TO_REPAIR}") from error
     except (OSError, LakehouseError):
         raise
-    except Exception as error:  # it has no class of its own for this
-        raise UnreadableTableError(f"{url} is damaged ({type(error).__name__}: {first_line(error)})") from error
+    except Exception as error:  # the parser has no class of its own for this
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UnreadableTableError(f"{url} is damaged ({reason}). {HOW_TO_REPAIR}") from error
 
 
 @dataclass(frozen=True, slots=True)
