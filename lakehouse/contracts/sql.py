@@ -103,6 +103,11 @@ def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
     return f"coalesce(_raw, json_merge_patch(coalesce(_extra, '{{}}')::json, json_object({fields}))::varchar)"
 
 
+def not_of_kind(field: Field) -> str:
+    """Return the reason for a text that is no value of the field's type."""
+    return f"{field.name} is not {_kind_in_words(field)}"
+
+
 def latest_sql(key: tuple[str, ...], source: str, where: str = "true") -> str:
     """Select the latest arrival of each key within a `dt`."""
     keys = ", ".join(map(quote, key))
@@ -149,7 +154,7 @@ def _field_breaches(contract: Contract, field: Field) -> list[tuple[str, str]]:
     if kind == "string":
         rules.append((f"strlen({text}) > {MAX_TEXT_BYTES}", f"{name} is longer than {MAX_TEXT_BYTES} bytes"))
     else:
-        rules.append((f"{text} <> '' and {value} is null", _not_of_kind(field)))
+        rules.append((f"{text} <> '' and {value} is null", not_of_kind(field)))
     for bound, comparison, words in (
         (field.minimum, "<", "below"),
         (field.maximum, ">", "above"),
@@ -197,15 +202,11 @@ _AMBIGUOUS: dict[Kind, tuple[str, str]] = {
 
 def _reason_sql(field: Field, reason: str) -> str:
     """Write the SQL of a reason. That for a text that may mean two values says what to do about it."""
-    if field.type.kind not in _AMBIGUOUS or field.format or reason != _not_of_kind(field):
+    if field.type.kind not in _AMBIGUOUS or field.format or reason != not_of_kind(field):
         return literal(reason)
     pattern, advice = _AMBIGUOUS[field.type.kind]
     is_ambiguous = f"regexp_full_match({_text(field)}, {literal(pattern)})"
     return f"case when {is_ambiguous} then {literal(f'{reason}: {advice}')} else {literal(reason)} end"
-
-
-def _not_of_kind(field: Field) -> str:
-    return f"{field.name} is not {_kind_in_words(field)}"
 
 
 def _kind_in_words(field: Field) -> str:

@@ -13,9 +13,10 @@ import pyarrow as pa
 from lakehouse.client.client import Client
 from lakehouse.client.parcels import Parcel
 from lakehouse.client.results import SendResult
+from lakehouse.contracts.casts import value_sql
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.sql import quote, raw_sql
+from lakehouse.contracts.sql import literal, not_of_kind, quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import SourceChangedError, UnreadableSourceError
 from lakehouse.landing.readers import bronze_batches, local_object
@@ -157,8 +158,9 @@ def _parcels(contract: Contract, path: Path, dialect: Mapping[str, Any], name: s
 
 def rows_as_lines(contract: Contract, path: Path, dialect: Mapping[str, Any] | None = None) -> Iterator[bytes]:
     """Yield the file's rows as lines of JSON, those that can't be read as their reason and text."""
-    defect = f"json_object('{DEFECT}', {DEFECT}, '{RAW}', {RAW})"
-    line = f"if({DEFECT} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
+    reason = _defect_sql(contract)
+    defect = f"json_object('{DEFECT}', {reason}, '{RAW}', if({DEFECT} is null, {raw_sql(contract)}, {RAW}))"
+    line = f"if({reason} is null, {raw_sql(contract, _list_texts(contract))}, {defect}) || chr(10)"
     with open_in_memory() as database:
         name = "/".join(["", *reading_folders(path, dialect), path.name])
         for batch in bronze_batches(contract, [local_object(path, name)]):
@@ -166,6 +168,16 @@ def rows_as_lines(contract: Contract, path: Path, dialect: Mapping[str, Any] | N
             lines = database.execute(f"select {line} as line from rows order by _row").to_arrow_table()
             database.unregister("rows")
             yield from (text.encode() for text in lines["line"].to_pylist() if text is not None)
+
+
+def _defect_sql(contract: Contract) -> str:
+    """Return the SQL of why a row can't be read, also as an event: in JSON, text in place of a list has another reason."""
+    reasons = [
+        f"case when {name} <> '' and {value_sql(field.type, name)} is null then {literal(not_of_kind(field))} end"
+        for field in contract.fields
+        if field.type.kind == "list" and (name := quote(field.name))
+    ]
+    return f"coalesce({DEFECT}, nullif(concat_ws('; ', {', '.join(reasons)}), ''))" if reasons else DEFECT
 
 
 def _list_texts(contract: Contract) -> dict[str, str]:

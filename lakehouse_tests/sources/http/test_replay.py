@@ -1,5 +1,6 @@
 """Send files: every row lands once, however often it is sent and wherever a run was interrupted."""
 
+import csv
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from lakehouse.settings import Settings
 from lakehouse.sources.http import replay
 from lakehouse.sources.http.client import local_client
 from lakehouse.sources.http.replay import DeliveryCounts, send
+from lakehouse.sources.http.validation import SqlValidator
 from lakehouse.sources.simulation import Faults
 from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.landing.readers.samples import THREE, object_of, rows_of
@@ -179,6 +181,18 @@ def test_arrays_are_sent_as_arrays(settings: Settings, sender: Client, tmp_path:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (sent,) = send(settings, discover()["social"], [path], sender)
     assert (sent.delivered.accepted, sent.delivered.quarantined) == (len(tags), 0)
+
+
+@pytest.mark.parametrize("tags", ["a|b", "[1]", '{"a":1}', "[", "[]", '["a"]', ""])
+def test_text_that_is_no_list_is_rejected_for_the_reason_of_its_file(tmp_path: Path, tags: str) -> None:
+    contract = discover()["social"].contract
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["event_id", "hashtags"], ["1", tags]])
+    line = b"".join(replay.rows_as_lines(contract, path)).strip()
+    reasons = SqlValidator(contract).reasons([line], datetime.now(UTC)).get(0, [])
+    assert ("hashtags is not a list of texts" in reasons) == (tags not in ("[]", '["a"]', ""))
+    assert not [reason for reason in reasons if "expected" in reason]
 
 
 def test_rate_is_kept(sender: Client, events: Events) -> None:
