@@ -19,7 +19,14 @@ from lakehouse.settings import Settings
 from lakehouse.storage.embedded.frozen import FrozenFile, frozen_data
 from lakehouse.storage.embedded.state import StorageHome
 
-KEPT_FILES = (VERSION_FILE, "storage/credentials.json", "storage/receipts/*.txt", "http/keys.json", "http/sent/*.json")
+KEPT_FILES = (
+    VERSION_FILE,
+    "storage/credentials.json",
+    "storage/receipts/*.txt",
+    "http/keys.json",
+    "http/sent/*.json",
+    "contracts/*/*.yaml",
+)
 """Files that a home needs besides its data. Logs, caches and the state of processes are left out."""
 
 KEPT_DATABASES = ("dagster/history/*.db", "dagster/schedules/*.db")

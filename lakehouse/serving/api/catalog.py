@@ -1,6 +1,5 @@
-"""Routes under `/v1/catalog`: every table, view, model, named query and look-up, with lineage, state and history."""
+"""Routes under `/v1/catalog`: every table, view, model, named query, look-up and dashboard, with lineage, state and history."""
 
-import asyncio
 import difflib
 from http import HTTPStatus
 from typing import Annotated
@@ -12,7 +11,8 @@ from litestar.params import QueryParameter
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.api.state import HttpRequest, Serving
-from lakehouse.serving.catalog.catalog import CatalogPage, Contents
+from lakehouse.serving.catalog.catalog import CatalogPage
+from lakehouse.serving.catalog.contents import Contents
 from lakehouse.serving.catalog.entries import Entry
 from lakehouse.serving.catalog.lineage import Lineage, lineage_of
 
@@ -24,9 +24,9 @@ ColumnParameter = Annotated[
 
 @get("/", summary="List the catalog", responses=error_responses(401, 403, 503))
 async def entries(request: HttpRequest, serving: Serving) -> list[Entry]:
-    """List every table, view, model, named query and look-up that the key permits, with columns and sizes."""
+    """List every table, view, model, named query, look-up and dashboard that the key permits, with columns and sizes."""
     key = serving.access.authorize(request, "query")
-    contents = await asyncio.to_thread(serving.catalog.contents, serving.snapshot)
+    contents = await serving.catalog.run(serving.catalog.contents, serving.snapshot)
     allowed = _allowed(serving, key, contents)
     return [_only(entry, allowed) for name, entry in contents.entries.items() if name in allowed]
 
@@ -35,7 +35,7 @@ async def entries(request: HttpRequest, serving: Serving) -> list[Entry]:
 async def entry(request: HttpRequest, serving: Serving, layer: str, name: str) -> CatalogPage:
     """Return everything about one entry: columns and their lineage, snapshots, stale days, checks, contract, SQL."""
     contents, allowed = await _find(request, serving, f"{layer}.{name}")
-    page = await asyncio.to_thread(serving.catalog.page, contents, f"{layer}.{name}", allowed)
+    page = await serving.catalog.run(serving.catalog.page, contents, f"{layer}.{name}", allowed)
     return msgspec.structs.replace(page, entry=_only(page.entry, allowed))
 
 
@@ -50,7 +50,7 @@ async def lineage(
     columns = [each.name for each in contents.entries[f"{layer}.{name}"].columns]
     if column not in columns:
         raise Problem(HTTPStatus.NOT_FOUND, f"{layer}.{name} has no column {column!r}; there are {', '.join(columns)}.")
-    return await asyncio.to_thread(serving.catalog.column_lineage, contents, f"{layer}.{name}", column, allowed)
+    return await serving.catalog.run(serving.catalog.column_lineage, contents, f"{layer}.{name}", column, allowed)
 
 
 async def _find(request: HttpRequest, serving: Serving, name: str) -> tuple[Contents, set[str]]:
@@ -59,7 +59,7 @@ async def _find(request: HttpRequest, serving: Serving, name: str) -> tuple[Cont
     Raises Problem 401 or 403 if it may not read it, and Problem 404 with the nearest names if there is no such entry.
     """
     key = serving.access.authorize(request, "query")
-    contents = await asyncio.to_thread(serving.catalog.contents, serving.snapshot)
+    contents = await serving.catalog.run(serving.catalog.contents, serving.snapshot)
     allowed = _allowed(serving, key, contents)
     if name not in contents.entries:
         near = difflib.get_close_matches(name, allowed, cutoff=0)
@@ -78,7 +78,7 @@ def _allowed(serving: Serving, key: ApiKey | None, contents: Contents) -> set[st
     over_views = {
         name
         for name, entry in contents.entries.items()
-        if entry.kind in ("query", "lookup") and entry.reads and views.issuperset(entry.reads)
+        if entry.kind in ("query", "lookup", "dashboard") and entry.reads and views.issuperset(entry.reads)
     }
     return {name for name in contents.entries if name in views} | over_views
 

@@ -1,29 +1,28 @@
 """The catalog of a lake: all entries, and everything about one of them. What was derived is kept until its sources change."""
 
-import threading
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from lakehouse.contracts.sql import quote
 from lakehouse.models.chart import Chart
-from lakehouse.pipeline.column_lineage import ColumnLineage
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.catalog.check_results import Check, checks_of
-from lakehouse.serving.catalog.column_sources import column_sources
+from lakehouse.serving.catalog.contents import Contents
 from lakehouse.serving.catalog.contract_versions import ContractInfo, contract_info
 from lakehouse.serving.catalog.definitions import DefinitionReader, Definitions
 from lakehouse.serving.catalog.entries import LOOKUPS, QUERIES, Entries, Entry, list_entries
-from lakehouse.serving.catalog.lineage import Lineage, downstream_of, lineage_of, upstream_of
+from lakehouse.serving.catalog.lineage import Lineage, downstream_of, lineage_of
+from lakehouse.serving.catalog.personal import personal_columns
 from lakehouse.serving.catalog.table_state import EMPTY, UNREADABLE, TableState, table_state
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 
-PERSONAL = {"restricted", "confidential", "sensitive", "pii"}
-"""Classifications of columns that samples leave out."""
-
-RAW_COLUMNS = {"raw", "_raw", "_extra"}
-"""Columns with whole rows as they arrived."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SAMPLE_ROWS = 20
 CHART_ROWS = 5_000
@@ -73,62 +72,33 @@ class CatalogPage(msgspec.Struct, frozen=True):
     """Columns that the sample leaves out: by their classification, or that of a column they are computed from."""
 
 
-@dataclass(frozen=True)
-class Contents:
-    """The entries of one moment."""
-
-    snapshot: LakeSnapshot
-    definitions: Definitions
-    entries: Entries
-    lineages: dict[str, ColumnLineage] = field(default_factory=dict)
-    """The lineage of the columns of entries, where it has been asked for."""
-
-    def columns_of(self, name: str) -> ColumnLineage:
-        """Return the columns that each column of an entry is computed from."""
-        if name not in self.lineages:
-            self.lineages[name] = column_sources(self.entries, self.definitions, self.entries[name])
-        return self.lineages[name]
-
-    def reads(self, allowed: Collection[str]) -> dict[str, list[str]]:
-        """Return what each of these entries reads of them."""
-        return {
-            name: [read for read in self.entries[name].reads if read in allowed]
-            for name in self.entries
-            if name in allowed
-        }
-
-    def column_edges(self, names: Collection[str]) -> dict[str, list[str]]:
-        """Return the columns that each column of these entries is computed from, all as `layer.name.column`."""
-        return {
-            f"{name}.{column}": [f"{source}.{of}" for source, of in sources if source in names]
-            for name in names
-            for column, sources in self.columns_of(name).items()
-        }
-
-
 class Catalog:
-    """The catalog of the serving process. Any thread may call it; it blocks while files and metadata are read."""
+    """The catalog of the serving process. Its methods block while files and metadata are read; call them with `run`."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
         self._reader = DefinitionReader(lake.settings)
-        self._lock = threading.Lock()
+        # Requests that wait for many models to be read must not take the threads of others.
+        self._thread = ThreadPoolExecutor(1, "catalog")
         self._key: object = None
         self._contents: Contents | None = None
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function in the thread of the catalog."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
 
     def contents(self, snapshot: LakeSnapshot) -> Contents:
         """Return the entries of this snapshot and of the files of now."""
         definitions = self._reader.read(snapshot)
         key = definitions.version, snapshot.tables.locations()
-        with self._lock:
-            if self._contents is None or key != self._key:
-                entries = list_entries(snapshot, definitions)
-                # Lineage depends on files and columns alone, so that commits leave it as it was.
-                same = self._contents is not None and _shape(entries) == _shape(self._contents.entries)
-                same = same and self._contents is not None and self._contents.definitions is definitions
-                kept = self._contents.lineages if same and self._contents is not None else {}
-                self._contents, self._key = Contents(snapshot, definitions, entries, kept), key
-            return self._contents
+        if self._contents is None or key != self._key:
+            entries = list_entries(snapshot, definitions)
+            # Lineage depends on files and columns alone, so that commits leave it as it was.
+            same = self._contents is not None and _shape(entries) == _shape(self._contents.entries)
+            same = same and self._contents is not None and self._contents.definitions is definitions
+            kept = self._contents.lineages if same and self._contents is not None else {}
+            self._contents, self._key = Contents(snapshot, definitions, entries, kept), key
+        return self._contents
 
     def page(self, contents: Contents, name: str, allowed: Collection[str]) -> CatalogPage:
         """Return everything about an entry, with lineage among the `allowed` entries."""
@@ -136,7 +106,7 @@ class Catalog:
         reads = contents.reads(allowed)
         lineage = lineage_of(reads, name)
         state, unreadable = self._state(contents, name)
-        personal = _personal_columns(contents, entry)
+        personal = personal_columns(contents, entry)
         chart = _chart_of(definitions, name)
         is_table = entry.kind in ("table", "view") or (entry.kind == "model" and contents.snapshot.tables.exists(name))
         return CatalogPage(
@@ -208,37 +178,6 @@ def _inherited(contents: Contents, column: str, sources: list[str]) -> str:
     name, _, source = sources[0].rpartition(".") if len(sources) == 1 else ("", "", "")
     of = contents.entries.get(name)
     return next((each.description for each in of.columns if each.name == source == column), "") if of else ""
-
-
-def _personal_columns(contents: Contents, entry: Entry) -> list[str]:
-    """List the columns that hold personal data, or are computed from columns that do."""
-    upstream = upstream_of(contents.reads(contents.entries.keys()), [entry.name]) & contents.entries.keys()
-    personal = {
-        f"{name}.{column.name}"
-        for name in upstream
-        for column in contents.entries[name].columns
-        if column.classification.lower() in PERSONAL
-    }
-    if not personal:
-        return []
-    edges = contents.column_edges(upstream) | _unknown_edges(contents, upstream)
-    return [
-        column.name
-        for column in entry.columns
-        if column.name in RAW_COLUMNS or upstream_of(edges, [f"{entry.name}.{column.name}"]) & personal
-    ]
-
-
-def _unknown_edges(contents: Contents, names: Collection[str]) -> dict[str, list[str]]:
-    """Return edges from every column to every column read, of entries whose lineage can't be followed."""
-    unknown = [contents.entries[name] for name in names if not contents.columns_of(name)]
-    return {
-        f"{entry.name}.{column.name}": [
-            f"{read}.{of.name}" for read in entry.reads if read in names for of in contents.entries[read].columns
-        ]
-        for entry in unknown
-        for column in entry.columns
-    }
 
 
 def _sample_sql(entry: Entry, personal: list[str]) -> str | None:

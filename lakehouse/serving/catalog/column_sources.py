@@ -9,7 +9,7 @@ from lakehouse.pipeline.column_lineage import ColumnLineage, model_lineage, sql_
 from lakehouse.pipeline.table_specs import DAYS_COLUMNS, WINDOWS_COLUMNS, empty_sql
 from lakehouse.pipeline.unified_view import live_daily, stream_view_names
 from lakehouse.serving.catalog.definitions import Definitions
-from lakehouse.serving.catalog.entries import LOOKUPS, QUERIES, Entries, Entry
+from lakehouse.serving.catalog.entries import DASHBOARDS, LOOKUPS, QUERIES, Entries, Entry
 from lakehouse.storage.iceberg.schema import TableSpec
 
 Columns = Sequence[tuple[str, str]]
@@ -21,6 +21,8 @@ def column_sources(entries: Entries, definitions: Definitions, entry: Entry) -> 
     It lacks columns of models in Python, and of SQL that can't be followed.
     """
     layer, _, short = entry.name.partition(".")
+    if layer == DASHBOARDS:
+        return {}
     if layer == QUERIES:
         return _of_sql(entries, entry, definitions.queries[short].sql)
     if layer == LOOKUPS:

@@ -1,6 +1,5 @@
-"""Read the definitions that the catalog describes: streams, models, named queries and look-ups, as their files are now."""
+"""Read the definitions that the catalog describes: streams, models, named queries, look-ups, dashboards."""
 
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from lakehouse.pipeline.model_specs import CheckedModels, check_models
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.processes.file_stamps import file_stamps
 from lakehouse.serving.lookups.declaration import Lookup, discover_lookups
+from lakehouse.serving.query.dashboards import Dashboard, dashboard_stamps, read_dashboards
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.named_queries import NamedQuery, reread_queries
 from lakehouse.settings import Settings
@@ -30,28 +30,27 @@ class Definitions:
     models: Mapping[str, Model]
     queries: Mapping[str, NamedQuery]
     lookups: Mapping[str, Lookup]
+    dashboards: Mapping[str, Dashboard]
 
 
 class DefinitionReader:
-    """Reads definitions again only where their files have changed. Any thread may call it."""
+    """Reads definitions again only where their files have changed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
         self._stamps: object = None
         self._latest: Definitions | None = None
 
     def read(self, snapshot: LakeSnapshot) -> Definitions:
         """Return the definitions of now. What is wrong is left out, because others report it."""
-        with self._lock:
-            stamps = self._current_stamps(snapshot)
-            if self._latest is None or stamps != self._stamps:
-                self._latest, self._stamps = self._read(snapshot), stamps
-            return self._latest
+        stamps = self._current_stamps(snapshot)
+        if self._latest is None or stamps != self._stamps:
+            self._latest, self._stamps = self._read(snapshot), stamps
+        return self._latest
 
     def _current_stamps(self, snapshot: LakeSnapshot) -> object:
         files = file_stamps((*self._settings.models, *self._settings.queries, *self._settings.lookups), depth=2)
-        return id(snapshot.streams), snapshot.tables.names(), files
+        return id(snapshot.streams), snapshot.tables.names(), files, dashboard_stamps(self._settings.dashboards)
 
     def _read(self, snapshot: LakeSnapshot) -> Definitions:
         streams, before = snapshot.streams, self._latest
@@ -70,6 +69,7 @@ class DefinitionReader:
             models={**checked.models.by_name, **python},
             queries=queries,
             lookups=lookups,
+            dashboards=read_dashboards(self._settings.dashboards)[0],
         )
 
 

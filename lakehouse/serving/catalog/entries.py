@@ -1,4 +1,4 @@
-"""List the entries of the catalog: tables, views, models, named queries and look-ups, with their columns."""
+"""List the entries of the catalog: tables, views, models, named queries, look-ups and dashboards."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -27,13 +27,14 @@ from lakehouse.pipeline.unified_view import (
 )
 from lakehouse.serving.catalog import descriptions
 from lakehouse.serving.catalog.definitions import Definitions
+from lakehouse.serving.query.dashboards import sql_of
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.sql import names_mentioned
 
-Kind = Literal["table", "view", "model", "query", "lookup"]
+Kind = Literal["table", "view", "model", "query", "lookup", "dashboard"]
 
-QUERIES, LOOKUPS = "queries", "lookups"
-"""The layers of named queries and look-ups in names of the catalog."""
+QUERIES, LOOKUPS, DASHBOARDS = "queries", "lookups", "dashboards"
+"""The layers of named queries, look-ups and dashboards in names of the catalog."""
 
 
 class Column(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,10 +48,10 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A table, view, model, named query or look-up."""
+    """A table, view, model, named query, look-up or dashboard."""
 
     name: str
-    """As `layer.name`; the layer of named queries is `queries`, that of look-ups `lookups`."""
+    """As `layer.name`; the layer of named queries is `queries`, of look-ups `lookups`, of dashboards `dashboards`."""
     kind: Kind
     description: str
     owner: str | None
@@ -83,6 +84,7 @@ def list_entries(snapshot: LakeSnapshot, definitions: Definitions) -> Entries:
     with open_in_memory() as database:
         entries += _queries(database, snapshot, definitions)
         entries += _lookups(database, snapshot, definitions)
+    entries += _dashboards(snapshot, definitions)
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 
 
@@ -202,6 +204,15 @@ def _lookups(database: duckdb.DuckDBPyConnection, snapshot: LakeSnapshot, defini
             _only_stream(snapshot, reads),
             columns,
             reads,
+        )
+
+
+def _dashboards(snapshot: LakeSnapshot, definitions: Definitions) -> Iterator[Entry]:
+    for dashboard in definitions.dashboards.values():
+        reads = [name for name in sorted(names_mentioned(sql_of(dashboard))) if view_exists(snapshot, name)]
+        words = f"{dashboard.title}. {dashboard.description}" if dashboard.description else dashboard.title
+        yield Entry(
+            f"{DASHBOARDS}.{dashboard.name}", "dashboard", words, None, _only_stream(snapshot, reads), [], reads
         )
 
 

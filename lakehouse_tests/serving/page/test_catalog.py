@@ -22,8 +22,9 @@ def _page(api: httpx.Client, name: str) -> Any:
 def test_catalog_lists_every_entry_with_columns_and_sizes(filled: Home, api: httpx.Client) -> None:
     entries = {entry["name"]: entry for entry in api.get("/v1/catalog").json()}
     assert {table["name"] for table in api.get("/v1/tables").json()} <= entries.keys()
-    assert {"queries.payments", "queries.daily_metrics", "lookups.customers"} <= entries.keys()
-    assert all(entry["description"] and entry["columns"] for entry in entries.values())
+    assert {"queries.payments", "queries.daily_metrics", "lookups.customers", "dashboards.money"} <= entries.keys()
+    assert all(entry["description"] for entry in entries.values())
+    assert {name for name, entry in entries.items() if not entry["columns"]} == {"dashboards.money"}
     silver, model = entries["silver.financial"], entries["gold.payments"]
     table = filled.lake.tables.load("silver.financial")
     summary = table.current_snapshot().summary.additional_properties  # type: ignore[union-attr]
@@ -44,7 +45,9 @@ def test_entry_has_lineage_state_checks_and_contract(filled: Home, api: httpx.Cl
     assert columns["account_id"]["sources"] == ["bronze.financial.account_id"]
     assert "gold.payments.an_account" in columns["account_id"]["readers"]
     assert ["silver.financial", "gold.payments"] in silver["lineage"]["edges"]
-    assert {"bronze.financial", "queries.payments", "serving.live_daily_metrics"} <= {*silver["lineage"]["nodes"]}
+    assert {"bronze.financial", "queries.payments", "serving.live_daily_metrics", "dashboards.money"} <= {
+        *silver["lineage"]["nodes"]
+    }
     state = model["state"]
     assert (state["stale"], len(state["snapshots"])) == (0, 1)
     assert state["snapshots"][0]["rows"] == state["snapshots"][0]["added"] == model["entry"]["rows"]

@@ -5,7 +5,7 @@ import { byId, h, setText } from "./dom.js";
 import { bytes, compact, count, plural, since } from "./format.js";
 import { catalogPath } from "./result.js";
 
-const LAYERS = ["gold", "serving", "silver", "queries", "lookups", "quarantine", "realtime", "bronze"];
+const LAYERS = ["gold", "serving", "silver", "queries", "dashboards", "lookups", "quarantine", "realtime", "bronze"];
 const MAX_COLUMNS = 6;
 
 /** Show the catalog in `main`. */

@@ -42,8 +42,8 @@ export function barTable(title, pairs) {
 /** A text of several lines in a box that scrolls. */
 export const code = (label, lines) => h("pre", { class: "code", role: "group", "aria-label": label, tabindex: "0" }, h("code", {}, lines));
 
-/** The address of an entry of the catalog, of which `name` is `layer.name`. */
-export const catalogPath = (name) => `/catalog/${name.split(".").map(encodeURIComponent).join("/")}`;
+/** The address of an entry of the catalog, of which `name` is `layer.name`; of a dashboard, its own page. */
+export const catalogPath = (name) => `${name.startsWith("dashboards.") ? "" : "/catalog"}/${name.split(".").map(encodeURIComponent).join("/")}`;
 
 const MAX_ORIGINS = 6;
 
