@@ -13,7 +13,13 @@ from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.options import Json, MoreFiles, parse_path
 from lakehouse.cli.printing import counted, print_json, print_text, progress
 from lakehouse.contracts.model import Contract
-from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
+from lakehouse.errors import (
+    ContractError,
+    LakehouseError,
+    SchemaChangeError,
+    SourceChangedError,
+    UnreadableSourceError,
+)
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.partition_folders import partition_folders
 from lakehouse.landing.readers import local_object
@@ -84,7 +90,7 @@ def _load(
     with storage.running(settings) as connection:
         lake = Lake(settings, connection)
         _bootstrap(lake, stream)
-        landed = _upload(lake, stream, selection.files, dialect)
+        landed = _upload(lake, stream, selection, dialect)
         try:
             partitions = _materialize(lake, stream) if is_materialized else ""
         except LakehouseError as error:
@@ -194,13 +200,16 @@ def _describe_days(days: Sequence[date]) -> str:
 
 
 def _upload(
-    lake: Lake, stream: str, files: Sequence[Path], dialect: Mapping[str, Any]
+    lake: Lake, stream: str, selection: Selection, dialect: Mapping[str, Any]
 ) -> list[tuple[Path, LandingObject, bool]]:
     landed = []
     with progress() as bars:
-        task = bars.add_task("uploading", total=len(files))
-        for file in files:
-            landed.append((file, *upload(lake.objects, stream, file, dialect)))
+        task = bars.add_task("uploading", total=len(selection.files))
+        for file in [*selection.files]:
+            try:
+                landed.append((file, *upload(lake.objects, stream, file, dialect)))
+            except (SourceChangedError, UnreadableSourceError) as error:
+                selection.refuse(file, error)
             bars.advance(task)
     return landed
 

@@ -12,6 +12,7 @@ from lakehouse.cli.load import MAX_FILES, REFUSED_EXIT_CODE
 from lakehouse.cli.options import Files, Json
 from lakehouse.cli.printing import print_json, print_table, print_text, progress, stderr
 from lakehouse.contracts.streams import Stream
+from lakehouse.errors import SourceChangedError, UnreadableSourceError
 from lakehouse.landing.selection import Selection, select_files
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings, get_settings
@@ -76,4 +77,10 @@ def _send(
         def advance(path: Path, delivered: DeliveryCounts) -> None:
             bars.update(tasks[path], completed=delivered.accepted + delivered.quarantined)
 
-        return replay.send(settings, stream, selection.files, client, dialect=dialect, rate=rate, on_progress=advance)
+        sent = []
+        for file in [*selection.files]:
+            try:
+                sent += replay.send(settings, stream, [file], client, dialect=dialect, rate=rate, on_progress=advance)
+            except (SourceChangedError, UnreadableSourceError) as error:
+                selection.refuse(file, error)
+        return sent

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lakehouse.errors import UnreadableSourceError
+from lakehouse.errors import LakehouseError, UnreadableSourceError
 from lakehouse.landing.data_names import EXPORT, TableKind, file_reason, hidden_reason, table_reason
 from lakehouse.landing.formats import COMPRESSION_SUFFIXES, FORMAT_SUFFIXES, format_of_name
 from lakehouse.landing.opening import (
@@ -84,6 +84,14 @@ class Selection:
             if path.is_relative_to(folder):
                 path = origin / path.relative_to(folder)
         return display(path)
+
+    def refuse(self, path: Path, error: LakehouseError) -> None:
+        """Refuse a selected file that can't be read after all, so that the others are loaded. Raises `error` if it is alone."""
+        if self.files == [path] and not self.refused:
+            raise error
+        self.files.remove(path)
+        reason = str(error).removeprefix(f"Can't read {path}: ").removeprefix(f"{path} ")
+        self.refused.append(SkippedFile(path, reason.rstrip(".")))
 
     def as_json(self, skipped: Iterable[SkippedFile]) -> Iterator[dict[str, str]]:
         """Describe skipped files for JSON."""

@@ -236,3 +236,17 @@ def test_name_that_is_not_utf8_is_selected_and_displayed(select: Select, tmp_pat
     selected = select(tmp_path)
     assert selected.files == [path]
     assert selected.display(path) == f"{tmp_path}/caf\\xe9.csv"
+
+
+@pytest.mark.parametrize(
+    "message", ["a.csv changed while it was loaded; load it again.", "Can't read a.csv: it is gone."]
+)
+def test_file_that_proves_unreadable_holds_up_no_other(message: str) -> None:
+    bad, good, error = Path("a.csv"), Path("b.csv"), UnreadableSourceError(message)
+    selection = Selection([bad, good])
+    selection.refuse(bad, error)
+    assert (selection.files, [file.path for file in selection.refused]) == ([good], [bad])
+    assert message.endswith(f"{selection.refused[0].reason}.")
+    assert "a.csv" not in selection.refused[0].reason
+    with pytest.raises(UnreadableSourceError):
+        Selection([bad]).refuse(bad, error)
