@@ -11,7 +11,7 @@ import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.options import Json, MoreFiles, parse_path
-from lakehouse.cli.printing import counted, print_json, print_text, progress
+from lakehouse.cli.printing import counted, join_first, print_json, print_text, progress
 from lakehouse.contracts.model import Contract
 from lakehouse.errors import (
     ContractError,
@@ -171,7 +171,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
             print_text(f"{verb}: {len(skipped) - MAX_FILES:,} more; --json prints all.")
     warned = [file for file in summary["by_file"] if file["warnings"]]
     for file in warned[:MAX_FILES]:
-        print_text(f"Warning: {file['file']}: {'; '.join(file['warnings'])}.")
+        print_text(f"Warning: {file['file']}: {join_first(file['warnings'])}.")
     if len(warned) > MAX_FILES:
         print_text(f"{len(warned) - MAX_FILES:,} more files have other columns than the contract; --json prints all.")
     rejecting = [file for file in summary["by_file"] if file.get("rejected")]

@@ -35,6 +35,13 @@ def print_text(text: str, *, style: str | None = None, to: Console | None = None
     (to or console).print(text, style=style, highlight=False, soft_wrap=True)
 
 
+def join_first(texts: Sequence[str], most: int = 10, width: int = 200) -> str:
+    """Join texts for people: the first, without the middle of a very long one, such as a file's names of columns."""
+    first = (text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}" for text in texts[:most])
+    more = [f"and {len(texts) - most:,} more, which --json prints"] if len(texts) > most else []
+    return "; ".join([*first, *more])
+
+
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun, such as `1 row` or `2,000 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -60,9 +60,14 @@ def reading_folders(path: Path, dialect: Mapping[str, Any] | None = None) -> lis
 
 def _open(path: Path) -> BufferedReader:
     if not path.is_file():  # reading a pipe or a device would never end
-        reason = "it is a directory; name the files in it" if path.is_dir() else "there is no such file"
-        raise UnreadableSourceError(f"Can't read {path}: {reason}.")
+        raise UnreadableSourceError(f"Can't read {path}: {_why_no_file(path)}.")
     return path.open("rb")
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "it is a directory; name the files in it"
+    return "it is no regular file; save what it gives as one" if path.exists() else "there is no such file"
 
 
 def _store(

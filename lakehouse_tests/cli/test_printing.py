@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lakehouse.cli import printing
 from lakehouse.cli.escaping import escape_control_characters, escape_in_json
-from lakehouse.cli.printing import PlainConsole, print_table, print_text
+from lakehouse.cli.printing import PlainConsole, join_first, print_table, print_text
 from lakehouse_tests.cli.conftest import Command
 
 HOSTILE = [
@@ -71,3 +71,16 @@ def test_error_escapes_control_characters(lakehouse: Command) -> None:
     assert done.returncode == 1
     assert "\\x1b[2J" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
+    [
+        ([], ""),
+        (["a", "b"], "a; b"),
+        (list("abcdefghijkl"), "a; b; c; d; e; f; g; h; i; j; and 2 more, which --json prints"),
+        (["column " + "x" * 999 + " is unknown"], f"column {'x' * 93} … {'x' * 89} is unknown"),
+    ],
+)
+def test_many_and_long_texts_are_shortened(texts: list[str], joined: str) -> None:
+    assert join_first(texts) == joined

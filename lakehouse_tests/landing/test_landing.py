@@ -227,6 +227,13 @@ def test_file_changed_during_upload_is_refused(
     assert list(objects.list(f"incoming/{stream}")) == []
 
 
+@pytest.mark.parametrize(("name", "reason"), [("pipe", "no regular file"), ("", "directory"), ("none", "no such file")])
+def test_what_is_no_file_is_refused(objects: Objects, stream: str, tmp_path: Path, name: str, reason: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableSourceError, match=reason):
+        upload(objects, stream, tmp_path / name)
+
+
 def test_growing_file_is_refused(objects: Objects, stream: str, tmp_path: Path) -> None:
     path = tmp_path / "growing.csv"
     path.write_bytes(b"x" * (64 << 20))

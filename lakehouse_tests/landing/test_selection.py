@@ -88,6 +88,14 @@ def test_foreign_content_is_refused_under_any_name(select: Select, tmp_path: Pat
     assert all("; " in file.reason for file in selected.refused)
 
 
+def test_parquet_under_the_name_of_another_format_is_refused(select: Select, tmp_path: Path) -> None:
+    for name in ("a.csv", "a.json", "a.csv.gz", "part-0", "a.parquet"):
+        (tmp_path / name).write_bytes(b"PAR1\x15\x04")
+    selected = select(tmp_path)
+    assert [file.name for file in selected.files] == ["a.parquet", "part-0"]
+    assert {file.reason for file in selected.refused} == {"it is a Parquet file; give it a name that ends in .parquet"}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -96,6 +104,7 @@ def test_foreign_content_is_refused_under_any_name(select: Select, tmp_path: Pat
         b"PK,b\n1,2\n",
         b"BZh9,b\n",
         b"ORC,b\n",
+        b"PAR1,b\n",
         b"Obj,b\n",
         b"{}\n",
         b"PAR1",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from lakehouse.errors import SourceChangedError
+from lakehouse.landing.formats import format_of_name
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, decompressed_chunks
 
 
@@ -55,6 +56,9 @@ _SIGNATURES: tuple[tuple[re.Pattern[bytes], Foreign], ...] = tuple(
     )
 )
 
+_PARQUET = re.compile(rb"PAR1[\x00-\x08\x0e-\x1f]")
+_MISNAMED = Foreign("a Parquet file", "give it a name that ends in .parquet")
+
 START_BYTES = 512
 """How much of a file is looked at."""
 
@@ -62,11 +66,13 @@ _DELIMITERS = (b",", b";", b"\t", b"|")
 
 
 def foreign_content(obj: InputObject) -> Foreign | None:
-    """Return what an object holds, if no reader reads it; None if one may. Looks inside compressed content.
+    """Return what an object holds, if its reader does not read it; None if it may. Looks inside compressed content.
 
     Raises what opening the object raises.
     """
     start = _start(obj)
+    if _PARQUET.match(start) and format_of_name(obj.name) in ("csv", "json"):
+        return _MISNAMED
     return next((foreign for pattern, foreign in _SIGNATURES if pattern.match(start)), None)
 
 
