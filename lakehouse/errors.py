@@ -56,6 +56,10 @@ class StorageFullError(LakehouseError):
     """The disk under the storage server is full. Free some space and try again."""
 
 
+class EngineError(LakehouseError):
+    """Spark can't be used, or gave up on a task. The message says why."""
+
+
 class CommitConflictError(LakehouseError):
     """Another writer committed the same partition first. Compute it again and commit again."""
 

@@ -85,6 +85,17 @@ class Settings(BaseSettings):
         None, ge=1, description="Threads DuckDB may use in one process; unset means one per core."
     )
 
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="Who computes large runs: `duckdb` in their own process, or `spark` on many machines."
+    )
+    spark: str = Field(
+        "local[*]",
+        description="Where Spark is: `sc://host:port` of a Spark Connect server, or a master such as `local[*]`.",
+    )
+    spark_from_mb: int = Field(
+        256, ge=0, description="MiB that a run must read for Spark to compute it; smaller ones stay on this machine."
+    )
+
     time_travel_days: int = Field(
         30, ge=0, description="Days for which bronze, silver and gold keep the last snapshot of each day."
     )

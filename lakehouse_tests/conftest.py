@@ -108,6 +108,21 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
     assert http_server.stop(explicit)
 
 
+@pytest.fixture(scope="session")
+def sail() -> Iterator[str]:
+    """The address of Sail in this process. It speaks Spark Connect, and needs no JVM."""
+    from pysail.spark import SparkConnectServer  # type: ignore[import-untyped] # and slow to import, as pyspark is
+    from pyspark.sql.connect.session import SparkSession
+
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    host, port = server.listening_address
+    yield f"sc://{host}:{port}"
+    if session := SparkSession.getActiveSession():
+        session.stop()  # else the client asks for its session at exit, and waits for an answer
+    server.stop()
+
+
 @pytest.fixture
 def events() -> Events:
     """Simulate `count` events of a stream, as lines."""

@@ -95,7 +95,7 @@ def _check_pending(context: Context, day: date, ingested: set[str]) -> None:
 def _check_rowless(context: Context, day: date, rowless: set[str]) -> None:
     """Report landing objects that are not empty and were read as no row, not even as a defect."""
     landed = [obj for obj in context.landed.get(day, ()) if obj.size and obj.key in rowless]
-    for obj, content in zip(landed, input_objects(context.lake, landed), strict=True):
+    for obj, content in zip(landed, input_objects(context.lake.objects, landed), strict=True):
         if not is_empty(context.contract, content):
             detail = f"{obj.key} has {obj.size} bytes in landing and no row in bronze"
             context.report_finding("bronze", day, CHECK, detail, context.repair_command(day))
@@ -156,7 +156,7 @@ def _compare_rows(
     }
     if not objects:
         return
-    landed = bronze_rows(cursor, context.contract, input_objects(context.lake, objects.values()))
+    landed = bronze_rows(cursor, context.contract, input_objects(context.lake.objects, objects.values()))
     select = f"select _object::varchar, sum({_hash_sql(context)}) from landed group by _object"
     hashes = dict(landed.query("landed", select).fetchall())
     unlike = [obj for key, obj in objects.items() if bronze_objects[obj.day][key].hashes != hashes.get(key)]
@@ -170,7 +170,7 @@ def _differences(
     """Find how bronze differs from these objects. A field is no difference if the contract did not know it at the time."""
     if not objects:
         return {}
-    bronze_rows(cursor, context.contract, input_objects(context.lake, objects)).create_view("read_again")
+    bronze_rows(cursor, context.contract, input_objects(context.lake.objects, objects)).create_view("read_again")
     where = f"{objects_filter(obj.key for obj in objects)} and {days_filter(days, 'arrival_dt')}"
     # Known and unknown fields are compared as one set of names and values.
     values = f"list_sort(map_entries(({raw_sql(context.contract)})::json::map(varchar, json)))"

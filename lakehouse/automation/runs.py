@@ -123,12 +123,18 @@ def raise_on_failure(outcome: RunOutcome | None) -> None:
 
 
 def _root_error(event: dg.DagsterEvent) -> str:
+    """Describe why a step failed: by this package's own error, which says what to do, or else by the deepest cause."""
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
+    while error is not None and error.cause is not None and not _is_own(error.message):
         error = error.cause
     failure = event.step_failure_data.user_failure_data
     if failure is not None and failure.description:
         return failure.description
     if error is None:
         return f"step {event.step_key} failed"
-    return error.message.strip().split("\n")[0]
+    message = error.message.strip().split("\n")[0]
+    return message.partition(": ")[2] if _is_own(message) else message
+
+
+def _is_own(message: str) -> bool:
+    return message.startswith(f"{LakehouseError.__module__}.")

@@ -8,6 +8,8 @@ from typing import Literal
 from lakehouse.contracts.dialect import DEFAULT_DIALECT, Dialect
 from lakehouse.contracts.time_formats import TimeFormat, read_time_format
 
+Engine = Literal["duckdb", "spark"]
+
 Kind = Literal["string", "timestamp", "integer", "double", "decimal", "boolean", "list"]
 
 DEFAULT_HISTORY_START = date(2010, 1, 1)
@@ -127,6 +129,8 @@ class Contract:
     changes: ChangeStream | None = None
     dialect: Dialect = DEFAULT_DIALECT
     tags: tuple[str, ...] = ()
+    engine: Engine | None = None
+    """Who computes large runs of the stream; None as the settings say."""
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast, get_args
 
 import duckdb
 import yaml
@@ -28,6 +28,7 @@ from lakehouse.contracts.model import (
     DEFAULT_QUALITY_THRESHOLD,
     ChangeStream,
     Contract,
+    Engine,
     Field,
     FieldType,
     Kind,
@@ -48,7 +49,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 RESERVED = {"dt", "arrival_dt", "arrival_hour", "valid", "events", "days", "silver"}
-CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream", "dialect"}
+CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream", "dialect", "engine"}
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 NUMBER_OPTIONS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 TEXT_OPTIONS = {"pattern", "minLength", "maxLength"}
@@ -110,6 +111,7 @@ class _Reader:
             entity=self._known_field("entity", custom.get("entity"), names),
             changes=self._changes(custom.get("changeStream"), names),
             tags=tuple(document.tags or ()),
+            engine=self._engine(custom.get("engine")),
         ).written_in(self._dialect(custom.get("dialect", {})))
         for path in contract.dialect.field_paths:
             self._known_field("dialect.fieldPaths", path.partition("=")[0], names)
@@ -278,6 +280,11 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             self.refuse("customProperties.qualityThreshold", f"{value!r} is not a share from 0 to 1")
         return float(value)
+
+    def _engine(self, value: object) -> Engine | None:
+        if value not in (None, *get_args(Engine)):
+            self.refuse("customProperties.engine", f"{value!r} is not {' or '.join(get_args(Engine))}")
+        return cast("Engine | None", value)
 
     def _changes(self, value: object, fields: Mapping[str, Field]) -> ChangeStream | None:
         if value is None:

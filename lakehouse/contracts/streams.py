@@ -1,7 +1,7 @@
 """Discover streams. Each is a folder with a contract, and perhaps SQL files and a simulator; to add one, add a folder."""
 
 import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,12 @@ class Stream:
     name: str
     folder: Path
     contract: Contract = field(repr=False)
+    texts: Mapping[Query, str] = field(default_factory=dict, repr=False, compare=False)
+    """SQL that is used in place of files and defaults, on machines that lack the folder."""
+
+    def packed(self, *queries: Query) -> "Stream":
+        """Return the stream with the text of these SQL files, for machines that lack its folder."""
+        return Stream(self.name, self.folder, self.contract, {query: self.sql(query) for query in queries})
 
     @property
     def is_shipped(self) -> bool:
@@ -39,6 +45,8 @@ class Stream:
 
         Raises ContractError if the file can't be read.
         """
+        if query in self.texts:
+            return self.texts[query]
         path = self.folder / f"{query}.sql"
         try:
             return path.read_text(encoding="utf-8").strip().rstrip(";")

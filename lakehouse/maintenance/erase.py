@@ -154,7 +154,7 @@ def _rows_not_in_bronze(lake: Lake, subject: Subject) -> list[tuple[str, int, in
         return []
     own, mentioned = subject.in_bronze(), subject.mentioned_in_bronze()
     with lake.engine.cursor() as cursor:
-        rows = bronze_rows(cursor, subject.stream.contract, input_objects(lake, waiting))
+        rows = bronze_rows(cursor, subject.stream.contract, input_objects(lake.objects, waiting))
         select = f"""select _object::varchar, count(*) filter ({own}), count(*) filter ({mentioned})
             from landed
             where {own} or {mentioned}

@@ -75,7 +75,7 @@ def _matching_shared_objects(lake: Lake, subject: Subject, mentions_left: bool) 
     """Yield the URLs of shared landing objects whose section of the stream holds the subject."""
     for info in lake.objects.list(f"realtime/{SHARED_FOLDER}"):
         section = section_of(info.key, subject.stream.name)
-        for source in input_objects(lake, [section] if section else []):
+        for source in input_objects(lake.objects, [section] if section else []):
             if _in_text(source, subject) and _in_landing(lake, source, subject, mentions_left):
                 yield f"s3://{lake.connection.bucket}/{info.key}"
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from urllib.parse import quote
 
 from pyiceberg.table import Table
@@ -11,7 +12,8 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.filters import days_filter
-from lakehouse.pipeline.commits import WriteResult, replace_days
+from lakehouse.pipeline.commits import WriteResult
+from lakehouse.pipeline.computed_days import compute_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.table_specs import ALERT_COLUMNS
 from lakehouse.pipeline.unified_view import unified_sql
@@ -27,10 +29,11 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     """
     tables = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
     sources = {qualified_name(table): sequence_of(table) for table in tables} | stream.definition_of("alerts").sources
-    select = alerts_sql(stream, *tables, days, uncovered=lake.uncovered(stream, *tables))
+    select_of = partial(alerts_sql, stream, *tables, uncovered=lake.uncovered(stream, *tables))
     name = f"serving.{stream.name}_alerts"
     existing = alert_kinds(lake, stream, days)
-    written = replace_days(lake, name, select, days, sources=sources, run_id=run_id)
+    reads = [(tables[0], days)]  # silver, beside which realtime is small
+    written = compute_days(lake, stream, name, select_of, days, reads=reads, sources=sources, run_id=run_id)
     _export(lake, stream, days, existing)
     return written
 

@@ -7,10 +7,9 @@ killed at any point and repeated.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import duckdb
@@ -22,7 +21,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import day_sql, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.engine.filters import days_filter, objects_filter
 from lakehouse.engine.stream_writer import write_chunks, write_stream
 from lakehouse.errors import LakehouseError
@@ -47,9 +46,10 @@ from lakehouse.pipeline.lineage.properties import (
 )
 from lakehouse.pipeline.lineage.realtime_coverage import record_definition, record_seen, unseen_days
 from lakehouse.pipeline.lineage.retention import is_expired
-from lakehouse.storage.iceberg.commit import upload
+from lakehouse.storage.iceberg.commit import discarded_on_failure, upload
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, partitions_filter
+from lakehouse.storage.objects.store import Objects
 
 log = logging.getLogger(__name__)
 
@@ -110,25 +110,32 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
     read = {obj.key for obj in plan.to_read}
     seen = _seen_days(lake, table, realtime, days, plan.ingested | read)
     touched = partitions_filter("arrival_dt", days)
-    with lake.engine.scratch() as folder:
-        files = _write(lake, stream, table, plan.to_read, folder)
-        without_rows = sorted(read - objects_of_files(lake.engine, [str(file.path) for file in files]))
+    workers = lake.workers(stream, lambda: sum(map(_size, plan.to_read)))
+    groups = [_Group(stream.contract, table, objects) for objects in workers.split(plan.to_read, _size)]
+    files, added, with_rows = list[NewFile](), list[DataFile](), set[str]()
+    with discarded_on_failure(lake.connection) as uploaded:
+        for part in workers.spread(_read_group, groups):
+            files += part.files
+            added += part.added
+            with_rows |= part.objects
+            uploaded += part.added
         if replace and plan.deleted:
-            files += _keep_rows(lake, table, days, plan.deleted, folder)
-        added = upload(lake.connection, table, files)
-        by_arrival = cast("dict[date, dict[str, int]]", partition_sizes(files, added, position=0))
-        by_event_date = cast("dict[date, dict[str, int]]", partition_sizes(files, added))
-        _count_expired(stream, files, added, by_arrival)
-        done = commit_files(
-            lake,
-            table,
-            added,
-            touched,
-            removed=select_files(table, touched) if replace else [],
-            ledger={str(day): _ledger(stream, day, size["rows"]) for day, size in by_event_date.items()},
-            run_id=run_id,
-            properties=seen_property(realtime, seen) | _without_rows_property(without_rows),
-        )
+            kept = _keep_rows(lake, table, days, plan.deleted)
+            files += kept.files
+            added += kept.added
+    by_arrival = cast("dict[date, dict[str, int]]", partition_sizes(files, added, position=0))
+    by_event_date = cast("dict[date, dict[str, int]]", partition_sizes(files, added))
+    _count_expired(stream, files, added, by_arrival)
+    done = commit_files(
+        lake,
+        table,
+        added,
+        touched,
+        removed=select_files(table, touched) if replace else [],
+        ledger={str(day): _ledger(stream, day, size["rows"]) for day, size in by_event_date.items()},
+        run_id=run_id,
+        properties=seen_property(realtime, seen) | _without_rows_property(sorted(read - with_rows)),
+    )
     counts = count_by_partition(days, by_arrival, plan.to_read, _day_of)
     return IngestResult(f"bronze.{stream.name}", counts, done.snapshot_id, list(by_event_date))
 
@@ -183,10 +190,37 @@ def _day_of(obj: LandingObject) -> date:
     return obj.day
 
 
-def _write(lake: Lake, stream: Stream, table: Table, objects: Sequence[LandingObject], folder: Path) -> list[NewFile]:
-    batches = bronze_batches(stream.contract, input_objects(lake, objects))
-    names = file_names(lake.objects, [obj.key for obj in objects]) if has_file_column(table) else {}
-    return write_chunks(lake.engine, batches, partial(_with_days, stream.contract, names), table, folder)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Landing objects to read together."""
+
+    contract: Contract
+    table: Table
+    objects: Sequence[LandingObject]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Uploaded files, and the landing objects that they hold rows of."""
+
+    files: list[NewFile]
+    added: list[DataFile]
+    objects: set[str] = field(default_factory=set)
+
+
+def _read_group(engine: DuckDB, group: _Group) -> _Written:
+    """Read landing objects and upload their rows."""
+    store = Objects.from_connection(engine.connection)
+    batches = bronze_batches(group.contract, input_objects(store, group.objects))
+    names = file_names(store, [obj.key for obj in group.objects]) if has_file_column(group.table) else {}
+    with engine.scratch() as folder:
+        files = write_chunks(engine, batches, partial(_with_days, group.contract, names), group.table, folder)
+        objects = objects_of_files(engine, [str(file.path) for file in files])
+        return _Written(files, upload(engine.connection, group.table, files), objects)
+
+
+def _size(obj: LandingObject) -> int:
+    return obj.size
 
 
 def _with_days(
@@ -213,13 +247,12 @@ def _days(contract: Contract, cursor: duckdb.DuckDBPyConnection, times: pa.Table
     return cursor.execute(select).to_arrow_table()
 
 
-def _keep_rows(lake: Lake, table: Table, days: Sequence[date], deleted: Sequence[str], folder: Path) -> list[NewFile]:
-    """Write the rows of deleted landing objects again as they are."""
+def _keep_rows(lake: Lake, table: Table, days: Sequence[date], deleted: Sequence[str]) -> _Written:
+    """Upload the rows of deleted landing objects again as they are."""
     columns = ", ".join(quote(column.name) for column in table.schema().fields)
     where = f"{days_filter(days, 'arrival_dt')} and {objects_filter(deleted)}"
-    subfolder = folder / "kept"
-    subfolder.mkdir()
-    with lake.engine.cursor() as cursor:
+    with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
         kept = cursor.execute(f"select {columns} from {scan_sql(table)} where {where}")
         batches = iter(kept.to_arrow_reader(READ_BATCH_ROWS))
-        return write_stream(lake.engine, batches, "from chunk", table, subfolder)
+        files = write_stream(lake.engine, batches, "from chunk", table, folder)
+        return _Written(files, upload(lake.connection, table, files))

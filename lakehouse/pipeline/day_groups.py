@@ -24,11 +24,11 @@ from lakehouse.engine.connection import copy_to_files, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.partition_writer import write_partitions
 from lakehouse.pipeline.file_names import FILE_COLUMN, file_sql
-from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.open_rows import replaced_sql
 from lakehouse.pipeline.quality_gate import BlockedObjects, ObjectRows, find_blocked
 from lakehouse.storage.iceberg.partitions import NewFile
+from lakehouse.storage.objects.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ class DayGroup(ABC):
 
     def __init__(
         self,
-        lake: Lake,
+        connection: Connection,
         cursor: duckdb.DuckDBPyConnection,
         stream: Stream,
         tables: GroupTables,
         files: Mapping[date, Sequence[DataFile]],
     ) -> None:
-        self.lake, self.cursor, self.stream, self.contract = lake, cursor, stream, stream.contract
+        self.connection, self.cursor, self.stream, self.contract = connection, cursor, stream, stream.contract
         self.tables, self.files, self.days = tables, files, list(files)
         self.keys = ", ".join(map(quote, self.contract.key))
         self.inputs = [*(f.name for f in self.contract.fields), "dt", "_arrived_at"]
@@ -107,8 +107,8 @@ class DayGroup(ABC):
     def _write_silver(self, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
         """Write what the stream's SQL makes of the survivors of these days."""
 
-    def write(self, folder: Path, name: str) -> GroupFiles:
-        """Write the group's files under `folder` and count its ledgers; `name` tells its files from other groups'."""
+    def write(self, folder: Path) -> GroupFiles:
+        """Write the group's files under `folder` and count its ledgers."""
         self._make("view bronze", f"from {scan_sql(self.tables.bronze)} where {days_filter(self.days)}")
         self._find_suspects()
         self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
@@ -121,12 +121,12 @@ class DayGroup(ABC):
         held = self._hold_rows(objects) if objects else Held()
         duplicates.update(held.duplicates)
         files = GroupFiles(
-            silver=self._write_silver([day for day in self.days if day not in held.kept], folder / "silver", name),
-            quarantine=self._write_quarantine(folder / "quarantine", name) if any_broken else [],
+            silver=self._write_silver([day for day in self.days if day not in held.kept], folder / "silver", "group"),
+            quarantine=self._write_quarantine(folder / "quarantine", "group") if any_broken else [],
         )
         changed = [day for day in held.kept if day not in held.blocked]
         select = f"from kept where {days_filter(changed)}"
-        files.silver += self._copy(select, self.tables.silver, changed, folder / "silver", f"{name}-kept")
+        files.silver += self._copy(select, self.tables.silver, changed, folder / "silver", "kept")
         silver, quarantined = held.kept | _count_rows(files.silver), _count_rows(files.quarantine)
         for day in self.days:
             files.ledgers[day] = Ledger(

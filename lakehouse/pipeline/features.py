@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from functools import partial
 
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.filters import days_filter
-from lakehouse.pipeline.commits import WriteResult, replace_days
+from lakehouse.pipeline.commits import WriteResult
+from lakehouse.pipeline.computed_days import compute_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.storage.iceberg.snapshots import sequence_of
@@ -34,8 +36,10 @@ def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: 
     """Replace `serving.{stream}_features` of these days with every entity's features as of each of them."""
     silver = lake.tables.load(f"silver.{stream.name}")
     sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("features").sources}
-    select = features_sql(stream, silver, days)
-    return replace_days(lake, f"serving.{stream.name}_features", select, days, sources=sources, run_id=run_id)
+    return compute_days(
+        lake, stream, f"serving.{stream.name}_features", partial(features_sql, stream, silver), days,
+        reads=[(silver, _windows_of(days))], sources=sources, run_id=run_id,
+    )  # fmt: skip
 
 
 def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
@@ -45,14 +49,18 @@ def features_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:
 
 def features_of_sql(stream: Stream, silver: str, days: Sequence[date]) -> str:
     """Generate the SELECT of every entity's features as of these days, from the SELECT of silver."""
-    window = {read for day in days for read in feature_window(day)}
     values = ", ".join(f"(date '{day}')" for day in days)
     inputs = {
-        "events": f"{silver} where {days_filter(sorted(window))}",
+        "events": f"{silver} where {days_filter(_windows_of(days))}",
         "days": f"select * from (values {values}) as days(dt)" if days else "select null::date as dt limit 0",
         "windows": WINDOWS_SQL,
     }
     return bind(stream.sql("features"), inputs)
+
+
+def _windows_of(days: Iterable[date]) -> list[date]:
+    """List the days of silver that the features of these days read, in order."""
+    return sorted({read for day in days for read in feature_window(day)})
 
 
 def feature_window(day: date) -> list[date]:

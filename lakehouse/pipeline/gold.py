@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 
 from pyiceberg.table import Table
 
@@ -9,6 +10,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.pipeline.commits import WriteResult, replace_days
+from lakehouse.pipeline.computed_days import compute_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.long_form import DAILY_METRICS, NO_METRICS, long_form_sql
 from lakehouse.storage.iceberg.snapshots import sequence_of
@@ -18,8 +20,10 @@ def write_daily(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str
     """Replace `gold.{stream}_daily` of these days with the stream's `gold.sql` over silver."""
     silver = lake.tables.load(f"silver.{stream.name}")
     sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("gold").sources}
-    select = daily_sql(stream, silver, days)
-    return replace_days(lake, f"gold.{stream.name}_daily", select, days, sources=sources, run_id=run_id)
+    return compute_days(
+        lake, stream, f"gold.{stream.name}_daily", partial(daily_sql, stream, silver), days,
+        reads=[(silver, days)], sources=sources, run_id=run_id,
+    )  # fmt: skip
 
 
 def daily_sql(stream: Stream, silver: Table, days: Sequence[date]) -> str:

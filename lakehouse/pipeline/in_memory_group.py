@@ -31,7 +31,7 @@ class InMemoryGroup(DayGroup):
 
     def _find_suspects(self) -> None:
         files = [*chain.from_iterable(self.files.values())]
-        rows = split_rows(self.cursor, self.contract, read_files(self.lake.connection, self.tables.bronze, files))
+        rows = split_rows(self.cursor, self.contract, read_files(self.connection, self.tables.bronze, files))
         self._clean = rows.clean
         self.cursor.register("clean", rows.clean)
         self.cursor.register("suspects", rows.suspects)

@@ -16,6 +16,7 @@ from lakehouse.landing.readers import InputObject
 from lakehouse.landing.shared import open_landing
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.manifests import select_files
+from lakehouse.storage.objects.store import Objects
 
 READ_BATCH_ROWS = 122_880
 """Rows that are read from a table at once: one Parquet row group."""
@@ -54,9 +55,9 @@ def objects_of_files(engine: DuckDB, paths: Sequence[str]) -> set[str]:
     return {key for (key,) in rows}
 
 
-def input_objects(lake: Lake, objects: Iterable[LandingObject]) -> list[InputObject]:
+def input_objects(store: Objects, objects: Iterable[LandingObject]) -> list[InputObject]:
     """Open landing objects for the readers; an object is fetched when its reader comes to it."""
-    return [InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, lake.objects, obj)) for obj in objects]
+    return [InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, store, obj)) for obj in objects]
 
 
 def count_by_partition(

@@ -1,6 +1,6 @@
 """Open a lake: its storage, tables, engine and streams in one object that every layer is computed with."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -8,6 +8,9 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream, discover, find_stream, revision
 from lakehouse.engine.connection import DuckDB
+from lakehouse.engine.shipping import Machine
+from lakehouse.engine.spark import SparkWorkers
+from lakehouse.engine.workers import LocalWorkers, Workers
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.live_gold import LiveRows
@@ -94,6 +97,18 @@ class Lake:
     def engine(self) -> DuckDB:
         """DuckDB with this process's share of memory and threads."""
         return DuckDB.of(self.settings, self.connection)
+
+    def workers(self, stream: Stream, size: Callable[[], int]) -> Workers:
+        """Choose who computes a run of a stream that reads `size` bytes: this process, or Spark where it is asked for."""
+        if (stream.contract.engine or self.settings.engine) == "spark" and size() >= self.settings.spark_from_mb << 20:
+            return self._spark
+        return LocalWorkers(self.engine)
+
+    @cached_property
+    def _spark(self) -> Workers:
+        settings = self.settings
+        machine = Machine(self.connection, settings.memory_limit_mb, settings.spill_mb)
+        return SparkWorkers(settings.spark, machine)
 
     @property
     def tail(self) -> Mapping[str, Sequence[str]]:

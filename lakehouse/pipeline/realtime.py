@@ -99,5 +99,5 @@ def _hour_of(obj: LandingObject) -> str:
 def _write(lake: Lake, stream: Stream, table: Table, objects: Sequence[LandingObject], folder: Path) -> list[NewFile]:
     if not objects:
         return []
-    batches = bronze_batches(stream.contract, input_objects(lake, objects))
+    batches = bronze_batches(stream.contract, input_objects(lake.objects, objects))
     return write_stream(lake.engine, batches, valid_rows_sql(stream), table, folder)

@@ -1,21 +1,20 @@
 """Compute silver and quarantine: all bronze rows of an event date, cleaned by the contract's SQL and once per key.
 
-Both are pure functions of bronze, so late data and re-runs need no special case. Days are computed in groups, two at a
-time, so memory stays bounded whatever the range. See `day_groups` for how a group is computed.
+Both are pure functions of bronze, so late data and re-runs need no special case. Days are computed in groups by the
+lake's workers, so memory stays bounded whatever the range. See `day_groups` for how a group is computed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import chain, count
-from pathlib import Path
+from itertools import chain
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import DuckDB
 from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
 from lakehouse.pipeline.day_groups import GroupFiles, GroupTables
 from lakehouse.pipeline.in_memory_group import InMemoryGroup
@@ -24,7 +23,7 @@ from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.properties import days_with_held_rows
 from lakehouse.pipeline.lineage.staleness import redefined_days
 from lakehouse.pipeline.spilling_group import SpillingGroup
-from lakehouse.storage.iceberg.commit import Uploads
+from lakehouse.storage.iceberg.commit import Uploads, discarded_on_failure
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partition_position, partitions_filter
 from lakehouse.storage.iceberg.snapshots import sequence_of
@@ -66,26 +65,29 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
     tables = GroupTables(*(lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "silver", "quarantine")))
     reopened = _reopened_days(stream, tables.quarantine, days)
     sources = {f"bronze.{stream.name}": sequence_of(tables.bronze), **stream.definition.sources}
-    written = GroupFiles()
-    with (
-        lake.engine.scratch() as folder,
-        Uploads(lake.connection, tables.quarantine) as early_uploads,
-        Uploads(lake.connection, tables.quarantine) as quarantine_uploads,
-        Uploads(lake.connection, tables.silver) as silver_uploads,
-    ):
-        for group in _compute(lake, stream, days, tables, folder):
-            early_uploads.add(_linked(file) for file in group.quarantine if file.partition[-1] in reopened)
-            quarantine_uploads.add(group.quarantine)
-            silver_uploads.add(group.silver)
-            written.add(group)
-        early_files, quarantine_files = early_uploads.result(), quarantine_uploads.result()
-        silver_files = silver_uploads.result()
-    ledgers = {day: written.ledgers.get(day, Ledger()) for day in days}
+    packed = stream.packed("silver")
+    groups = [_Group(packed, tables, files, reopened & files.keys()) for files in _groups(tables.bronze, days)]
+    read = [file for group in groups for of_day in group.files.values() for file in of_day]
+    workers = lake.workers(stream, lambda: sum(file.file_size_in_bytes for file in read))
+    files, silver_files, quarantine_files, early_files = (
+        GroupFiles(),
+        list[DataFile](),
+        list[DataFile](),
+        list[DataFile](),
+    )
+    with discarded_on_failure(lake.connection) as uploaded:
+        for done in workers.spread(_clean_group, groups):
+            files.add(done.files)
+            silver_files += done.silver
+            quarantine_files += done.quarantine
+            early_files += done.early
+            uploaded += [*done.silver, *done.quarantine, *done.early]
+    ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
     counts = {day: ledger.as_counts() for day, ledger in ledgers.items()}
     replaced = [day for day in days if not ledgers[day].blocked]
     commit = partial(commit_days, lake, sources=sources, run_id=run_id, counts=counts)
-    commit_quarantine = partial(commit, tables.quarantine, written.quarantine, quarantine_files, days)
-    commit_silver = partial(commit, tables.silver, written.silver, silver_files, replaced)
+    commit_quarantine = partial(commit, tables.quarantine, files.quarantine, quarantine_files, days)
+    commit_silver = partial(commit, tables.silver, files.silver, silver_files, replaced)
     # A row must be in one of the two tables at every moment, also if the process dies between two commits. It only leaves
     # quarantine on reopened days. There, quarantine first gains what silver loses, and last loses what silver has gained.
     if not reopened:
@@ -111,21 +113,45 @@ def _linked(file: NewFile) -> NewFile:
     return NewFile(path, file.partition)
 
 
-def _compute(
-    lake: Lake, stream: Stream, days: Sequence[date], tables: GroupTables, folder: Path
-) -> Iterator[GroupFiles]:
-    """Compute the days group by group, in order."""
-    numbers = count()
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Days to clean together, with their bronze files."""
 
-    def compute(files: Mapping[date, Sequence[DataFile]]) -> GroupFiles:
-        in_memory = not _exceeds(files.values(), MAX_ROWS_IN_MEMORY, MAX_BYTES_IN_MEMORY)
-        kind = InMemoryGroup if in_memory else SpillingGroup
+    stream: Stream
+    tables: GroupTables
+    files: Mapping[date, Sequence[DataFile]]
+    reopened: Collection[date]
+    """Days whose quarantined rows are committed twice; see `_clean`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cleaned:
+    """The files and ledgers of a group, with what was uploaded for each table."""
+
+    files: GroupFiles
+    silver: list[DataFile]
+    quarantine: list[DataFile]
+    early: list[DataFile]
+
+
+def _clean_group(engine: DuckDB, group: _Group) -> _Cleaned:
+    """Clean a group, and upload its files."""
+    in_memory = not _exceeds(group.files.values(), MAX_ROWS_IN_MEMORY, MAX_BYTES_IN_MEMORY)
+    kind = InMemoryGroup if in_memory else SpillingGroup
+    connection, tables = engine.connection, group.tables
+    with (
+        engine.scratch() as folder,
+        Uploads(connection, tables.quarantine) as early,
+        Uploads(connection, tables.quarantine) as quarantine,
+        Uploads(connection, tables.silver) as silver,
+    ):
         # Temporary tables live and die with the cursor.
-        with lake.engine.cursor() as cursor:
-            return kind(lake, cursor, stream, tables, files).write(folder, f"g{next(numbers)}")
-
-    with ThreadPoolExecutor(min(2, lake.engine.threads), thread_name_prefix="silver") as pool:
-        yield from pool.map(compute, _groups(tables.bronze, days))
+        with engine.cursor() as cursor:
+            files = kind(connection, cursor, group.stream, tables, group.files).write(folder)
+        early.add(_linked(file) for file in files.quarantine if file.partition[-1] in group.reopened)
+        quarantine.add(files.quarantine)
+        silver.add(files.silver)
+        return _Cleaned(files, silver.result(), quarantine.result(), early.result())
 
 
 def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:

@@ -198,15 +198,15 @@ def test_arrivals_during_a_bronze_run_are_uncovered(own: Own, monkeypatch: pytes
 def test_rows_ingested_during_a_silver_run_are_uncovered(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     _day(own, DAY, hours=(9,))
     own.bronze(DAY)
-    compute = silver._compute
+    clean = silver._clean_group
 
     def meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr(silver, "_compute", compute)
+        monkeypatch.setattr(silver, "_clean_group", clean)
         _day(own, DAY, hours=(10,))
         own.bronze(DAY)
-        return compute(*arguments)
+        return clean(*arguments)
 
-    monkeypatch.setattr(silver, "_compute", meanwhile)
+    monkeypatch.setattr(silver, "_clean_group", meanwhile)
     own.clean(DAY, DAY - timedelta(days=1))
     assert _assert_same(own) is None
     own.clean(DAY, DAY - timedelta(days=1))

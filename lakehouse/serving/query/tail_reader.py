@@ -63,7 +63,7 @@ class TailReader:
     def _read(self, stream: Stream, landings: Sequence[LandingObject]) -> list[ReadObjects]:
         keys = frozenset(landing.key for landing in landings)
         try:
-            batches = list(bronze_batches(stream.contract, input_objects(self._lake, landings)))
+            batches = list(bronze_batches(stream.contract, input_objects(self._lake.objects, landings)))
         except LakehouseError as error:
             if len(landings) > 1:  # one by one, to find those that can be read
                 return [read for landing in landings for read in self._read(stream, [landing])]

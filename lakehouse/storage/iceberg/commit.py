@@ -5,9 +5,9 @@ CommitConflictError; the caller then computes the files again. See `replace` for
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote
@@ -104,10 +104,22 @@ def upload(connection: Connection, table: Table, files: Iterable[NewFile]) -> li
 
 
 def discard(connection: Connection, uploaded: Iterable[DataFile]) -> None:
-    """Delete uploaded files that no snapshot refers to. All are of one table."""
+    """Delete uploaded files that no snapshot refers to. All are in one bucket."""
     urls = [data_file.file_path for data_file in uploaded]
     if urls:
         Objects.from_url(connection, urls[0]).delete(map(object_key, urls))
+
+
+@contextmanager
+def discarded_on_failure(connection: Connection) -> Iterator[list[DataFile]]:
+    """Give a list for uploaded files, which are deleted again if the block fails."""
+    uploaded: list[DataFile] = []
+    try:
+        yield uploaded
+    except BaseException:
+        with suppress(LakehouseError):  # if storage is down, they stay until orphans are removed
+            discard(connection, uploaded)
+        raise
 
 
 def commit(

@@ -3,9 +3,13 @@
 from collections.abc import Iterable
 
 from pyiceberg.catalog import Catalog, load_glue
+from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io import load_file_io
 from pyiceberg.schema import Schema
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
+from pyiceberg.typedef import Identifier
 
 from lakehouse.errors import LakehouseError
 from lakehouse.storage.iceberg.catalog import LakehouseCatalog
@@ -33,6 +37,15 @@ PROPERTIES = {
     "commit.retry.min-wait-ms": "50",
     "commit.retry.max-wait-ms": "2000",
 }
+
+FILE_IO = {"py-io-impl": "lakehouse.storage.iceberg.retrying_file_io.RetryingFileIO"}
+
+
+def open_version(connection: Connection, name: Identifier, metadata_location: str) -> Table:
+    """Open one version of a table by its metadata file, without asking the catalog. It can't be committed to."""
+    files = load_file_io({**FILE_IO, **connection.catalog}, metadata_location)
+    metadata = FromInputFile.table_metadata(files.new_input(metadata_location))
+    return Table(name, metadata, metadata_location, files, NoopCatalog("lakehouse"))
 
 
 class Tables:
@@ -69,10 +82,7 @@ class Tables:
     def _open_catalog(self) -> Catalog:
         # pyiceberg's `load_catalog` would mix in PYICEBERG_CATALOG__LAKEHOUSE__* and ~/.pyiceberg.yaml, which are for other
         # tools and may name another lakehouse.
-        properties = {
-            "py-io-impl": "lakehouse.storage.iceberg.retrying_file_io.RetryingFileIO",
-            **self.connection.catalog,
-        }
+        properties = {**FILE_IO, **self.connection.catalog}
         if properties.pop("type") != "rest":
             return load_glue("lakehouse", properties)
         properties["answer-seconds"] = str(CATALOG_SILENCE_FACTOR * self.connection.silence_seconds)

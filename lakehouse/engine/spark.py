@@ -1,0 +1,152 @@
+"""Run functions on Apache Spark: by Spark Connect, on a cluster, or in processes of this machine.
+
+Spark only carries bytes. Its Python workers run this package's own functions with DuckDB, and give back what they return.
+"""
+
+import os
+import pickle
+import re
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pyarrow as pa
+
+from lakehouse.engine.connection import DuckDB
+from lakehouse.engine.shipping import RESULT, Machine, pack, run_items, unpack
+from lakehouse.errors import EngineError
+from lakehouse.storage.objects.errors import first_line
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ITEM_BYTES = 32 << 20
+"""How much of its input a task reads, where parts are smaller."""
+
+QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+
+ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+"""Without it, Spark opens ports to the network."""
+
+CONNECT_PORT = 15002
+"""Spark Connect's own, for an address without one."""
+
+ANSWER_SECONDS = 10.0
+
+RETRIES = 6
+"""How often a request to the server is made again, which takes some ten seconds."""
+
+MAX_REASON = 400
+
+_PYTHON_ERROR = re.compile(r"^(?:[\w.]+)(?:Error|Exception): .*$", re.MULTILINE)
+_JVM = ("org.", "java.", "py4j.")
+
+
+class SparkWorkers:
+    """The workers of a Spark session, which is opened with the first item."""
+
+    def __init__(self, address: str, machine: Machine) -> None:
+        """Describe the session.
+
+        Args:
+            address: `sc://host:port` of a Spark Connect server, or a master such as `local[*]`.
+            machine: What a task's database needs to know. The workers need this package.
+
+        """
+        self._address = address
+        self._machine = machine
+
+    def spread(self, function: Callable[[DuckDB, T], R], items: Iterable[T]) -> Iterator[R]:
+        """Return what the function makes of each item, in their order, a task for each.
+
+        Raises EngineError if Spark can't be reached or gives up on a task.
+        """
+        packed = [pack(self._machine, function, item) for item in items]
+        if not packed:
+            return
+        with self._job() as session:
+            table = pa.table(
+                {"number": pa.array(range(len(packed)), pa.int32()), "item": pa.array(packed, pa.binary())}
+            )
+            # Of a single partition, Spark deals the rows out one by one. So each task has one item.
+            frame = session.createDataFrame(table).coalesce(1).repartition(len(packed))
+            run = partial(run_items, pickle.dumps(self._machine))
+            found = frame.mapInArrow(run, RESULT).toArrow().sort_by("number")
+        yield from map(unpack, found["result"].to_pylist())
+
+    def split(self, parts: Sequence[T], size: Callable[[T], int] | None = None) -> list[Sequence[T]]:
+        """Cut parts into items, one for each unless `size` tells their bytes."""
+        if size is None:
+            return [[part] for part in parts]
+        items: list[Sequence[T]] = []
+        item: list[T] = []
+        held = 0
+        for part in parts:
+            if item and held + size(part) > ITEM_BYTES:
+                items.append(item)
+                item, held = [], 0
+            item.append(part)
+            held += size(part)
+        return [*items, item] if item else items
+
+    @contextmanager
+    def _job(self) -> Iterator[Any]:
+        """Give the session, and cancel its tasks if this process gives up first."""
+        try:
+            from pyspark.errors import PySparkException  # here, because few lakes need it and it takes a second
+        except ImportError as error:
+            raise EngineError("LAKEHOUSE_ENGINE=spark needs pyspark. Run: pip install 'lakehouse[spark]'") from error
+        tag = f"lakehouse-{uuid4().hex}"
+        try:
+            session = self._session
+            session.addTag(tag)
+            try:
+                yield session
+            except PySparkException:
+                raise
+            except BaseException:
+                session.interruptTag(tag)
+                raise
+            finally:
+                session.removeTag(tag)
+        except PySparkException as error:
+            raise EngineError(f"Spark at {self._address} gave up: {_reason(error)}") from error
+
+    @cached_property
+    def _session(self) -> Any:
+        from pyspark.sql import SparkSession
+
+        warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # which is not used here
+        if self._address.startswith("sc://"):
+            return self._connected(SparkSession)
+        # Spark's own workers start `python3`, which may be another one than that which runs this.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        builder = SparkSession.builder.master(self._address).appName("lakehouse")
+        for name, value in (QUIET | (ON_THIS_MACHINE if self._address.startswith("local") else {})).items():
+            builder = builder.config(name, value)
+        return builder.getOrCreate()
+
+    def _connected(self, session_type: Any) -> Any:
+        """Connect to a server. pyspark would try for ten minutes to reach one that does not answer."""
+        from pyspark.sql.connect.client.retries import DefaultPolicy
+
+        server = urlsplit(self._address)
+        try:
+            socket.create_connection((server.hostname or "", server.port or CONNECT_PORT), ANSWER_SECONDS).close()
+        except (OSError, ValueError) as error:
+            raise EngineError(f"Spark at {self._address} does not answer ({error}); see LAKEHOUSE_SPARK.") from error
+        session = session_type.builder.remote(self._address).getOrCreate()
+        session.client.set_retry_policies([DefaultPolicy(max_retries=RETRIES, max_backoff=4000)])
+        return session
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says what failed: the last error of a worker's traceback, or the first line of the message."""
+    errors = [line for line in _PYTHON_ERROR.findall(str(error)) if not line.startswith(_JVM)]
+    return (errors[-1] if errors else first_line(error))[:MAX_REASON]
