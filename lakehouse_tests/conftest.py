@@ -110,17 +110,11 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
 
 @pytest.fixture(scope="session")
 def sail() -> Iterator[str]:
-    """The address of Sail in this process. It speaks Spark Connect, and needs no JVM."""
-    from pysail.spark import SparkConnectServer  # type: ignore[import-untyped] # and slow to import, as pyspark is
-    from pyspark.sql.connect.session import SparkSession
+    """The address of Sail, which runs tasks in this process."""
+    from lakehouse.bench.sail import sail  # it and pyspark are slow to import
 
-    server = SparkConnectServer("127.0.0.1", 0)
-    server.start(background=True)
-    host, port = server.listening_address
-    yield f"sc://{host}:{port}"
-    if session := SparkSession.getActiveSession():
-        session.stop()  # else the client asks for its session at exit, and waits for an answer
-    server.stop()
+    with sail() as address:
+        yield address
 
 
 @pytest.fixture

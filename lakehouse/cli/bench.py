@@ -47,6 +47,16 @@ def bench_backfill(
     _print(backfill.measure(rows))
 
 
+@bench.command("spark")
+def bench_spark(
+    rows: Annotated[int, typer.Option(min=1000, help="Rows to compute.")] = 2_000_000,
+) -> None:
+    """Compute bronze and silver on Spark's workers, beside the same rows in this process. Needs pysail."""
+    from lakehouse.bench import spark
+
+    _print(spark.measure(rows))
+
+
 @bench.command("compile")
 def bench_compile() -> None:
     """Load the definitions of 500 models, beside those of 50 and of none."""

@@ -3,6 +3,7 @@
 Spark only carries bytes. Its Python workers run this package's own functions with DuckDB, and give back what they return.
 """
 
+import logging
 import os
 import pickle
 import re
@@ -22,6 +23,8 @@ from lakehouse.engine.connection import DuckDB
 from lakehouse.engine.shipping import RESULT, Machine, pack, run_items, unpack
 from lakehouse.errors import EngineError
 from lakehouse.storage.objects.errors import first_line
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,6 +73,7 @@ class SparkWorkers:
         packed = [pack(self._machine, function, item) for item in items]
         if not packed:
             return
+        log.info("%d tasks of %s go to Spark at %s", len(packed), function.__module__, self._address)
         with self._job() as session:
             table = pa.table(
                 {"number": pa.array(range(len(packed)), pa.int32()), "item": pa.array(packed, pa.binary())}

@@ -1,6 +1,7 @@
 """Each benchmark runs at a tiny size, checks its result, and yields its figures."""
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, day, load, lookups, maintenance, query, tick
+from lakehouse.bench import backfill, day, load, lookups, maintenance, query, spark, tick
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
@@ -41,6 +42,15 @@ def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
     assert counts == (60_000, ledger.silver, ledger.quarantined, 10)
     assert ledger.conserved
     assert min(ledger.silver, ledger.quarantined, ledger.duplicates) > 0
+
+
+def test_spark_compares_layers(sail: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spark, "sail", lambda: nullcontext(sail))  # two servers would share a client
+    figures = _by_name(list(spark.measure(20_000, rounds=1)))
+    assert [*figures] == [
+        f"{layer} {side}" for layer in ("bronze", "silver") for side in ("by duckdb", "by spark", "ratio")
+    ]
+    assert all(figure["value"] > 0 for figure in figures.values())
 
 
 def test_pollock_scores_files_of_its_folder(tmp_path: Path) -> None:
