@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakehouse.engine.connection import DuckDB
-from lakehouse.errors import LakehouseError, StorageUnavailableError
+from lakehouse.errors import EngineError, LakehouseError, StorageUnavailableError
 from lakehouse.storage.iceberg.tables import open_version
 from lakehouse.storage.objects.connection import Connection
 
@@ -75,8 +76,13 @@ def unpack(result: bytes) -> Any:
     return value
 
 
-def run_items(machine: bytes, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Run packed items, given in batches of the columns `number` and `item`. The results have the columns of `RESULT`."""
+def run_items(release: str, machine: bytes, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Run packed items, given in batches of the columns `number` and `item`. The results have the columns of `RESULT`.
+
+    Raises EngineError if the worker has another release of this package than `release`, because items are its objects.
+    """
+    if (own := version("lakehouse")) != release:
+        raise EngineError(f"this worker has lakehouse {own}, and its driver {release}; install the same on both")
     engine = _engine(machine)
     for batch in batches:
         for row in batch.to_pylist():

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
+from importlib.metadata import version
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -80,7 +81,7 @@ class SparkWorkers:
             )
             # Of a single partition, Spark deals the rows out one by one. So each task has one item.
             frame = session.createDataFrame(table).coalesce(1).repartition(len(packed))
-            run = partial(run_items, pickle.dumps(self._machine))
+            run = partial(run_items, version("lakehouse"), pickle.dumps(self._machine))
             found = frame.mapInArrow(run, RESULT).toArrow().sort_by("number")
         yield from map(unpack, found["result"].to_pylist())
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from pyiceberg.table import Table
 
+from lakehouse.engine import shipping
 from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.engine.shipping import Machine, pack
 from lakehouse.engine.spark import ITEM_BYTES, SparkWorkers
@@ -55,6 +56,16 @@ def _breaks(_: DuckDB, item: object) -> None:
 def test_task_that_keeps_failing_is_an_error_with_its_reason(connection: Connection, sail: str) -> None:
     with pytest.raises(EngineError, match=r"Spark at sc://\S+ gave up: .*no disk for iot"):
         [*SparkWorkers(sail, _machine(connection)).spread(_breaks, ["iot"])]
+
+
+def test_worker_with_another_release_is_refused(
+    connection: Connection, sail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "version", lambda _: "0.0.1")
+    with pytest.raises(
+        EngineError, match=r"gave up: .*this worker has lakehouse 0\.0\.1, and its driver .*install the same"
+    ):
+        [*SparkWorkers(sail, _machine(connection)).spread(_doubled, [1])]
 
 
 def test_server_that_does_not_answer_is_named_within_seconds(connection: Connection) -> None:
