@@ -32,7 +32,7 @@ def write_alerts(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: st
     select_of = partial(alerts_sql, stream, *tables, uncovered=lake.uncovered(stream, *tables))
     name = f"serving.{stream.name}_alerts"
     existing = alert_kinds(lake, stream, days)
-    reads = [(tables[0], days)]  # silver, beside which realtime is small
+    reads = tables[0], days  # silver, beside which realtime is small
     written = compute_days(lake, stream, name, select_of, days, reads=reads, sources=sources, run_id=run_id)
     _export(lake, stream, days, existing)
     return written

@@ -26,13 +26,13 @@ def compute_days(
     select_of: SelectOf,
     days: Sequence[date],
     *,
-    reads: Sequence[tuple[Table, Sequence[date]]],
+    reads: tuple[Table, Sequence[date]],
     sources: Mapping[str, int],
     run_id: str = "",
 ) -> WriteResult:
     """Replace the stream's table's partitions of these days with the rows that `select_of` gives for them.
 
-    `reads` are the tables and days that it reads. A day without rows is written too, as empty; without days nothing is.
+    `reads` is the table whose days it reads most of. A day without rows is written too, as empty; without days nothing is.
     Raises CommitConflictError if other writers keep committing first.
     """
     if not days:
@@ -40,7 +40,7 @@ def compute_days(
 
     def attempt() -> WriteResult:
         table = lake.tables.load(table_name)
-        workers = lake.workers(stream, lambda: _bytes_of(reads))
+        workers = lake.workers(stream, lambda: size_of_days(*reads))
         items = [_Days(table, select_of(part), part) for part in workers.split(days)]
         files, added = list[NewFile](), list[DataFile]()
         with discarded_on_failure(lake.connection) as uploaded:
@@ -70,7 +70,6 @@ def _write(engine: DuckDB, item: _Days) -> tuple[list[NewFile], list[DataFile]]:
         return files, upload(engine.connection, item.table, files)
 
 
-def _bytes_of(reads: Sequence[tuple[Table, Sequence[date]]]) -> int:
-    return sum(
-        file.file_size_in_bytes for table, days in reads for file in select_files(table, partitions_filter("dt", days))
-    )
+def size_of_days(table: Table, days: Sequence[date]) -> int:
+    """Sum up the bytes of the data files that the table's partitions of these days hold."""
+    return sum(file.file_size_in_bytes for file in select_files(table, partitions_filter("dt", days)))

@@ -38,7 +38,7 @@ def write_features(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: 
     sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("features").sources}
     return compute_days(
         lake, stream, f"serving.{stream.name}_features", partial(features_sql, stream, silver), days,
-        reads=[(silver, _windows_of(days))], sources=sources, run_id=run_id,
+        reads=(silver, _windows_of(days)), sources=sources, run_id=run_id,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def write_daily(lake: Lake, stream: Stream, days: Sequence[date], *, run_id: str
     sources = {f"silver.{stream.name}": sequence_of(silver), **stream.definition_of("gold").sources}
     return compute_days(
         lake, stream, f"gold.{stream.name}_daily", partial(daily_sql, stream, silver), days,
-        reads=[(silver, days)], sources=sources, run_id=run_id,
+        reads=(silver, days), sources=sources, run_id=run_id,
     )  # fmt: skip
 
 

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from io import BytesIO
 from itertools import product
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lakehouse.contracts.streams import discover
 from lakehouse.engine.connection import scan_sql
+from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse_tests.pipeline.own import Own, span
@@ -27,12 +31,14 @@ def test_spark_computes_the_rows_of_this_machine(make_stream: Callable[..., Own]
     _land(own, base)
     _compute(own)
     expected = {layer: _rows(own, layer) for layer in LAYERS}
+    exported = _exported(own)
     assert len(expected["silver"]) > 100
     assert any("held back" in str(row) for row in expected["quarantine"])
     _use_spark(own.lake, sail)
     _compute(own)
     for layer in LAYERS:
         assert _same(_rows(own, layer), expected[layer]), layer
+    assert _same(_exported(own), exported)
     assert own.stale() == []
 
 
@@ -51,6 +57,7 @@ def _compute(own: Own) -> None:
     days = sorted(own.counts("bronze"))
     own.clean(*days)
     own.below(*days)
+    export_unified(own.lake, own.stream, days)
 
 
 def _use_spark(lake: Lake, address: str) -> None:
@@ -64,6 +71,15 @@ def _rows(own: Own, layer: str) -> list[Row]:
     }
     with own.lake.engine.cursor() as cursor:
         return cursor.execute(f"select * from {scan_sql(own.lake.tables.load(names[layer]))} order by all").fetchall()
+
+
+def _exported(own: Own) -> list[Row]:
+    objects = own.lake.objects
+    files = [BytesIO(objects.get(found.key)) for found in objects.list(f"serving/unified/{own.name}/")]
+    table = pa.concat_tables(pq.read_table(file) for file in files)
+    with own.lake.engine.cursor() as cursor:
+        cursor.register("exported", table)
+        return cursor.execute("from exported order by all").fetchall()
 
 
 def _same(rows: Sequence[Row], others: Sequence[Row]) -> bool:
