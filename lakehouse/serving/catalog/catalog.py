@@ -41,6 +41,16 @@ class ColumnPage(msgspec.Struct, frozen=True):
     """The columns that are computed from it."""
 
 
+class ParameterInfo(msgspec.Struct, frozen=True):
+    """A parameter of a named query."""
+
+    name: str
+    type: str
+    description: str
+    required: bool
+    default: str | None
+
+
 class ChartInfo(msgspec.Struct, frozen=True):
     """How rows are drawn."""
 
@@ -61,6 +71,10 @@ class CatalogPage(msgspec.Struct, frozen=True):
     """Why the state of the table can't be read; null where it can."""
     checks: list[Check]
     contract: ContractInfo | None
+    request: str | None
+    """The path at which a named query or a look-up answers."""
+    parameters: list[ParameterInfo]
+    """The parameters of a named query."""
     sql: str | None
     """The SQL of a model, named query or look-up."""
     chart: ChartInfo | None
@@ -117,6 +131,8 @@ class Catalog:
             unreadable=unreadable,
             checks=checks_of(self._lake.settings, definitions, name),
             contract=self._contract(contents, entry),
+            request=_request_of(definitions, name),
+            parameters=_parameters_of(definitions, name),
             sql=_sql_of(definitions, name),
             chart=ChartInfo(chart.kind, chart.x, [*chart.y], chart.by) if chart else None,
             chart_sql=_chart_sql(name, chart) if chart and is_table else None,
@@ -198,6 +214,24 @@ def _chart_of(definitions: Definitions, name: str) -> Chart | None:
         return definitions.models[name].chart
     layer, _, short = name.partition(".")
     return definitions.queries[short].chart if layer == QUERIES else None
+
+
+def _request_of(definitions: Definitions, name: str) -> str | None:
+    layer, _, short = name.partition(".")
+    if layer == QUERIES:
+        return f"/v1/queries/{short}"
+    return f"/v1/lookups/{short}/{{{definitions.lookups[short].key}}}" if layer == LOOKUPS else None
+
+
+def _parameters_of(definitions: Definitions, name: str) -> list[ParameterInfo]:
+    layer, _, short = name.partition(".")
+    parameters = definitions.queries[short].parameters if layer == QUERIES else {}
+    return [
+        ParameterInfo(
+            parameter, each.type, each.description, each.required, None if each.default is None else str(each.default)
+        )
+        for parameter, each in parameters.items()
+    ]
 
 
 def _sql_of(definitions: Definitions, name: str) -> str | None:

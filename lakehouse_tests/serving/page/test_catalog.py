@@ -56,6 +56,9 @@ def test_entry_has_lineage_state_checks_and_contract(filled: Home, api: httpx.Cl
     assert len(silver["contract"]["versions"]) == 1
     assert (model["chart"]["kind"], model["chart"]["by"]) == ("line", "currency")
     assert model["sql"] == FILES["models/gold/payments.sql"]
+    metrics = _page(api, "queries.daily_metrics")
+    assert (metrics["request"], metrics["parameters"][0]["required"]) == ("/v1/queries/daily_metrics", True)
+    assert _page(api, "lookups.customers")["request"] == "/v1/lookups/customers/{customer_id}"
     for name in ("queries.payments", "lookups.customers", "gold.daily_metrics", "serving.unified_iot", "bronze.iot"):
         assert _page(api, name)["entry"]["name"] == name
 

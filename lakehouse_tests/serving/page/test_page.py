@@ -302,7 +302,18 @@ def test_api_page_shows_and_sends_requests_of_every_route(filled: Home, open_pag
 
 
 @pytest.mark.parametrize(
-    "path", ["", "schema", "schema/none", "schema/openapi.json", "none", "v1/tables", "health/live"]
+    "path",
+    [
+        "",
+        "catalog",
+        "dashboards/money",
+        "schema",
+        "schema/none",
+        "schema/openapi.json",
+        "none",
+        "v1/tables",
+        "health/live",
+    ],
 )
 def test_every_response_forbids_other_hosts_and_guessed_types(home: Home, path: str) -> None:
     running = serving.running(home.settings)

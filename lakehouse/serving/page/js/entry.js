@@ -25,6 +25,7 @@ export async function showEntry(main, name) {
     page.checks.length ? checksSection(page.checks) : null,
     page.state.snapshots.length ? snapshotsSection(page.state.snapshots) : null,
     page.contract ? contractSection(page.contract) : null,
+    page.parameters.length ? parametersSection(page.parameters) : null,
     page.sql ? section("sql", "SQL", code("SQL", page.sql)) : null,
   ].filter(Boolean);
   main.replaceChildren(...sections);
@@ -37,7 +38,7 @@ function section(id, title, ...children) {
   return h("section", { id, "aria-labelledby": `${id}-title` }, h("div", { class: "heading" }, h("h2", { id: `${id}-title` }, title)), ...children);
 }
 
-function heading({ entry, state, unreadable }) {
+function heading({ entry, state, unreadable, request: path }) {
   const facts = {
     rows: entry.rows === null ? null : count(entry.rows),
     size: entry.bytes === null ? null : bytes(entry.bytes),
@@ -53,6 +54,7 @@ function heading({ entry, state, unreadable }) {
     h("p", { class: "aside" }, h("a", { href: "/catalog" }, "Catalog"), ` / ${entry.name.split(".")[0]}`),
     h("h1", { class: "page-title" }, entry.name, " ", h("span", { class: "kind" }, entry.kind === "lookup" ? "look-up" : entry.kind)),
     entry.description ? h("p", {}, entry.description) : null,
+    path ? h("p", {}, h("code", {}, `GET ${path}`)) : null,
     unreadable ? h("p", { class: "notice" }, unreadable) : null,
     shown.length ? h("dl", { class: "facts" }, ...shown.map(([label, value]) =>
       h("div", {}, h("dt", {}, label), h("dd", { class: label === "stale days" && state.stale ? "warn" : null }, value)))) : null,
@@ -154,6 +156,17 @@ async function loadSample({ entry, sample_sql: sql }) {
   } catch (error) {
     box.replaceChildren(problem(error.message));
   }
+}
+
+function parametersSection(parameters) {
+  return section("parameters", "Parameters", h("div", { class: "scroll", role: "group", "aria-label": "Parameters", tabindex: "0" }, h("table", { class: "fields" },
+    h("caption", { class: "hidden" }, "Parameters"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Parameter"), h("th", { scope: "col" }, "Type"), h("th", { scope: "col" }, "Without it"), h("th", { scope: "col" }, "Description"))),
+    h("tbody", {}, ...parameters.map((parameter) => h("tr", {},
+      h("th", { scope: "row" }, parameter.name),
+      h("td", {}, h("code", {}, parameter.type)),
+      h("td", {}, parameter.required ? "required" : parameter.default ?? "none"),
+      h("td", { class: "words" }, parameter.description)))))));
 }
 
 function checksSection(checks) {

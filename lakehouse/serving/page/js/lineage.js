@@ -1,4 +1,4 @@
-// Draw lineage from left to right, on narrow screens from top to bottom. dagre places the nodes; each is a link.
+// Draw lineage as a graph whose nodes are links. dagre places them.
 
 import dagre from "../vendor/dagre/dagre.esm.js";
 import { h, svg } from "./dom.js";
@@ -16,7 +16,7 @@ const NARROW_PX = 640;
  * `current` is the node in the middle, `hrefOf(node)` the address behind a node, and `kindOf(node)` the class of its box.
  */
 export function drawLineage(figure, { nodes, edges, left_out: leftOut }, current, hrefOf, kindOf) {
-  const graph = layout(nodes, edges, current, figure.clientWidth < NARROW_PX ? "TB" : "LR");
+  const graph = narrowest(nodes, edges, current, figure.clientWidth);
   const { width, height } = graph.graph();
   const drawing = svg("svg", { class: "lineage", width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": `Lineage of ${current}`, role: "group" },
     svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" }, svg("path", { d: "M0 0L8 4L0 8Z" }))),
@@ -26,6 +26,14 @@ export function drawLineage(figure, { nodes, edges, left_out: leftOut }, current
   figure.replaceChildren(holder, ...(leftOut ? [h("p", { class: "aside" }, `${plural(leftOut, "more node")} further away left out.`)] : []));
   const { x, y } = graph.node(current);
   holder.scrollTo(x - holder.clientWidth / 2, y - holder.clientHeight / 2);
+}
+
+/** Lay out from left to right; on narrow screens from top to bottom, if that is narrower. */
+function narrowest(nodes, edges, current, width) {
+  const graph = layout(nodes, edges, current, "LR");
+  if (width >= NARROW_PX || graph.graph().width <= width) return graph;
+  const tall = layout(nodes, edges, current, "TB");
+  return tall.graph().width < graph.graph().width ? tall : graph;
 }
 
 function layout(nodes, edges, current, direction) {
