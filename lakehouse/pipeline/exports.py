@@ -48,7 +48,9 @@ def export_unified(lake: Lake, stream: Stream, days: Sequence[date]) -> dict[dat
         )
         for part in workers.split(days)
     ]
-    return {day: done for part in workers.spread(_export_days, items) for day, done in part.items()}
+    exported = {day: done for part in workers.spread(_export_days, items) for day, done in part.items()}
+    sync(lake.connection)
+    return exported
 
 
 @dataclass(frozen=True, slots=True)
