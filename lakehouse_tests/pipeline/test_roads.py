@@ -132,6 +132,9 @@ def replayed(form: str, contract: Contract, events: list[Event], folder: Path) -
 
 ROADS: dict[str, Road] = {
     "array over HTTP": lambda _contract, events, _: as_lines(json.dumps(events, indent=1).encode(), lines_only=False),
+    "objects over HTTP": lambda _contract, events, _: as_lines(
+        "\n".join(json.dumps(event, indent=1) for event in events).encode(), lines_only=False
+    ),
     "NDJSON over HTTP": lambda _contract, events, _: as_lines(ndjson(events), lines_only=True),
     "Kinesis": lambda _contract, events, _: kinesis_lines(
         {"Data": json.dumps(event, indent=1).encode()} for event in events

@@ -1,6 +1,7 @@
 """Turn a request's body into lines for a landing object, one event each. Nothing is validated here: see `batch`."""
 
 import codecs
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -16,6 +17,9 @@ FORMAT_MARKS = (
 )
 """First bytes by which readers take an object for something other than plain UTF-8."""
 
+_BETWEEN_OBJECTS = re.compile(rb"\}[ \t\r]*\n[ \t\r\n]*\{")
+"""Between two objects of a sequence. Within a string or an object that is JSON, no line end stands there."""
+
 _RAW_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 
@@ -27,14 +31,14 @@ class MalformedBodyError(Exception):
 def as_lines(body: bytes, *, lines_only: bool) -> bytes:
     """Return the body's events, one a line, each ending in a newline; NDJSON is passed on without a look at its lines.
 
-    With `lines_only` the body is NDJSON, else a JSON array, one JSON object or NDJSON. Raises MalformedBodyError for an
-    array that is not valid JSON.
+    With `lines_only` the body is NDJSON, else a JSON array, objects that each may span lines, or NDJSON. Raises
+    MalformedBodyError for an array that is not valid JSON.
     """
     start = body[:64].lstrip(WHITESPACE)[:1]
     if not lines_only and start == b"[":
         return _array_lines(body)
-    if not lines_only and start == b"{" and b"\n" in body.rstrip(WHITESPACE) and (line := _object_line(body)):
-        return line
+    if not lines_only and start == b"{" and b"\n" in body.rstrip(WHITESPACE) and (lines := _object_lines(body)):
+        return lines
     return body if body.endswith(b"\n") else body + b"\n"
 
 
@@ -50,11 +54,25 @@ def _array_lines(body: bytes) -> bytes:
     return b"".join(_on_one_line(bytes(element)) for element in elements)
 
 
-def _object_line(body: bytes) -> bytes | None:
+def _object_lines(body: bytes) -> bytes | None:
+    """Write objects that span lines on one line each. None if the body is NDJSON, or anything else."""
+    if _is_json(body[: body.find(b"\n")]):
+        return None
+    elements, breaks = _BETWEEN_OBJECTS.subn(b"},{", body)
     try:
-        return _on_one_line(bytes(_RAW.decode(body)))
+        objects = _RAW_ARRAY.decode(b"[%b]" % elements)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    # In an object, the commas would have made JSON of what was none.
+    return b"".join(_on_one_line(bytes(text)) for text in objects) if len(objects) == breaks + 1 else None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        _RAW.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _on_one_line(value: bytes) -> bytes:

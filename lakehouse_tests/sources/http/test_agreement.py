@@ -7,6 +7,7 @@ from io import BytesIO
 
 import duckdb
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +128,17 @@ def test_ingest_and_silver_agree_on_every_value(drawn: tuple[str, list[bytes]]) 
 
 def test_multiline_json_lands_as_one_event_per_line() -> None:
     spread = GOOD.replace(b",", b",\r\n  ")
-    for body, count in ((spread, 1), (b"[" + spread + b",\n" + GOOD + b"]", 2), (b" [ ] ", 0), (b"[1]", 1)):
+    for body, count in (
+        (spread, 1),
+        (spread + b"\n\n" + spread + b"\n", 2),
+        (b"[" + spread + b",\n" + GOOD + b"]", 2),
+        (b" [ ] ", 0),
+        (b"[1]", 1),
+    ):
         batch = build_batch(validators("financial")[0], as_lines(body, lines_only=False), ARRIVED)
         assert (batch.count, batch.lines.count(b"\n")) == (count, count)
+
+
+@pytest.mark.parametrize("body", [b'{"a":[{}\n{}]}\n', b'{"a":1,\n"b":2}\n{"a":\n', b'{"a":\n1}\n2\n', GOOD + b"\n{\n"])
+def test_lines_that_are_no_objects_together_are_left_as_they_are(body: bytes) -> None:
+    assert as_lines(body, lines_only=False) == body
