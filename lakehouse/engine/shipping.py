@@ -5,6 +5,7 @@ are pickles, as Spark's own are: only programs that may run code on the cluster 
 """
 
 import io
+import os
 import pickle
 import tempfile
 import threading
@@ -114,8 +115,17 @@ def _open_engine(machine: bytes) -> DuckDB:
     wanted: Machine = pickle.loads(machine)  # noqa: S301 see above
     return DuckDB(
         wanted.connection,
-        scratch=Path(tempfile.gettempdir()) / "lakehouse-worker",
+        scratch=_scratch(),
         memory_limit_mb=wanted.memory_limit_mb,
         spill_mb=wanted.spill_mb,
         threads=1,
     )
+
+
+def _scratch() -> Path:
+    """Make this user's folder for what workers spill. Other users of the machine can't read it."""
+    folder = Path(tempfile.gettempdir(), f"lakehouse-worker-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise EngineError(f"{folder} belongs to another user; remove it, or set TMPDIR for Spark's workers")
+    return folder

@@ -1,8 +1,11 @@
 """Functions run on Spark as they do on this machine."""
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from pyiceberg.table import Table
@@ -66,6 +69,15 @@ def test_worker_with_another_release_is_refused(
         EngineError, match=r"gave up: .*this worker has lakehouse 0\.0\.1, and its driver .*install the same"
     ):
         [*SparkWorkers(sail, _machine(connection)).spread(_doubled, [1])]
+
+
+def test_folder_of_another_user_is_no_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert shipping._scratch().stat().st_mode & 0o777 == 0o700
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    (tmp_path / "lakehouse-worker-4321").symlink_to(tmp_path)
+    with pytest.raises(EngineError, match="belongs to another user"):
+        shipping._scratch()
 
 
 def test_server_that_does_not_answer_is_named_within_seconds(connection: Connection) -> None:
