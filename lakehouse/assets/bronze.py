@@ -8,6 +8,7 @@ from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
 from lakehouse.pipeline.file_columns import describe_columns, file_columns
+from lakehouse.pipeline.ingest import describe_unreadable
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import retention_days
@@ -27,6 +28,10 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
         if expired := sum(counts.get(bronze.EXPIRED, 0) for counts in result.partitions.values()):
             kept = retention_days(stream.contract, "silver")
             context.log.warning(f"{expired} rows are older than silver keeps ({kept} days). Only bronze has them.")
+        if result.unreadable:
+            context.log.warning(
+                f"Left out, because storage can't return them: {describe_unreadable(result.unreadable)}"
+            )
         unknown = describe_columns(file_columns(lake, stream, list(result.partitions), "arrival_dt"))
         snapshot = snapshot_text(result.snapshot_id)
         return MaterializedPartitions(
@@ -34,6 +39,7 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
             metadata={
                 "event_dates": event_dates,
                 "unknown_columns": unknown,
+                "unreadable_objects": describe_unreadable(result.unreadable) or "none",
                 "withdrawn_objects": describe_withdrawn(newest_records(lake.objects, stream.name)),
             },
         )

@@ -7,6 +7,7 @@ from lakehouse.assets.reporting import MaterializedPartitions, snapshot_text
 from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import realtime
+from lakehouse.pipeline.ingest import describe_unreadable
 from lakehouse.pipeline.lake import Lake
 
 
@@ -17,6 +18,10 @@ def realtime_asset(stream: Stream, tables: TableSpecs, hours: dg.HourlyPartition
         result = realtime.ingest_hours(
             lake, stream, context.partition_keys, replace=is_backfill(context), run_id=context.run.run_id
         )
+        if result.unreadable:
+            context.log.warning(
+                f"Left out, because storage can't return them: {describe_unreadable(result.unreadable)}"
+            )
         snapshot = snapshot_text(result.snapshot_id)
         return MaterializedPartitions(
             {hour: {**counts, "snapshot_id": snapshot} for hour, counts in result.partitions.items()}

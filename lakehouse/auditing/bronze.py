@@ -7,6 +7,7 @@ from datetime import date
 import duckdb
 
 from lakehouse.auditing.context import Context, day_groups
+from lakehouse.auditing.data_files import report_unreadable
 from lakehouse.auditing.findings import Difference
 from lakehouse.auditing.row_diff import FETCHED_ROWS, day_differences
 from lakehouse.contracts.sql import day_sql, quote, raw_sql
@@ -86,7 +87,8 @@ def _hash_sql(context: Context) -> str:
 
 
 def _check_pending(context: Context, day: date, ingested: set[str]) -> None:
-    """Report landing objects that bronze has not ingested yet."""
+    """Report landing objects that bronze has not ingested yet, or can't, because storage can't return them."""
+    report_unreadable(context, [obj for obj in context.landed.get(day, ()) if obj.key not in ingested])
     if pending := sorted({obj.key for obj in context.landed.get(day, ())} - ingested):
         detail = f"{len(pending)} landing objects are not in bronze yet, such as {pending[0]}"
         context.report_stale("bronze", day, CHECK, detail)

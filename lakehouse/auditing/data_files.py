@@ -1,5 +1,6 @@
 """Files are there: storage has every data file that a table names, at its size. See the other checks for what files hold."""
 
+from collections.abc import Sequence
 from datetime import date
 from urllib.parse import urlparse
 
@@ -7,6 +8,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.auditing.context import Context, layer_of
+from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.exports import unified_key
 from lakehouse.storage.objects.store import Objects, object_key
 
@@ -46,7 +48,13 @@ def read_all(context: Context) -> None:
 
 def _read_landing(context: Context) -> None:
     keys_landed = context.keys_landed  # as they are listed, before any is left out
-    landed = [obj for objects in context.landed.values() for obj in objects if obj.key in keys_landed]
+    report_unreadable(
+        context, [obj for objects in context.landed.values() for obj in objects if obj.key in keys_landed]
+    )
+
+
+def report_unreadable(context: Context, landed: Sequence[LandingObject]) -> None:
+    """Read these landing objects, report those that can't be read, and leave them out of the other checks."""
     keys = [obj.shared_key or obj.key for obj in landed] if context.read_landing else []
     reasons = context.reads.failures(context.lake.objects.bucket, keys)
     for obj in landed:

@@ -26,6 +26,7 @@ from lakehouse.landing.readers import local_object
 from lakehouse.landing.readers.columns import read_columns
 from lakehouse.landing.selection import Selection, select_files
 from lakehouse.landing.upload import upload
+from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
@@ -78,7 +79,8 @@ def load(
         _print(summary, is_materialized=not (no_materialize or failure))
     if failure:
         raise failure
-    if selection.refused or any(file.get("rejected") and not file["valid"] for file in summary["by_file"]):
+    is_rejected = any(file.get("rejected") and not file["valid"] for file in summary["by_file"])
+    if selection.refused or summary["unreadable_objects"] or is_rejected:
         raise SystemExit(REFUSED_EXIT_CODE)
 
 
@@ -98,6 +100,7 @@ def _load(
         objects = [obj for _, obj, _ in landed]
         outcomes = object_outcomes(lake, lake.stream(stream), objects) if is_materialized else {}
         blocked = _blocked_objects(lake, stream, {obj.key for obj in objects}) if is_materialized else []
+        unread = _unread_objects(lake, stream, objects) if is_materialized and failure is None else []
     summary = {
         "stream": stream,
         "files": len(selection.files),
@@ -110,6 +113,7 @@ def _load(
             for path, obj, is_new in landed
         ],
         "blocked_objects": blocked,
+        "unreadable_objects": unread,
         "refused": list(selection.as_json(selection.refused)),
         "left_out": list(selection.as_json(selection.left_out)),
         "seconds": round(time.monotonic() - started, 3),
@@ -147,6 +151,12 @@ def _blocked_objects(lake: Lake, stream: str, keys: Collection[str]) -> list[dic
     ]
 
 
+def _unread_objects(lake: Lake, stream: str, objects: Sequence[LandingObject]) -> list[str]:
+    """List which of these objects bronze has left out, because storage can't return them."""
+    ingested = ingested_objects(lake, lake.tables.load(f"bronze.{stream}"), sorted({obj.day for obj in objects}))
+    return sorted({obj.key for obj in objects}.difference(ingested))
+
+
 def _print_blocked(summary: Mapping[str, Any]) -> None:
     files = {file["object"]: file["file"] for file in summary["by_file"]}
     for each in summary["blocked_objects"][:MAX_FILES]:
@@ -156,6 +166,13 @@ def _print_blocked(summary: Mapping[str, Any]) -> None:
         )
     if summary["blocked_objects"]:
         print_text(f"{REMEDY}.")
+
+
+def _print_unread(keys: Sequence[str]) -> None:
+    for key in keys[:MAX_FILES]:
+        print_text(f"Not ingested: storage can't return {key}. `lakehouse audit` says why.")
+    if len(keys) > MAX_FILES:
+        print_text(f"Not ingested: {len(keys) - MAX_FILES:,} more; --json prints all.")
 
 
 def _print_expired(rows: int) -> None:
@@ -181,6 +198,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
     if len(rejecting) > MAX_FILES:
         print_text(f"{len(rejecting) - MAX_FILES:,} more files have rejected rows; --json prints all.")
     _print_blocked(summary)
+    _print_unread(summary["unreadable_objects"])
     if is_materialized:
         # The same content under two names is one object.
         by_object = {file["object"]: file for file in summary["by_file"]}.values()

@@ -4,9 +4,10 @@ A run ingests the landing objects that the table does not hold. Only the table r
 killed at any point and repeated.
 """
 
+import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -19,11 +20,11 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.model import Contract
-from lakehouse.contracts.sql import day_sql, quote
+from lakehouse.contracts.sql import day_sql
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import DuckDB, scan_sql
-from lakehouse.engine.filters import days_filter, objects_filter
-from lakehouse.engine.stream_writer import write_chunks, write_stream
+from lakehouse.engine.connection import DuckDB
+from lakehouse.engine.filters import days_filter
+from lakehouse.engine.stream_writer import write_chunks
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject, hour_of
 from lakehouse.landing.listing import list_days
@@ -31,12 +32,13 @@ from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.file_names import FILE_COLUMN, file_column, file_names, has_file_column
 from lakehouse.pipeline.ingest import (
-    READ_BATCH_ROWS,
     IngestResult,
     count_by_partition,
     input_objects,
+    keep_rows,
     objects_in,
     objects_of_files,
+    write_readable,
 )
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import (
@@ -62,7 +64,8 @@ def ingest_days(
 ) -> IngestResult[date]:
     """Append the landing objects of these days of arrival that bronze does not hold.
 
-    With `replace`, all of them are read again. Rows whose landing object has been deleted since stay as they are.
+    With `replace`, all of them are read again. Rows whose landing object has been deleted since stay as they are, and so
+    do those of objects that storage can't return.
     Raises CommitConflictError when other writers keep committing to these days first.
     """
     return retry_on_conflict(lambda: _ingest(lake, stream, sorted(set(days)), replace, run_id))
@@ -92,10 +95,9 @@ class _Plan:
     """Keys that bronze has ingested: `held`, and those that had no rows."""
     to_read: list[LandingObject]
 
-    @property
-    def deleted(self) -> list[str]:
-        """Keys that bronze holds rows of and landing no longer has."""
-        return sorted(self.held - self.landed)
+    def kept(self, unreadable: Collection[str]) -> list[str]:
+        """Keys that bronze holds rows of, and that landing no longer has or can't return."""
+        return sorted(self.held.difference(self.landed).union(self.held.intersection(unreadable)))
 
 
 def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run_id: str) -> IngestResult[date]:
@@ -107,22 +109,26 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
     if not plan.to_read and not (replace and plan.held):
         record_seen(table, realtime, _seen_days(lake, table, realtime, days, plan.ingested))
         return IngestResult(f"bronze.{stream.name}", count_by_partition(days, {}, (), _day_of))
-    read = {obj.key for obj in plan.to_read}
-    seen = _seen_days(lake, table, realtime, days, plan.ingested | read)
     touched = partitions_filter("arrival_dt", days)
     workers = lake.workers(stream, lambda: sum(map(_size, plan.to_read)))
     groups = [_Group(stream.contract, table, objects) for objects in workers.split(plan.to_read, _size)]
-    files, added, with_rows = list[NewFile](), list[DataFile](), set[str]()
+    files, added, with_rows, unreadable = list[NewFile](), list[DataFile](), set[str](), dict[str, str]()
     with discarded_on_failure(lake.connection) as uploaded:
         for part in workers.spread(_read_group, groups):
             files += part.files
             added += part.added
             with_rows |= part.objects
+            unreadable |= part.unreadable
             uploaded += part.added
-        if replace and plan.deleted:
-            kept = _keep_rows(lake, table, days, plan.deleted)
+        if replace and (keys := plan.kept(unreadable)):
+            kept = _keep_rows(lake, table, days, keys)
             files += kept.files
             added += kept.added
+    read = [obj for obj in plan.to_read if obj.key not in unreadable]
+    if not read and not replace:
+        return IngestResult(f"bronze.{stream.name}", count_by_partition(days, {}, (), _day_of), unreadable=unreadable)
+    read_keys = {obj.key for obj in read}
+    seen = _seen_days(lake, table, realtime, days, plan.ingested | read_keys)
     by_arrival = cast("dict[date, dict[str, int]]", partition_sizes(files, added, position=0))
     by_event_date = cast("dict[date, dict[str, int]]", partition_sizes(files, added))
     _count_expired(stream, files, added, by_arrival)
@@ -134,10 +140,10 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
         removed=select_files(table, touched) if replace else [],
         ledger={str(day): _ledger(stream, day, size["rows"]) for day, size in by_event_date.items()},
         run_id=run_id,
-        properties=seen_property(realtime, seen) | _without_rows_property(sorted(read - with_rows)),
+        properties=seen_property(realtime, seen) | _without_rows_property(sorted(read_keys - with_rows)),
     )
-    counts = count_by_partition(days, by_arrival, plan.to_read, _day_of)
-    return IngestResult(f"bronze.{stream.name}", counts, done.snapshot_id, list(by_event_date))
+    counts = count_by_partition(days, by_arrival, read, _day_of)
+    return IngestResult(f"bronze.{stream.name}", counts, done.snapshot_id, list(by_event_date), unreadable)
 
 
 def _count_expired(
@@ -206,17 +212,24 @@ class _Written:
     files: list[NewFile]
     added: list[DataFile]
     objects: set[str] = field(default_factory=set)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Objects that storage can't return, each with the reason."""
 
 
 def _read_group(engine: DuckDB, group: _Group) -> _Written:
-    """Read landing objects and upload their rows."""
+    """Read landing objects and upload their rows, but for objects that storage can't return."""
     store = Objects.from_connection(engine.connection)
-    batches = bronze_batches(group.contract, input_objects(store, group.objects))
-    names = file_names(store, [obj.key for obj in group.objects]) if has_file_column(group.table) else {}
+    written, unreadable = write_readable(store, group.objects, partial(_write, engine, store, group))
+    return dataclasses.replace(written, unreadable=unreadable)
+
+
+def _write(engine: DuckDB, store: Objects, group: _Group, objects: Sequence[LandingObject]) -> _Written:
+    batches = bronze_batches(group.contract, input_objects(store, objects))
+    names = file_names(store, [obj.key for obj in objects]) if has_file_column(group.table) else {}
     with engine.scratch() as folder:
         files = write_chunks(engine, batches, partial(_with_days, group.contract, names), group.table, folder)
-        objects = objects_of_files(engine, [str(file.path) for file in files])
-        return _Written(files, upload(engine.connection, group.table, files), objects)
+        with_rows = objects_of_files(engine, [str(file.path) for file in files])
+        return _Written(files, upload(engine.connection, group.table, files), with_rows)
 
 
 def _size(obj: LandingObject) -> int:
@@ -247,12 +260,8 @@ def _days(contract: Contract, cursor: duckdb.DuckDBPyConnection, times: pa.Table
     return cursor.execute(select).to_arrow_table()
 
 
-def _keep_rows(lake: Lake, table: Table, days: Sequence[date], deleted: Sequence[str]) -> _Written:
-    """Upload the rows of deleted landing objects again as they are."""
-    columns = ", ".join(quote(column.name) for column in table.schema().fields)
-    where = f"{days_filter(days, 'arrival_dt')} and {objects_filter(deleted)}"
-    with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
-        kept = cursor.execute(f"select {columns} from {scan_sql(table)} where {where}")
-        batches = iter(kept.to_arrow_reader(READ_BATCH_ROWS))
-        files = write_stream(lake.engine, batches, "from chunk", table, folder)
+def _keep_rows(lake: Lake, table: Table, days: Sequence[date], objects: Sequence[str]) -> _Written:
+    """Upload the rows of landing objects again as they are."""
+    with lake.engine.scratch() as folder:
+        files = keep_rows(lake, table, days_filter(days, "arrival_dt"), objects, folder)
         return _Written(files, upload(lake.connection, table, files))

@@ -6,6 +6,7 @@ may hold several rows of one key; readers take the latest. See `unified_view`.
 
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,14 @@ from lakehouse.landing.keys import ARRIVAL_HOUR_FORMAT, LandingObject, arrival_h
 from lakehouse.landing.listing import list_hour
 from lakehouse.landing.readers import bronze_batches
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
-from lakehouse.pipeline.ingest import IngestResult, count_by_partition, input_objects, objects_in
+from lakehouse.pipeline.ingest import (
+    IngestResult,
+    count_by_partition,
+    input_objects,
+    keep_rows,
+    objects_in,
+    write_readable,
+)
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.realtime_coverage import record_definition
 from lakehouse.storage.iceberg.commit import upload
@@ -33,8 +41,8 @@ def ingest_hours(
 ) -> IngestResult[str]:
     """Append the micro-batches of these hours of arrival (`2025-11-20-14:00`) that realtime does not hold.
 
-    With `replace`, all of them are read again. Raises CommitConflictError when other writers keep committing to these
-    hours first.
+    With `replace`, all of them are read again; rows of objects that storage can't return stay as they are. Raises
+    CommitConflictError when other writers keep committing to these hours first.
     """
     return retry_on_conflict(lambda: _ingest(lake, stream, sorted(set(hours)), replace, run_id))
 
@@ -50,17 +58,20 @@ def _ingest(lake: Lake, stream: Stream, hours: Sequence[str], replace: bool, run
     if not to_read and not replace:
         return IngestResult(name, count_by_partition(hours, {}, (), _hour_of))
     with lake.engine.scratch() as folder:
-        files = _write(lake, stream, table, to_read, folder)
+        files, unreadable = write_readable(lake.objects, to_read, partial(_write, lake, stream, table, folder))
+        if replace and unreadable:
+            (kept := folder / "kept").mkdir()
+            files += keep_rows(lake, table, hours_filter(map(arrival_hour_of, hours)), sorted(unreadable), kept)
         added = upload(lake.connection, table, files)
         removed = select_files(table, touched) if replace else []
         sizes = cast("dict[str, dict[str, int]]", partition_sizes(files, added))
-        counts = count_by_partition(
-            hours, {hour: sizes.get(arrival_hour_of(hour), {}) for hour in hours}, to_read, _hour_of
-        )
+        read = [obj for obj in to_read if obj.key not in unreadable]
+        by_hour = {hour: sizes.get(arrival_hour_of(hour), {}) for hour in hours}
+        counts = count_by_partition(hours, by_hour, read, _hour_of)
         if not added and not removed:
-            return IngestResult(name, counts)
+            return IngestResult(name, counts, unreadable=unreadable)
         done = commit_files(lake, table, added, touched, removed=removed, ledger=counts, run_id=run_id)
-    return IngestResult(name, counts, done.snapshot_id)
+    return IngestResult(name, counts, done.snapshot_id, unreadable=unreadable)
 
 
 def arrival_hour_of(hour: str) -> str:
@@ -96,7 +107,7 @@ def _hour_of(obj: LandingObject) -> str:
     return obj.hour
 
 
-def _write(lake: Lake, stream: Stream, table: Table, objects: Sequence[LandingObject], folder: Path) -> list[NewFile]:
+def _write(lake: Lake, stream: Stream, table: Table, folder: Path, objects: Sequence[LandingObject]) -> list[NewFile]:
     if not objects:
         return []
     batches = bronze_batches(stream.contract, input_objects(lake.objects, objects))
