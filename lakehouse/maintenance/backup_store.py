@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 FORMAT = 1
 CHUNK_BYTES = 8 << 20
+FOLDERS = ("chunks", "moments")
+FOLDER_MODE = 0o700
+"""As of a home: a backup holds its API keys and all rows. Folders that are there keep the mode that you gave them."""
+
 MOMENT_FORMAT = "%Y-%m-%dT%H%M%SZ"
 
 
@@ -76,7 +80,10 @@ class BackupStore:
         try:
             if "://" in place:
                 return cls(place, from_url(place))
-            return cls(place, LocalStore(Path(place).absolute(), mkdir=create))
+            if create:
+                for name in FOLDERS:
+                    (Path(place) / name).mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            return cls(place, LocalStore(Path(place).absolute()))
         except (BaseError, OSError, ValueError) as error:
             raise LakehouseError(f"The backup {place} can't be opened: {error}") from None
 

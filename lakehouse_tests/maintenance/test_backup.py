@@ -83,6 +83,7 @@ def test_backup_during_ingest_restores_all_acknowledged_events(home: Home, event
         stop.set()
         ingesting.join()
     assert len(home.landed) > after, "ingest goes on after the pause"
+    assert {Path(home.place, folder).stat().st_mode & 0o777 for folder in ("chunks", "moments")} == {0o700}
 
     settings = restored(home, tmp_path, report.moment)
     assert settings.root.stat().st_mode & 0o777 == 0o700
