@@ -166,7 +166,8 @@ def _sniff(
 def _encoding(obj: InputObject) -> str:
     """Name the encoding of the file's start. Of bytes that are not UTF-8 it can't be told, and cp1252 is the most frequent."""
     start = _start(obj)
-    for mark, name in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+    marks = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+    for mark, name in marks:
         if start.startswith(mark):
             return name
     try:

@@ -265,9 +265,16 @@ _MARKS = (
 )
 
 
+_WIDE_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # it begins with that of UTF-16
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
 def _as_utf8(chunks: Iterator[bytes], declared: str | None) -> Iterator[bytes]:
     start, chunks = _peek(chunks, 4)
-    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+    for mark, encoding in _WIDE_MARKS:
         if start.startswith(mark):
             return _transcoded(_without_start(chunks, len(mark)), encoding)
     if start.startswith(codecs.BOM_UTF8):
@@ -286,10 +293,11 @@ def _transcoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
     # row and of no other.
     is_utf16 = codecs.lookup(encoding).name.startswith("utf-16")
     decoder = codecs.getincrementaldecoder(encoding)("surrogatepass" if is_utf16 else "surrogateescape")
-    for chunk in chunks:
-        yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+    name, fault = "UTF-16" if is_utf16 else encoding, "is broken"
     try:
+        for chunk in chunks:
+            yield decoder.decode(chunk).encode("utf-8", "surrogatepass")
+        fault = "ends within a character"
         yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
-    except UnicodeDecodeError as error:
-        name = "UTF-16" if is_utf16 else encoding
-        raise DamagedContentError(f"{name} text ends within a character") from error
+    except UnicodeError as error:
+        raise DamagedContentError(f"{name} text {fault}") from error

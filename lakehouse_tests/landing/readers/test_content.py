@@ -110,8 +110,8 @@ def test_stream_that_breaks_off_at_once_is_at_most_one_row(cut: int) -> None:
     assert all(row[0] == "!" for row in rows)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_byte_order_mark_decodes_utf_16(encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_byte_order_mark_decodes_wide_text(encoding: str) -> None:
     text = "\ufeffID,name,price\n1,é😀,2\n" * 1
     assert rows_of(THREE, object_of(text.encode(encoding), "x.csv")) == [("1", "é😀", "2")]
     line = '\ufeff{"id":"é😀"}\n'

@@ -280,3 +280,19 @@ def test_number_is_what_its_marks_say_or_is_not_read(texts: list[tuple[str, str]
             read = [text.replace(decimal, ".") for text in plain]
             for value, text, raw in zip(row[1:3], read, (count, price), strict=True):
                 assert value in (text, raw) or float(value) == float(text)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-32", "ID\na\n".encode("utf-32") + b"\0\0\0\xff" * 2),
+        ("utf-32-be", "ID\na\n".encode("utf-32-be") + b"\0"),
+        ("iso-2022-jp", b"ID\na\n\x1b(Z\n"),
+        ("utf-7", b"ID\na\n+2AA-\n"),
+        ("hz", b"ID\na\n~z\n"),
+        ("shift_jis", b"ID\na\n\x81"),
+    ],
+)
+def test_text_that_is_not_in_its_encoding_is_a_defect(encoding: str, data: bytes) -> None:
+    rows = rows_of(replace(SALES, dialect=read_dialect({"encoding": encoding})), object_of(data, "x.csv"))
+    assert rows[-1][0] == "!"
