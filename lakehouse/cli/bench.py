@@ -1,9 +1,10 @@
 """`bench`: the benchmarks, one JSON line a figure as soon as it is measured. See `lakehouse.bench` for each."""
 
+import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -229,5 +230,14 @@ def bench_faults(
 
 
 def _print(figures: "Iterable[Figure]") -> None:
-    for figure in figures:
-        print_json(figure)
+    """Print each figure. SIGTERM ends a benchmark as Ctrl+C does, so that it stops the processes that it has started."""
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        for figure in figures:
+            print_json(figure)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)

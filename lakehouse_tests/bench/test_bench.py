@@ -1,6 +1,9 @@
 """Each benchmark runs at a tiny size, checks its result, and yields its figures."""
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +17,7 @@ from lakehouse.bench import backfill, day, load, lookups, maintenance, query, sp
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
+from lakehouse.cli import bench as commands
 from lakehouse.cli.app import app
 from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
@@ -183,3 +187,19 @@ def test_day_counts_puts_and_reads_small_objects(monkeypatch: pytest.MonkeyPatch
         "bronze of small objects at 02:00": (100, 1000),
     }
     assert bronze["that / of large ones"]["reach"] == day.MAX_BRONZE_RATIO
+
+
+def test_sigterm_stops_what_a_benchmark_has_started() -> None:
+    steps: list[str] = []
+
+    def figures() -> Iterator[Figure]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield Figure("test", "figure", 1, "")
+        finally:
+            steps.append("stopped")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match="143"):
+        commands._print(figures())
+    assert (steps, signal.getsignal(signal.SIGTERM)) == (["stopped"], before)
