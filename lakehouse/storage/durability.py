@@ -147,12 +147,14 @@ class _Disk:
             for entry in os.scandir(partition)
             if entry.name.endswith(".log")
         ]
+        # The clock may have stepped back since, and a file that was written after that looks older than this process.
+        since = min(self._since, time.time() - WRITTEN_BACK_SECONDS)
         volumes.sort(key=lambda entry: _SYNC_ORDER.get(os.path.splitext(entry.name)[1], 2))
         for entry in [*volumes, *logs]:
             with suppress(FileNotFoundError):
                 status = os.stat(entry.path)
                 version = status.st_ino, status.st_size
-                if status.st_mtime >= self._since and self._synced.get(entry.path) != version:
+                if status.st_mtime >= since and self._synced.get(entry.path) != version:
                     yield entry.path, version
 
 

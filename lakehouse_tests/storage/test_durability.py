@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_sync_brings_changed_files_to_disk_in_order(place: Connection, synced: l
     _add(place, "lake_1.idx")
     sync(place)
     assert synced[3:] == ["lake_1.idx"]
+
+
+def test_file_written_after_the_clock_stepped_back_is_synced(
+    place: Connection, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(place)
+    earlier = time.time() - 3600
+    _add(place, "lake_1.dat")
+    assert place.data_directory is not None
+    os.utime(place.data_directory / "lake_1.dat", (earlier, earlier))
+    monkeypatch.setattr(time, "time", lambda: earlier)
+    sync(place)
+    assert synced[3:] == ["lake_1.dat"]
 
 
 def test_receipt_is_written_after_its_object_is_on_disk(place: Connection, synced: list[str]) -> None:
