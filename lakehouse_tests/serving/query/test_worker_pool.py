@@ -17,7 +17,8 @@ SPILLING = "select count(distinct text) from (select hash(range)::varchar as tex
 
 
 async def _describe(code: str, number: signal.Signals | None) -> str:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=pipe, stdout=pipe)
     assert process.stdout is not None
     await process.stdout.readline()
     if number is not None:
