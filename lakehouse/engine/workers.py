@@ -31,14 +31,14 @@ class Workers(Protocol):
 
 
 class LocalWorkers:
-    """Two threads of this process, because DuckDB already uses all cores for most of an item."""
+    """Three threads of this process: DuckDB uses all cores for most of an item, while another one is uploaded."""
 
     def __init__(self, engine: DuckDB) -> None:
         self._engine = engine
 
     def spread(self, function: Callable[[DuckDB, T], R], items: Iterable[T]) -> Iterator[R]:
         """Return what the function makes of each item, in their order."""
-        with ThreadPoolExecutor(min(2, self._engine.threads), thread_name_prefix="workers") as pool:
+        with ThreadPoolExecutor(min(2, self._engine.threads) + 1, thread_name_prefix="workers") as pool:
             yield from pool.map(partial(function, self._engine), items)
 
     def split(self, parts: Sequence[T], size: Callable[[T], int] | None = None) -> list[Sequence[T]]:
