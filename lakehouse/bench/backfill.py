@@ -28,8 +28,8 @@ def measure(rows: int, rounds: int = ROUNDS) -> Iterator[Figure]:
         _land(lake, [year, day])
         rounds_spent: dict[str, list[Spent]] = {"year": [], "day": []}
         for _ in range(rounds):
-            rounds_spent["year"].append(_clean(lake, year))
-            rounds_spent["day"].append(_clean(lake, day))
+            rounds_spent["year"].append(clean(lake, year))
+            rounds_spent["day"].append(clean(lake, day))
     best = {name: min(costs, key=lambda cost: cost.seconds) for name, costs in rounds_spent.items()}
     apart, together = best["year"], best["day"]
     yield figure("backfill", f"{DAYS} partitions", apart.seconds, "s", cpu=round(apart.cpu, 2), rows=rows)
@@ -42,7 +42,8 @@ def _land(lake: Lake, files: list[File]) -> None:
     ingest_days(lake, lake.stream(STREAM), sorted(arrived))
 
 
-def _clean(lake: Lake, file: File) -> Spent:
+def clean(lake: Lake, file: File) -> Spent:
+    """Compute silver of a file's days and return the cost. Raises AssertionError if the rows are not those of the file."""
     cleaned, spent = timed(lambda: clean_days(lake, lake.stream(STREAM), file.days))
     rows = sum(ledger.silver for ledger in cleaned.ledgers.values())
     if rows != file.expected.silver:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from lakehouse.bench.backfill import clean
 from lakehouse.bench.figures import Figure, Spent, figure, own_lake, timed
-from lakehouse.bench.load import STREAM, THREADS, File, generate
+from lakehouse.bench.load import STREAM, THREADS, generate
 from lakehouse.bench.sail import sail
 from lakehouse.landing.upload import upload
 from lakehouse.pipeline.bronze import ingest_days
-from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.silver import clean_days
 
 DAYS = 20
 REACH = 1.15
@@ -36,17 +35,9 @@ def measure(rows: int, rounds: int = ROUNDS) -> Iterator[Figure]:
                 lake.settings = lake.settings.model_copy(update={"engine": engine})
                 _, bronze = timed(lambda: ingest_days(lake, lake.stream(STREAM), arrived, replace=True))
                 costs.setdefault(("bronze", engine), []).append(bronze)
-                costs.setdefault(("silver", engine), []).append(_clean(lake, file))
+                costs.setdefault(("silver", engine), []).append(clean(lake, file))
     for layer in ("bronze", "silver"):
         cpu = {engine: min(spent.cpu for spent in costs[layer, engine]) for engine in ("duckdb", "spark")}
         for engine, seconds in cpu.items():
             yield figure("spark", f"{layer} by {engine}", seconds / rows * 1e6, "µs CPU a row", rows=rows)
         yield figure("spark", f"{layer} ratio", cpu["spark"] / cpu["duckdb"], "x", REACH)
-
-
-def _clean(lake: Lake, file: File) -> Spent:
-    cleaned, spent = timed(lambda: clean_days(lake, lake.stream(STREAM), file.days))
-    rows = sum(ledger.silver for ledger in cleaned.ledgers.values())
-    if rows != file.expected.silver:
-        raise AssertionError(f"silver has {rows} rows, expected {file.expected.silver}")
-    return spent

@@ -130,7 +130,7 @@ class Contract:
     dialect: Dialect = DEFAULT_DIALECT
     tags: tuple[str, ...] = ()
     engine: Engine | None = None
-    """Who computes large runs of the stream; None as the settings say."""
+    """The engine of the stream's large runs; None leaves it to the settings."""
 
     @property
     def key(self) -> tuple[str, ...]:

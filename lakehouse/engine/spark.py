@@ -11,7 +11,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any, TypeVar
@@ -39,7 +39,7 @@ ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress":
 """Without it, Spark opens ports to the network."""
 
 CONNECT_PORT = 15002
-"""Spark Connect's own, for an address without one."""
+"""The port of Spark Connect where the address names none."""
 
 ANSWER_SECONDS = 10.0
 
@@ -50,6 +50,7 @@ MAX_REASON = 400
 
 _PYTHON_ERROR = re.compile(r"^(?:[\w.]+)(?:Error|Exception): .*$", re.MULTILINE)
 _JVM = ("org.", "java.", "py4j.")
+_JVM_ERROR = re.compile(r"^.*\borg\.[\w.]+(?:Error|Exception): (.+)$", re.MULTILINE)
 
 
 class SparkWorkers:
@@ -103,24 +104,26 @@ class SparkWorkers:
     @contextmanager
     def _job(self) -> Iterator[Any]:
         """Give the session, and cancel its tasks if this process gives up first."""
-        try:
-            from pyspark.errors import PySparkException  # here, because few lakes need it and it takes a second
+        try:  # here, because few lakes need it and it takes a second
+            from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+            from pyspark.errors import PySparkException
         except ImportError as error:
             raise EngineError("LAKEHOUSE_ENGINE=spark needs pyspark. Run: pip install 'lakehouse[spark]'") from error
-        tag = f"lakehouse-{uuid4().hex}"
+        tag, spark_errors = f"lakehouse-{uuid4().hex}", (PySparkException, Py4JError)
         try:
             session = self._session
             session.addTag(tag)
             try:
                 yield session
-            except PySparkException:
+            except spark_errors:
                 raise
             except BaseException:
-                session.interruptTag(tag)
+                with suppress(*spark_errors):  # the server may be gone, and the first error says more
+                    session.interruptTag(tag)
                 raise
             finally:
                 session.removeTag(tag)
-        except PySparkException as error:
+        except spark_errors as error:
             raise EngineError(f"Spark at {self._address} gave up: {_reason(error)}") from error
 
     @cached_property
@@ -152,6 +155,8 @@ class SparkWorkers:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that says what failed: the last error of a worker's traceback, or the first line of the message."""
-    errors = [line for line in _PYTHON_ERROR.findall(str(error)) if not line.startswith(_JVM)]
+    """Return the line that says what failed: the last error of a worker's traceback, else Spark's own last one."""
+    message = str(error)
+    errors = [line for line in _PYTHON_ERROR.findall(message) if not line.startswith(_JVM)]
+    errors = errors or _JVM_ERROR.findall(message)
     return (errors[-1] if errors else first_line(error))[:MAX_REASON]

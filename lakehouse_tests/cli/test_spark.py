@@ -52,6 +52,6 @@ def test_run_that_does_not_reach_spark_says_so_and_the_next_one_does_its_work(
 
 
 @pytest.mark.skipif(not NIGHTLY or shutil.which("java") is None, reason="starts a JVM; NIGHTLY=1 runs it, with Java")
-def test_load_on_this_machine_by_spark_reaches_gold(lakehouse: Command, sales: Path) -> None:
+def test_load_by_spark_on_java_reaches_gold(lakehouse: Command, sales: Path) -> None:
     sales.write_text(sales.read_text().replace("2011-05", "2011-04"))
     _load(lakehouse, sales, "2011-04", "local[2]")
