@@ -11,7 +11,7 @@ import typer
 
 from lakehouse.cli.dialect_options import apply_dialect, with_dialect_options
 from lakehouse.cli.options import Json, MoreFiles, parse_path
-from lakehouse.cli.printing import counted, join_first, print_json, print_text, progress
+from lakehouse.cli.printing import counted, join_first, print_json, print_table, print_text, progress
 from lakehouse.contracts.model import Contract
 from lakehouse.errors import (
     ContractError,
@@ -29,6 +29,7 @@ from lakehouse.landing.upload import upload
 from lakehouse.pipeline.bronze import ingested_objects
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
+from lakehouse.pipeline.lineage.retention import retention_days
 from lakehouse.pipeline.object_outcomes import ObjectOutcome, object_outcomes
 from lakehouse.pipeline.quality_gate import REMEDY, blocked_objects
 from lakehouse.pipeline.refresh import pending_files
@@ -41,7 +42,8 @@ REFUSED_EXIT_CODE = 2
 MAX_FILES = 20
 """Files of one kind that are printed for people; JSON has all."""
 
-ROW_COUNTS = ("landed", "valid", "rejected", "expired")
+ROW_COUNTS = ("landed", "valid", "duplicates", "rejected", "expired")
+"""How many rows of a file landed, and what became of them. Duplicates are valid rows whose key a later row has."""
 
 StreamName = Annotated[str, typer.Argument(help="The stream that the files belong to, unless --stream names it.")]
 OfStream = Annotated[str | None, typer.Option("--stream", help="The stream; all arguments are files then.")]
@@ -76,10 +78,10 @@ def load(
     if as_json:
         print_json(summary)
     else:
-        _print(summary, is_materialized=not (no_materialize or failure))
+        _print(summary, contract, is_materialized=not (no_materialize or failure))
     if failure:
         raise failure
-    is_rejected = any(file.get("rejected") and not file["valid"] for file in summary["by_file"])
+    is_rejected = any(file.get("landed") and not file["valid"] for file in summary["by_file"])
     if selection.refused or summary["unreadable_objects"] or is_rejected:
         raise SystemExit(REFUSED_EXIT_CODE)
 
@@ -175,12 +177,23 @@ def _print_unread(keys: Sequence[str]) -> None:
         print_text(f"Not ingested: {len(keys) - MAX_FILES:,} more; --json prints all.")
 
 
-def _print_expired(rows: int) -> None:
-    if rows:
-        print_text(f"{rows:,} rows are older than silver keeps. Only bronze has them.")
+def _print_counts(files: Sequence[Mapping[str, Any]], kept_days: int | None) -> None:
+    """Print what became of the rows, by file and in all. `kept_days` is how long silver keeps them."""
+    if len(files) > 1:
+        columns = ("file", *ROW_COUNTS)
+        rows = [[file.get(name, 0) for name in columns] for file in files[:MAX_FILES]]
+        print_table("", columns, rows, right=ROW_COUNTS)
+    if len(files) > MAX_FILES:
+        print_text(f"{len(files) - MAX_FILES:,} more files; --json prints all.")
+    # The same content under two names is one object.
+    by_object = {file["object"]: file for file in files}.values()
+    totals = {name: sum(file.get(name, 0) for file in by_object) for name in ROW_COUNTS}
+    print_text("Rows: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()) + ".")
+    if expired := totals["expired"]:
+        print_text(f"{counted(expired, 'row')} older than silver keeps ({kept_days} days). Only bronze has them.")
 
 
-def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
+def _print(summary: dict[str, Any], contract: Contract, *, is_materialized: bool) -> None:
     for verb, skipped in (("Refused", summary["refused"]), ("Left out", summary["left_out"])):
         for file in skipped[:MAX_FILES]:
             print_text(f"{verb}: {file['file']}: {file['reason']}.")
@@ -200,11 +213,7 @@ def _print(summary: dict[str, Any], *, is_materialized: bool) -> None:
     _print_blocked(summary)
     _print_unread(summary["unreadable_objects"])
     if is_materialized:
-        # The same content under two names is one object.
-        by_object = {file["object"]: file for file in summary["by_file"]}.values()
-        totals = {name: sum(file.get(name, 0) for file in by_object) for name in ROW_COUNTS}
-        print_text("Rows: " + ", ".join(f"{count:,} {name}" for name, count in totals.items()) + ".")
-        _print_expired(totals["expired"])
+        _print_counts(summary["by_file"], retention_days(contract, "silver"))
     files = f"{summary['new_files']:,} new of {counted(summary['files'], 'file')} into {summary['stream']}"
     print_text(f"Loaded {files} in {summary['seconds']:.1f} s.")
     if is_materialized:

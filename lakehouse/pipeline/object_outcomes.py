@@ -1,4 +1,4 @@
-"""Count the rows of landing objects: how many are valid or rejected, and for which reasons."""
+"""Count the rows of landing objects: how many are valid, duplicate or rejected, and for which reasons."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +12,7 @@ from lakehouse.engine.filters import days_filter, objects_filter
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
+from lakehouse.pipeline.object_duplicates import count_duplicates
 
 MAX_REASONS = 3
 
@@ -26,6 +27,8 @@ class ObjectOutcome:
     """The most frequent reasons for rejected rows, at most MAX_REASONS."""
     expired: int = 0
     """Rows of days that silver no longer keeps."""
+    duplicates: int = 0
+    """Valid rows that silver does not have, because a later row has their key."""
 
     @property
     def valid(self) -> int:
@@ -40,7 +43,8 @@ def object_outcomes(lake: Lake, stream: Stream, objects: Iterable[LandingObject]
         return {}
     ours = objects_filter(sorted({obj.key for obj in objects}))
     arrived = days_filter(sorted({obj.day for obj in objects}), "arrival_dt")
-    bronze, quarantine = (scan_sql(lake.tables.load(f"{layer}.{stream.name}")) for layer in ("bronze", "quarantine"))
+    bronze_table, quarantine_table = (lake.tables.load(f"{layer}.{stream.name}") for layer in ("bronze", "quarantine"))
+    bronze, quarantine = scan_sql(bronze_table), scan_sql(quarantine_table)
     first = first_kept_day(stream.contract, "silver") or date.min
     landed, expired, days = Counter[str](), Counter[str](), set[date]()
     with lake.engine.cursor() as cursor:
@@ -54,9 +58,12 @@ def object_outcomes(lake: Lake, stream: Stream, objects: Iterable[LandingObject]
                 expired[key] += rows
             else:
                 days.add(day)
+        cursor.execute(
+            f"create temp table rejected as {_rejected_sql(stream, bronze, quarantine, days_filter(sorted(days)), ours)}"
+        )
+        duplicates = count_duplicates(cursor, stream.contract, bronze_table, quarantine_table, days, ours)
         rejected = cursor.execute(f"""
-            with {_rejected_sql(stream, bronze, quarantine, days_filter(sorted(days)), ours)},
-            totals as (select _object, count(*) as total from rejected group by _object),
+            with totals as (select _object, count(*) as total from rejected group by _object),
             by_reason as (
               select _object, reason, count(*) as number
               from (select _object, unnest(reasons) as reason from rejected)
@@ -67,19 +74,21 @@ def object_outcomes(lake: Lake, stream: Stream, objects: Iterable[LandingObject]
             left join by_reason using (_object)
             group by _object, total""").fetchall()
     reasons = {key: (total, tuple(filter(None, texts))) for key, total, texts in rejected}
-    return {key: ObjectOutcome(rows, *reasons.get(key, (0, ())), expired=expired[key]) for key, rows in landed.items()}
+    return {
+        key: ObjectOutcome(rows, *reasons.get(key, (0, ())), expired=expired[key], duplicates=duplicates.get(key, 0))
+        for key, rows in landed.items()
+    }
 
 
 def _rejected_sql(stream: Stream, bronze: str, quarantine: str, days: str, ours: str) -> str:
-    """Generate `rejected`: each row that is in quarantine, or equals one that is, because equal rows are there once."""
+    """Generate the SELECT of each row that is in quarantine, or equals one that is, because equal rows are there once."""
     fields = [*(quote(field.name) for field in stream.contract.fields), "_extra", "dt"]
     same = " and ".join(f"others.{name} is not distinct from kept.{name}" for name in fields)
-    return f"""refused as (select _object, _row, reasons from {quarantine} where {days}),
+    return f"""
+            with refused as (select _object, _row, reasons from {quarantine} where {days}),
             texts as (select {", ".join(fields)}, _object, _row from {bronze} where {days} and _defect is null),
             kept as (select texts.*, reasons from texts join refused using (_object, _row)),
-            others as (from texts anti join refused using (_object, _row) where {ours}),
-            rejected as (
-              select _object, reasons from refused where {ours}
-              union all
-              select others._object, kept.reasons from others join kept on {same}
-            )"""
+            others as (from texts anti join refused using (_object, _row) where {ours})
+            select _object, _row, reasons from refused where {ours}
+            union all
+            select others._object, others._row, kept.reasons from others join kept on {same}"""

@@ -153,11 +153,13 @@ def test_load_reports_rows_by_file_and_exits_with_2_when_a_file_was_refused(lake
     done = lakehouse("load", "retail", str(folder), "--json")
     said = json.loads(done.stdout)
     assert done.returncode == 2, done.stderr
-    counts = [[file[name] for name in ("landed", "valid", "rejected", "expired")] for file in said["by_file"]]
+    counts = [
+        [file[name] for name in ("landed", "valid", "duplicates", "rejected", "expired")] for file in said["by_file"]
+    ]
     assert [file["file"].rsplit("/", 1)[1] for file in said["by_file"]] == ["caf\\xe9.csv", "none.csv", "part.csv"]
-    assert counts[0] == [2, 2, 0, 0]
-    assert counts[1][1:] == [0, counts[1][0], 0]
-    assert counts[2] == [2, 1, 1, 0]
+    assert counts[0] == [2, 2, 1, 0, 0]
+    assert counts[1][1:] == [0, 0, counts[1][0], 0]
+    assert counts[2] == [2, 1, 0, 1, 0]
     assert said["by_file"][2]["reasons"] == ["2 fields where the header has 8"]
     assert [file["reason"] for file in said["refused"]] == ["it is a 7z archive; unpack it and load what is in it"]
     assert [file["file"].rsplit("/", 1)[1] for file in said["left_out"]] == ["_SUCCESS"]
@@ -167,11 +169,18 @@ def test_load_reports_rows_by_file_and_exits_with_2_when_a_file_was_refused(lake
     assert f"{folder}/part.csv: 1 of 2 rows rejected: 2 fields where the header has 8." in again.stdout
     assert f"Left out: {folder}/_SUCCESS: " in again.stdout
     assert f"Refused: {folder}/zip.csv: " in again.stdout
-    codes = [
-        lakehouse("load", "retail", str(path)).returncode
-        for path in (odd_name, folder / "part.csv", folder / "none.csv")
-    ]
-    assert codes == [0, 0, 2]
+    codes = [lakehouse("load", "retail", str(folder / name)).returncode for name in ("part.csv", "none.csv")]
+    assert codes == [0, 2]
+
+
+def test_file_of_expired_rows_alone_exits_with_2(lakehouse: Command, tmp_path: Path) -> None:
+    path = tmp_path / "old.ndjson"
+    row = {"event_id": "1", "event_time": "2020-01-01T00:00:00Z", "service": "a", "level": "INFO", "message": "m"}
+    path.write_text(f"{json.dumps(row)}\n")
+    done = lakehouse("load", "logs", str(path))
+    assert done.returncode == 2
+    assert "Rows: 1 landed, 0 valid, 0 duplicates, 0 rejected, 1 expired." in done.stdout
+    assert "1 row older than silver keeps (30 days). Only bronze has them." in done.stdout
 
 
 def test_withdrawn_file_can_be_loaded_again(lakehouse: Command, tmp_path: Path) -> None:
