@@ -50,6 +50,15 @@ def test_column_of_the_row_goes_before_the_folder() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_row_without_a_field_that_several_folders_name_is_a_defect(name: str) -> None:
+    for folders in ("name=a/NAME=b", "name=a/x=0/Name=b", "Name=a/NAME=a"):
+        (first, *others) = rows_of(THREE, object_of(FORMATS[name], f"incoming/sample/{folders}/{name}"))
+        given = "a, a" if folders.endswith("a") else "a, b"
+        assert first == ("!", f"folders give name several values: {given}", '{"ID":"1"}'), folders
+        assert [row[:2] for row in others] == [("2", "own")]
+
+
 def test_neighbouring_objects_have_the_columns_of_their_own_folders() -> None:
     keys = [f"incoming/sample/{folder}{n}.json" for folder in ("name=a/", "name=b/", "", "name=a/") for n in range(2)]
     objects = [object_of(b'{"id":"1"}\n', key) for key in keys]
