@@ -9,9 +9,15 @@ from lakehouse.landing.readers.header import MAX_HEADER_BYTES, SEPARATOR_LINE, d
 
 _LINE_END = re.compile(rb"\r\n?|\n")
 
+_OTHER_LINE_END = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\udc85]")
+"""Characters that may end a line for who wrote it, such as NEL, also as its byte in Latin-1. Names of columns have none."""
+
 
 def is_header_alone(contract: Contract, obj: InputObject) -> bool:
-    """Return whether a CSV object holds blanks alone, or a header of one line after the lines that its dialect skips."""
+    """Return whether a CSV object holds blanks alone, or a header of one line after the lines that its dialect skips.
+
+    A line that the reader does not end, but whose writer may have, is no header alone.
+    """
     dialect = dialect_of(contract, obj.name)
     start = b""
     for chunk in _sound_chunks(obj, dialect.encoding):
@@ -21,8 +27,12 @@ def is_header_alone(contract: Contract, obj: InputObject) -> bool:
     lines = _LINE_END.split(SEPARATOR_LINE.sub(b"", start, 1))
     comment = dialect.comment.encode() or b"\n"
     rest = [line for line in lines[dialect.skip :] if line.strip() and not line.startswith(comment)]
-    is_whole = len(lines) > dialect.skip and len(rest) == dialect.header
+    is_whole = len(lines) > dialect.skip and len(rest) == dialect.header and not any(map(_has_other_line_end, rest))
     return is_whole or not start.strip()
+
+
+def _has_other_line_end(line: bytes) -> bool:
+    return _OTHER_LINE_END.search(line.decode("utf-8", "surrogateescape")) is not None
 
 
 def is_empty_array(obj: InputObject) -> bool:

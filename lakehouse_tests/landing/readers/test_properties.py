@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -225,6 +226,16 @@ def test_any_bytes_read_as_json_lose_nothing(data: bytes) -> None:
 def test_csv_without_rows_has_one_line_at_most(data: bytes, start: bytes) -> None:
     lines = [line for line in re.split(rb"[\r\n]", start + data) if line.strip()]
     assert rows_of(THREE, object_of(start + data, "x.csv")) or len(lines) <= 1
+
+
+def test_lines_of_any_end_are_rows_or_a_defect() -> None:
+    ends = [chr(code) for code in range(0x2100) if unicodedata.category(chr(code)) in ("Cc", "Zl", "Zp")]
+    for end in [b"\x85", *(end.encode() for end in ends if end != "\t")]:  # a tab separates columns
+        rows = rows_of(THREE, object_of(end.join([b"ID,name,price", b"1,a,2", b"2,b,3", b""]), "x.csv"))
+        if end in b"\r\n":
+            assert [row[:2] for row in rows] == [("1", "a"), ("2", "b")]
+        else:
+            assert {row[0] for row in rows} == {"!"}, end
 
 
 @MANY
