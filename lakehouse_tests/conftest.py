@@ -1,6 +1,7 @@
 """One embedded storage server and one HTTP server for a session; under pytest-xdist each worker has its own."""
 
 import gc
+import os
 import subprocess
 import sys
 import urllib.request
@@ -26,6 +27,9 @@ from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
 NO_FAULTS = Faults()
+
+# The tests start hundreds of processes, and without bytecode each would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # An example's time says nothing beside other tests.
 hypothesis_settings.register_profile("no-deadline", deadline=None)
@@ -64,6 +68,14 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
     return LongestFirst(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kill_stopped_storage() -> Iterator[None]:
+    """Kill storage servers soon after they were asked to stop: they take one to three seconds, and lose nothing by it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "STOP_SECONDS", 0.1)
+        yield
 
 
 @pytest.fixture(scope="session")

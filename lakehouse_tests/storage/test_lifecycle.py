@@ -20,9 +20,9 @@ import pytest
 from lakehouse.cli.up import keep_storage
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
+from lakehouse.storage.embedded import health, seaweedfs
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.embedded import ports as server_ports
-from lakehouse.storage.embedded import seaweedfs
 from lakehouse.storage.embedded.ports import Ports
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
@@ -64,7 +64,8 @@ def _run(settings: Settings, body: str, environment: Mapping[str, str] | None = 
     )
 
 
-def test_second_start_reuses_the_server_and_stop_ends_it(settings: Settings) -> None:
+def test_second_start_reuses_the_server_and_stop_ends_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "STOP_SECONDS", 3.0)
     assert storage.status(settings).running is False
     first = storage.start(settings)
     pid = _pid(settings)
@@ -131,6 +132,7 @@ def test_killed_server_restarts_with_all_acknowledged_writes(settings: Settings)
 
 
 def test_hung_server_is_replaced_when_it_is_probed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 1.0)
     monkeypatch.setattr(storage, "HANG_SECONDS", 0.1)
     Objects.from_connection(storage.start(settings)).put("a", b"1")
     hung = psutil.Process(_pid(settings))
@@ -145,7 +147,8 @@ def test_hung_server_is_replaced_when_it_is_probed(settings: Settings, monkeypat
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "ports": {"s3": 1}}'])
-def test_unreadable_state_file_is_replaced(settings: Settings, content: str) -> None:
+def test_unreadable_state_file_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    monkeypatch.setattr(server_ports, "RELEASE_SECONDS", 0.2)  # the default ports may be another server's
     _state(settings).parent.mkdir(parents=True)
     _state(settings).write_text(content)
     with pytest.raises(StorageUnavailableError):
@@ -174,8 +177,8 @@ def test_lost_state_file_replaces_the_server_on_the_same_data(settings: Settings
 
 
 def test_hanging_server_is_replaced(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 1.0)
     monkeypatch.setattr(storage, "HANG_SECONDS", 1.0)
-    monkeypatch.setattr(storage, "STOP_SECONDS", 1.0)
     storage.start(settings)
     hanging = _pid(settings)
     os.kill(hanging, signal.SIGSTOP)
