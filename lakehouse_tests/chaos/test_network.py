@@ -1,6 +1,8 @@
 """Commits and catalog requests over a network that fails."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from urllib.parse import urlparse
@@ -25,8 +27,13 @@ def network() -> NetworkFaults:
 
 @pytest.fixture
 def own(make_stream: Callable[..., Own], network: NetworkFaults) -> Iterator[Own]:
-    """A stream whose lake is reached through a network with faults; ten events have landed."""
-    near = make_stream()
+    with _reached(make_stream(), network) as own:
+        yield own
+
+
+@contextmanager
+def _reached(near: Own, network: NetworkFaults) -> Iterator[Own]:
+    """Land ten events of a stream; yield it with a lake that is reached through a network with faults."""
     near.land([*[payment(f"e{n}", noon(DAY)) for n in range(9)], payment("e0", noon(DAY))], noon(DAY))
     reached = near.lake.connection
     ports = [int(urlparse(str(url)).port or 0) for url in (reached.endpoint, reached.catalog["uri"])]
@@ -64,17 +71,29 @@ def test_commit_refused_on_retry_counts_when_it_was_made(own: Own, network: Netw
     assert own.ask("select count(*) from {bronze} where _row is not null") == [(10,)], "its files are still there"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_layers_are_right_when_a_fifth_of_requests_fail(own: Own, network: NetworkFaults, fault: str) -> None:
-    network.share, network.kinds = 0.2, [fault]
-    network.remaining = 3 if fault in SILENT else None  # each costs a second
-    own.bronze(DAY)
-    own.refresh_realtime(f"{DAY}-12:00")
-    cleaned = own.clean(DAY)
-    network.share = 0.0
-    assert network.counts[fault] > 0
-    assert_conserved(own, cleaned)
-    assert (own.counts("silver"), own.counts("realtime")) == ({DAY: 9}, {DAY: 10})
+def test_layers_are_right_when_a_fifth_of_requests_fail(
+    make_stream: Callable[..., Own], subtests: pytest.Subtests
+) -> None:
+    nears = {fault: make_stream() for fault in FAULTS}
+    with ThreadPoolExecutor(len(FAULTS)) as pool:  # at once, because most of the time they wait before they try again
+        works = {fault: pool.submit(_compute_layers, near, fault) for fault, near in nears.items()}
+    for fault, work in works.items():
+        with subtests.test(fault):
+            work.result()
+
+
+def _compute_layers(near: Own, fault: str) -> None:
+    network = NetworkFaults()
+    with _reached(near, network) as own:
+        network.share, network.kinds = 0.2, [fault]
+        network.remaining = 3 if fault in SILENT else None  # each costs a second
+        own.bronze(DAY)
+        own.refresh_realtime(f"{DAY}-12:00")
+        cleaned = own.clean(DAY)
+        network.share = 0.0
+        assert network.counts[fault] > 0
+        assert_conserved(own, cleaned)
+        assert (own.counts("silver"), own.counts("realtime")) == ({DAY: 9}, {DAY: 10})
 
 
 def test_unanswered_commit_is_reported_and_can_be_repeated(
