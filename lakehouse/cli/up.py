@@ -23,6 +23,7 @@ from lakehouse.runtime import supervisor
 from lakehouse.runtime.accepted_lookups import AcceptedLookups
 from lakehouse.runtime.accepted_streams import AcceptedStreams, watch
 from lakehouse.runtime.instance import environment, open_instance
+from lakehouse.runtime.metrics import publish_metrics
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
 from lakehouse.serving.api import gateway_server as http_server
@@ -86,6 +87,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
         report = partial(stderr.print, soft_wrap=True)
         for name, copies in {"streams": accepted, "lookups": lookups}.items():
             threading.Thread(target=watch, args=(copies, report, stop_watching), name=name, daemon=True).start()
+        threading.Thread(target=publish_metrics, args=(settings, stop_watching), name="metrics", daemon=True).start()
         Supervisor(
             settings,
             programs,

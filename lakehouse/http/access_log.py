@@ -79,8 +79,9 @@ def access_log_middleware(log: AccessLog, metrics: Metrics) -> Callable[[ASGIApp
             try:
                 await app(scope, receive, send_recording_status)
             finally:
-                metrics.count_request(scope["method"], status)
-                log.add(_line(scope, status, time.perf_counter() - started))
+                seconds = time.perf_counter() - started
+                metrics.count_request(scope["method"], scope["path"], status, seconds)
+                log.add(_line(scope, status, seconds))
 
         return handle
 

@@ -12,7 +12,34 @@ from lakehouse.http.metrics_files import FOLDER_VARIABLE, remove_gauges_of_dead_
 
 _STREAM_LABEL = re.compile(rb'[{,]stream="([^"]*)"')
 
-STORE_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+ROUTES = frozenset(
+    {
+        "streams",
+        "query",
+        "queries",
+        "lookups",
+        "entities",
+        "customers",
+        "tables",
+        "tail",
+        "overview",
+        "catalog",
+        "dashboards",
+        "quarantine",
+        "alerts",
+    }
+)
+"""The segments after `/v1/` whose requests are timed apart."""
+
+
+def route_of(path: str) -> str | None:
+    """Return the route under which a request is timed; None for a stream of events, which lasts as long as its client."""
+    segment, _, below = path.removeprefix("/v1/").partition("/")
+    if below == "live":
+        return None
+    return segment if segment in ROUTES else "other"
 
 
 class Metrics:
@@ -35,12 +62,19 @@ class Metrics:
             "Seconds to store an object.",
             ["stream"],
             registry=registry,
-            buckets=STORE_SECONDS_BUCKETS,
+            buckets=SECONDS_BUCKETS,
         )
         self._storage_errors = Counter(
             "lakehouse_storage_errors", "Objects that could not be stored.", ["stream"], registry=registry
         )
         self._requests = Counter("lakehouse_requests", "Requests answered.", ["method", "status"], registry=registry)
+        self._request_seconds = Histogram(
+            "lakehouse_request_seconds",
+            "Seconds to answer a request.",
+            ["route"],
+            registry=registry,
+            buckets=SECONDS_BUCKETS,
+        )
         self._buffer_bytes = Gauge(
             "lakehouse_buffer_bytes", "Bytes held in memory.", registry=registry, multiprocess_mode="livesum"
         )
@@ -60,32 +94,37 @@ class Metrics:
         """Count an object that could not be stored."""
         self._storage_errors.labels(stream).inc()
 
-    def count_request(self, method: str, status: int) -> None:
-        """Count a request that was answered."""
+    def count_request(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered, and the seconds that it took."""
         self._requests.labels(method, str(status)).inc()
+        if route := route_of(path):
+            self._request_seconds.labels(route).observe(seconds)
 
     def set_buffer_bytes(self, size: int) -> None:
         """Set the bytes that this process holds in memory."""
         self._buffer_bytes.set(size)
 
-    def text(self) -> bytes:
-        """Render the metrics of all processes in Prometheus' text format.
+    def text(self, streams: Collection[str] = ()) -> bytes:
+        """Render the metrics of all processes in Prometheus' text format; with `streams`, what concerns these alone.
 
         See https://prometheus.io/docs/instrumenting/exposition_formats/.
         """
-        if FOLDER_VARIABLE not in os.environ:
-            return generate_latest(self._registry) + self._extra()
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, os.environ[FOLDER_VARIABLE])  # type: ignore[no-untyped-call]
-        return generate_latest(registry) + self._extra()
+        own = self._registry
+        if FOLDER_VARIABLE in os.environ:
+            own = CollectorRegistry()
+            multiprocess.MultiProcessCollector(own, os.environ[FOLDER_VARIABLE])  # type: ignore[no-untyped-call]
+        text, extra = generate_latest(own), self._extra()
+        return only_streams(text, streams, shared=True) + only_streams(extra, streams) if streams else text + extra
 
 
-def only_streams(text: bytes, streams: Collection[str]) -> bytes:
-    """Leave out the samples of other streams from metrics in Prometheus' text format."""
+def only_streams(text: bytes, streams: Collection[str], *, shared: bool = False) -> bytes:
+    """Leave out the samples of other streams from metrics in Prometheus' text format, and those of none unless `shared`."""
     lines = text.splitlines(keepends=True)
     labels = [_STREAM_LABEL.search(line) for line in lines]
     return b"".join(
-        line for line, label in zip(lines, labels, strict=True) if not label or label[1].decode() in streams
+        line
+        for line, label in zip(lines, labels, strict=True)
+        if (label[1].decode() in streams if label else shared or line.startswith(b"#"))
     )
 
 

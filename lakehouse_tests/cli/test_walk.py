@@ -47,6 +47,7 @@ DOCUMENTS = (
         "docs/semantics.md",
         "docs/promises.md",
         "docs/operations.md",
+        "docs/monitoring.md",
         "docs/spark.md",
     ),
     *("docs/settings.md", "docs/benchmarks.md", "CONTRIBUTING.md"),
@@ -69,6 +70,7 @@ NOT_RUN = {
     r"export LAKEHOUSE_DAGSTER_POSTGRES_URL": "needs PostgreSQL; runtime/test_instance.py uses one where there is one",
     r"export LAKEHOUSE_(STORAGE|BUCKET|S3|CATALOG)": "needs a cloud account; storage/test_connection.py uses a fake",
     r"export LAKEHOUSE_ENGINE|.*sail spark server": "needs a Spark server; engine/test_spark.py starts one",
+    r"prometheus ": "runs until it is stopped; deploy/test_observability.py starts one",
     r"ssh ": "needs another machine",
 }
 """Commands that a test can't run, as the start of their line, each with its reason."""

@@ -1,7 +1,9 @@
 """The state that all route handlers share: the lake, its latest snapshot, readers and feeds. One instance per process."""
 
+import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Request
@@ -10,6 +12,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import unknown_stream
+from lakehouse.http.published_metrics import keep_publishing
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.result_cache import ResultCache
@@ -20,6 +23,7 @@ from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
+from lakehouse.serving.monitoring.lake_metrics import lake_metrics
 from lakehouse.serving.monitoring.overview import OverviewTracker
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.live_gold import LiveGold
@@ -55,6 +59,7 @@ class Serving:
     alert_pages: AlertPages
     event_streams: EventStreams
     catalog: Catalog
+    closing: threading.Event
 
     @property
     def snapshot(self) -> LakeSnapshot:
@@ -99,6 +104,7 @@ class Serving:
 
     async def close(self) -> None:
         """Stop all threads and processes."""
+        self.closing.set()
         await self.workers.close()
         self.tracker.close()
         self.lookups.close()
@@ -114,6 +120,10 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
     lookups.start()
     readers = ReaderPool(tracker)
     feed = AlertFeed(tracker, readers)
+    overview = OverviewTracker(settings, lake.objects, tracker, readers)
+    closing = threading.Event()
+    publishing = (settings, "serving", partial(lake_metrics, overview, tracker), closing)
+    threading.Thread(target=keep_publishing, args=publishing, name="metrics", daemon=True).start()
     return Serving(
         settings=settings,
         lake=lake,
@@ -124,9 +134,10 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         workers=workers,
         access=access,
         lookups=lookups,
-        overview=OverviewTracker(settings, lake.objects, tracker, readers),
+        overview=overview,
         alert_feed=feed,
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,
         catalog=Catalog(lake),
+        closing=closing,
     )

@@ -203,6 +203,16 @@ class OverviewTracker:
         )
         return self._latest
 
+    @property
+    def newest(self) -> Overview | None:
+        """The latest overview, if there is one yet."""
+        return self._latest
+
+    @property
+    def partitions(self) -> Mapping[str, StreamPartitions]:
+        """The partitions of each stream."""
+        return {name: state.partitions for name, state in sorted(self._states.items())}
+
     async def latest(self) -> Overview:
         """Return the latest overview. Waits for the first one."""
         while self._latest is None:
@@ -279,8 +289,7 @@ class OverviewTracker:
         age = None if newest_at is None else (now - newest_at).total_seconds()
         allowed = None if contract.freshness is None else contract.freshness.total_seconds()
         rate = self._rates.rate(stream.name)
-        layers = state.partitions.layers
-        states = [partition.state for layer in layers.values() for partition in layer.values()]
+        layers, counts = state.partitions.layers, state.partitions.counts.values()
         last_day, blocked = state.partitions.last_day, state.partitions.blocked_objects
         return StreamOverview(
             stream=stream.name,
@@ -296,9 +305,9 @@ class OverviewTracker:
             quality_threshold=contract.quality_threshold,
             last_day=last_day,
             partitions=PartitionCounts(
-                states.count("stale"),
-                states.count("waiting"),
-                states.count("held_back"),
+                sum(states["stale"] for states in counts),
+                sum(states["waiting"] for states in counts),
+                sum(states["held_back"] for states in counts),
                 sum(len(day.blocked_objects) + day.more_blocked_objects for day in state.partitions.ledgers.values()),
             ),
             newest_partition=max(layers.get("bronze", {}), default=None),

@@ -1,9 +1,10 @@
 """States of a stream's partitions, from table metadata alone: materialised, stale, waiting, or blocked by the quality gate."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from pyiceberg.table import Table
@@ -17,6 +18,9 @@ from lakehouse.pipeline.quality_gate import named_objects
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
 """`waiting` was never computed; `held_back` is blocked by the quality gate."""
+
+
+OUTCOMES = ("landed", "silver", "quarantined", "duplicates")
 
 
 class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,6 +99,20 @@ class StreamPartitions:
 
     layers: Mapping[str, Mapping[date, Partition]]
     ledgers: Mapping[date, DayLedger]
+    counts: Mapping[str, Mapping[State, int]] = field(init=False)
+    """How many days of each layer have each state."""
+    outcomes: Mapping[str, int] = field(init=False)
+    """What became of the rows of all days. `landed` is the sum of the others."""
+
+    def __post_init__(self) -> None:
+        counts = {
+            layer: dict.fromkeys(get_args(State), 0) | Counter(partition.state for partition in days.values())
+            for layer, days in self.layers.items()
+        }
+        ledgers = self.ledgers.values()
+        outcomes = {name: sum(getattr(day, name) for day in ledgers) for name in OUTCOMES}
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "outcomes", outcomes)
 
     @property
     def last_day(self) -> DayLedger | None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import TypeVar
 
 from litestar import Litestar, Router
@@ -29,6 +28,7 @@ from lakehouse.http.idle_connections import IDLE_SECONDS, close_idle_connections
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import EXCEPTION_HANDLERS, problem_details_plugin
 from lakehouse.http.proxy import FastPath, Forwarder, Gateway
+from lakehouse.http.published_metrics import published
 from lakehouse.http.security_headers import with_headers
 from lakehouse.landing.writer import STORE_TIMEOUT_SECONDS, AsyncLandingWriter
 from lakehouse.processes.workers import end_with_parent
@@ -80,7 +80,7 @@ def create_app(
     connection = storage.connection(settings)
     intakes = Intakes(settings)
     store = open_store(connection, STORE_TIMEOUT_SECONDS)
-    metrics = Metrics(partial(kinesis.metrics, settings))
+    metrics = Metrics(lambda: kinesis.metrics(settings) + published(settings))
     access = AccessControl(ApiKeyStore(keys_path(settings)), required=needs_keys(settings))
     forwarder = Forwarder(settings.root / "serving" / "state.json", settings.http_body_seconds)
     notifier = LandingNotifier(forwarder)

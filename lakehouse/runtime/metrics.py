@@ -1,0 +1,22 @@
+"""Publish the metrics of Dagster and of the processes of `lakehouse up`, as long as it runs."""
+
+import threading
+
+from lakehouse.http.published_metrics import keep_publishing
+from lakehouse.runtime.dagster_metrics import DagsterMetrics
+from lakehouse.runtime.instance import open_instance
+from lakehouse.runtime.process_metrics import process_metrics
+from lakehouse.settings import Settings
+
+
+def publish_metrics(settings: Settings, stop: threading.Event) -> None:
+    """Publish until `stop` is set. Dagster's history and the processes are apart, so neither hides the other."""
+    watching = threading.Thread(
+        target=keep_publishing,
+        args=(settings, "processes", lambda: process_metrics(settings), stop),
+        name="process metrics",
+        daemon=True,
+    )
+    watching.start()
+    with open_instance(settings) as instance:
+        keep_publishing(settings, "dagster", DagsterMetrics(instance).collect, stop)
