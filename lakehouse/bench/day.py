@@ -1,5 +1,6 @@
 """`bench day`: what a day of events costs that come one by one, over HTTP: PUTs and latency by rate, and bronze of the day."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time, timedelta
@@ -9,7 +10,8 @@ from itertools import chain, zip_longest
 from lakehouse.bench import load_generator
 from lakehouse.bench.figures import Figure, figure, own_lake, timed
 from lakehouse.bench.ingest import serving
-from lakehouse.landing.writer import land
+from lakehouse.contracts.streams import Stream
+from lakehouse.landing.writer import AsyncLandingWriter, Lines, land
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.sources.simulation import Simulator
@@ -76,40 +78,86 @@ def _landing_objects(lake: Lake) -> int:
 def measure_bronze(events: int, streams: Sequence[str] = ()) -> Iterator[Figure]:
     """Yield the time that bronze takes for a day in large objects, in small ones, and for what the night has left.
 
-    By then the sensor `closed_hours` has requested all hours but the last two.
+    Small ones have the events of a moment: as the ingest service shares them between streams, and each by itself. At night
+    the sensor `closed_hours` has requested all hours but the last two.
     """
-    large_day, small_day, night_day = (datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2, 3))
+    today = datetime.now(UTC).date()
+    large_day, shared_day, small_day, night_day = (today - timedelta(days=n) for n in (1, 2, 3, 4))
     with own_lake(streams=streams, sync=False) as lake:
-        seconds = []
-        for name, day, size in (("large", large_day, LARGE_OBJECT_EVENTS), ("small", small_day, SMALL_OBJECT_EVENTS)):
-            objects = _land_hours(lake, day, range(24), events, size)
+        seconds = {}
+        for name, day, land_hours in (
+            ("large", large_day, partial(_land_hours, object_events=LARGE_OBJECT_EVENTS)),
+            ("shared", shared_day, _land_shared_hours),
+            ("small", small_day, partial(_land_hours, object_events=SMALL_OBJECT_EVENTS)),
+        ):
+            objects = land_hours(lake, day, range(24), events)
             rows, spent = timed(partial(_ingest, lake, day))
-            seconds.append(spent.seconds)
+            seconds[name] = spent.seconds
             yield figure("day", f"bronze of {name} objects", spent.seconds, "s", objects=objects, rows=rows)
-        yield figure("day", "bronze of small objects / of large ones", seconds[1] / seconds[0], "times")
+        yield figure(
+            "day",
+            "bronze of shared objects / of large ones",
+            seconds["shared"] / seconds["large"],
+            "times",
+            MAX_BRONZE_RATIO,
+        )
+        yield figure("day", "bronze of small objects / of large ones", seconds["small"] / seconds["large"], "times")
         _land_hours(lake, night_day, range(NIGHT_HOUR), events, SMALL_OBJECT_EVENTS)
         _ingest(lake, night_day)
         objects = _land_hours(lake, night_day, range(NIGHT_HOUR, 24), events, SMALL_OBJECT_EVENTS)
         rows, spent = timed(partial(_ingest, lake, night_day))
         yield figure("day", "bronze of small objects at 02:00", spent.seconds, "s", objects=objects, rows=rows)
-        yield figure("day", "that / of large ones", spent.seconds / seconds[0], "times", MAX_BRONZE_RATIO)
+        yield figure("day", "that / of large ones", spent.seconds / seconds["large"], "times", MAX_BRONZE_RATIO)
 
 
 def _land_hours(lake: Lake, day: date, hours: Sequence[int], events: int, object_events: int) -> int:
     """Land these hours' part of a day with so many events, in objects of equal size. Returns the number of objects."""
-    start = datetime.combine(day, time(hours[0]), UTC)
-    length = timedelta(hours=len(hours))
-    streams = list(lake.streams.values())
-    each = max(1, events * len(hours) // (24 * len(streams) * LARGE_OBJECT_EVENTS)) * LARGE_OBJECT_EVENTS
-    count = each // object_events
     with ThreadPoolExecutor(LANDING_THREADS) as pool:
-        for stream in streams:
-            simulator = Simulator(stream.contract, stream.simulate, hours[0])
-            lines = simulator.batch(each, start, start + length).lines.splitlines(keepends=True)
-            parts = (b"".join(lines[n * object_events : (n + 1) * object_events]) for n in range(count))
-            times = (start + length / count * n for n in range(count))
-            list(pool.map(partial(_land, lake, stream.name), parts, times))
-    return count * len(streams)
+        for stream in lake.streams.values():
+            parts = _parts(lake, stream, day, hours, events, object_events)
+            list(pool.map(partial(_land, lake, stream.name), parts, _times(day, hours, len(parts))))
+    return len(parts) * len(lake.streams)
+
+
+def _land_shared_hours(lake: Lake, day: date, hours: Sequence[int], events: int) -> int:
+    """Land them as the ingest service does: the events of a moment, of all streams, in one object."""
+    by_stream = [_parts(lake, stream, day, hours, events, SMALL_OBJECT_EVENTS) for stream in lake.streams.values()]
+    moments = [
+        [Lines(name, [part]) for name, part in zip(lake.streams, parts, strict=True)]
+        for parts in zip(*by_stream, strict=True)
+    ]
+    asyncio.run(_land_moments(lake, moments, _times(day, hours, len(moments))))
+    return len(moments)
+
+
+async def _land_moments(lake: Lake, moments: Sequence[Sequence[Lines]], times: Sequence[datetime]) -> None:
+    writer = AsyncLandingWriter(lake.connection)
+    slots = asyncio.Semaphore(LANDING_THREADS)
+
+    async def land_moment(parts: Sequence[Lines], at: datetime) -> None:
+        async with slots:
+            await writer.land_shared(parts, at)
+
+    await asyncio.gather(*map(land_moment, moments, times))
+
+
+def _parts(lake: Lake, stream: Stream, day: date, hours: Sequence[int], events: int, object_events: int) -> list[bytes]:
+    """Make a stream's part of these hours of a day, as the content of objects of equal size."""
+    each = max(1, events * len(hours) // (24 * len(lake.streams) * LARGE_OBJECT_EVENTS)) * LARGE_OBJECT_EVENTS
+    start = _start(day, hours)
+    batch = Simulator(stream.contract, stream.simulate, hours[0]).batch(
+        each, start, start + timedelta(hours=len(hours))
+    )
+    lines = batch.lines.splitlines(keepends=True)
+    return [b"".join(lines[at : at + object_events]) for at in range(0, each, object_events)]
+
+
+def _times(day: date, hours: Sequence[int], count: int) -> list[datetime]:
+    return [_start(day, hours) + timedelta(hours=len(hours)) / count * n for n in range(count)]
+
+
+def _start(day: date, hours: Sequence[int]) -> datetime:
+    return datetime.combine(day, time(hours[0]), UTC)
 
 
 def _land(lake: Lake, stream: str, lines: bytes, at: datetime) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from io import BytesIO
+from itertools import takewhile
 from pathlib import Path
 from tempfile import gettempdir
 
 from filelock import FileLock
 
 from lakehouse.errors import ObjectNotFoundError
+from lakehouse.landing.fetched_objects import FetchedObjects
 from lakehouse.landing.keys import (
     LANDED_NAME,
     LandingObject,
@@ -78,9 +80,10 @@ def sections(key: str) -> list[LandingObject]:
 
 def section_of(key: str, stream: str) -> LandingObject | None:
     """Return a stream's section of the shared object of this key, if there is one."""
-    if f"~{stream}." not in key:
+    if f"~{stream}." not in key or (name := _parse(key)) is None or stream not in name.sizes:
         return None
-    return next((section for section in sections(key) if section.stream == stream), None)
+    before = takewhile(lambda other: other != stream, name.sizes)
+    return _section(key, name, stream, sum(name.sizes[other] for other in before))
 
 
 def shared_day(day: date) -> str:
@@ -93,11 +96,16 @@ def shared_hour(hour: datetime) -> str:
     return next(iter(hour_prefixes(SHARED_FOLDER, hour)))
 
 
-def open_landing(objects: Objects, obj: LandingObject) -> InputStream:
-    """Open a landing object, whether it is a section or not. Raises ObjectNotFoundError."""
+def open_landing(objects: Objects, obj: LandingObject, fetched: FetchedObjects | None = None) -> InputStream:
+    """Open a landing object, whether it is a section or not. Raises ObjectNotFoundError.
+
+    With `fetched`, a shared object is fetched once for all of its sections.
+    """
     if obj.shared_key is None:
         return objects.open(obj.key)
     try:
+        if fetched is not None:
+            return BytesIO(fetched.read_range(objects, obj.shared_key, obj.offset, obj.size))
         return BytesIO(objects.read_range(obj.shared_key, obj.offset, obj.size))
     except ObjectNotFoundError:
         moved = find_section(objects, obj.key)  # its neighbours may have been deleted since it was listed
@@ -178,9 +186,13 @@ def _parse(key: str) -> _Name | None:
 def _sections(key: str, name: _Name) -> Iterator[LandingObject]:
     offset = 0
     for stream, size in name.sizes.items():
-        section_key = f"realtime/{stream}{name.stem}.json"
-        yield LandingObject(section_key, stream, arrival_time(section_key, _EPOCH), size, key, offset)
+        yield _section(key, name, stream, offset)
         offset += size
+
+
+def _section(key: str, name: _Name, stream: str, offset: int) -> LandingObject:
+    section_key = f"realtime/{stream}{name.stem}.json"
+    return LandingObject(section_key, stream, arrival_time(section_key, _EPOCH), name.sizes[stream], key, offset)
 
 
 def _stem(key: str) -> str | None:

@@ -34,6 +34,7 @@ from lakehouse.pipeline.file_names import FILE_COLUMN, file_column, file_names, 
 from lakehouse.pipeline.ingest import (
     IngestResult,
     count_by_partition,
+    fetched_for_all,
     input_objects,
     keep_rows,
     objects_in,
@@ -224,7 +225,7 @@ def _read_group(engine: DuckDB, group: _Group) -> _Written:
 
 
 def _write(engine: DuckDB, store: Objects, group: _Group, objects: Sequence[LandingObject]) -> _Written:
-    batches = bronze_batches(group.contract, input_objects(store, objects))
+    batches = bronze_batches(group.contract, input_objects(store, objects, fetched_for_all(engine)))
     names = file_names(store, [obj.key for obj in objects]) if has_file_column(group.table) else {}
     with engine.scratch() as folder:
         files = write_chunks(engine, batches, partial(_with_days, group.contract, names), group.table, folder)

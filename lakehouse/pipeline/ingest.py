@@ -1,6 +1,7 @@
 """Share what bronze and realtime do to ingest landing objects: find those they lack, read them, count them."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.engine.filters import objects_filter
 from lakehouse.engine.stream_writer import write_stream
 from lakehouse.errors import UnreadableObjectError
+from lakehouse.landing.fetched_objects import FetchedObjects, fetched_objects
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.readers import InputObject
 from lakehouse.landing.shared import open_landing
@@ -74,9 +76,18 @@ def objects_of_files(engine: DuckDB, paths: Sequence[str]) -> set[str]:
     return {key for (key,) in rows}
 
 
-def input_objects(store: Objects, objects: Iterable[LandingObject]) -> list[InputObject]:
+def input_objects(
+    store: Objects, objects: Iterable[LandingObject], fetched: FetchedObjects | None = None
+) -> list[InputObject]:
     """Open landing objects for the readers; an object is fetched when its reader comes to it."""
-    return [InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, store, obj)) for obj in objects]
+    return [
+        InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, store, obj, fetched)) for obj in objects
+    ]
+
+
+def fetched_for_all(engine: DuckDB) -> FetchedObjects:
+    """Return the shared objects that this process has fetched: one for all streams of a run."""
+    return fetched_objects(engine.connection.endpoint, engine.connection.bucket, engine.spill.parent, os.getpid())
 
 
 def write_readable(

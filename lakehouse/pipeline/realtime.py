@@ -24,6 +24,7 @@ from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_c
 from lakehouse.pipeline.ingest import (
     IngestResult,
     count_by_partition,
+    fetched_for_all,
     input_objects,
     keep_rows,
     objects_in,
@@ -110,5 +111,5 @@ def _hour_of(obj: LandingObject) -> str:
 def _write(lake: Lake, stream: Stream, table: Table, folder: Path, objects: Sequence[LandingObject]) -> list[NewFile]:
     if not objects:
         return []
-    batches = bronze_batches(stream.contract, input_objects(lake.objects, objects))
+    batches = bronze_batches(stream.contract, input_objects(lake.objects, objects, fetched_for_all(lake.engine)))
     return write_stream(lake.engine, batches, valid_rows_sql(stream), table, folder)

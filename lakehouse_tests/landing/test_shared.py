@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lakehouse.errors import StorageUnavailableError
+from lakehouse.errors import ObjectNotFoundError, StorageUnavailableError
+from lakehouse.landing.fetched_objects import FetchedObjects
 from lakehouse.landing.keys import LandingObject, realtime_key
 from lakehouse.landing.listing import days_landed, hours_landed, list_day, list_hour
 from lakehouse.landing.shared import (
@@ -151,3 +153,28 @@ def test_hours_and_days_of_shared_objects_are_found(connection: Connection, obje
         assert HOUR in hours_landed(objects, stream, AT.date(), AT.date())
         assert hours_landed(objects, stream, AT.date(), AT.date(), shared=False) == []
         assert AT.date() in days_landed(objects, stream, AT.date().replace(year=2001), AT.date())
+
+
+def test_shared_object_is_fetched_once_for_all_streams(connection: Connection, tmp_path: Path) -> None:
+    objects, writer = Objects.from_connection(connection), AsyncLandingWriter(connection)
+    streams = [f"s{uuid4().hex}" for _ in range(3)]
+    landed = asyncio.run(writer.land_shared([Lines(name, [name.encode()]) for name in streams], AT))
+    fetched = FetchedObjects(tmp_path, max_file_bytes=2 * landed[0].size * len(streams))
+    opened = [open_landing(objects, landed[0], fetched)]
+    objects.delete([key for obj in landed if (key := obj.shared_key)])
+    opened += [open_landing(objects, obj, fetched) for obj in landed[1:]]
+    assert [bytes(memoryview(file.read(99))).decode() for file in opened] == streams  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []  # the file has no name
+
+
+def test_objects_fetched_long_ago_are_fetched_again(objects: Objects, tmp_path: Path) -> None:
+    keys = [f"fetched/{uuid4().hex}" for _ in range(3)]
+    for number, key in enumerate(keys):
+        objects.put(key, b"%d" % number * 10)
+    fetched = FetchedObjects(tmp_path, max_file_bytes=10)
+    assert [fetched.read_range(objects, key, 2, 3) for key in keys] == [b"000", b"111", b"222"]
+    objects.delete(keys)
+    assert fetched.read_range(objects, keys[2], 9, 3) == b"2"
+    assert fetched.read_range(objects, keys[1], 0, 1) == b"1"
+    with pytest.raises(ObjectNotFoundError):
+        fetched.read_range(objects, keys[0], 0, 1)

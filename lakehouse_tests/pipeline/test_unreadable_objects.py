@@ -31,7 +31,7 @@ def damage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     @contextmanager
     def damaged(*keys: str) -> Iterator[None]:
-        def opened(objects: Any, obj: LandingObject) -> Any:
+        def opened(objects: Any, obj: LandingObject, *_: Any) -> Any:
             if obj.key in keys:
                 raise UnreadableObjectError(f"Can't read {obj.key}: storage answers with an error for this object")
             return open_landing(objects, obj)

@@ -28,7 +28,7 @@ from lakehouse.landing.readers.file_values import has_values_of_its_own, write_p
 from lakehouse.landing.readers.folder_columns import add_folder_columns
 from lakehouse.landing.readers.header import dialect_of
 from lakehouse.landing.readers.json_batch import BatchParser
-from lakehouse.landing.readers.json_lines import batch_of, group_blocks, line_blocks
+from lakehouse.landing.readers.json_lines import batch_of, blocks_of_objects, group_blocks, line_blocks
 from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
 from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
 from lakehouse.landing.readers.signatures import OPENED, Foreign, foreign_content
@@ -36,6 +36,9 @@ from lakehouse.landing.readers.time_columns import join_time_columns, with_time_
 
 SMALL_OBJECT_BYTES = 1 << 20
 """Objects up to this size are fetched ahead of their turn."""
+
+FETCH_BYTES = 16 << 10
+"""Objects that are together no larger than this are fetched one after the other."""
 
 MAX_FETCHES = 16
 """How many small objects are fetched at a time. Fetching them is mostly waiting."""
@@ -65,7 +68,7 @@ def bronze_batches(contract: Contract, objects: Iterable[InputObject]) -> Iterat
         ThreadPoolExecutor(MAX_FETCHES, thread_name_prefix="fetch") as fetching,
         ThreadPoolExecutor(threads, thread_name_prefix="read") as reading,
     ):
-        fetched = prefetch(fetching, _fetch, objects, MAX_FETCHES)
+        fetched = chain.from_iterable(prefetch(fetching, _fetch, _to_fetch(objects), MAX_FETCHES))
         for (content, columns, dialect), group in groupby(fetched, partial(_how_to_read, contract)):
             if isinstance(content, Foreign):
                 yield from _refuse(contract, content, group)
@@ -137,19 +140,34 @@ def _first_bytes(chunks: Iterator[bytes]) -> bytes:
     return start
 
 
-def _fetch(obj: InputObject) -> InputObject:
-    if obj.size > SMALL_OBJECT_BYTES:
-        return obj
+def _to_fetch(objects: Iterable[InputObject]) -> Iterator[list[InputObject]]:
+    """Group very small objects that one thread fetches in turn, because handing over each takes its time."""
+    group: list[InputObject] = []
+    size = 0
+    for obj in objects:
+        if group and size + obj.size > FETCH_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(obj)
+        size += obj.size
+    if group:
+        yield group
+
+
+def _fetch(objects: Sequence[InputObject]) -> list[InputObject]:
+    return [obj if obj.size > SMALL_OBJECT_BYTES else _fetch_one(obj) for obj in objects]
+
+
+def _fetch_one(obj: InputObject) -> InputObject:
     content = b"".join(stored_chunks(obj))
-    return replace(obj, open=lambda: BytesIO(content))
+    return InputObject(obj.name, obj.arrived_at, obj.size, partial(BytesIO, content))
 
 
 def _read_json(
     contract: Contract, objects: Iterable[InputObject], pool: Executor, depth: int
 ) -> Iterator[pa.RecordBatch]:
     parse, schema = BatchParser(contract).parse, bronze_schema(contract)
-    opener = opener_of(contract)
-    blocks = (block for obj in objects for block in line_blocks(obj, opener))
+    blocks = blocks_of_objects(objects, opener_of(contract))
     return prefetch(pool, partial(batch_of, parse, schema), group_blocks(blocks), depth)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers import csv_blocks, json_lines
 from lakehouse.landing.readers.parquet_values import as_text
-from lakehouse_tests.landing.readers.samples import EVENT, THREE, RowTuple, never_sound, object_of, rows_of
+from lakehouse_tests.landing.readers.samples import EVENT, THREE, RowTuple, never_sound, object_of, rows_of, table_of
 from lakehouse_tests.nightly import more_at_night
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12) | st.sampled_from(
@@ -274,6 +274,24 @@ def test_json_event_is_read_alone_as_among_others(events: list[dict[str, object]
     lines = [written(event, ascii_only=False, blanks=False).encode() for event in events]
     together = rows_of(EVENT, object_of(b"\n".join(lines), "x.json"))
     assert [row for line in lines for row in rows_of(EVENT, object_of(line, "x.json"))] == together
+
+
+SMALL_JSON = st.lists(st.sampled_from(JSON_PIECES), max_size=4).map(b"".join) | EVENTS.map(
+    lambda event: json.dumps(event).encode()
+)
+
+
+@settings(max_examples=10)
+@given(
+    contents=st.lists(SMALL_JSON, max_size=6),
+    odd=st.sampled_from([b"", b" \n", b"{}{}", b"\0", b"\xff", b"\xef\xbb\xbf{}"]),
+)
+def test_object_is_read_alone_as_among_small_others(contents: list[bytes], odd: bytes) -> None:
+    contents = [b'{"id":"a"}', *contents, odd, b'{"id":"b"}\n\n{"id":"c"}']
+    objects = [object_of(content, f"x{number}.ndjson") for number, content in enumerate(contents)]
+    together = table_of(EVENT, *objects).to_pylist()
+    assert together == [row for obj in objects for row in table_of(EVENT, obj).to_pylist()]
+    assert table_of(EVENT, *objects[:1] * 3).to_pylist() == table_of(EVENT, objects[0]).to_pylist() * 3
 
 
 @MANY
