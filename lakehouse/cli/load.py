@@ -154,9 +154,9 @@ def _blocked_objects(lake: Lake, stream: str, keys: Collection[str]) -> list[dic
 
 
 def _unread_objects(lake: Lake, stream: str, objects: Sequence[LandingObject]) -> list[str]:
-    """List which of these objects bronze has left out, because storage can't return them."""
+    """List which of these objects bronze has left out, because storage can't return them. It has no use for empty ones."""
     ingested = ingested_objects(lake, lake.tables.load(f"bronze.{stream}"), sorted({obj.day for obj in objects}))
-    return sorted({obj.key for obj in objects}.difference(ingested))
+    return sorted({obj.key for obj in objects if obj.size}.difference(ingested))
 
 
 def _print_blocked(summary: Mapping[str, Any]) -> None:

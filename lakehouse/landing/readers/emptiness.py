@@ -2,15 +2,20 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
-from lakehouse.landing.readers.header import MAX_HEADER_BYTES, SEPARATOR_LINE, dialect_of
+from lakehouse.landing.readers.header import DELIMITERS, MAX_HEADER_BYTES, SEPARATOR_LINE, dialect_of
 
 _LINE_END = re.compile(rb"\r\n?|\n")
 
 _OTHER_LINE_END = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\udc85]")
 """Characters that may end a line for who wrote it, such as NEL, also as its byte in Latin-1. Names of columns have none."""
+
+_TEXT_AFTER_NAME = r"(?:\\[rn])+|[^\w,;|\t\"']+"
+
+MAX_COMPARED_ENDS = 20
 
 
 def is_header_alone(contract: Contract, obj: InputObject) -> bool:
@@ -27,12 +32,33 @@ def is_header_alone(contract: Contract, obj: InputObject) -> bool:
     lines = _LINE_END.split(SEPARATOR_LINE.sub(b"", start, 1))
     comment = dialect.comment.encode() or b"\n"
     rest = [line for line in lines[dialect.skip :] if line.strip() and not line.startswith(comment)]
-    is_whole = len(lines) > dialect.skip and len(rest) == dialect.header and not any(map(_has_other_line_end, rest))
+    is_whole = (
+        len(lines) > dialect.skip
+        and len(rest) == dialect.header
+        and not any(_may_be_lines(contract, line) for line in rest)
+    )
     return is_whole or not start.strip()
 
 
-def _has_other_line_end(line: bytes) -> bool:
-    return _OTHER_LINE_END.search(line.decode("utf-8", "surrogateescape")) is not None
+def _may_be_lines(contract: Contract, line: bytes) -> bool:
+    r"""Return whether a line may be several, because of a character in it, or of a text that cuts it into equal parts.
+
+    Such a text follows the name of a field, as in `id,name\n1,a\n2,b`.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    if _OTHER_LINE_END.search(text):
+        return True
+    names = "|".join(re.escape(name) for field in contract.fields for name in (field.name, field.source))
+    ends = re.finditer(rf"\b(?:{names})({_TEXT_AFTER_NAME})", text, re.IGNORECASE)
+    return any(_cuts_equally(text, end) for end in islice(dict.fromkeys(end[1] for end in ends), MAX_COMPARED_ENDS))
+
+
+def _cuts_equally(text: str, end: str) -> bool:
+    """Return whether a text ends parts with the same delimiters. What follows the last end may have none."""
+    counts = [tuple(part.count(delimiter) for delimiter in DELIMITERS) for part in text.split(end)]
+    if not any(counts[-1]):
+        counts.pop()
+    return len(counts) > 1 and len({*counts}) == 1
 
 
 def is_empty_array(obj: InputObject) -> bool:

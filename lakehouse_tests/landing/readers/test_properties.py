@@ -238,6 +238,14 @@ def test_lines_of_any_end_are_rows_or_a_defect() -> None:
             assert {row[0] for row in rows} == {"!"}, end
 
 
+@pytest.mark.parametrize("end", [" ", "\\n", "\\r\\n", "<br>", " / ", "$"])
+def test_lines_that_a_text_ends_are_a_defect(end: str) -> None:
+    for lines in (["ID,name,price", "1,a,2"], ["x;name;id", "1;a;2", "2;b;3", ""]):
+        assert [row[0] for row in rows_of(THREE, object_of(end.join(lines).encode(), "x.csv"))] == ["!"]
+    header = f"name{end}x,ID,first{end}name,price{end}\n".encode()
+    assert rows_of(THREE, object_of(header, "x.csv")) == []
+
+
 @MANY
 @given(pieces=st.lists(st.sampled_from(JSON_PIECES), max_size=12), name=st.sampled_from(["x.json", "x.ndjson"]))
 @example(pieces=[b" ", b"[", b"\n", b"]"], name="x.ndjson")
