@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from lakehouse.contracts.streams import discover
+from lakehouse.processes import service
 from lakehouse.processes.service import RunningService
 from lakehouse.serving.api import gateway_server as http_server
 from lakehouse.settings import Settings
@@ -21,6 +22,7 @@ from lakehouse.sources.simulation import Faults, Simulator
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
+from lakehouse_tests.forked import ForkedServer
 from lakehouse_tests.order import LongestFirst, in_order
 from lakehouse_tests.pipeline.own import copy_stream
 from lakehouse_tests.waiting import until
@@ -30,6 +32,7 @@ NO_FAULTS = Faults()
 
 # The tests start hundreds of processes, and without bytecode each would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False  # which the fork server takes over
 
 # An example's time says nothing beside other tests.
 hypothesis_settings.register_profile("no-deadline", deadline=None)
@@ -78,6 +81,14 @@ def _kill_stopped_storage() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _forked_servers() -> Iterator[None]:
+    """Start the servers of a home in forks, because new processes import for up to three seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "spawn", ForkedServer)
+        yield
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(home=tmp_path_factory.mktemp("home"))
@@ -115,8 +126,7 @@ def running(http_settings: Settings, connection: Connection) -> Iterator[Running
     explicit = Settings(
         **http_settings.model_dump(include={"home", "http_port", "http_max_body_mb", "http_body_seconds", "streams"})
     )
-    service = http_server.start(explicit)
-    yield service
+    yield http_server.start(explicit)
     assert http_server.stop(explicit)
 
 
