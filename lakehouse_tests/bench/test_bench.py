@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import duckdb
@@ -23,6 +24,7 @@ from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
 from lakehouse.serving.query.named_queries import read_queries
 from lakehouse.settings import Settings
+from lakehouse_tests.forked import CONTEXT
 
 
 def _by_name(figures: list[Figure]) -> dict[str, Figure]:
@@ -164,6 +166,8 @@ def test_lookups_are_compressed_and_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_query_reports_every_query_and_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "BODIES", 1)
+    monkeypatch.setattr(query, "EVENTS", 200)
+    monkeypatch.setattr(query, "multiprocessing", SimpleNamespace(get_context=lambda _: CONTEXT))
     for workers in ("HTTP", "QUERY"):
         monkeypatch.setenv(f"LAKEHOUSE_{workers}_WORKERS", "1")
     figures = _by_name(list(query.measure(seconds=0.05, rows=100, entities=1000, rate=1000, days=2)))
