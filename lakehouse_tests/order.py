@@ -21,6 +21,9 @@ LONGEST = (
     "pipeline/test_upgrade.py",
     "storage/test_lifecycle.py",
     "pipeline/test_staleness.py",
+    "pipeline/test_rollback.py",
+    "pipeline/test_withdrawal.py",
+    "pipeline/test_quality_gate.py",
     "chaos/test_network.py",
     "pipeline/test_realtime_coverage.py",
     "pipeline/test_conservation.py",
@@ -32,6 +35,10 @@ LONGEST = (
     "auditing/",
     "test_api.py",
     "assets/test_runs.py",
+    "pipeline/test_new_streams.py",
+    "storage/test_objects.py",
+    "automation/test_schedules.py",
+    "maintenance/test_retention.py",
     "contracts/test_validator.py",
 )
 """Files that take 15 seconds and more, and folders."""
