@@ -41,24 +41,21 @@ def is_header_alone(contract: Contract, obj: InputObject) -> bool:
 
 
 def _may_be_lines(contract: Contract, line: bytes) -> bool:
-    r"""Return whether a line may be several, because of a character in it, or of a text that cuts it into equal parts.
+    r"""Return whether a line may be several, because of a character in it, or of what may be a header and a row.
 
-    Such a text follows the name of a field, as in `id,name\n1,a\n2,b`.
+    A text between them follows the name of a field, as in `id,name\n1,a\n2,b`.
     """
     text = line.decode("utf-8", "surrogateescape")
     if _OTHER_LINE_END.search(text):
         return True
     names = "|".join(re.escape(name) for field in contract.fields for name in (field.name, field.source))
     ends = re.finditer(rf"\b(?:{names})({_TEXT_AFTER_NAME})", text, re.IGNORECASE)
-    return any(_cuts_equally(text, end) for end in islice(dict.fromkeys(end[1] for end in ends), MAX_COMPARED_ENDS))
+    return any(_may_end_header(text[: end.start(1)], text[end.end() :]) for end in islice(ends, MAX_COMPARED_ENDS))
 
 
-def _cuts_equally(text: str, end: str) -> bool:
-    """Return whether a text ends parts with the same delimiters. What follows the last end may have none."""
-    counts = [tuple(part.count(delimiter) for delimiter in DELIMITERS) for part in text.split(end)]
-    if not any(counts[-1]):
-        counts.pop()
-    return len(counts) > 1 and len({*counts}) == 1
+def _may_end_header(header: str, rest: str) -> bool:
+    """Return whether the rest has as many delimiters as a header before it, and so may be its rows."""
+    return any(0 < header.count(delimiter) <= rest.count(delimiter) for delimiter in DELIMITERS)
 
 
 def is_empty_array(obj: InputObject) -> bool:

@@ -240,7 +240,7 @@ def test_lines_of_any_end_are_rows_or_a_defect() -> None:
 
 @pytest.mark.parametrize("end", [" ", "\\n", "\\r\\n", "<br>", " / ", "$"])
 def test_lines_that_a_text_ends_are_a_defect(end: str) -> None:
-    for lines in (["ID,name,price", "1,a,2"], ["x;name;id", "1;a;2", "2;b;3", ""]):
+    for lines in (["ID,name,price", "1,a,2"], ["x;name;id", f"1;a{end}b;2", "2;b;3", ""]):
         assert [row[0] for row in rows_of(THREE, object_of(end.join(lines).encode(), "x.csv"))] == ["!"]
     header = f"name{end}x,ID,first{end}name,price{end}\n".encode()
     assert rows_of(THREE, object_of(header, "x.csv")) == []
