@@ -1,5 +1,6 @@
 """An audit of a lake with damaged files names each of them, compares everything else, and repairs what it can."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.open_days import _open_in_tables as open_days_cache
 from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql, view_names
+from lakehouse.serving.query.sql import run_query
 from lakehouse.storage.iceberg.manifests import _summarize, select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
@@ -227,3 +229,38 @@ def _fail_for(monkeypatch: pytest.MonkeyPatch, method: str, keys: set[str]) -> N
         return read(objects, key)
 
     monkeypatch.setattr(Objects, method, fail)
+
+
+def test_query_names_table_and_file_of_flipped_byte_at_once(own: Own) -> None:
+    table = _table(own, "silver")
+    (file,) = select_files(table, partitions_filter("dt", [DAYS[0]]))
+    with _flipped(own, _objects(own, table).get(object_key(file.file_path))):
+        started = time.monotonic()
+        with pytest.raises(
+            UnreadableTableError, match=rf"silver.{own.name} can't be read: its data file {file.file_path}"
+        ):
+            list(run_query(own.lake, f"from silver.{own.name}").rows)
+        assert time.monotonic() - started < 8  # storage alone is silent for 13 s
+        assert list(run_query(own.lake, f"select count(*) from bronze.{own.name}").rows) == [(8,)]
+
+
+@contextmanager
+def _flipped(own: Own, content: bytes) -> Iterator[None]:
+    """Flip a bit of the last bytes of an object, where storage keeps it on disk."""
+    folder = own.lake.connection.data_directory
+    assert folder is not None
+    (volume,) = [path for path in folder.rglob("*.dat") if content in path.read_bytes()]
+    position = volume.read_bytes().rindex(content) + len(content) - 20  # other tests have brought it back
+
+    def flip() -> None:
+        with volume.open("r+b") as file:
+            file.seek(position)
+            byte = file.read(1)[0]
+            file.seek(position)
+            file.write(bytes([byte ^ 1]))
+
+    flip()
+    try:
+        yield
+    finally:
+        flip()

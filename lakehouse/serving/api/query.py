@@ -18,6 +18,7 @@ from lakehouse.serving.query.information_schema import resolve_information_schem
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
+from lakehouse.serving.query.table_reads import name_unreadable
 from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.serving.query.worker_messages import QueryRequest
 from lakehouse.serving.query.worker_pool import WorkerEndedError
@@ -85,7 +86,10 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
     try:
-        reply = await cancel_on_disconnect(request, serving.workers.run(query_request, seconds))
+        work = serving.workers.run(query_request, seconds)
+        reply = await cancel_on_disconnect(
+            request, name_unreadable(work, serving.lake.connection, snapshot, query_request.snapshots)
+        )
     except WorkerEndedError:
         forget_readable()  # an unreadable manifest ends a worker, too; preparing the query again then raises
         await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)

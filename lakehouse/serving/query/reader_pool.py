@@ -16,13 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection as Channel
-from urllib.parse import urlparse
 from uuid import uuid4
 
 import pyarrow as pa
 
 from lakehouse.engine.connection import setup_sql
-from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError
+from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError, UnreadableTableError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import HEALTH_VIEW, source_tables, view_names
 from lakehouse.processes.child import SAFE_PATH, python_command
@@ -32,6 +31,7 @@ from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_messages import ReaderSetup, ReadReply, ReadRequest, StopRequest
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.serving.query.snapshot_views import CACHE_SETTINGS_SQL, CACHE_SHARE, Parameters, with_table_names
+from lakehouse.serving.query.table_reads import name_unreadable
 from lakehouse.storage.iceberg.readable import check_readable, forget_readable
 
 log = logging.getLogger(__name__)
@@ -92,19 +92,26 @@ class ReaderPool:
             views = await asyncio.to_thread(_readable_views, snapshot, sql, unreadable)
             request = ReadRequest(self._process.next_number(), sql, parameters, rows, snapshot.number, views)
             try:
-                reply = await asyncio.wrap_future(self._process.submit(request))
+                answer = self._answer(request)
+                reply = await name_unreadable(answer, self._tracker.lake.connection, snapshot, views)
             except EOFError:
                 ends += 1
                 continue
+            except UnreadableTableError as error:
+                unreadable |= _unreadable_tables(snapshot, views, error, unreadable)
+                continue
             finally:
                 self._process.stop(request.number)
-            if reply.unavailable:
-                unreadable |= _unreadable_tables(snapshot, views, reply.error, unreadable)
-            elif reply.table is None:
+            if reply.table is None:
                 raise QueryError(with_table_names(reply.error, lambda: view_names(snapshot)))
-            else:
-                return QueryResult(reply.table, reply.truncated, reply.seconds, snapshot.snapshot_ids_of(views))
+            return QueryResult(reply.table, reply.truncated, reply.seconds, snapshot.snapshot_ids_of(views))
         raise StorageUnavailableError("The process that reads tables ended at this query. Try again in a second.")
+
+    async def _answer(self, request: ReadRequest) -> ReadReply:
+        reply = await asyncio.wrap_future(self._process.submit(request))
+        if reply.unavailable:
+            raise StorageUnavailableError(reply.error)
+        return reply
 
     def close(self) -> None:
         """End the process; queries that run fail."""
@@ -120,17 +127,16 @@ def _readable_views(snapshot: LakeSnapshot, sql: str, unreadable: Mapping[str, s
 
 
 def _unreadable_tables(
-    snapshot: LakeSnapshot, views: Mapping[str, str], error: str, known: Mapping[str, str]
+    snapshot: LakeSnapshot, views: Mapping[str, str], error: UnreadableTableError, known: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the table of the file that could not be read, with the error, if the query can be answered without it.
+    """Return the table that can't be read, with the error, if the query can be answered without it.
 
-    Only the view of all streams can: it then says which one is missing. Raises StorageUnavailableError for other queries.
+    Only the view of all streams can: it then says which one is missing. Raises the error for other queries.
     """
     for name in source_tables(snapshot, HEALTH_VIEW) if HEALTH_VIEW in views else ():
-        url = urlparse(snapshot.tables.load(name).location())
-        if f"{url.netloc}{url.path}/" in error and name not in known:
-            return {name: f"{name}: {error}"}
-    raise StorageUnavailableError(error)
+        if str(error).startswith(f"{name} ") and name not in known:
+            return {name: str(error)}
+    raise error
 
 
 class _ReaderProcess:

@@ -155,10 +155,18 @@ def raise_cause(cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Paramet
         cursor.execute(f"explain analyze {sql}", _bound(parameters)).fetchall()
 
 
+UNREADABLE_FILE = re.compile(
+    r"\b(IO|HTTP) Error\b|Failed to read|TProtocolException|don't know what type|Out of buffer|magic bytes|corrupt"
+    r"|Footer length|Prefetch registered|converted type|stats size for type|\bTIMESTAMP encoding\b|parquet",
+    re.IGNORECASE,
+)
+"""What DuckDB 1.5 says of a file that storage does not return, or that is damaged. No other query reads Parquet."""
+
+
 def storage_failure(error: Exception) -> str | None:
     """Return the message for a file of the lake that can't be read, by DuckDB or by Arrow around it; None for other errors."""
     text = str(error).partition("\n")[0]
-    if not isinstance(error, duckdb.IOException) and not re.search(r"\b(IO|HTTP) Error\b", text):
+    if not isinstance(error, duckdb.IOException) and not UNREADABLE_FILE.search(text):
         return None
     return f"A file of a table can't be read ({text}). Try again; if it stays so, `lakehouse audit` says what to do."
 

@@ -4,12 +4,13 @@ See `worker_pool` for SQL that arrives over HTTP, and `time_travel` for tables i
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import quote
 from lakehouse.engine.connection import DuckDB
@@ -32,8 +33,10 @@ from lakehouse.serving.query.snapshot_views import (
     storage_failure,
     with_table_names,
 )
+from lakehouse.serving.query.table_reads import run_unless_silent
 from lakehouse.serving.query.time_travel import resolve_time_travel
 from lakehouse.settings import get_settings
+from lakehouse.storage.iceberg.damaged_files import named_failure
 from lakehouse.storage.objects.connection import Connection
 
 BATCH_ROWS = 10_000
@@ -103,7 +106,7 @@ def run_query(lake: Lake, sql: str, parameters: Parameters = ()) -> QueryRows:
     except BaseException:
         tail.remove()
         raise
-    return QueryRows(reader.schema, _fetch(lake, connection, reader, text, parameters, tail))
+    return QueryRows(reader.schema, _fetch(lake, connection, reader, text, parameters, tail, _tables(lake, views)))
 
 
 def _create_sql(views: dict[str, str]) -> list[str]:
@@ -125,10 +128,13 @@ def _execute(
         reads_tables = False
     except QueryError as error:
         raise QueryError(with_table_names(str(error), lambda: view_names(lake))) from error
+    tables = _tables(lake, views)
     try:
-        return connection.execute(sql, parameters).to_arrow_reader(BATCH_ROWS)
+        return run_unless_silent(
+            lambda: connection.execute(sql, parameters).to_arrow_reader(BATCH_ROWS), lake.connection, tables
+        )
     except duckdb.Error as error:
-        raise (_as_lakehouse_error(lake, error) if reads_tables else QueryError(str(error))) from error
+        raise (_as_lakehouse_error(lake, tables, error) if reads_tables else QueryError(str(error))) from error
 
 
 def readable_locations(connection: Connection) -> list[str]:
@@ -144,6 +150,10 @@ def names_mentioned(sql: str) -> set[str]:
 def _open(lake: Lake, tail: LinkedTail, statements: Iterable[str]) -> duckdb.DuckDBPyConnection:
     """Open a database that can read the lake's buckets, the tail and nothing else, after running these statements."""
     database = DuckDB.of(lake.settings, lake.connection.for_reading()).database
+    if (
+        lake.connection.data_directory is not None
+    ):  # embedded storage looks for a damaged object for 13 s in each attempt
+        database.execute("set global http_retries = 1")
     for statement in statements:
         database.execute(statement)
     folders = [f"{tail.folder}/"] if tail.folder else []
@@ -159,23 +169,30 @@ def _fetch(
     sql: str,
     parameters: Parameters,
     tail: LinkedTail,
+    tables: Sequence[Table],
 ) -> Iterator[pa.Table]:
     try:
         try:
-            for batch in reader:
+            while (batch := run_unless_silent(lambda: next(reader, None), lake.connection, tables)) is not None:
                 yield pa.Table.from_batches([batch])
         except (duckdb.InterruptException, OSError) as error:
             raise_cause(connection, sql, parameters, error)
             raise
+        connection.close()  # only here, because closing waits for a read that still goes on
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise _as_lakehouse_error(lake, error) from error
+        raise _as_lakehouse_error(lake, tables, error) from error
     finally:
-        connection.close()
         tail.remove()
 
 
-def _as_lakehouse_error(lake: Lake, error: Exception) -> LakehouseError:
+def _tables(lake: Lake, views: Iterable[str]) -> list[Table]:
+    """Return the tables behind these views."""
+    names = dict.fromkeys(table for name in views if view_exists(lake, name) for table in source_tables(lake, name))
+    return [lake.tables.load(name) for name in names if lake.tables.exists(name)]
+
+
+def _as_lakehouse_error(lake: Lake, tables: Sequence[Table], error: Exception) -> LakehouseError:
     """Return the error that HTTP answers, too."""
     if detail := storage_failure(error):
-        return StorageUnavailableError(detail)
+        return named_failure(lake.connection, tables, detail) or StorageUnavailableError(detail)
     return QueryError(with_table_names(query_error_text(error), lambda: view_names(lake)))

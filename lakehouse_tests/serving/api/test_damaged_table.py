@@ -89,7 +89,10 @@ def test_lost_file_makes_its_table_unavailable_alone(
     if readers == HEALTH:
         _replace_readers(serving)  # which may hold the file, because live gold reads those of open days
     try:
-        _assert_unavailable(_ask(api, f"select max(columns(*)::varchar) from {name}"))
+        response = _ask(api, f"select max(columns(*)::varchar) from {name}")
+        _assert_unavailable(response)
+        assert f"{name} can't be read" in response.json()["detail"]
+        assert key.rpartition("/")[2] in response.json()["detail"]
         if readers == HEALTH:
             assert name in _unreadable(api)
         elif readers:
