@@ -86,7 +86,7 @@ class _Sender(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self.stop.wait(0.1):
+        while not self.stop.wait(0.02):
             for stream in [*self.streams]:
                 number += 1
                 status, _ = _post(stream, f"sent-{number}")
@@ -133,7 +133,7 @@ def test_streams_are_added_changed_and_removed_while_events_arrive(run: Run, pro
     _edit(project, "kind DataContract", "kind: DataContract")
     until(lambda: not read_problems(Settings(home=project / ".lakehouse")), 30)
 
-    until(lambda: _query(rejected) == [{"n": 2}], 180, pause=0.5)
+    until(lambda: _query(rejected) == [{"n": 2}], 180)
 
     sender.streams.remove("rides")
     aside = shutil.move(project / "streams" / "rides", project / "rides-aside")
