@@ -28,17 +28,25 @@ def restore(settings: Settings, place: str, *, at: str | None = None) -> Moment:
     partial = home.with_name(home.name + ".restoring")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=HOME_MODE, parents=True)
-    for file in moment.files:
-        path = _inside(partial, file.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as content:
-            content.writelines(store.read_chunks(file))
-        path.chmod(0o600)
-    check_version(partial)
+    try:
+        _write(store, moment, partial)
+        check_version(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if home.exists():
         home.rmdir()
     partial.rename(home)
     return moment
+
+
+def _write(store: BackupStore, moment: Moment, folder: Path) -> None:
+    for file in moment.files:
+        path = _inside(folder, file.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as content:
+            content.writelines(store.read_chunks(file))
+        path.chmod(0o600)
 
 
 def _choose(store: BackupStore, at: str | None) -> str:
