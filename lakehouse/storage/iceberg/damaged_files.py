@@ -17,6 +17,9 @@ from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects, object_key, open_store
 
 PROBE_SECONDS = 0.6
+CERTAIN_SECONDS = 3.0
+"""How long a chunk must be silent at its second probe. A busy server may take longer than the first one waits."""
+
 CHUNK_BYTES = 4 << 20
 """SeaweedFS checks an object by chunks of this size, so that one byte tells whether a chunk can be read."""
 
@@ -38,13 +41,15 @@ def raise_if_silent(connection: Connection, tables: Iterable[Table]) -> None:
     if connection.data_directory is None:
         return  # other storage does not search for seconds
     for table in tables:
-        objects = _hasty(connection, table)
+        objects = _hasty(connection, table, PROBE_SECONDS)
         chunks = _unknown_chunks(objects, table)
         with ThreadPoolExecutor(CONCURRENT_PROBES, thread_name_prefix="probe") as pool:
             silent = [chunk for chunk in pool.map(partial(_is_silent, objects), chunks) if chunk]
             # Once more, beside a file that can be read: a busy server is silent about any file.
-            if silent and _answers(objects, table) and all(pool.map(partial(_is_silent, objects), silent[:1])):
-                raise unreadable_table(table, f"its data file {_url(table, silent[0][0])} is damaged")
+            patient = _hasty(connection, table, CERTAIN_SECONDS)
+            silent = [chunk for chunk in pool.map(partial(_is_silent, patient), silent[:CONCURRENT_PROBES]) if chunk]
+        if silent and _answers(objects, table):
+            raise unreadable_table(table, f"its data file {_url(table, silent[0][0])} is damaged")
 
 
 def named_failure(connection: Connection, tables: Sequence[Table], reason: str) -> UnreadableTableError | None:
@@ -118,9 +123,9 @@ def _missing_file(connection: Connection, table: Table) -> str | None:
     return None
 
 
-def _hasty(connection: Connection, table: Table) -> Objects:
+def _hasty(connection: Connection, table: Table, seconds: float) -> Objects:
     own = Objects.from_url(connection, table.location()).connection
-    return Objects(open_store(own, PROBE_SECONDS, retries=0), own)
+    return Objects(open_store(own, seconds, retries=0), own)
 
 
 def _path(table: Table) -> str:
