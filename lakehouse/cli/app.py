@@ -75,6 +75,11 @@ COMMANDS = (
         "lakehouse.cli.query:query",
         "Run read-only SQL over every table, now or at (version => …) or at (timestamp => …).",
     ),
+    LazyCommand(
+        "receipt",
+        "lakehouse.cli.receipt:receipt",
+        "Say what became of a row that has landed: its layer, whose duplicate it is, why it was rejected, or why it is gone.",
+    ),
     LazyCommand("queries", "lakehouse.cli.queries:queries", "List the named queries with their parameters."),
     LazyCommand(
         "export",

@@ -201,6 +201,18 @@ def test_withdrawn_file_can_be_loaded_again(lakehouse: Command, tmp_path: Path) 
     lakehouse("withdraw", str(path), "--yes")
 
 
+def test_receipt_says_what_became_of_a_row(lakehouse: Command, tmp_path: Path) -> None:
+    path = tmp_path / "sale.csv"
+    path.write_text("InvoiceNo,StockCode\n1,A1\n")
+    (key,) = json.loads(lakehouse("load", "retail", str(path), "--no-materialize", "--json").stdout)["objects"]
+    assert json.loads(lakehouse("receipt", key, "1", "--json").stdout)["outcome"] == "landed"
+    lakehouse("withdraw", key, "--yes")
+    done = lakehouse("receipt", key, "1")
+    assert (done.returncode, done.stdout) == (0, "withdrawn: Its landing object was withdrawn.\n")
+    assert "no landing object" in _failed(lakehouse("receipt", "silver/retail/x", "1"))
+    assert "has no row 1" in _failed(lakehouse("receipt", "realtime/retail/x.json", "1"))
+
+
 def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
     done = lakehouse("query", sql, "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -70,6 +70,7 @@ NOT_RUN = {
     r"export LAKEHOUSE_DAGSTER_POSTGRES_URL": "needs PostgreSQL; runtime/test_instance.py uses one where there is one",
     r"export LAKEHOUSE_(STORAGE|BUCKET|S3|CATALOG)": "needs a cloud account; storage/test_connection.py uses a fake",
     r"export LAKEHOUSE_ENGINE|.*sail spark server": "needs a Spark server; engine/test_spark.py starts one",
+    r"curl .*/v1/receipts/": "needs a receipt; serving/api/test_receipts.py asks for one",
     r"prometheus ": "runs until it is stopped; deploy/test_observability.py starts one",
     r"ssh ": "needs another machine",
 }

@@ -20,7 +20,17 @@ from lakehouse.http.security_headers import with_headers
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.file_stamps import Stamps, file_stamps
 from lakehouse.processes.problems import report_problems
-from lakehouse.serving.api import alerts, catalog, dashboards, overview, quarantine, query, tables, withdrawals
+from lakehouse.serving.api import (
+    alerts,
+    catalog,
+    dashboards,
+    overview,
+    quarantine,
+    query,
+    receipts,
+    tables,
+    withdrawals,
+)
 from lakehouse.serving.api.dashboards import FollowedDashboards
 from lakehouse.serving.api.following import follow_files
 from lakehouse.serving.api.named_queries import named_queries_router
@@ -46,6 +56,7 @@ ROUTERS: Sequence[Router] = (
     overview.router,
     alerts.router,
     quarantine.router,
+    receipts.router,
     withdrawals.router,
 )
 """Routers of this process that the OpenAPI document describes.
