@@ -168,15 +168,22 @@ def _numbers(contract: Contract, field: Field, rng: np.random.Generator, count: 
     offsets = rng.integers(0, min(high - low, MAX_OFFSET), size=count, endpoint=True)
     if not -MAX_OFFSET <= low <= high <= MAX_OFFSET:
         exact = [_EXACT.scaleb(Decimal(low + offset), -scale) for offset in offsets.tolist()]
-        return (
-            pa.array([float(number) for number in exact])
-            if kind == "double"
-            else pa.array(exact, pa.decimal128(field.type.precision, scale))
-        )
+        if kind == "double":
+            return _within(field, np.array([float(number) for number in exact]))
+        return pa.array(exact, pa.decimal128(field.type.precision, scale))
     units: Integers = low + offsets
     if kind == "decimal":
         return distributions.decimals(units, field.type.precision, scale)
-    return pa.array(units / 10**scale if kind == "double" else units)
+    return _within(field, units / 10**scale) if kind == "double" else pa.array(units)
+
+
+def _within(field: Field, numbers: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Column:
+    """Move doubles off a bound that they may not have. A large one has no room for the decimals that kept them apart."""
+    if field.exclusive_minimum is not None:
+        numbers = np.maximum(numbers, np.nextafter(float(field.exclusive_minimum), np.inf))
+    if field.exclusive_maximum is not None:
+        numbers = np.minimum(numbers, np.nextafter(float(field.exclusive_maximum), -np.inf))
+    return pa.array(numbers)
 
 
 def _range(field: Field, scale: int, span: int) -> tuple[int, int]:

@@ -84,6 +84,18 @@ def test_events_of_any_contract_are_valid(contract: Contract) -> None:
     assert batch.lines == Simulator(contract, simulate, 5).batch(EVENTS, ARRIVED - timedelta(minutes=5), ARRIVED).lines
 
 
+@pytest.mark.parametrize("bound", ["1e15", "-1e15", "0.1"])
+def test_doubles_keep_off_a_bound_that_they_may_not_have(bound: str) -> None:
+    above = Field("f", FieldType("double"), "f", required=True, exclusive_minimum=Decimal(bound))
+    below = replace(above, name="g", source="g", exclusive_minimum=None, exclusive_maximum=Decimal(bound))
+    time = Field("at", FieldType("timestamp"), "at", required=True, key=True)
+    contract = Contract("drawn", "1.0.0", "", "", (above, below, time), "at")
+    batch = Simulator(contract, lambda *arguments: synthesize(contract, *arguments), 5).batch(
+        EVENTS, ARRIVED - timedelta(minutes=5), ARRIVED
+    )
+    assert SqlValidator(contract).reasons(batch.lines.splitlines(), ARRIVED) == {}
+
+
 @pytest.mark.parametrize("stream", ["iot", "orders", "retail"])
 def test_events_of_shipped_contracts_have_keys_of_their_own(stream: str) -> None:
     contract = discover()[stream].contract
