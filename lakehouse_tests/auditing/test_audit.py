@@ -246,7 +246,7 @@ def test_audit_finds_an_object_that_was_read_as_nothing(
 ) -> None:
     own = make_stream()
     with monkeypatch.context() as earlier_reader:
-        earlier_reader.setattr(relation, "line_blocks", lambda *_: iter(()))
+        earlier_reader.setattr(relation, "blocks_of_objects", lambda *_: iter(()))
         key = _land(own, INTACT_DAY)
         own.bronze(INTACT_DAY)
     details = [finding.detail for finding in _audited(own).findings if finding.layer == "bronze"]

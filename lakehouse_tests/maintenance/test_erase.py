@@ -66,7 +66,7 @@ select dt, account_id, count(*) as payments from silver.{own.name} group by all"
 description: The account with the most payments.
 partition: none
 */
-select max_by(account_id, payments) as account_id from gold.{own.name}_accounts""",
+select account_id from gold.{own.name}_accounts order by payments desc, account_id limit 1""",
     }
     own.lake.models = check(own.lake, write_models(tmp_path, files))
     _land(own)
