@@ -1,4 +1,4 @@
-"""Metrics that other processes of a home publish in files, for the HTTP server to show beside its own.
+"""Publish the metrics of a process in a file. The HTTP server adds the files of its home to its own metrics.
 
 The server answers at once, and needs to know neither Dagster nor tables. A file that is not renewed is left out, because
 the last numbers of a process that hangs would look well.
@@ -53,7 +53,7 @@ def keep_publishing(settings: Settings, process: str, source: Source, stop: thre
     while not stop.wait(PUBLISH_SECONDS):
         try:
             publish(settings, process, source())
-        except Exception:
+        except Exception:  # one failed read must not end the metrics for good
             log.exception("could not publish the metrics of %s", process)
 
 

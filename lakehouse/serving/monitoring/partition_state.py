@@ -102,7 +102,7 @@ class StreamPartitions:
     counts: Mapping[str, Mapping[State, int]] = field(init=False)
     """How many days of each layer have each state."""
     outcomes: Mapping[str, int] = field(init=False)
-    """What became of the rows of all days. `landed` is the sum of the others."""
+    """Rows of all days by outcome. `landed` is the sum of the others."""
 
     def __post_init__(self) -> None:
         counts = {

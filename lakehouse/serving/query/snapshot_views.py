@@ -160,7 +160,7 @@ UNREADABLE_FILE = re.compile(
     r"|Footer length|Prefetch registered|converted type|stats size for type|\bTIMESTAMP encoding\b|parquet",
     re.IGNORECASE,
 )
-"""What DuckDB 1.5 says of a file that storage does not return, or that is damaged. No other query reads Parquet."""
+"""Messages of DuckDB 1.5 about a file that is damaged or that storage does not return. Only queries of tables read Parquet."""
 
 
 def storage_failure(error: Exception) -> str | None:

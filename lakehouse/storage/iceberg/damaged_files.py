@@ -53,7 +53,7 @@ def raise_if_silent(connection: Connection, tables: Iterable[Table]) -> None:
 
 
 def named_failure(connection: Connection, tables: Sequence[Table], reason: str) -> UnreadableTableError | None:
-    """Return the error for a query over these tables that could not read a file, for the reason that the engine gave.
+    """Return the error of a query over these tables that could not read a file. `reason` is the engine's message.
 
     Names the table and, where it is known, the file; None if the query reads no table.
     """
