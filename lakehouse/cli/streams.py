@@ -15,6 +15,7 @@ import typer
 from lakehouse.cli.load import REFUSED_EXIT_CODE
 from lakehouse.cli.options import Json
 from lakehouse.cli.printing import console, print_json, print_table, print_text, stderr
+from lakehouse.contracts.cutting import find_cut
 from lakehouse.contracts.odcs import CONTRACT_FILE, NAME, load_contract
 from lakehouse.contracts.streams import SHIPPED, Stream, discover
 from lakehouse.contracts.writing import contract_yaml
@@ -59,6 +60,7 @@ def list_streams(context: typer.Context, as_json: Json = False) -> None:
             "fields": len(stream.contract.fields),
             "history_start": str(stream.contract.history_start),
             "quality_threshold": stream.contract.quality_threshold,
+            "cut_by": _cut_by(stream),
             "folder": str(stream.folder),
             "description": stream.contract.description,
         }
@@ -69,7 +71,15 @@ def list_streams(context: typer.Context, as_json: Json = False) -> None:
         return
     cells = [[row["stream"], row["version"], row["fields"], ", ".join(row["key"]), row["description"]] for row in rows]
     print_table("", ["stream", "version", "fields", "key", "description"], cells, right=["fields"])
+    if whole := [row["stream"] for row in rows if row["cut_by"] is None]:
+        print_text(f"Days of {', '.join(whole)} are never cut into pieces on Spark; see docs/spark.md.")
     console.print(f"{len(rows)} contracts are valid.")
+
+
+def _cut_by(stream: Stream) -> list[str] | None:
+    """List the columns that a large day is cut by; None if it stays whole."""
+    cut = find_cut(stream.contract, stream.sql("silver"))
+    return None if cut is None else list(cut.columns)
 
 
 @streams.command("new")

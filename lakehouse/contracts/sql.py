@@ -37,16 +37,24 @@ def day_sql(contract: Contract, source: str = "bronze") -> str:
 def clean_sql(contract: Contract, source: str = "bronze") -> str:
     """Select all rows of `source`: typed fields, dt, _arrived_at, _object, _row, and whether the row is `_valid`."""
     fields = ",\n  ".join(quote(f.name) for f in contract.fields)
-    rules = (rule for field in contract.fields for rule in _field_breaches(contract, field))
-    broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in rules)])
     return f"""select
   {fields},
   dt,
   _arrived_at,
   _object,
   _row,
-  case when {broken} then false else true end as _valid
+  {_valid_sql(contract)} as _valid
 from {_typed(contract, source)}"""
+
+
+def verdict_sql(contract: Contract, source: str) -> str:
+    """Select for each row of `source` its `_number`, whether it is `_valid`, and `raw_hash`, the hash of its raw text."""
+    raw = raw_sql(contract, {f.name: _text(f) for f in contract.fields})
+    return f"""select
+  _number,
+  {_valid_sql(contract)} as _valid,
+  hash({raw}) as raw_hash
+from {_typed(contract, source, "_number")}"""
 
 
 def field_check_sql(contract: Contract, field: Field, source: str) -> str:
@@ -120,19 +128,26 @@ qualify row_number() over (
 ) = 1"""
 
 
+def _valid_sql(contract: Contract) -> str:
+    """Write the SQL that tells whether a typed row is valid."""
+    rules = (rule for field in contract.fields for rule in _field_breaches(contract, field))
+    broken = "\n    or ".join(["_defect is not null", *(f"({condition})" for condition, _ in rules)])
+    return f"case when {broken} then false else true end"
+
+
 def _text(field: Field) -> str:
     """Name the column that holds a field's text beside its typed value."""
     return quote(f"{field.name} as text")
 
 
-def _typed(contract: Contract, source: str) -> str:
-    """Select typed values beside their texts, so that each is cast once, however many rules use it."""
+def _typed(contract: Contract, source: str, *more: str) -> str:
+    """Select typed values beside their texts, so that each is cast once, however many rules use it; and columns `more`."""
     values = ",\n    ".join(
         f"{field_value_sql(contract, f, f'{source}.{quote(f.name)}')} as {quote(f.name)}"
         f",\n    {source}.{quote(f.name)} as {_text(f)}"
         for f in contract.fields
     )
-    rest = ", ".join(f"{source}.{name}" for name in ("dt", *BRONZE_COLUMNS))
+    rest = ", ".join(f"{source}.{name}" for name in ("dt", *BRONZE_COLUMNS, *more))
     return f"(\n  select\n    {values},\n    {rest}\n  from {source}\n) as typed"
 
 

@@ -3,7 +3,7 @@
 import importlib.util
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -146,6 +146,11 @@ def scan_sql(table: Table, snapshot_id: int | None = None) -> str:
         columns = ", ".join(f"null::{sql_type} as {quote(name)}" for name, sql_type in columns_of(table))
         return f"(select {columns} limit 0)"
     return f"iceberg_scan({literal(table.metadata_location)}{at})"
+
+
+def read_sql(urls: Iterable[str]) -> str:
+    """Write the FROM item that reads Parquet files of the same columns."""
+    return f"read_parquet([{', '.join(map(literal, urls))}])"
 
 
 def columns_of(table: Table) -> list[tuple[str, str]]:

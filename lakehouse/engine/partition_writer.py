@@ -46,14 +46,14 @@ def write_partitions(rows: pa.Table, table: Table, folder: Path, name: str) -> l
     files = []
     for number, (partition, part) in enumerate(_parts(rows, by)):
         path = folder / f"{name}-{number}.parquet"
-        ready = _with_one_dictionary(_as(part, schema))
+        ready = with_one_dictionary(_as(part, schema))
         with open_writer(path, ready.schema, _measured(table)) as writer:
             writer.write_table(ready, row_group_size=ROW_GROUP)
         files.append(NewFile(path, partition))
     return files
 
 
-def _with_one_dictionary(rows: pa.Table) -> pa.Table:
+def with_one_dictionary(rows: pa.Table) -> pa.Table:
     """Give each column a single dictionary, because Arrow writes texts of a second one out in full.
 
     Where few rows share a text, leave it to Arrow to build dictionaries.

@@ -29,6 +29,10 @@ class Workers(Protocol):
         """Cut parts that can be computed apart into items, at most so large in all if `size` tells their bytes."""
         ...
 
+    def pieces(self, wanted: int) -> int:
+        """Return into how many pieces to cut what is too large for memory, if `wanted` of them would not be."""
+        ...
+
 
 class LocalWorkers:
     """Three threads of this process: DuckDB uses all cores for most of an item, while another one is uploaded."""
@@ -44,3 +48,7 @@ class LocalWorkers:
     def split(self, parts: Sequence[T], size: Callable[[T], int] | None = None) -> list[Sequence[T]]:
         """Keep all parts in one item, which costs least."""
         return [parts] if parts else []
+
+    def pieces(self, wanted: int) -> int:
+        """Leave it whole, because DuckDB spills to disk for less than a shuffle costs."""
+        return 1

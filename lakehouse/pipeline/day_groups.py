@@ -15,14 +15,14 @@ from typing import Any, cast
 
 import duckdb
 import pyarrow.parquet as pq
-from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import copy_to_files, scan_sql
+from lakehouse.engine.connection import copy_to_files, read_sql, scan_sql
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.partition_writer import write_partitions
+from lakehouse.engine.reader import Stored
 from lakehouse.pipeline.file_names import FILE_COLUMN, file_sql
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.open_rows import replaced_sql
@@ -51,6 +51,19 @@ class Held:
     """The days whose silver rows stay as they are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How many rows of each day landed, are valid and are duplicates, and what the quality gate does."""
+
+    landed: Mapping[date, int]
+    valid: Mapping[date, int]
+    duplicates: Mapping[date, int]
+    objects: Mapping[date, BlockedObjects]
+    held: Held
+    any_broken: bool
+    """Whether there are rows for quarantine."""
+
+
 @dataclass(slots=True)
 class GroupFiles:
     """The files that were written for some days, and the days' ledgers."""
@@ -60,10 +73,11 @@ class GroupFiles:
     ledgers: dict[date, Ledger] = field(default_factory=dict)
 
     def add(self, group: "GroupFiles") -> None:
-        """Add those of another group."""
+        """Add those of another group, or of another piece of the same days."""
         self.silver += group.silver
         self.quarantine += group.quarantine
-        self.ledgers |= group.ledgers
+        for day, ledger in group.ledgers.items():
+            self.ledgers[day] = self.ledgers[day] + ledger if day in self.ledgers else ledger
 
 
 class DayGroup(ABC):
@@ -80,8 +94,12 @@ class DayGroup(ABC):
         cursor: duckdb.DuckDBPyConnection,
         stream: Stream,
         tables: GroupTables,
-        files: Mapping[date, Sequence[DataFile]],
+        files: Mapping[date, Sequence[Stored]],
+        *,
+        piece: bool = False,
     ) -> None:
+        """Take all bronze files of the days, or with `piece` the files of a piece of each, which the gate has passed."""
+        self.piece = piece
         self.connection, self.cursor, self.stream, self.contract = connection, cursor, stream, stream.contract
         self.tables, self.files, self.days = tables, files, list(files)
         self.keys = ", ".join(map(quote, self.contract.key))
@@ -109,36 +127,60 @@ class DayGroup(ABC):
 
     def write(self, folder: Path) -> GroupFiles:
         """Write the group's files under `folder` and count its ledgers."""
-        self._make("view bronze", f"from {scan_sql(self.tables.bronze)} where {days_filter(self.days)}")
+        split = self.split()
+        held = split.held
+        files = GroupFiles(
+            silver=self._write_silver([day for day in self.days if day not in held.kept], folder / "silver", "group"),
+            quarantine=self.write_quarantine(split, folder),
+        )
+        changed = [day for day in held.kept if day not in held.blocked]
+        select = f"from kept where {days_filter(changed)}"
+        files.silver += self._copy(select, self.tables.silver, changed, folder / "silver", "kept")
+        files.ledgers = self.ledgers(split, files.quarantine, held.kept | count_rows(files.silver))
+        return files
+
+    def split(self) -> Split:
+        """Make `survivors` and `broken` of the group's bronze rows."""
+        self._make("view bronze", f"from {self._bronze_sql()} where {days_filter(self.days)}")
         self._find_suspects()
         self._make("table candidates", f"select * from ({clean_sql(self.contract, 'suspects')}) where _valid")
         landed, valid = self._count_landed(), self._count_valid()
-        objects = self._block_objects(landed, valid)
+        objects = {} if self.piece else self._block_objects(landed, valid)
         duplicates = self._drop_duplicates()
         self._make_survivors()
         if any_broken := any(valid[day] < landed[day] for day in self.days):
             duplicates.update(self._make_broken())
         held = self._hold_rows(objects) if objects else Held()
         duplicates.update(held.duplicates)
-        files = GroupFiles(
-            silver=self._write_silver([day for day in self.days if day not in held.kept], folder / "silver", "group"),
-            quarantine=self._write_quarantine(folder / "quarantine", "group") if any_broken else [],
-        )
-        changed = [day for day in held.kept if day not in held.blocked]
-        select = f"from kept where {days_filter(changed)}"
-        files.silver += self._copy(select, self.tables.silver, changed, folder / "silver", "kept")
-        silver, quarantined = held.kept | _count_rows(files.silver), _count_rows(files.quarantine)
-        for day in self.days:
-            files.ledgers[day] = Ledger(
-                landed=landed[day],
-                valid=valid[day],
+        return Split(landed, valid, duplicates, objects, held, any_broken)
+
+    def write_quarantine(self, split: Split, folder: Path) -> list[NewFile]:
+        """Write the rows for quarantine under `folder`."""
+        if not split.any_broken:
+            return []
+        return self._copy("from broken", self.tables.quarantine, self.days, folder / "quarantine", "group")
+
+    def ledgers(self, split: Split, quarantine: Sequence[NewFile], silver: Mapping[date, int]) -> dict[date, Ledger]:
+        """Return the ledger of each day, given how many rows of it silver has."""
+        quarantined = count_rows(quarantine)
+        return {
+            day: Ledger(
+                landed=split.landed[day],
+                valid=split.valid[day],
                 silver=silver.get(day, 0),
                 quarantined=quarantined.get(day, 0),
-                duplicates=duplicates[day],
-                blocked=day in held.blocked,
-                blocked_objects=objects.get(day, {}),
+                duplicates=split.duplicates[day],
+                blocked=day in split.held.blocked,
+                blocked_objects=split.objects.get(day, {}),
             )
-        return files
+            for day in self.days
+        }
+
+    def _bronze_sql(self) -> str:
+        """Write the FROM item with the group's bronze rows."""
+        if not self.piece:
+            return scan_sql(self.tables.bronze)
+        return read_sql(file.file_path for files in self.files.values() for file in files)
 
     def _block_objects(self, landed: Mapping[date, int], valid: Mapping[date, int]) -> dict[date, BlockedObjects]:
         """Find the objects that the quality gate blocks, and take their rows out of what passes it."""
@@ -250,9 +292,6 @@ class DayGroup(ABC):
         names = map(quote, ("dt", *self.contract.key))
         return " and ".join(f"{left}.{name} is not distinct from {right}.{name}" for name in names)
 
-    def _write_quarantine(self, folder: Path, name: str) -> list[NewFile]:
-        return self._copy("from broken", self.tables.quarantine, self.days, folder, name)
-
     def _copy(self, select: str, table: Table, days: Sequence[date], folder: Path, name: str) -> list[NewFile]:
         """Write the rows of a SELECT, which are of these days."""
         if not days:
@@ -282,7 +321,7 @@ class DayGroup(ABC):
         return self.cursor.execute(select).fetchall()
 
 
-def _count_rows(files: Sequence[NewFile]) -> dict[date, int]:
+def count_rows(files: Sequence[NewFile]) -> dict[date, int]:
     """Count the rows of each day, from the Parquet footers."""
     rows: dict[date, int] = {}
     for file in files:

@@ -4,6 +4,7 @@ A clean row is valid and the only one with its key. Each distinct text is cast a
 SQL, instead of once a row. `day_groups` decides about the suspects.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +34,42 @@ class SplitRows:
     suspects: pa.Table
 
 
-def split_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) -> SplitRows:
-    """Split rows of bronze, which must be all rows of their days."""
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """The outcome of checking the distinct values of rows."""
+
+    sound: Flags
+    """Rows that are valid. Some of the others may be, too."""
+    hashes: Hashes
+    """Of the values in some columns, and `dt`. Equal values have equal hashes."""
+    typed: Mapping[str, Any]
+    """The columns of typed values, by field."""
+
+
+def check_rows(
+    cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table, by: Collection[str]
+) -> CheckedRows:
+    """Cast and check the distinct values of bronze rows, and hash those of the columns `by`."""
     sound: Flags = _is_null(rows.column("_defect"))
     earliest = pc.min(rows.column("_arrived_at"))
     hashes: Hashes = np.asarray(rows.column("dt").cast(pa.int32()), np.uint64)
-    typed: dict[str, Any] = {name: rows.column(name) for name in ORIGIN_COLUMNS}
+    typed: dict[str, Any] = {}
     for field in contract.fields:
         values = _DistinctValues(cursor, contract, field, rows.column(field.name), earliest)
         typed[field.name] = values.column()
         if not values.sound.all():
             sound &= values.sound[values.indices]
-        if field.name in contract.key:
+        if field.name in by:
             hashes = hashes * HASH_MULTIPLIER + values.hashes[values.indices]
-    clean = sound & _occurs_once(hashes)
-    table = pa.table(typed).select([*(field.name for field in contract.fields), *ORIGIN_COLUMNS])
+    return CheckedRows(sound, hashes, typed)
+
+
+def split_rows(cursor: duckdb.DuckDBPyConnection, contract: Contract, rows: pa.Table) -> SplitRows:
+    """Split rows of bronze, which must be all rows of their days."""
+    checked = check_rows(cursor, contract, rows, contract.key)
+    clean = checked.sound & _occurs_once(checked.hashes)
+    origin: dict[str, Any] = {name: rows.column(name) for name in ORIGIN_COLUMNS}
+    table = pa.table({**checked.typed, **origin})
     if clean.all():
         return SplitRows(table, rows.slice(0, 0))
     return SplitRows(table.filter(pa.array(clean)), rows.filter(pa.array(~clean)))

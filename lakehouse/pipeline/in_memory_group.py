@@ -6,21 +6,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse.contracts.columns import ROW_MARKER, passed_through
-from lakehouse.contracts.sql import quote
-from lakehouse.engine.connection import describe
 from lakehouse.engine.partition_writer import write_partitions
 from lakehouse.engine.reader import read_files
 from lakehouse.pipeline.day_groups import DayGroup
+from lakehouse.pipeline.enrichment import enrich
 from lakehouse.pipeline.fast_path import split_rows
 from lakehouse.storage.iceberg.partitions import NewFile
-
-MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
-"""With fewer rows, finding out which columns a stream's SQL passes through takes longer than computing all of them."""
 
 
 class InMemoryGroup(DayGroup):
@@ -54,31 +48,8 @@ class InMemoryGroup(DayGroup):
         if len(days) < len(self.days):
             survivors = survivors.filter(pc.field("dt").isin(list(days)))
         folder.mkdir(exist_ok=True)
-        return write_partitions(self._enrich(survivors.select(self.inputs)), self.tables.silver, folder, name)
-
-    def _enrich(self, valid: pa.Table) -> pa.Table:
-        """Run the stream's silver SQL over these rows.
-
-        DuckDB returns only the columns that the SQL computes. Those it passes through are here already, and taking them
-        out of DuckDB again would cost more than all the rest.
-        """
-        sql = self.stream.sql("silver")
-        wide = len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS
-        passed = passed_through(sql, "valid", tuple(valid.column_names)) if wide else ()
-        if not passed:
-            self.cursor.register("valid", valid)
-            return self.cursor.execute(sql).to_arrow_table()
-        self.cursor.register("valid", valid.append_column(ROW_MARKER, pa.array(np.arange(len(valid)))))
-        names = [name for name, _ in describe(self.cursor, sql)]
-        select = ", ".join(quote(name) for name in names if name not in passed)
-        computed = self.cursor.execute(f"select {select} from ({sql.strip().rstrip(';')}\n)").to_arrow_table()
-        places = np.asarray(computed.column(ROW_MARKER))
-        if len(places) != len(valid) or (places != np.arange(len(valid))).any():
-            valid = valid.take(pa.array(places))
-        columns: dict[str, Any] = {
-            name: (valid if name in passed else computed).column(name) for name in names if name != ROW_MARKER
-        }
-        return pa.table(columns)
+        rows = enrich(self.cursor, self.stream.sql("silver"), survivors.select(self.inputs))
+        return write_partitions(rows, self.tables.silver, folder, name)
 
 
 def _append(rows: pa.Table, more: pa.Table) -> pa.Table:

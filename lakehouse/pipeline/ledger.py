@@ -21,6 +21,18 @@ class Ledger:
     blocked_objects: BlockedObjects = field(default_factory=dict)
     """Landing objects whose valid rows the quality gate keeps out of silver."""
 
+    def __add__(self, other: "Ledger") -> "Ledger":
+        """Add the ledger of another piece of the partition."""
+        return Ledger(
+            landed=self.landed + other.landed,
+            valid=self.valid + other.valid,
+            silver=self.silver + other.silver,
+            quarantined=self.quarantined + other.quarantined,
+            duplicates=self.duplicates + other.duplicates,
+            blocked=self.blocked or other.blocked,
+            blocked_objects={**self.blocked_objects, **other.blocked_objects},
+        )
+
     @property
     def quality(self) -> float:
         """The share of valid rows, 1 for a partition without rows."""

@@ -4,37 +4,32 @@ Both are pure functions of bronze, so late data and re-runs need no special case
 lake's workers, so memory stays bounded whatever the range. See `day_groups` for how a group is computed.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from itertools import chain
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import DuckDB
+from lakehouse.engine.workers import Workers
+from lakehouse.pipeline.cleaning import Cleaned, Group, clean_group, exceeds
 from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
-from lakehouse.pipeline.day_groups import GroupFiles, GroupTables
-from lakehouse.pipeline.in_memory_group import InMemoryGroup
+from lakehouse.pipeline.cut_days import clean_in_pieces, pieces_of
+from lakehouse.pipeline.day_groups import GroupTables
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.properties import days_with_held_rows
 from lakehouse.pipeline.lineage.staleness import redefined_days
-from lakehouse.pipeline.spilling_group import SpillingGroup
-from lakehouse.storage.iceberg.commit import Uploads, discarded_on_failure
+from lakehouse.storage.iceberg.commit import discarded_on_failure
 from lakehouse.storage.iceberg.manifests import select_files
-from lakehouse.storage.iceberg.partitions import NewFile, date_from_days, partition_position, partitions_filter
+from lakehouse.storage.iceberg.partitions import date_from_days, partition_position, partitions_filter
 from lakehouse.storage.iceberg.snapshots import sequence_of
 
 MAX_GROUP_ROWS = 500_000
 MAX_GROUP_BYTES = 32 << 20
 """Days are grouped until their rows, or the bytes of their bronze files, exceed this. A larger day is a group of its own."""
-
-MAX_ROWS_IN_MEMORY = 2_000_000
-MAX_BYTES_IN_MEMORY = 64 << 20
-"""A group whose rows, or bronze files, exceed this is not read into memory. It is one day, because other groups are smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +61,29 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
     reopened = _reopened_days(stream, tables.quarantine, days)
     sources = {f"bronze.{stream.name}": sequence_of(tables.bronze), **stream.definition.sources}
     packed = stream.packed("silver")
-    groups = [_Group(packed, tables, files, reopened & files.keys()) for files in _groups(tables.bronze, days)]
+    groups = [Group(packed, tables, files, reopened & files.keys()) for files in _groups(tables.bronze, days)]
     read = [file for group in groups for of_day in group.files.values() for file in of_day]
     workers = lake.workers(stream, lambda: sum(file.file_size_in_bytes for file in read))
-    files, silver_files, quarantine_files, early_files = (
-        GroupFiles(),
-        list[DataFile](),
-        list[DataFile](),
-        list[DataFile](),
-    )
+    done = Cleaned()
     with discarded_on_failure(lake.connection) as uploaded:
-        for done in workers.spread(_clean_group, groups):
-            files.add(done.files)
-            silver_files += done.silver
-            quarantine_files += done.quarantine
-            early_files += done.early
-            uploaded += [*done.silver, *done.quarantine, *done.early]
+        for part in _clean_groups(lake, workers, groups):
+            done.add(part)
+            uploaded += part.uploaded
+    files = done.files
     ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
     counts = {day: ledger.as_counts() for day, ledger in ledgers.items()}
     replaced = [day for day in days if not ledgers[day].blocked]
     commit = partial(commit_days, lake, sources=sources, run_id=run_id, counts=counts)
-    commit_quarantine = partial(commit, tables.quarantine, files.quarantine, quarantine_files, days)
-    commit_silver = partial(commit, tables.silver, files.silver, silver_files, replaced)
+    commit_quarantine = partial(commit, tables.quarantine, files.quarantine, done.quarantine, days)
+    commit_silver = partial(commit, tables.silver, files.silver, done.silver, replaced)
     # A row must be in one of the two tables at every moment, also if the process dies between two commits. It only leaves
     # quarantine on reopened days. There, quarantine first gains what silver loses, and last loses what silver has gained.
     if not reopened:
         quarantine = commit_quarantine()
         return SilverResult(ledgers, commit_silver(), quarantine)
-    if early_files:
+    if done.early:
         commit_files(
-            lake, tables.quarantine, early_files, partitions_filter("dt", sorted(reopened)), ledger={}, run_id=run_id
+            lake, tables.quarantine, done.early, partitions_filter("dt", sorted(reopened)), ledger={}, run_id=run_id
         )
     silver = commit_silver()
     return SilverResult(ledgers, silver, commit_quarantine())
@@ -106,52 +94,13 @@ def _reopened_days(stream: Stream, quarantine: Table, days: Sequence[date]) -> s
     return redefined_days(quarantine, stream.definition, days) | (days_with_held_rows(quarantine) & set(days))
 
 
-def _linked(file: NewFile) -> NewFile:
-    """Give a file a second name, because each upload deletes its own."""
-    path = file.path.with_name(f"early-{file.path.name}")
-    path.hardlink_to(file.path)
-    return NewFile(path, file.partition)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Days to clean together, with their bronze files."""
-
-    stream: Stream
-    tables: GroupTables
-    files: Mapping[date, Sequence[DataFile]]
-    reopened: Collection[date]
-    """Days whose quarantined rows are committed twice; see `_clean`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Cleaned:
-    """The files and ledgers of a group, with what was uploaded for each table."""
-
-    files: GroupFiles
-    silver: list[DataFile]
-    quarantine: list[DataFile]
-    early: list[DataFile]
-
-
-def _clean_group(engine: DuckDB, group: _Group) -> _Cleaned:
-    """Clean a group, and upload its files."""
-    in_memory = not _exceeds(group.files.values(), MAX_ROWS_IN_MEMORY, MAX_BYTES_IN_MEMORY)
-    kind = InMemoryGroup if in_memory else SpillingGroup
-    connection, tables = engine.connection, group.tables
-    with (
-        engine.scratch() as folder,
-        Uploads(connection, tables.quarantine) as early,
-        Uploads(connection, tables.quarantine) as quarantine,
-        Uploads(connection, tables.silver) as silver,
-    ):
-        # Temporary tables live and die with the cursor.
-        with engine.cursor() as cursor:
-            files = kind(connection, cursor, group.stream, tables, group.files).write(folder)
-        early.add(_linked(file) for file in files.quarantine if file.partition[-1] in group.reopened)
-        quarantine.add(files.quarantine)
-        silver.add(files.silver)
-        return _Cleaned(files, silver.result(), quarantine.result(), early.result())
+def _clean_groups(lake: Lake, workers: Workers, groups: Sequence[Group]) -> Iterator[Cleaned]:
+    """Clean groups, those in pieces that are too large for one worker."""
+    pieces = [pieces_of(workers, group) for group in groups]
+    yield from workers.spread(clean_group, [group for group, number in zip(groups, pieces, strict=True) if number == 1])
+    for group, number in zip(groups, pieces, strict=True):
+        if number > 1:
+            yield from clean_in_pieces(workers, lake.connection, group, number)
 
 
 def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:
@@ -163,14 +112,9 @@ def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[Dat
         files.setdefault(day, []).append(data_file)
     group: dict[date, list[DataFile]] = {}
     for day, of_day in sorted(files.items()):
-        if group and _exceeds([*group.values(), of_day], MAX_GROUP_ROWS, MAX_GROUP_BYTES):
+        if group and exceeds([*group.values(), of_day], MAX_GROUP_ROWS, MAX_GROUP_BYTES):
             yield group
             group = {}
         group[day] = of_day
     if group:
         yield group
-
-
-def _exceeds(files: Iterable[Sequence[DataFile]], rows: int, size: int) -> bool:
-    every = [*chain.from_iterable(files)]
-    return sum(file.record_count for file in every) > rows or sum(file.file_size_in_bytes for file in every) > size

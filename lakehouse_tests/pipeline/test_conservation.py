@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.pipeline import in_memory_group, silver
+from lakehouse.pipeline import cleaning, enrichment
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse_tests.pipeline.landings import (
     OBJECTS,
@@ -94,7 +94,7 @@ def test_rows_are_conserved_whatever_order_layers_run_in(
 
     for step in ("bronze", "realtime"):
         run_step(own, step, first, days)
-    _assert_all_is_right(own, first, model, silver.MAX_ROWS_IN_MEMORY)
+    _assert_all_is_right(own, first, model, cleaning.MAX_ROWS_IN_MEMORY)
     # Replacing everything from the beginning changes nothing.
     for step in ("bronze again", "realtime again"):
         run_step(own, step, first, days)
@@ -103,8 +103,8 @@ def test_rows_are_conserved_whatever_order_layers_run_in(
 
 def _assert_all_is_right(own: Own, first: date, model: Model, rows_in_memory: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silver, "MAX_ROWS_IN_MEMORY", rows_in_memory)
-        patch.setattr(in_memory_group, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
+        patch.setattr(cleaning, "MAX_ROWS_IN_MEMORY", rows_in_memory)
+        patch.setattr(enrichment, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
         cleaned = own.clean(*sorted(model.landed))
     assert cleaned.ledgers == model.ledgers()
     assert_conserved(own, cleaned)

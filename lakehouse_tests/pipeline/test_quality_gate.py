@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lakehouse.auditing.audit import audit
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
-from lakehouse.pipeline import commits, silver
+from lakehouse.pipeline import cleaning, commits
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.quality_gate import ObjectRows, blocked_objects, find_blocked
 from lakehouse.pipeline.quarantine import land_corrections
@@ -42,7 +42,7 @@ def gated(make_stream: Callable[..., Own]) -> Own:
 @pytest.fixture(params=["in memory", "spilling"])
 def group_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "spilling":
-        monkeypatch.setattr(silver, "MAX_ROWS_IN_MEMORY", 0)
+        monkeypatch.setattr(cleaning, "MAX_ROWS_IN_MEMORY", 0)
 
 
 def _silver(own: Own) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.landing.listing import list_days
 from lakehouse.maintenance.compaction import Budget, compact
-from lakehouse.pipeline import bronze, commits, silver
+from lakehouse.pipeline import bronze, cleaning, commits, silver
 from lakehouse.pipeline import unified_view as views
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage import realtime_coverage as coverage
@@ -198,15 +198,15 @@ def test_arrivals_during_a_bronze_run_are_uncovered(own: Own, monkeypatch: pytes
 def test_rows_ingested_during_a_silver_run_are_uncovered(own: Own, monkeypatch: pytest.MonkeyPatch) -> None:
     _day(own, DAY, hours=(9,))
     own.bronze(DAY)
-    clean = silver._clean_group
+    clean = cleaning.clean_group
 
     def meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr(silver, "_clean_group", clean)
+        monkeypatch.setattr(silver, "clean_group", clean)
         _day(own, DAY, hours=(10,))
         own.bronze(DAY)
         return clean(*arguments)
 
-    monkeypatch.setattr(silver, "_clean_group", meanwhile)
+    monkeypatch.setattr(silver, "clean_group", meanwhile)
     own.clean(DAY, DAY - timedelta(days=1))
     assert _assert_same(own) is None
     own.clean(DAY, DAY - timedelta(days=1))
