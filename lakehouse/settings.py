@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,12 +17,16 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from lakehouse.aws import explain, is_client_error
 from lakehouse.errors import LakehouseError
 from lakehouse.project import PROJECT_FILE, find_project, load_variables, read_project
 
 
 def _start_of_last_year() -> date:
     return date(datetime.now(UTC).year - 1, 1, 1)
+
+
+KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
 
 
 class Settings(BaseSettings):
@@ -52,10 +57,14 @@ class Settings(BaseSettings):
     s3_region: str = Field("us-east-1", description="Region of the buckets.")
     s3_access_key_id: str | None = Field(None, description="S3 key; unset means the AWS credential chain.")
     s3_secret_access_key: SecretStr | None = Field(None, description="S3 secret.")
+    s3_session_token: SecretStr | None = Field(
+        None, description="Session token of temporary S3 keys; they expire, so prefer the AWS credential chain."
+    )
     s3_reader_access_key_id: str | None = Field(
         None, description="S3 key that only reads, for queries; unset means the other key."
     )
     s3_reader_secret_access_key: SecretStr | None = Field(None, description="Its secret.")
+    s3_reader_session_token: SecretStr | None = Field(None, description="Its session token, if it is temporary.")
     catalog: Literal["rest", "glue"] = Field(
         "rest", description="Kind of the Iceberg catalog when storage is external."
     )
@@ -116,6 +125,9 @@ class Settings(BaseSettings):
     history_days: int = Field(7, ge=1, description="Days for which Dagster's history keeps successful runs.")
     failed_history_days: int = Field(
         30, ge=1, description="Days for which Dagster's history keeps failed and canceled runs."
+    )
+    dagster_host: str = Field(
+        "127.0.0.1", description="Address the Dagster page listens on; off loopback it needs a password."
     )
     dagster_port: int = Field(
         3000, ge=1, le=65535, description="Port of the Dagster page; the next free one when taken."
@@ -234,9 +246,27 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _keys_are_complete(self) -> "Settings":
+        for kind in ("S3", "S3_READER"):
+            key, secret, token = (getattr(self, f"{kind}_{part}".lower()) for part in KEY_PARTS)
+            if (key is None) != (secret is None) or (token is not None and key is None):
+                names = ", ".join(f"LAKEHOUSE_{kind}_{part.upper()}" for part in KEY_PARTS)
+                raise ValueError(f"{names}: the first two go together, and a session token needs both")
+        return self
+
+    @model_validator(mode="after")
     def _queue_is_complete(self) -> "Settings":
         if self.incoming == "queue" and not self.queue_url:
             raise ValueError("LAKEHOUSE_INCOMING=queue needs LAKEHOUSE_QUEUE_URL")
+        return self
+
+    @model_validator(mode="after")
+    def _page_is_safe(self) -> "Settings":
+        if self.dagster_password is None and not is_loopback(self.dagster_host):
+            raise ValueError(
+                f"LAKEHOUSE_DAGSTER_HOST={self.dagster_host} lets other machines reach the Dagster page, which can run and"
+                " delete everything. Set LAKEHOUSE_DAGSTER_PASSWORD too"
+            )
         return self
 
     @model_validator(mode="after")
@@ -246,9 +276,22 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def page_certificate(self) -> Path | None:
+        """The certificate of the Dagster page: the HTTP server's, where other machines reach the page."""
+        return None if is_loopback(self.dagster_host) else self.http_tls_certificate
+
+    @property
     def root(self) -> Path:
         """The home folder as an absolute path."""
         return self.home.expanduser().absolute()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether this name or address is reachable from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def project_settings(settings_type: type[BaseSettings]) -> dict[str, Any]:
@@ -273,7 +316,7 @@ def project_settings(settings_type: type[BaseSettings]) -> dict[str, Any]:
 def get_settings() -> Settings:
     """Get the settings of this process, with the variables of the project's `.env` in its environment.
 
-    Raises LakehouseError, which names each setting that is wrong.
+    Raises LakehouseError, which names each setting that is wrong, or says why the secret can't be read.
     """
     load_variables(find_project())
     try:
@@ -282,6 +325,11 @@ def get_settings() -> Settings:
         errors = error.errors() if isinstance(error, ValidationError) else []
         wrong = "; ".join(f"{_place(e['loc'])}: {e['msg']}" if e["loc"] else str(e["msg"]) for e in errors)
         raise LakehouseError(f"A setting is wrong: {wrong or error}") from error
+    except Exception as error:
+        if not is_client_error(error):
+            raise
+        secret = os.environ.get("LAKEHOUSE_SECRET_ID") or "of secret_id"
+        raise LakehouseError(f"Can't read the secret {secret}: {explain(error) or error}") from error
 
 
 def _place(location: Sequence[str | int]) -> str:

@@ -7,6 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.forked import ForkedServer
 from lakehouse_tests.order import LongestFirst, in_order
 from lakehouse_tests.pipeline.own import copy_stream
+from lakehouse_tests.storage.iam import EnforcedAws, enforced
 from lakehouse_tests.waiting import until
 
 Events = Callable[..., bytes]
@@ -166,6 +168,13 @@ def aws() -> Iterator[str]:
         pass
     yield f"http://{host}:{port}"
     moto.stop()
+
+
+@pytest.fixture
+def iam(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[EnforcedAws]:
+    """Moto's server with IAM enforced, where each request needs a permission of a role."""
+    with enforced(aws, partial(monkeypatch.setattr, raising=False)) as enforced_aws:
+        yield enforced_aws
 
 
 @pytest.fixture

@@ -46,4 +46,5 @@ class LakeS3Resource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as a
             region_name=connection.region,
             aws_access_key_id=connection.access_key_id,
             aws_secret_access_key=connection.secret_access_key,
+            aws_session_token=connection.session_token,
         ).get_client()

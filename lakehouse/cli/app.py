@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from lakehouse.aws import explain, is_client_error
 from lakehouse.cli.escaping import escape_control_characters
 from lakehouse.cli.lazy import LazyCommand
 from lakehouse.errors import LakehouseError
@@ -176,5 +177,10 @@ def main() -> None:
             raise
         print(f"lakehouse: {error}; make room and run it again.", file=sys.stderr, flush=True)
         os._exit(1)  # because the interpreter would flush standard output at exit, and fail again
+    except Exception as error:
+        if not is_client_error(error):
+            raise
+        print(f"lakehouse: {escape_control_characters(explain(error) or str(error))}", file=sys.stderr)
+        raise SystemExit(1) from error.with_traceback(None)
     except KeyboardInterrupt:
         raise SystemExit(130) from None

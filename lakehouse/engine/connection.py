@@ -25,6 +25,7 @@ from lakehouse.storage.iceberg.schema import field_ids
 from lakehouse.storage.objects.connection import Connection
 
 EXTENSIONS = ("httpfs", "avro", "iceberg")
+CREDENTIAL_CHAIN_EXTENSION = "aws"
 PARTITION_TYPES = {"dt": date.fromisoformat, "arrival_dt": date.fromisoformat, "date_key": date.fromisoformat}
 
 
@@ -96,7 +97,7 @@ def setup_sql(
         # Global, because cursors have the defaults of what is set for a session: the machine's time zone, for one.
         "set global timezone = 'UTC'",
         "set enable_progress_bar = false",
-        *(f"load {literal(str(extension_path(extension)))}" for extension in EXTENSIONS),
+        *(f"load {literal(str(extension_path(extension)))}" for extension in _extensions(connection)),
         "set allow_unsigned_extensions = false",
         f"set global http_timeout = {connection.silence_seconds}",
         # Five retries within three seconds. By default DuckDB makes three, each after four times as long.
@@ -104,6 +105,10 @@ def setup_sql(
         "set global http_retry_backoff = 2",
         secret_sql(connection),
     ]
+
+
+def _extensions(connection: Connection) -> tuple[str, ...]:
+    return EXTENSIONS if connection.has_keys else (*EXTENSIONS, CREDENTIAL_CHAIN_EXTENSION)
 
 
 def extension_path(name: str) -> Path:
@@ -123,8 +128,11 @@ def secret_sql(connection: Connection, name: str = "lake") -> str:
     options = {"type": "s3", "region": literal(connection.region)}
     if connection.access_key_id is not None and connection.secret_access_key is not None:
         options |= {"key_id": literal(connection.access_key_id), "secret": literal(connection.secret_access_key)}
+        if connection.session_token is not None:
+            options["session_token"] = literal(connection.session_token)
     else:
-        options["provider"] = "credential_chain"
+        # Refreshed when S3 says that a token has expired, because databases live longer than those of a role.
+        options |= {"provider": "credential_chain", "refresh": "auto"}
     if connection.endpoint is not None:
         url = urlparse(connection.endpoint)
         options |= {

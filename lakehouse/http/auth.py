@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,7 +9,7 @@ from litestar import Request
 
 from lakehouse.http.api_keys import ApiKey, ApiKeyStore, Scope
 from lakehouse.http.problems import Problem
-from lakehouse.settings import Settings
+from lakehouse.settings import Settings, is_loopback
 
 CHALLENGE = {"www-authenticate": 'Bearer realm="lakehouse"'}
 HOW_TO_GET_A_KEY = "Create one with `lakehouse keys create` and send it as `Authorization: Bearer <key>`."
@@ -26,12 +25,17 @@ def needs_keys(settings: Settings) -> bool:
 
 
 def unencrypted_warning(settings: Settings) -> str | None:
-    """Return a warning if keys and events would cross a network unencrypted."""
-    if is_loopback(settings.http_host) or settings.http_tls_certificate is not None:
+    """Return a warning if keys, events or the password of Dagster's page would cross a network unencrypted."""
+    servers = {
+        f"the HTTP server listens on {settings.http_host}": settings.http_host,
+        f"the Dagster page listens on {settings.dagster_host}": settings.dagster_host,
+    }
+    exposed = [server for server, host in servers.items() if not is_loopback(host)]
+    if not exposed or settings.http_tls_certificate is not None:
         return None
     return (
-        f"Warning: the HTTP server listens on {settings.http_host} without TLS, so API keys and events can be read on the "
-        "network. Set LAKEHOUSE_HTTP_TLS_CERTIFICATE and LAKEHOUSE_HTTP_TLS_KEY, or put a proxy in front that ends TLS."
+        f"Warning: {' and '.join(exposed)} without TLS, so keys, passwords and events can be read on the network."
+        " Set LAKEHOUSE_HTTP_TLS_CERTIFICATE and LAKEHOUSE_HTTP_TLS_KEY, or put a proxy in front that ends TLS."
     )
 
 
@@ -117,11 +121,3 @@ def is_loopback_url(url: str) -> bool:
         return is_plain and is_loopback(parts.hostname or "")
     except ValueError:
         return False
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether this name or address is reachable from this machine only."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -15,8 +15,9 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from lakehouse.aws import explain
 from lakehouse.engine.connection import copy_to_files
-from lakehouse.errors import CommitConflictError, StorageUnavailableError
+from lakehouse.errors import CommitConflictError, LakehouseError, StorageUnavailableError
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import SOURCES_PROPERTY, WHOLE, carried_properties
 from lakehouse.storage.iceberg.catalog import qualified_name
@@ -75,6 +76,8 @@ def retry_on_conflict(compute: Callable[[], T]) -> T:
     except duckdb.IOException as error:
         if not (isinstance(error, duckdb.HTTPException) or " HTTP " in str(error)):
             raise  # about a file on this machine
+        if advice := explain(error, "s3:GetObject"):
+            raise LakehouseError(f"DuckDB can't read a file: {advice}") from error
         if is_server_error(reason := first_line(error)):
             raise unreadable_object("DuckDB can't read a file", reason) from error
         raise StorageUnavailableError(f"Storage does not answer as it should; run it again ({reason}).") from error

@@ -13,13 +13,19 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return _bound_port(port, host) is not None
 
 
-def free_port(preferred: int = 0) -> int:
-    """Find a free port of the loopback address: `preferred` if it is free. Raises LakehouseError if no port is."""
-    if preferred and is_free(preferred):
+def free_port(preferred: int = 0, host: str = LOOPBACK) -> int:
+    """Find a free port of an address: `preferred` if it is free. Raises LakehouseError if no port is."""
+    if preferred and is_free(preferred, host):
         return preferred
-    if port := _bound_port(0, LOOPBACK):
+    if port := _bound_port(0, host):
         return port
     raise LakehouseError("No port of this machine is free.")
+
+
+def url_host(host: str) -> str:
+    """Return the host by which a program on this machine reaches a server that listens on `host`."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
+    return loopback.get(host, f"[{host}]" if ":" in host else host)
 
 
 def _bound_port(port: int, host: str) -> int | None:

@@ -1,7 +1,7 @@
 """Guard of Dagster's page: which requests reach it. See `dagster_page` for the process.
 
-The page can run, change and delete everything, and by itself accepts any request. It listens on loopback, but any web
-page in the user's browser can reach that.
+The page can run, change and delete everything, and by itself accepts any request. Even on loopback, any web page in the
+user's browser can reach it. Where other machines reach it, it always asks for a password.
 """
 
 from base64 import b64decode
@@ -33,10 +33,17 @@ POLICY_VIOLATION = 1008
 class PageGuard:
     """An ASGI application that passes on the requests of Dagster's own page, and of programs on this machine."""
 
-    def __init__(self, app: Any, password: str | None) -> None:
-        """Ask for `password`, if there is one, by HTTP Basic authentication with any user name."""
+    def __init__(self, app: Any, password: str | None, *, local: bool = True) -> None:
+        """Ask for `password`, if there is one, by HTTP Basic authentication with any user name.
+
+        Unless `local`, requests may name any host, because the page then has names that are not known here. Raises
+        ValueError if there is no password then.
+        """
+        if not local and not password:
+            raise ValueError("a page that other machines reach needs a password")
         self._app: ASGIApp = with_headers(app, HEADERS)
         self._password = password
+        self._local = local
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Pass a request on or refuse it."""
@@ -50,7 +57,7 @@ class PageGuard:
     def _refusal(self, scope: Any) -> ASGIResponse | None:
         """Return the response to a request that must not reach the page; None for one that may."""
         headers = Headers.from_scope(scope)
-        if not _is_from_own_page(headers):
+        if not _is_from_own_page(headers, self._local):
             return _response(
                 HTTPStatus.FORBIDDEN, "Only this page itself and programs on this machine may ask for this."
             )
@@ -62,14 +69,15 @@ class PageGuard:
         return None
 
 
-def _is_from_own_page(headers: Headers) -> bool:
+def _is_from_own_page(headers: Headers, local: bool) -> bool:
     """Return whether a request was sent by the page that it is for, by a link, or by a program that is no browser.
 
-    The name in Host tells a page whose own name resolves to loopback (DNS rebinding). A browser sends Origin with each
-    POST and websocket. It does not with `<img src>`, but then names the relation of the two sites.
+    The name in Host tells a page whose own name resolves to loopback (DNS rebinding). Where any name is allowed, the
+    password does, because a browser keeps it for the name that it was typed for. A browser sends Origin with each POST and
+    websocket. It does not with `<img src>`, but then names the relation of the two sites.
     """
     hosts = headers.getall("host", [])
-    if len(hosts) != 1 or not is_loopback_url(f"//{hosts[0]}"):
+    if len(hosts) != 1 or not hosts[0] or (local and not is_loopback_url(f"//{hosts[0]}")):
         return False
     origin = headers.get("origin")
     if origin is not None:

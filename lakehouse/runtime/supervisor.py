@@ -33,7 +33,7 @@ from lakehouse.processes.child import (
 from lakehouse.processes.home import private_home
 from lakehouse.processes.home import read_state as read_state_file
 from lakehouse.processes.home import write_state as write_state_file
-from lakehouse.processes.ports import free_port
+from lakehouse.processes.ports import LOOPBACK, free_port, url_host
 from lakehouse.runtime.instance import dagster_home, environment
 from lakehouse.settings import Settings
 
@@ -246,7 +246,7 @@ def stop(settings: Settings) -> bool:
 
 
 def dagster_programs(settings: Settings, definitions: str, imports: Sequence[str] = (), *, page: bool) -> list[Program]:
-    """List the code server, run forker, daemon and page of Dagster; all listen on loopback.
+    """List the code server, run forker, daemon and page of Dagster; all but the page listen on loopback.
 
     `definitions` is the module that the code server and the run forker load. `imports` are modules that it needs, which the
     code server imports once.
@@ -259,17 +259,22 @@ def dagster_programs(settings: Settings, definitions: str, imports: Sequence[str
         daemon_program(workspace),
     ]
     if page:
-        port = free_port(settings.dagster_port)
-        programs.append(
-            Program(
-                "page",
-                python_command("lakehouse.runtime.dagster_page", str(workspace), str(port)),
-                is_ready=lambda: listens(port),
-                url=lambda: f"http://127.0.0.1:{port}",
-                optional=True,
-            )
-        )
+        programs.append(page_program(settings, workspace))
     return programs
+
+
+def page_program(settings: Settings, workspace: Path) -> Program:
+    """Describe the Dagster page. It serves with TLS where other machines reach it and the HTTP server has a certificate."""
+    port = free_port(settings.dagster_port, settings.dagster_host)
+    host = url_host(settings.dagster_host)
+    scheme = "https" if settings.page_certificate else "http"
+    return Program(
+        "page",
+        python_command("lakehouse.runtime.dagster_page", str(workspace), str(port)),
+        is_ready=lambda: listens(port, host.strip("[]")),
+        url=lambda: f"{scheme}://{host}:{port}",
+        optional=True,
+    )
 
 
 def code_server_program(definitions: str, port: int, imports: Sequence[str] = ()) -> Program:
@@ -299,9 +304,9 @@ def run_forker_program(definitions: str) -> Program:
     return Program("warm-runs", python_command("lakehouse.runtime.run_forker", definitions))
 
 
-def listens(port: int) -> bool:
-    """Return whether a process accepts connections on this port of the loopback address."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+def listens(port: int, host: str = LOOPBACK) -> bool:
+    """Return whether a process accepts connections on this port of an address of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
         return True
     return False
 

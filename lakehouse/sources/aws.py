@@ -6,6 +6,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lakehouse.settings import Settings
+from lakehouse.storage.objects.connection import external_connection
 
 TRANSIENT_ERROR_CODES = frozenset(
     {
@@ -37,14 +38,10 @@ def aws_client(settings: Settings, service: str, *, region: str | None = None, c
     import boto3  # takes a third of a second, and only these sources need it
     from botocore.config import Config
 
-    secret = settings.s3_secret_access_key
-    is_aws = settings.storage == "external" and settings.s3_endpoint is None
-    has_keys = is_aws and settings.s3_access_key_id and secret
     return boto3.client(
         service,  # type: ignore[call-overload]  # its name is known at run time only
         region_name=region or settings.s3_region,
-        aws_access_key_id=settings.s3_access_key_id if has_keys else None,
-        aws_secret_access_key=secret.get_secret_value() if has_keys and secret else None,
+        **aws_keys(settings),
         config=Config(
             connect_timeout=5,
             read_timeout=30,
@@ -52,6 +49,18 @@ def aws_client(settings: Settings, service: str, *, region: str | None = None, c
             max_pool_connections=connections,
         ),
     )
+
+
+def aws_keys(settings: Settings) -> dict[str, Any]:
+    """Return boto3's arguments with the S3 keys if S3 is AWS's own; without any, the credential chain is used."""
+    if settings.storage != "external" or settings.s3_endpoint is not None:
+        return {}
+    connection = external_connection(settings)
+    return {
+        "aws_access_key_id": connection.access_key_id,
+        "aws_secret_access_key": connection.secret_access_key,
+        "aws_session_token": connection.session_token,
+    }
 
 
 def error_code(error: Exception) -> str:

@@ -37,10 +37,14 @@ async def _page(scope: Any, receive: Any, send: Any) -> None:
 
 
 def _ask(method: str = "GET", path: str = "/", password: str | None = None, **headers: str) -> httpx.Response:
+    return _ask_guard(PageGuard(_page, password), method, path, headers)
+
+
+def _ask_guard(guard: PageGuard, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
     sent = {"host": HOST} | {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(PageGuard(_page, password))  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(guard)  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://guard") as client:
             return await client.request(method, path, headers=sent)
 
@@ -134,6 +138,40 @@ def test_password_is_asked_for_where_one_is_set(authorization: str, status: int)
     assert ("www-authenticate" in response.headers) == (status == 401)
 
 
+NAME = "lake.example"
+ELSEWHERE = {"authorization": LOGIN, "host": NAME}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (ELSEWHERE, 200),
+        (
+            ELSEWHERE | {"origin": f"https://{NAME}", "sec_fetch_site": "same-origin"},
+            200,
+        ),  # behind a proxy that ends TLS
+        (ELSEWHERE | {"origin": "https://evil.example"}, 403),
+        (ELSEWHERE | {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"}, 403),
+        (ELSEWHERE | {"host": ""}, 403),
+        ({"host": NAME}, 401),
+        ({"host": HOST}, 401),
+    ],
+)
+def test_page_that_other_machines_reach_asks_for_the_password_by_any_name(headers: dict[str, str], status: int) -> None:
+    guard = PageGuard(_page, PASSWORD, local=False)
+    assert _ask_guard(guard, "POST", "/graphql", headers).status_code == status
+
+
+def test_page_that_other_machines_reach_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="needs a password"):
+        PageGuard(_page, None, local=False)
+    with pytest.raises(ValueError, match="Set LAKEHOUSE_DAGSTER_PASSWORD too"):
+        Settings(dagster_host="192.0.2.1")
+    monkeypatch.setenv("LAKEHOUSE_DAGSTER_PASSWORD", "")
+    with pytest.raises(ValueError, match="Set LAKEHOUSE_DAGSTER_PASSWORD too"):
+        Settings(dagster_host="10.0.0.5")
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The real page, with a password and no code location."""
@@ -142,6 +180,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     workspace = folder / "workspace.yaml"
     workspace.write_text("load_from: []\n")
     variables = {**os.environ, **environment(settings), "LAKEHOUSE_DAGSTER_PASSWORD": PASSWORD}
+    variables["LAKEHOUSE_DAGSTER_HOST"] = "127.0.0.1"
     log = folder / "log"
     child: subprocess.Popen[bytes] = spawn(
         python_command("lakehouse.runtime.dagster_page", str(workspace), str(port)), log, env=variables

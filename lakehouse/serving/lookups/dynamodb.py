@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse.errors import StorageUnavailableError
+from lakehouse.aws import explain
+from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.settings import Settings
+from lakehouse.sources.aws import aws_keys
 
 KEY = "pk"
 VERSION_KEY = "#version#"
@@ -75,7 +77,7 @@ class DynamoDBTable:
 def open_table(settings: Settings) -> DynamoDBTable | None:
     """Open the table of the settings, and create it when it is missing. None when none is set.
 
-    Raises StorageUnavailableError when DynamoDB does not answer.
+    Raises StorageUnavailableError when DynamoDB does not answer, and LakehouseError when it refuses the credentials.
     """
     if settings.dynamodb_table is None:
         return None
@@ -85,7 +87,11 @@ def open_table(settings: Settings) -> DynamoDBTable | None:
 
     config = Config(retries={"mode": "adaptive", "max_attempts": 10})
     resource = boto3.resource(
-        "dynamodb", region_name=settings.s3_region, endpoint_url=settings.dynamodb_endpoint, config=config
+        "dynamodb",
+        region_name=settings.s3_region,
+        endpoint_url=settings.dynamodb_endpoint,
+        config=config,
+        **aws_keys(settings),
     )
     table = resource.Table(settings.dynamodb_table)
     try:
@@ -100,6 +106,8 @@ def open_table(settings: Settings) -> DynamoDBTable | None:
             )
             table.wait_until_exists()
     except (BotoCoreError, ClientError) as error:
+        if advice := explain(error):
+            raise LakehouseError(f"Can't use DynamoDB's table {settings.dynamodb_table}: {advice}") from error
         raise StorageUnavailableError(
             f"DynamoDB's table {settings.dynamodb_table} can't be reached: {error}. Check LAKEHOUSE_DYNAMODB_TABLE,"
             " LAKEHOUSE_DYNAMODB_ENDPOINT and the AWS credentials."

@@ -17,7 +17,7 @@ from granian.server import MPServer
 from lakehouse.errors import LakehouseError
 from lakehouse.http.auth import needs_keys
 from lakehouse.http.metrics_files import share_counters
-from lakehouse.processes.ports import is_free
+from lakehouse.processes.ports import is_free, url_host
 from lakehouse.processes.service import STOP_SECONDS, settings_environment
 from lakehouse.settings import Settings
 from lakehouse.sources.http.joint_writer import open_meeting_point
@@ -62,7 +62,7 @@ def run_server(settings: Settings, application: str) -> None:
     share_counters(settings.root / "http" / "metrics")
     _preload(application)
     scheme = "https" if settings.http_tls_certificate else "http"
-    SERVICE.register(settings, f"{scheme}://{_url_host(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
+    SERVICE.register(settings, f"{scheme}://{url_host(settings.http_host)}:{port}", needs_keys=needs_keys(settings))
     multiprocessing.set_start_method(START_METHOD, force=True)
     is_shared = START_METHOD == "fork" and settings.http_workers > 1
     try:
@@ -123,9 +123,3 @@ def _free_port(settings: Settings) -> int:
         f"No port from {settings.http_port} to {settings.http_port + PORTS_TRIED - 1} is free on {settings.http_host}."
         " Set LAKEHOUSE_HTTP_PORT."
     )
-
-
-def _url_host(host: str) -> str:
-    """Return the host by which a program on this machine reaches a server that listens on `host`."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 (nothing is bound here)
-    return loopback.get(host, f"[{host}]" if ":" in host else host)

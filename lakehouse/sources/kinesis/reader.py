@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import RetryCallState, Retrying, wait_exponential, wait_random_exponential
 
+from lakehouse.aws import explain
 from lakehouse.errors import LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.sources.aws import TRANSIENT_ERROR_CODES, arn_region, aws_client, error_code
@@ -219,9 +220,6 @@ def describe_error(error: Exception, reader: StreamReader) -> str:
     failure = f"Can't read the Kinesis stream {reader.source}"
     if isinstance(error, LakehouseError):
         return str(error)
-    if isinstance(error, NoCredentialsError):
-        advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
-        return f"{failure}: there are no AWS credentials; {advice}"
     code = error_code(error)
     if code == "ResourceNotFoundException":
         return f"{failure}: there is no such stream in that region and account; create it or fix LAKEHOUSE_KINESIS."
@@ -230,6 +228,8 @@ def describe_error(error: Exception, reader: StreamReader) -> str:
             f"{failure}: access is denied; allow kinesis:DescribeStreamSummary, ListShards, GetShardIterator and"
             " GetRecords on it, and kms:Decrypt if it is encrypted."
         )
+    if advice := explain(error):
+        return f"{failure}: {advice}"
     return f"{failure}, trying again: {str(error).splitlines()[0][:300]}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from lakehouse.aws import explain
 from lakehouse.errors import LakehouseError
 from lakehouse.sources.aws import error_code
 from lakehouse.sources.sqs.messages import CreatedObject, UnreadableMessageError, created_objects
@@ -144,8 +145,8 @@ class Inbox:
         try:
             return method(QueueUrl=url, **request)
         except (ClientError, BotoCoreError) as error:
-            advice = _ADVICE.get(error_code(error), str(error))
-            raise LakehouseError(f"Can't use the queue {url}: {advice}.") from error
+            advice = _ADVICE.get(error_code(error)) or explain(error) or str(error)
+            raise LakehouseError(f"Can't use the queue {url}: {advice.rstrip('.')}.") from error
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:

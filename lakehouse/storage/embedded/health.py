@@ -1,4 +1,4 @@
-"""Health of an embedded server: whether its S3 and its catalog answer."""
+"""Health of storage: whether an embedded server's S3 and catalog answer, and whether an external S3 does."""
 
 import json
 import urllib.parse
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import obstore
-from obstore.exceptions import GenericError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
+from lakehouse.errors import LakehouseError
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import disk_shortage
 from lakehouse.storage.objects.store import open_store
@@ -25,6 +26,15 @@ def is_healthy(connection: Connection) -> bool:
     Another home's server on the same ports is not healthy, because it refuses this home's key.
     """
     return _is_s3_healthy(connection) and _is_catalog_healthy(connection.catalog)
+
+
+def answers(connection: Connection) -> bool:
+    """Return whether an external S3 lists the bucket for these credentials."""
+    try:
+        next(iter(obstore.list(open_store(connection, seconds=PROBE_SECONDS, retries=0), chunk_size=1)), None)
+    except (BaseError, OSError, LakehouseError, ValueError):  # the last for a chain without credentials
+        return False
+    return True
 
 
 def _is_s3_healthy(connection: Connection) -> bool:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from lakehouse.aws import require_credentials
 from lakehouse.errors import StorageFullError, StorageUnavailableError
 from lakehouse.processes.child import creation_time, stop_tree, wait_until_ready
 from lakehouse.processes.home import check_version, private_home
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import ports as server_ports
 from lakehouse.storage.embedded import seaweedfs
-from lakehouse.storage.embedded.health import is_healthy
+from lakehouse.storage.embedded.health import answers, is_healthy
 from lakehouse.storage.embedded.state import Credentials, ServerState, StorageHome
 from lakehouse.storage.embedded.volumes import repair_volumes
 from lakehouse.storage.objects.connection import Connection, external_connection
@@ -45,7 +46,7 @@ class ServerStatus:
     """The state of a home's storage, and its addresses."""
 
     running: bool
-    """Whether the embedded server answers."""
+    """Whether the embedded server, or the external storage, answers."""
     pid: int | None
     endpoint: str | None
     catalog_uri: str | None
@@ -60,7 +61,7 @@ def start(settings: Settings) -> Connection:
     Raises StorageUnavailableError if it does not answer within 30 seconds, StorageFullError if the disk is full.
     """
     if settings.storage == "external":
-        return external_connection(settings)
+        return _external(settings)
     home = StorageHome.of(settings)
     private_home(settings)
     with locked(home):
@@ -74,11 +75,12 @@ def start(settings: Settings) -> Connection:
 def connection(settings: Settings) -> Connection:
     """Return the connection to the running server or the external storage.
 
-    Raises StorageUnavailableError if no server runs, and LakehouseError if a newer release made the home.
+    Raises StorageUnavailableError if no server runs, and LakehouseError if a newer release made the home, or if external
+    storage has no credentials.
     """
     check_version(settings.root)
     if settings.storage == "external":
-        return external_connection(settings)
+        return _external(settings)
     home = StorageHome.of(settings)
     state, credentials = home.state(), home.credentials()
     if state is None or credentials is None or state.pid is None or not seaweedfs.find_server(home.data, state.pid):
@@ -87,6 +89,13 @@ def connection(settings: Settings) -> Connection:
         )
     seaweedfs.bypass_proxies()
     return seaweedfs.connect(home.data, state.ports, settings, credentials)
+
+
+def _external(settings: Settings) -> Connection:
+    external = external_connection(settings)
+    if not external.has_keys:
+        require_credentials()
+    return external
 
 
 def stop(settings: Settings) -> bool:
@@ -102,7 +111,7 @@ def status(settings: Settings) -> ServerStatus:
     """Return whether the server runs, and its addresses."""
     if settings.storage == "external":
         external = external_connection(settings)
-        return ServerStatus(False, None, external.endpoint, external.catalog_uri, None, 0)
+        return ServerStatus(answers(external), None, external.endpoint, external.catalog_uri, None, 0)
     home = StorageHome.of(settings)
     used = _bytes_used(home.data)
     try:
@@ -121,7 +130,7 @@ def running(settings: Settings) -> Iterator[Connection]:
     If several processes are in such a block, the last one to leave stops the server, unless `start` was called.
     """
     if settings.storage == "external":
-        yield external_connection(settings)
+        yield _external(settings)
         return
     home = StorageHome.of(settings)
     private_home(settings)

@@ -8,7 +8,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from pyiceberg.exceptions import RESTError
 
-from lakehouse.errors import StorageUnavailableError, UnreadableObjectError
+from lakehouse.aws import explain
+from lakehouse.errors import LakehouseError, StorageUnavailableError, UnreadableObjectError
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import first_line
 
@@ -32,6 +33,10 @@ def translate_catalog_errors(connection: Connection) -> Iterator[None]:
             raise StorageUnavailableError(
                 "The catalog refuses a commit that is earlier than the table's last one: this machine's clock was set back. "
                 f"Set it right, or run again when it has caught up ({first_line(error)})."
+            ) from error
+        if connection.is_external and (advice := explain(error)):
+            raise LakehouseError(
+                f"Can't use the catalog at {connection.catalog_uri or 'AWS Glue'}: {advice}"
             ) from error
         if isinstance(error, FileNotFoundError):
             raise UnreadableObjectError(

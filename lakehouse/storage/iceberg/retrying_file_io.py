@@ -5,7 +5,8 @@ from pyiceberg.io import InputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 from tenacity import retry_if_exception
 
-from lakehouse.errors import StorageUnavailableError
+from lakehouse.aws import explain
+from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.storage.objects.errors import first_line, is_server_error, unreadable_object
 from lakehouse.storage.retry import retrying
 
@@ -30,6 +31,8 @@ class _MetadataFile(PyArrowFile):
         try:
             return pa.BufferReader(retrying(retry_if_exception(_is_transient))(self._read))
         except OSError as error:
+            if advice := explain(error, "s3:GetObject"):
+                raise LakehouseError(f"Can't read {self.location}: {advice}") from error
             if not _is_transient(error):
                 raise
             if is_server_error(str(error)):
@@ -44,4 +47,5 @@ class _MetadataFile(PyArrowFile):
 
 
 def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
+    is_lasting = isinstance(error, FileNotFoundError | PermissionError) or explain(error) is not None
+    return isinstance(error, OSError) and not is_lasting

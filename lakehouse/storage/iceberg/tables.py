@@ -1,6 +1,7 @@
 """The tables of one catalog: creating, evolving and loading them. See `commit` for writing to them."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from pyiceberg.catalog import Catalog, load_glue
 from pyiceberg.catalog.noop import NoopCatalog
@@ -117,11 +118,7 @@ class Tables:
         Raises SchemaChangeError, before any table is changed, if a table can't be evolved in place.
         """
         wanted = [(spec, iceberg_schema(spec)) for spec in specs]
-        for namespace in NAMESPACES:
-            try:
-                self.catalog.create_namespace(namespace)
-            except NamespaceAlreadyExistsError:
-                continue
+        self._create_namespaces()
         names = set(self.names())
         existing = {spec.name: self.load(spec.name) for spec, _ in wanted if spec.name in names}
         for spec, schema in wanted:
@@ -129,6 +126,14 @@ class Tables:
                 plan_change(existing[spec.name], spec, schema)
         lines = (self._ensure(spec, schema, existing.get(spec.name)) for spec, schema in wanted)
         return [line for line in lines if line]
+
+    def _create_namespaces(self) -> None:
+        # Only those that are missing, because a role may use databases that others made, and create none.
+        existing = {namespace for (namespace, *_) in self.catalog.list_namespaces()}
+        for namespace in NAMESPACES:
+            if namespace not in existing:
+                with suppress(NamespaceAlreadyExistsError):  # another process was first
+                    self.catalog.create_namespace(namespace)
 
     def _ensure(self, spec: TableSpec, schema: Schema, table: Table | None) -> str | None:
         if table is None:

@@ -16,6 +16,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from lakehouse.aws import explain
 from lakehouse.errors import (
     LakehouseError,
     ObjectNotFoundError,
@@ -29,6 +30,9 @@ MIN_FREE_RATIO = 0.02
 MIN_FREE_BYTES = 128 << 20
 MAX_REASON_CHARACTERS = 300
 
+
+ACTIONS = {"read": "s3:GetObject", "write": "s3:PutObject", "list": "s3:ListBucket", "delete": "s3:DeleteObject"}
+"""The permission that a request needs, by the verb of its error."""
 
 _SERVER_ERROR = re.compile(
     r"\b(HTTP|status|code):?( code| status)?:? ?500\b|\b500 Internal Server Error", re.IGNORECASE
@@ -52,18 +56,25 @@ def translate_errors(verb: str, key: str, connection: Connection) -> Iterator[No
             raise missing_bucket(what) from error
         raise ObjectNotFoundError(f"There is no object {key} in bucket {connection.bucket}.") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise access_denied(what, str(error)) from error
+        raise access_denied(verb, what, connection, error) from error
     except GenericError as error:
-        # For listings obstore raises this whatever the status.
-        if "NoSuchBucket" in str(error):
-            raise missing_bucket(what) from error
-        if "403 Forbidden" in str(error) or "401 Unauthorized" in str(error):
-            raise access_denied(what, str(error)) from error
-        if verb == "read" and is_server_error(str(error)):
-            raise unreadable_object(what, first_line(error)) from error
-        raise request_failed(what, connection, first_line(error)) from error
+        raise _from_generic_error(verb, what, connection, error) from error
     except BaseError as error:
         raise LakehouseError(f"{what}: {first_line(error)}") from error
+
+
+def _from_generic_error(verb: str, what: str, connection: Connection, error: GenericError) -> LakehouseError:
+    """Build the error for one that obstore does not tell apart; for listings it raises it whatever the status."""
+    reason = str(error)
+    if "NoSuchBucket" in reason:
+        return missing_bucket(what)
+    if "403 Forbidden" in reason or "401 Unauthorized" in reason:
+        return access_denied(verb, what, connection, error)
+    if connection.is_external and (advice := explain(error, ACTIONS[verb])):
+        return LakehouseError(f"{what}: {advice}")
+    if verb == "read" and is_server_error(reason):
+        return unreadable_object(what, first_line(error))
+    return request_failed(what, connection, first_line(error))
 
 
 def missing_bucket(what: str) -> LakehouseError:
@@ -71,15 +82,12 @@ def missing_bucket(what: str) -> LakehouseError:
     return LakehouseError(f"{what}: there is no such bucket; create it or set LAKEHOUSE_BUCKET.")
 
 
-def access_denied(what: str, reason: str = "") -> LakehouseError:
-    """Build the error for a request that the storage does not permit, for the reason that it gave."""
-    if "RequestTimeTooSkewed" in reason:
-        return LakehouseError(
-            f"{what}: this machine's clock and the storage's differ by more than 15 minutes; set this one right."
-        )
-    return LakehouseError(
-        f"{what}: the storage refuses it; check LAKEHOUSE_S3_ACCESS_KEY_ID and what its owner may do."
-    )
+def access_denied(verb: str, what: str, connection: Connection, error: Exception) -> LakehouseError:
+    """Build the error for a request that the storage does not permit."""
+    if connection.is_external and (advice := explain(error, ACTIONS[verb])):
+        return LakehouseError(f"{what}: {advice}")
+    key = "LAKEHOUSE_S3_ACCESS_KEY_ID" if connection.has_keys else "the AWS credentials"
+    return LakehouseError(f"{what}: the storage refuses it; check {key}, and that it is allowed {ACTIONS[verb]}.")
 
 
 def is_server_error(reason: str) -> bool:

@@ -13,8 +13,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from lakehouse.aws import explain
+from lakehouse.errors import LakehouseError
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import (
+    ACTIONS,
     ObjectExistsError,
     access_denied,
     missing_bucket,
@@ -133,6 +136,7 @@ def open_client(connection: Connection) -> Any:
         region_name=connection.region,
         aws_access_key_id=connection.access_key_id,
         aws_secret_access_key=connection.secret_access_key,
+        aws_session_token=connection.session_token,
         config=config,
     )
     client.meta.events.register("before-sign.s3.UploadPart", _set_content_type)
@@ -156,10 +160,12 @@ def translate_client_errors(verb: str, key: str, connection: Connection) -> Iter
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
             raise ObjectExistsError from error
-        if code in {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
-            raise access_denied(what) from error
         if code == "NoSuchBucket":
             raise missing_bucket(what) from error
+        if code in {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+            raise access_denied(verb, what, connection, error) from error
+        if advice := explain(error, ACTIONS[verb]):
+            raise LakehouseError(f"{what}: {advice}") from error
         if (
             verb == "read"
             and error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.INTERNAL_SERVER_ERROR
@@ -167,4 +173,6 @@ def translate_client_errors(verb: str, key: str, connection: Connection) -> Iter
             raise unreadable_object(what, str(error)) from error
         raise request_failed(what, connection, str(error)) from error
     except BotoCoreError as error:
+        if advice := explain(error):
+            raise LakehouseError(f"{what}: {advice}") from error
         raise request_failed(what, connection, str(error)) from error

@@ -75,7 +75,7 @@ class _ClientKey:
         self.connection = connection
         self._key = (
             *(connection.bucket, connection.region, connection.endpoint, connection.silence_seconds),
-            *(connection.access_key_id, connection.secret_access_key),
+            *(connection.access_key_id, connection.secret_access_key, connection.session_token),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -97,7 +97,7 @@ def _retry_config(seconds: float, retries: int) -> dict[str, Any]:
 
 
 def _credentials(connection: Connection) -> Any:
-    if connection.access_key_id is None or connection.secret_access_key is None:
+    if not connection.has_keys:
         # Imported here because it takes half a second, and only AWS's credential chain needs it.
         from obstore.auth.boto3 import Boto3CredentialProvider
 
@@ -106,7 +106,7 @@ def _credentials(connection: Connection) -> Any:
     credentials = {
         "access_key_id": connection.access_key_id,
         "secret_access_key": connection.secret_access_key,
-        "token": None,
+        "token": connection.session_token,
         "expires_at": None,
     }
     return lambda: credentials
