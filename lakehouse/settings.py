@@ -105,6 +105,13 @@ class Settings(BaseSettings):
         256, ge=0, description="MiB that a run must read for Spark to compute it; smaller ones stay on this machine."
     )
 
+    shadow_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of partitions, such as 0.01, that are computed on the other engine too, to compare their rows.",
+    )
+
     time_travel_days: int = Field(
         30, ge=0, description="Days for which bronze, silver and gold keep the last snapshot of each day."
     )

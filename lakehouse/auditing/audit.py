@@ -7,7 +7,18 @@ from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 
-from lakehouse.auditing import bronze, data_files, gold, ledgers, manifests, realtime, receipts, serving, silver
+from lakehouse.auditing import (
+    bronze,
+    data_files,
+    engines,
+    gold,
+    ledgers,
+    manifests,
+    realtime,
+    receipts,
+    serving,
+    silver,
+)
 from lakehouse.auditing.context import Context
 from lakehouse.auditing.file_reads import FileReads, hasty
 from lakehouse.auditing.findings import Finding, Report
@@ -39,6 +50,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("serving", serving.check_features),
     ("serving", serving.check_objects),
     ("silver", ledgers.check),
+    ("silver", engines.check),
 )
 """The comparisons, each with the layer that it is about."""
 

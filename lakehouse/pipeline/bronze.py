@@ -25,10 +25,12 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB
 from lakehouse.engine.filters import days_filter
 from lakehouse.engine.stream_writer import write_chunks
+from lakehouse.engine.workers import Workers
 from lakehouse.errors import LakehouseError
 from lakehouse.landing.keys import LandingObject, hour_of
 from lakehouse.landing.listing import list_days
 from lakehouse.landing.readers import bronze_batches
+from lakehouse.pipeline import shadow_engine
 from lakehouse.pipeline.commits import commit_files, partition_sizes, retry_on_conflict
 from lakehouse.pipeline.file_names import FILE_COLUMN, file_column, file_names, has_file_column
 from lakehouse.pipeline.ingest import (
@@ -121,6 +123,7 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
             with_rows |= part.objects
             unreadable |= part.unreadable
             uploaded += part.added
+        outcomes = _compare_engines(lake, stream, table, workers, plan, added)
         if replace and (keys := plan.kept(unreadable)):
             kept = _keep_rows(lake, table, days, keys)
             files += kept.files
@@ -139,12 +142,29 @@ def _ingest(lake: Lake, stream: Stream, days: Sequence[date], replace: bool, run
         added,
         touched,
         removed=select_files(table, touched) if replace else [],
-        ledger={str(day): _ledger(stream, day, size["rows"]) for day, size in by_event_date.items()},
+        ledger={str(day): _ledger(stream, day, size["rows"]) | outcomes for day, size in by_event_date.items()},
         run_id=run_id,
         properties=seen_property(realtime, seen) | _without_rows_property(sorted(read_keys - with_rows)),
     )
     counts = count_by_partition(days, by_arrival, read, _day_of)
     return IngestResult(f"bronze.{stream.name}", counts, done.snapshot_id, list(by_event_date), unreadable)
+
+
+def _compare_engines(
+    lake: Lake, stream: Stream, table: Table, workers: Workers, plan: _Plan, added: Sequence[DataFile]
+) -> dict[str, Any]:
+    """Read the objects of a share of the days of arrival on the other engine too; returns the outcome for the ledgers."""
+    days = shadow_engine.shadowed(lake, table, sorted({obj.day for obj in plan.to_read}))
+    objects = [obj for obj in plan.to_read if obj.day in days]
+
+    def read() -> list[shadow_engine.Written]:
+        other = lake.other_workers(workers)
+        groups = [_Group(stream.contract, table, part) for part in other.split(objects, _size)]
+        return [(table, [file for part in other.spread(_read_group, groups) for file in part.added])]
+
+    outcomes = shadow_engine.compare(lake, days, [(table, added)], read, by="arrival_dt")
+    worst = max(outcomes.values(), key=("same", "failed", "differs").index, default=None)
+    return {shadow_engine.OUTCOME: worst} if worst else {}
 
 
 def _count_expired(

@@ -9,6 +9,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB, copy_to_files
+from lakehouse.pipeline import shadow_engine
 from lakehouse.pipeline.commits import WriteResult, commit_days, retry_on_conflict
 from lakehouse.pipeline.lake import Lake
 from lakehouse.storage.iceberg.commit import discarded_on_failure, upload
@@ -48,7 +49,16 @@ def compute_days(
                 files += part_files
                 added += part_added
                 uploaded += part_added
-        return commit_days(lake, table, files, added, days, sources=sources, run_id=run_id)
+            shadows = shadow_engine.shadowed(lake, table, days)
+            alone = [_Days(table, select_of([day]), [day]) for day in shadows]
+
+            def compute_again() -> list[shadow_engine.Written]:
+                parts = lake.other_workers(workers).spread(_write, alone)
+                return [(table, [file for _, part in parts for file in part])]
+
+            outcomes = shadow_engine.compare(lake, shadows, [(table, added)], compute_again)
+        counts = {day: shadow_engine.counted(outcomes, day) for day in days}
+        return commit_days(lake, table, files, added, days, sources=sources, run_id=run_id, counts=counts)
 
     return retry_on_conflict(attempt)
 

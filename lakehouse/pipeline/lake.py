@@ -104,6 +104,10 @@ class Lake:
             return self._spark
         return LocalWorkers(self.engine)
 
+    def other_workers(self, workers: Workers) -> Workers:
+        """Return the workers of the engine that these are not of."""
+        return self._spark if isinstance(workers, LocalWorkers) else LocalWorkers(self.engine)
+
     @cached_property
     def _spark(self) -> Workers:
         settings = self.settings

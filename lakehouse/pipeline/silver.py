@@ -5,7 +5,7 @@ lake's workers, so memory stays bounded whatever the range. See `day_groups` for
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.workers import Workers
+from lakehouse.pipeline import shadow_engine
 from lakehouse.pipeline.cleaning import Cleaned, Group, clean_group, exceeds
 from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
 from lakehouse.pipeline.cut_days import clean_in_pieces, pieces_of
@@ -69,9 +70,10 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
         for part in _clean_groups(lake, workers, groups):
             done.add(part)
             uploaded += part.uploaded
+        outcomes = _compare_engines(lake, workers, groups, done)
     files = done.files
     ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
-    counts = {day: ledger.as_counts() for day, ledger in ledgers.items()}
+    counts = {day: ledger.as_counts() | shadow_engine.counted(outcomes, day) for day, ledger in ledgers.items()}
     replaced = [day for day in days if not ledgers[day].blocked]
     commit = partial(commit_days, lake, sources=sources, run_id=run_id, counts=counts)
     commit_quarantine = partial(commit, tables.quarantine, files.quarantine, done.quarantine, days)
@@ -101,6 +103,27 @@ def _clean_groups(lake: Lake, workers: Workers, groups: Sequence[Group]) -> Iter
     for group, number in zip(groups, pieces, strict=True):
         if number > 1:
             yield from clean_in_pieces(workers, lake.connection, group, number)
+
+
+def _compare_engines(
+    lake: Lake, workers: Workers, groups: Sequence[Group], done: Cleaned
+) -> dict[date, shadow_engine.Outcome]:
+    """Clean a share of the days on the other engine too, each by itself, and compare silver and quarantine."""
+    by_day = {day: group for group in groups for day in group.files}
+    if not by_day:
+        return {}
+    tables = groups[0].tables
+    days = shadow_engine.shadowed(lake, tables.bronze, by_day)
+
+    def clean() -> list[shadow_engine.Written]:
+        alone = [replace(by_day[day], files={day: by_day[day].files[day]}, reopened=()) for day in days]
+        other = Cleaned()
+        for part in _clean_groups(lake, lake.other_workers(workers), alone):
+            other.add(part)
+        return [(tables.silver, other.silver), (tables.quarantine, other.quarantine)]
+
+    ours = [(tables.silver, done.silver), (tables.quarantine, done.quarantine)]
+    return shadow_engine.compare(lake, days, ours, clean)
 
 
 def _groups(bronze: Table, days: Sequence[date]) -> Iterator[dict[date, list[DataFile]]]:

@@ -1,7 +1,8 @@
 """Every engine computes the same rows, in every layer of every stream."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from io import BytesIO
 from itertools import product
@@ -11,12 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lakehouse.auditing.audit import audit
 from lakehouse.contracts.streams import discover
-from lakehouse.engine.connection import scan_sql
+from lakehouse.engine.connection import DuckDB, scan_sql
+from lakehouse.engine.workers import LocalWorkers
+from lakehouse.maintenance.orphans import remove_orphans
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.properties import day_ledgers
+from lakehouse.pipeline.shadow_engine import OUTCOME
 from lakehouse.sources.simulation import Faults, Simulator
-from lakehouse_tests.pipeline.own import Own, span
+from lakehouse_tests.pipeline.own import Own, noon, payment, span
 
 DAYS = span(date(2025, 11, 20), 3)
 FEW, MANY = Faults(late=0.05, repeated=0.1, invalid=0.02, malformed=0.02), Faults(invalid=0.4, malformed=0.4)
@@ -65,12 +71,15 @@ def _use_spark(lake: Lake, address: str) -> None:
 
 
 def _rows(own: Own, layer: str) -> list[Row]:
-    names = {layer: f"{layer}.{own.name}" for layer in ("bronze", "silver", "quarantine")}
-    names |= {"gold": f"gold.{own.name}_daily"} | {
-        kind: f"serving.{own.name}_{kind}" for kind in ("features", "alerts")
-    }
     with own.lake.engine.cursor() as cursor:
-        return cursor.execute(f"select * from {scan_sql(own.lake.tables.load(names[layer]))} order by all").fetchall()
+        return cursor.execute(
+            f"select * from {scan_sql(own.lake.tables.load(_table(own, layer)))} order by all"
+        ).fetchall()
+
+
+def _table(own: Own, layer: str) -> str:
+    names = {"gold": f"gold.{own.name}_daily"} | {kind: f"serving.{own.name}_{kind}" for kind in ("features", "alerts")}
+    return names.get(layer, f"{layer}.{own.name}")
 
 
 def _exported(own: Own) -> list[Row]:
@@ -93,3 +102,66 @@ def _equal(value: object, other: object) -> bool:
     if isinstance(value, float) and isinstance(other, float):
         return math.isclose(value, other, rel_tol=1e-9)
     return value == other
+
+
+def test_share_of_partitions_is_computed_on_both_engines_and_compared(
+    make_stream: Callable[..., Own], sail: str
+) -> None:
+    own = make_stream("iot")
+    _shadow(own, sail)
+    _land(own, "iot")
+    _compute(own)
+    assert _compared(own) == {(layer, "same") for layer in LAYERS}
+    assert remove_orphans(own.lake, f"silver.{own.name}", age=timedelta(0), now=datetime.now(UTC)).removed == 0
+
+
+class _OtherSql(LocalWorkers):
+    """Workers that have another `silver.sql`."""
+
+    def spread(self, function: Callable[[DuckDB, Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            texts = {"silver": item.stream.sql("silver").replace("'low'", "'none'")}
+            yield function(self._engine, replace(item, stream=replace(item.stream, texts=texts)))
+
+
+def test_difference_between_engines_is_a_finding_until_the_day_is_computed_again(
+    make_stream: Callable[..., Own], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_stream("financial")
+    own.land([payment("a", noon(DAYS[0]))], noon(DAYS[0]))
+    own.bronze()
+    _shadow(own, "sc://127.0.0.1:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "other_workers", lambda lake, workers: _OtherSql(lake.engine))
+        own.clean(DAYS[0])
+    assert _compared(own, "silver") == {("silver", "differs")}
+    findings = [(found.layer, found.check) for found in audit(own.lake, [own.stream]).wrong]
+    assert findings == [("quarantine", "engines agree"), ("silver", "engines agree")]
+    own.lake.settings = own.lake.settings.model_copy(update={"shadow_share": 0.0})
+    own.clean(DAYS[0])
+    assert audit(own.lake, [own.stream]).wrong == []
+
+
+def test_engine_that_is_away_changes_nothing_and_is_recorded(make_stream: Callable[..., Own]) -> None:
+    own = make_stream("financial")
+    _shadow(own, "sc://127.0.0.1:1")
+    own.land([payment("a", noon(DAYS[0]))], noon(DAYS[0]))
+    own.bronze()
+    assert own.clean(DAYS[0]).ledgers[DAYS[0]].silver == 1
+    assert _compared(own, "bronze", "silver") == {("bronze", "failed"), ("silver", "failed")}
+
+
+def _shadow(own: Own, address: str) -> None:
+    own.lake.__dict__.pop("_spark", None)
+    own.lake.settings = own.lake.settings.model_copy(update={"spark": address, "shadow_share": 1.0})
+
+
+def _compared(own: Own, *layers: str) -> set[tuple[str, str]]:
+    """List the outcomes that the ledgers of these layers, or of all, record."""
+    tables = {layer: own.lake.tables.load(_table(own, layer)) for layer in layers or LAYERS}
+    return {
+        (layer, counts[OUTCOME])
+        for layer, table in tables.items()
+        for counts in day_ledgers(table).values()
+        if OUTCOME in counts
+    }

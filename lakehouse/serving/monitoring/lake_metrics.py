@@ -68,13 +68,21 @@ def _partitions(streams: Mapping[str, StreamPartitions]) -> Iterator[Metric]:
         "Rows of all kept days: landed is the sum of silver, quarantined and duplicates.",
         labels=["stream", "outcome"],
     )
+    compared = GaugeMetricFamily(
+        "lakehouse_engine_comparisons",
+        "Days that were computed on the other engine too: same, differs or failed.",
+        labels=["stream", "layer", "outcome"],
+    )
     for name, partitions in streams.items():
+        for layer, outcomes in partitions.comparisons.items():
+            for outcome, count in outcomes.items():
+                compared.add_metric([name, layer, outcome], count)
         for layer, states in partitions.counts.items():
             for state, count in states.items():
                 days.add_metric([name, layer, state], count)
         for outcome, count in partitions.outcomes.items():
             rows.add_metric([name, outcome], count)
-    yield from (days, rows)
+    yield from (days, rows, compared)
 
 
 def _tail(sizes: Mapping[str, TailSize]) -> Iterator[Metric]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 from pyiceberg.table import Table
@@ -15,6 +15,7 @@ from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes
 from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.quality_gate import named_objects
+from lakehouse.pipeline.shadow_engine import OUTCOME
 
 State = Literal["materialised", "stale", "waiting", "held_back"]
 """`waiting` was never computed; `held_back` is blocked by the quality gate."""
@@ -101,6 +102,8 @@ class StreamPartitions:
     ledgers: Mapping[date, DayLedger]
     counts: Mapping[str, Mapping[State, int]] = field(init=False)
     """How many days of each layer have each state."""
+    comparisons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """How many days of each layer were computed on the other engine too, by outcome. Layers without any are missing."""
     outcomes: Mapping[str, int] = field(init=False)
     """Rows of all days by outcome. `landed` is the sum of the others."""
 
@@ -150,22 +153,28 @@ def stream_partitions(stream: Stream, load: Callable[[str], Table]) -> StreamPar
     quarantine, bronze = tables[f"quarantine.{name}"], sources[f"bronze.{name}"]
     ledgers = _day_ledgers(quarantine)
     blocked = _blocked_days(quarantine, bronze, tables[f"bronze.{name}"])
+    comparisons: dict[str, Counter[str]] = {}
     layers: dict[str, dict[date, Partition]] = {
         "bronze": {day: Partition("materialised", ledgers[day].landed if day in ledgers else None) for day in bronze}
     }
     for layer in computed_layers:
-        partitions = _partitions(tables[layer.table], layer, tables[layer.source], sources[layer.source])
+        counts = day_ledgers(tables[layer.table])
+        partitions = _partitions(tables[layer.table], layer, tables[layer.source], sources[layer.source], counts)
+        if compared := Counter(str(row[OUTCOME]) for row in counts.values() if OUTCOME in row):
+            comparisons[layer.name] = compared
         if layer.name == "silver":
             partitions |= {
                 day: Partition("held_back", partitions[day].rows if day in partitions else None) for day in blocked
             }
         layers[layer.name] = partitions
-    return StreamPartitions(layers, ledgers)
+    return StreamPartitions(layers, ledgers, comparisons)
 
 
-def _partitions(table: Table, layer: Layer, source: Table, changes: Mapping[date, int]) -> dict[date, Partition]:
+def _partitions(
+    table: Table, layer: Layer, source: Table, changes: Mapping[date, int], counts: Mapping[date, Mapping[str, Any]]
+) -> dict[date, Partition]:
     """Compare the source version each day was computed from with the source's current version, its sequence number."""
-    rows = {day: row.get("rows") for day, row in day_ledgers(table).items()}
+    rows = {day: row.get("rows") for day, row in counts.items()}
     source_versions = computed_from(table, source, changes)
     partitions: dict[date, Partition] = {}
     for day, sequence in changes.items():
