@@ -48,6 +48,25 @@ def bench_backfill(
     _print(backfill.measure(rows))
 
 
+@bench.command("anomalies")
+def bench_anomalies(
+    labelled: Annotated[
+        Path | None,
+        typer.Argument(
+            exists=True,
+            file_okay=False,
+            help="Labelled series in NAB's layout: data/**/*.csv, labels/combined_windows.json.",
+        ),
+    ] = None,
+    series: Annotated[int, typer.Option(min=1, help="Generated series, without a folder.")] = 60,
+    seed: Annotated[int, typer.Option(help="The seed of the generated series.")] = 1,
+) -> None:
+    """Find planted anomalies of ten kinds, or labelled ones, beside a z-score and range limits: NAB score, recall, speed."""
+    from lakehouse.bench import anomalies
+
+    _print(anomalies.measure(labelled, series=series, seed=seed))
+
+
 @bench.command("spark")
 def bench_spark(
     rows: Annotated[int, typer.Option(min=1000, help="Rows to compute.")] = 2_000_000,
