@@ -162,6 +162,11 @@ class Settings(BaseSettings):
         le=60_000,
         description="Milliseconds between two polls of a Kinesis shard that is read to its end.",
     )
+    publish: dict[str, str] = Field(
+        {},
+        repr=False,
+        description="Warehouses to publish tables to, as JSON: name → URL, such as `postgresql://user@host/database`.",
+    )
     warm_runs: bool = Field(
         True, description="Keep a process from which runs are forked, so that they start at once (Linux)."
     )

@@ -26,6 +26,7 @@ from lakehouse.storage.objects.store import Objects
 from lakehouse_tests.forked import ForkedServer
 from lakehouse_tests.order import LongestFirst, in_order
 from lakehouse_tests.pipeline.own import copy_stream
+from lakehouse_tests.postgres import postgres_server
 from lakehouse_tests.storage.iam import EnforcedAws, enforced
 from lakehouse_tests.waiting import until
 
@@ -152,6 +153,13 @@ def events() -> Events:
         return simulator.batch(count, now - timedelta(hours=1), now).lines
 
     return events
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of an empty database of PostgreSQL."""
+    with postgres_server() as url:
+        yield url
 
 
 @pytest.fixture

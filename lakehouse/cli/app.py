@@ -88,6 +88,11 @@ COMMANDS = (
         "Copy tables, all as of one moment, into a DuckDB file for tools that read such files.",
     ),
     LazyCommand(
+        "publish",
+        "lakehouse.cli.publish:publish",
+        "Load tables into a warehouse: the partitions that changed, each in one transaction. Safe to repeat.",
+    ),
+    LazyCommand(
         "streams",
         "lakehouse.cli.streams:streams",
         "List the streams and check their contracts and SQL; `streams new` infers a contract from a sample.",

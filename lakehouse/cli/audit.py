@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -15,7 +15,7 @@ from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
 from lakehouse.cli.printing import print_json, print_table, print_text, stderr
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
-from lakehouse.settings import get_settings
+from lakehouse.settings import Settings, get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 
 MAX_FINDINGS = 50
@@ -23,6 +23,10 @@ MAX_FINDINGS = 50
 
 Quick = Annotated[bool, typer.Option("--quick", help="Compare landing objects by name, without reading them.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 for stale partitions, too.")]
+PublishedOnly = Annotated[
+    bool,
+    typer.Option("--published", help="Compare what `publish` loaded into warehouses with the lake, and nothing else."),
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Recompute the partitions that differ, then audit again.")]
 
 
@@ -33,10 +37,13 @@ def audit(
     quick: Quick = False,
     strict: Strict = False,
     repair: Repair = False,
+    published: PublishedOnly = False,
     as_json: Json = False,
 ) -> None:
     """Audit these streams, or all, and print the findings; exit with 0 when nothing differs, else with 1."""
     settings = get_settings()
+    if published:
+        _audit_published(settings, strict=strict, as_json=as_json)
     since, until = parse_day(first, "--from"), parse_day(last, "--to")
     unopened = Lake(settings)
     chosen = [unopened.stream(name) for name in streams or unopened.streams]
@@ -56,6 +63,23 @@ def audit(
         print_json(report.as_json())
     else:
         _print(report)
+    raise SystemExit(1 if report.wrong or (strict and report.stale) else 0)
+
+
+def _audit_published(settings: Settings, *, strict: bool, as_json: bool) -> NoReturn:
+    """Compare what warehouses hold with the lake, print the findings and exit."""
+    from lakehouse.publishing.audit import audit_published  # it needs a driver
+
+    with storage.running(settings) as connection:
+        report = audit_published(Lake(settings, connection))
+    if as_json:
+        print_json(report.as_json())
+    else:
+        rows = [[name, count, report.rows[name]] for name, count in report.partitions.items()]
+        print_table("", ["published", "partitions compared", "rows"], rows, ["partitions compared", "rows"])
+        for difference in report.differences:
+            print_text(f"  {difference}")
+        print_text(report.summary())
     raise SystemExit(1 if report.wrong or (strict and report.stale) else 0)
 
 
