@@ -108,6 +108,11 @@ COMMANDS = (
         "Run the tests of SQL in tests/*.yaml, in memory, or record one from rows of the lake. Exit with 1 when one fails.",
     ),
     LazyCommand(
+        "spark-archive",
+        "lakehouse.cli.spark_archive:spark_archive",
+        "Pack this package and what Spark's workers import into an archive for a cluster.",
+    ),
+    LazyCommand(
         "audit",
         "lakehouse.cli.audit:audit",
         "Prove from the data that no event is lost or counted twice. Exit with 1 and name the partitions that differ.",

@@ -13,7 +13,6 @@ from typing import NoReturn
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import rstr
 
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import Contract, Field
@@ -144,6 +143,8 @@ def _vocabulary(field: Field) -> list[str]:
 
 def _matching(field: Field, seed: int, count: int) -> list[str]:
     """Draw `count` printable texts that match the field's pattern and lengths; none if hardly any that is drawn does."""
+    import rstr  # because Spark's workers lack it
+
     source = rstr.Rstr(Random(seed))  # noqa: S311 (no secrets)
     texts: list[str] = []
     with open_in_memory() as database:

@@ -35,8 +35,12 @@ ITEM_BYTES = 32 << 20
 
 QUIET = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 
+UTC = {"spark.sql.session.timeZone": "UTC"}
+
 ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 """Without it, Spark opens ports to the network."""
+
+CORES_OF_AN_EXECUTOR = 1
 
 CONNECT_PORT = 15002
 """The port of Spark Connect where the address names none."""
@@ -140,9 +144,19 @@ class SparkWorkers:
         # Spark's own workers start `python3`, which may be another one than that which runs this.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = SparkSession.builder.master(self._address).appName("lakehouse")
-        for name, value in (QUIET | (ON_THIS_MACHINE if self._address.startswith("local") else {})).items():
+        of_address = ON_THIS_MACHINE if self._address.startswith("local") else self._executors
+        for name, value in (QUIET | UTC | of_address).items():
             builder = builder.config(name, value)
         return builder.getOrCreate()
+
+    @property
+    def _executors(self) -> dict[str, str]:
+        """Configure executors of a cluster: one task each, with twice DuckDB's limit of memory outside of the JVM."""
+        return {
+            "spark.executor.cores": str(CORES_OF_AN_EXECUTOR),
+            "spark.task.cpus": str(CORES_OF_AN_EXECUTOR),
+            "spark.executor.memoryOverhead": f"{2 * self._machine.memory_limit_mb}m",
+        }
 
     def _connected(self, session_type: Any) -> Any:
         """Connect to a server. pyspark would try for ten minutes to reach one that does not answer."""

@@ -8,10 +8,11 @@ from itertools import chain
 import duckdb
 from pyiceberg.manifest import DataFile
 
+from lakehouse.contracts.columns import passed_through
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import DuckDB
 from lakehouse.engine.reader import Stored
-from lakehouse.pipeline.day_groups import DayGroup, GroupFiles, GroupTables
+from lakehouse.pipeline.day_groups import DayGroup, GroupFiles, GroupTables, input_columns
 from lakehouse.pipeline.in_memory_group import InMemoryGroup
 from lakehouse.pipeline.spilling_group import SpillingGroup
 from lakehouse.storage.iceberg.commit import Uploads
@@ -20,6 +21,10 @@ from lakehouse.storage.iceberg.partitions import NewFile
 MAX_ROWS_IN_MEMORY = 2_000_000
 MAX_BYTES_IN_MEMORY = 64 << 20
 """Files whose rows, or bytes, exceed this are not read into memory."""
+
+
+MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
+"""With fewer rows, finding out which columns a stream's SQL passes through takes longer than computing all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Group:
     files: Mapping[date, Sequence[Stored]]
     reopened: Collection[date]
     """Days whose quarantined rows are committed twice; see `silver`."""
+    passed: Collection[str] = ()
+    """Columns that the stream's SQL passes through; see `enrichment`."""
     piece: bool = False
     """Whether the files are a piece of their day; see `cut_days`."""
 
@@ -42,7 +49,9 @@ class Group:
     def on(self, engine: DuckDB, cursor: duckdb.DuckDBPyConnection) -> DayGroup:
         """Prepare the group on a cursor of a worker's database."""
         kind = SpillingGroup if self.is_large else InMemoryGroup
-        return kind(engine.connection, cursor, self.stream, self.tables, self.files, piece=self.piece)
+        return kind(
+            engine.connection, cursor, self.stream, self.tables, self.files, passed=self.passed, piece=self.piece
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,13 @@ class Cleaned:
         self.silver.extend(other.silver)
         self.quarantine.extend(other.quarantine)
         self.early.extend(other.early)
+
+
+def passed_columns(stream: Stream, rows: int) -> Collection[str]:
+    """Find the columns that a stream's SQL passes through, where a run has enough rows. Workers can't, without sqlglot."""
+    if rows < MIN_ROWS_TO_PRUNE_COLUMNS:
+        return ()
+    return passed_through(stream.sql("silver"), "valid", tuple(input_columns(stream.contract)))
 
 
 def clean_group(engine: DuckDB, group: Group) -> Cleaned:

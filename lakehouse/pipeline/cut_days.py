@@ -9,7 +9,7 @@ A day stays whole if its SQL can't be cut, or if the quality gate may block some
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -78,8 +78,7 @@ def clean_in_pieces(workers: Workers, connection: Connection, group: Group, piec
             yield from workers.spread(clean_group, [group])
             return
         groups = [
-            Group(group.stream, group.tables, {day: files}, group.reopened, piece=True)
-            for files in gather(part.pieces for part in counted).values()
+            replace(group, files={day: files}, piece=True) for files in gather(part.pieces for part in counted).values()
         ]
         if cut.within_key:
             yield from workers.spread(clean_group, groups)
@@ -191,13 +190,13 @@ def _clean_piece(engine: DuckDB, piece: _Piece) -> tuple[Cleaned, Pieces]:
 def _enrich_piece(engine: DuckDB, piece: _Survivors) -> Cleaned:
     """Run the stream's SQL over a piece, and upload its rows."""
     table, sql = piece.group.tables.silver, piece.group.stream.sql("silver")
-    whole = Group(piece.group.stream, piece.group.tables, {piece.day: piece.files}, piece.group.reopened, piece=True)
+    whole = replace(piece.group, files={piece.day: piece.files})
     with engine.scratch() as folder, engine.cursor() as cursor:
         if whole.is_large:
             select = bind(sql, {"valid": f"from {read_sql(file.file_path for file in piece.files)}"})
             silver = copy_to_files(cursor, select, table, folder, name="piece", partition=(piece.day,))
         else:
-            rows = enrich(cursor, sql, _read_rows(engine.connection, piece.files))
+            rows = enrich(cursor, sql, _read_rows(engine.connection, piece.files), piece.group.passed)
             silver = write_partitions(rows, table, folder, "piece")
         files = GroupFiles(silver=silver)
         files.ledgers = {day: Ledger(silver=rows) for day, rows in count_rows(silver).items()}

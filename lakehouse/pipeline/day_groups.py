@@ -17,6 +17,7 @@ import duckdb
 import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
+from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import clean_sql, latest_sql, literal, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import copy_to_files, read_sql, scan_sql
@@ -96,15 +97,18 @@ class DayGroup(ABC):
         tables: GroupTables,
         files: Mapping[date, Sequence[Stored]],
         *,
+        passed: Collection[str] = (),
         piece: bool = False,
     ) -> None:
-        """Take all bronze files of the days, or with `piece` the files of a piece of each, which the gate has passed."""
-        self.piece = piece
+        """Take all bronze files of the days, or with `piece` the files of a piece of each, which the gate has passed.
+
+        `passed` are the columns that the stream's SQL passes through; see `enrichment`.
+        """
+        self.passed, self.piece = passed, piece
         self.connection, self.cursor, self.stream, self.contract = connection, cursor, stream, stream.contract
         self.tables, self.files, self.days = tables, files, list(files)
         self.keys = ", ".join(map(quote, self.contract.key))
-        self.inputs = [*(f.name for f in self.contract.fields), "dt", "_arrived_at"]
-        """The columns that the stream's silver SQL reads."""
+        self.inputs = input_columns(self.contract)
         self.columns = [*self.inputs, "_object", "_row"]
         self.clean, self.candidates = "clean", "candidates"
         """The clean rows and candidates that the gate passes, as SQL."""
@@ -319,6 +323,11 @@ class DayGroup(ABC):
 
     def _query(self, select: str) -> list[tuple[Any, ...]]:
         return self.cursor.execute(select).fetchall()
+
+
+def input_columns(contract: Contract) -> list[str]:
+    """List the columns that a stream's silver SQL reads."""
+    return [*(field.name for field in contract.fields), "dt", "_arrived_at"]
 
 
 def count_rows(files: Sequence[NewFile]) -> dict[date, int]:

@@ -1,27 +1,23 @@
 """Run a stream's silver SQL over valid rows in memory."""
 
+from collections.abc import Collection
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.contracts.columns import ROW_MARKER, passed_through
+from lakehouse.contracts.columns import ROW_MARKER
 from lakehouse.contracts.sql import quote
 from lakehouse.engine.connection import describe
 
-MIN_ROWS_TO_PRUNE_COLUMNS = 50_000
-"""With fewer rows, finding out which columns a stream's SQL passes through takes longer than computing all of them."""
 
-
-def enrich(cursor: duckdb.DuckDBPyConnection, sql: str, valid: pa.Table) -> pa.Table:
+def enrich(cursor: duckdb.DuckDBPyConnection, sql: str, valid: pa.Table, passed: Collection[str]) -> pa.Table:
     """Run a stream's silver SQL over these rows.
 
-    DuckDB returns only the columns that the SQL computes. Those it passes through are here already, and taking them out
-    of DuckDB again would cost more than all the rest.
+    DuckDB returns only the columns that the SQL computes. Those that it passes through, `passed`, are here already, and
+    taking them out of DuckDB again would cost more than all the rest.
     """
-    wide = len(valid) >= MIN_ROWS_TO_PRUNE_COLUMNS
-    passed = passed_through(sql, "valid", tuple(valid.column_names)) if wide else ()
     if not passed:
         cursor.register("valid", valid)
         return cursor.execute(sql).to_arrow_table()

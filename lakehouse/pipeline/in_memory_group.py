@@ -48,7 +48,7 @@ class InMemoryGroup(DayGroup):
         if len(days) < len(self.days):
             survivors = survivors.filter(pc.field("dt").isin(list(days)))
         folder.mkdir(exist_ok=True)
-        rows = enrich(self.cursor, self.stream.sql("silver"), survivors.select(self.inputs))
+        rows = enrich(self.cursor, self.stream.sql("silver"), survivors.select(self.inputs), self.passed)
         return write_partitions(rows, self.tables.silver, folder, name)
 
 

@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.workers import Workers
 from lakehouse.pipeline import shadow_engine
-from lakehouse.pipeline.cleaning import Cleaned, Group, clean_group, exceeds
+from lakehouse.pipeline.cleaning import Cleaned, Group, clean_group, exceeds, passed_columns
 from lakehouse.pipeline.commits import WriteResult, commit_days, commit_files, retry_on_conflict
 from lakehouse.pipeline.cut_days import clean_in_pieces, pieces_of
 from lakehouse.pipeline.day_groups import GroupTables
@@ -62,8 +62,10 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
     reopened = _reopened_days(stream, tables.quarantine, days)
     sources = {f"bronze.{stream.name}": sequence_of(tables.bronze), **stream.definition.sources}
     packed = stream.packed("silver")
-    groups = [Group(packed, tables, files, reopened & files.keys()) for files in _groups(tables.bronze, days)]
-    read = [file for group in groups for of_day in group.files.values() for file in of_day]
+    by_group = [*_groups(tables.bronze, days)]
+    read = [file for files in by_group for of_day in files.values() for file in of_day]
+    passed = passed_columns(packed, sum(file.record_count for file in read))
+    groups = [Group(packed, tables, files, reopened & files.keys(), passed) for files in by_group]
     workers = lake.workers(stream, lambda: sum(file.file_size_in_bytes for file in read))
     done = Cleaned()
     with discarded_on_failure(lake.connection) as uploaded:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.pipeline import cleaning, enrichment
+from lakehouse.pipeline import cleaning
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse_tests.pipeline.landings import (
     OBJECTS,
@@ -104,7 +104,7 @@ def test_rows_are_conserved_whatever_order_layers_run_in(
 def _assert_all_is_right(own: Own, first: date, model: Model, rows_in_memory: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cleaning, "MAX_ROWS_IN_MEMORY", rows_in_memory)
-        patch.setattr(enrichment, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
+        patch.setattr(cleaning, "MIN_ROWS_TO_PRUNE_COLUMNS", 0)
         cleaned = own.clean(*sorted(model.landed))
     assert cleaned.ledgers == model.ledgers()
     assert_conserved(own, cleaned)

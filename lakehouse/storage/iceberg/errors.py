@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 from pyiceberg.exceptions import RESTError
 
@@ -13,13 +12,20 @@ from lakehouse.errors import LakehouseError, StorageUnavailableError, Unreadable
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.errors import first_line
 
-_LIBRARY_ERRORS = (OSError, RESTError, ValidationError, BotoCoreError, ClientError)
-"""OSError comes from file systems and requests, ValidationError from a malformed answer, the last two from Glue."""
+try:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    _GLUE_ERRORS: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
+except ImportError:  # Spark's workers lack it: they are given tables, and ask no catalog
+    _GLUE_ERRORS = ()
+
+_LIBRARY_ERRORS: tuple[type[Exception], ...] = (OSError, RESTError, ValidationError, *_GLUE_ERRORS)
+"""OSError comes from file systems and requests, ValidationError from a malformed answer, the others from Glue."""
 
 _EARLIER_TIME = re.compile(r"timestamp\b.*\bbefore last", re.DOTALL)
 """The message of a catalog that refuses an update whose time is before that of the last one."""
 
-UNAVAILABLE_ERRORS = (*_LIBRARY_ERRORS, StorageUnavailableError, UnreadableObjectError)
+UNAVAILABLE_ERRORS: tuple[type[Exception], ...] = (*_LIBRARY_ERRORS, StorageUnavailableError, UnreadableObjectError)
 """Raised when storage or a catalog gives no proper answer: by their clients, or translated from that."""
 
 

@@ -22,6 +22,9 @@ MAX_SNAPSHOTS_TO_EXPIRE = 100
 _DAY_MS = 24 * 3600 * 1000
 
 
+_COMMIT_ERRORS: tuple[type[Exception], ...] = (CommitFailedException, *UNAVAILABLE_ERRORS)
+
+
 def sequence_of(table: Table) -> int:
     """Return the sequence number of the table's newest snapshot, or 0 if it has none."""
     snapshot = table.current_snapshot()
@@ -93,6 +96,6 @@ def expire(table: Table, old: Sequence[Snapshot], properties: Mapping[str, str])
     try:
         expiry.commit()
         transaction.commit_transaction()
-    except (CommitFailedException, *UNAVAILABLE_ERRORS):
+    except _COMMIT_ERRORS:
         return False  # the table is intact either way, and the next commit tries again
     return True
