@@ -116,7 +116,12 @@ class Settings(BaseSettings):
         30, ge=0, description="Days for which bronze, silver and gold keep the last snapshot of each day."
     )
     realtime_start: date = Field(default_factory=_start_of_last_year, description="First day with hourly partitions.")
-    webhook_url: str | None = Field(None, description="URL to which the run-failure sensor posts a JSON message.")
+    alerts: Path | None = Field(None, description="TOML file of who receives messages about what; see docs/alerts.md.")
+    alert_secrets: SecretStr | None = Field(
+        None,
+        description="URLs, keys and passwords that the file of `alerts` names, as a JSON object; or set each as a variable.",
+    )
+    webhook_url: str | None = Field(None, description="URL that receives a JSON message about each job that fails.")
     compute_logs: Literal["local", "s3"] = Field(
         "local",
         description="Where the output of runs is kept: `local` under the home, `s3` in the bucket under `dagster/`.",

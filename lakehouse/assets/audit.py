@@ -8,6 +8,7 @@ from lakehouse.assets.resources import LakeResource
 from lakehouse.assets.specs import key
 from lakehouse.auditing.audit import audit
 from lakehouse.auditing.findings import Report
+from lakehouse.auditing.latest import record_audit
 from lakehouse.contracts.streams import Stream
 
 AUDIT_CHECK = "audit"
@@ -39,6 +40,7 @@ def audit_check(stream: Stream) -> dg.AssetChecksDefinition:
     def check(lake: LakeResource, config: AuditConfig) -> dg.AssetCheckResult:
         first = (datetime.now(UTC) - timedelta(days=config.days)).date() if config.days else None
         report = audit(lake.lake, [stream], first)
+        record_audit(lake.lake, [stream], first, None, report)
         return dg.AssetCheckResult(
             passed=not report.wrong, severity=dg.AssetCheckSeverity.ERROR, metadata=_metadata(report)
         )

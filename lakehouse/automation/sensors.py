@@ -1,8 +1,6 @@
 """Sensors: runs that are due because storage has changed, and reports of failed runs."""
 
 import json
-import logging
-import urllib.request
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -10,6 +8,8 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.alerting.observations import failed_run
+from lakehouse.alerting.store import report
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals
 from lakehouse.assets.specs import key
@@ -161,21 +161,20 @@ def _count_objects(lake: Lake, stream: Stream, since: datetime, until: datetime)
 @dg.run_failure_sensor(
     name="run_failures",
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Log a failed run, and post it to LAKEHOUSE_WEBHOOK_URL when that is set.",
+    description="Log a failed run, and report it to the receivers of alerts.",
 )
 def run_failures(context: dg.RunFailureSensorContext) -> None:
-    """Log and post a failed run."""
+    """Log a failed run and report it once, however often Dagster evaluates this for the run."""
     run = context.dagster_run
-    message = {
-        "text": f"Run {run.run_id} of {run.job_name} failed: {context.failure_event.message}",
+    context.log.error(f"Run {run.run_id} of {run.job_name} failed: {context.failure_event.message}")
+    details = {
         "run_id": run.run_id,
         "job": run.job_name,
         "partitions": run.tags.get("lakehouse/partitions") or run.tags.get("dagster/partition"),
         "error": context.failure_event.message,
     }
-    context.log.error(message["text"])
-    if url := get_settings().webhook_url:
-        _post(url, message)
+    cause = failed_run(run.job_name, run.tags.get(STREAM_TAG), **details)
+    report(get_settings(), f"run {run.run_id}", cause)
 
 
 SENSORS = [incoming_files, late_data, closed_hours, landing_lag, run_failures]
@@ -236,14 +235,3 @@ def _report_left_out(
 
 def _name_of(folder: str) -> str:
     return folder.removeprefix(f"{FOLDER}/").strip("/")
-
-
-def _post(url: str, message: dict[str, str | None]) -> None:
-    if not url.startswith(("http://", "https://")):
-        logging.getLogger(__name__).error("LAKEHOUSE_WEBHOOK_URL must be an http(s) URL")
-        return
-    request = urllib.request.Request(  # noqa: S310  # the scheme is checked above
-        url, json.dumps(message).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10):  # noqa: S310
-        pass

@@ -118,6 +118,11 @@ COMMANDS = (
         "Prove from the data that no event is lost or counted twice. Exit with 1 and name the partitions that differ.",
     ),
     LazyCommand(
+        "alerts",
+        "lakehouse.cli.alerts:alerts",
+        "List what is wrong now, and test the receivers of messages. Exit with 1 and name the receivers that fail.",
+    ),
+    LazyCommand(
         "erase",
         "lakehouse.cli.erase:erase",
         "Remove a subject's rows from every layer, old snapshots included, and check that nothing is left.",

@@ -9,6 +9,7 @@ import typer
 
 from lakehouse.auditing import audit as auditing
 from lakehouse.auditing.findings import Finding, Report
+from lakehouse.auditing.latest import record_audit
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
 from lakehouse.auditing.models import WHOLE
 from lakehouse.cli.options import FirstDay, Json, LastDay, Streams, parse_day
@@ -59,6 +60,7 @@ def audit(
                 report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
             repair_findings(lake, report.findings)
             report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
+        record_audit(lake, chosen, since, until, report)
     if as_json:
         print_json(report.as_json())
     else:

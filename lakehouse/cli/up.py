@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from lakehouse.alerting.config import load_alerts
+from lakehouse.cli.alerts import known_streams
 from lakehouse.cli.printing import console, stderr
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, StorageUnavailableError
 from lakehouse.http import api_keys as keys
@@ -53,6 +55,7 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
     if supervisor.is_up(settings):
         console.print("The lakehouse is already up; `lakehouse status` shows where.")
         return
+    load_alerts(settings, known_streams(settings))  # refuse a wrong file before anything starts
     if warning := unencrypted_warning(settings):
         stderr.print(warning, soft_wrap=True)
     if detach:
@@ -83,6 +86,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
             *_kinesis(settings),
             _serving(settings),
             *supervisor.dagster_programs(settings, DEFINITIONS, IMPORTS, page=not no_ui),
+            *_alerts(running),
         ]
         report = partial(stderr.print, soft_wrap=True)
         for name, copies in {"streams": accepted, "lookups": lookups}.items():
@@ -181,6 +185,15 @@ def _serving(settings: Settings) -> Program:
 def _kinesis(settings: Settings) -> list[Program]:
     """Describe the process that reads Kinesis, if a stream is configured."""
     return [Program("kinesis", python_command("lakehouse", "kinesis"))] if settings.kinesis else []
+
+
+def _alerts(settings: Settings) -> list[Program]:
+    """Describe the process that sends alerts, if there is a receiver. It starts last and stops first.
+
+    It is a process of its own, so that a supervisor which is killed is reported, too.
+    """
+    is_used = settings.alerts is not None or settings.webhook_url is not None
+    return [Program("alerts", python_command("lakehouse.alerting"))] if is_used else []
 
 
 def _detach(settings: Settings, *, no_ui: bool) -> None:

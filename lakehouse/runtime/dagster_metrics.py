@@ -15,6 +15,8 @@ from dagster._core.scheduler.instigation import InstigatorType
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from lakehouse.runtime.instance import STREAM_TAG
+
 T = TypeVar("T")
 
 ACTIVE = {
@@ -60,6 +62,8 @@ class DagsterMetrics:
         """Runs that are counted, of those that may be found again."""
         self._completed: Counter[tuple[Job, str]] = Counter()
         self._last: dict[Job, RunRecord] = {}
+        self._failed: dict[tuple[str, str], bool] = {}
+        """Whether the last run of a job and stream failed, wherever it was started."""
         self._run_seconds: _Sums[tuple[Job, str]] = _Sums()
         self._wait_seconds: _Sums[Job] = _Sums()
         self._step_seconds: _Sums[str] = _Sums()
@@ -69,6 +73,8 @@ class DagsterMetrics:
         self._ticks_due = 0.0
         for record in self._ended_runs(None):
             self._last.setdefault(_job(record), record)
+            if record.dagster_run.status != DagsterRunStatus.CANCELED:
+                self._failed.setdefault(_lane(record), record.dagster_run.status == DagsterRunStatus.FAILURE)
 
     def collect(self) -> Iterator[Metric]:
         """Read what has happened since the last call, and return all metrics."""
@@ -95,6 +101,8 @@ class DagsterMetrics:
     def _count(self, record: RunRecord) -> None:
         job, status = _job(record), ENDED[record.dagster_run.status]
         self._last[job] = record
+        if record.dagster_run.status != DagsterRunStatus.CANCELED:
+            self._failed[_lane(record)] = record.dagster_run.status == DagsterRunStatus.FAILURE
         self._completed[job, status] += 1
         requested, started, ended = record.create_timestamp.timestamp(), record.start_time, record.end_time
         if started is None or ended is None:  # it was canceled in the queue
@@ -137,7 +145,14 @@ class DagsterMetrics:
             info.add_metric([*job, last], 1)
             if record.end_time is not None:
                 seconds.add_metric([*job, last], record.end_time - record.create_timestamp.timestamp())
-        yield from (completed, info, seconds)
+        failed = GaugeMetricFamily(
+            "lakehouse_last_run_failed",
+            "Whether the last run of a job and stream failed. Canceled runs do not count.",
+            labels=["job_name", "stream"],
+        )
+        for lane, is_failed in self._failed.items():
+            failed.add_metric(lane, is_failed)
+        yield from (completed, info, seconds, failed)
         waits = SummaryMetricFamily(
             "lakehouse_run_wait_seconds", "From the request of a run to its first step.", labels=labels[:2]
         )
@@ -216,3 +231,8 @@ class _Sums(Generic[T]):
 def _job(record: RunRecord) -> Job:
     origin = record.dagster_run.remote_job_origin
     return record.dagster_run.job_name, origin.location_name if origin else UNKNOWN_LOCATION
+
+
+def _lane(record: RunRecord) -> tuple[str, str]:
+    """Return the job of a run and its stream; an empty text for a run of several."""
+    return record.dagster_run.job_name, record.dagster_run.tags.get(STREAM_TAG, "")

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from lakehouse.runtime.supervisor import Child, read_state
+from lakehouse.serving.api import gateway_server
 from lakehouse.settings import Settings
 
 
@@ -28,7 +29,10 @@ def process_metrics(settings: Settings) -> Iterator[Metric]:
         used = [usage for process in processes if (usage := _usage(process))]
         memory.add_metric([child.name], sum(size for size, _ in used))
         cpu.add_metric([child.name], sum(seconds for _, seconds in used))
-    yield from (up, memory, cpu, restarts)
+    ready = GaugeMetricFamily("lakehouse_ingest_ready", "Whether the HTTP server can store events.")
+    server = gateway_server.running(settings)
+    ready.add_metric([], server is not None and gateway_server.is_ready(server))
+    yield from (up, memory, cpu, restarts, ready)
 
 
 def _tree(child: Child, *, alone: bool) -> list[psutil.Process]:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from lakehouse.alerting.store import AlertStore
 from lakehouse.assets import resources
 from lakehouse.assets.partitions import exact_days
 from lakehouse.assets.resources import LakeResource
@@ -115,3 +116,28 @@ def test_many_small_objects_are_ingested_when_their_hours_have_closed(monkeypatc
 
 def _requests(sensor: Callable[..., Any], context: dg.SensorEvaluationContext) -> list[dg.RunRequest]:
     return [request for request in sensor(context) if isinstance(request, dg.RunRequest)]
+
+
+def test_failed_run_is_reported_once_to_the_receivers_of_alerts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    @dg.op
+    def fails() -> None:
+        raise RuntimeError("no disk")
+
+    @dg.job(name="refresh", tags={STREAM_TAG: "iot"})
+    def refresh() -> None:
+        fails()
+
+    settings = Settings(home=tmp_path, webhook_url="http://127.0.0.1:9/x")
+    monkeypatch.setattr(sensors, "get_settings", lambda: settings)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = refresh.execute_in_process(instance=instance, raise_on_error=False)
+        context = dg.build_run_status_sensor_context(
+            "run_failures", result.get_run_failure_event(), instance, result.dagster_run
+        ).for_run_failure()
+        for _ in range(2):  # Dagster evaluates it again if it was killed before its cursor moved
+            sensors.run_failures(context)
+    with AlertStore(settings).transaction() as transaction:
+        (report,) = transaction.take_reports(0.0)
+    assert (report.cause.key, report.cause.details["run_id"]) == ("refresh/iot", result.run_id)

@@ -49,6 +49,7 @@ DOCUMENTS = (
         "docs/promises.md",
         "docs/operations.md",
         "docs/monitoring.md",
+        "docs/alerts.md",
         "docs/spark.md",
     ),
     *("docs/settings.md", "docs/benchmarks.md", "CONTRIBUTING.md"),
@@ -74,6 +75,7 @@ NOT_RUN = {
     r"export LAKEHOUSE_ENGINE|.*sail spark server": "needs a Spark server; engine/test_spark.py starts one",
     r"curl .*/v1/receipts/": "needs a receipt; serving/api/test_receipts.py asks for one",
     r"prometheus ": "runs until it is stopped; deploy/test_observability.py starts one",
+    r"export LAKEHOUSE_ALERTS|lakehouse alerts test": "needs receivers; alerting/test_delivery.py runs some",
     r"ssh ": "needs another machine",
 }
 """Commands that a test can't run, as the start of their line, each with its reason."""

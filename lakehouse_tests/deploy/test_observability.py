@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,9 @@ import yaml
 
 from deploy.observability.make_dashboards import DASHBOARDS, FOLDER, write
 from lakehouse.processes.ports import free_port
+from lakehouse_tests.alerting.conftest import HttpReceiver
 from lakehouse_tests.forked import run_forked
+from lakehouse_tests.waiting import until
 
 OBSERVABILITY = FOLDER.parent
 SECONDS = 60
@@ -47,26 +50,55 @@ def test_every_alert_fires_while_its_fault_lasts_and_no_longer() -> None:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a lakehouse that is up and has loaded a file and taken events."""
-    folder = tmp_path_factory.mktemp("observed")
+def receiver() -> Iterator[HttpReceiver]:
+    """A receiver of the lakehouse's alerts."""
+    receiver = HttpReceiver()
+    yield receiver
+    receiver.close()
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("observed")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, receiver: HttpReceiver) -> Run:
+    """Run `lakehouse` with a home whose alerts go to the receiver."""
+    alerts = folder / "alerts.toml"
+    alerts.write_text(f'[receivers.team]\nkind = "webhook"\nurl = "{receiver.url}"\n')
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "DAGSTER_"))}
-    port = free_port()
-    variables = mine | {"LAKEHOUSE_HOME": str(folder / "home"), "LAKEHOUSE_HTTP_PORT": str(port)}
-    file = folder / "sales.csv"
-    file.write_text(HEADER + "1,A1,MUG,6,2011-06-03 08:26:00,2.55,17850,France\n")
+    home = {"LAKEHOUSE_HOME": str(folder / "home"), "LAKEHOUSE_HTTP_PORT": str(free_port())}
+    variables = mine | home | {"LAKEHOUSE_ALERTS": str(alerts)}
 
-    def run(*words: str) -> None:
-        done = run_forked(words, variables)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        return run_forked(words, variables)
 
-    run("up", "--detach", "--no-ui")
+    return run
+
+
+def _load(run: Run, folder: Path, name: str, *rows: str) -> "subprocess.CompletedProcess[str]":
+    file = folder / name
+    file.write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return run("load", "retail", str(file))
+
+
+@pytest.fixture(scope="module")
+def lake(folder: Path, run: Run) -> Iterator[str]:
+    """Return the address of a lakehouse that is up and has loaded a file and taken events."""
+    done = run("up", "--detach", "--no-ui")
+    assert done.returncode == 0, done.stdout + done.stderr
     try:
-        run("generate", "--rate", "100", "--duration", "1s")
-        run("load", "retail", str(file))
-        yield f"127.0.0.1:{port}"
+        assert run("generate", "--rate", "100", "--duration", "1s").returncode == 0
+        assert _load(run, folder, "sales.csv", "1,A1,MUG,6,2011-06-03 08:26:00,2.55,17850,France").returncode == 0
+        processes = json.loads(run("status", "--json").stdout)["processes"]
+        (url,) = (process["url"] for process in processes if process["name"] == "http")
+        yield url.removeprefix("http://")
     finally:
-        run("down")
+        assert run("down").returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +131,7 @@ def _panels_without_data(prometheus: httpx.Client) -> list[str]:
                 "result"
             ]
         ]
-    except (httpx.TransportError, KeyError) as error:
+    except (httpx.TransportError, ValueError, KeyError) as error:  # it is still starting
         return [str(error)]
 
 
@@ -123,3 +155,26 @@ def test_metrics_are_in_the_format_of_prometheus(lake: str) -> None:
     text = httpx.get(f"http://{lake}/metrics").text
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_causes_are_told_to_people_within_seconds(lake: str, run: Run, folder: Path, receiver: HttpReceiver) -> None:
+    hot = {"event_id": "h1", "event_time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "device_id": "kiln"}
+    event = hot | {"metric": "temperature", "value": 9000, "unit": "C"}
+    assert httpx.post(f"http://{lake}/v1/streams/iot/events", json=[event]).status_code == 202
+    valid = "1,A1,MUG,5,2011-06-04 08:26:00,2.55,17850,France"
+    _load(run, folder, "bad.csv", valid, *(valid.replace(",5,", f",x{number},") for number in range(9)))
+    wanted = {"partition_blocked", "stream_alert"}
+    until(
+        lambda: (
+            wanted <= {body["cause"] for body in receiver.bodies if "kiln" in str(body) or body["stream"] == "retail"}
+        )
+    )
+    told = {body["cause"]: body for body in receiver.bodies if body["state"] == "open" and body["cause"] in wanted}
+    assert [(told[cause]["stream"], told[cause]["severity"]) for cause in sorted(wanted)] == [
+        ("retail", "critical"), ("iot", "critical"),
+    ]  # fmt: skip
+    open_causes = json.loads(run("alerts", "list", "--json").stdout)["causes"]
+    assert wanted <= {cause["cause"] for cause in open_causes}
+    metrics = httpx.get(f"http://{lake}/metrics").text
+    assert 'lakehouse_last_run_failed{job_name="refresh",stream="retail"} 1.0' in metrics
+    assert 'lakehouse_alert_messages_total{receiver="team"}' in metrics
