@@ -20,7 +20,7 @@ STATISTIC_KINDS = np.array([0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 6, 7, 8])
 """The kind of each statistic of `_statistics`."""
 
 UP, DOWN, STUCK, GAP = 0, 1, 11, 12
-PLAIN = [GAP, STUCK, UP, DOWN]
+PLAIN = [STUCK, UP, DOWN]
 """The statistics that name an anomaly before others do, if they are rare enough alone: a spike widens the spread, too."""
 
 DIFFERENCES = [4, 5, 6, 7, 9]
@@ -71,6 +71,8 @@ class Scores:
     shares: Floats
     """The contribution of each of KINDS to the surprise, a row a kind; the shares of a row sum up to 1, or are 0."""
     is_alert: NDArray[np.bool_]
+    silent_from: Floats
+    """Where a row ends a silence: the time from which the series counted as silent before it. Else NaN."""
 
     @property
     def relative(self) -> Floats:
@@ -118,10 +120,16 @@ class Detector:
     @property
     def silent_from(self) -> float | None:
         """The time from which the series counts as silent if no row comes before; None while too little is known."""
-        if self._extremes is None or not len(self.state.times):
+        limit = self._longest_gap
+        return None if limit is None or not len(self.state.times) else float(self.state.times[-1]) + limit
+
+    @property
+    def _longest_gap(self) -> float | None:
+        """The seconds between two rows from which they are a silence."""
+        if self._extremes is None:
             return None
         limit = float(np.expm1(min(self._extremes.value_at(GAP, self.threshold), 50.0)))
-        return float(self.state.times[-1]) + max(limit, 2 * self.state.step)
+        return max(limit, 2 * self.state.step)
 
     def _update_block(self, times: Floats, values: Floats) -> Scores:
         state = self.state
@@ -139,18 +147,21 @@ class Detector:
         count = statistics.shape[1]
         threshold = self.threshold
         expected = rows.expected[new]
-        if self._extremes is None:
+        limit = self._longest_gap
+        if self._extremes is None or limit is None:
             nothing = np.zeros(count)
             wide = np.full(count, np.inf)
             return Scores(
                 nothing, np.full(count, threshold), expected, -wide, wide, np.zeros(count, np.int8),
-                np.zeros((len(KINDS), count)), np.zeros(count, np.bool_),
+                np.zeros((len(KINDS), count)), np.zeros(count, np.bool_), np.full(count, np.nan),
             )  # fmt: skip
         rare = self._extremes.surprise(statistics)
         strongest = rare.max(axis=0)
         by_kind = np.zeros((len(KINDS), count))
         np.maximum.at(by_kind, STATISTIC_KINDS, rare)
-        is_alert = self._alerts(strongest, threshold)
+        before = rows.times_before[new]
+        is_silence = rows.times[-len(rows.times_before) :][new] - before >= limit
+        is_alert = self._alerts(np.delete(rare, GAP, axis=0).max(axis=0), threshold) | is_silence
         spread = self.state.spread
         return Scores(
             strongest,
@@ -158,9 +169,10 @@ class Detector:
             expected,
             expected - spread * self._extremes.value_at(DOWN, threshold),
             expected + spread * self._extremes.value_at(UP, threshold),
-            STATISTIC_KINDS[_strongest(rare, threshold)].astype(np.int8),
+            np.where(is_silence, len(KINDS) - 1, STATISTIC_KINDS[_strongest(rare, threshold)]).astype(np.int8),
             by_kind / np.maximum(by_kind.sum(axis=0), 1e-12),
             is_alert,
+            np.where(is_silence, before + limit, np.nan),
         )
 
     def _alerts(self, surprise: Floats, threshold: float) -> NDArray[np.bool_]:
@@ -198,6 +210,7 @@ class _Rows:
         self.state = state
         self.values, self.times = state.values, state.times
         self.count = state.open_rows
+        self.times_before = np.concatenate([self.times[:1], self.times[:-1]])[-self.count :]
         self.bins = BINS_OF_SEASON[season](self.times)
         values = self.values
         if not state.blocks:
@@ -337,7 +350,7 @@ def _joined(parts: list[Scores]) -> Scores:
     if not parts:
         none = np.zeros(0)
         shares, kind, is_alert = np.zeros((len(KINDS), 0)), np.zeros(0, np.int8), np.zeros(0, np.bool_)
-        return Scores(none, none, none, none, none, kind, shares, is_alert)
+        return Scores(none, none, none, none, none, kind, shares, is_alert, none)
     if len(parts) == 1:
         return parts[0]
     return Scores(
@@ -349,4 +362,5 @@ def _joined(parts: list[Scores]) -> Scores:
         np.concatenate([part.kind for part in parts]),
         np.concatenate([part.shares for part in parts], axis=1),
         np.concatenate([part.is_alert for part in parts]),
+        np.concatenate([part.silent_from for part in parts]),
     )

@@ -5,6 +5,7 @@ from datetime import date
 
 import dagster as dg
 
+from lakehouse.assets.anomalies import anomaly_assets
 from lakehouse.assets.bootstrap import bootstrap
 from lakehouse.assets.bronze import bronze_asset
 from lakehouse.assets.gold import gold_asset, metrics_asset
@@ -42,5 +43,6 @@ def build_assets(
             silver_assets(stream, tables, days),
             gold_asset(stream, tables, days),
             *serving_assets(stream, tables, days),
+            *([anomaly_assets(stream, tables, days)] if stream.contract.anomaly else []),
         ]
     return [*assets, *model_assets(models or CheckedModels(), tables, days)]

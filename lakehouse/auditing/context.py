@@ -30,6 +30,7 @@ from lakehouse.pipeline.lineage.realtime_coverage import uncovered_hours
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
 from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.table_specs import anomaly_tables
 from lakehouse.storage.durability import Receipts
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.manifests import select_files
@@ -66,7 +67,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.tables: dict[str, Table] = {}
-        for name in tables_of(self.stream.name):
+        for name in tables_of(self.stream):
             try:
                 self.tables[name] = self.lake.tables.load(name)
             except UnreadableObjectError as error:
@@ -203,11 +204,13 @@ class Context:
         return sorted(day for day in set(days) - lost if day >= since)
 
 
-def tables_of(stream: str) -> tuple[str, ...]:
+def tables_of(stream: Stream) -> tuple[str, ...]:
     """List the tables of a stream, derived ones before their sources."""
+    name = stream.name
     return (
-        f"serving.{stream}_features", f"serving.{stream}_alerts", DAILY_METRICS, f"gold.{stream}_daily",
-        f"quarantine.{stream}", f"silver.{stream}", f"realtime.{stream}", f"bronze.{stream}",
+        *anomaly_tables(stream),
+        f"serving.{name}_features", f"serving.{name}_alerts", DAILY_METRICS, f"gold.{name}_daily",
+        f"quarantine.{name}", f"silver.{name}", f"realtime.{name}", f"bronze.{name}",
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from lakehouse.assets.specs import key
 from lakehouse.contracts.streams import Stream
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.table_specs import anomaly_tables
 from lakehouse.serving.lookups.publish import declared_lookups
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def stream_asset_keys(lake: Lake, stream: Stream) -> list[dg.AssetKey]:
     ]
     if stream.has_alerts:
         pairs.append(("serving", f"{name}_alerts"))
+    pairs += [("serving", table.removeprefix("serving.")) for table in anomaly_tables(stream)]
     if stream.has_features:
         pairs += [("serving", f"{name}_features"), ("serving", f"{name}_lookup")]
     lookups = declared_lookups(lake).reading(name, map(".".join, pairs))

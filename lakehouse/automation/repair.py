@@ -41,7 +41,7 @@ def restore_tables(lake: Lake, findings: Sequence[Finding]) -> list[str]:
     """
     refused = []
     for name in dict.fromkeys(finding.stream for finding in findings if finding.check == METADATA_CHECK):
-        for table_name in tables_of(name):
+        for table_name in tables_of(lake.stream(name)):
             table = lake.tables.load(table_name)
             if next(unreadable_metadata(table), None) is None:
                 continue

@@ -78,7 +78,7 @@ def detector_scores(labelled: Labelled) -> Floats:
     is_finite = np.isfinite(labelled.values)
     scores = np.zeros(len(labelled.values))
     found = Detector().update(labelled.times[is_finite], labelled.values[is_finite])
-    scores[is_finite] = np.where(found.is_alert, found.relative, np.minimum(found.relative, NOT_ALERT))
+    scores[is_finite] = np.where(found.is_alert, np.maximum(found.relative, 1.0), np.minimum(found.relative, NOT_ALERT))
     return scores
 
 

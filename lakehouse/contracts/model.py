@@ -111,6 +111,24 @@ class ChangeStream:
     delete: str
 
 
+Season = Literal["none", "day", "week"]
+"""After which time a measure repeats itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyRule:
+    """The measure in whose series anomalies are detected: a column of silver, with those that tell series apart."""
+
+    measure: str
+    by: tuple[str, ...]
+    season: Season = "day"
+    sensitivity: float = 1.0
+    """How many false alerts are tolerated for each series and week."""
+
+    def __str__(self) -> str:
+        return f"{self.measure} by {', '.join(self.by)} season {self.season} sensitivity {self.sensitivity:g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The rules of one stream's events, who owns the stream, and how long it is kept."""
@@ -127,6 +145,7 @@ class Contract:
     retention: Retention = Retention()
     entity: str | None = None
     changes: ChangeStream | None = None
+    anomaly: AnomalyRule | None = None
     dialect: Dialect = DEFAULT_DIALECT
     tags: tuple[str, ...] = ()
     engine: Engine | None = None

@@ -26,6 +26,7 @@ from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.model import (
     DEFAULT_HISTORY_START,
     DEFAULT_QUALITY_THRESHOLD,
+    AnomalyRule,
     ChangeStream,
     Contract,
     Engine,
@@ -33,6 +34,7 @@ from lakehouse.contracts.model import (
     FieldType,
     Kind,
     Retention,
+    Season,
 )
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.time_formats import EPOCH_UNITS, TimeFormat, is_zone, read_time_format
@@ -49,7 +51,7 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 DECIMAL = re.compile(r"decimal\((\d+),\s*(\d+)\)")
 RESERVED = {"dt", "arrival_dt", "arrival_hour", "valid", "events", "days", "silver"}
-CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream", "dialect", "engine"}
+CUSTOM = {"eventTime", "historyStart", "qualityThreshold", "entity", "changeStream", "dialect", "engine", "anomaly"}
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 NUMBER_OPTIONS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 TEXT_OPTIONS = {"pattern", "minLength", "maxLength"}
@@ -110,6 +112,7 @@ class _Reader:
             retention=retention,
             entity=self._known_field("entity", custom.get("entity"), names),
             changes=self._changes(custom.get("changeStream"), names),
+            anomaly=self._anomaly(custom.get("anomaly")),
             tags=tuple(document.tags or ()),
             engine=self._engine(custom.get("engine")),
         ).written_in(self._dialect(custom.get("dialect", {})))
@@ -296,6 +299,29 @@ class _Reader:
         for name in (*key, value["version"], value["operation"]):
             self._known_field("changeStream", name, fields)
         return ChangeStream(tuple(key), value["version"], value["operation"], str(value["delete"]))
+
+    def _anomaly(self, value: object) -> AnomalyRule | None:
+        """Read the rule of anomalies. Its columns are silver's, so `pipeline.table_specs` checks that they exist."""
+        if value is None:
+            return None
+        where = "customProperties.anomaly"
+        if isinstance(value, str):
+            measure, _, names = value.partition(" by ")
+            value = {"measure": measure.strip(), "by": [name.strip() for name in names.split(",") if name.strip()]}
+        known = {"measure", "by", "season", "sensitivity"}
+        if not isinstance(value, dict) or set(value) - known or not value.get("measure") or not value.get("by"):
+            self.refuse(
+                where, "must be a text such as `value by device_id`, or have measure, by, season and sensitivity"
+            )
+        by = value["by"] if isinstance(value["by"], list) else [value["by"]]
+        season, sensitivity = value.get("season", "day"), value.get("sensitivity", 1.0)
+        if season not in get_args(Season):
+            self.refuse(where, f"season {season!r}; allowed are {', '.join(get_args(Season))}")
+        if isinstance(sensitivity, bool) or not isinstance(sensitivity, int | float) or not 0 < sensitivity <= 1000:
+            self.refuse(
+                where, f"sensitivity {sensitivity!r} is not a number of false alerts a week, above 0 and up to 1000"
+            )
+        return AnomalyRule(str(value["measure"]), tuple(map(str, by)), season, float(sensitivity))
 
     def _dialect(self, options: object) -> Dialect:
         where = "customProperties.dialect"

@@ -20,6 +20,9 @@ SHIPPED = Path(lakehouse.streams.__path__[0])
 
 SIMULATOR_FILE = "simulate.py"
 
+DETECTOR_VERSION = 1
+"""The version of the detector of anomalies. With another one, days are computed again."""
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -73,6 +76,11 @@ class Stream:
     def definition_of(self, query: Query) -> Definition:
         """Number what the table of a SQL file is computed by. Raises ContractError if the file can't be read."""
         return self.definition if query == "silver" else define(self.name, query, self.sql(query))
+
+    @cached_property
+    def anomaly_definition(self) -> Definition:
+        """The definition of the tables of anomalies: the contract's rule of anomalies and the version of the detector."""
+        return define(self.name, "anomalies", f"{self.contract.anomaly} detector {DETECTOR_VERSION}")
 
     @cached_property
     def simulate(self) -> Callable[..., Any]:

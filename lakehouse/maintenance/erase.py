@@ -38,6 +38,7 @@ from lakehouse.pipeline.lineage.properties import carried_properties
 from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.model_tables import models_below
 from lakehouse.pipeline.row_changes import change_rows, delete_rows
+from lakehouse.pipeline.table_specs import anomaly_tables
 from lakehouse.serving.lookups.publish import drop_earlier_versions
 from lakehouse.storage.durability import sync
 from lakehouse.storage.iceberg.catalog import qualified_name
@@ -122,7 +123,8 @@ def _filters(lake: Lake, subject: Subject) -> list[tuple[str, str]]:
     name = subject.stream.name
     filters = []
     for table_name in (
-        f"realtime.{name}", f"silver.{name}", f"gold.{name}_daily", f"serving.{name}_features", f"serving.{name}_alerts"
+        f"realtime.{name}", f"silver.{name}", f"gold.{name}_daily", f"serving.{name}_features", f"serving.{name}_alerts",
+        *anomaly_tables(subject.stream),
     ):  # fmt: skip
         if where := subject.in_table(dict(columns_of(lake.tables.load(table_name)))):
             filters.append((table_name, where))
@@ -250,6 +252,7 @@ def subject_tables(lake: Lake, subject: Subject) -> list[str]:
     return [
         *(f"{layer}.{name}" for layer in ("realtime", "bronze", "silver", "quarantine")),
         f"gold.{name}_daily", DAILY_METRICS, f"serving.{name}_features", f"serving.{name}_alerts",
+        *anomaly_tables(subject.stream),
         *(model.name for model in models_below(lake, subject.stream)),
     ]  # fmt: skip
 

@@ -30,6 +30,7 @@ from lakehouse.pipeline.gold import write_metrics
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day
 from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.table_specs import anomaly_tables
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, days_from_date
 
@@ -191,11 +192,13 @@ class _Retention:
         yield FileChanges(f"{DAILY_METRICS} of {name}", partitions=len(counts), rows=sum(counts.values()))
 
     def serving(self) -> Iterator[FileChanges]:
-        """Drop features and alerts, and the exported alert objects."""
+        """Drop features, alerts and anomalies, and the exported alert objects."""
         name, first = self.stream.name, first_kept_day(self.stream.contract, "serving", self.today)
         yield from self._alert_objects(first)
         for kind in ("features", "alerts"):
             yield from self.by_day(f"serving.{name}_{kind}", first)
+        for table in anomaly_tables(self.stream):
+            yield from self.by_day(table, first)
 
     def _alert_objects(self, first: date | None) -> Iterator[FileChanges]:
         if first is None:

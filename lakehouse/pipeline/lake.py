@@ -1,6 +1,7 @@
 """Open a lake: its storage, tables, engine and streams in one object that every layer is computed with."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.model_specs import CheckedModels, find_models
-from lakehouse.pipeline.table_specs import table_specs
+from lakehouse.pipeline.table_specs import SILVER_BEFORE_PROPERTY, anomaly_tables, table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
+from lakehouse.storage.iceberg.schema import TableSpec
+from lakehouse.storage.iceberg.snapshots import sequence_of
 from lakehouse.storage.iceberg.tables import Tables
 from lakehouse.storage.objects.connection import Connection
 from lakehouse.storage.objects.store import Objects
@@ -137,7 +140,7 @@ class Lake:
         models = self.models.specs if streams is None else {}
         streams = [*(self.streams.values() if streams is None else streams)]
         try:
-            return self.tables.ensure([*table_specs(streams), *models.values()])
+            return self.tables.ensure([*self._stream_specs(streams), *models.values()])
         except (SchemaChangeError, ContractError):
             if len(streams) + len(models) < 2:
                 raise
@@ -152,6 +155,19 @@ class Lake:
         if errors:
             raise type(errors[0])(" ".join(map(str, errors)))
         return changes
+
+    def _stream_specs(self, streams: Sequence[Stream]) -> list[TableSpec]:
+        """Specify the tables of streams. New tables of anomalies note which commits of silver were there before them."""
+        specs, names = table_specs(streams), frozenset(self.tables.names())
+        silver_of = {name: f"silver.{stream.name}" for stream in streams for name in anomaly_tables(stream)[:1]}
+        return [
+            replace(
+                spec, properties={**spec.properties, SILVER_BEFORE_PROPERTY: str(sequence_of(self.tables.load(silver)))}
+            )
+            if (silver := silver_of.get(spec.name)) in names and spec.name not in names and silver
+            else spec
+            for spec in specs
+        ]
 
     def changes(self, kind: str) -> ChangeMarks:
         """Return the marks by which processes of this home tell each other of changed `tables`, or changed `lookups`."""

@@ -9,6 +9,7 @@ from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.streams import Stream
 from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.listing import days_landed, list_incoming, list_realtime_day
+from lakehouse.pipeline.anomalies import stale_anomaly_days
 from lakehouse.pipeline.bronze import ingested_objects, pending_days
 from lakehouse.pipeline.features import computable_days
 from lakehouse.pipeline.lake import Lake
@@ -65,6 +66,8 @@ def _stale_below_silver(lake: Lake, stream: Stream) -> set[date]:
     days = stale(gold, "gold") | set(stale_days(gold, lake.tables.load(DAILY_METRICS)))
     if stream.has_alerts:
         days |= stale(lake.tables.load(f"serving.{name}_alerts"), "alerts")
+    if stream.contract.anomaly:
+        days |= stale_anomaly_days(lake, stream)
     if stream.has_features and (features := stale(lake.tables.load(f"serving.{name}_features"), "features")):
         days |= set(computable_days(lake, stream, features))
     return days

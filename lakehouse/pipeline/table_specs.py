@@ -8,6 +8,7 @@ import duckdb
 
 from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.in_memory import open_in_memory
+from lakehouse.contracts.odcs import CONTRACT_FILE
 from lakehouse.contracts.sql import BRONZE_COLUMNS, quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind, describe
@@ -38,6 +39,26 @@ ALERT_COLUMNS: Columns = (
     ("message", "VARCHAR"),
     ("event_key", "VARCHAR"),
 )
+ANOMALY_COLUMNS: Columns = (
+    ("event_time", "TIMESTAMP"),
+    ("kind", "VARCHAR"),
+    ("value", "DOUBLE"),
+    ("expected", "DOUBLE"),
+    ("low", "DOUBLE"),
+    ("high", "DOUBLE"),
+    ("score", "DOUBLE"),
+    ("contribution", "VARCHAR"),
+    ("event_key", "VARCHAR"),
+)
+"""The columns of an anomaly, after the day and the columns that name its series."""
+
+SILVER_BEFORE_PROPERTY = "lakehouse.silver-before"
+"""Of a table of anomalies: the sequence number that silver had when the table was made. Days of before are not stale."""
+
+STATE_COLUMN = "detector_state"
+
+NUMERIC_TYPES = ("BIGINT", "DOUBLE", "DECIMAL")
+
 DAYS_COLUMNS: Columns = (("dt", "DATE"),)
 """The input `days` of `features.sql`."""
 
@@ -98,6 +119,7 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
     quarantine: Columns = (("dt", "DATE"), ("raw", "VARCHAR"), ("reasons", "VARCHAR[]"), *ORIGIN_COLUMNS, FILE_NAME)
     _check_alerts(database, stream, silver)
     return [
+        *anomaly_specs(stream, dict(silver)),
         TableSpec(
             f"bronze.{name}",
             _bronze_columns(stream),
@@ -118,6 +140,37 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
         TableSpec(f"serving.{name}_features", features, ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
         TableSpec(f"serving.{name}_alerts", ALERT_COLUMNS, ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
     ]
+
+
+def anomaly_specs(stream: Stream, silver: Mapping[str, str]) -> list[TableSpec]:
+    """List the tables of a stream's anomalies, if its contract asks for them; `silver` has the types of its columns.
+
+    Raises ContractError if the contract names a column that silver lacks, or a measure that is no number.
+    """
+    rule = stream.contract.anomaly
+    if rule is None:
+        return []
+    where = f"{stream.folder / CONTRACT_FILE}: customProperties.anomaly"
+    if unknown := [name for name in (rule.measure, *rule.by) if name not in silver]:
+        raise ContractError(f"{where}: {', '.join(unknown)} is no column of silver; there are {', '.join(silver)}")
+    if not silver[rule.measure].startswith(NUMERIC_TYPES):
+        raise ContractError(f"{where}: {rule.measure} is {silver[rule.measure]}, must be a number")
+    taken = {"dt", STATE_COLUMN, *dict(ANOMALY_COLUMNS)}
+    if reserved := taken.intersection(rule.by):
+        raise ContractError(f"{where}: series can't be told apart by {', '.join(sorted(reserved))}")
+    series: Columns = (("dt", "DATE"), *((name, silver[name]) for name in rule.by))
+    anomalies, states = anomaly_tables(stream)
+    return [
+        TableSpec(anomalies, (*series, *ANOMALY_COLUMNS), ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
+        TableSpec(states, (*series, (STATE_COLUMN, "VARCHAR")), ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
+    ]
+
+
+def anomaly_tables(stream: Stream) -> tuple[str, ...]:
+    """Return the table of a stream's anomalies and that of the detectors' states; none without a rule of anomalies."""
+    if stream.contract.anomaly is None:
+        return ()
+    return f"serving.{stream.name}_anomalies", f"serving.{stream.name}_anomaly_state"
 
 
 def _bronze_columns(stream: Stream) -> Columns:

@@ -317,6 +317,7 @@ def stream_view_names(stream: str) -> set[str]:
     """List every name whose rows are all of this stream."""
     layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
     below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
+    below |= {"serving.{}_anomalies", "serving.{}_anomaly_state"}
     return layers | {name.format(stream) for name in below} | {live_daily(stream)}
 
 

@@ -41,6 +41,7 @@ def test_each_stream_has_every_layer_in_one_group(stream: str) -> None:
             f"serving/unified_{stream}",
             *(f"serving/{stream}_{what}" for what in ("alerts", "dashboard", "features", "lookup")),
             *(["serving/customers_lookup"] if stream == "retail" else []),
+            *(["serving/iot_anomalies", "serving/iot_anomaly_state"] if stream == "iot" else []),
         ]
     )
     assert {tuple(spec.owners) for spec in mine.values()} == {(f"team:{contract.owner}",)}
@@ -54,6 +55,7 @@ def test_code_version_is_the_version_of_the_sql() -> None:
         "gold/iot_daily": stream.definition_of("gold").version,
         "serving/iot_features": stream.definition_of("features").version,
         "serving/iot_alerts": stream.definition_of("alerts").version,
+        **dict.fromkeys(("serving/iot_anomalies", "serving/iot_anomaly_state"), stream.anomaly_definition.version),
     }
 
 

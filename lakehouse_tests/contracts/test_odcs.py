@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lakehouse.contracts.model import ChangeStream, Contract, Field, FieldType, Retention
+from lakehouse.contracts.model import AnomalyRule, ChangeStream, Contract, Field, FieldType, Retention
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import discover
 from lakehouse.contracts.time_formats import read_time_format
@@ -50,6 +50,7 @@ customProperties:
   - {property: historyStart, value: 2020-02-01}
   - {property: qualityThreshold, value: 0.9}
   - {property: entity, value: plate}
+  - {property: anomaly, value: "km by plate, kind"}
   - {property: changeStream, value: {key: [trip_id], version: seats, operation: kind, delete: night}}
 """
 
@@ -100,6 +101,7 @@ def test_valid_contract_is_read_whole(folder: Path) -> None:
         freshness=timedelta(minutes=15),
         retention=Retention(bronze=30, silver=20),
         entity="plate",
+        anomaly=AnomalyRule("km", ("plate", "kind")),
         changes=ChangeStream(("trip_id",), "seats", "kind", "night"),
         tags=("vehicles",),
     )
@@ -180,7 +182,12 @@ BROKEN: list[tuple[str, Change, str]] = [
     ("an entity that is no field", _at("customProperties.entity.value", "car"), "customProperties.entity: 'car' is no field"),
     ("changes without a version", _at("customProperties.changeStream.value.version", None), "customProperties.changeStream: must have key (a list of fields), version, operation and delete"),
     ("changes of no field", _at("customProperties.changeStream.value.key", ["car"]), "customProperties.changeStream: 'car' is no field"),
-    ("an unknown property", _at("customProperties.entity.property", "entities"), "customProperties: entities not known; allowed are changeStream, dialect, engine, entity, eventTime"),
+    ("an unknown property", _at("customProperties.entity.property", "entities"), "customProperties: entities not known; allowed are anomaly, changeStream, dialect, engine, entity, eventTime"),
+    ("anomalies of nothing", _at("customProperties.anomaly.value", {"by": ["plate"]}), "customProperties.anomaly: must be a text such as `value by device_id`, or have measure, by, season and sensitivity"),
+    ("anomalies of one series", _at("customProperties.anomaly.value", "km"), "customProperties.anomaly: must be a text such as `value by device_id`, or have measure, by, season and sensitivity"),
+    ("anomalies of a list", _at("customProperties.anomaly.value", ["km"]), "customProperties.anomaly: must be a text such as `value by device_id`, or have measure, by, season and sensitivity"),
+    ("an unknown season", _at("customProperties.anomaly.value", {"measure": "km", "by": ["plate"], "season": "year"}), "customProperties.anomaly: season 'year'; allowed are none, day, week"),
+    ("no sensitivity", _at("customProperties.anomaly.value", {"measure": "km", "by": ["plate"], "sensitivity": 0}), "customProperties.anomaly: sensitivity 0 is not a number of false alerts a week, above 0 and up to 1000"),
     ("an unknown promise", _at("slaProperties.freshness.property", "latency"), "slaProperties: 'latency' not known; allowed are freshness and retention"),
     ("an unknown unit", _at("slaProperties.freshness.unit", "w"), "slaProperties.freshness: unit 'w'; allowed are s, m, min, h, d"),
     ("a freshness that is no number", _at("slaProperties.freshness.value", "soon"), "slaProperties.freshness: 'soon' is not a number"),

@@ -47,6 +47,18 @@ ALERT_COLUMNS: Mapping[str, str] = {
     "event_key": "The key of the event that raised it.",
 }
 
+ANOMALY_COLUMNS = {
+    "event_time": "When it began, UTC.",
+    "kind": "spike, dip, shift_up, shift_down, spread, pattern, quiet, stuck or silence.",
+    "value": "The value measured.",
+    "expected": "The value that was expected.",
+    "low": "The lower end of the band of normal values.",
+    "high": "The upper end of the band.",
+    "score": "How rare it is, as a multiple of what is needed for an anomaly.",
+    "contribution": "What share each kind has in it, as JSON.",
+    "event_key": "The key of the event that it began with.",
+}
+
 
 def stream_tables(stream: Stream) -> dict[str, str]:
     """Describe each table and view of a stream, by name."""
@@ -62,6 +74,9 @@ def stream_tables(stream: Stream) -> dict[str, str]:
         f"serving.unified_{name}": "Silver with the rows that have arrived since, within a second.",
         live_daily(name): "Gold with the days that it does not hold yet.",
     }
+    if stream.contract.anomaly:
+        described[f"serving.{name}_anomalies"] = "Anomalies by day."
+        described[f"serving.{name}_anomaly_state"] = "What the detectors of anomalies remember after each day."
     if stream.contract.changes:
         described[f"serving.{name}_current"] = "The latest state of each entity."
     return {table: f"{text} {about}".strip() for table, text in described.items()}

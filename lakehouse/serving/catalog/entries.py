@@ -120,6 +120,8 @@ def _columns(
     known = dict(descriptions.COLUMNS)
     if name.endswith("_alerts"):
         known |= descriptions.ALERT_COLUMNS
+    if name.endswith("_anomalies"):
+        known |= descriptions.ANOMALY_COLUMNS
     if name.endswith("daily_metrics"):
         known |= descriptions.METRIC_COLUMNS
     if table is not None:
@@ -169,6 +171,8 @@ def _stream_reads(stream: str) -> dict[str, list[str]]:
         f"gold.{stream}_daily": [silver],
         f"serving.{stream}_features": [silver],
         f"serving.{stream}_alerts": [silver],
+        f"serving.{stream}_anomalies": [silver, f"serving.{stream}_anomaly_state"],
+        f"serving.{stream}_anomaly_state": [silver],
         unified: [silver, f"realtime.{stream}"],
         f"serving.{stream}_current": [unified],
         live_daily(stream): [f"gold.{stream}_daily", unified],
