@@ -48,6 +48,10 @@ ANOMALY_COLUMNS: Columns = (
     ("high", "DOUBLE"),
     ("score", "DOUBLE"),
     ("contribution", "VARCHAR"),
+    ("entity", "VARCHAR"),
+    ("severity", "VARCHAR"),
+    ("threshold", "DOUBLE"),
+    ("message", "VARCHAR"),
     ("event_key", "VARCHAR"),
 )
 """The columns of an anomaly, after the day and the columns that name its series."""

@@ -22,6 +22,7 @@ from lakehouse.processes.file_stamps import Stamps, file_stamps
 from lakehouse.processes.problems import report_problems
 from lakehouse.serving.api import (
     alerts,
+    anomalies,
     catalog,
     dashboards,
     overview,
@@ -55,6 +56,7 @@ ROUTERS: Sequence[Router] = (
     dashboards.router,
     overview.router,
     alerts.router,
+    anomalies.router,
     quarantine.router,
     receipts.router,
     withdrawals.router,

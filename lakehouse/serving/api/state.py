@@ -23,6 +23,7 @@ from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alert_pages import AlertPages
+from lakehouse.serving.monitoring.anomalies import AnomalyTails
 from lakehouse.serving.monitoring.lake_metrics import lake_metrics
 from lakehouse.serving.monitoring.overview import OverviewTracker
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
@@ -55,6 +56,7 @@ class Serving:
     lookups: LookupCache
     """Keeps the local look-up files current for the gateway's processes, which respond from them."""
     overview: OverviewTracker
+    anomaly_tails: AnomalyTails
     alert_feed: AlertFeed
     alert_pages: AlertPages
     event_streams: EventStreams
@@ -119,7 +121,8 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
     lookups = LookupCache(lake, lookups_folder(settings))
     lookups.start()
     readers = ReaderPool(tracker)
-    feed = AlertFeed(tracker, readers)
+    anomaly_tails = AnomalyTails(readers)
+    feed = AlertFeed(tracker, readers, anomaly_tails)
     overview = OverviewTracker(settings, lake.objects, tracker, readers)
     closing = threading.Event()
     publishing = (settings, "serving", partial(lake_metrics, overview, tracker), closing)
@@ -135,6 +138,7 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         access=access,
         lookups=lookups,
         overview=overview,
+        anomaly_tails=anomaly_tails,
         alert_feed=feed,
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,

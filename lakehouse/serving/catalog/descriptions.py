@@ -56,6 +56,10 @@ ANOMALY_COLUMNS = {
     "high": "The upper end of the band.",
     "score": "How rare it is, as a multiple of what is needed for an anomaly.",
     "contribution": "What share each kind has in it, as JSON.",
+    "entity": "The series.",
+    "severity": "warning, or critical from a score of 2.",
+    "threshold": "The end of the band that the value is beyond.",
+    "message": "The anomaly in words.",
     "event_key": "The key of the event that it began with.",
 }
 

@@ -15,14 +15,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import msgspec
 
-from lakehouse.contracts.sql import latest_sql, quote
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.errors import LakehouseError
-from lakehouse.landing.keys import arrival_hour
 from lakehouse.pipeline.alerts import alerts_of_sql
-from lakehouse.pipeline.unified_view import tail_sql
-from lakehouse.serving.monitoring.alerts import Alert
+from lakehouse.pipeline.table_specs import anomaly_tables
+from lakehouse.serving.monitoring.alerts import Alert, stored_alerts
+from lakehouse.serving.monitoring.anomalies import AnomalyTails, anomalies_table
+from lakehouse.serving.monitoring.newest_rows import newest_rows_sql
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
@@ -67,9 +66,10 @@ class _StreamAlerts:
 class AlertFeed:
     """Feeds the alerts of all streams. One task checks for new alerts, any number of clients follow."""
 
-    def __init__(self, tracker: SnapshotTracker, readers: ReaderPool) -> None:
+    def __init__(self, tracker: SnapshotTracker, readers: ReaderPool, anomalies: AnomalyTails) -> None:
         self._tracker = tracker
         self._readers = readers
+        self._anomalies = anomalies
         self._id = secrets.token_hex(4)
         self._entries: deque[FeedEntry] = deque(maxlen=MAX_KEPT_ALERTS)
         self._number = 0
@@ -136,6 +136,7 @@ class AlertFeed:
         first_day = datetime.now(UTC).date() - timedelta(days=1)
         stored = await self._stored_alerts(snapshot, stream, first_day)
         fresh = await self._fresh_alerts(snapshot, stream, first_day)
+        fresh |= await self._anomalies.fresh(snapshot, stream, first_day)
         kept = {key: alert for key, alert in state.fresh.items() if alert.dt >= first_day}
         self._add(state, stored, kept | fresh)
         state.versions = versions
@@ -153,8 +154,9 @@ class AlertFeed:
             self._added = asyncio.Event()
 
     async def _stored_alerts(self, snapshot: LakeSnapshot, stream: Stream, first_day: date) -> AlertsByIdentity:
+        has_anomalies = anomalies_table(snapshot, stream.name) is not None
         sql = (
-            f"select * from serving.{stream.name}_alerts where dt >= ?::date"
+            f"select * from ({stored_alerts(stream.name, has_anomalies=has_anomalies)}) where dt >= ?::date"
             f" order by event_time desc limit {MAX_NEW_ALERTS}"
         )
         return await self._read(snapshot, stream, sql, [first_day.isoformat()])
@@ -173,23 +175,9 @@ class AlertFeed:
         return {alert.identity: alert for alert in alerts}
 
 
-def newest_rows_sql(snapshot: LakeSnapshot, stream: Stream, since: datetime) -> str:
-    """Return a SELECT of the rows that arrived since then, each key once, with the columns of the unified view.
-
-    Silver is left out, because it would be read whole only for the few events that are sent again.
-    """
-    realtime, silver = (snapshot.tables.load(f"{layer}.{stream.name}") for layer in ("realtime", "silver"))
-    columns = ", ".join(quote(name) for name, _ in columns_of(silver))
-    realtime_columns = ", ".join(quote(name) for name, _ in columns_of(realtime))
-    sources = [f"select {realtime_columns} from {scan_sql(realtime)} where arrival_hour >= '{arrival_hour(since)}'"]
-    if tail := snapshot.tail.get(stream.name):
-        sources.append(f"select {realtime_columns} from {tail_sql(realtime, tail)}")
-    arrived = f"_arrived_at >= timestamp '{since:%Y-%m-%d %H:%M:%S}'"
-    newest = latest_sql(stream.contract.key, f"({' union all '.join(sources)})", arrived)
-    return f"select {columns} from ({newest})"
-
-
 def _source_versions(snapshot: LakeSnapshot, stream: Stream) -> tuple[object, ...]:
     """Return the versions of everything that alerts are computed from or stored in."""
-    names = (f"realtime.{stream.name}", f"silver.{stream.name}", f"serving.{stream.name}_alerts")
+    names = (
+        f"realtime.{stream.name}", f"silver.{stream.name}", f"serving.{stream.name}_alerts", *anomaly_tables(stream)
+    )  # fmt: skip
     return *(snapshot.snapshot_ids.get(name) for name in names), snapshot.tail.get(stream.name)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
+from pyiceberg.table import Table
 
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
 from lakehouse.serving.monitoring.alerts import (
@@ -17,12 +18,14 @@ from lakehouse.serving.monitoring.alerts import (
     AlertCursor,
     AlertsVersion,
     added_sql,
+    anomalies_as_alerts,
     encode_cursor,
     from_day_sql,
     merge_alerts,
     newest_sql,
     page_sql,
 )
+from lakehouse.serving.monitoring.anomalies import anomalies_table
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
@@ -48,7 +51,7 @@ class AlertPages:
     async def newest(self, streams: Collection[str], limit: int) -> AlertPage:
         """Return the newest alerts by event time, newest first. The next page holds alerts raised from now on."""
         feed_position, snapshot = self._feed.position, self._tracker.latest
-        sql, parameters = newest_sql(streams, limit)
+        sql, parameters = newest_sql(streams, limit, _with_anomalies(snapshot, streams))
         stored = await self._read(snapshot, sql, parameters)
         fresh = self._feed.unstored(streams, None, feed_position)
         alerts = merge_alerts(stored, fresh, ())[::-1][:limit]
@@ -86,8 +89,15 @@ class AlertPages:
 
 
 def _version(snapshot: LakeSnapshot, streams: Collection[str], feed_position: str) -> AlertsVersion:
-    commits = {name: sequence_of(snapshot.tables.load(f"serving.{name}_alerts")) for name in streams}
+    tables = [f"{name}_alerts" for name in streams]
+    tables += [f"{name}_anomalies" for name in _with_anomalies(snapshot, streams)]
+    commits = {table.removesuffix("_alerts"): sequence_of(snapshot.tables.load(f"serving.{table}")) for table in tables}
     return AlertsVersion(commits, feed_position)
+
+
+def _with_anomalies(snapshot: LakeSnapshot, streams: Collection[str]) -> list[str]:
+    """Select the streams that have a table of anomalies."""
+    return [name for name in streams if anomalies_table(snapshot, name) is not None]
 
 
 def _sources(
@@ -96,9 +106,17 @@ def _sources(
     """Return, by stream, the SELECT of the alerts to read; streams without any are left out. Reads metadata."""
     selects: dict[str, str] = {}
     for name in streams:
-        table, commit = snapshot.tables.load(f"serving.{name}_alerts"), until.commits.get(name, 0)
-        if cursor.seen is None:
-            selects[name] = from_day_sql(table, cursor.place[0][:10], commit)
-        elif (select := added_sql(table, cursor.seen.commits.get(name, 0), commit)) is not None:
+        parts = [_source(snapshot.tables.load(f"serving.{name}_alerts"), name, cursor, until)]
+        if (table := anomalies_table(snapshot, name)) is not None:
+            anomalies = _source(table, f"{name}_anomalies", cursor, until)
+            parts.append(anomalies and anomalies_as_alerts(anomalies))
+        if select := " union all by name ".join(f"({part})" for part in parts if part):
             selects[name] = select
     return selects
+
+
+def _source(table: Table, name: str, cursor: AlertCursor, until: AlertsVersion) -> str | None:
+    commit = until.commits.get(name, 0)
+    if cursor.seen is None:
+        return from_day_sql(table, cursor.place[0][:10], commit)
+    return added_sql(table, cursor.seen.commits.get(name, 0), commit)

@@ -7,7 +7,7 @@ which no table holds yet.
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Self
 
@@ -128,9 +128,32 @@ def _is_valid(cursor: AlertCursor) -> bool:
     return canonical == (time, day)
 
 
-def newest_sql(streams: Iterable[str], limit: int) -> tuple[str, list[str | int]]:
-    """Return the query for the newest alerts, newest first, and its parameters."""
-    tables = {name: f"from serving.{name}_alerts" for name in streams}
+ANOMALY = "anomaly"
+"""The kind of alert that an anomaly is."""
+
+
+def anomalies_as_alerts(anomalies: str) -> str:
+    """Return a SELECT of anomalies as alerts, from one of the rows of their table."""
+    return (
+        f"select dt, {literal(ANOMALY)} as alert, severity, entity, event_time, value, threshold, message, event_key"
+        f" from ({anomalies})"
+    )
+
+
+def stored_alerts(stream: str, *, has_anomalies: bool) -> str:
+    """Return a SELECT of the alerts of a stream that its tables hold."""
+    alerts = f"select * from serving.{stream}_alerts"
+    if not has_anomalies:
+        return alerts
+    return f"{alerts} union all by name {anomalies_as_alerts(f'select * from serving.{stream}_anomalies')}"
+
+
+def newest_sql(streams: Iterable[str], limit: int, with_anomalies: Collection[str] = ()) -> tuple[str, list[str | int]]:
+    """Return the query for the newest alerts, newest first, and its parameters.
+
+    `with_anomalies` are those of the streams that have a table of anomalies.
+    """
+    tables = {name: stored_alerts(name, has_anomalies=name in with_anomalies) for name in streams}
     order = ", ".join(f"{expression} desc" for expression in SORT_EXPRESSIONS)
     return f"{_union_sql(tables)}\norder by {order}\nlimit ?", [limit]
 

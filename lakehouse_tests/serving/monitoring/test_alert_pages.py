@@ -15,6 +15,7 @@ from lakehouse.pipeline.table_specs import ALERT_COLUMNS, empty_sql
 from lakehouse.serving.monitoring.alert_feed import AlertFeed, _StreamAlerts
 from lakehouse.serving.monitoring.alert_pages import AlertPages
 from lakehouse.serving.monitoring.alerts import Alert, parse_since
+from lakehouse.serving.monitoring.anomalies import AnomalyTails
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.storage.iceberg.snapshots import expire
@@ -32,7 +33,7 @@ class AlertClient:
         self.name = f"serving.{own.name}_alerts"
         self._own = own
         self._tracker = tracker
-        self._feed = AlertFeed(tracker, readers)
+        self._feed = AlertFeed(tracker, readers, AnomalyTails(readers))
         self._state = _StreamAlerts()
         self._pages = AlertPages(tracker, readers, self._feed)
         self._cursor = "2010-01-01"
