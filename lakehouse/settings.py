@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     AWSSecretsManagerSettingsSource,
     BaseSettings,
@@ -27,6 +27,24 @@ def _start_of_last_year() -> date:
 
 
 KEY_PARTS = ("access_key_id", "secret_access_key", "session_token")
+
+
+PIPES = "pipes"
+"""The address of Spark for runs that Dagster Pipes starts as processes elsewhere."""
+
+
+class PipesSettings(BaseModel):
+    """How a job is started elsewhere; see docs/spark.md."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    client: Literal["subprocess", "emr-serverless", "emr-containers", "glue"] = "subprocess"
+    command: tuple[str, ...] = ()
+    """The command of a subprocess; by default `lakehouse job` with this Python."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Variables of a subprocess beside those of this process."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the client's `start_job_run`."""
 
 
 class Settings(BaseSettings):
@@ -99,7 +117,11 @@ class Settings(BaseSettings):
     )
     spark: str = Field(
         "local[*]",
-        description="Where Spark is: `sc://host:port` of a Spark Connect server, or a master such as `local[*]`.",
+        description="Where Spark is: `sc://host:port` of a Spark Connect server, a master such as `local[*]`, or `pipes`.",
+    )
+    pipes: PipesSettings = Field(
+        default_factory=PipesSettings,
+        description="How `LAKEHOUSE_SPARK=pipes` starts a job, as JSON: `client`, and its `command` and `env` or `params`.",
     )
     spark_from_mb: int = Field(
         256, ge=0, description="MiB that a run must read for Spark to compute it; smaller ones stay on this machine."

@@ -1,14 +1,17 @@
 """Bronze assets: every landed row as text, by day of arrival."""
 
+from datetime import date
+
 import dagster as dg
 
+from lakehouse.assets.external_jobs import layer_job, run_layer
 from lakehouse.assets.partitions import is_backfill, run_days
 from lakehouse.assets.reporting import MaterializedPartitions, snapshot_text
 from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.pipeline import bronze
 from lakehouse.pipeline.file_columns import describe_columns, file_columns
-from lakehouse.pipeline.ingest import describe_unreadable
+from lakehouse.pipeline.ingest import IngestResult, describe_unreadable
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.pipeline.lineage.retention import retention_days
@@ -19,9 +22,8 @@ def bronze_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDef
     """Define the bronze asset of a stream. A run appends what is new; a backfill replaces the partition."""
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        result = bronze.ingest_days(
-            lake, stream, run_days(context), replace=is_backfill(context), run_id=context.run.run_id
-        )
+        job = layer_job(context, "bronze", stream, run_days(context), replace=is_backfill(context))
+        result: IngestResult[date] = run_layer(context, lake, job)
         rows = sum(counts["rows"] for counts in result.partitions.values())
         event_dates = format_days(result.event_dates)
         context.log.info(f"Ingested {rows} rows into bronze.{stream.name}; event dates: {event_dates or 'none'}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import dagster as dg
 
+from lakehouse.assets.external_jobs import layer_job, run_layer
 from lakehouse.assets.partitions import run_days
 from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import TableSpecs, attributes, columns_metadata, computed_asset, key
@@ -12,6 +13,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind
 from lakehouse.pipeline import gold
 from lakehouse.pipeline.column_lineage import ColumnLineage, sql_lineage
+from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.long_form import DAILY_METRICS
 
@@ -21,7 +23,8 @@ def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefin
     name = f"{stream.name}_daily"
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        result = gold.write_daily(lake, stream, run_days(context, stream.contract), run_id=context.run.run_id)
+        job = layer_job(context, "gold", stream, run_days(context, stream.contract))
+        result: WriteResult = run_layer(context, lake, job)
         return replace(from_write(result, preview_column="dt"), lineage=lineage())
 
     def lineage() -> ColumnLineage:

@@ -6,14 +6,14 @@ from typing import Any
 
 import dagster as dg
 
+from lakehouse.assets.external_jobs import layer_job, run_layer
 from lakehouse.assets.partitions import exact_days, run_days, window
 from lakehouse.assets.reporting import MaterializedPartitions, from_write
 from lakehouse.assets.specs import TableSpecs, attributes, computed_asset, key
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LookupFileError
 from lakehouse.pipeline import exports
-from lakehouse.pipeline.alerts import write_alerts
-from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days, write_features
+from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import HEALTH_VIEW
 from lakehouse.serving.lookups import publish as lookups
@@ -90,7 +90,8 @@ def _unified_sources(stream: Stream) -> list[dg.AssetDep]:
 
 def _unified(stream: Stream, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        objects = exports.export_unified(lake, stream, run_days(context, stream.contract))
+        job = layer_job(context, "unified", stream, run_days(context, stream.contract))
+        objects: dict[date, exports.ExportedObject] = run_layer(context, lake, job)
         return MaterializedPartitions(
             {
                 day: {"rows": exported.rows, "bytes": exported.bytes, "files": 1, "object": exported.key}
@@ -117,7 +118,8 @@ def _alerts(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefiniti
     name = f"{stream.name}_alerts"
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        return from_write(write_alerts(lake, stream, run_days(context, stream.contract), run_id=context.run.run_id))
+        job = layer_job(context, "alerts", stream, run_days(context, stream.contract))
+        return from_write(run_layer(context, lake, job))
 
     return computed_asset(
         key("serving", name),
@@ -143,7 +145,7 @@ def _features(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefini
         if exact_days(context.run.tags) is not None:
             # A day's late data changes the features of the days whose window it is in, too.
             dates = affected_days(lake, stream, dates)
-        return from_write(write_features(lake, stream, dates, run_id=context.run.run_id))
+        return from_write(run_layer(context, lake, layer_job(context, "features", stream, dates)))
 
     return computed_asset(
         key("serving", name),

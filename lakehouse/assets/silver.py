@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from lakehouse.assets import checks
+from lakehouse.assets.external_jobs import layer_job, run_layer
 from lakehouse.assets.partitions import exact_days, run_days
 from lakehouse.assets.reporting import (
     MaterializedPartitions,
@@ -65,7 +66,7 @@ def silver_assets(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDe
         dates = run_days(context, stream.contract)
         if exact_days(context.run.tags) is not None:
             dates = _with_redated(lake.lake, stream, dates, context.run.run_id)
-        result = silver.clean_days(lake.lake, stream, dates, run_id=context.run.run_id)
+        result: silver.SilverResult = run_layer(context, lake.lake, layer_job(context, "silver", stream, dates))
         seconds = round(time.monotonic() - started, 3)
         for asset_key, written in ((silver_key, result.silver), (quarantine_key, result.quarantine)):
             partitions = preview_newest(lake.lake, _materialized(result, written))

@@ -108,6 +108,11 @@ COMMANDS = (
         "Run the tests of SQL in tests/*.yaml, in memory, or record one from rows of the lake. Exit with 1 when one fails.",
     ),
     LazyCommand(
+        "job",
+        "lakehouse.cli.job:job",
+        "Run one layer of a stream over some days in this process, as Dagster Pipes asks for it or by hand.",
+    ),
+    LazyCommand(
         "spark-archive",
         "lakehouse.cli.spark_archive:spark_archive",
         "Pack this package and what Spark's workers import into an archive for a cluster.",

@@ -40,6 +40,9 @@ UTC = {"spark.sql.session.timeZone": "UTC"}
 ON_THIS_MACHINE = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
 """Without it, Spark opens ports to the network."""
 
+SUBMITTED = "spark-submit"
+"""The address of the Spark that has started this process, which configures the session."""
+
 CORES_OF_AN_EXECUTOR = 1
 
 CONNECT_PORT = 15002
@@ -138,6 +141,8 @@ class SparkWorkers:
     def _session(self) -> Any:
         from pyspark.sql import SparkSession
 
+        if self._address == SUBMITTED:
+            return SparkSession.builder.getOrCreate()
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas")  # which is not used here
         if self._address.startswith("sc://"):
             return self._connected(SparkSession)

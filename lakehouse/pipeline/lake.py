@@ -17,7 +17,7 @@ from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hou
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.model_specs import CheckedModels, find_models
 from lakehouse.pipeline.table_specs import SILVER_BEFORE_PROPERTY, anomaly_tables, table_specs
-from lakehouse.settings import Settings
+from lakehouse.settings import PIPES, Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
 from lakehouse.storage.iceberg.schema import TableSpec
@@ -103,7 +103,8 @@ class Lake:
 
     def workers(self, stream: Stream, size: Callable[[], int]) -> Workers:
         """Choose who computes a run of a stream that reads `size` bytes: this process, or Spark where it is asked for."""
-        if (stream.contract.engine or self.settings.engine) == "spark" and size() >= self.settings.spark_from_mb << 20:
+        on_spark = (stream.contract.engine or self.settings.engine) == "spark" and self.settings.spark != PIPES
+        if on_spark and size() >= self.settings.spark_from_mb << 20:
             return self._spark
         return LocalWorkers(self.engine)
 
