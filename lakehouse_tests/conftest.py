@@ -4,10 +4,8 @@ import gc
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from lakehouse_tests.forked import ForkedServer
 from lakehouse_tests.order import LongestFirst, in_order
 from lakehouse_tests.pipeline.own import copy_stream
 from lakehouse_tests.postgres import postgres_server
+from lakehouse_tests.storage.aws import moto
 from lakehouse_tests.storage.iam import EnforcedAws, enforced
 from lakehouse_tests.waiting import until
 
@@ -165,23 +164,14 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def aws() -> Iterator[str]:
     """The URL of moto's server, which stands in for AWS and is empty."""
-    from moto.server import ThreadedMotoServer  # takes a second, and few tests need it
-
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    # Empty it, because moto keeps its state in the process, not in the server.
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    with urllib.request.urlopen(reset):
-        pass
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with moto() as url:
+        yield url
 
 
 @pytest.fixture
 def iam(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[EnforcedAws]:
     """Moto's server with IAM enforced, where each request needs a permission of a role."""
-    with enforced(aws, partial(monkeypatch.setattr, raising=False)) as enforced_aws:
+    with enforced(aws, monkeypatch) as enforced_aws:
         yield enforced_aws
 
 

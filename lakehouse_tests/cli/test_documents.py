@@ -11,7 +11,7 @@ from lakehouse.cli.app import COMMANDS
 from lakehouse.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(file.read_text() for file in FILES)
 
 

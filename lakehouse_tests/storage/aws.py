@@ -1,5 +1,8 @@
 """Settings of a lakehouse on S3 and Glue, where moto stands in for AWS."""
 
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,24 @@ import boto3
 from lakehouse.settings import Settings
 
 BUCKET = "lake"
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """Run moto's server, empty, and yield its URL."""
+    from moto.server import ThreadedMotoServer  # takes a second, and few tests need it
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    # Empty it, because moto keeps its state in the process, not in the server.
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    with urllib.request.urlopen(reset):
+        pass
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
 
 
 def aws_settings(endpoint: str, home: Path, **options: Any) -> Settings:

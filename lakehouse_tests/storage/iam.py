@@ -6,12 +6,13 @@ policy is judged by its resources too.
 
 import json
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import pytest
 
 from lakehouse_tests.storage.container_role import TemporaryKeys, container_role
 
@@ -70,10 +71,11 @@ class EnforcedAws:
 
 
 @contextmanager
-def enforced(endpoint: str, patch: Callable[[object, str, object], None]) -> Iterator[EnforcedAws]:
+def enforced(endpoint: str, patch: pytest.MonkeyPatch) -> Iterator[EnforcedAws]:
     """Enforce IAM on the moto server at this endpoint, in this process, until the block ends."""
     decisions: list[tuple[bool, str, str]] = []
     _name_resources(patch)
+    _judge_each_deleted_key(patch)
     _record_decisions(patch, decisions)
     iam = boto3.client(
         "iam", endpoint_url=endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
@@ -98,7 +100,7 @@ def _exempt_requests(endpoint: str, count: float) -> None:
         pass
 
 
-def _name_resources(patch: Callable[[object, str, object], None]) -> None:
+def _name_resources(patch: pytest.MonkeyPatch) -> None:
     from moto.dynamodb.responses import DynamoHandler
     from moto.glue.responses import GlueResponse
     from moto.kinesis.responses import KinesisResponse
@@ -133,15 +135,35 @@ def _name_resources(patch: Callable[[object, str, object], None]) -> None:
         (DynamoHandler, dynamodb),
         (SecretsManagerResponse, secret),
     ):
-        patch(responses, "_determine_resource", resource)
+        patch.setattr(responses, "_determine_resource", resource, raising=False)
 
 
-def _record_decisions(patch: Callable[[object, str, object], None], decisions: list[tuple[bool, str, str]]) -> None:
+def _judge_each_deleted_key(patch: pytest.MonkeyPatch) -> None:
+    """Make moto judge a request that deletes many objects by their keys, as S3 does, and not by the bucket."""
+    import xmltodict  # type: ignore[import-untyped]  # which moto needs
+    from moto.s3.responses import S3Response
+
+    authorize = S3Response._authenticate_and_authorize_s3_action
+
+    def by_key(self: Any, bucket_name: str | None = None, key_name: str | None = None) -> None:
+        if self.data.get("Action") != "DeleteObject" or key_name is not None:
+            authorize(self, bucket_name=bucket_name, key_name=key_name)
+            return
+        objects = xmltodict.parse(self.body)["Delete"]["Object"]
+        for each in objects if isinstance(objects, list) else [objects]:
+            authorize(self, bucket_name=bucket_name, key_name=each["Key"])
+
+    patch.setattr(S3Response, "_authenticate_and_authorize_s3_action", by_key)
+
+
+def _record_decisions(patch: pytest.MonkeyPatch, decisions: list[tuple[bool, str, str]]) -> None:
     from moto.iam.access_control import IAMRequestBase
 
     check = IAMRequestBase.check_action_permitted
 
     def checked(self: Any, resource: str) -> None:
+        if self._action.startswith("sqs:"):  # AWS has one permission for a request and its batches
+            self._action = self._action.removesuffix("Batch")
         try:
             check(self, resource)
         except Exception:
@@ -149,4 +171,4 @@ def _record_decisions(patch: Callable[[object, str, object], None], decisions: l
             raise
         decisions.append((True, self._action, resource))
 
-    patch(IAMRequestBase, "check_action_permitted", checked)
+    patch.setattr(IAMRequestBase, "check_action_permitted", checked)
