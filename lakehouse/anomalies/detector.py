@@ -26,6 +26,14 @@ PLAIN = [STUCK, UP, DOWN]
 DIFFERENCES = [4, 5, 6, 7, 9]
 """The statistics that are measured from the season, or else from the level."""
 
+MIN_SCALES = np.zeros(len(STATISTIC_KINDS))
+"""The least scale of each statistic's extremes."""
+
+MIN_SCALES[STUCK] = 0.03  # Two equal values in a row are no anomaly, even if there were none before.
+
+MIN_SILENCE_STEPS = 5
+"""How many usual steps a silence lasts at least."""
+
 WEEK_SECONDS = 7 * 86400.0
 LARGEST_VALUE = 1e100
 """Values beyond it are taken as it, so that sums of squares stay finite."""
@@ -129,7 +137,7 @@ class Detector:
         if self._extremes is None:
             return None
         limit = float(np.expm1(min(self._extremes.value_at(GAP, self.threshold), 50.0)))
-        return max(limit, 2 * self.state.step)
+        return max(limit, MIN_SILENCE_STEPS * self.state.step)
 
     def _update_block(self, times: Floats, values: Floats) -> Scores:
         state = self.state
@@ -200,7 +208,7 @@ class Detector:
         self._refit()
 
     def _refit(self) -> None:
-        self._extremes = fit_extremes(self.state.maxima)
+        self._extremes = fit_extremes(self.state.maxima, MIN_SCALES)
 
 
 class _Rows:

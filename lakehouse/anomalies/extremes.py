@@ -60,8 +60,11 @@ class Extremes:
         return float(self.location[statistic] + self.scale[statistic] * np.expm1(shape * exponent) / shape)
 
 
-def fit_extremes(maxima: Floats) -> Extremes | None:
-    """Fit block maxima, a row a statistic, by L-moments; None where there are too few blocks."""
+def fit_extremes(maxima: Floats, min_scales: Floats | float = 0.0) -> Extremes | None:
+    """Fit block maxima, a row a statistic, by L-moments; None where there are too few blocks.
+
+    No scale is less than that of `min_scales`.
+    """
     blocks = maxima.shape[1]
     if blocks < MIN_BLOCKS:
         return None
@@ -79,4 +82,5 @@ def fit_extremes(maxima: Floats) -> Extremes | None:
     scale = -spread * shape / ((1 - 2**shape) * gammas)
     location = b0 - scale * (gammas - 1) / shape
     scale = np.maximum(scale * (1 + SHORT_HISTORY_BLOCKS / blocks), MIN_RELATIVE_SCALE * np.abs(location))
+    scale = np.maximum(scale, min_scales)
     return Extremes(location, scale, shape)
