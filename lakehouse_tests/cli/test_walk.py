@@ -49,6 +49,7 @@ DOCUMENTS = (
         "docs/promises.md",
         "docs/operations.md",
         "docs/deploy/aws.md",
+        "docs/deploy/docker.md",
         "docs/monitoring.md",
         "docs/alerts.md",
         "docs/spark.md",
@@ -78,6 +79,7 @@ NOT_RUN = {
     r"prometheus ": "runs until it is stopped; deploy/test_observability.py starts one",
     r"export LAKEHOUSE_ALERTS|lakehouse alerts test": "needs receivers; alerting/test_delivery.py runs some",
     r"ssh ": "needs another machine",
+    r"docker |cp deploy/docker": "needs a Docker engine; deploy/test_docker.py starts the same processes",
     r"cd deploy/aws|terraform ": "needs an account of AWS; deploy/test_terraform.py applies it to moto",
 }
 """Commands that a test can't run, as the start of their line, each with its reason."""

@@ -105,7 +105,7 @@ def applied(tmp_path: Path) -> Iterator[tuple[Terraform, str]]:
         yield terraform, endpoint
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="takes four minutes; .ci/run sets NIGHTLY=1 for it")
+@pytest.mark.skipif(not NIGHTLY, reason="takes some five minutes; .ci/run sets NIGHTLY=1 for it")
 def test_applied_changed_used_and_destroyed(applied: tuple[Terraform, str], tmp_path: Path) -> None:
     terraform, endpoint = applied
     options = ("-no-color", "-input=false", "-parallelism=20")
