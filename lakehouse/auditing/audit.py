@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 
 from lakehouse.auditing import (
+    anomalies,
     bronze,
     data_files,
     engines,
@@ -48,6 +49,7 @@ CHECKS: Sequence[tuple[str, Check]] = (
     ("serving", serving.check_live_gold),
     ("serving", serving.check_alerts),
     ("serving", serving.check_features),
+    ("serving", anomalies.check_anomalies),
     ("serving", serving.check_objects),
     ("silver", ledgers.check),
     ("silver", engines.check),

@@ -9,12 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lakehouse.auditing.anomalies import check_anomalies
+from lakehouse.auditing.context import Context
+from lakehouse.auditing.file_reads import FileReads
+from lakehouse.auditing.findings import Finding
 from lakehouse.contracts.odcs import load_contract
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.pipeline.anomalies import stale_anomaly_days, write_anomalies
 from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.lineage.properties import sources_of
 from lakehouse.pipeline.table_specs import anomaly_tables, table_specs
 from lakehouse.settings import Settings
 from lakehouse.storage.objects.connection import Connection
@@ -145,3 +150,29 @@ def test_declaring_a_rule_computes_no_history_until_it_changes(lake: tuple[Lake,
     assert stale_anomaly_days(*lake) == set()
     write_anomalies(*lake, [DAYS[0]])
     assert stale_anomaly_days(*lake) == {DAYS[2]}
+
+
+def test_audit_reports_anomalies_that_silver_does_not_give(lake: tuple[Lake, Stream]) -> None:
+    opened, stream = lake
+    _fill(*lake, DAYS, {("d1", DAYS[4]): 90.0})
+    write_anomalies(*lake, DAYS)
+    assert _audited(opened, stream) == []
+    anomalies = opened.tables.load(anomaly_tables(stream)[0])
+    (snapshot,) = anomalies.metadata.snapshots
+    sources = sources_of(snapshot)
+    select = f"select * replace (value + 1 as value) from {scan_sql(anomalies)} where dt = date '{DAYS[4]}'"
+    replace_days(opened, anomaly_tables(stream)[0], select, [DAYS[4]], sources=sources)
+    (finding,) = _audited(opened, stream)
+    assert (finding.layer, finding.partition, finding.state) == ("serving", str(DAYS[4]), "wrong")
+    assert "has other numbers in: 1" in finding.detail
+    _fill(*lake, [DAYS[1]], {("d1", DAYS[1]): 60.0})
+    assert [(finding.partition, finding.state) for finding in _audited(opened, stream)] == [
+        (str(DAYS[1]), "stale"),
+        (str(DAYS[4]), "wrong"),
+    ]
+
+
+def _audited(lake: Lake, stream: Stream) -> list[Finding]:
+    context = Context(lake, stream, DAYS[0], DAYS[-1], FileReads(lake.connection))
+    check_anomalies(context)
+    return context.report.findings
