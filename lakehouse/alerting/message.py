@@ -26,6 +26,20 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
+def failed_run(job: str, stream: str | None, /, **details: str | None) -> Cause:
+    """Make the cause of a run that has failed. It lasts until a run of the same job and stream succeeds."""
+    of = f" of {stream}" if stream else ""
+    return Cause(
+        kind="run_failure",
+        key=f"{job}/{stream or ''}",
+        severity="warning",
+        summary=f"The last run of {job}{of} failed.",
+        action="Open it in Dagster; its log has the error.",
+        stream=stream,
+        details=details,
+    )
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message to one receiver."""
 

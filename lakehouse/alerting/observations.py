@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from lakehouse.alerting.message import Cause
+from lakehouse.alerting.message import Cause, failed_run
 from lakehouse.alerting.schema import CauseKind, Severity
 
 Labels = Mapping[str, str]
@@ -92,20 +92,6 @@ def _audit_findings(numbers: Numbers, now: float) -> Iterator[Observation]:
 def _failed_runs(numbers: Numbers, now: float) -> Iterator[Observation]:
     for labels, value in numbers.get("lakehouse_last_run_failed", ()):
         yield Observation(failed_run(labels["job_name"], labels["stream"] or None), value > 0)
-
-
-def failed_run(job: str, stream: str | None, /, **details: str | None) -> Cause:
-    """Make the cause of a run that has failed. It lasts until a run of the same job and stream succeeds."""
-    of = f" of {stream}" if stream else ""
-    return Cause(
-        kind="run_failure",
-        key=f"{job}/{stream or ''}",
-        severity="warning",
-        summary=f"The last run of {job}{of} failed.",
-        action="Open it in Dagster; its log has the error.",
-        stream=stream,
-        details=details,
-    )
 
 
 def _daemons(numbers: Numbers, now: float) -> Iterator[Observation]:

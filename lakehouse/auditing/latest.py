@@ -1,14 +1,12 @@
 """The findings that audits have left, in the home: what was wrong when a partition was audited last."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 from filelock import FileLock
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from lakehouse.auditing.findings import Report
 from lakehouse.contracts.streams import Stream
@@ -36,16 +34,9 @@ def record_audit(lake: Lake, streams: Sequence[Stream], first: date | None, last
         write_private(path, json.dumps({name: sorted(partitions) for name, partitions in sorted(wrong.items())}))
 
 
-def audit_metrics(settings: Settings) -> Iterator[Metric]:
-    """Return how many partitions of each audited stream and model are wrong."""
-    wrong = GaugeMetricFamily(
-        "lakehouse_audit_wrong_partitions",
-        "Partitions that differed from their source when they were audited last.",
-        labels=["stream"],
-    )
-    for name, partitions in _read(_path(settings)).items():
-        wrong.add_metric([name], len(partitions))
-    yield wrong
+def wrong_partitions(settings: Settings) -> dict[str, int]:
+    """Return how many partitions of each audited stream and model were wrong when they were audited last."""
+    return {name: len(partitions) for name, partitions in _read(_path(settings)).items()}
 
 
 def _is_within(partition: str, first: date | None, last: date | None) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from lakehouse.alerting.observations import failed_run
+from lakehouse.alerting.message import failed_run
 from lakehouse.alerting.store import report
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource, arrivals

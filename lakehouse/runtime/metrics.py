@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Iterator
 
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from lakehouse.auditing.latest import audit_metrics
+from lakehouse.auditing.latest import wrong_partitions
 from lakehouse.http.published_metrics import keep_publishing
 from lakehouse.runtime.dagster_metrics import DagsterMetrics
 from lakehouse.runtime.instance import open_instance
@@ -28,4 +29,11 @@ def publish_metrics(settings: Settings, stop: threading.Event) -> None:
 
 def _home_metrics(settings: Settings) -> Iterator[Metric]:
     yield from process_metrics(settings)
-    yield from audit_metrics(settings)
+    wrong = GaugeMetricFamily(
+        "lakehouse_audit_wrong_partitions",
+        "Partitions that differed from their source when they were audited last.",
+        labels=["stream"],
+    )
+    for name, count in wrong_partitions(settings).items():
+        wrong.add_metric([name], count)
+    yield wrong

@@ -19,8 +19,8 @@ from prometheus_client.metrics_core import Metric
 
 from lakehouse.alerting.config import AlertsConfig, load_alerts
 from lakehouse.alerting.evaluate import advance
-from lakehouse.alerting.message import Cause, Message
-from lakehouse.alerting.observations import failed_run, observe, read_numbers
+from lakehouse.alerting.message import Cause, Message, failed_run
+from lakehouse.alerting.observations import observe, read_numbers
 from lakehouse.alerting.process import evaluate
 from lakehouse.alerting.schema import CAUSE_KINDS
 from lakehouse.alerting.store import AlertStore, Report, report

@@ -15,8 +15,7 @@ import pytest
 
 from lakehouse.alerting import delivery, queue
 from lakehouse.alerting.config import AlertsConfig
-from lakehouse.alerting.message import Cause, Message
-from lakehouse.alerting.observations import failed_run
+from lakehouse.alerting.message import Cause, Message, failed_run
 from lakehouse.alerting.queue import send_waiting
 from lakehouse.alerting.store import AlertStore, report
 from lakehouse.processes.child import python_command, spawn

@@ -4,15 +4,13 @@ from datetime import date
 from pathlib import Path
 
 from lakehouse.auditing.findings import Finding, Report
-from lakehouse.auditing.latest import audit_metrics, record_audit
+from lakehouse.auditing.latest import record_audit, wrong_partitions
 from lakehouse.pipeline.lake import Lake
 from lakehouse.settings import Settings
 
 
-def _wrong(lake: Lake) -> dict[str, float]:
-    return {
-        sample.labels["stream"]: sample.value for metric in audit_metrics(lake.settings) for sample in metric.samples
-    }
+def _wrong(lake: Lake) -> dict[str, int]:
+    return wrong_partitions(lake.settings)
 
 
 def test_findings_last_until_their_days_are_audited_again(tmp_path: Path) -> None:
