@@ -143,6 +143,9 @@ class Settings(BaseSettings):
         None,
         description="URLs, keys and passwords that the file of `alerts` names, as a JSON object; or set each as a variable.",
     )
+    audit_log_days: int = Field(
+        400, ge=31, description="Days for which the audit log is kept, in whole months: who did what."
+    )
     webhook_url: str | None = Field(None, description="URL that receives a JSON message about each job that fails.")
     compute_logs: Literal["local", "s3"] = Field(
         "local",

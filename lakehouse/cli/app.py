@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from lakehouse.aws import explain, is_client_error
 from lakehouse.cli.escaping import escape_control_characters
 from lakehouse.cli.lazy import LazyCommand
+from lakehouse.cli.logged import logged
 from lakehouse.errors import LakehouseError
 
 COMMANDS = (
@@ -186,7 +187,8 @@ def main() -> None:
     logging.getLogger("pyiceberg.table").setLevel(logging.ERROR)
     try:
         try:
-            app()
+            with logged(sys.argv[1:]):
+                app()
         finally:
             sys.stdout.flush()
     except LakehouseError as error:

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lakehouse.auditing import audit as auditing
+from lakehouse.auditing.audit_log import audit_log_findings
 from lakehouse.auditing.findings import Finding, Report
 from lakehouse.auditing.latest import record_audit
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
@@ -61,6 +62,7 @@ def audit(
             repair_findings(lake, report.findings)
             report = auditing.audit(lake, chosen, since, until, read_landing=not quick)
         record_audit(lake, chosen, since, until, report)
+        report.findings += audit_log_findings(lake)
     if as_json:
         print_json(report.as_json())
     else:

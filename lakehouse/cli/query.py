@@ -11,6 +11,7 @@ import typer
 from lakehouse.cli.escaping import escape_in_json
 from lakehouse.cli.printing import console, counted, print_table
 from lakehouse.errors import ParameterError, QueryError
+from lakehouse.pipeline.audit_log_table import AUDIT_LOG, copy_entries
 from lakehouse.pipeline.lake import Lake
 from lakehouse.serving.query.named_queries import find_query, read_queries
 from lakehouse.serving.query.rendering import csv_rows, distinct_names, json_objects, text_cells
@@ -41,6 +42,8 @@ def query(sql: Sql = None, name: Name = None, given: Given = None, output: Forma
     settings = get_settings()
     text, parameters = _resolve(settings, sql, name, _parse_parameters(given or []))
     with storage.running(settings) as connection:
+        if AUDIT_LOG in text:
+            copy_entries(Lake(settings, connection))
         result = run_query(Lake(settings, connection, metadata_only=True), text, parameters)
         try:
             printers[output](result)

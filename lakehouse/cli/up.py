@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from lakehouse.alerting.config import load_alerts
+from lakehouse.audit_log.settings_changes import log_settings
 from lakehouse.cli.alerts import known_streams
 from lakehouse.cli.printing import console, stderr
 from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError, StorageUnavailableError
 from lakehouse.http import api_keys as keys
 from lakehouse.http.auth import unencrypted_warning
+from lakehouse.pipeline.audit_log_table import copy_entries
 from lakehouse.pipeline.lake import Lake
 from lakehouse.processes.child import leave_running, python_command, spawn, stop_child, wait_until_ready
 from lakehouse.processes.problems import read_problems
@@ -36,6 +38,9 @@ from lakehouse.storage.embedded.health import is_healthy
 
 START_SECONDS = 180.0
 STORAGE_PROBE_SECONDS = 10.0
+AUDIT_LOG_SECONDS = 60.0
+"""Between two copies of the audit log into its table. Each that has new entries is a commit."""
+
 DEFINITIONS = "lakehouse.definitions"
 """The module that Dagster loads."""
 
@@ -70,6 +75,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
     stop_watching = Event()
     try:
         supervisor.take_over(settings)
+        log_settings(settings)
         accepted = AcceptedStreams(settings)
         for line in accepted.update():
             stderr.print(line, soft_wrap=True)
@@ -91,6 +97,7 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
         report = partial(stderr.print, soft_wrap=True)
         for name, copies in {"streams": accepted, "lookups": lookups}.items():
             threading.Thread(target=watch, args=(copies, report, stop_watching), name=name, daemon=True).start()
+        threading.Thread(target=_copy_audit_log, args=(settings, stop_watching), name="audit log", daemon=True).start()
         threading.Thread(target=publish_metrics, args=(settings, stop_watching), name="metrics", daemon=True).start()
         Supervisor(
             settings,
@@ -104,6 +111,15 @@ def _supervise(settings: Settings, *, no_ui: bool) -> None:
         stop_watching.set()
         supervisor.state_path(settings).unlink(missing_ok=True)
         storage.stop(settings)
+
+
+def _copy_audit_log(settings: Settings, stop: Event) -> None:
+    """Copy new entries of the audit log into its table every minute, until `stop` is set."""
+    while not stop.wait(AUDIT_LOG_SECONDS):
+        try:
+            copy_entries(Lake(settings))
+        except Exception as error:  # storage is away for a while, or an entry was changed
+            stderr.print(f"The audit log could not be copied into its table: {error}", soft_wrap=True)
 
 
 def _bootstrap(lake: Lake) -> None:

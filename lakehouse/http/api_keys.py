@@ -15,6 +15,8 @@ import msgspec
 from filelock import FileLock
 from msgspec.structs import replace
 
+from lakehouse.audit_log.entries import Event
+from lakehouse.audit_log.log import AuditLog, command_line_user
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.home import private_home
@@ -76,6 +78,7 @@ def create(
     path = keys_path(settings)
     with _locked(settings, path):
         _write(path, [*_read(path), key])
+    _log(settings, "key created", key)
     return key, f"{PREFIX}_{key.id}_{secret}"
 
 
@@ -88,7 +91,18 @@ def revoke(settings: Settings, key_id: str) -> ApiKey:
         if revoked is None:
             raise LakehouseError(f"There is no key {key_id!r}. List the keys with: lakehouse keys list")
         _write(path, [key for key in keys if key is not revoked])
+    _log(settings, "key revoked", revoked)
     return revoked
+
+
+def _log(settings: Settings, action: str, key: ApiKey) -> None:
+    detail = {"name": key.name, "scopes": key.scopes, "streams": key.streams}
+    AuditLog(settings).write(Event(command_line_user(), action, key.id, detail))
+
+
+def actor_of(key: ApiKey | None) -> str:
+    """Return the actor of a request, for the audit log."""
+    return f"key {key.id} ({key.name})" if key else "local"
 
 
 def list_keys(settings: Settings) -> list[ApiKey]:

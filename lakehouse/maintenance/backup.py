@@ -26,6 +26,8 @@ KEPT_FILES = (
     "http/keys.json",
     "http/sent/*.json",
     "contracts/*/*.yaml",
+    "audit_log/*.ndjson",
+    "audit_log/*.json",
 )
 """Files that a home needs besides its data. Logs, caches and the state of processes are left out."""
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from lakehouse.audit_log.expiry import expire_entries
 from lakehouse.errors import LakehouseError, StorageUnavailableError
 from lakehouse.maintenance.compaction import Budget, compact
 from lakehouse.maintenance.manifests import merge_small_manifests
 from lakehouse.maintenance.orphans import abort_unfinished_uploads, remove_orphans
 from lakehouse.maintenance.retention import apply_retention, expire_idempotency_records
+from lakehouse.pipeline.audit_log_table import AUDIT_LOG, drop_expired_months
 from lakehouse.pipeline.commits import expire_snapshots
 from lakehouse.pipeline.lake import Lake
 
@@ -72,6 +74,11 @@ def _retention(run: TaskRun, target: str) -> Iterator[TaskReport]:
         expired = expire_idempotency_records(run.lake, dry_run=run.dry_run)
         if expired.removed:
             yield TaskReport("retention", expired.target, "expired", expired.removed)
+        months = expire_entries(run.lake.settings, dry_run=run.dry_run)
+        if not run.dry_run:
+            drop_expired_months(run.lake)
+        for month in months:
+            yield TaskReport("retention", AUDIT_LOG, f"{month} dropped", 1)
         return
     for dropped in apply_retention(run.lake, run.lake.streams[target], dry_run=run.dry_run):
         yield TaskReport(

@@ -189,7 +189,9 @@ def check_names(folders: Mapping[str, Path]) -> None:
 
     `folders` has the folder of each stream by its name. Raises ContractError for the later one of the two.
     """
-    owners = dict.fromkeys(("customers", DAILY_METRICS, HEALTH_VIEW, LIVE_METRICS), "the lakehouse")
+    owners = dict.fromkeys(
+        ("customers", DAILY_METRICS, HEALTH_VIEW, LIVE_METRICS, "serving.audit_log"), "the lakehouse"
+    )
     for stream, folder in folders.items():
         for name in sorted({stream, *stream_view_names(stream)}):
             if owner := owners.get(name):

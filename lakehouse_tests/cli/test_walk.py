@@ -52,6 +52,7 @@ DOCUMENTS = (
         "docs/deploy/docker.md",
         "docs/monitoring.md",
         "docs/alerts.md",
+        "docs/audit-log.md",
         "docs/spark.md",
     ),
     *("docs/settings.md", "docs/benchmarks.md", "CONTRIBUTING.md"),

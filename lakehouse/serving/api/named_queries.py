@@ -141,6 +141,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         api_key = serving.access.authorize(request, "query")
         form = select_format(request)
         values = _parameter_values(query, request)
+        serving.log(api_key, "query", query.name, parameters=values)
         snapshot = await serving.live.pin(query.sql)
         sources.update(snapshot)
         _check_streams(api_key, sources.names)

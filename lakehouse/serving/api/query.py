@@ -81,6 +81,7 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     form = select_format(request)
     query = _parse(request, await request.body())
     check_length(query.sql)
+    serving.log(key, "query", "", sql=query.sql)
     snapshot = await serving.live.pin(query.sql)
     query_request = await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)
     max_seconds = serving.settings.query_seconds

@@ -1,5 +1,6 @@
 """The state that all route handlers share: the lake, its latest snapshot, readers and feeds. One instance per process."""
 
+import asyncio
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -8,11 +9,14 @@ from typing import Any
 
 from litestar import Request
 
+from lakehouse.audit_log.entries import Event
+from lakehouse.audit_log.log import AuditLog
 from lakehouse.contracts.streams import Stream
-from lakehouse.http.api_keys import ApiKey
+from lakehouse.http.api_keys import ApiKey, actor_of
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.problems import unknown_stream
 from lakehouse.http.published_metrics import keep_publishing
+from lakehouse.pipeline.audit_log_table import AUDIT_LOG
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.unified_view import stream_view_names, view_names
 from lakehouse.serving.api.result_cache import ResultCache
@@ -61,7 +65,12 @@ class Serving:
     alert_pages: AlertPages
     event_streams: EventStreams
     catalog: Catalog
+    audit_log: AuditLog
     closing: threading.Event
+
+    def log(self, key: ApiKey | None, action: str, subject: str, **detail: Any) -> None:
+        """Add what a request did to the audit log, within a second."""
+        self.audit_log.record(Event(actor_of(key), action, subject, detail))
 
     @property
     def snapshot(self) -> LakeSnapshot:
@@ -88,6 +97,8 @@ class Serving:
     def readable_views(self, key: ApiKey | None, snapshot: LakeSnapshot) -> set[str]:
         """Return the names of the tables and views that a key may read: for some streams, those of these streams alone."""
         names = set(view_names(snapshot))
+        if key is not None and not key.allows("admin"):
+            names.discard(AUDIT_LOG)
         if key is None or not key.streams:
             return names
         return names & {name for stream in key.streams for name in stream_view_names(stream)}
@@ -107,6 +118,7 @@ class Serving:
     async def close(self) -> None:
         """Stop all threads and processes."""
         self.closing.set()
+        await asyncio.to_thread(self.audit_log.close)
         await self.workers.close()
         self.tracker.close()
         self.lookups.close()
@@ -143,5 +155,6 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,
         catalog=Catalog(lake),
+        audit_log=AuditLog(settings),
         closing=closing,
     )

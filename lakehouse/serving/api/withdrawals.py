@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 from litestar import Router, post
 
+from lakehouse.audit_log.entries import Event
 from lakehouse.errors import CommitConflictError, ObjectNotFoundError, UnknownStreamError
+from lakehouse.http.api_keys import actor_of
 from lakehouse.http.problems import Problem, error_responses, unknown_stream
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.withdrawal import find_objects, keys_by_stream, landing_key, withdraw_objects
@@ -54,7 +56,10 @@ async def withdraw(request: HttpRequest, serving: Serving, data: WithdrawalReque
         by_stream = keys_by_stream(serving.lake, [_landing_key(serving.lake, name) for name in data.objects])
     except UnknownStreamError:
         raise unknown_stream(_first_unknown(serving, data.objects), sorted(serving.snapshot.streams)) from None
-    serving.access.authorize(request, "admin", *by_stream)
+    key = serving.access.authorize(request, "admin", *by_stream)
+    if not data.dry_run:
+        event = Event(actor_of(key), "withdraw", ", ".join(by_stream), {"objects": data.objects})
+        await asyncio.to_thread(serving.audit_log.write, event)
     try:
         return await asyncio.to_thread(_withdraw, serving, by_stream, dry_run=data.dry_run)
     except ObjectNotFoundError as error:

@@ -42,6 +42,7 @@ from lakehouse.sources.http.intake import Intakes
 from lakehouse.sources.http.joint_writer import JointWriter, meeting_point
 from lakehouse.sources.http.notify import LandingNotifier
 from lakehouse.sources.http.routes import Ingest
+from lakehouse.sources.http.sends import SUM_SECONDS, Sends
 from lakehouse.sources.kinesis import status as kinesis
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.objects.store import Objects, open_store
@@ -113,6 +114,7 @@ def create_app(
             access_log.run(),
             intakes.follow(on_change),
             _expire_hourly(objects),
+            _log_sends(ingest.sends),
             close_idle_connections(IDLE_SECONDS + settings.query_seconds),
         )
         tasks = [asyncio.create_task(work) for work in background]
@@ -128,6 +130,7 @@ def create_app(
             await forwarder.close()
             notifier.close()
             access_log.write()
+            await _write_sends(ingest.sends)
 
     app = Litestar(
         route_handlers=[*ROUTERS, *extra.routers],
@@ -174,6 +177,7 @@ def _ingest(
         idempotency=idempotency,
         access=access,
         max_events=settings.http_max_events,
+        sends=Sends(settings),
         durable=settings.storage == "external" or settings.sync,
     )
 
@@ -181,6 +185,19 @@ def _ingest(
 def openapi_config() -> OpenAPIConfig:
     """Return the title and path of the OpenAPI document. The page that shows it is part of the serving process."""
     return OpenAPIConfig(title="Lakehouse", version="1", path="/schema", render_plugins=[JsonRenderPlugin()])
+
+
+async def _log_sends(sends: Sends) -> None:
+    while True:
+        await asyncio.sleep(SUM_SECONDS)
+        await _write_sends(sends)
+
+
+async def _write_sends(sends: Sends) -> None:
+    try:
+        await asyncio.to_thread(sends.write)
+    except Exception:  # they wait for the next time
+        log.exception("The audit log could not be written; trying again")
 
 
 async def _expire_hourly(objects: Objects) -> None:

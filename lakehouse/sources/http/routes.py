@@ -17,6 +17,7 @@ from litestar.params import HeaderParameter, QueryParameter
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
+from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.auth import AccessControl
 from lakehouse.http.idempotency import IdempotencyRecord, IdempotencyStore, request_hash
 from lakehouse.http.problems import Problem, error_responses, unknown_stream
@@ -25,6 +26,7 @@ from lakehouse.sources.http.body import JSON, BodyReader, BufferLimit, is_ndjson
 from lakehouse.sources.http.framing import MalformedBodyError, as_lines, split_rows
 from lakehouse.sources.http.group_commit import GroupCommit, StoredBatch
 from lakehouse.sources.http.intake import Intake, Intakes
+from lakehouse.sources.http.sends import Sends
 
 DEFAULT_REASONS = 20
 """Reasons in one response, unless the client asks for another number."""
@@ -86,6 +88,7 @@ class Ingest:
     idempotency: IdempotencyStore
     access: AccessControl
     max_events: int
+    sends: Sends
     durable: bool = True
     """Whether stored events survive a power cut."""
 
@@ -126,7 +129,7 @@ async def post_events(
     ] = None,
 ) -> Response[bytes]:
     """Accept events of a stream. 202 means that they are stored; invalid events are stored too and go to quarantine."""
-    ingest.access.authorize(request, "ingest", stream)
+    key = ingest.access.authorize(request, "ingest", stream)
     intake = ingest.intakes.get(stream)
     if intake is None:
         raise unknown_stream(stream, sorted(ingest.intakes.streams))
@@ -134,13 +137,15 @@ async def post_events(
     if ingest.commit.failing:
         raise _unavailable("Storage does not respond.")
     async with ingest.reader.body(request) as body:
-        land = partial(_land, ingest, intake, body, lines_only=lines_only, reasons=reasons if wait else None)
+        land = partial(_land, ingest, intake, body, key, lines_only=lines_only, reasons=reasons if wait else None)
         if idempotency_key is None:
             return _response(ingest, await land())
         return await _land_once(ingest, request, request_hash(stream, body), idempotency_key, land)
 
 
-async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool, reasons: int | None) -> bytes:
+async def _land(
+    ingest: Ingest, intake: Intake, body: bytes, key: ApiKey | None, *, lines_only: bool, reasons: int | None
+) -> bytes:
     """Land the body's events and return the response as JSON, with so many reasons; None responds before they are stored."""
     try:
         lines = as_lines(body, lines_only=lines_only)
@@ -158,6 +163,7 @@ async def _land(ingest: Ingest, intake: Intake, body: bytes, *, lines_only: bool
     batch, stored = ingest.commit.add(name, partial(build_batch, intake.validator, lines))
     if stored is None:
         raise Problem(HTTPStatus.BAD_REQUEST, "The body has no event. Send at least one.")
+    ingest.sends.count(key, name, batch.count)
     if reasons is None:
         return msgspec.json.encode(Accepted(name, batch.count, durable=False))
     try:
