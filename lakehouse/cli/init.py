@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from lakehouse.cli.printing import print_text
@@ -125,7 +125,7 @@ def _default(field: FieldInfo) -> str:
             return ""
         case date() as day:
             return f" {day}"
-        case dict():
+        case dict() | BaseModel():
             return " {}"
         case Path() as path:
             return f" {json.dumps(str(path))}"
