@@ -39,6 +39,7 @@ DOCUMENTS = (
         "docs/streams.md",
         "docs/models.md",
         "docs/query.md",
+        "docs/anomalies.md",
     ),
     *(
         "docs/page.md",
