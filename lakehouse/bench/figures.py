@@ -31,13 +31,15 @@ def figure(bench: str, name: str, value: float, unit: str, reach: float | None =
 
 
 @contextmanager
-def own_lake(folder: Path | None = None, *, streams: Sequence[str] = (), **settings: Any) -> Iterator[Lake]:
+def own_lake(
+    folder: Path | None = None, *, streams: Sequence[str] = (), stream_folders: Sequence[Path] = (), **settings: Any
+) -> Iterator[Lake]:
     """Yield an empty lake with its own storage server, in `folder` or in a temporary one.
 
-    `streams` are the streams to make tables for, by default all.
+    `streams` are the streams to make tables for, by default all. `stream_folders` have further ones than those shipped.
     """
     with tempfile.TemporaryDirectory(prefix="lakehouse-bench-", ignore_cleanup_errors=True) as own:
-        own_settings = Settings(home=folder or Path(own), storage="embedded", **settings)
+        own_settings = Settings(home=folder or Path(own), storage="embedded", streams=tuple(stream_folders), **settings)
         with storage.running(own_settings) as connection:
             lake = Lake(own_settings, connection)
             lake.streams = {name: lake.stream(name) for name in streams or lake.streams}

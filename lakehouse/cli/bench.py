@@ -77,6 +77,17 @@ def bench_spark(
     _print(spark.measure(rows))
 
 
+@bench.command("scale")
+def bench_scale(
+    streams: Annotated[int, typer.Option(min=2, help="Streams of the lake.")] = 100,
+    days: Annotated[int, typer.Option(min=2, help="Days of each.")] = 3653,
+) -> None:
+    """Plan, commit, audit and show a stream of a lake with a million data files in its metadata. Takes ten minutes."""
+    from lakehouse.bench import scale
+
+    _print(scale.measure(streams, days))
+
+
 @bench.command("compile")
 def bench_compile() -> None:
     """Load the definitions of 500 models, beside those of 50 and of none."""
