@@ -43,8 +43,12 @@ DAYS_OF_A_COMMIT = 365
 FILE_BYTES = 64 << 20
 FILE_ROWS = 2_000_000
 
+FILES_OF_A_LARGE_DAY = 10_000
+"""A terabyte of events of 100 bytes, in pieces of a million rows."""
+
 PLAN_SECONDS = 1.0
 COMMIT_SECONDS = 1.0
+LARGE_COMMIT_SECONDS = 10.0
 STALE_SECONDS = 1.0
 AUDIT_MILLISECONDS_A_DAY = 40.0
 PAGE_SECONDS = 1.0
@@ -75,6 +79,9 @@ def _figures(lake: Lake, days: Sequence[date]) -> Iterator[Figure]:
     replaced = [*select_files(silver, partitions_filter("dt", [newest]))]
     _, seconds = _timed(lambda: _commit(lake, f"silver.{stream.name}", [newest], replaced))
     yield figure("scale", "commit a day of a table", seconds, "s", COMMIT_SECONDS)
+    large = [days[-1] + timedelta(days=1)] * FILES_OF_A_LARGE_DAY
+    _, seconds = _timed(lambda: _commit(lake, f"silver.{stream.name}", large))
+    yield figure("scale", f"commit a day of {FILES_OF_A_LARGE_DAY:,} files", seconds, "s", LARGE_COMMIT_SECONDS)
     stale, seconds = _timed(lambda: [len(days_to_refresh(lake, stream)) for stream in lake.streams.values()])
     yield figure("scale", "find stale days of a stream", seconds / len(stale), "s", STALE_SECONDS)
     _, seconds = _timed(lambda: [stream_partitions(stream, lake.tables.load) for stream in lake.streams.values()])
