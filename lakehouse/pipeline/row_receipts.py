@@ -90,13 +90,10 @@ def find_row(lake: ReadableLake, stream: Stream, place: Place) -> Search:
     day: date = row["dt"]
     if (first := first_kept_day(stream.contract, "silver")) and day < first:
         return Found("expired", day)
-    quarantine = lake.tables.load(f"quarantine.{stream.name}")
-    rejected = yield Question(
-        f"select reasons from {scan_sql(quarantine)} where dt = date '{day}' and _object = $object and _row = $row", at
-    )
-    if rejected:
+    holders = yield _holders(lake, stream, place, row)
+    if rejected := [holder for holder in holders if holder["layer"] == "quarantine"]:
         return Found("rejected", day, reasons=tuple(rejected[0]["reasons"]))
-    kept = (yield from _find_in_silver(lake, stream, row)) if row["_valid"] else None
+    kept = (yield from _kept_row(lake, stream, row, holders)) if row["_valid"] else None
     if kept == place:
         return Found("silver", day)
     if older_days(bronze, {day: last_changes(bronze).get(day, 0)}, lake.tables.load(f"silver.{stream.name}")):
@@ -141,28 +138,56 @@ def find_outside_tables(lake: Lake, stream: Stream, place: Place) -> Found | Non
     return Found("landed") if has_landed(objects, place.object) else None
 
 
-def _find_in_silver(
-    lake: ReadableLake, stream: Stream, row: Mapping[str, Any]
+def _holders(lake: ReadableLake, stream: Stream, place: Place, row: Mapping[str, Any]) -> Question:
+    """Ask at once who may hold a row: quarantine; silver, by its key; and bronze, the last row with its key and arrival."""
+    quarantine, silver = (scan_sql(lake.tables.load(f"{layer}.{stream.name}")) for layer in ("quarantine", "silver"))
+    of_day = f"dt = date '{row['dt']}'"
+    same, key = _same_key(stream, row)
+    last = _last_row(lake, stream, row["dt"], same)
+    sql = f"""select 'quarantine' as layer, reasons, null::timestamp as _arrived_at, _object, _row
+        from {quarantine}
+        where {of_day} and _object = $object and _row = $row
+        union all
+        select 'silver', null, _arrived_at, null, null from {silver} where {of_day} and {same}
+        union all
+        select 'bronze', null, $arrived::timestamp, _object, _row from ({last})"""
+    return Question(sql, {**key, "object": place.object, "row": place.row, "arrived": _naive(row["_arrived_at"])})
+
+
+def _kept_row(
+    lake: ReadableLake, stream: Stream, row: Mapping[str, Any], holders: Rows
 ) -> Generator[Question, Rows, Place | None]:
     """Find the place of the row that silver has of a key: the last one that arrived when silver's row did."""
-    day, key = row["dt"], {f"key{number}": row[name] for number, name in enumerate(stream.contract.key)}
-    same = " and ".join(
-        f"{quote(name)} is not distinct from ${number}" for name, number in zip(stream.contract.key, key, strict=True)
-    )
-    silver, bronze = (scan_sql(lake.tables.load(f"{layer}.{stream.name}")) for layer in ("silver", "bronze"))
-    held = yield Question(f"select _arrived_at from {silver} where dt = date '{day}' and {same}", key)
+    held = [holder["_arrived_at"] for holder in holders if holder["layer"] == "silver"]
     if not held:
         return None
-    arrived: datetime = held[0]["_arrived_at"]
-    last = yield Question(
-        f"""with near as (select * from {bronze} where dt = date '{day}' and _arrived_at = $arrived::timestamp)
+    if _naive(held[0]) == _naive(row["_arrived_at"]):
+        last = [holder for holder in holders if holder["layer"] == "bronze"]
+    else:
+        same, key = _same_key(stream, row)
+        last = yield Question(_last_row(lake, stream, row["dt"], same), {**key, "arrived": _naive(held[0])})
+    return Place(last[0]["_object"], last[0]["_row"]) if last else None
+
+
+def _last_row(lake: ReadableLake, stream: Stream, day: date, same: str) -> str:
+    """Write the SELECT of the place of the last valid row of bronze that has a key, and arrived at `$arrived`."""
+    bronze = scan_sql(lake.tables.load(f"bronze.{stream.name}"))
+    return f"""with near as (select * from {bronze} where dt = date '{day}' and _arrived_at = $arrived::timestamp)
         select _object, _row from ({clean_sql(stream.contract, "near")})
         where _valid and {same}
         order by _object desc, _row desc
-        limit 1""",
-        {**key, "arrived": arrived.replace(tzinfo=None)},
-    )
-    return Place(last[0]["_object"], last[0]["_row"]) if last else None
+        limit 1"""
+
+
+def _same_key(stream: Stream, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Write the condition that a row has this row's key, and its parameters."""
+    key = {f"key{number}": row[name] for number, name in enumerate(stream.contract.key)}
+    names = zip(stream.contract.key, key, strict=True)
+    return " and ".join(f"{quote(name)} is not distinct from ${number}" for name, number in names), key
+
+
+def _naive(time: datetime) -> datetime:
+    return time.replace(tzinfo=None)
 
 
 def _find_in_realtime(lake: ReadableLake, stream: Stream, place: Place, hour: datetime | None) -> Search:
