@@ -56,9 +56,8 @@ def _write(name: str, words: Sequence[str], outcome: str) -> None:
 
     try:
         detail = {"words": masked(words), "outcome": outcome}
-        subject = next((word for word in words[len(name.split()) :] if not word.startswith("-")), "")
-        if name == "query":
-            subject = ""
+        first = [*words[len(name.split()) :], ""][0]
+        subject = "" if first.startswith("-") or name == "query" else first
         AuditLog(get_settings()).write(Event(command_line_user(), name, masked([subject])[0], detail))
     except Exception as error:  # a home that may be read only, a full disk, settings that are wrong
         print(f"lakehouse: the audit log can't be written: {error}", file=sys.stderr)

@@ -175,8 +175,8 @@ def test_causes_are_told_to_people_within_seconds(lake: str, run: Run, folder: P
     ]  # fmt: skip
     open_causes = json.loads(run("alerts", "list", "--json").stdout)["causes"]
     assert wanted <= {cause["cause"] for cause in open_causes}
-    for line in (
+    lines = {
         'lakehouse_last_run_failed{job_name="refresh",stream="retail"} 1.0',
-        'lakehouse_alert_messages_total{receiver="team"}',
-    ):
-        until(lambda line=line: line in httpx.get(f"http://{lake}/metrics").text)
+        'lakehouse_alert_messages_total{receiver="team"} ',
+    }
+    until(lambda: all(line in httpx.get(f"http://{lake}/metrics").text for line in lines))
