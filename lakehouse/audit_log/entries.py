@@ -9,7 +9,7 @@ from typing import Any, Self
 GENESIS = "0" * 64
 """The hash before the first entry."""
 
-FIELDS = ("number", "at", "actor", "action", "subject", "detail", "previous")
+FIELDS = ("number", "time", "actor", "action", "subject", "detail", "previous")
 
 MAX_TEXT_CHARACTERS = 2000
 
@@ -19,7 +19,7 @@ class Entry:
     """One thing that was done."""
 
     number: int
-    at: str
+    time: str
     """When, in UTC."""
     actor: str
     """Who: `key ID (NAME)` over HTTP, `user NAME` on the command line, `local` for programs of this machine without a key."""
@@ -35,10 +35,10 @@ class Entry:
     """SHA-256 of all other fields."""
 
     @classmethod
-    def make(cls, number: int, previous: str, at: str, event: "Event") -> Self:
+    def make(cls, number: int, previous: str, time: str, event: "Event") -> Self:
         """Make the entry that follows the one with the hash `previous`."""
         detail = json.dumps(_shortened(event.detail), sort_keys=True, ensure_ascii=False, default=str)
-        values = (number, at, event.actor, event.action, event.subject[:MAX_TEXT_CHARACTERS], detail, previous)
+        values = (number, time, event.actor, event.action, event.subject[:MAX_TEXT_CHARACTERS], detail, previous)
         return cls(*values, hash=_hash(dict(zip(FIELDS, values, strict=True))))
 
     @property

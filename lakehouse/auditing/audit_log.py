@@ -31,7 +31,7 @@ def audit_log_findings(lake: Lake) -> list[Finding]:
 def _rows(lake: Lake, scan: str) -> Iterator[tuple[str, bytes]]:
     """Yield the table's rows as the lines that they were made from."""
     columns = [f'"{name}"' for name in (*FIELDS, "hash")]
-    columns[FIELDS.index("at")] = "strftime(\"at\", '%Y-%m-%dT%H:%M:%S.%g+00:00')"
+    columns[FIELDS.index("time")] = "strftime(time, '%Y-%m-%dT%H:%M:%S.%g+00:00')"
     with lake.engine.cursor() as cursor:
         result = cursor.execute(f"select {', '.join(columns)} from {scan} order by number")
         while rows := result.fetchmany(BATCH_ROWS):

@@ -19,7 +19,7 @@ SPEC = TableSpec(
     AUDIT_LOG,
     (
         ("number", "BIGINT"),
-        ("at", "TIMESTAMP"),
+        ("time", "TIMESTAMP"),
         ("actor", "VARCHAR"),
         ("action", "VARCHAR"),
         ("subject", "VARCHAR"),
@@ -79,7 +79,7 @@ def _append(table: Table, entries: list[tuple[str, Entry]]) -> None:
     rows = [
         {
             "number": entry.number,
-            "at": datetime.fromisoformat(entry.at).replace(tzinfo=None),
+            "time": datetime.fromisoformat(entry.time).replace(tzinfo=None),
             "actor": entry.actor,
             "action": entry.action,
             "subject": entry.subject,

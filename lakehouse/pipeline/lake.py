@@ -12,7 +12,7 @@ from lakehouse.engine.connection import DuckDB
 from lakehouse.engine.shipping import Machine
 from lakehouse.engine.spark import SparkWorkers
 from lakehouse.engine.workers import LocalWorkers, Workers
-from lakehouse.errors import ContractError, LakehouseError, SchemaChangeError
+from lakehouse.errors import ContractError, EngineError, LakehouseError, SchemaChangeError
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.model_specs import CheckedModels, find_models
@@ -109,8 +109,12 @@ class Lake:
         return LocalWorkers(self.engine)
 
     def other_workers(self, workers: Workers) -> Workers:
-        """Return the workers of the engine that these are not of."""
-        return self._spark if isinstance(workers, LocalWorkers) else LocalWorkers(self.engine)
+        """Return the workers of the engine that these are not of. Raises EngineError if Spark is reached by jobs only."""
+        if not isinstance(workers, LocalWorkers):
+            return LocalWorkers(self.engine)
+        if self.settings.spark == PIPES:
+            raise EngineError("LAKEHOUSE_SHADOW_SHARE needs a Spark to connect to; LAKEHOUSE_SPARK=pipes starts jobs.")
+        return self._spark
 
     @cached_property
     def _spark(self) -> Workers:

@@ -1,4 +1,4 @@
-"""What Spark computes is exact whatever is killed, and whichever engine computes the same day beside it."""
+"""Days are exact whatever is killed, and whichever engine computes the same day at the same time."""
 
 import os
 import shutil
