@@ -14,12 +14,13 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, day, load, lookups, maintenance, query, spark, tick
+from lakehouse.bench import backfill, day, load, lookups, maintenance, query, scale, spark, tick
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
 from lakehouse.cli import bench as commands
 from lakehouse.cli.app import app
+from lakehouse.pipeline import cleaning, cut_days
 from lakehouse.runtime.instance import open_instance
 from lakehouse.runtime.pruning import prune
 from lakehouse.serving.query.named_queries import read_queries
@@ -52,10 +53,19 @@ def test_generated_file_has_the_expected_ledger(tmp_path: Path) -> None:
 
 def test_spark_compares_layers(sail: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark, "sail", lambda: nullcontext(sail))  # two servers would share a client
+    monkeypatch.setattr(spark, "LARGE_DAY_ROWS", 40_000)
+    monkeypatch.setattr(cleaning, "MAX_ROWS_IN_MEMORY", 20_000)
+    monkeypatch.setattr(cut_days, "PIECE_ROWS", 20_000)
     figures = _by_name(list(spark.measure(20_000, rounds=1)))
-    assert [*figures] == [
-        f"{layer} {side}" for layer in ("bronze", "silver") for side in ("by duckdb", "by spark", "ratio")
-    ]
+    layers = ("bronze", "silver", "silver of a large day")
+    by_engine = {f"{layer} by {engine}" for layer in layers for engine in ("duckdb", "spark")}
+    assert {*figures} == by_engine | {"bronze ratio", "silver ratio", "pieces ratio"}
+    assert all(figure["value"] > 0 for figure in figures.values())
+
+
+def test_scale_measures_a_lake_of_two_streams() -> None:
+    figures = _by_name(list(scale.measure(2, 3)))
+    assert figures["data files in metadata"]["value"] == 9
     assert all(figure["value"] > 0 for figure in figures.values())
 
 
