@@ -12,7 +12,8 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.date_ranges import format_days
 from lakehouse.publishing.publish import LoadedTable, PublishedTable, tables_named
 from lakehouse.publishing.publish import publish as publish_table
-from lakehouse.publishing.targets import WHOLE, open_target
+from lakehouse.publishing.targets import WHOLE
+from lakehouse.publishing.warehouses import open_target
 from lakehouse.settings import get_settings
 from lakehouse.storage.embedded import lifecycle as storage
 

@@ -1,13 +1,9 @@
 """Generate the SQL that tells open rows of quarantine from those that corrected rows replace. See `quarantine` for both."""
 
-from typing import TYPE_CHECKING
-
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import scan_sql
-
-if TYPE_CHECKING:
-    from lakehouse.pipeline.unified_view import ReadableLake
+from lakehouse.pipeline.readable_lake import ReadableLake
 
 CORRECTION_PREFIX = "replayed-"
 """The start of the file names of landing objects with corrected rows."""
@@ -16,7 +12,7 @@ REPLACES_FIELD = "_replaces"
 """The field by which a corrected row names the row it replaces, as `{"object": …, "row": …}`."""
 
 
-def open_rows_sql(lake: "ReadableLake", stream: Stream, where: str = "true") -> str:
+def open_rows_sql(lake: ReadableLake, stream: Stream, where: str = "true") -> str:
     """Generate the SELECT of open rows: those in quarantine that no corrected row replaces."""
     return f"""select quarantine.*
         from (from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} where {where}) as quarantine
@@ -24,7 +20,7 @@ def open_rows_sql(lake: "ReadableLake", stream: Stream, where: str = "true") -> 
           on quarantine._object = replaced.object and quarantine._row = replaced.row"""
 
 
-def replaced_counts_sql(lake: "ReadableLake", stream: Stream) -> str:
+def replaced_counts_sql(lake: ReadableLake, stream: Stream) -> str:
     """Generate the SELECT of the number of rows in quarantine that a corrected row replaces, by day."""
     return f"""select quarantine.dt as day, count(*) as rows
         from {scan_sql(lake.tables.load(f"quarantine.{stream.name}"))} as quarantine

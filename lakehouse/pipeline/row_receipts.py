@@ -18,7 +18,7 @@ from lakehouse.pipeline.erasure_log import erased_rows
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.retention import first_kept_day, is_expired
 from lakehouse.pipeline.lineage.staleness import last_changes, older_days
-from lakehouse.pipeline.unified_view import ReadableLake
+from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.withdrawal_log import withdrawn_objects
 
 Outcome = Literal["silver", "duplicate", "rejected", "bronze", "realtime", "landed", "expired", "withdrawn", "erased"]

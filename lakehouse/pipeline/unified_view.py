@@ -6,7 +6,6 @@ A unified view is silver plus the realtime rows whose key is not in silver. So i
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from types import MappingProxyType
-from typing import Protocol
 
 from pyiceberg.table import Table
 
@@ -17,7 +16,6 @@ from lakehouse.engine.filters import days_filter, hours_filter
 from lakehouse.errors import UnreadableTableError
 from lakehouse.pipeline.lineage.open_days import metrics_open_days, open_days
 from lakehouse.pipeline.live_gold import (
-    LiveRows,
     computed_sql,
     live_daily_sql,
     live_metrics_sql,
@@ -26,6 +24,7 @@ from lakehouse.pipeline.live_gold import (
 )
 from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.open_rows import open_rows_sql
+from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.storage.iceberg.tables import NAMESPACES
 
 HEALTH_VIEW = "serving.stream_health"
@@ -41,42 +40,6 @@ HEALTH_COLUMNS = [
     ("stream", "varchar"), ("dt", "date"), ("events", "bigint"), ("quarantined", "bigint"),
     ("newest_event", "timestamp"), ("newest_arrival", "timestamp"), (UNREADABLE, "varchar"),
 ]  # fmt: skip
-
-
-class TableCatalog(Protocol):
-    """Tables by name, as of now or of an earlier moment."""
-
-    def load(self, name: str) -> Table:
-        """Load a table. Raises LakehouseError if there is none of this name."""
-
-    def exists(self, name: str) -> bool:
-        """Return whether there is a table of this name."""
-
-    def names(self) -> list[str]:
-        """List every table as `layer.name`."""
-
-
-class ReadableLake(Protocol):
-    """A lake, or a snapshot of it, as far as the views need it."""
-
-    @property
-    def streams(self) -> Mapping[str, Stream]:
-        """All streams by name."""
-
-    @property
-    def tables(self) -> TableCatalog:
-        """All tables."""
-
-    @property
-    def tail(self) -> Mapping[str, Sequence[str]]:
-        """The hot tail: by stream, Parquet files of rows that are in no table yet."""
-
-    @property
-    def live_rows(self) -> Mapping[str, LiveRows]:
-        """By stream, the rows of live gold that are computed already; the others are computed by each query."""
-
-    def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
-        """Return the hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""
 
 
 def unified_sql(

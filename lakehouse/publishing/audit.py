@@ -9,7 +9,8 @@ from typing import Any, Literal
 from lakehouse.pipeline.lake import Lake
 from lakehouse.publishing.dialects import LAKE, empty_measures, measures
 from lakehouse.publishing.publish import MEASURED_AT_ONCE, LoadedTable, checksum
-from lakehouse.publishing.targets import Target, open_target
+from lakehouse.publishing.targets import Target
+from lakehouse.publishing.warehouses import open_target
 
 RELATIVE_TOLERANCE = 1e-9
 """How far two sums of doubles may differ, because they depend on the order of the rows."""

@@ -1,17 +1,13 @@
-"""A warehouse as publishing sees it, and the list of the kinds there are."""
+"""A warehouse as publishing sees it; see `warehouses` for the kinds there are."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import duckdb
 
-from lakehouse.errors import LakehouseError
 from lakehouse.publishing.dialects import Columns, Dialect
-from lakehouse.settings import Settings
 
 WHOLE = "whole"
 """The name of the one partition of a table without days."""
@@ -86,27 +82,3 @@ class Target(Protocol):
     def measure(self, table: Published, partitions: Iterable[str]) -> Mapping[str, tuple[Any, ...]]:
         """Return the measures of partitions, see `dialects.measures`. One without rows may be missing."""
         ...
-
-
-def open_target(settings: Settings, name: str) -> AbstractContextManager[Target]:
-    """Open the warehouse of this name. Raises LakehouseError if it is unknown, of no known kind, or does not answer."""
-    url = settings.publish.get(name)
-    if url is None:
-        names = ", ".join(settings.publish) or "none"
-        raise LakehouseError(
-            f"There is no warehouse {name!r}; there are: {names}. Name one by its URL under [publish] in lakehouse.toml, or as"
-            f' LAKEHOUSE_PUBLISH=\'{{"{name}": "postgresql://user@host/database"}}\'.'
-        )
-    kind = urlsplit(url).scheme.partition("+")[0]
-    if kind not in _KINDS:
-        raise LakehouseError(f"{kind or 'An empty URL'} is no kind of warehouse; there are: {', '.join(_KINDS)}.")
-    return _KINDS[kind](name, url)
-
-
-def _postgres(name: str, url: str) -> AbstractContextManager[Target]:
-    from lakehouse.publishing.postgres import open_postgres  # its driver comes with an extra
-
-    return open_postgres(name, url)
-
-
-_KINDS: Mapping[str, Callable[[str, str], AbstractContextManager[Target]]] = {"postgresql": _postgres}

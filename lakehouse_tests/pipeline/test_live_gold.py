@@ -16,6 +16,7 @@ from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lineage.open_days import open_days
 from lakehouse.pipeline.lineage.properties import sources_of
 from lakehouse.pipeline.live_gold import model_sql
+from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.withdrawal import withdraw_objects
 from lakehouse.serving.query.hot_tail import HotTail
@@ -77,7 +78,7 @@ def _query(own: Own, sql: str) -> Rows:
         return cursor.execute(f"select * from ({sql}) order by all").fetchall()
 
 
-def _live(own: Own, lake: views.ReadableLake | None = None) -> Rows:
+def _live(own: Own, lake: ReadableLake | None = None) -> Rows:
     """Assert that live gold is what its SQL gives over all of the unified view, in both forms. Returns its rows."""
     lake = lake or own.lake
     silver, realtime, daily = (

@@ -23,7 +23,8 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.publishing.audit import PublishedReport, audit_published
 from lakehouse.publishing.postgres import CopyText, open_postgres
 from lakehouse.publishing.publish import PublishedTable, publish, tables_named
-from lakehouse.publishing.targets import Load, Target, open_target
+from lakehouse.publishing.targets import Load, Target
+from lakehouse.publishing.warehouses import open_target
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse_tests.cli.conftest import Done, run
 
@@ -219,7 +220,7 @@ import os, signal, sys
 from lakehouse.pipeline.lake import Lake
 from lakehouse.publishing import postgres
 from lakehouse.publishing.publish import publish
-from lakehouse.publishing.targets import open_target
+from lakehouse.publishing.warehouses import open_target
 from lakehouse.settings import get_settings
 
 reads, read = [], postgres.CopyText.read

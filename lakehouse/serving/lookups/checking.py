@@ -9,8 +9,9 @@ import duckdb
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import quote
 from lakehouse.engine.connection import describe
+from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.table_specs import empty_sql
-from lakehouse.pipeline.unified_view import ReadableLake, columns_of_view, view_exists, view_names
+from lakehouse.pipeline.unified_view import columns_of_view, view_exists, view_names
 from lakehouse.serving.lookups.declaration import ROWS, Lookup, lookup_error, sql_error
 
 BIGINT_KINDS = ("hugeint", "uhugeint", "ubigint")

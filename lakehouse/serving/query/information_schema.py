@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 
 from lakehouse.contracts.sql import literal, quote
-from lakehouse.pipeline.unified_view import ReadableLake, columns_of_view
+from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.unified_view import columns_of_view
 
 CATALOG = "memory"
 """The name of the catalog, as in a database of `connect()`."""

@@ -19,7 +19,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.http.api_keys import local_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.live_gold import LiveRows
-from lakehouse.pipeline.unified_view import TableCatalog
+from lakehouse.pipeline.readable_lake import TableCatalog
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder
 from lakehouse.processes.service import RunningService, get_json

@@ -17,7 +17,7 @@ from lakehouse.engine.connection import bind, scan_sql
 from lakehouse.errors import QueryError
 from lakehouse.pipeline.file_names import file_sql
 from lakehouse.pipeline.open_rows import open_rows_sql
-from lakehouse.pipeline.unified_view import ReadableLake
+from lakehouse.pipeline.readable_lake import ReadableLake
 
 MAX_REASONS = 200
 """Reasons that one report lists. Each row still carries all of its own."""

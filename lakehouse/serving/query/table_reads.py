@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pyiceberg.table import Table
 
 from lakehouse.errors import StorageUnavailableError, UnreadableTableError
-from lakehouse.pipeline.unified_view import ReadableLake, source_tables
+from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.unified_view import source_tables
 from lakehouse.storage.iceberg.damaged_files import named_failure, raise_if_silent
 from lakehouse.storage.objects.connection import Connection
 

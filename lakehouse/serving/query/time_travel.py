@@ -13,7 +13,8 @@ from pyiceberg.table import Table
 
 from lakehouse.engine.connection import scan_sql
 from lakehouse.errors import LakehouseError, QueryError
-from lakehouse.pipeline.unified_view import ReadableLake, view_exists, view_names
+from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.unified_view import view_exists, view_names
 
 if TYPE_CHECKING:
     from sqlglot.tokenizer_core import Token
