@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock
 
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
@@ -61,7 +62,9 @@ def open_instance(settings: Settings) -> "DagsterInstance":
     """Open the Dagster instance of this lakehouse. It is a context manager; the caller closes it."""
     from dagster import DagsterInstance  # imported here, because it takes a second that `lakehouse status` can save
 
-    return DagsterInstance.from_config(str(dagster_home(settings)))
+    home = dagster_home(settings)
+    with FileLock(home / "open.lock"):  # because Dagster's tables can't be made by two processes at once
+        return DagsterInstance.from_config(str(home))
 
 
 def environment(settings: Settings) -> dict[str, str]:
