@@ -9,7 +9,6 @@ from lakehouse.settings import get_settings
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines have URLs, which may be secrets
     try:
         run_alerts(get_settings())
     except LakehouseError as error:

@@ -32,7 +32,8 @@ async def send_waiting(store: AlertStore, config: AlertsConfig) -> None:
 
 
 def http_client() -> httpx.AsyncClient:
-    """Return a client that follows no redirects, because they would send a secret elsewhere."""
+    """Return a client that follows no redirects, because they would send a secret elsewhere. It does not log URLs."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # because its lines have URLs, which may be secrets
     return httpx.AsyncClient(timeout=DEADLINE_SECONDS, follow_redirects=False)
 
 
