@@ -40,9 +40,12 @@ def test_file_is_found_upwards_and_its_paths_are_from_its_folder(
 
 def test_environment_takes_precedence_over_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_HTTP_PORT", "9001")
-    (tmp_path / ".env").write_text("LAKEHOUSE_HTTP_PORT=9002\nLAKEHOUSE_S3_SECRET_ACCESS_KEY=s3cret\n")
-    monkeypatch.setenv("LAKEHOUSE_S3_SECRET_ACCESS_KEY", "")  # so that it is unset after the test
-    monkeypatch.delenv("LAKEHOUSE_S3_SECRET_ACCESS_KEY")
+    (tmp_path / ".env").write_text(
+        "LAKEHOUSE_HTTP_PORT=9002\nLAKEHOUSE_S3_ACCESS_KEY_ID=id\nLAKEHOUSE_S3_SECRET_ACCESS_KEY=s3cret\n"
+    )
+    for name in ("LAKEHOUSE_S3_ACCESS_KEY_ID", "LAKEHOUSE_S3_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "")  # so that it is unset after the test
+        monkeypatch.delenv(name)
     settings = _in(tmp_path, 'http_port = 9000\nbucket = "mine"\n', monkeypatch)
     assert (settings.http_port, settings.bucket) == (9001, "mine")
     assert settings.s3_secret_access_key is not None

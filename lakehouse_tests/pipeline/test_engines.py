@@ -17,6 +17,7 @@ from lakehouse.contracts.streams import discover
 from lakehouse.engine.connection import DuckDB, scan_sql
 from lakehouse.engine.workers import LocalWorkers
 from lakehouse.maintenance.orphans import remove_orphans
+from lakehouse.pipeline.anomalies import write_anomalies
 from lakehouse.pipeline.exports import export_unified
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import day_ledgers
@@ -63,6 +64,8 @@ def _compute(own: Own) -> None:
     days = sorted(own.counts("bronze"))
     own.clean(*days)
     own.below(*days)
+    if own.stream.contract.anomaly is not None:
+        write_anomalies(own.lake, own.stream, days)
     export_unified(own.lake, own.stream, days)
 
 

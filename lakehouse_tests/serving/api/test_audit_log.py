@@ -32,7 +32,7 @@ def _done_by(lake: Lake, actor: str) -> list[tuple[str, str, Any]]:
 def test_queries_and_sends_are_logged_with_their_key(api: httpx.Client, shared_lake: Lake, events: Events) -> None:
     actor, headers = _key(shared_lake, "ingest", "query")
     for seed in (1, 2):
-        sent = api.post("/v1/streams/iot/events", content=events(3, "iot", seed), headers=headers)
+        sent = api.post("/v1/streams/clickstream/events", content=events(3, "clickstream", seed), headers=headers)
         assert sent.status_code == 202, sent.text
     sql = "select 1 as n"
     assert api.post("/v1/query", json={"sql": sql}, headers=headers).json()["rows"] == [{"n": 1}]
@@ -41,7 +41,7 @@ def test_queries_and_sends_are_logged_with_their_key(api: httpx.Client, shared_l
     done = _done_by(shared_lake, actor)
     assert ("query", "", {"sql": sql}) in done
     assert [detail["parameters"]["days"] for action, subject, detail in done if subject == "device_health"] == [2]
-    assert {(action, subject) for action, subject, detail in done if "events" in detail} == {("send", "iot")}
+    assert {(action, subject) for action, subject, detail in done if "events" in detail} == {("send", "clickstream")}
     assert verify(shared_lake.settings) == []
 
 
