@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,14 @@ def test_child_process_opens_the_same_instance(own: Settings) -> None:
     )
     assert out.stdout.strip() == str(own.root / "dagster")
     assert environment(own)["LAKEHOUSE_HOME"] == str(own.root)
+
+
+def test_new_instance_may_be_opened_by_several_at_once(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+
+    def count_runs(_: int) -> int:
+        with open_instance(settings) as instance:
+            return instance.get_runs_count()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert [*pool.map(count_runs, range(6))] == [0] * 6
