@@ -22,11 +22,13 @@ async def send_waiting(store: AlertStore, config: AlertsConfig) -> None:
     busy: dict[str, asyncio.Task[None]] = {}
     async with http_client() as client:
         while True:
+            # Before the store is asked: a message that is sent while it answers may be in its answer.
+            for receiver in [name for name, task in busy.items() if task.done()]:
+                busy.pop(receiver).result()
+            free = config.receivers.keys() - busy.keys()
             for waiting in await asyncio.to_thread(store.due, time.time()):
-                task = busy.get(waiting.receiver)
-                if waiting.receiver in config.receivers and (task is None or task.done()):
-                    if task is not None:
-                        task.result()
+                if waiting.receiver in free:
+                    free.discard(waiting.receiver)
                     busy[waiting.receiver] = asyncio.create_task(_send(store, config, client, waiting))
             await asyncio.sleep(POLL_SECONDS)
 

@@ -17,7 +17,7 @@ from lakehouse.alerting import delivery, queue
 from lakehouse.alerting.config import AlertsConfig
 from lakehouse.alerting.message import Cause, Message, failed_run
 from lakehouse.alerting.queue import send_waiting
-from lakehouse.alerting.store import AlertStore, report
+from lakehouse.alerting.store import AlertStore, Waiting, report
 from lakehouse.processes.child import python_command, spawn
 from lakehouse.processes.ports import free_port
 from lakehouse_tests.alerting.conftest import Alerts, HttpReceiver, SmtpReceiver
@@ -317,3 +317,26 @@ def test_wrong_file_stops_up_before_anything_starts(tmp_path: Path) -> None:
         f"lakehouse: {file}: line 2: receivers.a.kind must be one of slack, teams, pagerduty, email, webhook.\n",
     )
     assert not (tmp_path / "home" / "storage").exists()
+
+
+def test_message_that_is_sent_while_the_store_is_asked_is_sent_once(
+    alerts: Alerts, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, config = alerts(f"""
+        [receivers.hook]
+        kind = "webhook"
+        url = "{http.url}/hook"
+        """)
+    store = AlertStore(settings)
+    enqueue(store, "hook", *(message(number) for number in range(5)))
+    due = store.due
+
+    def due_slowly(now: float) -> list[Waiting]:
+        answer = due(now)
+        time.sleep(0.1)
+        return answer
+
+    monkeypatch.setattr(queue, "POLL_SECONDS", 0)
+    monkeypatch.setattr(store, "due", due_slowly)
+    send_until(store, config, lambda: not store.waiting())
+    assert len(http.accepted) == 5
