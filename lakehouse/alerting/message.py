@@ -14,10 +14,10 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: CauseKind
     key: str
-    """What it is about, such as a stream, a process or a job."""
+    """The subject, such as a stream, a process or a job."""
     severity: Severity
     summary: str
-    """What is wrong, in one sentence."""
+    """The fault, in one sentence."""
     action: str
     """Where to look first."""
     stream: str | None = None

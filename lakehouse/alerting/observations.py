@@ -40,7 +40,7 @@ METRICS = (
     b"lakehouse_table_unreadable{",
     b"dagster_daemon_last_heartbeat_timestamp_seconds{",
 )
-"""What lines of the metrics are read begin with. All of them would cost some percent of a core."""
+"""Prefixes of the metrics that are read. Reading all of them would cost some percent of a core."""
 
 
 def read_numbers(text: bytes) -> Numbers:

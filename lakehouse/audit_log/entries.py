@@ -28,7 +28,7 @@ class Entry:
     subject: str
     """A stream, a table, or another thing that it was done to; empty if there is none."""
     detail: str
-    """What more there is to say, as JSON."""
+    """Further details, as JSON."""
     previous: str
     """The hash of the entry before."""
     hash: str

@@ -75,7 +75,7 @@ class PublishedTable:
 
     name: str
     changes: Sequence[str]
-    """What was done to the table in the warehouse."""
+    """The changes made to the table in the warehouse."""
     pending: Sequence[str]
     """The partitions that were to be loaded."""
     rows: int = 0

@@ -220,7 +220,7 @@ def test_rules_choose_receivers_and_their_hours(home: MakeHome) -> None:
         ("other", "open"),
         ("team", "resolved"),
         ("other", "resolved"),
-    ], "what was over before the hours began is told all the same"
+    ], "causes resolved before the hours began are reported too"
 
 
 def test_receiver_that_is_down_is_told_to_the_others(home: MakeHome) -> None:

@@ -261,7 +261,7 @@ FOREIGN: dict[str, list[Ask]] = {
     "maintenance": [DROP, _glue("create_table", TableInput={"Name": "new"})],
     "operator": [_put(LANDED), _put(DATA), _delete(DATA), UPDATE, DROP],
 }
-"""What each duty must not do in the lake, because another does it or nobody should."""
+"""Actions denied to each duty, because they belong to another one or to none."""
 
 
 @pytest.mark.parametrize("duty", DUTIES)
