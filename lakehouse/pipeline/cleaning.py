@@ -16,7 +16,6 @@ from lakehouse.pipeline.day_groups import DayGroup, GroupFiles, GroupTables, inp
 from lakehouse.pipeline.in_memory_group import InMemoryGroup
 from lakehouse.pipeline.spilling_group import SpillingGroup
 from lakehouse.storage.iceberg.commit import Uploads
-from lakehouse.storage.iceberg.partitions import NewFile
 
 MAX_ROWS_IN_MEMORY = 2_000_000
 MAX_BYTES_IN_MEMORY = 64 << 20
@@ -34,8 +33,6 @@ class Group:
     stream: Stream
     tables: GroupTables
     files: Mapping[date, Sequence[Stored]]
-    reopened: Collection[date]
-    """Days whose quarantined rows are committed twice; see `silver`."""
     passed: Collection[str] = ()
     """Columns that the stream's SQL passes through; see `enrichment`."""
     piece: bool = False
@@ -61,19 +58,17 @@ class Cleaned:
     files: GroupFiles = field(default_factory=GroupFiles)
     silver: list[DataFile] = field(default_factory=list)
     quarantine: list[DataFile] = field(default_factory=list)
-    early: list[DataFile] = field(default_factory=list)
 
     @property
     def uploaded(self) -> list[DataFile]:
         """All uploaded files."""
-        return [*self.silver, *self.quarantine, *self.early]
+        return [*self.silver, *self.quarantine]
 
     def add(self, other: "Cleaned") -> None:
         """Add what became of other days, or of other pieces of the same days."""
         self.files.add(other.files)
         self.silver.extend(other.silver)
         self.quarantine.extend(other.quarantine)
-        self.early.extend(other.early)
 
 
 def passed_columns(stream: Stream, rows: int) -> Collection[str]:
@@ -95,25 +90,13 @@ def clean_group(engine: DuckDB, group: Group) -> Cleaned:
 def upload_files(engine: DuckDB, group: Group, files: GroupFiles) -> Cleaned:
     """Upload the files of a group."""
     connection, tables = engine.connection, group.tables
-    with (
-        Uploads(connection, tables.quarantine) as early,
-        Uploads(connection, tables.quarantine) as quarantine,
-        Uploads(connection, tables.silver) as silver,
-    ):
-        early.add(_linked(file) for file in files.quarantine if file.partition[-1] in group.reopened)
+    with Uploads(connection, tables.quarantine) as quarantine, Uploads(connection, tables.silver) as silver:
         quarantine.add(files.quarantine)
         silver.add(files.silver)
-        return Cleaned(files, silver.result(), quarantine.result(), early.result())
+        return Cleaned(files, silver.result(), quarantine.result())
 
 
 def exceeds(files: Iterable[Sequence[Stored]], rows: int, size: int) -> bool:
     """Return whether files have more rows, or more bytes, than these."""
     every = [*chain.from_iterable(files)]
     return sum(file.record_count for file in every) > rows or sum(file.file_size_in_bytes for file in every) > size
-
-
-def _linked(file: NewFile) -> NewFile:
-    """Give a file a second name, because each upload deletes its own."""
-    path = file.path.with_name(f"early-{file.path.name}")
-    path.hardlink_to(file.path)
-    return NewFile(path, file.partition)

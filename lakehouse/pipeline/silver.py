@@ -13,6 +13,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import copy_to_files, read_sql, scan_sql
+from lakehouse.engine.filters import days_filter
 from lakehouse.engine.workers import Workers
 from lakehouse.pipeline import shadow_engine
 from lakehouse.pipeline.cleaning import Cleaned, Group, clean_group, exceeds, passed_columns
@@ -23,7 +25,7 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.ledger import Ledger
 from lakehouse.pipeline.lineage.properties import days_with_held_rows
 from lakehouse.pipeline.lineage.staleness import redefined_days
-from lakehouse.storage.iceberg.commit import discarded_on_failure
+from lakehouse.storage.iceberg.commit import discarded_on_failure, upload
 from lakehouse.storage.iceberg.manifests import select_files
 from lakehouse.storage.iceberg.partitions import date_from_days, partition_position, partitions_filter
 from lakehouse.storage.iceberg.snapshots import sequence_of
@@ -65,7 +67,7 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
     by_group = [*_groups(tables.bronze, days)]
     read = [file for files in by_group for of_day in files.values() for file in of_day]
     passed = passed_columns(packed, sum(file.record_count for file in read))
-    groups = [Group(packed, tables, files, reopened & files.keys(), passed) for files in by_group]
+    groups = [Group(packed, tables, files, passed) for files in by_group]
     workers = lake.workers(stream, lambda: sum(file.file_size_in_bytes for file in read))
     done = Cleaned()
     with discarded_on_failure(lake.connection) as uploaded:
@@ -73,6 +75,8 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
             done.add(part)
             uploaded += part.uploaded
         outcomes = _compare_engines(lake, workers, groups, done)
+        early = _upload_missing(lake, tables.quarantine, done.quarantine, reopened)
+        uploaded += early
     files = done.files
     ledgers = {day: files.ledgers.get(day, Ledger()) for day in days}
     counts = {day: ledger.as_counts() | shadow_engine.counted(outcomes, day) for day, ledger in ledgers.items()}
@@ -82,12 +86,13 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
     commit_silver = partial(commit, tables.silver, files.silver, done.silver, replaced)
     # A row must be in one of the two tables at every moment, also if the process dies between two commits. It only leaves
     # quarantine on reopened days. There, quarantine first gains what silver loses, and last loses what silver has gained.
+    # It gains no row that it holds, because a run that dies between two commits may be the last one for a long time.
     if not reopened:
         quarantine = commit_quarantine()
         return SilverResult(ledgers, commit_silver(), quarantine)
-    if done.early:
+    if early:
         commit_files(
-            lake, tables.quarantine, done.early, partitions_filter("dt", sorted(reopened)), ledger={}, run_id=run_id
+            lake, tables.quarantine, early, partitions_filter("dt", sorted(reopened)), ledger={}, run_id=run_id
         )
     silver = commit_silver()
     return SilverResult(ledgers, silver, commit_quarantine())
@@ -96,6 +101,18 @@ def _clean(lake: Lake, stream: Stream, days: Sequence[date], run_id: str) -> Sil
 def _reopened_days(stream: Stream, quarantine: Table, days: Sequence[date]) -> set[date]:
     """Select the days on which rows may leave quarantine: the contract has changed, or the gate had held rows."""
     return redefined_days(quarantine, stream.definition, days) | (days_with_held_rows(quarantine) & set(days))
+
+
+def _upload_missing(lake: Lake, quarantine: Table, files: Sequence[DataFile], days: set[date]) -> list[DataFile]:
+    """Upload those rows of new quarantine files, of these days, that quarantine does not hold."""
+    position = partition_position(quarantine.spec(), "dt")
+    urls = [file.file_path for file in files if date_from_days(file.partition[position]) in days]
+    if not urls:
+        return []
+    held = f"select dt, _object, _row from {scan_sql(quarantine)} where {days_filter(sorted(days))}"
+    select = f"from {read_sql(urls)} anti join ({held}) as held using (dt, _object, _row)"
+    with lake.engine.scratch() as folder, lake.engine.cursor() as cursor:
+        return upload(lake.connection, quarantine, copy_to_files(cursor, select, quarantine, folder, name="missing"))
 
 
 def _clean_groups(lake: Lake, workers: Workers, groups: Sequence[Group]) -> Iterator[Cleaned]:
@@ -118,7 +135,7 @@ def _compare_engines(
     days = shadow_engine.shadowed(lake, tables.bronze, by_day)
 
     def clean() -> list[shadow_engine.Written]:
-        alone = [replace(by_day[day], files={day: by_day[day].files[day]}, reopened=()) for day in days]
+        alone = [replace(by_day[day], files={day: by_day[day].files[day]}) for day in days]
         other = Cleaned()
         for part in _clean_groups(lake, lake.other_workers(workers), alone):
             other.add(part)

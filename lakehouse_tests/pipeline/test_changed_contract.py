@@ -25,6 +25,7 @@ STATUSES = ("settled", "pending", "lost", "declined")
 CONTRACTS = st.tuples(
     st.sets(st.sampled_from(STATUSES), min_size=1).map(lambda allowed: sorted(allowed)), st.sampled_from((0, 0.5, 0.95))
 )
+REPEATED = "select _object, _row from {quarantine} group by all having count(*) > 1"
 ROWS = st.lists(st.sampled_from(STATUSES), min_size=1, max_size=6)
 
 
@@ -79,6 +80,7 @@ def test_each_row_is_in_a_table_while_a_contract_changes(
             raise _KilledError
         done.append(committing.commit(*arguments, **options))
         assert known <= _keys(after, day)
+        assert after.ask(REPEATED) == []
         return done[-1]
 
     with pytest.MonkeyPatch.context() as patch:
