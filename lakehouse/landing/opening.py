@@ -23,6 +23,11 @@ from lakehouse.landing.readers.content import decompressed_chunks, local_object
 from lakehouse.landing.readers.parquet_values import python_json
 from lakehouse.landing.table_folders import delta_batches, iceberg_batches
 
+_ZIP_END, _ZIP_END_BYTES = b"PK\x05\x06", 22
+"""The record at the end of a zip archive, and its size without the comment, whose length is in its last two bytes."""
+
+_ORC_MAGIC = b"ORC"
+
 Opener = Callable[[Path, Path], None]
 """Opens a file or folder into an empty folder. Raises any error if it can't."""
 
@@ -54,8 +59,22 @@ def unpack_zip(archive: Path, folder: Path) -> None:
     """Unpack a zip archive whole. Raises ValueError if a file would be outside the folder or over another one."""
     with zipfile.ZipFile(archive) as content:
         members = content.infolist()
+        _check_place(archive, content)
         _check_members(folder, [member.filename for member in members], sum(member.file_size for member in members))
         content.extractall(folder)  # noqa: S202  # the names are checked
+
+
+def _check_place(archive: Path, content: zipfile.ZipFile) -> None:
+    """Raise ValueError if anything but blanks stands before or after a zip archive, because it would not be read."""
+    if min((member.header_offset for member in content.infolist()), default=content.start_dir):
+        raise ValueError("something stands before it, as if two archives were joined")
+    with archive.open("rb") as file:
+        file.seek(content.start_dir)
+        directory = file.read()
+    end = directory.rfind(_ZIP_END)
+    comment_bytes = int.from_bytes(directory[end + _ZIP_END_BYTES - 2 : end + _ZIP_END_BYTES], "little")
+    if directory[end + _ZIP_END_BYTES + comment_bytes :].strip(b"\0 \t\r\n"):
+        raise ValueError("something follows its end")
 
 
 def unpack_tar(archive: Path, folder: Path) -> None:
@@ -93,6 +112,9 @@ def open_workbook(workbook: Path, folder: Path) -> None:
     """Write each sheet of a workbook as CSV: times as ISO 8601, whole numbers without a point. Empty sheets are left out."""
     from python_calamine import SheetTypeEnum, load_workbook
 
+    if zipfile.is_zipfile(workbook):
+        with zipfile.ZipFile(workbook) as content:
+            _check_place(workbook, content)
     with closing(load_workbook(workbook)) as sheets:
         names = [sheet.name for sheet in sheets.sheets_metadata if sheet.typ == SheetTypeEnum.WorkSheet]
         for number, name in enumerate(names, 1):
@@ -123,12 +145,23 @@ def open_avro(file: Path, folder: Path) -> None:
 
 
 def open_orc(file: Path, folder: Path) -> None:
-    """Write the rows of an ORC file as Parquet."""
+    """Write the rows of an ORC file as Parquet. Raises ValueError if another one stands before it."""
     from pyarrow.orc import ORCFile
 
     orc = ORCFile(file)
+    # Its sizes are those of the last of several files. Whether its content counts the magic bytes depends on the writer.
+    tail = orc.stripe_statistics_length + orc.file_footer_length + orc.file_postscript_length + 1
+    start = file.stat().st_size - tail - orc.content_length
+    if any(_is_at(file, _ORC_MAGIC, place) for place in (start, start - len(_ORC_MAGIC)) if place > 0):
+        raise ValueError("it is several ORC files, one behind the other")
     stripes = (orc.read_stripe(number) for number in range(orc.nstripes))
     _write_parquet(orc.schema, stripes, folder / "rows.parquet")
+
+
+def _is_at(file: Path, magic: bytes, place: int) -> bool:
+    with file.open("rb") as content:
+        content.seek(place)
+        return content.read(len(magic)) == magic
 
 
 def open_delta(table: Path, folder: Path) -> None:

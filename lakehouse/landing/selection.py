@@ -129,17 +129,18 @@ class _Selector:
             self._take(path)
         else:
             self._reason_by_place(path)  # a link back to this folder is not followed
-            before = self._count()
+            before, left_out = self._count(), len(self.selection.left_out)
             self._walk(path)
             if self._count() == before:
-                raise UnreadableSourceError(f"{display(path)} {self._nothing_to_load()}.")
+                raise UnreadableSourceError(f"{display(path)} {self._nothing_to_load(left_out)}.")
 
     def _count(self) -> int:
         return len(self.selection.files) + len(self.selection.refused)
 
-    def _nothing_to_load(self) -> str:
+    def _nothing_to_load(self, left_out_before: int) -> str:
         known = f"({', '.join(sorted(FORMAT_SUFFIXES))}, also {', '.join(COMPRESSION_SUFFIXES)})"
-        examples = (f"{self.selection.display(file.path)}: {file.reason}" for file in self.selection.left_out[-1:])
+        last = self.selection.left_out[left_out_before:][-1:]
+        examples = (f"{self.selection.display(file.path)}: {file.reason}" for file in last)
         return ". Left out: ".join([f"holds no files to load {known}", *examples])
 
     def _walk(self, folder: Path) -> None:
@@ -192,10 +193,10 @@ class _Selector:
             self._refuse(path, f"{kind}, and {error}; {remedy}")
             return
         self.selection.opened[folder] = path
-        before = self._count()
+        before, left_out = self._count(), len(self.selection.left_out)
         self._walk(folder)
         if self._count() == before:
-            self._refuse(path, f"{foreign.partition('; ')[0]}, which {self._nothing_to_load()}")
+            self._refuse(path, f"{foreign.partition('; ')[0]}, which {self._nothing_to_load(left_out)}")
 
     def _depth(self, path: Path) -> int:
         """Count the archives that a path is in."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -109,6 +110,32 @@ def test_opened_rows_are_those_of_the_maker(tmp_path: Path, make: Callable[[Path
     assert [Decimal(str(text)) for text in ordered["amount"].to_pylist()] == [event["amount"] for event in EVENTS]
     times = [datetime.fromisoformat(str(text)) for text in ordered["event_time"].to_pylist()]
     assert {at.replace(tzinfo=UTC, microsecond=0) for at in times} == {AT.replace(microsecond=0)}
+
+
+def _zip(path: Path) -> Path:
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        archive.writestr(f"{path.name}.csv", "event_id,currency\n1,EUR\n")
+    return path.with_suffix(".zip")
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0\0\n"], ids=["nothing between", "padding"])
+@pytest.mark.parametrize("make", [_avro, _orc, _workbook, _zip])
+def test_files_one_behind_the_other_are_refused(tmp_path: Path, make: Callable[[Path], Path], padding: bytes) -> None:
+    # The library of each format but Avro reads the last file alone.
+    first, last = make(tmp_path / "first").read_bytes(), make(tmp_path / "last")
+    last.write_bytes(first + padding + last.read_bytes())
+    selected = select_files([last], tmp_path / "scratch")
+    assert (selected.files, len(selected.refused)) == ([], 1)
+
+
+def test_zip_archive_with_more_than_padding_behind_it_is_refused(tmp_path: Path) -> None:
+    archive = _zip(tmp_path / "a")
+    with zipfile.ZipFile(archive, "a") as content:
+        content.comment = b"its own comment"
+    archive.write_bytes(archive.read_bytes() + b"\r\n\0")
+    assert len(select_files([archive], tmp_path / "padded").files) == 1
+    archive.write_bytes(archive.read_bytes() + b"event_id\n2\n")
+    assert "something follows its end" in select_files([archive], tmp_path / "followed").refused[0].reason
 
 
 def test_workbook_cells_are_written_as_they_are_shown(tmp_path: Path) -> None:

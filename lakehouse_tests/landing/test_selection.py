@@ -233,6 +233,13 @@ def test_zip_archive_that_would_lose_a_file_is_refused(select: Select, tmp_path:
     assert [file.path.name for file in selected.refused] == ["a.zip"]
 
 
+def test_archive_without_data_names_nothing_of_another_file(select: Select, tmp_path: Path) -> None:
+    (tmp_path / "_hidden.csv").touch()
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    assert "_hidden" not in select(tmp_path).refused[0].reason
+
+
 def test_folder_without_data_is_an_error_with_a_reason(select: Select, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("text")
     with pytest.raises(UnreadableSourceError, match=r"holds no files to load .*notes\.md: \.md is no format"):

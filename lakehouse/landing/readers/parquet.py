@@ -33,6 +33,12 @@ from lakehouse.landing.readers.rows import Columns, Task, columns_of
 
 BATCH_ROWS = 16384
 
+PARQUET_MAGIC = b"PAR1"
+"""The first and the last bytes of a Parquet file."""
+
+_FOOTER_LENGTH_BYTES = 8
+"""The bytes after the footer: its length, and the magic ones."""
+
 
 class _ReadError(Exception):
     """Reading from storage failed, which says nothing about the file. Its cause is raised in the end."""
@@ -78,12 +84,35 @@ def _opened(obj: InputObject) -> Iterator[pq.ParquetFile | Exception]:
         try:
             opened = stack.enter_context(_open_seekable(obj))
             file = stack.enter_context(pq.ParquetFile(opened, coerce_int96_timestamp_unit="us"))
+            _check_start(opened, file.metadata)
         except (DamagedContentError, pa.ArrowException, OSError) as error:
             yield error
             return
         except _ReadError as error:
             raise error.__cause__ or error from None
         yield file
+
+
+def _check_start(opened: Any, metadata: pq.FileMetaData) -> None:
+    """Raise DamagedContentError if another Parquet file stands before this one, because only the last footer is read.
+
+    Its footer would then lie between the last column and the footer, which otherwise has indexes and filters alone.
+    """
+    end = len(PARQUET_MAGIC)
+    if metadata.num_row_groups:
+        group = metadata.row_group(metadata.num_row_groups - 1)
+        columns = (group.column(number) for number in range(group.num_columns))
+        end = max((_end_of_column(column) for column in columns), default=end)
+    size = opened.seek(0, io.SEEK_END)
+    opened.seek(end)
+    between = opened.read(max(size - _FOOTER_LENGTH_BYTES - metadata.serialized_size - end, 0))
+    if PARQUET_MAGIC * 2 in between:
+        raise DamagedContentError("it is several Parquet files one behind the other; load each by itself")
+
+
+def _end_of_column(column: pq.ColumnChunkMetaData) -> int:
+    start = column.dictionary_page_offset if column.has_dictionary_page else None
+    return (start or column.data_page_offset) + column.total_compressed_size
 
 
 def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:

@@ -29,7 +29,7 @@ from lakehouse.landing.readers.folder_columns import add_folder_columns
 from lakehouse.landing.readers.header import dialect_of
 from lakehouse.landing.readers.json_batch import BatchParser
 from lakehouse.landing.readers.json_lines import batch_of, blocks_of_objects, group_blocks, line_blocks
-from lakehouse.landing.readers.parquet import has_no_rows, parquet_tasks
+from lakehouse.landing.readers.parquet import PARQUET_MAGIC, has_no_rows, parquet_tasks
 from lakehouse.landing.readers.rows import Columns, Task, bronze_schema, columns_of, number_rows
 from lakehouse.landing.readers.signatures import OPENED, Foreign, foreign_content
 from lakehouse.landing.readers.time_columns import join_time_columns, with_time_columns
@@ -42,8 +42,6 @@ FETCH_BYTES = 16 << 10
 
 MAX_FETCHES = 16
 """How many small objects are fetched at a time. Fetching them is mostly waiting."""
-
-_PARQUET_MAGIC = b"PAR1"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -118,7 +116,7 @@ def format_of(obj: InputObject) -> Format:
     if file_format := format_of_name(obj.name):
         return file_format
     start = _first_bytes(text_chunks(obj))
-    if start.startswith(_PARQUET_MAGIC):
+    if start.startswith(PARQUET_MAGIC):
         return "parquet"
     return "json" if start.lstrip()[:1] in (b"{", b"[") else "csv"
 
@@ -133,7 +131,7 @@ def _first_bytes(chunks: Iterator[bytes]) -> bytes:
     try:
         for chunk in chunks:
             start += chunk
-            if len(start.lstrip()) >= len(_PARQUET_MAGIC):
+            if len(start.lstrip()) >= len(PARQUET_MAGIC):
                 break
     except DamagedContentError:
         pass  # the reader of the format meets the damage again and makes a defect of it

@@ -134,6 +134,22 @@ def test_file_that_is_no_parquet_is_one_defect(start: bytes, end: bytes) -> None
     assert reason.startswith("not a Parquet file: ")
 
 
+@pytest.mark.parametrize(("first_rows", "last_rows"), [(3, 3), (300, 3), (3, 300), (0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("has_index", [False, True])
+def test_parquet_files_one_behind_the_other_give_no_valid_row(first_rows: int, last_rows: int, has_index: bool) -> None:
+    first, last = (
+        parquet(pa.table({"id": [f"{rows * number}" for number in range(rows)]}), write_page_index=has_index)
+        for rows in (first_rows, last_rows)
+    )
+    ((mark, reason, raw),) = rows_of(THREE, object_of(first + last, "x.parquet"))
+    assert (mark, raw) == ("!", None)
+    # Where the first file is the smaller one, columns are looked for where they are not.
+    assert reason.startswith(
+        ("not a Parquet file: it is several Parquet files one behind the other", "row group 1 of 1")
+    )
+    assert len(rows_of(THREE, object_of(last, "x.parquet"))) == last_rows
+
+
 def test_rows_around_damaged_row_group_are_kept() -> None:
     ids = [str(i * 7919 % 100003) for i in range(60_000)]
     data = bytearray(parquet(pa.table({"id": ids}), row_group_size=20_000, use_dictionary=False, compression="zstd"))
