@@ -82,6 +82,11 @@ COMMANDS = (
         "lakehouse.cli.receipt:receipt",
         "Say what became of a row that has landed: its layer, whose duplicate it is, why it was rejected, or why it is gone.",
     ),
+    LazyCommand(
+        "trace",
+        "lakehouse.cli.trace:trace",
+        "Trace rows of a table back to the landing objects, rows and bytes that they were made of.",
+    ),
     LazyCommand("queries", "lakehouse.cli.queries:queries", "List the named queries with their parameters."),
     LazyCommand(
         "export",

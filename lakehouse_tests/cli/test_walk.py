@@ -39,6 +39,7 @@ DOCUMENTS = (
         "docs/streams.md",
         "docs/models.md",
         "docs/query.md",
+        "docs/lineage.md",
         "docs/anomalies.md",
     ),
     *(

@@ -30,6 +30,7 @@ from lakehouse.serving.api import (
     query,
     receipts,
     tables,
+    trace,
     withdrawals,
 )
 from lakehouse.serving.api.dashboards import FollowedDashboards
@@ -59,6 +60,7 @@ ROUTERS: Sequence[Router] = (
     anomalies.router,
     quarantine.router,
     receipts.router,
+    trace.router,
     withdrawals.router,
 )
 """Routers of this process that the OpenAPI document describes.

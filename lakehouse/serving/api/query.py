@@ -20,7 +20,7 @@ from lakehouse.serving.query.rendering import Format
 from lakehouse.serving.query.sandbox import MAX_SQL_CHARACTERS, check_length, resolve_show_tables
 from lakehouse.serving.query.table_reads import name_unreadable
 from lakehouse.serving.query.time_travel import resolve_time_travel
-from lakehouse.serving.query.worker_messages import QueryRequest
+from lakehouse.serving.query.worker_messages import QueryRequest, WorkerReply
 from lakehouse.serving.query.worker_pool import WorkerEndedError
 from lakehouse.storage.iceberg.readable import forget_readable
 
@@ -83,6 +83,15 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     check_length(query.sql)
     serving.log(key, "query", "", sql=query.sql)
     snapshot = await serving.live.pin(query.sql)
+    reply = await run_select(request, serving, snapshot, key, query, form)
+    assert reply.statistics is not None
+    return result_response(form, reply.statistics, reply.body, reply.path)
+
+
+async def run_select(
+    request: HttpRequest, serving: Serving, snapshot: LakeSnapshot, key: ApiKey | None, query: Query, form: Format
+) -> WorkerReply:
+    """Run a query in a worker over what its key may read, until the client disconnects. `QUERY_PROBLEMS` has its errors."""
     query_request = await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)
     max_seconds = serving.settings.query_seconds
     seconds = min(query.limits.seconds or max_seconds, max_seconds)
@@ -95,8 +104,7 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
         forget_readable()  # an unreadable manifest ends a worker, too; preparing the query again then raises
         await asyncio.to_thread(_prepare, serving, snapshot, query, form, key)
         raise
-    assert reply.statistics is not None
-    return result_response(form, reply.statistics, reply.body, reply.path)
+    return reply
 
 
 def _prepare(serving: Serving, snapshot: LakeSnapshot, query: Query, form: Format, key: ApiKey | None) -> QueryRequest:

@@ -1,0 +1,99 @@
+"""Name the tables that a table is computed from, with the rows of them that one of its rows is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from lakehouse.contracts.sql import literal, quote
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import columns_of
+from lakehouse.errors import QueryError
+from lakehouse.models.model import Model
+from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS
+from lakehouse.pipeline.long_form import DAILY_METRICS, METRIC_TYPES
+from lakehouse.pipeline.model_specs import day_column
+from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.tracing.grouping import ORIGIN, Grouping, find_grouping
+
+BY_DAY = "its SQL joins, looks at other rows or returns no column that tells them apart"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The step from a table to one that it is computed from."""
+
+    source: str
+    look_back: int = 0
+    """How many days before its own a row is made of, too."""
+    grouping: Grouping | None = None
+    """Which rows of these days a row is made of; None for all of them."""
+    reason: str = ""
+    """Why it is all of them."""
+    only: str = "true"
+    """The rows of the table that this step is about."""
+
+
+def steps_of(lake: ReadableLake, models: Mapping[str, Model], table: str) -> list[Step]:
+    """List the steps from a table that is neither bronze, quarantine nor silver of a stream.
+
+    Raises QueryError for a table, or a view, whose rows can't be traced.
+    """
+    layer, _, short = table.partition(".")
+    if (model := models.get(table)) is not None:
+        return _model_steps(lake, model)
+    if table == DAILY_METRICS:
+        return [_metrics_step(lake, stream) for stream in lake.streams.values()]
+    for name, stream in lake.streams.items():
+        silver = f"silver.{name}"
+        if table == f"gold.{name}_daily":
+            grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
+            return [Step(silver, grouping=grouping, reason=BY_DAY)]
+        if table == f"serving.{name}_features":
+            return [Step(silver, FEATURE_WINDOW_DAYS - 1, reason="features look at the events of many days")]
+        if layer == "serving" and short in (f"{name}_alerts", f"{name}_anomalies", f"{name}_anomaly_state"):
+            return [Step(silver, reason="alerts and anomalies look at many events of their day")]
+    raise QueryError(
+        f"Rows of {table} can't be traced: it is a view, or no table of a stream or model. Trace the tables that it reads."
+    )
+
+
+def _model_steps(lake: ReadableLake, model: Model) -> list[Step]:
+    if model.function is not None:
+        reason = "it is computed by Python"
+    elif model.header.history is not None:
+        reason = "it keeps a history of versions"
+    elif len(model.reads) == 1:
+        grouping = find_grouping(model.sql, _columns(lake, model.reads[0]))
+        if grouping is not None:
+            return [Step(model.reads[0], model.header.look_back, grouping)]
+        reason = BY_DAY
+    else:
+        reason = "it reads several tables"
+    return [Step(name, model.header.look_back, reason=reason) for name in model.reads]
+
+
+def _metrics_step(lake: ReadableLake, stream: Stream) -> Step:
+    """Return the step from the numbers in long form to a stream's gold; see `long_form_sql`."""
+    daily = f"gold.{stream.name}_daily"
+    columns = columns_of(lake.tables.load(daily))
+    dimensions = [name for name, kind in columns if name != "dt" and not kind.startswith(METRIC_TYPES)]
+    keys, values = (
+        ", ".join(map(literal, dimensions)),
+        ", ".join(f"{ORIGIN}.{quote(name)}::varchar" for name in dimensions),
+    )
+    rows = {"date_key": f"{ORIGIN}.dt", "dimensions": f"map([{keys}]::varchar[], [{values}]::varchar[])"}
+    return Step(daily, grouping=Grouping(columns=rows), only=f"stream = {literal(stream.name)}")
+
+
+def days_before(days: Sequence[date], look_back: int) -> list[date]:
+    """List these days and those that a look back reaches, in order."""
+    return sorted({day - timedelta(days=back) for day in days for back in range(look_back + 1)})
+
+
+def day_of(lake: ReadableLake, table: str) -> str | None:
+    """Return the column by whose days a table is partitioned; None if it is not."""
+    return day_column(field.name for field in lake.tables.load(table).spec().fields)
+
+
+def _columns(lake: ReadableLake, table: str) -> list[str]:
+    return [name for name, _ in columns_of(lake.tables.load(table))]
