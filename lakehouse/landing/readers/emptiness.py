@@ -8,6 +8,7 @@ from lakehouse.contracts.model import Contract
 from lakehouse.landing.readers.content import DamagedContentError, InputObject, text_chunks
 from lakehouse.landing.readers.header import DELIMITERS, MAX_HEADER_BYTES, SEPARATOR_LINE, dialect_of
 
+_EMPTY_ARRAYS = re.compile(rb"\A(?:\[\])+")
 _LINE_END = re.compile(rb"\r\n?|\n")
 
 _OTHER_LINE_END = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\udc85]")
@@ -59,13 +60,13 @@ def _may_end_header(header: str, rest: str) -> bool:
 
 
 def is_empty_array(obj: InputObject) -> bool:
-    """Return whether a JSON object holds blanks alone, or an array without elements."""
-    text = b""
+    """Return whether a JSON object holds blanks alone, or arrays without elements."""
+    rest = b""
     for chunk in _sound_chunks(obj):
-        text += b"".join(chunk.split())
-        if len(text) > len(b"[]"):
+        rest = _EMPTY_ARRAYS.sub(b"", rest + b"".join(chunk.split()))
+        if rest not in (b"", b"["):
             return False
-    return text in (b"", b"[]")
+    return not rest
 
 
 def _sound_chunks(obj: InputObject, encoding: str | None = None) -> Iterator[bytes]:

@@ -15,7 +15,26 @@ from lakehouse.landing.readers.defects import (
 )
 from lakehouse.landing.readers.json_brackets import UNFINISHED, object_end, split_objects
 
-_ARRAY = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*(?:\{|\][ \t\r\n]*\Z)")
+_BLANKS = rb"[ \t\r\n]*+"
+_FLAT_VALUE = rb'(?:null|true|false|-?[0-9][0-9.eE+-]*+|"(?:[^"\\\n]|\\.)*+"|\[' + _BLANKS + rb"\])"
+"""A value that is no object and holds none. Quantifiers are possessive because nothing is to be tried twice."""
+
+_EMPTY_ARRAYS = rb"(?:\[" + _BLANKS + rb"\]" + _BLANKS + rb")*+"
+_ARRAY = re.compile(
+    _BLANKS
+    + rb"(?=\[)"
+    + _EMPTY_ARRAYS
+    + rb"(?:\["
+    + _BLANKS
+    + rb"(?:"
+    + _FLAT_VALUE
+    + _BLANKS
+    + rb","
+    + _BLANKS
+    + rb")*+\{|\Z)"
+)
+_AFTER_ELEMENT = re.compile(rb"[ \t\r\n]*(?:[,\]]|\Z)")
+_FLAT_ELEMENT = re.compile(_FLAT_VALUE)
 _SEPARATOR = re.compile(rb"[ \t\r\n,]*")
 _UNEXPECTED = re.compile(rb"[^{\n]*")
 _LINE_END_IN_OBJECT = re.compile(rb"[{\[,:][ \t\r\n]*\n|\n[ \t\r\n]*[}\],:]")
@@ -25,14 +44,18 @@ _FIRST_TRY_BYTES = 16 << 10
 """How much text is tried with the JSON parser before brackets are counted."""
 
 
+_SHORT_BYTES = 256
+"""How much of it is tried before, where there may be very many values."""
+
+
 def is_array(buffer: TextBuffer) -> bool:
-    """Return whether the text begins as an array of objects."""
+    """Return whether the text begins as an array of which some element is an object, or is nothing but empty arrays."""
     buffer.fill(MAX_ROW_BYTES)
     return _ARRAY.match(buffer.data, buffer.at, buffer.at + MAX_ROW_BYTES) is not None
 
 
 def array_elements(buffer: TextBuffer) -> Iterator[bytes | Defect]:
-    """Read the text of each object in an array, in order. Unexpected text between objects is a defect."""
+    """Read the text of each element of arrays, in order. Unexpected text between them is a defect."""
     buffer.keep_torn_line()
     is_open = False
     while True:
@@ -133,12 +156,30 @@ def _element(buffer: TextBuffer) -> bytes | Defect:
     return _not_an_object(raw)
 
 
-def _unexpected(buffer: TextBuffer) -> Defect:
+def _unexpected(buffer: TextBuffer) -> bytes | Defect:
     buffer.fill(MAX_ROW_BYTES)
+    value_end = _other_value_end(buffer)
+    if value_end and _AFTER_ELEMENT.match(buffer.data, value_end):
+        value, buffer.at = buffer.data[buffer.at : value_end], value_end
+        return value
     text = _UNEXPECTED.match(buffer.data, buffer.at, buffer.at + MAX_ROW_BYTES)
     end = max(text.end() if text else 0, buffer.at + 1)
     raw, buffer.at = buffer.data[buffer.at : end], end
     return _not_an_object(raw)
+
+
+def _other_value_end(buffer: TextBuffer) -> int | None:
+    """Find the end of the value at hand, which is no object. None if it is no JSON, or is long."""
+    if flat := _FLAT_ELEMENT.match(buffer.data, buffer.at):
+        return flat.end()
+    for size in (_SHORT_BYTES, _FIRST_TRY_BYTES):
+        try:
+            end = json_text.value_end(buffer.data[buffer.at : buffer.at + size])
+        except ValueError:
+            return None
+        if end is not None:
+            return buffer.at + end
+    return None
 
 
 def _not_an_object(raw: bytes) -> Defect:

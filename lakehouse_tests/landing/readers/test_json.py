@@ -160,7 +160,7 @@ BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
         b'[{"id":"a"}, 5, {"id":1}, {"id":"b"}] tail',
         [
             A,
-            ("!", "not JSON: this is no object", "5,"),
+            ("!", "expected an object, got a number", "5"),
             ("!", "id: expected text, got a number", '{"id":1}'),
             B,
             ("!", "not JSON: this is no object", "tail"),
