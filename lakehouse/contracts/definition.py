@@ -40,6 +40,8 @@ _TOKEN = re.compile(
 )
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
+_SOURCE_PREFIX = "definition."
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -56,7 +58,7 @@ class Definition:
     @property
     def source(self) -> str:
         """The name under which tables store the number beside the tables they are computed from."""
-        return f"definition.{self.stream}"
+        return f"{_SOURCE_PREFIX}{self.stream}"
 
     @property
     def sources(self) -> dict[str, int]:
@@ -66,6 +68,11 @@ class Definition:
     def matches(self, number: int | None) -> bool:
         """Return whether rows stored with `number` were computed by this definition."""
         return number is not None and (number == self.number or number in self.earlier)
+
+
+def is_definition(source: str) -> bool:
+    """Return whether the name of a source, as a table stores it, is that of a definition and not of a table."""
+    return source.startswith(_SOURCE_PREFIX)
 
 
 def define(stream: str, query: str, sql: str, contract: Contract | None = None) -> Definition:

@@ -15,7 +15,7 @@ from typing import Any, Self
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse.contracts.definition import Definition
+from lakehouse.contracts.definition import Definition, is_definition
 from lakehouse.pipeline.lineage.date_ranges import format_days, parse_days
 from lakehouse.storage.iceberg.catalog import qualified_name
 from lakehouse.storage.iceberg.snapshots import history, ledger, undone
@@ -74,6 +74,13 @@ def sources_of(snapshot: Snapshot) -> dict[str, int]:
     """Return the tables that a snapshot was computed from, with the sequence number that each had."""
     text = _recorded(snapshot, SOURCES_PROPERTY)
     return dict(json.loads(text)) if text else {}
+
+
+def recorded_sources(table: Table) -> set[str]:
+    """Return the tables that rows of any snapshot of a table were computed from, also of expired and undone ones."""
+    names = {name for snapshot in table.metadata.snapshots for name in sources_of(snapshot)}
+    names |= _parse_computed(table).keys() | json.loads(_property(table, COMPUTED_WHOLE_PROPERTY)).keys()
+    return {name for name in names if not is_definition(name)}
 
 
 def computed_from(table: Table, source: Table | str, days: Iterable[date]) -> dict[date, int]:

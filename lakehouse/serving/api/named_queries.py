@@ -23,7 +23,7 @@ from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from lakehouse.errors import ParameterError
 from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
-from lakehouse.pipeline.unified_view import UNREADABLE, stream_view_names, view_exists
+from lakehouse.pipeline.unified_view import UNREADABLE, view_exists
 from lakehouse.serving.api.content_negotiation import MEDIA_TYPES, RESULT_RESPONSE, STATISTICS_HEADER, select_format
 from lakehouse.serving.api.result_cache import CachedResult, ResultCache
 from lakehouse.serving.api.state import HttpRequest, Serving
@@ -144,7 +144,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         serving.log(api_key, "query", query.name, parameters=values)
         snapshot = await serving.live.pin(query.sql)
         sources.update(snapshot)
-        _check_streams(api_key, sources.names)
+        _check_names(serving, api_key, snapshot, sources.names)
         landed = sources.landed
         cache_key = repr((query.sql, sorted(values.items()), form, sources.committed))
         if_none_match = request.headers.get("if-none-match", "")
@@ -189,11 +189,11 @@ def _parameter_values(query: NamedQuery, request: HttpRequest) -> dict[str, Valu
         raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
 
 
-def _check_streams(key: ApiKey | None, names: list[str]) -> None:
-    """Raise Problem 403 if a key restricted to some streams would read tables of others."""
+def _check_names(serving: Serving, key: ApiKey | None, snapshot: LakeSnapshot, names: list[str]) -> None:
+    """Raise Problem 403 if a key restricted to some streams would read rows of others."""
     if key is None or not key.streams:
         return
-    allowed = {name for stream in key.streams for name in stream_view_names(stream)}
+    allowed = serving.readable_views(key, snapshot)
     if forbidden := [name for name in names if name not in allowed]:
         raise Problem(HTTPStatus.FORBIDDEN, f"The key {key.id} ({key.name}) may not read {', '.join(forbidden)}.")
 

@@ -18,7 +18,7 @@ from lakehouse.http.problems import unknown_stream
 from lakehouse.http.published_metrics import keep_publishing
 from lakehouse.pipeline.audit_log_table import AUDIT_LOG
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import stream_view_names, view_names
+from lakehouse.pipeline.unified_view import view_names
 from lakehouse.serving.api.result_cache import ResultCache
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.catalog.catalog import Catalog
@@ -32,6 +32,7 @@ from lakehouse.serving.monitoring.lake_metrics import lake_metrics
 from lakehouse.serving.monitoring.overview import OverviewTracker
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.live_gold import LiveGold
+from lakehouse.serving.query.readable_names import names_of_streams
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker
 from lakehouse.serving.query.worker_pool import WorkerPool
@@ -95,13 +96,13 @@ class Serving:
         return [name for name in sorted(self.snapshot.streams) if key is None or key.allows("query", name)]
 
     def readable_views(self, key: ApiKey | None, snapshot: LakeSnapshot) -> set[str]:
-        """Return the names of the tables and views that a key may read: for some streams, those of these streams alone."""
+        """Return the names of the tables and views that a key may read: for some streams, those of their rows alone."""
         names = set(view_names(snapshot))
         if key is not None and not key.allows("admin"):
             names.discard(AUDIT_LOG)
         if key is None or not key.streams:
             return names
-        return names & {name for stream in key.streams for name in stream_view_names(stream)}
+        return names & names_of_streams(snapshot, key.streams)
 
     def selected_streams(self, request: HttpRequest, stream: str | None) -> list[str]:
         """List the stream that a request names, or all that it may read. Raises as `get_stream` does."""

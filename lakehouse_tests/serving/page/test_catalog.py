@@ -89,6 +89,18 @@ def test_key_for_one_stream_sees_the_catalog_of_that_stream(filled: Home, api: h
     assert api.get("/v1/dashboards/money", headers=headers).status_code == 404
 
 
+def test_key_for_one_stream_reads_models_over_that_stream(filled: Home, api: httpx.Client) -> None:
+    for streams, is_readable in (("financial",), True), (("iot",), False), (("iot", "retail"), False):
+        _, text = filled.key("query", streams=streams)
+        headers = {"authorization": f"Bearer {text}"}
+        named = api.get("/v1/queries/payments", headers=headers)
+        answer = api.post("/v1/query", headers=headers, json={"sql": "select count(*) as n from gold.payments"})
+        assert (named.status_code == 200) is (answer.status_code == 200) is is_readable, (named.text, answer.text)
+        assert (
+            "gold.payments" in {table["name"] for table in api.get("/v1/tables", headers=headers).json()}
+        ) is is_readable
+
+
 def test_last_results_of_checks_are_those_of_dagster(filled: Home, api: httpx.Client) -> None:
     history = filled.settings.root / "dagster" / "history"
     history.mkdir(parents=True)
