@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from lakehouse.contracts.streams import Stream
     from lakehouse.pipeline.lake import Lake
     from lakehouse.pipeline.sql_tests import SqlTest, find_tests
+    from lakehouse.serving.features.training_set import features
     from lakehouse.serving.query.sql import connect
     from lakehouse.settings import Settings
 
@@ -115,6 +116,7 @@ __all__ = [
     "audit",
     "build_definitions",
     "connect",
+    "features",
     "find_tests",
     "load_contract",
 ]
@@ -123,6 +125,7 @@ _MODULES = {
     "audit": "lakehouse.auditing.audit",
     "build_definitions": "lakehouse.automation.build",
     "connect": "lakehouse.serving.query.sql",
+    "features": "lakehouse.serving.features.training_set",
     "find_tests": "lakehouse.pipeline.sql_tests",
     "load_contract": "lakehouse.contracts.odcs",
     "AlertPage": "lakehouse.client.results",

@@ -71,6 +71,26 @@ def shared_columns(sql: str, columns: tuple[str, ...]) -> frozenset[str] | None:
     return shared or (frozenset() if shared is None else None)
 
 
+def keeps_rows(sql: str) -> bool:
+    """Return whether the SQL gives one row for each row of `SOURCE`, whatever other rows there are."""
+    from sqlglot import exp, parse_one
+    from sqlglot.errors import SqlglotError
+    from sqlglot.optimizer.scope import build_scope
+
+    try:
+        root = build_scope(parse_one(sql, dialect="duckdb"))
+    except SqlglotError:
+        return False
+    if root is None:
+        return False
+    changing = ("where", "having", "qualify", "group", "distinct", "limit", "offset", "sample", "joins")
+    selects = [scope.expression for scope in _scopes_of_source(root)]
+    return bool(selects) and not any(
+        any(select.args.get(clause) for clause in changing) or select.find(exp.Explode, exp.Unnest)
+        for select in selects
+    )
+
+
 def _scopes_of_source(scope: "Scope") -> "Iterator[Scope]":
     """Give the SELECTs that the rows of `SOURCE` go through, outermost first; none if there are others or it is not read."""
     from sqlglot import exp

@@ -41,6 +41,7 @@ DOCUMENTS = (
         "docs/query.md",
         "docs/lineage.md",
         "docs/anomalies.md",
+        "docs/features.md",
     ),
     *(
         "docs/page.md",

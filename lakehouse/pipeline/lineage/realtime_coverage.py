@@ -67,7 +67,7 @@ def _uncovered(
     if None in since or any(map(has_delete_files, (realtime, bronze, silver))):
         return None
     same_definition_after = max(hour for hour in since if hour is not None)
-    seen, open_days = seen_realtime(bronze, realtime), _open_days(stream, bronze, silver)
+    seen, incomplete = seen_realtime(bronze, realtime), incomplete_days(stream, bronze, silver)
 
     def is_covered(file: FileSummary) -> bool:
         hour = str(file.partition[0])
@@ -76,7 +76,7 @@ def _uncovered(
             and file.sequence <= seen.get(_arrival_day(file), 0)
             and file.days is not None
             and (first is None or file.days[0] >= first)
-            and not _any_between(open_days, *file.days)
+            and not _any_between(incomplete, *file.days)
         )
 
     files = list(file_summaries(realtime))
@@ -84,7 +84,7 @@ def _uncovered(
     return None if hours and len(hours) == len({file.partition[0] for file in files}) else sorted(hours)
 
 
-def _open_days(stream: Stream, bronze: Table, silver: Table) -> list[date]:
+def incomplete_days(stream: Stream, bronze: Table, silver: Table) -> list[date]:
     """List the event dates whose silver does not hold all of bronze by the current definition, in order."""
     changes = last_changes(bronze)
     read = computed_from(silver, bronze, changes)

@@ -134,7 +134,7 @@ def _execute(
             lambda: connection.execute(sql, parameters).to_arrow_reader(BATCH_ROWS), lake.connection, tables
         )
     except duckdb.Error as error:
-        raise (_as_lakehouse_error(lake, tables, error) if reads_tables else QueryError(str(error))) from error
+        raise (as_lakehouse_error(lake, tables, error) if reads_tables else QueryError(str(error))) from error
 
 
 def readable_locations(connection: Connection) -> list[str]:
@@ -180,7 +180,7 @@ def _fetch(
             raise
         connection.close()  # only here, because closing waits for a read that still goes on
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise _as_lakehouse_error(lake, tables, error) from error
+        raise as_lakehouse_error(lake, tables, error) from error
     finally:
         tail.remove()
 
@@ -191,8 +191,8 @@ def _tables(lake: Lake, views: Iterable[str]) -> list[Table]:
     return [lake.tables.load(name) for name in names if lake.tables.exists(name)]
 
 
-def _as_lakehouse_error(lake: Lake, tables: Sequence[Table], error: Exception) -> LakehouseError:
-    """Return the error that HTTP answers, too."""
+def as_lakehouse_error(lake: Lake, tables: Sequence[Table], error: Exception) -> LakehouseError:
+    """Return the error of a query over these tables, as HTTP answers it."""
     if detail := storage_failure(error):
         return named_failure(lake.connection, tables, detail) or StorageUnavailableError(detail)
     return QueryError(with_table_names(query_error_text(error), lambda: view_names(lake)))
