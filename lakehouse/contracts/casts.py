@@ -175,13 +175,18 @@ def _plain_time_sql(text: str, *, offset: bool = False) -> str:
 
 
 def _in_zone_sql(time: str, zone: str) -> str:
-    """Write the SQL of a local time as UTC. Null where clocks skip it, or show it twice."""
-    shown = f"timezone('{zone}', _instant{{}})"
-    is_only = " and ".join(f"{shown.format(f' {sign} interval 1 hour')} <> _local" for sign in "+-")
-    instant = f"case when {shown.format('')} = _local and {is_only} then timezone('UTC', _instant) end"
+    """Write the SQL of a local time as UTC. Null where clocks skip it, or show it twice.
+
+    The time is tried with the zone's offsets of a day before and after, because clocks are set by 30 minutes in some zones,
+    by two hours in others, and one has left out a day.
+    """
+    shown = f"timezone('{zone}', timezone('UTC', {{}}))"
+    near = "[_local - interval 1 day, _local + interval 1 day]"
+    tried = f"list_transform({near}, lambda _near: _local - ({shown.format('_near')} - _near))"
+    instants = f"list_distinct(list_filter({tried}, lambda _utc: {shown.format('_utc')} = _local))"
     return (
         f"list_transform([{time}], lambda _local:"
-        f" list_transform([timezone('{zone}', _local)], lambda _instant: {instant})[1])[1]"
+        f" list_transform([{instants}], lambda _instants: case when len(_instants) = 1 then _instants[1] end)[1])[1]"
     )
 
 

@@ -92,6 +92,14 @@ CASES: dict[str, tuple[dict[str, Any], str, datetime | None]] = {
     ),
     "a time that clocks skip": ({"timeZone": "Europe/Berlin"}, "2025-03-30 02:30", None),
     "a time that clocks show twice": ({"timeZone": "Europe/Berlin"}, "2025-10-26 02:30", None),
+    "half an hour that clocks show twice": ({"timeZone": "Australia/Lord_Howe"}, "2025-04-06 01:45", None),
+    "two hours that clocks show twice": ({"timeZone": "Antarctica/Troll"}, "2025-10-26 01:30", None),
+    "two hours that clocks skip": ({"timeZone": "Antarctica/Troll"}, "2025-03-30 02:30", None),
+    "a time right after clocks are set": (
+        {"timeZone": "Australia/Lord_Howe"},
+        "2025-04-06 02:00",
+        datetime(2025, 4, 5, 15, 30),
+    ),
     "nanoseconds": (
         {"truncateTimes": True},
         "2025-10-02T14:15:00.123456789Z",
