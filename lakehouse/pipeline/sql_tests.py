@@ -13,6 +13,7 @@ import duckdb
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import clean_sql, day_sql, latest_sql, quarantine_sql, quote
 from lakehouse.contracts.streams import Stream
@@ -144,6 +145,16 @@ def inputs_of(lake: Lake, table: str) -> list[str]:
     if stream := _stream_of(lake, table):
         return [f"bronze.{stream.name}" if table.startswith(("silver", "quarantine")) else f"silver.{stream.name}"]
     return []
+
+
+def text_of(lake: Lake, table: str) -> str:
+    """Return the SQL of a model or of a table below silver as it was written; empty if it reads every column."""
+    if model := lake.models.models.by_name.get(table):
+        return "" if model.function else model.select
+    stream = _stream_of(lake, table)
+    queries: dict[str, Query] = {"daily": "gold", "features": "features", "alerts": "alerts"}
+    query = queries.get(table.rpartition("_")[2])
+    return stream.sql(query) if stream and query and not table.startswith(("silver.", "quarantine.")) else ""
 
 
 def _given(table: str) -> str:

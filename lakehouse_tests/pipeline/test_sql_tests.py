@@ -1,14 +1,20 @@
 """A test of SQL compares the rows that a table's SQL gives with those that its file expects."""
 
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
+from lakehouse.engine.connection import columns_of
 from lakehouse.errors import SqlTestError
 from lakehouse.pipeline.lake import Lake
+from lakehouse.pipeline.recorded_tests import record_test
 from lakehouse.pipeline.sql_tests import find_tests
 from lakehouse.settings import Settings
 from lakehouse_tests.pipeline.modelled import write_models
+from lakehouse_tests.pipeline.own import Own, noon, payment
 
 MODEL = """/*
 description: Revenue of two days.
@@ -79,3 +85,23 @@ def test_wrong_file_is_named_with_the_reason(lake: Lake, tmp_path: Path, text: s
     with pytest.raises(SqlTestError, match=problem) as raised:
         _differences(lake, tmp_path, text)
     assert str(tmp_path / "test.yaml") in str(raised.value)
+
+
+def test_recorded_test_has_the_columns_that_the_sql_names_and_passes(
+    make_stream: Callable[..., Own], tmp_path: Path
+) -> None:
+    own, day = make_stream(), date(2025, 11, 20)
+    own.land([payment(f"{n}", noon(day)) for n in range(3)], noon(day))
+    own.bronze(day)
+    own.clean(day)
+    own.below(day)
+    table = f"gold.{own.name}_daily"
+    recorded = record_test(own.lake, table, "currency = 'EUR'")
+    assert (recorded.given, recorded.expected > 0) == ({f"silver.{own.name}": 3}, True)
+    (rows,) = yaml.safe_load(recorded.text)["given"].values()
+    assert {*rows[0]} < {column for column, _ in columns_of(own.lake.tables.load(f"silver.{own.name}"))}
+    assert "_arrived_at" not in rows[0]
+    assert _differences(own.lake, tmp_path, recorded.text) == [""]
+    silver = record_test(own.lake, f"silver.{own.name}", "true")
+    (landed,) = yaml.safe_load(silver.text)["given"].values()
+    assert ({"event_id", "_arrived_at"} <= {*landed[0]}, _differences(own.lake, tmp_path, silver.text)) == (True, [""])
