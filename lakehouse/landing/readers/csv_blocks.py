@@ -91,6 +91,9 @@ def _columns_of_rows(rows: list[Row], width: int) -> list[Columns]:
     return [columns_of(rows, width)] if rows else []
 
 
+_MARKED_LINE = re.compile(rb"[\r\n]" + codecs.BOM_UTF8)
+
+
 def sound_end(data: bytes, start: int, stop: int, marks: Marks, final: bool) -> int:
     """Find where the last whole record of `data[start:stop]` ends if the block is sound up to there.
 
@@ -116,8 +119,10 @@ def sound_end(data: bytes, start: int, stop: int, marks: Marks, final: bool) -> 
 
 
 def _can_be_sound(data: bytes, start: int, stop: int, marks: Marks) -> bool:
-    """Return whether Arrow knows these marks, and no line is a comment."""
+    """Return whether Arrow knows these marks, and no line is a comment or begins with a byte order mark."""
     if marks.escape or len(marks.delimiter) > 1:
+        return False
+    if data.find(codecs.BOM_UTF8, start, stop) >= 0 and _MARKED_LINE.search(data, start, stop):
         return False
     if not marks.comment or data.find(marks.comment, start, stop) < 0:
         return True

@@ -5,6 +5,7 @@ Quotes elsewhere in a field are text, and so are blanks around a field. A record
 quoted field that lost the delimiter before it, because its values are then shifted.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ CR = 0x0D
 UNCLOSED_QUOTE = "a quote is opened and never closed"
 TEXT_AFTER_QUOTE = "there is text between a closing quote and the next delimiter"
 NEEDLESS_ESCAPE = "a character after the escape needs none, so it may stand for another"
+MARK_INSIDE = "a byte order mark stands before the row, as where files were joined; load each by itself"
 STRAY_QUOTES = "quotes within fields look like those of a field whose delimiter is lost"
 
 _LINE_END = re.compile(rb"\r\n?|\n")
@@ -205,7 +207,8 @@ def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterat
             at = after
             yield None, at
             continue
-        if quote not in line and escape not in line and (simple := _simple_row(layout, line)):
+        is_marked = line.startswith(codecs.BOM_UTF8)
+        if quote not in line and escape not in line and not is_marked and (simple := _simple_row(layout, line)):
             at = after
             yield simple, at
             continue
@@ -213,6 +216,8 @@ def csv_rows(layout: ColumnLayout, data: bytes, start: int, stop: int) -> Iterat
         if record.broken or record.end - at > MAX_ROW_BYTES:
             # Only this line is lost. The lines that its quote swallowed are read on their own.
             row, at = _defect(line, record.broken or UNCLOSED_QUOTE), after
+        elif is_marked:
+            row, at = _defect(data[at : record.end], MARK_INSIDE), record.end
         elif len(record.fields) == width or layout.defect:
             row, at = _row(layout, data[at : record.end], record), record.end
         elif record.end > after and _has_swallowed_rows(data, after, record.end, layout):

@@ -72,6 +72,20 @@ BAD: dict[str, tuple[bytes, list[RowTuple]]] = {
         b'ID,name,price,"more\n1,a,2,x\n3,b,4,y"\n',
         [("!", "there is no row in this object, though it is not empty", None)],
     ),
+    "byte order marks where files were joined": (
+        b"\xef\xbb\xbf"
+        + H
+        + b"1,a,2\n\xef\xbb\xbf"
+        + H
+        + b'3,b,4\n\xef\xbb\xbf"5","c\nd",6\n"\xef\xbb\xbf7",\xef\xbb\xbf,8\n',
+        [
+            ("1", "a", "2"),
+            ("!", csv_records.MARK_INSIDE, "\ufeff" + H.decode().strip()),
+            ("3", "b", "4"),
+            ("!", csv_records.MARK_INSIDE, '\ufeff"5","c\nd",6'),
+            ("\ufeff7", "\ufeff", "8"),
+        ],
+    ),
     "a lone CR within a field": (
         H + b"1,a\rb,2\n",
         [("!", "2 fields where the header has 3", "1,a"), ("!", "2 fields where the header has 3", "b,2")],

@@ -65,6 +65,8 @@ def test_csv_round_trips(rows: list[RowTuple], dialect: str, end: str, quoting: 
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, delimiter=dialect, lineterminator=end, quoting=quoting)  # type: ignore[arg-type]
     writer.writerow(["name", "ID", "price", "more"])
+    # A row that begins with a byte order mark is a defect, because it may be the start of another file.
+    rows = [((a or "").lstrip("\ufeff") or None, *rest) for a, *rest in rows]
     writer.writerows(rows)
     read = read_each_way(THREE, sink.getvalue().encode(), "x.csv")
     assert [row[:3] for row in read] == [(b, a, c) for a, b, c, _ in rows]
