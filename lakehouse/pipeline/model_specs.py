@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 
+from lakehouse.contracts.column_comments import column_comments
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import Stream
@@ -99,7 +100,8 @@ def _spec(
             model.chart.check_columns([name for name, _ in columns])
     except ChartError as error:
         raise model_error(model.path, str(error), error.line) from error
-    return TableSpec(model.name, columns, (partition,) if partition else ())
+    comments = {} if model.function else column_comments(model.sql)
+    return TableSpec(model.name, columns, (partition,) if partition else (), comments)
 
 
 def _columns(database: duckdb.DuckDBPyConnection, model: Model) -> Sequence[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import duckdb
 
+from lakehouse.contracts.column_comments import column_comments, window_comments
 from lakehouse.contracts.default_sql import Query
 from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.odcs import CONTRACT_FILE
@@ -140,8 +141,14 @@ def _stream_specs(database: duckdb.DuckDBPyConnection, stream: Stream) -> list[T
         ),
         TableSpec(f"silver.{name}", silver, ("dt",), descriptions),
         TableSpec(f"quarantine.{name}", quarantine, ("dt",)),
-        TableSpec(f"gold.{name}_daily", gold, ("dt",)),
-        TableSpec(f"serving.{name}_features", features, ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
+        TableSpec(f"gold.{name}_daily", gold, ("dt",), descriptions | column_comments(stream.sql("gold"))),
+        TableSpec(
+            f"serving.{name}_features",
+            features,
+            ("dt",),
+            descriptions | window_comments(stream.sql("features"), [column for column, _ in features]),
+            FREQUENT_COMMIT_PROPERTIES,
+        ),
         TableSpec(f"serving.{name}_alerts", ALERT_COLUMNS, ("dt",), properties=FREQUENT_COMMIT_PROPERTIES),
     ]
 

@@ -9,7 +9,6 @@ import msgspec
 from pyiceberg.table import Table
 
 from lakehouse.contracts.in_memory import open_in_memory
-from lakehouse.contracts.model import Contract
 from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
@@ -107,16 +106,20 @@ def _table_entry(snapshot: LakeSnapshot, definitions: Definitions, name: str, st
         description=model.header.description if model else described.get(name, descriptions.SHARED.get(name, "")),
         owner=model.header.owner if model else stream.contract.owner if stream else None,
         stream=stream.name if stream else None,
-        columns=_columns(name, columns_of_view(snapshot, name), table, stream.contract if stream else None),
+        columns=_columns(name, columns_of_view(snapshot, name), table, stream, definitions),
         reads=reads,
         **_sizes(table),
     )
 
 
 def _columns(
-    name: str, columns: Iterable[tuple[str, str]], table: Table | None, contract: Contract | None
+    name: str,
+    columns: Iterable[tuple[str, str]],
+    table: Table | None,
+    stream: Stream | None,
+    definitions: Definitions,
 ) -> list[Column]:
-    """Describe columns: by the contract's fields, by what the layer adds, and by what the table itself says."""
+    """Describe columns: by what the layer adds, what the table and the contract say, and by comments in the SQL."""
     known = dict(descriptions.COLUMNS)
     if name.endswith("_alerts"):
         known |= descriptions.ALERT_COLUMNS
@@ -126,8 +129,11 @@ def _columns(
         known |= descriptions.METRIC_COLUMNS
     if table is not None:
         known |= {field.name: field.doc for field in table.schema().fields if field.doc}
-    fields = {field.name: field for field in contract.fields} if contract else {}
+    fields = {field.name: field for field in stream.contract.fields} if stream else {}
     known |= {field.name: field.description for field in fields.values() if field.description}
+    is_live = stream is not None and name == live_daily(stream.name)
+    if spec := definitions.specs.get(f"gold.{stream.name}_daily" if stream and is_live else name):
+        known |= {column: text for column, text in spec.descriptions.items() if text}
     return [
         Column(column, kind, known.get(column, ""), fields[column].classification if column in fields else "")
         for column, kind in columns
@@ -182,7 +188,9 @@ def _stream_reads(stream: str) -> dict[str, list[str]]:
 def _new_model(definitions: Definitions, model: Model) -> Entry:
     """Describe a model whose table is not there yet."""
     spec = definitions.specs.get(model.name)
-    columns = [Column(name, kind.lower()) for name, kind in spec.columns] if spec else []
+    columns = (
+        [Column(name, kind.lower(), spec.descriptions.get(name, "")) for name, kind in spec.columns] if spec else []
+    )
     header = model.header
     return Entry(model.name, "model", header.description, header.owner, None, columns, model.reads)
 

@@ -4,12 +4,12 @@ with daily as (
   select
     dt,
     user_id,
-    count(*) as events,
-    count(distinct session_id) as sessions,
-    count(case when event_type = 'page_view' then 1 end) as page_views,
-    count(case when event_type = 'search' then 1 end) as searches,
-    count(case when event_type = 'add_to_cart' then 1 end) as add_to_carts,
-    count(case when event_type = 'purchase' then 1 end) as purchases
+    count(*) as events, -- Number of events.
+    count(distinct session_id) as sessions, -- Number of sessions.
+    count(case when event_type = 'page_view' then 1 end) as page_views, -- Number of page views.
+    count(case when event_type = 'search' then 1 end) as searches, -- Number of searches.
+    count(case when event_type = 'add_to_cart' then 1 end) as add_to_carts, -- Number of products put into carts.
+    count(case when event_type = 'purchase' then 1 end) as purchases -- Number of purchases.
   from events
   where user_id is not null
   group by
@@ -38,12 +38,12 @@ select
   cast(sum(case when in_7d then purchases else 0 end) as bigint) as purchases_7d,
   cast(sum(purchases) as bigint) as purchases_30d,
   cast(sum(case when in_1d then purchases end) as double)
-    / nullif(sum(case when in_1d then sessions end), 0) as purchases_per_session_1d,
+    / nullif(sum(case when in_1d then sessions end), 0) as purchases_per_session_1d, -- Purchases per session.
   cast(sum(case when in_7d then purchases end) as double)
     / nullif(sum(case when in_7d then sessions end), 0) as purchases_per_session_7d,
   cast(sum(purchases) as double)
     / nullif(sum(sessions), 0) as purchases_per_session_30d,
-  count(case when in_1d then 1 end) as active_days_1d,
+  count(case when in_1d then 1 end) as active_days_1d, -- Number of days with an event.
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
 from windows

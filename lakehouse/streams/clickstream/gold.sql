@@ -3,9 +3,9 @@ select
   dt,
   event_type,
   country,
-  count(*) as events,
-  count(distinct session_id) as sessions,
-  count(distinct user_id) as users
+  count(*) as events, -- Number of events.
+  count(distinct session_id) as sessions, -- Number of sessions.
+  count(distinct user_id) as users -- Number of signed-in users.
 from silver
 group by
   dt,

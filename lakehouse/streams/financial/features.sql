@@ -4,12 +4,12 @@ with daily as (
   select
     dt,
     account_id,
-    count(*) as transactions,
-    count(case when status = 'declined' then 1 end) as declined,
-    count(case when risk_band = 'high' then 1 end) as high_risk,
-    count(case when hour < 6 then 1 end) as night_transactions,
-    sum(amount) as amount,
-    max(amount) as max_amount
+    count(*) as transactions, -- Number of transactions.
+    count(case when status = 'declined' then 1 end) as declined, -- Number of declined transactions.
+    count(case when risk_band = 'high' then 1 end) as high_risk, -- Number of transactions of high risk.
+    count(case when hour < 6 then 1 end) as night_transactions, -- Number of transactions before 06:00 UTC.
+    sum(amount) as amount, -- Sum of the amounts.
+    max(amount) as max_amount -- Largest amount.
   from events
   where account_id is not null
   group by
@@ -26,7 +26,7 @@ select
   cast(sum(case when in_7d then declined else 0 end) as bigint) as declined_7d,
   cast(sum(declined) as bigint) as declined_30d,
   cast(sum(case when in_1d then declined end) as double)
-    / nullif(sum(case when in_1d then transactions end), 0) as declined_share_1d,
+    / nullif(sum(case when in_1d then transactions end), 0) as declined_share_1d, -- Share of declined transactions.
   cast(sum(case when in_7d then declined end) as double)
     / nullif(sum(case when in_7d then transactions end), 0) as declined_share_7d,
   cast(sum(declined) as double)
@@ -43,7 +43,7 @@ select
   max(case when in_1d then max_amount end) as max_amount_1d,
   max(case when in_7d then max_amount end) as max_amount_7d,
   max(max_amount) as max_amount_30d,
-  count(case when in_1d then 1 end) as active_days_1d,
+  count(case when in_1d then 1 end) as active_days_1d, -- Number of days with a transaction.
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
 from windows

@@ -3,10 +3,10 @@ select
   dt,
   currency,
   type,
-  count(*) as transactions,
-  count(case when status = 'declined' then 1 end) as declined,
-  cast(sum(amount) as decimal(38, 2)) as amount,
-  cast(max(amount) as decimal(38, 2)) as max_amount
+  count(*) as transactions, -- Number of transactions, of any status.
+  count(case when status = 'declined' then 1 end) as declined, -- Number of declined transactions.
+  cast(sum(amount) as decimal(38, 2)) as amount, -- Sum of the amounts.
+  cast(max(amount) as decimal(38, 2)) as max_amount -- Largest amount.
 from silver
 group by
   dt,

@@ -4,12 +4,12 @@ with daily as (
   select
     dt,
     service_normalised as service,
-    count(*) as events,
-    count(case when is_error then 1 end) as errors,
-    count(case when status_class = '5xx' then 1 end) as server_errors,
+    count(*) as events, -- Number of lines.
+    count(case when is_error then 1 end) as errors, -- Number of errors.
+    count(case when status_class = '5xx' then 1 end) as server_errors, -- Number of answers with a status of 500 and above.
     sum(latency_ms) as latency_sum,
     count(latency_ms) as latencies,
-    max(latency_ms) as max_latency_ms
+    max(latency_ms) as max_latency_ms -- Largest latency, in milliseconds.
   from events
   where service_normalised is not null
   group by
@@ -26,7 +26,7 @@ select
   cast(sum(case when in_7d then errors else 0 end) as bigint) as errors_7d,
   cast(sum(errors) as bigint) as errors_30d,
   cast(sum(case when in_1d then errors end) as double)
-    / nullif(sum(case when in_1d then events end), 0) as error_share_1d,
+    / nullif(sum(case when in_1d then events end), 0) as error_share_1d, -- Share of errors.
   cast(sum(case when in_7d then errors end) as double)
     / nullif(sum(case when in_7d then events end), 0) as error_share_7d,
   cast(sum(errors) as double)
@@ -35,7 +35,7 @@ select
   cast(sum(case when in_7d then server_errors else 0 end) as bigint) as server_errors_7d,
   cast(sum(server_errors) as bigint) as server_errors_30d,
   cast(sum(case when in_1d then latency_sum end) as double)
-    / nullif(sum(case when in_1d then latencies end), 0) as avg_latency_ms_1d,
+    / nullif(sum(case when in_1d then latencies end), 0) as avg_latency_ms_1d, -- Mean latency, in milliseconds.
   cast(sum(case when in_7d then latency_sum end) as double)
     / nullif(sum(case when in_7d then latencies end), 0) as avg_latency_ms_7d,
   cast(sum(latency_sum) as double)

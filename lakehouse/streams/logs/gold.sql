@@ -3,8 +3,8 @@ select
   dt,
   service_normalised as service,
   level,
-  count(*) as events,
-  quantile_cont(latency_ms, 0.95) as p95_latency_ms
+  count(*) as events, -- Number of lines.
+  quantile_cont(latency_ms, 0.95) as p95_latency_ms -- Latency that 95 % of the lines do not exceed, in milliseconds.
 from silver
 group by
   dt,

@@ -4,11 +4,11 @@ with daily as (
   select
     dt,
     customer_id,
-    count(*) as changes,
-    count(case when op = 'insert' and status = 'created' then 1 end) as created,
-    count(case when enters_status and status = 'paid' then 1 end) as paid,
-    count(case when enters_status and status = 'cancelled' then 1 end) as cancelled,
-    coalesce(sum(case when op = 'insert' and status = 'created' then amount end), 0) as amount_created
+    count(*) as changes, -- Number of changes.
+    count(case when op = 'insert' and status = 'created' then 1 end) as created, -- Number of orders created.
+    count(case when enters_status and status = 'paid' then 1 end) as paid, -- Number of orders paid.
+    count(case when enters_status and status = 'cancelled' then 1 end) as cancelled, -- Number of orders cancelled.
+    coalesce(sum(case when op = 'insert' and status = 'created' then amount end), 0) as amount_created -- Sum of the amounts of created orders.
   from events
   where customer_id is not null
   group by
@@ -31,7 +31,7 @@ select
   cast(sum(case when in_7d then cancelled else 0 end) as bigint) as cancelled_7d,
   cast(sum(cancelled) as bigint) as cancelled_30d,
   cast(sum(case when in_1d then cancelled end) as double)
-    / nullif(sum(case when in_1d then created end), 0) as cancelled_share_1d,
+    / nullif(sum(case when in_1d then created end), 0) as cancelled_share_1d, -- Share of orders that were cancelled.
   cast(sum(case when in_7d then cancelled end) as double)
     / nullif(sum(case when in_7d then created end), 0) as cancelled_share_7d,
   cast(sum(cancelled) as double)
@@ -39,7 +39,7 @@ select
   cast(sum(case when in_1d then amount_created else 0 end) as decimal(38, 2)) as amount_created_1d,
   cast(sum(case when in_7d then amount_created else 0 end) as decimal(38, 2)) as amount_created_7d,
   cast(sum(amount_created) as decimal(38, 2)) as amount_created_30d,
-  count(case when in_1d then 1 end) as active_days_1d,
+  count(case when in_1d then 1 end) as active_days_1d, -- Number of days with a change.
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
 from windows

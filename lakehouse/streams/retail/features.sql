@@ -4,11 +4,11 @@ with daily as (
   select
     dt,
     customer_id,
-    count(distinct invoice_no) as invoices,
-    count(*) as lines,
-    sum(cast(quantity as decimal(38, 0))) as units,
-    sum(line_amount) as net_revenue,
-    count(distinct case when is_cancellation then invoice_no end) as cancellations
+    count(distinct invoice_no) as invoices, -- Number of invoices, also of cancelled ones.
+    count(*) as lines, -- Number of invoice lines.
+    sum(cast(quantity as decimal(38, 0))) as units, -- Number of units bought, less those returned.
+    sum(line_amount) as net_revenue, -- Sum of all lines, less cancellations and returns.
+    count(distinct case when is_cancellation then invoice_no end) as cancellations -- Number of cancelled invoices.
   from events
   where customer_id is not null
   group by
@@ -33,7 +33,7 @@ select
   cast(sum(case when in_1d then cancellations else 0 end) as bigint) as cancellations_1d,
   cast(sum(case when in_7d then cancellations else 0 end) as bigint) as cancellations_7d,
   cast(sum(cancellations) as bigint) as cancellations_30d,
-  count(case when in_1d then 1 end) as active_days_1d,
+  count(case when in_1d then 1 end) as active_days_1d, -- Number of days with an invoice.
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
 from windows

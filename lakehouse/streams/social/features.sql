@@ -3,14 +3,14 @@ with daily as (
   select
     dt,
     author_id,
-    count(*) as actions,
-    count(case when action = 'post' then 1 end) as posts,
-    count(case when action = 'like' then 1 end) as likes,
-    count(case when action = 'share' then 1 end) as shares,
-    count(case when action = 'comment' then 1 end) as comments,
-    sum(engagement_weight) as engagement,
-    sum(hashtag_count) as hashtags,
-    max(followers) as max_followers
+    count(*) as actions, -- Number of actions.
+    count(case when action = 'post' then 1 end) as posts, -- Number of posts.
+    count(case when action = 'like' then 1 end) as likes, -- Number of likes.
+    count(case when action = 'share' then 1 end) as shares, -- Number of shares.
+    count(case when action = 'comment' then 1 end) as comments, -- Number of comments.
+    sum(engagement_weight) as engagement, -- Sum of the weights of the actions.
+    sum(hashtag_count) as hashtags, -- Number of hashtags.
+    max(followers) as max_followers -- Largest number of followers.
   from events
   where author_id is not null
   group by
@@ -44,7 +44,7 @@ select
   max(case when in_1d then max_followers end) as max_followers_1d,
   max(case when in_7d then max_followers end) as max_followers_7d,
   max(max_followers) as max_followers_30d,
-  count(case when in_1d then 1 end) as active_days_1d,
+  count(case when in_1d then 1 end) as active_days_1d, -- Number of days with an action.
   count(case when in_7d then 1 end) as active_days_7d,
   count(*) as active_days_30d
 from windows

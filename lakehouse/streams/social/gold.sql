@@ -3,8 +3,8 @@ select
   dt,
   platform,
   action,
-  count(*) as events,
-  count(distinct author_id) as authors
+  count(*) as events, -- Number of actions.
+  count(distinct author_id) as authors -- Number of accounts.
 from silver
 group by
   dt,

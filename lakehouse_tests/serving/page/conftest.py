@@ -36,7 +36,9 @@ description: Payments by currency and day.
 key: [dt, currency]
 */
 -- chart: line x=dt y=payments by=currency
-select dt, currency, count(*) as payments, min(account_id) as an_account
+select dt, currency,
+  count(*) as payments, -- Number of payments.
+  min(account_id) as an_account
 from silver.financial
 group by all
 """,

@@ -35,6 +35,14 @@ def test_catalog_lists_every_entry_with_columns_and_sizes(filled: Home, api: htt
         "Payments by currency and day.",
         ["silver.financial"],
     )
+    said = {
+        (name, column["name"]): column.get("description")
+        for name in ("gold.payments", "gold.iot_daily", "serving.live_iot_daily", "serving.iot_features")
+        for column in entries[name]["columns"]
+    }
+    assert said["gold.payments", "payments"] == "Number of payments."
+    assert said["gold.iot_daily", "readings"] == said["serving.live_iot_daily", "readings"] == "Number of readings."
+    assert said["serving.iot_features", "readings_7d"] == "Number of readings, in the 7 days up to it."
     for name, entry in entries.items():
         assert set(entry["reads"]) <= entries.keys() - {name}
 
