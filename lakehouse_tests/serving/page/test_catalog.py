@@ -136,6 +136,7 @@ def test_last_results_of_checks_are_those_of_dagster(filled: Home, api: httpx.Cl
     [
         ("/catalog", ".entries", (375, 768, 1440)),
         ("/catalog/gold/payments", "#sample-rows tbody", (1440, 768, 375)),
+        ("/catalog/queries/daily_metrics?p.stream=iot", "#query-rows tbody", (1440, 768, 375)),
         ("/dashboards/money", ".result", (1440, 768, 375)),
     ],
 )
@@ -145,7 +146,7 @@ def test_page_is_accessible_and_fits_three_widths(
     dark = widths[-1] == 375
     page = open_page(path, width=widths[0], dark=dark, bypass_csp=True)  # axe is injected into the page
     expect(page.locator(shown).first).to_be_visible()
-    if path != "/catalog":
+    if path.endswith(("payments", "money")):
         expect(page.locator("canvas")).to_be_visible()
     for width in widths:
         page.set_viewport_size({"width": width, "height": 900})
@@ -189,6 +190,23 @@ def test_named_query_is_drawn_by_its_chart(filled: Home, open_page: Open) -> Non
     rows = httpx.get(f"{filled.url}/v1/queries/payments").json()["rows"]
     expect(page.locator("#chart-figure .bars tbody tr")).to_have_count(len(rows))
     expect(page.locator("#sample")).to_have_count(0)
+
+
+def test_named_query_is_run_by_a_form_of_its_parameters(filled: Home, open_page: Open) -> None:
+    page = open_page("/catalog/queries/daily_metrics")
+    status = page.locator("#query-form [role=status]")
+    expect(status).to_have_text("Needs stream.")
+    page.get_by_label("stream", exact=True).fill("iot")
+    page.get_by_label("metric", exact=True).fill("readings")
+    page.get_by_role("button", name="Run").click()
+    expect(status).to_have_text(re.compile(r"^[\d,]+ rows"))
+    expect(page.locator("#query-rows tbody tr").first).to_contain_text("readings")
+    assert "p.stream=iot" in page.url
+    page.reload()
+    expect(page.locator("#query-rows tbody tr").first).to_contain_text("readings")
+    page.get_by_label("days", exact=True).fill("0")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator("#query-rows")).to_contain_text("days: 0 is less than 1.")
 
 
 def test_dashboard_shows_text_charts_and_errors_in_place_and_follows_its_file(filled: Home, open_page: Open) -> None:

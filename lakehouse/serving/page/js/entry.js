@@ -1,9 +1,10 @@
 // One entry of the catalog: its state, chart, lineage, columns, rows, checks, snapshots, contract and SQL.
 
-import { getJson, request } from "./api.js";
+import { getJson } from "./api.js";
 import { byId, h } from "./dom.js";
 import { bytes, count, plural, since, timestamp } from "./format.js";
 import { drawLineage } from "./lineage.js";
+import { queryForm, startQuery } from "./query_form.js";
 import { catalogPath, code, resultTable } from "./result.js";
 import { createResultChart, problem } from "./result_chart.js";
 import { query } from "./run.js";
@@ -16,9 +17,10 @@ export async function showEntry(main, name) {
   document.title = `${name}, Lakehouse`;
   const path = `/v1/catalog/${name.split(".").map(encodeURIComponent).join("/")}`;
   const page = await getJson(path);
+  const isQuery = page.entry.kind === "query";
   const sections = [
     heading(page),
-    page.chart ? chartSection() : null,
+    isQuery ? section("run", "Run", ...queryForm(page)) : page.chart ? chartSection() : null,
     lineageSection(),
     columnsSection(page),
     page.sample_sql ? sampleSection(page) : null,
@@ -30,7 +32,8 @@ export async function showEntry(main, name) {
   ].filter(Boolean);
   main.replaceChildren(...sections);
   startLineage(page, path);
-  if (page.chart) drawChart(page);
+  if (isQuery) startQuery(page);
+  else if (page.chart) drawChart(page);
   if (page.sample_sql) loadSample(page);
 }
 
@@ -68,18 +71,11 @@ function chartSection() {
 async function drawChart({ entry, chart, chart_sql: sql }) {
   const figure = createResultChart(byId("chart-figure"));
   try {
-    const { columns, rows } = sql ? await query(sql) : await namedQuery(entry.name);
+    const { columns, rows } = await query(sql);
     figure.draw(`${chart.y.join(", ") || entry.name}${chart.by ? ` by ${chart.by}` : ""}`, chart, columns, rows);
   } catch (error) {
     figure.clear(problem(error.message));
   }
-}
-
-/** Run a named query with the defaults of its parameters. */
-async function namedQuery(name) {
-  const response = await request(`/v1/queries/${encodeURIComponent(name.split(".")[1])}`, { headers: { accept: "application/json" } });
-  const { columns, rows } = await response.json();
-  return { columns, rows: rows.map((row) => columns.map((column) => row[column.name])) };
 }
 
 function lineageSection() {
