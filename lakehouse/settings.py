@@ -151,6 +151,13 @@ class Settings(BaseSettings):
         "local",
         description="Where the output of runs is kept: `local` under the home, `s3` in the bucket under `dagster/`.",
     )
+    openlineage: str | None = Field(
+        None, description="URL or file that receives events of OpenLineage about each run; see docs/lineage.md."
+    )
+    openlineage_api_key: SecretStr | None = Field(None, description="Bearer token of that URL.")
+    openlineage_namespace: str = Field(
+        "lakehouse", description="Namespace of the jobs and table names in these events."
+    )
     secret_id: str | None = Field(
         None,
         description="An AWS Secrets Manager secret: a JSON object of these variables. Variables that are set take precedence.",

@@ -12,6 +12,7 @@ from lakehouse.assets.resources import LakeResource, LakeS3Resource
 from lakehouse.automation.jobs import audit_job, build_jobs, models_job
 from lakehouse.automation.maintenance import maintenance
 from lakehouse.automation.models import models_schedules, models_sensor
+from lakehouse.automation.openlineage.sensor import openlineage_sensors
 from lakehouse.automation.project_assets import problems_of, with_project_assets
 from lakehouse.automation.schedules import SCHEDULES, audit_schedule
 from lakehouse.automation.sensors import SENSORS
@@ -50,7 +51,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             *([models_job(models)] if models else []),
         ],
         schedules=[*SCHEDULES, audit_schedule(streams.values()), *models_schedules(checked.models)],
-        sensors=[*SENSORS, *([models_sensor(checked.models)] if models else [])],
+        sensors=[
+            *SENSORS,
+            *([models_sensor(checked.models)] if models else []),
+            *openlineage_sensors(settings),
+        ],
         # A process of its own would cost each step two to three seconds, and a run is a process already.
         executor=executor,
         resources=resources,

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunsFilter
-from dagster._core.scheduler.instigation import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, SensorInstigatorData
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from lakehouse.runtime.instance import STREAM_TAG
+from lakehouse.runtime.openlineage_progress import SENSOR, Progress
 
 T = TypeVar("T")
 
@@ -212,6 +213,19 @@ class DagsterMetrics:
                     statuses.add_metric([*owner, tick.status.value.lower()], 1)
                     times.add_metric(owner, tick.timestamp)
             yield from (on, statuses, times, failures)
+        yield from _openlineage(states)
+
+
+def _openlineage(states: Sequence[InstigatorState]) -> Iterator[Metric]:
+    """Read how many events the sensor `openlineage` has sent, from its cursor."""
+    data = next((state.instigator_data for state in states if state.name == SENSOR), None)
+    progress = Progress.parse(data.cursor) if isinstance(data, SensorInstigatorData) else None
+    if progress is not None:
+        sent, lost = "lakehouse_openlineage_events_sent", "lakehouse_openlineage_events_lost"
+        yield CounterMetricFamily(sent, "Events of OpenLineage that the receiver took.", value=progress.sent)
+        yield CounterMetricFamily(lost, "Those whose runs were pruned before.", value=progress.lost)
+        name, waiting = "lakehouse_openlineage_events_waiting", len(progress.waiting)
+        yield GaugeMetricFamily(name, "Those that the receiver did not take yet.", value=waiting)
 
 
 class _Sums(Generic[T]):

@@ -81,6 +81,7 @@ NOT_RUN = {
     r"export LAKEHOUSE_ENGINE|.*sail spark server": "needs a Spark server; engine/test_spark.py starts one",
     r"curl .*/v1/receipts/": "needs a receipt; serving/api/test_receipts.py asks for one",
     r"prometheus ": "runs until it is stopped; deploy/test_observability.py starts one",
+    r"export LAKEHOUSE_OPENLINEAGE": "needs a receiver; automation/test_openlineage.py runs one",
     r"export LAKEHOUSE_ALERTS|lakehouse alerts test": "needs receivers; alerting/test_delivery.py runs some",
     r"ssh ": "needs another machine",
     r"docker |cp deploy/docker": "needs a Docker engine; deploy/test_docker.py starts the same processes",
