@@ -40,5 +40,7 @@ def default_sql(contract: Contract, query: Query) -> str:
 
 def _counts_sql(contract: Contract) -> str:
     columns = ["dt", *(quote(field.name) for field in contract.fields if field.enum)]
-    selected, grouped = (",\n  ".join(names) for names in ([*columns, "count(*) as events -- Number of events."], columns))
+    selected, grouped = (
+        ",\n  ".join(names) for names in ([*columns, "count(*) as events -- Number of events."], columns)
+    )
     return f"select\n  {selected}\nfrom silver\ngroup by\n  {grouped}"

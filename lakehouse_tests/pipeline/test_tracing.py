@@ -139,6 +139,7 @@ def test_models_are_traced_by_row_where_their_sql_shows_it_else_by_day(
     ("sql", "columns"),
     [
         ("select dt, upper(a) as b from t group by 1, b", {"dt": '"origin"."dt"', "b": 'UPPER("origin"."a")'}),
+        ("select dt, -- The day.\n a /* not b */ from t group by dt, a", {"dt": '"origin"."dt"', "a": '"origin"."a"'}),
         ("select dt, count(*) as n from t group by all", {"dt": '"origin"."dt"'}),
         ("select count(*) as n from t", {}),
         ("select * from t", {"dt": '"origin"."dt"', "a": '"origin"."a"'}),

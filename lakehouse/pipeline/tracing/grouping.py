@@ -102,4 +102,4 @@ def _over_origin(expression: Any) -> str:
     def qualified(node: Any) -> Any:
         return exp.column(node.name.lower(), ORIGIN, quoted=True) if isinstance(node, exp.Column) else node
 
-    return str(expression.copy().transform(qualified).sql(dialect="duckdb"))
+    return str(expression.copy().transform(qualified).sql(dialect="duckdb", comments=False))
