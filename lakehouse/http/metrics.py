@@ -29,6 +29,8 @@ ROUTES = frozenset(
         "dashboards",
         "quarantine",
         "alerts",
+        "anomalies",
+        "receipts",
     }
 )
 """The segments after `/v1/` whose requests are timed apart."""

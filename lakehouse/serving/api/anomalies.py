@@ -1,19 +1,23 @@
-"""Route `/v1/anomalies`: the anomalies of all streams that detect any, those of the last seconds included."""
+"""Routes under `/v1/anomalies`: the anomalies of all streams that detect any, and a series with its band."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Router, get
 from litestar.params import QueryParameter
 
+from lakehouse.anomalies.extremes import Floats
 from lakehouse.contracts.sql import literal
 from lakehouse.contracts.times import naive_utc
-from lakehouse.http.problems import error_responses
+from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.monitoring.anomalies import anomalies_table
+from lakehouse.serving.monitoring.anomaly_band import band_of
 
 DEFAULT_AGE = timedelta(days=7)
 
@@ -114,4 +118,63 @@ def _anomaly(row: Mapping[str, Any]) -> Anomaly:
     return Anomaly(**values | times)
 
 
-router = Router("/v1/anomalies", route_handlers=[anomalies], tags=["alerts and quarantine"])
+class SeriesBand(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a series on a day, a list for each column, with what its detector expected."""
+
+    stream: str
+    entity: str
+    day: date
+    rows: int
+    """How many rows the series has on the day; the lists hold the last of them."""
+    event_time: list[datetime]
+    value: list[float]
+    expected: list[float | None]
+    low: list[float | None]
+    """The lower end of the band of normal values; null while the detector knows too little."""
+    high: list[float | None]
+    is_anomaly: list[bool]
+
+
+DayParameter = Annotated[date | None, QueryParameter(description="The day, UTC; without it, today.")]
+RowsParameter = Annotated[
+    int, QueryParameter(ge=1, le=20_000, description="Maximum number of rows, the last of the day.")
+]
+
+
+@get("/series", summary="Get a series with its band", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
+async def series(
+    request: HttpRequest,
+    serving: Serving,
+    stream: Annotated[str, QueryParameter(description="A stream whose contract declares anomalies.")],
+    entity: Annotated[str, QueryParameter(max_length=1000, description="The series, as anomalies name it.")],
+    day: DayParameter = None,
+    rows: RowsParameter = 5_000,
+) -> SeriesBand:
+    """Return the values of a series on a day, the expected ones, and the band of normal values, as its detector has them."""
+    snapshot, found = serving.snapshot, serving.get_stream(request, stream)
+    day = day or datetime.now(UTC).date()
+    if anomalies_table(snapshot, stream) is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"The contract of {stream} declares no anomalies.")
+    band = await band_of(serving.readers, snapshot, found, entity, day)
+    if band is None:
+        raise Problem(HTTPStatus.NOT_FOUND, f"{stream} has no series {entity!r} with rows on {day}.")
+    shown = band.last(rows)
+    return SeriesBand(
+        stream=stream,
+        entity=entity,
+        day=day,
+        rows=len(band.times),
+        event_time=[datetime.fromtimestamp(seconds, UTC) for seconds in shown.times.tolist()],
+        value=shown.values.tolist(),
+        expected=_numbers(shown.expected),
+        low=_numbers(shown.low),
+        high=_numbers(shown.high),
+        is_anomaly=[*shown.is_anomaly],
+    )
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+router = Router("/v1/anomalies", route_handlers=[anomalies, series], tags=["alerts and quarantine"])

@@ -1,4 +1,4 @@
-"""Routes of the pages at `/`, `/schema`, `/catalog` and `/dashboards`: their static files and security headers."""
+"""Routes of the pages at `/`, `/schema`, `/catalog`, `/anomalies` and `/dashboards`: their static files and security headers."""
 
 import mimetypes
 from dataclasses import dataclass
@@ -84,12 +84,12 @@ async def schema_page(request: HttpRequest) -> Response[bytes]:
 
 
 @route(
-    ["/catalog", "/catalog/{layer:str}/{name:str}", "/dashboards", "/dashboards/{name:str}"],
+    ["/catalog", "/catalog/{layer:str}/{name:str}", "/anomalies", "/dashboards", "/dashboards/{name:str}"],
     http_method=METHODS,
     include_in_schema=False,
 )
 async def pages(request: HttpRequest) -> Response[bytes]:
-    """Serve the pages of the catalog and of dashboards. Their script builds the one that the address names."""
+    """Serve the pages of the catalog, of anomalies and of dashboards. Their script builds the one that the address names."""
     return FILES["pages.html"].response(request)
 
 

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import expect
 
 from lakehouse.pipeline.anomalies import write_anomalies
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.silver import clean_days
-from lakehouse_tests.serving.page.conftest import Home
+from lakehouse_tests.serving.page.conftest import Home, Open
 from lakehouse_tests.waiting import until
 
 ROWS = 600
@@ -41,7 +43,9 @@ def _anomalies(api: httpx.Client) -> list[dict[str, Any]]:
     return [one for one in found if one["kind"] == "spike" and one["value"] == 80.0]
 
 
-def test_spike_is_an_alert_in_seconds_and_the_same_in_the_table(filled: Home, api: httpx.Client) -> None:
+def test_spike_is_an_alert_in_seconds_and_the_same_in_the_table(
+    filled: Home, api: httpx.Client, open_page: Open
+) -> None:
     now = datetime.now(UTC)
     day = now.date()
     start = now - timedelta(seconds=ROWS + 1)
@@ -66,6 +70,26 @@ def test_spike_is_an_alert_in_seconds_and_the_same_in_the_table(filled: Home, ap
     filled.wait_for("serving.iot_anomalies")
     assert _anomalies(api) == [fresh]
     assert _alerts(api) == [alert]
+    _assert_is_in_band(api, fresh)
+    page = open_page("/anomalies", bypass_csp=True)  # axe is injected into the page
+    page.get_by_role("link", name=f"{DEVICE}, temperature").first.click()
+    expect(page.locator("#series-figure canvas")).to_be_visible()
+    expect(page.locator("#series-rows")).to_have_text(f"{ROWS + 1} rows of iot")
+    assert Axe().run(page, options={"resultTypes": ["violations"]}).violations_count == 0
+
+
+def _assert_is_in_band(api: httpx.Client, anomaly: dict[str, Any]) -> None:
+    given = {"stream": "iot", "entity": anomaly["entity"], "day": anomaly["dt"]}
+    band = api.get("/v1/anomalies/series", params=given).json()
+    assert (band["rows"], len(band["low"]), band["low"][0], any(band["is_anomaly"][:-1])) == (ROWS + 1,) * 2 + (
+        None,
+        False,
+    )
+    last = {name: band[name][-1] for name in ("value", "expected", "low", "high", "is_anomaly")}
+    assert last == {**{name: anomaly[name] for name in ("value", "expected", "low", "high")}, "is_anomaly": True}
+    assert len(api.get("/v1/anomalies/series", params={**given, "rows": 7}).json()["value"]) == 7
+    for wrong in ({"stream": "financial"}, {"stream": "nothing"}, {"entity": "nobody"}, {"day": "2001-01-01"}):
+        assert api.get("/v1/anomalies/series", params={**given, **wrong}).status_code == 404
 
 
 def _alerts(api: httpx.Client) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ const DASHES = [[], [7, 4], [2, 3]];
 const MAX_TABLE_ROWS = 1000;
 const MAX_BARS = 120;
 const MAX_POINTS_WITH_MARKS = 45;
+const [EXPECTED, LOW, HIGH, MARKED] = [1, 2, 3, 4];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 const seriesName = (index) => `series-${(index % 9) + 1}`;
@@ -20,7 +21,8 @@ const dashOf = (index) => DASHES[Math.floor(index / 3) % DASHES.length];
  * Create a chart inside `figure`. `draw(data)` replaces its data, `clear(...elements)` replaces it with other elements.
  *
  * Data: `title`, `isTime` (x holds seconds since 1970), `x`, `labels` (x as text), `series` as {name, values}, and perhaps
- * `kind`: line, area or bar. Areas and bars of several series are stacked, unless a value is below zero.
+ * `kind`: line, area or bar. Areas and bars of several series are stacked, unless a value is below zero. Of a `kind` band,
+ * the series are the value, the expected one, the lower and the upper end of the band, and marked values.
  */
 export function createChart(figure) {
   let plot = null;
@@ -87,11 +89,15 @@ export function createChart(figure) {
       font: "11px system-ui, sans-serif",
     };
     const hasMarks = !filled && data.x.length <= MAX_POINTS_WITH_MARKS;
+    const isBand = data.kind === "band";
+    const bandLine = (index) => ({ stroke: index === MARKED ? colour("bad") : colour("muted"), width: 1, dash: index === EXPECTED ? [4, 4] : [] });
+    const marks = { paths: () => null, points: { show: true, size: 9, fill: colour("bad") } };
     return {
       width: plotWidth(),
       height: HEIGHT_PX,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { x: { time: data.isTime, ...(bars || data.x.length < 2 ? { range: padRange } : {}) }, y: { range: rangeFromZero } },
+      scales: { x: { time: data.isTime, ...(bars || data.x.length < 2 ? { range: padRange } : {}) }, y: isBand ? {} : { range: rangeFromZero } },
+      bands: isBand ? [{ series: [HIGH + 1, LOW + 1], fill: `${colour(seriesName(0))}20` }] : [],
       axes: [
         { ...axis, grid: { show: false }, ...(data.isTime ? { values: timeTicks } : {}) },
         { ...axis, size: 56, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : compact.format(tick))) },
@@ -108,6 +114,8 @@ export function createChart(figure) {
           fill: filled ? `${colour(seriesName(index))}${bars || stacked ? "" : "30"}` : undefined,
           paths: bars ? uPlot.paths.bars({ size: [0.7, 40, 1] }) : uPlot.paths.linear(),
           points: { show: hasMarks, size: 5, dash: [] },
+          ...(isBand && index > 0 ? bandLine(index) : {}),
+          ...(isBand && index === MARKED ? marks : {}),
         })),
       ],
       hooks: { setCursor: [(self) => showValues(self.cursor.idx ?? data.x.length - 1)] },
@@ -120,7 +128,7 @@ export function createChart(figure) {
     legend.replaceChildren(
       h("li", { class: "when" }, data.labels[index]),
       ...data.series.map(({ name, values }, position) =>
-        h("li", {}, lineSample(position), `${name} `, h("output", {}, number(values[index])))));
+        h("li", {}, lineSample(position, data.kind), `${name} `, h("output", {}, number(values[index])))));
   }
 
   function moveCursor(event) {
@@ -138,9 +146,10 @@ export function createChart(figure) {
   return { draw, clear };
 }
 
-function lineSample(index) {
-  const line = { x1: 0, y1: 5, x2: 18, y2: 5, "stroke-width": 3, class: seriesName(index) };
-  const dash = dashOf(index);
+function lineSample(index, kind) {
+  const isBand = kind === "band" && index > 0;
+  const line = { x1: 0, y1: 5, x2: 18, y2: 5, "stroke-width": isBand && index !== MARKED ? 1 : 3, class: isBand ? (index === MARKED ? "stroke-bad" : "stroke-muted") : seriesName(index) };
+  const dash = isBand ? (index === EXPECTED ? [4, 4] : []) : dashOf(index);
   return svg("svg", { width: 18, height: 10, "aria-hidden": "true" },
     svg("line", dash.length ? { ...line, "stroke-dasharray": dash.join(" ") } : line));
 }
