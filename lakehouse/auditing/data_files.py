@@ -56,7 +56,7 @@ def _read_landing(context: Context) -> None:
 def report_unreadable(context: Context, landed: Sequence[LandingObject]) -> None:
     """Read these landing objects, report those that can't be read, and leave them out of the other checks."""
     keys = [obj.shared_key or obj.key for obj in landed] if context.read_landing else []
-    reasons = context.reads.failures(context.lake.objects.bucket, keys)
+    reasons = context.reads.failures(context.lake.objects.bucket, keys, written_here=False)
     for obj in landed:
         if reason := reasons.get(obj.shared_key or obj.key):
             context.landed[obj.day].remove(obj)

@@ -4,7 +4,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from tempfile import TemporaryFile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyiceberg.table import Table
 
 from lakehouse.engine.connection import DuckDB
@@ -40,13 +43,16 @@ class FileReads:
             self._metadata[table.metadata_location] = [*unreadable_metadata(table)]
         return self._metadata[table.metadata_location]
 
-    def failures(self, bucket: str, keys: Iterable[str]) -> dict[str, str]:
-        """Read these files of a bucket to their ends, unless that was done before; return why some can't be read."""
+    def failures(self, bucket: str, keys: Iterable[str], *, written_here: bool = True) -> dict[str, str]:
+        """Read these files of a bucket to their ends, unless that was done before; return why some can't be read.
+
+        Parquet files that are `written_here` are decoded, because storage returns changed bytes as if they were right.
+        """
         keys = [*dict.fromkeys(keys)]
         todo = [key for key in keys if (bucket, key) not in self._reasons]
         objects = _single_attempts(replace(self._connection, bucket=bucket), ATTEMPT_SECONDS)
         with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="audit") as pool:
-            for key, reason in zip(todo, pool.map(partial(_failure, objects), todo), strict=True):
+            for key, reason in zip(todo, pool.map(partial(_failure, objects, written_here), todo), strict=True):
                 self._reasons[bucket, key] = reason
         return {key: reason for key in keys if (reason := self._reasons[bucket, key])}
 
@@ -65,16 +71,32 @@ def _single_attempts(connection: Connection, seconds: float) -> Objects:
     return Objects(open_store(connection, seconds, retries=0), connection)
 
 
-def _failure(objects: Objects, key: str) -> str | None:
+def _failure(objects: Objects, decode: bool, key: str) -> str | None:
     """Read an object to its end, and again if storage did not say what is wrong with it. Returns why that failed."""
     for _ in range(ATTEMPTS):
         try:
-            for _ in objects.stream(key):
-                pass
+            _read(objects, key, decode and key.endswith(".parquet"))
         except (UnreadableObjectError, ObjectNotFoundError) as error:
             return first_line(error)
+        except pa.ArrowException as error:
+            return f"its content is damaged: {first_line(error)}"
         except LakehouseError as error:
             reason = first_line(error)
         else:
             return None
     return reason
+
+
+def _read(objects: Objects, key: str, decode: bool) -> None:
+    """Read an object to its end. Raises pyarrow.ArrowException if it is decoded and can't be."""
+    if not decode:
+        for _ in objects.stream(key):
+            pass
+        return
+    with TemporaryFile() as file:
+        file.writelines(objects.stream(key))
+        try:
+            for _ in pq.ParquetFile(file).iter_batches(use_threads=False):
+                pass
+        except OSError as error:  # raised by Arrow for pages that can't be decompressed
+            raise pa.ArrowException(str(error)) from error

@@ -8,6 +8,7 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.types import DateType
 
 from lakehouse.assets.partitions import exact_tags
+from lakehouse.auditing.bronze import CONTENT_CHECK
 from lakehouse.auditing.context import tables_of
 from lakehouse.auditing.findings import Finding
 from lakehouse.auditing.manifests import CHECK as METADATA_CHECK
@@ -86,7 +87,9 @@ def repair_findings(lake: Lake, findings: Sequence[Finding]) -> None:
     findings = [finding for finding in findings if finding.check not in (METADATA_CHECK, MODEL_CHECK)]
     for name in dict.fromkeys(finding.stream for finding in findings):
         stream, own = lake.stream(name), [finding for finding in findings if finding.stream == name]
-        bronze = _days(own, "bronze")
+        # Bronze is not computed from an object that is known to be damaged, because its rows would replace the right ones.
+        damaged = _days([finding for finding in own if finding.check == CONTENT_CHECK], "landing")
+        bronze = sorted({*_days(own, "bronze")} - {*damaged})
         if bronze:
             _drop_lost_files(lake, stream, bronze)
             ingest_days(lake, stream, bronze, replace=True, run_id=RUN_ID)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -17,6 +18,9 @@ from lakehouse.storage.durability import acknowledge
 from lakehouse.storage.objects.store import Objects
 
 READ_CHUNK_BYTES = 4 << 20
+
+_DIGEST_KEY = re.compile(r"incoming/(?:[^/]*/)+([0-9a-f]{64})(?:\.[a-z0-9]+)*")
+"""The keys that `incoming_key` builds."""
 
 
 def upload(
@@ -51,6 +55,20 @@ def content_digest(path: Path) -> str:
 def incoming_key(stream: str, path: Path, digest: str, dialect: Mapping[str, Any] | None = None) -> str:
     """Build the key that a file with this content lands under."""
     return "/".join(["incoming", stream, *reading_folders(path, dialect), f"{digest}{known_suffixes(path.name)}"])
+
+
+def changed_since_upload(objects: Objects, key: str) -> bool:
+    """Return whether an object surely holds another content than was uploaded under its key.
+
+    False for objects whose keys do not name their content. Raises what Objects raises.
+    """
+    named = _DIGEST_KEY.fullmatch(key)
+    if named is None:
+        return False
+    digest = hashlib.sha256()
+    for chunk in objects.stream(key):
+        digest.update(chunk)
+    return digest.hexdigest() != named[1]
 
 
 def reading_folders(path: Path, dialect: Mapping[str, Any] | None = None) -> list[str]:

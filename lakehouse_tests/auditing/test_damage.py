@@ -1,10 +1,12 @@
 """An audit of a lake with damaged files names each of them, compares everything else, and repairs what it can."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlparse
 
@@ -13,14 +15,16 @@ import pytest
 from pyiceberg.table import Table
 
 from lakehouse.auditing import audit as auditing
+from lakehouse.auditing.bronze import CONTENT_CHECK
 from lakehouse.auditing.data_files import CHECK, LANDING_CHECK
 from lakehouse.auditing.findings import Report
 from lakehouse.auditing.manifests import CHECK as METADATA
-from lakehouse.automation.repair import restore_tables
+from lakehouse.automation.repair import repair_findings, restore_tables
 from lakehouse.chaos.unreliable_network import NetworkFaults, unreliable
 from lakehouse.engine.connection import DuckDB, describe, scan_sql
 from lakehouse.errors import StorageUnavailableError, UnreadableTableError
 from lakehouse.landing.listing import list_day
+from lakehouse.landing.upload import upload
 from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.open_days import _open_in_tables as open_days_cache
@@ -179,8 +183,7 @@ def test_unreadable_files_are_named_and_everything_else_compared(own: Own, monke
     (landed,) = list_day(own.lake.objects, own.name, DAYS[1])
     for method in ("open", "stream"):
         _fail_for(monkeypatch, method, {landed.key, object_key(file.file_path)})
-    unread = Own(Lake(own.lake.settings, own.lake.connection), own.stream)  # DuckDB keeps what it has read
-    unread.lake.streams = own.lake.streams
+    unread = Own(_unread(own), own.stream)
     # Of the same size, so that only reading it shows the damage. Storage's checksum would make it an error 500.
     with _damaged(own, table, file.file_path, bytes(file.file_size_in_bytes)):
         report = _audited(unread)
@@ -190,6 +193,47 @@ def test_unreadable_files_are_named_and_everything_else_compared(own: Own, monke
     assert "a data file of 4 rows can't be read" in details["silver", str(DAYS[0])]
     assert file.file_path in details["silver", str(DAYS[0])]
     assert f"{landed.key} can't be read" in details["landing", str(DAYS[1])]
+
+
+@pytest.mark.parametrize("layer", ["bronze", "silver", "gold"])
+def test_data_file_of_other_bytes_is_named_and_other_days_compared(own: Own, layer: str) -> None:
+    table = own.lake.tables.load(f"gold.{own.name}_daily" if layer == "gold" else f"{layer}.{own.name}")
+    (file,) = select_files(table, partitions_filter(table.spec().fields[0].name, [DAYS[1]]))
+    # Of the same size and returned without an error, so that only decoding it shows the damage.
+    content = _objects(own, table).get(object_key(file.file_path))
+    with _damaged(own, table, file.file_path, content[:4] + bytes(len(content) - 8) + content[-4:]):
+        report = _audited(Own(_unread(own), own.stream))
+    assert [(finding.layer, finding.partition, finding.check) for finding in report.wrong] == [
+        (layer, str(DAYS[1]), CHECK)
+    ]
+    assert "its content is damaged" in report.wrong[0].detail
+    assert file.file_path in report.wrong[0].detail
+    assert report.partitions[f"silver.{own.name}"] >= 1
+
+
+def _unread(own: Own) -> Lake:
+    """Return the same lake with an engine that has read none of its files."""
+    lake = Lake(own.lake.settings, own.lake.connection)
+    lake.streams = own.lake.streams
+    return lake
+
+
+def test_changed_content_of_a_loaded_file_replaces_no_row(make_stream: Callable[..., Own], tmp_path: Path) -> None:
+    own = make_stream()
+    at = datetime.now(UTC)
+    (tmp_path / "a.ndjson").write_text("\n".join(json.dumps(payment(f"e{n}", at)) for n in range(3)))
+    obj, _ = upload(own.lake.objects, own.name, tmp_path / "a.ndjson")
+    own.bronze()
+    own.clean(at.date())  # so that nothing is left for a run of Dagster
+    own.below(at.date())
+    before = sorted(own.ask("select event_id, amount from {bronze}"))
+    own.lake.objects.put(obj.key, own.lake.objects.get(obj.key).replace(b"12.50", b"99.50", 1))
+    findings = auditing.audit(own.lake, [own.stream], obj.day, obj.day).wrong
+    assert [(finding.layer, finding.check) for finding in findings] == [("landing", CONTENT_CHECK)]
+    assert obj.key in findings[0].detail
+    also_bronze = replace(findings[0], layer="bronze", check="landed = bronze")
+    repair_findings(own.lake, [*findings, also_bronze])
+    assert sorted(own.ask("select event_id, amount from {bronze}")) == before
 
 
 def _file_of(own: Own, layer: str) -> str:
