@@ -1,6 +1,7 @@
 """An audit of a lake with damaged files names each of them, compares everything else, and repairs what it can."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -157,6 +158,31 @@ def test_every_other_view_can_be_made_beside_an_unreadable_table(
         for statement in create_views_sql(own.lake, view_names(own.lake)):
             engine.database.execute(statement)
         assert engine.database.execute(f"select count(*) from {other}.{own.name}").fetchall() == [(8,)]
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _of_another_snapshot(content: bytes) -> bytes:
+    last, before = (str(one["snapshot-id"]).encode() for one in reversed(json.loads(content)["snapshots"][-2:]))
+    return content.replace(last, before)
+
+
+def _with_another_name(content: bytes) -> bytes:
+    return content.replace(b'"event_id"', b'"event id"')
+
+
+@pytest.mark.parametrize("damage", [_cut, _of_another_snapshot, _with_another_name])
+def test_changed_metadata_file_makes_its_table_unreadable_alone(own: Own, damage: Callable[[bytes], bytes]) -> None:
+    table = _table(own, "silver")
+    url = metadata_file(table)
+    named = re.escape(f"silver.{own.name} can't be read: its metadata file {url} is damaged")
+    with _damaged(own, table, url, damage(_objects(own, table).get(object_key(url)))):
+        with pytest.raises(UnreadableTableError, match=named):
+            run_query(own.lake, f"select count(*) from silver.{own.name}")
+        assert list(run_query(own.lake, f"select count(*) from bronze.{own.name}").rows) == [(8,)]
+        assert [finding.check for finding in _audited(own).wrong if finding.layer == "silver"] == [METADATA]
 
 
 def test_damaged_manifest_is_named(own: Own) -> None:

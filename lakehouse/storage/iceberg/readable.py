@@ -3,15 +3,19 @@
 DuckDB ends its process where a manifest can't be read. Here that is an error of this table alone.
 """
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import ManifestFile
+from pyiceberg.serializers import Compressor
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.utils.concurrent import ExecutorFactory
 
@@ -98,12 +102,33 @@ def unreadable_metadata(table: Table) -> Iterator[UnreadableFile]:
 
 
 def unreadable_metadata_file(table: Table) -> UnreadableFile | None:
-    """Return the table's metadata file if it can't be read. A catalog may know its content all the same."""
+    """Return the table's metadata file if it can't be read, or says otherwise than the catalog, which may hold its content."""
     try:
-        reason = None if table.io.new_input(table.metadata_location).exists() else "is gone"
-    except OSError as error:
+        with table.io.new_input(table.metadata_location).open() as file:
+            content = Compressor.get_compressor(table.metadata_location).stream_decompressor(file).read()
+        reason = _contradiction(json.loads(content), table.metadata)
+    except Exception as error:  # whatever a damaged file makes its parser raise
         reason = _reason(error)
     return UnreadableFile("metadata file", table.metadata_location, reason) if reason else None
+
+
+def _contradiction(content: Any, metadata: TableMetadata) -> str | None:
+    """Say that a metadata file has other snapshots or columns than the table. DuckDB would read those without a word."""
+    manifest_lists = {one["snapshot-id"]: one.get("manifest-list") for one in content.get("snapshots", ())}
+    schemas = {one["schema-id"]: one["fields"] for one in content["schemas"]}
+    is_right = (
+        content.get("table-uuid") == str(metadata.table_uuid)
+        and (content.get("current-snapshot-id") or -1) == (metadata.current_snapshot_id or -1)
+        and all(manifest_lists.get(one.snapshot_id) == one.manifest_list for one in metadata.snapshots)
+        and _columns(schemas[content["current-schema-id"]]) == _columns(metadata.schema().model_dump()["fields"])
+    )
+    return None if is_right else "is damaged (it has other snapshots or columns than the catalog)"
+
+
+def _columns(fields: Sequence[dict[str, Any]]) -> list[tuple[int, str, str | None]]:
+    """Return the columns as they are compared: nested types are written in several ways, and blanks vary."""
+    types = [one["type"].replace(" ", "") if isinstance(one["type"], str) else None for one in fields]
+    return [(one["id"], one["name"], type_) for one, type_ in zip(fields, types, strict=True)]
 
 
 def _look(files: FileIO, manifest: ManifestFile) -> UnreadableFile | None:
