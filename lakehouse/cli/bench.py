@@ -67,6 +67,18 @@ def bench_anomalies(
     _print(anomalies.measure(labelled, series=series, seed=seed))
 
 
+@bench.command("features")
+def bench_features(
+    requests: Annotated[int, typer.Option(min=1, help="Entities with times.")] = 10_000_000,
+    rows: Annotated[int, typer.Option(min=5000, help="Rows of the lake, over 40 days.")] = 1_000_000,
+    length: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of each figure over HTTP.")] = 4.0,
+) -> None:
+    """Add features to entities with times, as they were known then, beside DuckDB's ASOF join; and one over HTTP."""
+    from lakehouse.bench import features
+
+    _print(features.measure(requests, rows, length))
+
+
 @bench.command("spark")
 def bench_spark(
     rows: Annotated[int, typer.Option(min=1000, help="Rows to compute.")] = 2_000_000,

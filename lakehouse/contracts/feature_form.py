@@ -19,12 +19,20 @@ SELECT_CLAUSES = {"expressions", "from_", "from", "joins", "where", "group", "wi
 
 @dataclass(frozen=True, slots=True)
 class FeatureForm:
-    """A `features.sql` of the documented form, changed to compute a row for each state."""
+    """The two parts of a `features.sql` of the documented form, changed to compute a row for each state."""
 
-    sql: str
-    """Reads `events`, which has STATE and STATE_DAY too, and `windows`. It gives STATE beside the features."""
+    daily: str
+    """The SELECT of the sums of each day and entity, from `events`."""
+    daily_of_state: str
+    """The same of each state: `events` has STATE and STATE_DAY too, and so have the sums."""
+    daily_name: str
+    """The name by which `windowed` reads the sums of states."""
+    windowed: str
+    """The SELECT of STATE and the features, from the sums of states and `windows`."""
     entity: str
     """The column of `events` that holds the entity."""
+    daily_entity: str
+    """The column of the sums that holds it."""
     columns: frozenset[str]
     """All columns of `events` that it reads."""
 
@@ -55,11 +63,21 @@ def find_form(sql: str) -> FeatureForm | None:
     if not (_selects(daily, "dt", "dt") and _selects(tree, "as_of", "dt")) or _repeats(daily) or _repeats(tree):
         return None
     columns = frozenset(column.name for column in daily.find_all(exp.Column))
+    by_day = daily.sql(dialect="duckdb", pretty=True)
     _add_columns(daily, (STATE, STATE_DAY))
     _add_columns(tree, (STATE,))
     on = tree.args["joins"][0].args["on"]
     tree.args["joins"][0].set("on", exp.and_(on, f"{name}.{STATE_DAY} = windows.as_of"))
-    return FeatureForm(tree.sql(dialect="duckdb", pretty=True), entity, columns)
+    tree.set("with_", None)
+    return FeatureForm(
+        daily=by_day,
+        daily_of_state=daily.sql(dialect="duckdb", pretty=True),
+        daily_name=name,
+        windowed=tree.sql(dialect="duckdb", pretty=True),
+        entity=entity,
+        daily_entity=windows[1],
+        columns=columns,
+    )
 
 
 def _is_plain(select: "exp.Select") -> bool:

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from lakehouse.bench import backfill, day, load, lookups, maintenance, query, scale, spark, tick
+from lakehouse.bench import backfill, day, features, load, lookups, maintenance, query, scale, spark, tick
 from lakehouse.bench.figures import Figure
 from lakehouse.bench.pollution import pollute, source_table
 from lakehouse.bench.run_history import Template, write_history
@@ -219,3 +219,13 @@ def test_sigterm_stops_what_a_benchmark_has_started() -> None:
     with pytest.raises(SystemExit, match="143"):
         commands._print(figures())
     assert (steps, signal.getsignal(signal.SIGTERM)) == (["stopped"], before)
+
+
+def test_features_are_measured_beside_an_asof_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "SLOT", timedelta(days=1))  # fewer objects land
+    monkeypatch.setattr(features, "ASKED_DAYS", 2)
+    figures = _by_name(list(features.measure(2_000, 8_000, seconds=0.5)))
+    assert {name.partition(",")[0] for name in figures} >= {"2", "one entity now", "100 entities at a time"}
+    counterpart = figures["the same by an ASOF join over the daily features"]
+    assert 0 < counterpart["differing_share"] < 1
+    assert all(figure["value"] > 0 for figure in figures.values())

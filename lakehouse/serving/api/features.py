@@ -11,17 +11,18 @@ from litestar import Response, Router, post
 
 from lakehouse.errors import ParameterError, UnknownStreamError
 from lakehouse.http.problems import Problem, error_responses
+from lakehouse.pipeline.point_in_time.known_features import known_features_sql
 from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
 from lakehouse.serving.api.state import HttpRequest, Serving
-from lakehouse.serving.features.inline import inline_requests
 from lakehouse.serving.features.requests import (
     StreamFeatures,
     add_features,
+    describe_requests,
     find_features,
+    inline_requests,
     read_entities,
     stream_requests,
 )
-from lakehouse.serving.features.training_set import requests_sql
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.rendering import Column, Statistics, render, sql_type
 
@@ -80,7 +81,8 @@ async def _compute(serving: Serving, snapshot: LakeSnapshot, wanted: StreamFeatu
 
     def prepare() -> str:
         requests = stream_requests(snapshot, wanted, entities)
-        return requests_sql(snapshot, wanted, requests, inline_requests(requests))
+        described = describe_requests(wanted, requests, inline_requests(requests))
+        return known_features_sql(snapshot, wanted.stream, wanted.names, described)
 
     sql = await asyncio.to_thread(prepare)
     result = await serving.readers.run(sql, snapshot=snapshot)

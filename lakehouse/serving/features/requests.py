@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.contracts.sql import literal
 from lakehouse.contracts.streams import Stream, find_stream
 from lakehouse.engine.connection import columns_of
 from lakehouse.errors import ParameterError
 from lakehouse.pipeline.lineage.retention import first_kept_day
-from lakehouse.pipeline.point_in_time.known_features import AT, ENTITY, NUMBER, entity_column, first_day_read
+from lakehouse.pipeline.point_in_time.known_features import MAX_FEW, Requests, entity_column, first_day_read
+from lakehouse.pipeline.point_in_time.together import AT, ENTITY, NUMBER, plan
 from lakehouse.pipeline.readable_lake import ReadableLake
 
 TIME = "time"
@@ -171,7 +174,7 @@ def stream_requests(lake: ReadableLake, wanted: StreamFeatures, entities: pa.Tab
     column = _entities(entities.column(entity), entity, text=kind == "varchar")
     times = entities.column(TIME)
     _check_kept(stream, times)
-    numbers = pa.array(range(len(entities)), pa.int64())
+    numbers = pa.array(np.arange(len(entities)))
     at = times.cast(pa.timestamp("us"), safe=False)
     columns: dict[str, Any] = {NUMBER: numbers, ENTITY: column, AT: at}
     return pa.table(columns)
@@ -226,3 +229,23 @@ def days_of(stream: Stream, times: "pa.ChunkedArray[Any]") -> list[date]:
     dates = times.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False)
     days: list[Any] = pc.unique(dates).to_pylist()
     return sorted(day for day in days if day >= stream.contract.history_start)
+
+
+def describe_requests(wanted: StreamFeatures, requests: pa.Table, source: str) -> Requests:
+    """Describe requests that can be read from `source`, a FROM item, as their SQL needs it."""
+    at, entities = requests.column(AT), requests.column(ENTITY)
+    literals = None if len(requests) > MAX_FEW else [*map(_literal, pc.unique(entities).to_pylist())]
+    times: list[Any] = [] if plan(wanted.stream) else pc.unique(at).to_pylist()
+    return Requests(source, days_of(wanted.stream, at), literals, times)
+
+
+def inline_requests(requests: pa.Table) -> str:
+    """Write requests as a FROM item with the same rows, so that a process without a table of them can compute them."""
+    rows = ",\n".join(
+        f"({row[NUMBER]}, {_literal(row[ENTITY])}, timestamp '{row[AT]}')" for row in requests.to_pylist()
+    )
+    return f"(select * from (values {rows}) as given({NUMBER}, {ENTITY}, {AT}))"
+
+
+def _literal(entity: Any) -> str:
+    return literal(entity) if isinstance(entity, str) else f"{entity}::bigint"

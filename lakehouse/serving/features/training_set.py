@@ -1,20 +1,18 @@
 """Add features to a table of entities with times, in this process: for training sets of any size."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.point_in_time.known_features import AT, known_features_sql, plan
+from lakehouse.pipeline.point_in_time.known_features import known_features_sql
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.serving.features.requests import (
     Entities,
     StreamFeatures,
     add_features,
-    days_of,
+    describe_requests,
     find_features,
     read_entities,
     stream_requests,
@@ -64,7 +62,7 @@ def known_features(lake: Lake, fresh: ReadableLake, entities: pa.Table, names: S
 
 def compute(lake: Lake, fresh: ReadableLake, wanted: StreamFeatures, requests: pa.Table) -> pa.Table:
     """Compute the features of these requests of one stream."""
-    sql = requests_sql(fresh, wanted, requests, REQUESTS)
+    sql = known_features_sql(fresh, wanted.stream, wanted.names, describe_requests(wanted, requests, REQUESTS))
     with lake.engine.cursor() as cursor:
         cursor.register(REQUESTS, requests)
         try:
@@ -73,10 +71,3 @@ def compute(lake: Lake, fresh: ReadableLake, wanted: StreamFeatures, requests: p
             layers = ("silver", "bronze", "realtime", "quarantine")
             tables = [fresh.tables.load(f"{layer}.{wanted.stream.name}") for layer in layers]
             raise as_lakehouse_error(lake, tables, error) from error
-
-
-def requests_sql(lake: ReadableLake, wanted: StreamFeatures, requests: pa.Table, source: str) -> str:
-    """Generate the SELECT of the features of these requests, which can be read from `source`, a FROM item."""
-    times = requests.column(AT)
-    distinct: list[Any] = [] if plan(wanted.stream) else pc.unique(times).to_pylist()
-    return known_features_sql(lake, wanted.stream, wanted.names, source, distinct, days_of(wanted.stream, times))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.features import features_sql
 from lakehouse.pipeline.table_specs import table_specs
+from lakehouse.serving.features import requests
 from lakehouse.serving.features.requests import read_entities
 from lakehouse.serving.features.training_set import known_features
 from lakehouse.serving.query.linked_tail import LakeWithTail
@@ -220,7 +221,10 @@ def check(
     times = times_around(arrived)[:45]
     rows: list[dict[str, Any]] = [{"account_id": account, "time": at} for at in times for account in ACCOUNTS]
     expected = [oracle(arrived, row["account_id"], row["time"]) for row in rows]
-    assert known(own, tail, rows) == expected
+    for few in (0, 200):  # computed together, and each by itself
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(requests, "MAX_FEW", few)
+            assert known(own, tail, rows) == expected
     some = rows[:: max(1, len(rows) // 3)]
     assert [known(own, tail, [row])[0] for row in some] == [
         oracle(arrived, row["account_id"], row["time"]) for row in some
