@@ -5,6 +5,7 @@ See `auth` for what a request with a key may do.
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ PREFIX = "lh"
 
 SECRET_BYTES = 32
 """Random bytes in a key. With so many a plain hash is safe: no dictionary has them."""
+
+_LOCAL_KEY = re.compile(rf"{PREFIX}_[0-9a-f]{{8}}_[A-Za-z0-9_-]{{43}}")
 
 RELOAD_SECONDS = 1.0
 """How long a server may still accept a revoked key."""
@@ -111,12 +114,14 @@ def list_keys(settings: Settings) -> list[ApiKey]:
 
 
 def local_key(settings: Settings) -> str:
-    """Return the text of this machine's own key, from a file of mode 0600; create the key if there is none."""
+    """Return the text of this machine's own key, from a file of mode 0600; create the key if there is none.
+
+    A damaged file is replaced, and so is the key if the file of all keys is gone.
+    """
     path = keys_path(settings).with_name("local.key")
     with _locked(settings, path):
-        try:
-            text = path.read_text().strip()
-        except FileNotFoundError:
+        text = path.read_bytes().decode(errors="replace").strip() if path.exists() else ""
+        if not _LOCAL_KEY.fullmatch(text) or not keys_path(settings).exists():
             _, text = create(settings, "local", SCOPES)
             write_private(path, text)
         else:
