@@ -13,8 +13,8 @@ from lakehouse_tests.pipeline.own import Own, land_together
 from lakehouse_tests.waiting import until
 
 DAY = date(2021, 4, 7)
-READING = {"event_time": f"{DAY}T11:00:00Z", "device_id": "d", "metric": "humidity", "unit": "percent"}
-IOT = [{"event_id": "trace-1", "value": 1, **READING}, {"event_id": "trace-2", "value": 2, **READING}]
+LIKE = {"event_time": f"{DAY}T11:00:00Z", "post_id": "p", "author_id": "a", "platform": "traced", "action": "like"}
+LIKES = [{"event_id": f"trace-{number}", **LIKE} for number in (1, 2)]
 SALES = {"invoice_no": "536365"}
 
 
@@ -25,14 +25,14 @@ def _trace(api: httpx.Client, table: str, where: str, key: str = "") -> httpx.Re
 
 @pytest.fixture(scope="module")
 def place(shared_lake: Lake) -> str:
-    """The key of a landing object of iot, a section of a shared one, whose rows gold has."""
+    """The key of a landing object of social, a section of a shared one, whose rows gold has."""
     lake = Lake(shared_lake.settings, shared_lake.connection)
-    iot, retail = (Own(lake, lake.stream(name)) for name in ("iot", "retail"))
-    lake.bootstrap([iot.stream, retail.stream])
-    key, _ = land_together([(iot, IOT), (retail, [SALES])], datetime(2021, 4, 7, 12, tzinfo=UTC))
-    iot.bronze(DAY)
-    iot.clean(DAY)
-    iot.gold(DAY)
+    social, retail = (Own(lake, lake.stream(name)) for name in ("social", "retail"))
+    lake.bootstrap([social.stream, retail.stream])
+    key, _ = land_together([(social, LIKES), (retail, [SALES])], datetime(2021, 4, 7, 12, tzinfo=UTC))
+    social.bronze(DAY)
+    social.clean(DAY)
+    social.gold(DAY)
     lake.engine.close()
     return key
 
@@ -40,10 +40,12 @@ def place(shared_lake: Lake) -> str:
 def test_number_is_traced_to_its_bytes_also_in_shared_objects(
     api: httpx.Client, settings: Settings, place: str
 ) -> None:
-    where = f"dt = date '{DAY}' and device_id = 'd'"
-    until(lambda: _trace(api, "gold.iot_daily", where).json()["matched"] == 1, seconds=20)
-    answer = _trace(api, "gold.iot_daily", where).json()
-    assert [(step["source"], step["by_row"], step["stale"]) for step in answer["steps"]] == [("silver.iot", True, [])]
+    where = f"dt = date '{DAY}' and platform = 'traced'"
+    until(lambda: _trace(api, "gold.social_daily", where).json()["matched"] == 1, seconds=20)
+    answer = _trace(api, "gold.social_daily", where).json()
+    assert [(step["source"], step["by_row"], step["stale"]) for step in answer["steps"]] == [
+        ("silver.social", True, [])
+    ]
     (stream,) = answer["streams"]
     counts = {"landed": 2, "silver": 2, "quarantined": 0, "duplicates": 0}
     assert stream["days"] == [{"day": f"{DAY}", "rows": 2, **counts, "unaccounted": 0, "partition": counts}]
@@ -54,13 +56,13 @@ def test_number_is_traced_to_its_bytes_also_in_shared_objects(
     assert [(row["row"], row["key"]["event_id"]) for row in rows] == [(1, "trace-1"), (2, "trace-2")]
     assert rows[1]["first_byte"] == rows[0]["bytes"] + 1
 
-    _, alone = keys.create(settings, "iot traces", ("query",), ("iot",))
-    (landed,) = _trace(api, "gold.iot_daily", where, alone).json()["streams"][0]["by_object"]
+    _, alone = keys.create(settings, "social traces", ("query",), ("social",))
+    (landed,) = _trace(api, "gold.social_daily", where, alone).json()["streams"][0]["by_object"]
     assert (landed["object"], landed["stored_in"]) == (place, None)
-    assert "retail" not in _trace(api, "silver.iot", where, alone).text
+    assert "retail" not in _trace(api, "silver.social", where, alone).text
     for other in ("gold.retail_daily", "gold.daily_metrics", "silver.retail"):
         assert _trace(api, other, "true", alone).status_code == 404
-    beyond = _trace(api, "silver.iot", "dt in (select dt from silver.retail)", alone)
+    beyond = _trace(api, "silver.social", "dt in (select dt from silver.retail)", alone)
     assert (beyond.status_code, "silver.retail does not exist" in beyond.json()["detail"]) == (400, True)
 
 
@@ -68,10 +70,10 @@ def test_number_is_traced_to_its_bytes_also_in_shared_objects(
     ("table", "where", "status"),
     [
         ("gold.nothing", "true", 404),
-        ("serving.unified_iot", "true", 400),
-        ("silver.iot", "nope = 1", 400),
-        ("silver.iot", "true) union all select (1", 400),
-        ("silver.iot", "dt in (select getenv('HOME'))", 400),
+        ("serving.unified_social", "true", 400),
+        ("silver.social", "nope = 1", 400),
+        ("silver.social", "true) union all select (1", 400),
+        ("silver.social", "dt in (select getenv('HOME'))", 400),
     ],
 )
 def test_wrong_trace_gets_an_error_that_says_so(api: httpx.Client, table: str, where: str, status: int) -> None:
