@@ -249,6 +249,7 @@ class Client:
         *,
         rows: int | None = None,
         seconds: float | None = None,
+        min_receipt: Receipt | Sequence[Receipt] = (),
     ) -> Rows:
         """Run one SELECT over the tables and views of `tables`.
 
@@ -257,10 +258,12 @@ class Client:
             parameters: A sequence for `?`, a mapping for `$name`. They are values, never SQL.
             rows: Return at most so many, the first. Without it, more rows than the server returns are an error.
             seconds: End the query after so many; the server has a limit of its own.
+            min_receipt: Wait until the answer holds the events of these receipts, as a send returned them.
 
         Raises:
             QueryError: If the query is wrong, or has more rows than the server returns.
-            QueryTimeoutError: If it takes too long.
+            QueryTimeoutError: If it takes too long, or the events of `min_receipt` can't be queried in time.
+            NotFoundError: If the events of `min_receipt` were never stored, or are gone.
             BusyError: If all workers of the server are busy for 30 seconds.
         """
         limits = {name: limit for name, limit in (("rows", rows), ("seconds", seconds)) if limit is not None}
@@ -271,20 +274,22 @@ class Client:
             QUERY_ERRORS,
             timeout=None if seconds is None else max(self._timeout, seconds + READ_SECONDS),
             content=msgspec.json.encode({"sql": sql, "params": params, "limits": limits}),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **_min_receipt(min_receipt)},
         )
         if result.truncated and rows is None:
             raise _incomplete(result, "Pass rows=N to take the first N")
         return result
 
-    def named(self, name: str, /, **parameters: Any) -> Rows:
-        """Run a named query of `queries`.
+    def named(self, name: str, /, *, min_receipt: Receipt | Sequence[Receipt] = (), **parameters: Any) -> Rows:
+        """Run a named query of `queries`. `min_receipt` is that of `query`.
 
         Raises NotFoundError for an unknown name, ParameterError for an unknown, missing or wrong parameter, QueryError for
         more rows than the server returns, QueryTimeoutError and BusyError.
         """
         params = {key: _parameter(value) for key, value in parameters.items() if value is not None}
-        result = self._rows("GET", f"/v1/queries/{_segment(name)}", NAMED_ERRORS, params=params)
+        result = self._rows(
+            "GET", f"/v1/queries/{_segment(name)}", NAMED_ERRORS, params=params, headers=_min_receipt(min_receipt)
+        )
         if result.truncated:
             raise _incomplete(result, "Narrow the parameters")
         return result
@@ -433,3 +438,10 @@ def _incomplete(result: Rows, advice: str) -> QueryError:
     return QueryError(
         f"The query has more rows than the {len(result)} that the server returns. {advice}, or let it return fewer."
     )
+
+
+def _min_receipt(receipts: Receipt | Sequence[Receipt]) -> dict[str, str]:
+    """Write receipts as the header that makes a query wait for their events."""
+    places = [receipts] if isinstance(receipts, Receipt) else receipts
+    named = ", ".join(f"{quote(receipt.object)}/{receipt.last_row}" for receipt in places)
+    return {"lakehouse-min-receipt": named} if named else {}

@@ -25,6 +25,7 @@ from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.unified_view import UNREADABLE, view_exists
 from lakehouse.serving.api.content_negotiation import MEDIA_TYPES, RESULT_RESPONSE, STATISTICS_HEADER, select_format
+from lakehouse.serving.api.min_receipt import MIN_RECEIPT_PARAMETER, await_receipts
 from lakehouse.serving.api.result_cache import CachedResult, ResultCache
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
@@ -127,7 +128,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
     @dataclass
     class QueryOperation(Operation):
         def __post_init__(self) -> None:
-            self.parameters = [*parameters]
+            self.parameters = [*parameters, MIN_RECEIPT_PARAMETER]
 
     @get(
         f"/{query.name}",
@@ -135,14 +136,15 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         operation_id=f"query_{query.name}",
         summary=query.name.replace("_", " ").capitalize(),
         description=query.description,
-        responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 406, 408, 429, 503),
+        responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 404, 406, 408, 429, 503),
     )
     async def run_named_query(request: HttpRequest, serving: Serving) -> Response[bytes]:
         api_key = serving.access.authorize(request, "query")
         form = select_format(request)
         values = _parameter_values(query, request)
         serving.log(api_key, "query", query.name, parameters=values)
-        snapshot = await serving.live.pin(query.sql)
+        least = await await_receipts(request, serving)
+        snapshot = await serving.live.pin(query.sql, least)
         sources.update(snapshot)
         _check_names(serving, api_key, snapshot, sources.names)
         landed = sources.landed
@@ -151,7 +153,7 @@ def _query_handler(query: NamedQuery, cache: ResultCache) -> HTTPRouteHandler:
         if (etag := _etag(cache_key, landed)) in if_none_match:
             return _not_modified(etag)
         compute = partial(_compute, serving, snapshot, query, values, form, cache_key, landed)
-        result = await cache.get(cache_key, landed, compute, max_lag=_max_lag(snapshot))
+        result = await cache.get(cache_key, landed, compute, max_lag=0.0 if least else _max_lag(snapshot))
         if result.etag in if_none_match:
             return _not_modified(result.etag)
         headers = {"cache-control": "private, no-cache", STATISTICS_HEADER: result.statistics}

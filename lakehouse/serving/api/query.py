@@ -13,6 +13,7 @@ from lakehouse.http.api_keys import ApiKey
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
 from lakehouse.serving.api.disconnect import cancel_on_disconnect
+from lakehouse.serving.api.min_receipt import MIN_RECEIPT_PARAMETER, await_receipts
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.query.information_schema import resolve_information_schema
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
@@ -60,6 +61,7 @@ class _QueryOperation(Operation):
             "application/json": OpenAPIMediaType(schema=query),
             "text/plain": OpenAPIMediaType(schema=Schema(type="string")),  # type: ignore[arg-type]
         }
+        self.parameters = [MIN_RECEIPT_PARAMETER]
         self.request_body = RequestBody(content=content, description="A query, or only its SQL as text.", required=True)
 
 
@@ -68,7 +70,7 @@ class _QueryOperation(Operation):
     status_code=HTTPStatus.OK,
     operation_class=_QueryOperation,
     request_max_body_size=MAX_BODY_BYTES,
-    responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 406, 408, 413, 415, 429, 503),
+    responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 404, 406, 408, 413, 415, 429, 503),
     summary="Run SQL",
 )
 async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
@@ -82,7 +84,7 @@ async def run_query(request: HttpRequest, serving: Serving) -> Response[Any]:
     query = _parse(request, await request.body())
     check_length(query.sql)
     serving.log(key, "query", "", sql=query.sql)
-    snapshot = await serving.live.pin(query.sql)
+    snapshot = await serving.live.pin(query.sql, await await_receipts(request, serving))
     reply = await run_select(request, serving, snapshot, key, query, form)
     assert reply.statistics is not None
     return result_response(form, reply.statistics, reply.body, reply.path)

@@ -24,6 +24,7 @@ from lakehouse.pipeline.row_receipts import (
 )
 from lakehouse.pipeline.withdrawal import LANDING_FOLDERS
 from lakehouse.serving.api.state import HttpRequest, Serving
+from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 
 
 class RowPlace(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ Path = Annotated[
 @get("/{place:path}", summary="What became of an event", responses=error_responses(400, 401, 403, 404, 408, 429, 503))
 async def receipt(request: HttpRequest, serving: Serving, place: Path) -> RowReceipt:
     """Say in which layer an acknowledged event is, whose duplicate it is, why it was rejected, or why it is gone."""
-    parsed = _parse(place)
+    parsed = parse_place(place)
     stream = serving.get_stream(request, parsed.object.split("/", 2)[1])
     if (found := await _find(serving, stream, parsed)) is None:
         raise Problem(HTTPStatus.NOT_FOUND, f"{parsed.object} has no row {parsed.row}, or there is no such object.")
@@ -75,7 +76,8 @@ async def receipt(request: HttpRequest, serving: Serving, place: Path) -> RowRec
     )
 
 
-def _parse(path: str) -> Place:
+def parse_place(path: str) -> Place:
+    """Parse a landing object and the number of a row after a slash. Raises Problem 400."""
     key, _, row = path.strip("/").rpartition("/")
     if not key.startswith(LANDING_FOLDERS) or key.count("/") < 2 or not row.isascii() or not row.isdigit():
         detail = "Name a row as /v1/receipts/OBJECT/ROW, with `receipt.object` of a POST and a row from first_row to last_row."
@@ -83,15 +85,19 @@ def _parse(path: str) -> Place:
     return Place(key, int(row))
 
 
-async def _find(serving: Serving, stream: Stream, place: Place) -> Found | None:
-    snapshot = serving.snapshot
+async def find_in_tables(serving: Serving, snapshot: LakeSnapshot, stream: Stream, place: Place) -> Found | None:
+    """Find a row in the tables of a snapshot. None if none of them has it."""
     search = find_row(snapshot, stream, place)
     step = await asyncio.to_thread(_next, search, None)
     while isinstance(step, Question):
         result = await serving.readers.run(step.sql, step.parameters, snapshot=snapshot)
         step = await asyncio.to_thread(_next, search, result.table.to_pylist())
-    if step is not None:
-        return step
+    return step
+
+
+async def _find(serving: Serving, stream: Stream, place: Place) -> Found | None:
+    if (found := await find_in_tables(serving, serving.snapshot, stream, place)) is not None:
+        return found
     if place.object in serving.tracker.tail.ingested():
         rejects = await asyncio.to_thread(serving.tracker.tail.recent_rejects.newest, stream)
         reasons = [row.reasons for row in rejects if (row.object, row.row) == (place.object, place.row)]

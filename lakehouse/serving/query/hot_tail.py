@@ -101,6 +101,16 @@ class HotTail:
         """Return the keys of all ingested objects."""
         return {key for state in self._states.values() for key in state.ingested.copy()}
 
+    def segment_with(self, stream: str, key: str) -> Path | None:
+        """Return the segment that holds rows of an ingested object, None for an object without valid rows.
+
+        Raises KeyError if the object is not ingested, or no longer.
+        """
+        state = self._states[stream]
+        if key not in state.ingested:
+            raise KeyError(key)
+        return next((segment.path for segment in state.segments if key in segment.objects), None)
+
     def list_landed(self, hours: Sequence[datetime]) -> list[LandingObject]:
         """List what has landed in these hours."""
         partitions = [hour_partition(hour) for hour in hours]

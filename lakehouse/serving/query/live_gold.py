@@ -106,13 +106,13 @@ class LiveGold:
         self._running: dict[Streams, asyncio.Task[None]] = {}
         self._retired: list[tuple[float, Path]] = []
 
-    async def pin(self, sql: str) -> LakeSnapshot:
-        """Return the snapshot for a statement: the latest one, with rows if it names live gold."""
+    async def pin(self, sql: str, least: int = 0) -> LakeSnapshot:
+        """Return the snapshot for a statement: the latest one, with rows if it names live gold. See `pin_streams`."""
         latest = self._tracker.latest
-        return await self.pin_streams(streams_named(latest, names_mentioned(sql)))
+        return await self.pin_streams(streams_named(latest, names_mentioned(sql)), least)
 
-    async def pin_streams(self, streams: Streams) -> LakeSnapshot:
-        """Return the latest snapshot with the rows of these streams, or under load a recent one.
+    async def pin_streams(self, streams: Streams, least: int = 0) -> LakeSnapshot:
+        """Return the latest snapshot with the rows of these streams, or under load a recent one of at least this number.
 
         A stream whose rows can't be computed has none in it: a query of its live gold then computes them, and fails with the
         reason.
@@ -125,6 +125,8 @@ class LiveGold:
                 pinned.snapshot.number >= latest.number or self._is_same(pinned, latest, streams)
             ):
                 return self._pinned[streams].snapshot
+            if pinned is not None and pinned.snapshot.number < least:
+                pinned = None
             patience = impatient_at - time.monotonic()
             if pinned is not None and pinned.is_recent and (patience <= 0 or pinned.is_resting):
                 return pinned.snapshot

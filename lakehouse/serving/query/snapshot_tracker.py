@@ -68,6 +68,15 @@ class SnapshotTracker:
         """Report a landed object, so that its rows are ingested at once. Others are found by listing, seconds later."""
         self._threads.notify(landing)
 
+    def tail_holds(self, stream: str, key: str) -> bool:
+        """Return whether the hot tail has ingested an object, and the latest snapshot has its valid rows."""
+        with self._publishing:
+            try:
+                segment = self.tail.segment_with(stream, key)
+            except KeyError:
+                return False
+            return segment is None or str(segment) in self._latest.tail.get(stream, ())
+
     def refresh(self, names: Collection[str] | None = None) -> LakeSnapshot:
         """Load these tables, or all, from the catalog now. Raises StorageUnavailableError."""
         with self._refreshing:

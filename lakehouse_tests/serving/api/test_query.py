@@ -39,13 +39,13 @@ def problem_detail(response: httpx.Response, status: int) -> str:
 
 
 def test_json_result_has_columns_rows_and_statistics(api: httpx.Client) -> None:
-    response = post_query(api, "select count(*) as n, 1.50::decimal(5,2) as d from serving.unified_iot")
+    response = post_query(api, "select count(*) as n, 1.50::decimal(5,2) as d from serving.unified_iot where false")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     result = response.json()
     assert result["columns"] == [{"name": "n", "type": "BIGINT"}, {"name": "d", "type": "DECIMAL(5,2)"}]
     assert result["rows"] == [{"n": 0, "d": "1.50"}]
     assert result["statistics"]["rows"] == 1
-    assert result["statistics"]["snapshots"] == {"silver.iot": None, "realtime.iot": None}
+    assert result["statistics"]["snapshots"].keys() == {"silver.iot", "realtime.iot"}
     assert json.loads(response.headers["lakehouse-statistics"]) == result["statistics"]
 
 

@@ -126,7 +126,9 @@ ENDLESS_SQL = "select count(*) from range(1000000) a, range(1000000) b where a.r
 
 @pytest.mark.parametrize("name", ["largest_transactions", "funnel", "daily_metrics", "top_services"])
 def test_named_query_gives_the_rows_of_the_command_line(client: lakehouse.Client, shared_lake: Lake, name: str) -> None:
-    given = {"until": "2024-02-03", "days": 3} | ({"stream": "financial"} if name == "daily_metrics" else {})
+    given: dict[str, Any] = {"until": "2024-02-03", "days": 3} | (
+        {"stream": "financial"} if name == "daily_metrics" else {}
+    )
     query = read_queries()[name]
     local = run_query(shared_lake, query.sql, query.bind({key: str(value) for key, value in given.items()}))
     rows = [dict(zip(local.columns, row, strict=True)) for row in local.rows]
