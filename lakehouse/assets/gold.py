@@ -1,7 +1,8 @@
 """Gold assets: the daily aggregates of each stream, and all their numbers in long form."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 
 import dagster as dg
 
@@ -16,6 +17,12 @@ from lakehouse.pipeline.column_lineage import ColumnLineage, sql_lineage
 from lakehouse.pipeline.commits import WriteResult
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.metric_forecasts import checked_days, unusual_days
+
+FORECAST = "forecast"
+"""The check of daily metrics against what their history lets one expect."""
+
+MAX_EXAMPLES = 20
 
 
 def gold_asset(stream: Stream, tables: TableSpecs, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -53,18 +60,42 @@ def metrics_asset(
     """Define the asset of every number of every stream's daily aggregates, one a row."""
 
     def compute(context: dg.AssetExecutionContext, lake: Lake) -> MaterializedPartitions:
-        result = gold.write_metrics(lake, run_days(context), run_id=context.run.run_id)
-        return from_write(result, preview_column="date_key")
+        days = run_days(context)
+        result = gold.write_metrics(lake, days, run_id=context.run.run_id)
+        return replace(from_write(result, preview_column="date_key"), checks=[_forecast_check(lake, days)])
 
     return computed_asset(
         key("gold", "daily_metrics"),
         compute,
         deps=[dg.AssetDep(key("gold", f"{stream.name}_daily")) for stream in streams],
         partitions_def=days,
+        check_specs=[
+            dg.AssetCheckSpec(
+                FORECAST,
+                asset=key("gold", "daily_metrics"),
+                description="Each number of the last seven days is in the band that the days before let one expect.",
+            )
+        ],
         group_name="metrics",
         owners=["team:lakehouse"],
         tags={"layer": "gold"},
         kinds={"iceberg", "duckdb"},
         description="All daily numbers of all streams in long form: date, stream, metric, value, dimensions.",
         metadata={**columns_metadata(tables[DAILY_METRICS]), "partition_column": "date_key"},
+    )
+
+
+def _forecast_check(lake: Lake, days: Sequence[date]) -> dg.AssetCheckResult:
+    """Compare the numbers of the days that a run wrote with their forecasts. Older days than a week are left out."""
+    checked = checked_days(days)
+    unusual = unusual_days(lake, checked)
+    return dg.AssetCheckResult(
+        check_name=FORECAST,
+        passed=not unusual,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "days": len(checked),
+            "outside": len(unusual),
+            "examples": "\n".join(map(str, unusual[:MAX_EXAMPLES])) or "none",
+        },
     )

@@ -141,7 +141,7 @@ def test_checks_of_valid_batch_pass(batch: tuple[Own, dg.ExecuteInProcessResult]
     # Events of March are no longer fresh. That check only reports: it blocks nothing.
     assert checks == {
         "conservation": True, "unique_key": True, "required": True, "range": True, "accepted_values": True,
-        "quality_score": True, "volume": True, "columns": True, "freshness": False,
+        "quality_score": True, "volume": True, "columns": True, "freshness": False, "forecast": True,
     }  # fmt: skip
 
 

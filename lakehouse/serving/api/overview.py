@@ -16,15 +16,18 @@ from litestar.response.sse import ServerSentEventMessage
 
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.metric_forecasts import HISTORY_DAYS
 from lakehouse.pipeline.unified_view import metrics_view_sql
 from lakehouse.serving.api.result_cache import CachedResult
 from lakehouse.serving.api.sse import AuthorizedStreams, Messages
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.monitoring.daily_metrics import (
     MetricByDay,
+    MetricForecast,
     StreamMeasures,
     measures_sql,
     metric_by_day,
+    metric_forecast,
     metric_sql,
     stream_measures,
 )
@@ -41,6 +44,10 @@ DaysParameter = Annotated[int, QueryParameter(ge=1, le=400, description="Number 
 FirstParameter = Annotated[date, QueryParameter(description="The first day.")]
 LastParameter = Annotated[date, QueryParameter(description="The last day.")]
 ByParameter = Annotated[str | None, QueryParameter(max_length=200, description="Split the metric by this dimension.")]
+
+
+AheadParameter = Annotated[int, QueryParameter(ge=1, le=60, description="Number of days ahead, today among them.")]
+ValueParameter = Annotated[str | None, QueryParameter(max_length=200, description="Only this value of the dimension.")]
 
 
 @get("/", summary="Get the overview", responses=error_responses(401, 403, 503))
@@ -109,6 +116,33 @@ async def metric(
     return await _from_numbers(serving, name, MetricByDay, query, parameters, build)
 
 
+@get("/metrics/{stream:str}/{metric:str}/forecast", summary="Forecast a metric", responses=METRICS_ERRORS)
+async def metric_ahead(
+    request: HttpRequest,
+    serving: Serving,
+    stream: str,
+    metric: str,
+    days: DaysParameter = 90,
+    ahead: AheadParameter = 14,
+    by: ByParameter = None,
+    value: ValueParameter = None,
+) -> MetricForecast:
+    """Return a metric by day with what its forecast from the days before expected, the band, and the days ahead.
+
+    The forecast is made from the 400 days before today. With `by` and `value`, it is of one value of a dimension.
+    """
+    name = serving.get_stream(request, stream).name
+    if (by is None) != (value is None):
+        raise Problem(HTTPStatus.BAD_REQUEST, "Give both by and value, or neither.")
+    today = datetime.now(UTC).date()
+    first, last = today - timedelta(days=HISTORY_DAYS), today - timedelta(days=1)
+    parameters = {"metric": metric, "first": first, "last": last} | ({"by": by} if by else {})
+    every = [first + timedelta(days=offset) for offset in range(HISTORY_DAYS + ahead)]
+    query = partial(metric_sql, metric=metric, by=by)
+    build = partial(metric_forecast, name, metric, by, value, every, days + ahead)
+    return await _from_numbers(serving, name, MetricForecast, query, parameters, build, (value, days, ahead))
+
+
 async def _from_numbers(
     serving: Serving,
     name: str,
@@ -116,6 +150,7 @@ async def _from_numbers(
     query: Callable[[str], str],
     parameters: Mapping[str, Any],
     build: Callable[[list[dict[str, Any]]], T],
+    options: tuple[object, ...] = (),
 ) -> T:
     """Build a response from a query of a stream's live daily metrics, or return the one that was built from the same rows."""
     snapshot = await serving.live.pin_streams(frozenset([name]))
@@ -128,8 +163,12 @@ async def _from_numbers(
         return CachedResult("", body, "", "", time.monotonic() - started)
 
     version = version_of(snapshot, name), snapshot.table_version([DAILY_METRICS])
-    cached = await serving.metrics.get(repr((name, query(""), sorted(parameters.items()), version)), "", compute)
+    cached = await serving.metrics.get(
+        repr((name, query(""), sorted(parameters.items()), options, version)), "", compute
+    )
     return msgspec.json.decode(cached.body, type=kind)
 
 
-router = Router("/v1/overview", route_handlers=[overview, live, partitions, measures, metric], tags=["overview"])
+router = Router(
+    "/v1/overview", route_handlers=[overview, live, partitions, measures, metric, metric_ahead], tags=["overview"]
+)

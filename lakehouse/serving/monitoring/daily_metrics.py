@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
+import numpy as np
+
+from lakehouse.anomalies.extremes import Floats
+from lakehouse.anomalies.forecast import forecast
+from lakehouse.pipeline.metric_forecasts import FUNCTIONS, Aggregation, aggregation_of
 
 MAX_SERIES = 8
 """Dimension values with a series of their own. The others are summed in one more series, if the metric can be summed."""
-
-Aggregation = Literal["sum", "max", "min", "mean"]
 
 
 class Measure(msgspec.Struct, frozen=True):
@@ -48,18 +51,6 @@ class MetricByDay(msgspec.Struct, frozen=True):
     series: list[Series]
 
 
-def aggregation_of(metric: str) -> Aggregation:
-    """Return how values of a metric are combined, by the prefix of its name.
-
-    Averages and percentiles cannot be summed, so their mean is taken. Distinct counts are summed, and may count a value
-    that occurs in several rows more than once.
-    """
-    prefix = metric.partition("_")[0]
-    if prefix in ("max", "min"):
-        return "max" if prefix == "max" else "min"
-    return "mean" if prefix == "avg" or (prefix[:1] == "p" and prefix[1:].isdigit()) else "sum"
-
-
 def measures_sql(numbers: str) -> str:
     """Return the query for the metrics in `numbers`, the SELECT of a stream's live daily metrics."""
     return f"""select
@@ -91,7 +82,7 @@ def metric_sql(numbers: str, metric: str, by: str | None) -> str:
 
     Parameters: metric, first (day), last (day), and by if given.
     """
-    combine = {"sum": "fsum", "max": "max", "min": "min", "mean": "avg"}[aggregation_of(metric)]
+    combine = FUNCTIONS[aggregation_of(metric)]
     name = "coalesce(dimensions[$by], 'none')" if by else "''"
     return f"""select date_key, {name} as name, {combine}(metric_value) as value
 from ({numbers})
@@ -117,3 +108,53 @@ def metric_by_day(
         by_day = [[values[name][day] for name in others if day in values[name]] for day in days]
         series.append(Series(f"{len(others)} others", [sum(numbers) if numbers else None for numbers in by_day]))
     return MetricByDay(stream, metric, how, by, list(days), series)
+
+
+class MetricForecast(msgspec.Struct, frozen=True):
+    """One metric of a stream by day with what was expected of each day, and of the days ahead."""
+
+    stream: str
+    metric: str
+    how: Aggregation
+    by: str | None
+    value: str | None
+    """The value of the dimension `by` that the numbers are of."""
+    days: list[date]
+    values: list[float | None]
+    """Null for days ahead, and for days without a number."""
+    expected: list[float | None]
+    """Null, as the band is, until there are three weeks of numbers."""
+    low: list[float | None]
+    high: list[float | None]
+    is_outside: list[bool]
+    """Whether a day is outside of the band of what was expected."""
+
+
+def metric_forecast(
+    stream: str,
+    metric: str,
+    by: str | None,
+    value: str | None,
+    days: Sequence[date],
+    shown: int,
+    rows: Iterable[Mapping[str, Any]],
+) -> MetricForecast:
+    """Build a forecast from the rows of `metric_sql`: the last days `shown`, the days ahead among them."""
+    numbers = {row["date_key"]: row["value"] for row in rows if by is None or row["name"] == value}
+    last = max(numbers, default=None)
+    history = [day for day in days if last is not None and day <= last]
+    values = [numbers.get(day) for day in history]
+    found = forecast(values, len(days) - len(history))
+    known = np.array([np.nan if number is None else number for number in values])
+    outside = [*found.is_outside(known).tolist(), *[False] * (len(days) - len(history))]
+    parts = (known, found.expected, found.low, found.high)
+    whole, expected, low, high = (_last(part, len(days), shown) for part in parts)
+    return MetricForecast(
+        stream, metric, aggregation_of(metric), by, value, [*days[-shown:]], whole, expected, low, high,
+        outside[-shown:],
+    )  # fmt: skip
+
+
+def _last(values: Floats, days: int, shown: int) -> list[float | None]:
+    padded = [*values.tolist(), *[np.nan] * (days - len(values))]
+    return [None if np.isnan(value) else value for value in padded[-shown:]]

@@ -5,12 +5,11 @@ from datetime import date, timedelta
 
 import pytest
 
+from lakehouse.pipeline.metric_forecasts import Aggregation, aggregation_of
 from lakehouse.pipeline.open_rows import replaced_counts_sql
 from lakehouse.pipeline.quarantine import land_corrections, rejected_rows
 from lakehouse.pipeline.unified_view import create_views_sql, metrics_view_sql, view_names
 from lakehouse.serving.monitoring.daily_metrics import (
-    Aggregation,
-    aggregation_of,
     measures_sql,
     metric_by_day,
     metric_sql,

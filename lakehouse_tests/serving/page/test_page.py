@@ -1,7 +1,7 @@
 """The page in a browser: its live data, and its use by mouse, by keyboard and by screen readers."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,26 @@ def test_what_is_left_out_of_landing_is_shown(
         write_report(filled.lake.objects, [])
     assert httpx.get(f"{filled.url}/health/ready").json() == {"status": "ok"}
     expect(page.locator("#left-out")).to_be_hidden()
+
+
+def test_metric_shows_with_its_forecast(filled: Home, open_page: Open) -> None:
+    page = open_page()
+    form = page.locator("#metrics-form")
+    form.locator("select[name=stream]").select_option("iot")
+    form.locator("select[name=metric]").select_option("readings")
+    form.locator("select[name=shown]").select_option("forecast")
+    plot = page.locator("#metrics-chart .plot")
+    expect(plot).to_have_attribute("aria-label", re.compile("^Forecast of readings of iot, "))
+    expect(page.locator("#metrics-chart canvas")).to_be_visible()
+    path = f"{filled.url}/v1/overview/metrics/iot/readings/forecast"
+    ahead = httpx.get(path, params={"days": 10, "ahead": 5}).json()
+    days = [date.fromisoformat(day) for day in ahead["days"]]
+    assert (len(days), days[10], ahead["expected"]) == (15, datetime.now(UTC).date(), [None] * 15)
+    assert ahead["values"][9] == httpx.get(path, params={"days": 1, "ahead": 1}).json()["values"][0] > 0
+    one = httpx.get(path, params={"days": 1, "ahead": 1, "by": "metric", "value": "temperature"}).json()
+    assert 0 < one["values"][0] < ahead["values"][9]
+    for wrong in ({"by": "metric"}, {"ahead": 0}, {"days": 500}):
+        assert httpx.get(path, params=wrong).status_code == 400
 
 
 def test_metrics_show_as_chart_and_table(filled: Home, open_page: Open) -> None:

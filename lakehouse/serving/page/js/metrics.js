@@ -3,7 +3,7 @@
 import { getJson } from "./api.js";
 import { createChart } from "./chart.js";
 import { byId, firstWithData, h, setOptions } from "./dom.js";
-import { addDays, epoch } from "./format.js";
+import { addDays, epoch, today } from "./format.js";
 import { originLinks } from "./result.js";
 
 const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", mean: "mean value" };
@@ -12,6 +12,7 @@ const COMBINED = { sum: "summed", max: "largest value", min: "smallest value", m
 const DEFAULT_METRIC = { clickstream: "events", financial: "amount", iot: "readings", logs: "events", orders: "amount_created", retail: "net_revenue", social: "events" };
 
 const SETTLE_MS = 2500;
+const MAX_FORECAST_DAYS = 400;
 
 let settling, form, chart, measuresByStream = new Map(), latestRequest = 0, version = null, isChosen = false;
 
@@ -61,7 +62,8 @@ async function refresh(streamChanged) {
     const measure = selectMeasure(stream, known.measures, streamChanged);
     if (!measure) return showNone(stream);
     const metrics = await getJson(`${path}/${encodeURIComponent(measure.name)}`, selectedSpan(known));
-    if (request === latestRequest) show(metrics);
+    const forecast = form.shown.value === "forecast" && metrics.series.length ? await getForecast(path, metrics, known) : null;
+    if (request === latestRequest) (forecast ? showForecast(forecast) : show(metrics));
   } catch (error) {
     if (request === latestRequest) chart.clear(h("p", { class: "none" }, error.message));
   }
@@ -100,6 +102,33 @@ function show(metrics) {
     series: metrics.series.map(({ name, values }) => ({ name: label(name), values })),
   });
   byId("metrics-origin").replaceChildren(...originLinks([`serving.live_${metrics.stream}_daily`]));
+}
+
+/** Get the forecast of a metric; of one by a dimension, that of its largest value. */
+function getForecast(path, { metric, by, series: [largest] }, { first_day: firstDay }) {
+  const days = form.days.value === "all" ? daysSince(firstDay) : Number(form.days.value);
+  return getJson(`${path}/${encodeURIComponent(metric)}/forecast`, { by, value: by && largest.name, days: Math.min(days, MAX_FORECAST_DAYS) });
+}
+
+const daysSince = (day) => Math.max(1, Math.round((epoch(today()) - epoch(day)) / 86400));
+
+function showForecast({ stream, metric, by, value, days, values, expected, low, high, is_outside: outside }) {
+  const of = by ? `, ${label(by)} ${value}` : "";
+  chart.draw({
+    title: `Forecast of ${label(metric)} of ${stream}${of}, ${days[0]} to ${days.at(-1)}`,
+    kind: "band",
+    isTime: true,
+    x: days.map(epoch),
+    labels: days,
+    series: [
+      { name: by ? `${label(metric)}, ${value}` : label(metric), values },
+      { name: "expected", values: expected },
+      { name: "low", values: low },
+      { name: "high", values: high },
+      { name: "outside", values: values.map((number, index) => (outside[index] ? number : null)) },
+    ],
+  });
+  byId("metrics-origin").replaceChildren(...originLinks([`serving.live_${stream}_daily`]));
 }
 
 function showNone(stream) {
