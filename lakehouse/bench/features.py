@@ -121,8 +121,9 @@ def _differing(table: pa.Table, daily: pa.Table) -> float:
     """Return the share of entity-times whose largest value in 30 days the daily table gives otherwise."""
     order: Any = [("device_id", "ascending"), ("time", "ascending")]
     name = f"{STREAM}.max_vibration_30d"
-    sides: list[Any] = [pc.fill_null(rows.sort_by(order).column(name), -1.0) for rows in (table, daily)]
-    share: Any = pc.mean(pc.not_equal(sides[0], sides[1])).as_py()
+    columns: list[Any] = [rows.sort_by(order).column(name) for rows in (table, daily)]
+    ours, theirs = (pc.fill_null(column, -1.0) for column in columns)
+    share: Any = pc.mean(pc.not_equal(ours, theirs)).as_py()
     return float(share)
 
 

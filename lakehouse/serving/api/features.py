@@ -78,13 +78,10 @@ async def features(request: HttpRequest, serving: Serving, data: FeatureRequest)
 
 async def _compute(serving: Serving, snapshot: LakeSnapshot, wanted: StreamFeatures, entities: pa.Table) -> pa.Table:
     """Compute the features of one stream, a row for each entity in their order."""
-
-    def prepare() -> str:
-        requests = stream_requests(snapshot, wanted, entities)
-        described = describe_requests(wanted, requests, inline_requests(requests))
-        return known_features_sql(snapshot, wanted.stream, wanted.names, described)
-
-    sql = await asyncio.to_thread(prepare)
+    requests = await asyncio.to_thread(stream_requests, snapshot, wanted, entities)
+    described = await asyncio.to_thread(describe_requests, wanted, requests, inline_requests(requests))
+    arrivals = await serving.arrivals.arrivals(snapshot, wanted.stream, described)
+    sql = await asyncio.to_thread(known_features_sql, snapshot, wanted.stream, wanted.names, described, arrivals)
     result = await serving.readers.run(sql, snapshot=snapshot)
     return result.table
 

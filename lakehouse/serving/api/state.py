@@ -23,6 +23,7 @@ from lakehouse.serving.api.result_cache import ResultCache
 from lakehouse.serving.api.sse import EventStreams
 from lakehouse.serving.catalog.catalog import Catalog
 from lakehouse.serving.catalog.contract_versions import follow_contracts
+from lakehouse.serving.features.stored_arrivals import StoredArrivals
 from lakehouse.serving.lookups.cache import LookupCache
 from lakehouse.serving.lookups.paths import lookups_folder
 from lakehouse.serving.monitoring.alert_feed import AlertFeed
@@ -62,6 +63,8 @@ class Serving:
     """Keeps the local look-up files current for the gateway's processes, which respond from them."""
     overview: OverviewTracker
     anomaly_tails: AnomalyTails
+    arrivals: StoredArrivals
+    """Keeps what features of now are computed from."""
     alert_feed: AlertFeed
     alert_pages: AlertPages
     event_streams: EventStreams
@@ -113,6 +116,7 @@ class Serving:
         return [
             self.overview.run(),
             self.alert_feed.run(),
+            self.arrivals.run(),
             follow_contracts(self.settings, lambda: self.snapshot.streams),
         ]
 
@@ -152,6 +156,7 @@ def open_serving(settings: Settings, lake: Lake, access: AccessControl, event_st
         lookups=lookups,
         overview=overview,
         anomaly_tails=anomaly_tails,
+        arrivals=StoredArrivals(tracker, readers),
         alert_feed=feed,
         alert_pages=AlertPages(tracker, readers, feed),
         event_streams=event_streams,

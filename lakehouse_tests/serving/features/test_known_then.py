@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.contracts.sql import literal
 from lakehouse.landing.listing import list_day
 from lakehouse.pipeline.features import features_sql
+from lakehouse.pipeline.point_in_time import known_features as known_features_module
+from lakehouse.pipeline.point_in_time.arrivals import with_fresh_sql
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.serving.features import requests
 from lakehouse.serving.features.requests import read_entities
+from lakehouse.serving.features.stored_arrivals import copy_sql
 from lakehouse.serving.features.training_set import known_features
 from lakehouse.serving.query.linked_tail import LakeWithTail
 from lakehouse.serving.query.tail_reader import TailReader
@@ -137,8 +142,25 @@ def times_around(arrived: Sequence[Arrived]) -> list[datetime]:
     return sorted(moments | {moment - MICROSECOND for moment in moments | later})
 
 
-def known(own: Own, tail: Sequence[str], rows: Sequence[dict[str, Any]], names: Sequence[str] = NAMES) -> list[Any]:
+def store(own: Own, path: Path, days: Sequence[date]) -> str:
+    """Store what bronze has of these days, as the serving process does. Returns the SELECT of it."""
+    with own.lake.engine.cursor() as cursor:
+        cursor.execute(copy_sql(own.lake, own.stream, days, path))
+    return f"from read_parquet({literal(str(path))})"
+
+
+def known(
+    own: Own,
+    tail: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    names: Sequence[str] = NAMES,
+    arrivals: Callable[[Sequence[date]], str] | None = None,
+) -> list[Any]:
     """Ask for features of rows, and return their values without the stream's name."""
+    if arrivals:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(known_features_module, "arrivals_sql", lambda _lake, _stream, days: arrivals(days))
+            return known(own, tail, rows, names)
     fresh = LakeWithTail(own.lake, {own.name: tail})
     table = known_features(own.lake, fresh, read_entities(rows), [f"{own.name}.{name}" for name in names])
     return [{name: row[f"{own.name}.{name}"] for name in names} for row in table.to_pylist()]
@@ -174,21 +196,21 @@ def segments(shared: Own, tmp_path: Path) -> SegmentStore:
     in_bronze=OBJECTS,
     in_realtime=OBJECTS,
     in_tail=OBJECTS,
-    cleaned=st.sets(st.integers(-31, 2)),
+    stale=st.sets(st.integers(-31, 2), max_size=5),
     again=st.booleans(),
 )
 def test_features_are_what_was_known_then(
-    shared: Own, segments: SegmentStore, in_bronze: Any, in_realtime: Any, in_tail: Any, cleaned: set[int], again: bool
+    shared: Own, segments: SegmentStore, in_bronze: Any, in_realtime: Any, in_tail: Any, stale: set[int], again: bool
 ) -> None:
-    check(shared, segments, in_bronze, in_realtime, in_tail, cleaned, again=again)
+    check(shared, segments, in_bronze, in_realtime, in_tail, stale, again=again)
 
 
 @examples(2, nightly=50)
-@given(in_bronze=OBJECTS, in_realtime=OBJECTS, in_tail=OBJECTS, cleaned=st.sets(st.integers(-31, 2)))
+@given(in_bronze=OBJECTS, in_realtime=OBJECTS, in_tail=OBJECTS, stale=st.sets(st.integers(-31, 2), max_size=5))
 def test_features_of_any_sql_are_what_was_known_then(
-    by_itself: Own, segments: SegmentStore, in_bronze: Any, in_realtime: Any, in_tail: Any, cleaned: set[int]
+    by_itself: Own, segments: SegmentStore, in_bronze: Any, in_realtime: Any, in_tail: Any, stale: set[int]
 ) -> None:
-    check(by_itself, segments, in_bronze, in_realtime, in_tail, cleaned, again=False)
+    check(by_itself, segments, in_bronze, in_realtime, in_tail, stale, again=False)
 
 
 def check(
@@ -197,7 +219,7 @@ def check(
     in_bronze: Any,
     in_realtime: Any,
     in_tail: Any,
-    cleaned: set[int],
+    stale: set[int],
     *,
     again: bool,
 ) -> None:
@@ -206,7 +228,8 @@ def check(
     arrivals = span(first, 4)
     arrived = [*land(own, first, in_bronze)]
     own.bronze(*arrivals)
-    own.clean(*(first + timedelta(days=day) for day in cleaned))
+    own.clean(*(first + timedelta(days=day) for day in range(-31, 3) if day not in stale))
+    stored = store(own, segments.folder / f"{first}.parquet", [first + timedelta(days=day) for day in range(-70, 70)])
     of_realtime = [*land(own, first, in_realtime)]
     own.refresh_realtime(*{f"{one.at:%Y-%m-%d-%H}:00" for one in of_realtime})
     landed = [*land(own, first, in_tail)]
@@ -217,18 +240,39 @@ def check(
     tail = [str(one.segment.path) for one in read if one.segment]
     if again:
         own.bronze(*arrivals)
-        own.clean(*(first + timedelta(days=day) for day in range(-31, 3) if day not in cleaned))
+        own.clean(*(first + timedelta(days=day) for day in range(-31, 3) if day in stale))
     times = times_around(arrived)[:45]
     rows: list[dict[str, Any]] = [{"account_id": account, "time": at} for at in times for account in ACCOUNTS]
     expected = [oracle(arrived, row["account_id"], row["time"]) for row in rows]
+    fresh = LakeWithTail(own.lake, {own.name: tail})
+    from_stored = partial(with_fresh_sql, fresh, own.stream, stored)
     for few in (0, 200):  # computed together, and each by itself
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(requests, "MAX_FEW", few)
             assert known(own, tail, rows) == expected
+            # What was stored earlier is enough, with realtime and the tail as they are now.
+            assert known(own, tail, rows, arrivals=from_stored) == expected
     some = rows[:: max(1, len(rows) // 3)]
     assert [known(own, tail, [row])[0] for row in some] == [
         oracle(arrived, row["account_id"], row["time"]) for row in some
     ]
+
+
+@pytest.mark.parametrize("in_realtime", [False, True])
+def test_corrected_event_counts_as_it_was_until_the_correction(
+    make_stream: Callable[..., Own], in_realtime: bool
+) -> None:
+    own, event = make_stream(), datetime(2025, 6, 1, 9, tzinfo=UTC)
+    for hour, account, amount in ((9, "a", "5"), (10, "a", "7"), (12, "b", "7")):
+        own.land([payment("1", event, account_id=account, amount=amount)], event.replace(hour=hour))
+    if in_realtime:
+        own.refresh_realtime(*(f"2025-06-01-{hour:02}:00" for hour in (9, 10, 12)))
+    else:
+        own.bronze()
+        own.clean(event.date())
+    rows = [{"account_id": account, "time": event.replace(hour=hour)} for hour in (8, 9, 11, 12) for account in "ab"]
+    values = [row["amount_1d"] for row in known(own, [], rows, ["amount_1d"])]
+    assert values == [None, None, 5, None, 7, None, None, 7]
 
 
 def test_features_at_the_end_of_a_day_are_those_of_the_table(make_stream: Callable[..., Own]) -> None:
