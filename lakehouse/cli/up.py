@@ -26,7 +26,8 @@ from lakehouse.project import NO_PROJECT
 from lakehouse.runtime import supervisor
 from lakehouse.runtime.accepted_lookups import AcceptedLookups
 from lakehouse.runtime.accepted_streams import AcceptedStreams, watch
-from lakehouse.runtime.instance import environment, open_instance
+from lakehouse.runtime.history_files import check_history
+from lakehouse.runtime.instance import dagster_home, environment, open_instance
 from lakehouse.runtime.metrics import publish_metrics
 from lakehouse.runtime.orphaned_runs import fail_orphaned_runs
 from lakehouse.runtime.supervisor import Program, State, Supervisor
@@ -71,6 +72,7 @@ def up(detach: Detach = False, no_ui: NoPage = False) -> None:
 
 
 def _supervise(settings: Settings, *, no_ui: bool) -> None:
+    check_history(dagster_home(settings))
     connection = storage.start(settings)
     stop_watching = Event()
     try:

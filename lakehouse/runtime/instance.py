@@ -13,6 +13,7 @@ from filelock import FileLock
 from lakehouse.errors import LakehouseError
 from lakehouse.processes.atomic_file import write_private
 from lakehouse.processes.home import private_home
+from lakehouse.runtime.history_files import check_history
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,12 +60,19 @@ def loaded_definitions(settings: Settings) -> Path:
 
 
 def open_instance(settings: Settings) -> "DagsterInstance":
-    """Open the Dagster instance of this lakehouse. It is a context manager; the caller closes it."""
+    """Open the Dagster instance of this lakehouse. It is a context manager; the caller closes it.
+
+    Raises LakehouseError if its history is damaged so that it can't be opened.
+    """
     from dagster import DagsterInstance  # imported here, because it takes a second that `lakehouse status` can save
 
     home = dagster_home(settings)
     with FileLock(home / "open.lock"):  # because Dagster's tables can't be made by two processes at once
-        return DagsterInstance.from_config(str(home))
+        try:
+            return DagsterInstance.from_config(str(home))
+        except Exception:
+            check_history(home)
+            raise
 
 
 def environment(settings: Settings) -> dict[str, str]:
