@@ -52,13 +52,15 @@ def _print(document: TraceDocument) -> None:
 
 
 def _print_stream(stream: TracedStream) -> None:
-    name, rows = stream.stream, counted(stream.bronze_rows, "row")
+    name, rows = stream.stream, f"{counted(stream.bronze_rows, 'row')} of bronze"
+    if stream.realtime_rows:
+        rows += f" and {counted(stream.realtime_rows, 'row')} of realtime"
     days = [
         [day.day, day.rows, day.landed, day.silver, day.quarantined, day.duplicates, day.unaccounted]
         for day in stream.days
     ]
     print_table(
-        f"{name}: {rows} of bronze in {counted(stream.objects, 'landing object')}, and all rows of these objects",
+        f"{name}: {rows} in {counted(stream.objects, 'landing object')}, and all rows of these objects",
         ["day", "traced", *COUNTS, "unaccounted"],
         days,
         right=["traced", *COUNTS, "unaccounted"],
@@ -69,16 +71,12 @@ def _print_stream(stream: TracedStream) -> None:
             print_text(f"all of {name} on {day.day}: {counts}")
     if stream.without_bronze:
         print_text(f"{counted(stream.without_bronze, 'row')} of silver.{name} without bronze: expired or erased")
+    if stream.tail_rows:
+        print_text(f"{counted(stream.tail_rows, 'row')} that no table has yet; trace again in some minutes")
     objects = [
         [
-            each.object,
-            each.day,
-            each.rows,
-            each.landed,
-            each.silver,
-            each.quarantined,
-            each.duplicates,
-            _known(each.bytes),
+            *(each.object, each.day, each.rows),
+            *map(_known, (each.landed, each.silver, each.quarantined, each.duplicates, each.bytes)),
         ]
         for each in stream.by_object
     ]
@@ -89,7 +87,7 @@ def _print_stream(stream: TracedStream) -> None:
         [[row.object, row.row, _known(row.first_byte), _known(row.bytes), _key(row.key)] for row in stream.rows],
         right=["row", "first byte", "bytes"],
     )
-    if (hidden := stream.bronze_rows - len(stream.rows)) > 0:
+    if (hidden := stream.bronze_rows + stream.realtime_rows - len(stream.rows)) > 0:
         print_text(f"{counted(hidden, 'more row')}: --limit lists more, --json prints them for programs")
 
 

@@ -175,3 +175,33 @@ def test_wrong_trace_says_what_is_wrong(
     own = make_shared_stream()
     with pytest.raises(QueryError, match=part):
         trace_rows(own.lake, table, where, 10)
+
+
+def test_todays_numbers_are_traced_to_realtime_where_silver_lacks_them(make_stream: Callable[..., Own]) -> None:
+    own = make_stream()
+    old = own.land([payment("a", noon(DAY)), payment("b", noon(DAY))], noon(DAY))
+    own.bronze()
+    own.clean(DAY)
+    own.below(DAY)
+    late = [payment("b", noon(DAY), amount="9"), payment("c", noon(DAY)), payment("x", noon(DAY), amount="much")]
+    new = own.land(late, noon(DAY) + timedelta(seconds=1))
+    own.refresh_realtime("2021-03-01-12:00")
+    for view in (f"serving.unified_{own.name}", f"serving.live_{own.name}_daily"):
+        trace = trace_rows(own.lake, view, f"dt = date '{DAY}'", 10)
+        origins = _only(trace)
+        assert (origins.silver_rows, origins.bronze_rows, origins.realtime_rows) == (2, 2, 1)
+        assert (origins.without_bronze, origins.tail_rows, origins.objects) == (0, 0, 2)
+        assert [(row.object, row.row) for row in origins.rows] == [(old, 1), (old, 2), (new, 2)]
+        assert origins.by_object[1] == ObjectOrigin(new, DAY, 1, None, None, None, None)
+    assert [(hop.source, hop.by_row) for hop in trace.hops] == [(f"serving.unified_{own.name}", True)]
+    number = f"stream = '{own.name}' and metric_name = 'transactions'"
+    for metrics, daily, rows in (
+        ("serving.live_daily_metrics", f"serving.live_{own.name}_daily", 3),
+        ("gold.daily_metrics", f"gold.{own.name}_daily", 2),
+    ):
+        trace = trace_rows(own.lake, metrics, number, 10)
+        assert (trace.matched, trace.hops[0].source, trace.hops[0].by_row) == (1, daily, True)
+        assert len(_only(trace).rows) == rows
+    features = trace_rows(own.lake, f"serving.{own.name}_features", "true", 10)
+    assert [(hop.source, hop.by_row) for hop in features.hops] == [(f"silver.{own.name}", False)]
+    assert _only(features).silver_rows == 2

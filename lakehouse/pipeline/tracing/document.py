@@ -47,10 +47,11 @@ class TracedObject:
     day: date
     rows: int
     """Those that were traced."""
-    landed: int
-    silver: int
-    quarantined: int
-    duplicates: int
+    landed: int | None
+    """Null, as the other counts, of an object that only realtime has."""
+    silver: int | None
+    quarantined: int | None
+    duplicates: int | None
     bytes: int | None
     """As stored; null if the object is gone."""
     stored_in: str | None
@@ -61,7 +62,7 @@ class TracedObject:
 
 @dataclass(frozen=True, slots=True)
 class TracedRow:
-    """One row of bronze."""
+    """One row of bronze, or of realtime."""
 
     object: str
     row: int
@@ -82,6 +83,10 @@ class TracedStream:
     without_bronze: int
     """Rows of silver without their row of bronze, because that has expired or was erased."""
     bronze_rows: int
+    realtime_rows: int
+    """Rows of the unified view that silver lacks, and realtime has."""
+    tail_rows: int
+    """Rows of the unified view that no table has yet. Their place is known once realtime has them, in some minutes."""
     objects: int
     days: list[TracedDay]
     by_object: list[TracedObject]
@@ -117,6 +122,8 @@ def _stream(origins: StreamOrigins, places: Places, shared: bool) -> TracedStrea
         origins.silver_rows,
         origins.without_bronze,
         origins.bronze_rows,
+        origins.realtime_rows,
+        origins.tail_rows,
         origins.objects,
         [*map(_day, origins.days)],
         [_object(each, places, shared) for each in origins.by_object],

@@ -24,6 +24,8 @@ class Rows:
     days: set[date] | None = field(default_factory=set)
     """None for all days."""
     silver: list[str] = field(default_factory=list)
+    unified: list[str] = field(default_factory=list)
+    """Rows of the unified view: of silver, or of realtime and the hot tail if silver lacks their key."""
     placed: list[str] = field(default_factory=list)
     """Those that have `_object` and `_row`."""
 
@@ -62,15 +64,10 @@ def origins_sql(stream: Stream, tables: Sequence[tuple[str, str]], rows: Rows, l
     days = "true" if rows.days is None else days_filter(sorted(rows.days))
     key = [quote(name) for name in stream.contract.key]
     keys = ", ".join(key)
-    traced = [
-        *(f"select _object, _row from {name}" for name in rows.placed),
-        *(
-            ["select kept._object, kept._row from kept semi join wanted using (dt, " + keys + ")"]
-            if rows.silver
-            else []
-        ),
-    ]
-    wanted = " union all ".join(f"select dt, {keys} from {name}" for name in rows.silver)
+    keyed = [*rows.silver, *rows.unified]
+    by_key = f"select kept._object, kept._row from kept semi join wanted using (dt, {keys})"
+    traced = [*(f"select _object, _row from {name}" for name in rows.placed), *([by_key] if keyed else [])]
+    wanted = " union all ".join(f"select dt, {keys} from {name}" for name in keyed)
     given = ", ".join(f"{name} as ({select})" for name, select in tables)
     names = ", ".join(f"'{name}': clean.{quote(name)}::varchar" for name in stream.contract.key)
     return f"""with {given},
@@ -81,6 +78,14 @@ bronze_rows as (select * from bronze.{stream.name} where {days}),
 clean as materialized ({clean_sql(stream.contract, "bronze_rows")}),
 refused as materialized (select dt, raw, _object, _row from quarantine.{stream.name} where {days}),
 held as (select dt, {keys}, _arrived_at from silver.{stream.name} where {days}),
+fresh as materialized (from wanted anti join held using (dt, {keys})),
+in_realtime as materialized (
+  select dt, {keys}, _object, _row
+  from realtime.{stream.name}
+  semi join fresh using (dt, {keys})
+  where {days if rows.unified else "false"}
+  qualify row_number() over (partition by dt, {keys} order by _arrived_at desc, _object desc, _row desc) = 1
+),
 passed as (from clean anti join refused using (_object, _row) where _valid),
 kept as materialized (
   select passed.dt, {", ".join(f"passed.{name}" for name in key)}, passed._object, passed._row
@@ -103,7 +108,7 @@ repeated as (
     select dt, {raw_sql(stream.contract)} as raw, _object, _row from bronze_rows semi join broken using (_object, _row)
   ) semi join refused using (dt, raw)
 ),
-by_object as materialized (
+in_bronze as materialized (
   select
     dt as day,
     _object as object,
@@ -121,22 +126,37 @@ by_object as materialized (
   group by dt, _object
   having count(t._row) > 0
 ),
+by_object as materialized (
+  from in_bronze
+  union all
+  select dt, _object, count(*), null, null, null, null from in_realtime group by dt, _object
+),
 first_objects as (from by_object order by rows desc, object, day limit {limit}),
 first_rows as (
   select clean._object as object, clean._row as row, clean.dt as day, {{{names}}} as key
-  from clean semi join traced using (_object, _row)
+  from (
+    select dt, {keys}, _object, _row from clean semi join traced using (_object, _row)
+    union all
+    select dt, {keys}, _object, _row from in_realtime
+  ) as clean
   order by object, row
   limit {limit}
 )
 select
-  (select count(*) from wanted) as silver_rows,
-  (select count(*) from wanted anti join kept using (dt, {keys})) as without_bronze,
+  (select count(*) from wanted semi join held using (dt, {keys})) as silver_rows,
+  (select count(*) from (from wanted semi join held using (dt, {keys})) anti join kept using (dt, {keys})) as without_bronze,
   (select count(*) from traced) as bronze_rows,
-  (select count(distinct _object) from traced) as objects,
+  (select count(*) from in_realtime) as realtime_rows,
+  (select count(*) from fresh) - (select count(*) from in_realtime) as tail_rows,
+  (select count(distinct object) from by_object) as objects,
   (select list(sums order by day) from (
     select
-      day, sum(rows)::bigint as rows, sum(landed)::bigint as landed, sum(silver)::bigint as silver,
-      sum(quarantined)::bigint as quarantined, sum(duplicates)::bigint as duplicates
+      day,
+      sum(rows)::bigint as rows,
+      coalesce(sum(landed), 0)::bigint as landed,
+      coalesce(sum(silver), 0)::bigint as silver,
+      coalesce(sum(quarantined), 0)::bigint as quarantined,
+      coalesce(sum(duplicates), 0)::bigint as duplicates
     from by_object
     group by day
   ) as sums) as days,

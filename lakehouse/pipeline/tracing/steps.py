@@ -14,6 +14,7 @@ from lakehouse.pipeline.long_form import DAILY_METRICS, METRIC_TYPES
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.tracing.grouping import ORIGIN, Grouping, find_grouping
+from lakehouse.pipeline.unified_view import LIVE_METRICS, live_daily
 
 BY_DAY = "its SQL joins, looks at other rows or returns no column that tells them apart"
 
@@ -42,18 +43,27 @@ def steps_of(lake: ReadableLake, models: Mapping[str, Model], table: str) -> lis
     if (model := models.get(table)) is not None:
         return _model_steps(lake, model)
     if table == DAILY_METRICS:
-        return [_metrics_step(lake, stream) for stream in lake.streams.values()]
+        return [_metrics_step(lake, stream, f"gold.{name}_daily") for name, stream in lake.streams.items()]
+    if table == LIVE_METRICS:
+        return [_metrics_step(lake, stream, live_daily(name)) for name, stream in lake.streams.items()]
     for name, stream in lake.streams.items():
         silver = f"silver.{name}"
         if table == f"gold.{name}_daily":
             grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
             return [Step(silver, grouping=grouping, reason=BY_DAY)]
+        unified = f"serving.unified_{name}"
+        if table == live_daily(name):
+            grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
+            return [Step(unified, grouping=grouping, reason=BY_DAY)]
+        if table == f"serving.{name}_current" and stream.contract.changes:
+            same = {column: f"{quote(ORIGIN)}.{quote(column)}" for column in ("dt", *stream.contract.key)}
+            return [Step(unified, grouping=Grouping(columns=same))]
         if table == f"serving.{name}_features":
             return [Step(silver, FEATURE_WINDOW_DAYS - 1, reason="features look at the events of many days")]
         if layer == "serving" and short in (f"{name}_alerts", f"{name}_anomalies", f"{name}_anomaly_state"):
             return [Step(silver, reason="alerts and anomalies look at many events of their day")]
     raise QueryError(
-        f"Rows of {table} can't be traced: it is a view, or no table of a stream or model. Trace the tables that it reads."
+        f"Rows of {table} can't be traced: it is no table or view of a stream or model. Trace what it reads."
     )
 
 
@@ -72,10 +82,9 @@ def _model_steps(lake: ReadableLake, model: Model) -> list[Step]:
     return [Step(name, model.header.look_back, reason=reason) for name in model.reads]
 
 
-def _metrics_step(lake: ReadableLake, stream: Stream) -> Step:
-    """Return the step from the numbers in long form to a stream's gold; see `long_form_sql`."""
-    daily = f"gold.{stream.name}_daily"
-    columns = columns_of(lake.tables.load(daily))
+def _metrics_step(lake: ReadableLake, stream: Stream, daily: str) -> Step:
+    """Return the step from the numbers in long form to a stream's gold, or live gold; see `long_form_sql`."""
+    columns = columns_of(lake.tables.load(f"gold.{stream.name}_daily"))
     dimensions = [name for name, kind in columns if name != "dt" and not kind.startswith(METRIC_TYPES)]
     keys, values = (
         ", ".join(map(literal, dimensions)),
@@ -91,7 +100,9 @@ def days_before(days: Sequence[date], look_back: int) -> list[date]:
 
 
 def day_of(lake: ReadableLake, table: str) -> str | None:
-    """Return the column by whose days a table is partitioned; None if it is not."""
+    """Return the column by whose days a table is partitioned; None if it is not. Views of a stream have `dt`."""
+    if not lake.tables.exists(table):
+        return "date_key" if table == LIVE_METRICS else "dt"
     return day_column(field.name for field in lake.tables.load(table).spec().fields)
 
 

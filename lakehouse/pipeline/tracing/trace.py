@@ -17,10 +17,15 @@ from lakehouse.pipeline.lineage.staleness import last_changes, older_days
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.tracing.origins_sql import MATCHED, Rows, matched_sql, origins_sql, step_sql
 from lakehouse.pipeline.tracing.steps import Step, day_of, days_before, steps_of
+from lakehouse.pipeline.unified_view import view_exists
+
+UNIFIED = "serving.unified_"
 
 TABLE_NAME = re.compile(r"[a-z]+\.[a-z][a-z0-9_]*", re.ASCII)
 
 LEDGER = ("landed", "silver", "quarantined", "duplicates")
+
+COUNTED = ("silver_rows", "bronze_rows", "realtime_rows", "tail_rows")
 
 Search = Generator[str, list[dict[str, Any]], "Trace"]
 """Yields SELECTs over `layer.name`, and is sent their rows."""
@@ -67,15 +72,16 @@ class ObjectOrigin:
     object: str
     day: date
     rows: int
-    landed: int
-    silver: int
-    quarantined: int
-    duplicates: int
+    landed: int | None
+    """None, as the other counts, of an object that only realtime has."""
+    silver: int | None
+    quarantined: int | None
+    duplicates: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RowOrigin:
-    """One bronze row: its landing object, its number there from 1, its day, and its key as texts."""
+    """One row of bronze, or realtime: its landing object, its number there from 1, its day, and its key as texts."""
 
     object: str
     row: int
@@ -92,6 +98,10 @@ class StreamOrigins:
     without_bronze: int
     """Rows of silver without their row of bronze, because that has expired or was erased."""
     bronze_rows: int
+    realtime_rows: int
+    """Rows of the unified view that silver lacks, and realtime has."""
+    tail_rows: int
+    """Rows of the unified view that no table has yet. Their place is known once realtime has them, in some minutes."""
     objects: int
     days: tuple[DayOrigin, ...]
     by_object: tuple[ObjectOrigin, ...]
@@ -127,8 +137,8 @@ def find_origins(lake: ReadableLake, models: Mapping[str, Model], table: str, wh
     Yields one SELECT after another; send it the rows of the answer. Blocks while metadata of tables is read. Raises
     QueryError for a table whose rows can't be traced.
     """
-    if not TABLE_NAME.fullmatch(table) or not lake.tables.exists(table):
-        raise QueryError(f"Rows of {table} can't be traced: there is no such table, or it is a view.")
+    if not TABLE_NAME.fullmatch(table) or not view_exists(lake, table):
+        raise QueryError(f"Rows of {table} can't be traced: there is no such table or view.")
     way, day = _Way([(MATCHED, matched_sql(table, where))]), day_of(lake, table)
     column = day or "null::date"
     rows = yield f"select {column} as day, count(*) as rows from ({matched_sql(table, where)}) group by all order by day"
@@ -138,7 +148,7 @@ def find_origins(lake: ReadableLake, models: Mapping[str, Model], table: str, wh
     found = []
     for name, reached in way.reached.items() if matched else ():
         (answer,) = yield origins_sql(lake.streams[name], way.tables, reached, limit)
-        if answer["silver_rows"] or answer["bronze_rows"]:
+        if any(answer[name] for name in COUNTED):
             found.append(_stream_origins(lake, lake.streams[name], answer))
     on_the_way = {each.stream for each in found}
     hops = tuple(hop for hop, streams in way.hops if streams & on_the_way)
@@ -155,6 +165,11 @@ def _follow(
         (rows.silver if layer == "silver" else rows.placed).append(made)
         rows.days = None if days is None or rows.days is None else rows.days.union(days)
         return {short}
+    if table.startswith(UNIFIED) and (name := table.removeprefix(UNIFIED)) in lake.streams:
+        rows = way.reached.setdefault(name, Rows())
+        rows.unified.append(made)
+        rows.days = None if days is None or rows.days is None else rows.days.union(days)
+        return {name}
     streams = set[str]()
     for step in steps_of(lake, models, table):
         column, day = day_of(lake, step.source), day_of(lake, table)
@@ -171,7 +186,7 @@ def _follow(
 
 
 def _stale(lake: ReadableLake, step: Step, table: str, days: Sequence[date] | None) -> tuple[date, ...]:
-    if days is None or step.look_back:
+    if days is None or step.look_back or not all(map(lake.tables.exists, (table, step.source))):
         return ()
     source = lake.tables.load(step.source)
     changes = last_changes(source, day_of(lake, step.source) or "dt")
@@ -181,10 +196,9 @@ def _stale(lake: ReadableLake, step: Step, table: str, days: Sequence[date] | No
 
 def _stream_origins(lake: ReadableLake, stream: Stream, answer: Mapping[str, Any]) -> StreamOrigins:
     ledgers = day_ledgers(lake.tables.load(f"quarantine.{stream.name}"))
-    numbers = ("silver_rows", "without_bronze", "bronze_rows", "objects")
     return StreamOrigins(
         stream.name,
-        **{name: answer[name] for name in numbers},
+        **{name: answer[name] for name in (*COUNTED, "without_bronze", "objects")},
         days=tuple(DayOrigin(**day, partition=_ledger(ledgers.get(day["day"]))) for day in answer["days"] or ()),
         by_object=tuple(ObjectOrigin(**each) for each in answer["by_object"] or ()),
         rows=tuple(RowOrigin(**each) for each in answer["rows"] or ()),

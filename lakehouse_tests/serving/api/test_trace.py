@@ -70,7 +70,7 @@ def test_number_is_traced_to_its_bytes_also_in_shared_objects(
     ("table", "where", "status"),
     [
         ("gold.nothing", "true", 404),
-        ("serving.unified_social", "true", 400),
+        ("serving.stream_health", "true", 400),
         ("silver.social", "nope = 1", 400),
         ("silver.social", "true) union all select (1", 400),
         ("silver.social", "dt in (select getenv('HOME'))", 400),
