@@ -294,6 +294,34 @@ class Client:
             raise _incomplete(result, "Narrow the parameters")
         return result
 
+    def features(
+        self,
+        entities: Sequence[Mapping[str, Any]],
+        names: Sequence[str],
+        *,
+        min_receipt: Receipt | Sequence[Receipt] = (),
+    ) -> Rows:
+        """Add features to entities with times, as they were known then.
+
+        Args:
+            entities: Up to 10,000 rows with the column of each stream's entity, such as `device_id`, and `time`: a time with a
+                zone, or the text `now`.
+            names: Features as `stream.feature`, such as `iot.readings_7d`.
+            min_receipt: That of `query`.
+
+        Raises:
+            UnknownStreamError: If there is no such stream.
+            ParameterError: If anything else is wrong; the message names the row.
+            QueryTimeoutError: If it takes too long. Ask for fewer entities.
+        """
+        return self._rows(
+            "POST",
+            "/v1/features",
+            NAMED_ERRORS,
+            content=msgspec.json.encode({"features": list(names), "entities": list(entities)}),
+            headers={"content-type": "application/json", **_min_receipt(min_receipt)},
+        )
+
     def _rows(
         self,
         method: str,

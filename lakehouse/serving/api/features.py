@@ -2,17 +2,20 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
 import pyarrow as pa
 from litestar import Response, Router, post
+from litestar.openapi.spec import Operation
 
-from lakehouse.errors import ParameterError, UnknownStreamError
+from lakehouse.errors import ContractError, ParameterError, UnknownStreamError
 from lakehouse.http.problems import Problem, error_responses
 from lakehouse.pipeline.point_in_time.known_features import known_features_sql
 from lakehouse.serving.api.content_negotiation import RESULT_RESPONSE, result_response, select_format
+from lakehouse.serving.api.min_receipt import MIN_RECEIPT_PARAMETER, await_receipts
 from lakehouse.serving.api.state import HttpRequest, Serving
 from lakehouse.serving.features.requests import (
     StreamFeatures,
@@ -41,8 +44,15 @@ class FeatureRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows with the column of each stream's entity, such as `device_id`, and `time`: a time with its zone, or `now`."""
 
 
+@dataclass
+class _FeatureOperation(Operation):
+    def __post_init__(self) -> None:
+        self.parameters = [MIN_RECEIPT_PARAMETER]
+
+
 @post(
     "/",
+    operation_class=_FeatureOperation,
     status_code=HTTPStatus.OK,
     request_max_body_size=MAX_BODY_BYTES,
     responses={200: RESULT_RESPONSE} | error_responses(400, 401, 403, 404, 406, 408, 413, 429, 503),
@@ -56,6 +66,7 @@ async def features(request: HttpRequest, serving: Serving, data: FeatureRequest)
     started = time.perf_counter()
     key = serving.access.authorize(request, "query")
     form = select_format(request)
+    await await_receipts(request, serving)
     snapshot = serving.snapshot
     streams = sorted({name.partition(".")[0] for name in data.features} & snapshot.streams.keys())
     serving.access.authorize(request, "query", *streams)
@@ -67,7 +78,7 @@ async def features(request: HttpRequest, serving: Serving, data: FeatureRequest)
         table = add_features(entities, data.features, computed)
     except UnknownStreamError as error:
         raise Problem(HTTPStatus.NOT_FOUND, str(error), streams=serving.readable_streams(request)) from None
-    except ParameterError as error:
+    except (ParameterError, ContractError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from None
     names = [f"{layer}.{stream}" for stream in streams for layer in ("silver", "realtime")]
     read = {name: None if id_ is None else str(id_) for name, id_ in snapshot.snapshot_ids_of(names).items()}
@@ -82,7 +93,7 @@ async def _compute(serving: Serving, snapshot: LakeSnapshot, wanted: StreamFeatu
     described = await asyncio.to_thread(describe_requests, wanted, requests, inline_requests(requests))
     arrivals = await serving.arrivals.arrivals(snapshot, wanted.stream, described)
     sql = await asyncio.to_thread(known_features_sql, snapshot, wanted.stream, wanted.names, described, arrivals)
-    result = await serving.readers.run(sql, snapshot=snapshot)
+    result = await serving.readers.run(sql, seconds=serving.settings.query_seconds, snapshot=snapshot)
     return result.table
 
 

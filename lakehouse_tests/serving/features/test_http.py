@@ -1,12 +1,14 @@
 """`POST /v1/features` gives what the Python function gives, with events of the last seconds, and says what is wrong."""
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from lakehouse import Lake, Settings, features
+from lakehouse import Client, Lake, ParameterError, Settings, UnknownStreamError, features
+from lakehouse.http import api_keys as keys
 from lakehouse_tests.pipeline.own import payment
 from lakehouse_tests.waiting import until
 
@@ -34,6 +36,9 @@ def test_event_counts_from_its_arrival_on_in_both_ways(api: httpx.Client, shared
     early, late = _ask(api, *entities)
     assert [early[name] for name in NAMES] == [None, None, None]
     assert [late[name] for name in NAMES] == [1, "12.50", 0]
+    with Client(str(api.base_url)) as client:
+        (row,) = client.features([{"account_id": ACCOUNT, "time": datetime.now(UTC)}], NAMES)
+    assert [row[name] for name in NAMES] == [1, Decimal("12.50"), 0.0]
     settings = Settings(home=shared_lake.settings.home)
     offline = features(entities, NAMES, lake=Lake(settings, shared_lake.connection)).to_pylist()
     assert [[str(row[name]) for name in NAMES] for row in offline] == [
@@ -70,3 +75,28 @@ def test_wrong_request_says_what_to_do(
     answer = api.post("/v1/features", json={"features": names, "entities": [entity]})
     assert answer.status_code == status, answer.text
     assert says in answer.json()["detail"]
+
+
+def test_client_raises_typed_errors(api: httpx.Client) -> None:
+    with Client(str(api.base_url)) as client:
+        with pytest.raises(UnknownStreamError, match="There is no stream 'finance'"):
+            client.features([AN_ENTITY], ["finance.amount_7d"])
+        with pytest.raises(ParameterError, match="Row 1: time is missing"):
+            client.features([{"account_id": "a"} | {"time": None}], NAMES)
+
+
+def test_event_of_a_receipt_is_known(api: httpx.Client) -> None:
+    with Client(str(api.base_url)) as client:
+        at = datetime.now(UTC) - timedelta(minutes=1)
+        sent = client.send("financial", [payment("features-2", at, account_id="features-receipt")])
+        entity = {"account_id": "features-receipt", "time": "now"}
+        (row,) = client.features([entity], NAMES, min_receipt=sent.receipts)
+    assert row[NAMES[0]] == 1
+
+
+def test_key_for_other_streams_reads_no_features(api: httpx.Client, shared_lake: Lake) -> None:
+    _, key = keys.create(Settings(home=shared_lake.settings.home), "iot alone", ("query",), ("iot",))
+    asked = {"features": NAMES, "entities": [AN_ENTITY]}
+    answer = api.post("/v1/features", json=asked, headers={"authorization": f"Bearer {key}"})
+    assert answer.status_code == 403
+    assert "does not permit query on financial" in answer.json()["detail"]
