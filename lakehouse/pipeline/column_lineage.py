@@ -3,7 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lakehouse.contracts.default_sql import Query
+from lakehouse.contracts.streams import Stream
+from lakehouse.engine.connection import bind
 from lakehouse.models.model import Model
+from lakehouse.pipeline.table_specs import DAYS_COLUMNS, WINDOWS_COLUMNS, empty_sql
+from lakehouse.pipeline.unified_view import live_daily
 from lakehouse.storage.iceberg.schema import TableSpec
 
 ColumnLineage = Mapping[str, Sequence[tuple[str, str]]]
@@ -22,6 +27,34 @@ def model_lineage(model: Model, specs: Mapping[str, TableSpec]) -> ColumnLineage
         version = found.get(history.version, ())
         found |= dict.fromkeys(("valid_from", "valid_to", "is_current"), version)
     return found
+
+
+def stream_select(stream: Stream, table: str) -> tuple[str, str] | None:
+    """Return the SELECT by which a stream's SQL computes a table or view, and the one that it reads.
+
+    None if it has no SQL of the stream. Raises LakehouseError if the SQL can't be read.
+    """
+    name = stream.name
+    bronze, silver, unified = f"bronze.{name}", f"silver.{name}", f"serving.unified_{name}"
+    empty = {"days": empty_sql(DAYS_COLUMNS), "windows": empty_sql(WINDOWS_COLUMNS)}
+    selects: Mapping[str, tuple[Query, Mapping[str, str], str]] = {
+        silver: ("silver", {"valid": _valid(stream)}, bronze),
+        f"gold.{name}_daily": ("gold", {"silver": f"select * from {silver}"}, silver),
+        live_daily(name): ("gold", {"silver": f"select * from {unified}"}, unified),
+        f"serving.{name}_features": ("features", {"events": f"select * from {silver}", **empty}, silver),
+        f"serving.{name}_alerts": ("alerts", {"events": f"select * from {silver}"}, silver),
+    }
+    if table not in selects:
+        return None
+    query, inputs, source = selects[table]
+    return bind(stream.sql(query), inputs), source
+
+
+def _valid(stream: Stream) -> str:
+    """Generate the SELECT that stands for the casts of the contract: each field from its column of bronze."""
+    names = [field.name for field in stream.contract.fields]
+    columns = ", ".join(f'"{name}"' for name in (*names, "dt", "_arrived_at"))
+    return f"select {columns} from bronze.{stream.name}"
 
 
 def sql_lineage(sql: str, tables: Mapping[str, Sequence[tuple[str, str]]]) -> ColumnLineage:

@@ -140,6 +140,9 @@ def test_run_is_told_with_schemas_columns_checks_times_and_snapshots(house: Hous
     assert [field["name"] for field in facets["schema"]["fields"]][:2] == ["dt", "currency"]
     amount = facets["columnLineage"]["fields"]["amount"]["inputFields"]
     assert [(source["name"], source["field"]) for source in amount] == [(silver.location().split("/", 3)[3], "amount")]
+    cleaned = _by_name(complete["outputs"], silver.location().split("/", 3)[3])["facets"]["columnLineage"]["fields"]
+    bronze = own.lake.tables.load(f"bronze.{own.name}").location().split("/", 3)[3]
+    assert [(source["name"], source["field"]) for source in cleaned["amount"]["inputFields"]] == [(bronze, "amount")]
     assert facets["version"]["datasetVersion"] == str(gold.current_snapshot().snapshot_id)  # type: ignore[union-attr]
     assert facets["symlinks"]["identifiers"][0]["name"] == f"gold.{own.name}_daily"
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ from openlineage.client.facet_v2 import (
     symlinks_dataset,
 )
 
+from lakehouse.engine.connection import columns_of
+from lakehouse.pipeline.column_lineage import ColumnLineage, sql_lineage, stream_select
 from lakehouse.pipeline.lake import Lake
 
 COLUMN_SCHEMA, COLUMN_LINEAGE = "dagster/column_schema", "dagster/column_lineage"
@@ -75,8 +77,7 @@ class AssetDatasets:
         snapshots = [str(of["snapshot_id"]) for of in written.values() if of.get("snapshot_id", "none") != "none"]
         if snapshots:
             facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=snapshots[-1])
-        lineage = next((of[COLUMN_LINEAGE] for of in written.values() if COLUMN_LINEAGE in of), None)
-        if lineage is not None:
+        if (lineage := _reported_lineage(written) or self._stream_lineage(".".join(key.path))) is not None:
             facets["columnLineage"] = self._column_lineage(lineage)
         rows = [of["rows"] for of in written.values() if isinstance(of.get("rows"), int)]
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=sum(rows))
@@ -94,18 +95,44 @@ class AssetDatasets:
             facets["schema"] = _schema(getattr(schema, "value", schema))
         return facets
 
-    def _column_lineage(self, lineage: dg.TableColumnLineage) -> DatasetFacet:
+    def _stream_lineage(self, table: str) -> ColumnLineage | None:
+        """Find the lineage of a stream's table that its run does not report, because runs don't spend time on it."""
+        for stream in self.lake.streams.values():
+            if (found := stream_select(stream, table)) is not None:
+                sql, source = found
+                return _sql_lineage(sql, source, tuple(columns_of(self.lake.tables.load(source))))
+        return None
+
+    def _column_lineage(self, lineage: ColumnLineage) -> DatasetFacet:
         fields = {
             column: column_lineage_dataset.Fields(
                 inputFields=[
-                    column_lineage_dataset.InputField(*self.identity(dep.asset_key), field=dep.column_name)
-                    for dep in deps
+                    column_lineage_dataset.InputField(*self.identity(dg.AssetKey(table.split("."))), field=name)
+                    for table, name in sources
                 ]
             )
-            for column, deps in lineage.deps_by_column.items()
-            if deps
+            for column, sources in lineage.items()
+            if sources
         }
         return column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields)
+
+
+def _reported_lineage(written: Mapping[str, Mapping[str, Any]]) -> ColumnLineage | None:
+    """Return the lineage that a run has reported with one of the partitions."""
+    lineage: dg.TableColumnLineage | None = next(
+        (of[COLUMN_LINEAGE] for of in written.values() if COLUMN_LINEAGE in of), None
+    )
+    if lineage is None:
+        return None
+    return {
+        column: [(".".join(dep.asset_key.path), dep.column_name) for dep in deps]
+        for column, deps in lineage.deps_by_column.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _sql_lineage(sql: str, source: str, columns: tuple[tuple[str, str], ...]) -> ColumnLineage:
+    return sql_lineage(sql, {source: columns})
 
 
 def _schema(schema: dg.TableSchema) -> DatasetFacet:

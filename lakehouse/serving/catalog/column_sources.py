@@ -1,13 +1,11 @@
 """Find which columns each column of an entry is computed from: by the contract for layers, else by the SQL."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from lakehouse.contracts.streams import Stream
-from lakehouse.engine.connection import bind
 from lakehouse.errors import LakehouseError
-from lakehouse.pipeline.column_lineage import ColumnLineage, model_lineage, sql_lineage
-from lakehouse.pipeline.table_specs import DAYS_COLUMNS, WINDOWS_COLUMNS, empty_sql
-from lakehouse.pipeline.unified_view import live_daily, stream_view_names
+from lakehouse.pipeline.column_lineage import ColumnLineage, model_lineage, sql_lineage, stream_select
+from lakehouse.pipeline.unified_view import stream_view_names
 from lakehouse.serving.catalog.definitions import Definitions
 from lakehouse.serving.catalog.entries import DASHBOARDS, LOOKUPS, QUERIES, Entries, Entry
 from lakehouse.storage.iceberg.schema import TableSpec
@@ -37,33 +35,14 @@ def column_sources(entries: Entries, definitions: Definitions, entry: Entry) -> 
 
 
 def _of_stream(entries: Entries, stream: Stream, entry: Entry) -> ColumnLineage:
-    name = stream.name
-    bronze, silver, unified = f"bronze.{name}", f"silver.{name}", f"serving.unified_{name}"
-    empty = {"days": empty_sql(DAYS_COLUMNS), "windows": empty_sql(WINDOWS_COLUMNS)}
-    selects: Mapping[str, Callable[[], tuple[str, str]]] = {
-        silver: lambda: (bind(stream.sql("silver"), {"valid": _valid(stream)}), bronze),
-        f"gold.{name}_daily": lambda: (bind(stream.sql("gold"), {"silver": f"select * from {silver}"}), silver),
-        live_daily(name): lambda: (bind(stream.sql("gold"), {"silver": f"select * from {unified}"}), unified),
-        f"serving.{name}_features": lambda: (
-            bind(stream.sql("features"), {"events": f"select * from {silver}", **empty}),
-            silver,
-        ),
-        f"serving.{name}_alerts": lambda: (bind(stream.sql("alerts"), {"events": f"select * from {silver}"}), silver),
-    }
-    if entry.name not in selects:
-        return _same_names(entries, entry)
     try:
-        sql, source = selects[entry.name]()
+        found = stream_select(stream, entry.name)
     except LakehouseError:
         return {}
+    if found is None:
+        return _same_names(entries, entry)
+    sql, source = found
     return sql_lineage(sql, {source: _columns(entries, source)}) if source in entries else {}
-
-
-def _valid(stream: Stream) -> str:
-    """Generate the SELECT that stands for the casts of the contract: each field from its column of bronze."""
-    names = [field.name for field in stream.contract.fields]
-    columns = ", ".join(f'"{name}"' for name in (*names, "dt", "_arrived_at"))
-    return f"select {columns} from bronze.{stream.name}"
 
 
 def _of_sql(entries: Entries, entry: Entry, sql: str) -> ColumnLineage:
