@@ -101,6 +101,10 @@ from {_typed(contract, source)}
 where len(reasons) > 0"""
 
 
+_LONG_NUMBER = "[0-9][0-9.]{15}|[eE]-[0-9]{3}"
+"""In JSON, a number that DuckDB may write back as another one, because it takes it for a double."""
+
+
 def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
     """Return a bronze row's raw text: as it arrived if it could not be read, else its fields as a JSON object.
 
@@ -108,7 +112,12 @@ def raw_sql(contract: Contract, texts: Mapping[str, str] | None = None) -> str:
     """
     fields = ", ".join(f"{literal(f.source)}, {(texts or {}).get(f.name, quote(f.name))}" for f in contract.fields)
     # Merging drops nulls (RFC 7396), so a field that was absent stays absent.
-    return f"coalesce(_raw, json_merge_patch(coalesce(_extra, '{{}}')::json, json_object({fields}))::varchar)"
+    alone, merged = (
+        f"json_merge_patch({extra}::json, json_object({fields}))::varchar"
+        for extra in ("'{}'", "coalesce(_extra, '{}')")
+    )
+    joined = f"if({alone} = '{{}}', _extra, left(_extra, -1) || ',' || substr({alone}, 2))"
+    return f"coalesce(_raw, case when regexp_matches(_extra, '{_LONG_NUMBER}') then {joined} else {merged} end)"
 
 
 def not_of_kind(field: Field) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from lakehouse.contracts.casts import field_value_sql, value_sql
 from lakehouse.contracts.model import Contract, Field, FieldType
-from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, latest_sql, quarantine_sql, quote
+from lakehouse.contracts.sql import BRONZE_COLUMNS, clean_sql, day_sql, latest_sql, quarantine_sql, quote, raw_sql
 from lakehouse.contracts.time_formats import read_time_format
 
 ARRIVED = datetime(2025, 11, 20, 14, 15)
@@ -440,6 +440,30 @@ def test_raw_text_of_a_breach_is_what_arrived(clean: Clean) -> None:
     assert [(row["_object"], row["_row"], row["_arrived_at"]) for row in broken] == [
         ("o", n, ARRIVED) for n in range(3)
     ]
+
+
+@pytest.mark.parametrize("event_id", ["a", None])
+@pytest.mark.parametrize(
+    "number",
+    [
+        "12345678901234567890.10",
+        "0.1000000000000000055511151231257827",
+        "-18446744073709551617",
+        "1e-400",
+        "1E400",
+        "2.5",
+    ],
+)
+def test_raw_text_keeps_every_digit_of_unknown_columns(
+    database: duckdb.DuckDBPyConnection, number: str, event_id: str | None
+) -> None:
+    contract = Contract("t", "1.0.0", "", "", (Field("{id}", FieldType("string"), "{id}"),), "{id}")
+    row = f"select ?::varchar as {quote('{id}')}, ?::varchar as _extra, null::varchar as _raw"
+    (raw,) = database.execute(
+        f"select {raw_sql(contract)} from ({row})", [event_id, json.dumps({"x": 0, "y": [0]}).replace("0", number)]
+    ).fetchall()[0]
+    expected = {"x": Decimal(number), "y": [Decimal(number)]} | ({"{id}": event_id} if event_id else {})
+    assert json.loads(raw, parse_float=Decimal, parse_int=Decimal) == expected
 
 
 def test_latest_arrival_of_a_key_stays_and_nulls_are_equal(clean: Clean, database: duckdb.DuckDBPyConnection) -> None:
