@@ -4,6 +4,7 @@ Nothing is loaded. Options are tried with the landing readers and the contract's
 """
 
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ SAMPLE_BYTES = 4 << 20
 MAX_OPTIONS = 4
 """Options that are looked for, one after the other."""
 
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _DELIMITERS = (",", ";", "\t", "|", ", ", ":", "^", "~", " ")
 NULLS = ("NA", "N/A", "n/a", "NULL", "null", "None", "nan", "NaN", "-", "--", "?", "\\N", "#N/A")
 _FORMATS = (
@@ -74,6 +76,7 @@ _REMEDIES: tuple[tuple[re.Pattern[str], Sequence[dict[str, Any]]], ...] = (
         re.compile("is not true or false"),
         [{"true": yes, "false": no} for yes, no in (("yes", "no"), ("y", "n"), ("1", "0"), ("t", "f"))],
     ),
+    (re.compile("is not "), [{"delimiter": ", "}]),
     (
         re.compile("is not a time"),
         [
@@ -227,7 +230,11 @@ class _SampleValidator:
         others: list[dict[str, Any]] = []
         best = self.validate(options, SEARCH_ROWS)
         for _ in range(MAX_OPTIONS):
-            candidates = (option for option in self._candidates(best) if not option.keys() & options.keys())
+            candidates = (
+                option
+                for option in self._candidates(best, options)
+                if not option.keys() & options.keys() or "nulls" in option
+            )
             tried = [(self.validate(options | option, SEARCH_ROWS), option) for option in candidates]
             highest = max((validation for validation, _ in tried), key=_score, default=best)
             if _score(highest) <= _score(best):
@@ -237,13 +244,32 @@ class _SampleValidator:
             options, best = options | chosen, highest
         return Advice(options, self.validate(options, MAX_ROWS), others)
 
-    def _candidates(self, validation: Validation) -> Iterator[dict[str, Any]]:
-        """Yield the options that may do something about the reasons."""
+    def _candidates(self, validation: Validation, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the options that may do something about the reasons, beside those that are chosen."""
         reasons = "\n".join(validation.reasons)
-        yield from ({"nulls": [text]} for text in NULLS if text.encode() in self._content)
+        nulls = options.get("nulls", [])
+        yield from ({"nulls": [*nulls, text]} for text in NULLS if text.encode() in self._content and text not in nulls)
+        if "is missing" in reasons:
+            yield from ({"envelope": path} for path in _envelopes(self._content))
         for pattern, candidates in _REMEDIES:
             if pattern.search(reasons):
                 yield from candidates
+
+
+def _envelopes(content: bytes) -> list[str]:
+    """List the paths at which the first JSON object of a file holds arrays of objects, or objects."""
+    try:
+        first, _ = json.JSONDecoder().raw_decode(content.decode(errors="replace").lstrip("\ufeff \t\r\n"))
+    except ValueError:
+        return []
+    members = first.items() if isinstance(first, dict) else ()
+    named = [(name, value) for name, value in members if _PLAIN_NAME.fullmatch(name)]
+    arrays = [f"$.{name}[*]" for name, value in named if isinstance(value, list) and any(map(_is_object, value))]
+    return arrays + [f"$.{name}" for name, value in named if _is_object(value)]
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def _score(validation: Validation) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 import gzip
 import io
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -29,12 +30,28 @@ ROWS = "".join(f"74100{i};A1;Mug;{i};2011-07-02 08:26:0{i};2,5;17850;Österreich
         (ROWS.replace("2,5", "2.5").encode(), "utf-8", {"header": False}),
         ((H + ROWS.replace("2,5", "2.5").replace("17850", "NA")).encode(), "utf-8", {"nulls": ["NA"]}),
         (
+            (H + ROWS.replace("2,5", "2.5").replace("17850", "NA", 4).replace("17850", "-")).encode(),
+            "utf-8",
+            {"nulls": ["-", "NA"]},
+        ),
+        ((H + ROWS.replace("2,5", "2.5")).replace(";", ", ").encode(), "utf-8", {"delimiter": ", "}),
+        (
             (H + ROWS.replace("2,5", "2.5").replace("2011-07-02", "02.07.2011")).encode(),
             "utf-8",
             {"timeFormat": ["dd.MM.yyyy HH:mm:ss"]},
         ),
     ],
-    ids=["sound", "decimal comma", "encoding", "preamble", "no header", "nulls", "dates"],
+    ids=[
+        "sound",
+        "decimal comma",
+        "encoding",
+        "preamble",
+        "no header",
+        "nulls",
+        "several nulls",
+        "blank after the delimiter",
+        "dates",
+    ],
 )
 def test_inspection_finds_the_options_that_make_rows_valid(data: bytes, encoding: str, advice: dict[str, Any]) -> None:
     inspection = inspect_file(object_of(data, "x.csv"), RETAIL)
@@ -43,6 +60,18 @@ def test_inspection_finds_the_options_that_make_rows_valid(data: bytes, encoding
     last = inspection.advice.validation if inspection.advice else inspection.validation
     assert last is not None
     assert (last.rows, last.valid, last.reasons) == (9, 9, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [('{"n": 2, "data": [%s, %s]}', "$.data[*]"), ('{"before": null, "after": %s}', "$.after")]
+)
+def test_inspection_finds_the_envelope_of_events(text: str, path: str) -> None:
+    fields, row = H.strip().split(";"), ROWS.splitlines()[0].replace("2,5", "2.5").split(";")
+    event = json.dumps(dict(zip(fields, row, strict=True)))
+    inspection = inspect_file(object_of(text.replace("%s", event).encode(), "x.json"), RETAIL)
+    assert inspection.advice is not None
+    assert inspection.advice.options == {"envelope": path}
+    assert inspection.advice.validation.valid == inspection.advice.validation.rows == text.count("%s")
 
 
 def test_options_that_do_as_much_are_named() -> None:
