@@ -34,12 +34,12 @@ class FeatureForm:
     daily_entity: str
     """The column of the sums that holds it."""
     columns: frozenset[str]
-    """All columns of `events` that it reads."""
+    """All columns of `events` that these features read."""
 
 
 @cache
-def find_form(sql: str) -> FeatureForm | None:
-    """Return the SQL changed to compute states, or None if it isn't of the documented form."""
+def find_form(sql: str, names: tuple[str, ...]) -> FeatureForm | None:
+    """Return the SQL changed to compute these features of states, or None if it isn't of the documented form."""
     from sqlglot import exp, parse_one  # takes half a second, and few commands need it
     from sqlglot.errors import SqlglotError
 
@@ -62,6 +62,10 @@ def find_form(sql: str) -> FeatureForm | None:
         return None
     if not (_selects(daily, "dt", "dt") and _selects(tree, "as_of", "dt")) or _repeats(daily) or _repeats(tree):
         return None
+    if not _keep(tree, {"dt", windows[1], *names}):
+        return None
+    read = {column.name for given in tree.expressions for column in given.find_all(exp.Column)}
+    _keep(daily, {"dt", windows[1], *read})
     columns = frozenset(column.name for column in daily.find_all(exp.Column))
     by_day = daily.sql(dialect="duckdb", pretty=True)
     _add_columns(daily, (STATE, STATE_DAY))
@@ -158,6 +162,13 @@ def _selects(select: "exp.Select", column: str, name: str) -> bool:
 def _repeats(select: "exp.Select") -> bool:
     names = [given.alias_or_name.lower() for given in select.expressions]
     return len(names) != len(set(names)) or any(not name for name in names)
+
+
+def _keep(select: "exp.Select", names: set[str]) -> bool:
+    """Drop what a SELECT gives by other names than these. Returns whether it gives all of these."""
+    kept = [given for given in select.expressions if given.alias_or_name in names]
+    select.set("expressions", kept)
+    return len(kept) == len(names)
 
 
 def _add_columns(select: "exp.Select", names: tuple[str, ...]) -> None:

@@ -72,7 +72,7 @@ def known_features_sql(
     columns = ", ".join(f"computed.{quote(name)}::{types[name]} as {quote(name)}" for name in names)
     arrivals = arrivals or arrivals_sql(lake, stream, requests.read_days)
     times = requests.times
-    if chosen := plan(stream):
+    if chosen := plan(stream, names):
         if requests.entities is not None:
             return few_sql(chosen, arrivals, requests.source, requests.entities, columns)
         return together_sql(chosen, arrivals, requests.source, columns)

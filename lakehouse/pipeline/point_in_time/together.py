@@ -36,17 +36,17 @@ class Plan:
         return arrivals if self.silver is None else bind(self.silver, {"valid": arrivals})
 
 
-def plan(stream: Stream) -> Plan | None:
-    """Find how all requests of a stream can be computed together; None if its SQL does not allow it.
+def plan(stream: Stream, names: Sequence[str]) -> Plan | None:
+    """Find how all requests of these features can be computed together; None if the stream's SQL does not allow it.
 
     `features.sql` has the documented form, and each value that it reads of an event depends on that event alone.
     """
-    return _plan(stream.sql("features"), stream.sql("silver"), tuple(input_columns(stream.contract)))
+    return _plan(stream.sql("features"), stream.sql("silver"), tuple(input_columns(stream.contract)), tuple(names))
 
 
 @cache
-def _plan(features: str, silver: str, fields: tuple[str, ...]) -> Plan | None:
-    if (form := find_form(features)) is None:
+def _plan(features: str, silver: str, fields: tuple[str, ...], names: tuple[str, ...]) -> Plan | None:
+    if (form := find_form(features, names)) is None:
         return None
     inputs = (*fields, KNOWN_FROM, KNOWN_UNTIL)
     passed = set(passed_through(silver, "valid", inputs))

@@ -235,7 +235,7 @@ def describe_requests(wanted: StreamFeatures, requests: pa.Table, source: str) -
     """Describe requests that can be read from `source`, a FROM item, as their SQL needs it."""
     at, entities = requests.column(AT), requests.column(ENTITY)
     literals = None if len(requests) > MAX_FEW else [*map(_literal, pc.unique(entities).to_pylist())]
-    times: list[Any] = [] if plan(wanted.stream) else pc.unique(at).to_pylist()
+    times: list[Any] = [] if plan(wanted.stream, wanted.names) else pc.unique(at).to_pylist()
     return Requests(source, days_of(wanted.stream, at), literals, times)
 
 
