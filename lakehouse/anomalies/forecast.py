@@ -45,7 +45,7 @@ MIN_RELATIVE_SPREAD = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The value expected of each day from the days before it, then of the days ahead, and its band. NaN where too little is known."""
+    """The value expected of each day from those before it, then of the days ahead, and its band. NaN where too little is known."""
 
     expected: Floats
     low: Floats

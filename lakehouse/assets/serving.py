@@ -15,7 +15,7 @@ from lakehouse.errors import LookupFileError
 from lakehouse.pipeline import exports
 from lakehouse.pipeline.features import FEATURE_WINDOW_DAYS, affected_days
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import HEALTH_VIEW
+from lakehouse.pipeline.view_names import HEALTH_VIEW
 from lakehouse.serving.lookups import publish as lookups
 from lakehouse.serving.lookups.declaration import Lookup
 

@@ -15,10 +15,10 @@ from lakehouse.errors import LakehouseError
 from lakehouse.models.model import Model
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.model_inputs import Inputs, days_read, open_inputs
+from lakehouse.pipeline.model_days import day_sql, days_read
+from lakehouse.pipeline.model_inputs import Inputs, open_inputs
 from lakehouse.pipeline.model_staleness import LoadedModel
 from lakehouse.pipeline.model_tables import models_below
-from lakehouse.pipeline.models import day_sql
 from lakehouse.storage.iceberg.readable import check_readable
 
 CHECK = "model = its SELECT"
@@ -55,7 +55,7 @@ def _compare(lake: Lake, model: Model, first: date, last: date) -> Report:
         check_readable(loaded.table)
         partitions = _partitions(loaded, first, last)
         stale = _stale(loaded)
-        for partition, difference in _differences(loaded, [each for each in partitions if each not in stale]):
+        for partition, difference in _differences(lake, loaded, [each for each in partitions if each not in stale]):
             report.findings.append(_finding(model, partition, "wrong", str(difference)))
         report.findings += [
             _finding(model, each, "stale", "was computed before what it reads, or its SQL, changed")
@@ -82,8 +82,10 @@ def _stale(loaded: LoadedModel) -> set[date | str]:
     return {WHOLE} if loaded.is_stale() else set()
 
 
-def _differences(loaded: LoadedModel, partitions: Sequence[date | str]) -> Iterator[tuple[date | str, Difference]]:
-    with open_inputs(loaded.lake) as inputs:
+def _differences(
+    lake: Lake, loaded: LoadedModel, partitions: Sequence[date | str]
+) -> Iterator[tuple[date | str, Difference]]:
+    with open_inputs(lake) as inputs:
         for partition in partitions:
             found = _day_difference(loaded, inputs, partition if isinstance(partition, date) else None)
             if found is not None:

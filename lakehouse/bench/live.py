@@ -23,7 +23,7 @@ from lakehouse.landing.writer import land
 from lakehouse.pipeline.bronze import ingest_days
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.realtime import ingest_hours
-from lakehouse.pipeline.unified_view import live_daily
+from lakehouse.pipeline.view_names import live_daily
 from lakehouse.sources.simulation import Simulator
 
 STREAM = "retail"

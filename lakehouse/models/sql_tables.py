@@ -1,11 +1,15 @@
 """Find the tables that a SELECT reads, as DuckDB parses it."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+
+_NAME = re.compile(rb'(?:"[^"]*"|\w+)\s*\.\s*(?:"[^"]*"|[\w\x80-\xff]+)')
+"""A table with its layer, as SQL writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,29 @@ def tables_read(database: duckdb.DuckDBPyConnection, sql: str) -> list[SqlTable]
             name = name.lower() if schema else name
             tables.setdefault(name, SqlTable(name, _line(sql, node.get("query_location") or 0)))
     return [*tables.values()]
+
+
+def bind_tables(database: duckdb.DuckDBPyConnection, sql: str, names: Mapping[str, str]) -> str:
+    """Return a SELECT in which other names stand for the tables that it reads, `layer.name` in lower case in `names`.
+
+    Each keeps the alias by which the rest of the SELECT knows it. Raises SqlError if a table can't be found in the text.
+    """
+    row = database.execute("select json_serialize_sql(?::varchar)", [sql]).fetchone()
+    text = sql.encode()  # DuckDB counts bytes
+    places = {}
+    for node in _nodes(json.loads(row[0] if row else "{}")):
+        if node.get("type") == "BASE_TABLE" and node["schema_name"]:
+            name = f"{node['schema_name']}.{node['table_name']}".lower()
+            if name in names:
+                places[int(node["query_location"])] = (name, node)
+    for start in sorted(places, reverse=True):
+        name, node = places[start]
+        written = _NAME.match(text, start)
+        if written is None:
+            raise SqlError(f"{name} can't be found in the text", _line(sql, start))
+        alias = "" if node["alias"] else f' as "{node["table_name"]}"'
+        text = text[:start] + f'"{names[name]}"{alias}'.encode() + text[written.end() :]
+    return text.decode()
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import bind
 from lakehouse.models.model import Model
 from lakehouse.pipeline.table_specs import DAYS_COLUMNS, WINDOWS_COLUMNS, empty_sql
-from lakehouse.pipeline.unified_view import live_daily
+from lakehouse.pipeline.view_names import live_daily
 from lakehouse.storage.iceberg.schema import TableSpec
 
 ColumnLineage = Mapping[str, Sequence[tuple[str, str]]]

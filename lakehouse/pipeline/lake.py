@@ -13,10 +13,12 @@ from lakehouse.engine.shipping import Machine
 from lakehouse.engine.spark import SparkWorkers
 from lakehouse.engine.workers import LocalWorkers, Workers
 from lakehouse.errors import ContractError, EngineError, LakehouseError, SchemaChangeError
+from lakehouse.models.model import Model, read_models
 from lakehouse.pipeline.lineage.realtime_coverage import is_large, uncovered_hours
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.model_specs import CheckedModels, find_models
 from lakehouse.pipeline.table_specs import SILVER_BEFORE_PROPERTY, anomaly_tables, table_specs
+from lakehouse.pipeline.view_names import models_by_view
 from lakehouse.settings import PIPES, Settings
 from lakehouse.storage.embedded import lifecycle as storage
 from lakehouse.storage.iceberg.change_marks import ChangeMarks
@@ -79,7 +81,12 @@ class Lake:
         self.streams = discover(self.settings.streams, examples=self.settings.examples)
         self._revision = moved_to
         self._uncovered.clear()
+        self.reload_models()
+
+    def reload_models(self) -> None:
+        """Read the models again when they are next used."""
         self.__dict__.pop("models", None)
+        self.__dict__.pop("live_models", None)
 
     @cached_property
     def models(self) -> CheckedModels:
@@ -131,6 +138,11 @@ class Lake:
     def live_rows(self) -> Mapping[str, LiveRows]:
         """Rows of live gold that are computed already: none, because only the serving process keeps them."""
         return {}
+
+    @cached_property
+    def live_models(self) -> Mapping[str, Model]:
+        """The models of gold that have a live view, by its name. Those that can't be read are left out."""
+        return models_by_view(read_models(self.settings.models, functions=False).by_name.values())
 
     def stream(self, name: str) -> Stream:
         """Return the stream of that name. Raises UnknownStreamError, which lists the streams there are."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from uuid import uuid4
 
 import duckdb
@@ -56,11 +56,6 @@ def sources_of_model(lake: Lake, model: Model) -> list[Source]:
         if name in lake.models.specs and not lake.tables.exists(name):
             ensure_table(lake, lake.models.specs[name])
     return [Source(name, lake.tables.load(name)) for name in model.reads]
-
-
-def days_read(model: Model, day: date) -> list[date]:
-    """List the days of its sources that a model reads for a day, newest first."""
-    return [day - timedelta(days=back) for back in range(model.header.look_back + 1)]
 
 
 class Inputs:

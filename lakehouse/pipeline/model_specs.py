@@ -19,7 +19,7 @@ from lakehouse.models.model import Model, Models, read_models
 from lakehouse.models.problems import model_error
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.table_specs import empty_sql, stored_columns, table_specs
-from lakehouse.pipeline.unified_view import HEALTH_VIEW, LIVE_METRICS, stream_view_names
+from lakehouse.pipeline.view_names import HEALTH_VIEW, LIVE_METRICS, stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse.storage.iceberg.tables import NAMESPACES
 

@@ -12,15 +12,17 @@ from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.properties import computed_from, whole_computed_from
 from lakehouse.pipeline.lineage.retention import Layer, first_kept_day
 from lakehouse.pipeline.lineage.staleness import last_changes, redefined_days
-from lakehouse.pipeline.model_inputs import Source, days_read, sources_of_model
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.model_days import days_read
+from lakehouse.pipeline.model_inputs import Source, sources_of_model
+from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.view_names import stream_view_names
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A model's table and the tables that it reads, as loaded."""
 
-    lake: Lake
+    lake: ReadableLake
     model: Model
     table: Table | None
     """None before it was computed for the first time."""
@@ -87,7 +89,7 @@ def stale_days(lake: Lake, model: Model) -> list[date]:
     return LoadedModel.load(lake, model).stale_days()
 
 
-def _first_kept(lake: Lake, name: str) -> date | None:
+def _first_kept(lake: ReadableLake, name: str) -> date | None:
     layer = name.partition(".")[0]
     owner = next((stream for stream in lake.streams.values() if name in stream_view_names(stream.name)), None)
     return first_kept_day(owner.contract, cast(Layer, layer)) if owner else None

@@ -5,7 +5,7 @@ from lakehouse.errors import SchemaChangeError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.long_form import DAILY_METRICS
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.view_names import stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec
 from lakehouse.storage.objects.store import Objects, object_key
 

@@ -14,7 +14,8 @@ from lakehouse.models.model import Model
 from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.commits import WriteResult, commit_days, replace_table, retry_on_conflict
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.model_inputs import Source, days_read, open_inputs, sources_of_model
+from lakehouse.pipeline.model_days import day_sql, days_read
+from lakehouse.pipeline.model_inputs import Source, open_inputs, sources_of_model
 from lakehouse.storage.iceberg.commit import upload
 
 
@@ -67,17 +68,3 @@ def _write_days(lake: Lake, model: Model, days: Sequence[date], run_id: str) -> 
 
 def _versions(model: Model, sources: Sequence[Source]) -> dict[str, int]:
     return {source.name: source.sequence for source in sources} | model.definition.sources
-
-
-def day_sql(model: Model, day: date) -> str:
-    """Generate the SELECT of a day's rows over inputs that hold the days that it reads. Other rows fail it."""
-    read = days_read(model, day)
-    failure = (
-        f"error('{model.name} has a row of ' || coalesce(dt::varchar, 'no day')"
-        f" || ', which is not among the days that are read for {day}; derive dt from the dt of its sources')"
-    )
-    is_read = f"dt between date '{read[-1]}' and date '{day}'"
-    return (
-        f"select * from (\n{model.select}\n)"
-        f" where case when {is_read} then dt = date '{day}' else {failure}::boolean end"
-    )

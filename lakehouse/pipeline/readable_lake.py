@@ -6,6 +6,7 @@ from typing import Protocol
 from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.models.model import Model
 from lakehouse.pipeline.live_gold import LiveRows
 
 
@@ -40,6 +41,10 @@ class ReadableLake(Protocol):
     @property
     def live_rows(self) -> Mapping[str, LiveRows]:
         """By stream, the rows of live gold that are computed already; the others are computed by each query."""
+
+    @property
+    def live_models(self) -> Mapping[str, Model]:
+        """The models that have a live view, by its name; see `live_models`."""
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
         """Return the hours of realtime that may have a key that silver lacks, of both tables as loaded; None for all hours."""

@@ -17,7 +17,7 @@ from lakehouse.engine.filters import days_filter
 from lakehouse.errors import SqlTestError
 from lakehouse.pipeline.features import feature_window
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.model_inputs import days_read
+from lakehouse.pipeline.model_days import days_read
 from lakehouse.pipeline.model_specs import DAY_COLUMNS, day_column
 from lakehouse.pipeline.sql_tests import Rows, SqlTest, inputs_of, run_sql, text_of
 

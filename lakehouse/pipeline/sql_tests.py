@@ -25,9 +25,9 @@ from lakehouse.models.returned import show_returned
 from lakehouse.pipeline.alerts import alerts_of_sql
 from lakehouse.pipeline.features import features_of_sql
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.model_inputs import days_read
+from lakehouse.pipeline.model_days import day_sql as model_day_sql
+from lakehouse.pipeline.model_days import days_read
 from lakehouse.pipeline.model_specs import day_column
-from lakehouse.pipeline.models import day_sql as model_day_sql
 from lakehouse.pipeline.table_specs import table_specs
 from lakehouse.storage.iceberg.schema import TableSpec
 

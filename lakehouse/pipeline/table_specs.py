@@ -17,7 +17,7 @@ from lakehouse.errors import ContractError, LakehouseError
 from lakehouse.pipeline.file_names import FILE_COLUMN
 from lakehouse.pipeline.lineage.properties import defined_by
 from lakehouse.pipeline.long_form import DAILY_METRICS
-from lakehouse.pipeline.unified_view import HEALTH_VIEW, LIVE_METRICS, stream_view_names
+from lakehouse.pipeline.view_names import HEALTH_VIEW, LIVE_METRICS, stream_view_names
 from lakehouse.storage.iceberg.schema import TableSpec, iceberg_type
 
 Columns = tuple[tuple[str, str], ...]

@@ -5,6 +5,7 @@ A unified view is silver plus the realtime rows whose key is not in silver. So i
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from types import MappingProxyType
 
 from pyiceberg.table import Table
@@ -14,6 +15,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.engine.connection import columns_of, scan_sql
 from lakehouse.engine.filters import days_filter, hours_filter
 from lakehouse.errors import UnreadableTableError
+from lakehouse.models.model import Model
 from lakehouse.pipeline.lineage.open_days import metrics_open_days, open_days
 from lakehouse.pipeline.live_gold import (
     computed_sql,
@@ -22,16 +24,13 @@ from lakehouse.pipeline.live_gold import (
     model_sql,
     open_metrics_sql,
 )
+from lakehouse.pipeline.live_models import live_model_sql, open_model_days
 from lakehouse.pipeline.long_form import DAILY_METRICS
+from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.open_rows import open_rows_sql
 from lakehouse.pipeline.readable_lake import ReadableLake
+from lakehouse.pipeline.view_names import HEALTH_VIEW, LIVE_METRICS, live_daily, live_model
 from lakehouse.storage.iceberg.tables import NAMESPACES
-
-HEALTH_VIEW = "serving.stream_health"
-"""The view of each stream's freshness and quality."""
-
-LIVE_METRICS = "serving.live_daily_metrics"
-"""The view of the daily metrics of all streams, with the days that gold does not hold yet."""
 
 UNREADABLE = "unreadable"
 """The column that says why a stream's rows can't be counted, null where they are."""
@@ -181,12 +180,9 @@ def view_names(lake: ReadableLake) -> list[str]:
     """List every name you can query, tables and views, as `layer.name`."""
     views = [name for stream in lake.streams for name in (f"serving.unified_{stream}", live_daily(stream))]
     views += [f"serving.{name}_current" for name, stream in lake.streams.items() if stream.contract.changes]
-    return sorted([*lake.tables.names(), *views, HEALTH_VIEW, LIVE_METRICS])
-
-
-def live_daily(stream: str) -> str:
-    """Return the name of a stream's live gold."""
-    return f"serving.live_{stream}_daily"
+    names = lake.tables.names()
+    views += [view for view in lake.live_models if _model_of(lake, view) is not None and view not in names]
+    return sorted([*names, *views, HEALTH_VIEW, LIVE_METRICS])
 
 
 def view_exists(lake: ReadableLake, name: str) -> bool:
@@ -194,7 +190,8 @@ def view_exists(lake: ReadableLake, name: str) -> bool:
     layer, _, short = name.partition(".")
     if layer not in NAMESPACES or not short:
         return False
-    return name in (HEALTH_VIEW, LIVE_METRICS) or _stream_of(lake, name) is not None or lake.tables.exists(name)
+    is_view = name in (HEALTH_VIEW, LIVE_METRICS) or (_stream_of(lake, name) or _model_of(lake, name)) is not None
+    return is_view or lake.tables.exists(name)
 
 
 def view_sql(lake: ReadableLake, name: str) -> str:
@@ -203,6 +200,9 @@ def view_sql(lake: ReadableLake, name: str) -> str:
         return health_sql(lake)
     if name == LIVE_METRICS:
         return metrics_view_sql(lake, lake.streams.values())
+    if (model := _model_of(lake, name)) is not None:
+        still_open = open_model_days(lake, model, partial(_open_days_of, lake))
+        return live_model_sql(lake, model, still_open, partial(_live_input_sql, lake))
     if (stream := _stream_of(lake, name)) is None:
         return f"from {scan_sql(lake.tables.load(name))}"
     if name == live_daily(stream.name):
@@ -216,6 +216,41 @@ def _unified_of(lake: ReadableLake, stream: Stream, days: Sequence[date] | None 
     silver, realtime = lake.tables.load(f"silver.{stream.name}"), lake.tables.load(f"realtime.{stream.name}")
     hours, tail = lake.uncovered(stream, silver, realtime), lake.tail.get(stream.name, ())
     return unified_sql(stream, silver, realtime, days, uncovered=hours, tail=tail)
+
+
+def _open_days_of(lake: ReadableLake, name: str) -> set[date]:
+    """List the open days of a table: those whose live view may have other rows."""
+    if name == DAILY_METRICS:
+        metrics = lake.tables.load(name)
+        return {day for stream in lake.streams.values() for day in _open_metrics(lake, stream, metrics)[0]}
+    if (model := _model_of(lake, live_model(name))) is not None and model.name == name:
+        return {*open_model_days(lake, model, partial(_open_days_of, lake))}
+    return {day for stream in _streams_of_table(lake, name) for day in live_days(lake, stream)}
+
+
+def _live_input_sql(lake: ReadableLake, name: str, days: Sequence[date]) -> str:
+    """Generate the SELECT of a table's rows of these days, with what has landed since where the table has a live view."""
+    live = name
+    if name == DAILY_METRICS:
+        live = LIVE_METRICS
+    elif streams := _streams_of_table(lake, name):
+        (stream,) = streams
+        if name.startswith("silver."):
+            return f"from ({_unified_of(lake, stream, days)}) where {days_filter(days)}"
+        live = live_daily(stream.name)
+    elif (model := _model_of(lake, live_model(name))) is not None and model.name == name:
+        live = live_model(name)
+    table = lake.tables.load(name)
+    column = day_column(field.name for field in table.spec().fields)
+    where = f" where {days_filter(days, column)}" if column else ""
+    return f"from ({view_sql(lake, live)}){where}"
+
+
+def _streams_of_table(lake: ReadableLake, name: str) -> list[Stream]:
+    """Return the stream whose silver or daily gold this table is, if it is one."""
+    return [
+        stream for stream in lake.streams.values() if name in (f"silver.{stream.name}", f"gold.{stream.name}_daily")
+    ]
 
 
 def live_days(lake: ReadableLake, stream: Stream) -> Sequence[date]:
@@ -265,10 +300,24 @@ def source_tables(lake: ReadableLake, name: str) -> list[str]:
         ]
     if name == LIVE_METRICS:
         return [DAILY_METRICS, *(table for stream in lake.streams for table in source_tables(lake, live_daily(stream)))]
+    if (model := _model_of(lake, name)) is not None:
+        return [model.name, *(table for read in model.reads for table in _live_tables(lake, read))]
     if (stream := _stream_of(lake, name)) is None:
         return [name]
     gold = [f"gold.{stream.name}_daily"] if name == live_daily(stream.name) else []
     return [*gold, f"silver.{stream.name}", f"realtime.{stream.name}"]
+
+
+def _live_tables(lake: ReadableLake, name: str) -> list[str]:
+    """List the tables that the live rows of a table are read from."""
+    if name == DAILY_METRICS:
+        return source_tables(lake, LIVE_METRICS)
+    if (model := _model_of(lake, live_model(name))) is not None and model.name == name:
+        return source_tables(lake, live_model(name))
+    return [
+        name,
+        *(table for stream in _streams_of_table(lake, name) for table in source_tables(lake, live_daily(stream.name))),
+    ]
 
 
 def columns_of_view(lake: ReadableLake, name: str) -> list[tuple[str, str]]:
@@ -276,12 +325,10 @@ def columns_of_view(lake: ReadableLake, name: str) -> list[tuple[str, str]]:
     return HEALTH_COLUMNS if name == HEALTH_VIEW else columns_of(lake.tables.load(source_tables(lake, name)[0]))
 
 
-def stream_view_names(stream: str) -> set[str]:
-    """List every name whose rows are all of this stream."""
-    layers = {f"{layer}.{stream}" for layer in ("realtime", "bronze", "silver", "quarantine")}
-    below = {"gold.{}_daily", "serving.{}_features", "serving.{}_alerts", "serving.unified_{}", "serving.{}_current"}
-    below |= {"serving.{}_anomalies", "serving.{}_anomaly_state"}
-    return layers | {name.format(stream) for name in below} | {live_daily(stream)}
+def _model_of(lake: ReadableLake, name: str) -> Model | None:
+    """Return the model whose live view this is: its table exists, and no table has the name of the view."""
+    model = lake.live_models.get(name)
+    return None if model is None or not lake.tables.exists(model.name) or lake.tables.exists(name) else model
 
 
 def _stream_of(lake: ReadableLake, name: str) -> Stream | None:

@@ -29,7 +29,8 @@ from lakehouse.landing.upload import upload
 from lakehouse.pipeline.exports import export_unified, unified_key
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.lineage.open_days import _open_in_tables as open_days_cache
-from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, HEALTH_VIEW, create_views_sql, health_sql, view_names
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, create_views_sql, health_sql, view_names
+from lakehouse.pipeline.view_names import HEALTH_VIEW
 from lakehouse.serving.query.sql import run_query
 from lakehouse.storage.iceberg.manifests import _summarize, select_files
 from lakehouse.storage.iceberg.partitions import partitions_filter

@@ -14,7 +14,8 @@ from lakehouse.pipeline.bronze import ingest_days, pending_days
 from lakehouse.pipeline.features import affected_days
 from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.refresh import pending_files
-from lakehouse.pipeline.unified_view import live_daily, view_sql
+from lakehouse.pipeline.unified_view import view_sql
+from lakehouse.pipeline.view_names import live_daily
 from lakehouse.storage.iceberg.snapshots import ledger
 from lakehouse_tests.pipeline.own import Own, land_together, noon, payment, threshold
 

@@ -18,6 +18,7 @@ from lakehouse.pipeline.lineage.properties import sources_of
 from lakehouse.pipeline.live_gold import model_sql
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.row_changes import delete_rows
+from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
 from lakehouse.pipeline.withdrawal import withdraw_objects
 from lakehouse.serving.query.hot_tail import HotTail
 from lakehouse.serving.query.linked_tail import LakeWithTail
@@ -85,10 +86,10 @@ def _live(own: Own, lake: ReadableLake | None = None) -> Rows:
         lake.tables.load(name.format(own.name)) for name in ("silver.{}", "realtime.{}", "gold.{}_daily")
     )
     unified = views.unified_sql(own.stream, silver, realtime, uncovered=None, tail=lake.tail.get(own.name, ()))
-    live = _query(own, views.view_sql(lake, views.live_daily(own.name)))
+    live = _query(own, views.view_sql(lake, live_daily(own.name)))
     assert live == _query(own, model_sql(own.stream, daily, unified))
     columns = [name for name, _ in columns_of(daily)]
-    metrics = _query(own, f"from ({views.view_sql(lake, views.LIVE_METRICS)}) where stream = {literal(own.name)}")
+    metrics = _query(own, f"from ({views.view_sql(lake, LIVE_METRICS)}) where stream = {literal(own.name)}")
     assert metrics == sorted(
         number for row in live for number in _long_form(own.name, dict(zip(columns, row, strict=True)))
     )
@@ -189,7 +190,7 @@ def test_closed_days_are_read_from_gold_and_days_of_another_definition_are_not(
     assert snapshot is not None
     select = f"select * replace (transactions + 1 as transactions) from {scan_sql(daily)} where dt = date '{DAY}'"
     replace_days(own.lake, f"gold.{own.name}_daily", select, [DAY], sources=sources_of(snapshot))
-    rows = _query(own, views.view_sql(own.lake, views.live_daily(own.name)))
+    rows = _query(own, views.view_sql(own.lake, live_daily(own.name)))
     assert [row[3] for row in rows] == [1, 2]
     (own.stream.folder / "gold.sql").write_text(own.stream.sql("gold").replace("max(amount)", "min(amount)"))
     changed = open_stream(own.lake, own.stream.folder.parent, own.name)
@@ -202,5 +203,5 @@ def test_stream_without_gold_sql_has_live_counts(make_stream: Callable[..., Own]
     own = open_stream(shipped.lake, shipped.stream.folder.parent, shipped.name)
     own.land([payment("a", noon(DAY)), payment("b", noon(DAY), type="refund")], noon(DAY))
     own.refresh_realtime(f"{DAY}-12:00")
-    live = _query(own, views.view_sql(own.lake, views.live_daily(own.name)))
+    live = _query(own, views.view_sql(own.lake, live_daily(own.name)))
     assert live == [(DAY, "payment", "settled", 1), (DAY, "refund", "settled", 1)]

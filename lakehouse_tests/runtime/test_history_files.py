@@ -42,6 +42,6 @@ def test_instance_with_damaged_history_is_refused_with_what_to_do(home: Path) ->
     file = home / "history" / "runs.db"
     intact = file.read_bytes()
     file.write_bytes(intact[:4096])
-    with pytest.raises(LakehouseError, match="move runs.db away"):
+    with pytest.raises(LakehouseError, match=r"move runs\.db away"):
         open_instance(Settings(home=home.parent))
     file.write_bytes(intact)

@@ -14,7 +14,7 @@ from lakehouse.pipeline.long_form import DAILY_METRICS, METRIC_TYPES
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.tracing.grouping import ORIGIN, Grouping, find_grouping
-from lakehouse.pipeline.unified_view import LIVE_METRICS, live_daily
+from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
 
 BY_DAY = "its SQL joins, looks at other rows or returns no column that tells them apart"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.column_lineage import ColumnLineage, model_lineage, sql_lineage, stream_select
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.view_names import stream_view_names
 from lakehouse.serving.catalog.definitions import Definitions
 from lakehouse.serving.catalog.entries import DASHBOARDS, LOOKUPS, QUERIES, Entries, Entry
 from lakehouse.storage.iceberg.schema import TableSpec

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from lakehouse.contracts.streams import Stream
+from lakehouse.models.model import Model
 from lakehouse.pipeline.long_form import DAILY_METRICS
-from lakehouse.pipeline.unified_view import HEALTH_VIEW, LIVE_METRICS, live_daily
+from lakehouse.pipeline.view_names import HEALTH_VIEW, LIVE_METRICS, live_daily
 
 SHARED: Mapping[str, str] = {
     DAILY_METRICS: "The daily numbers of all streams, a row for each number.",
@@ -62,6 +63,11 @@ ANOMALY_COLUMNS = {
     "message": "The anomaly in words.",
     "event_key": "The key of the event that it began with.",
 }
+
+
+def live_view(model: Model) -> str:
+    """Describe the live view of a model."""
+    return f"{model.name} with the days that it does not hold yet. {model.header.description}".strip()
 
 
 def stream_tables(stream: Stream) -> dict[str, str]:

@@ -14,21 +14,14 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.models.model import Model
 from lakehouse.pipeline.table_specs import empty_sql
-from lakehouse.pipeline.unified_view import (
-    HEALTH_VIEW,
-    LIVE_METRICS,
-    columns_of_view,
-    live_daily,
-    source_tables,
-    stream_view_names,
-    view_exists,
-    view_names,
-)
+from lakehouse.pipeline.unified_view import columns_of_view, source_tables, view_exists, view_names
+from lakehouse.pipeline.view_names import HEALTH_VIEW, LIVE_METRICS, live_daily, stream_view_names
 from lakehouse.serving.catalog import descriptions
 from lakehouse.serving.catalog.definitions import Definitions
 from lakehouse.serving.query.dashboards import sql_of
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.sql import names_mentioned
+from lakehouse.storage.iceberg.schema import TableSpec
 
 Kind = Literal["table", "view", "model", "query", "lookup", "dashboard"]
 
@@ -98,18 +91,25 @@ def _is_readable(snapshot: LakeSnapshot, name: str) -> bool:
 def _table_entry(snapshot: LakeSnapshot, definitions: Definitions, name: str, stream: Stream | None) -> Entry:
     table = snapshot.tables.load(name) if snapshot.tables.exists(name) else None
     model = definitions.models.get(name)
-    described = {} if stream is None else descriptions.stream_tables(stream)
     reads = [read for read in reads_of(snapshot, definitions, name) if read != name]
     return Entry(
         name=name,
         kind="model" if model else "view" if table is None else "table",
-        description=model.header.description if model else described.get(name, descriptions.SHARED.get(name, "")),
+        description=_description(snapshot, name, model, stream),
         owner=model.header.owner if model else stream.contract.owner if stream else None,
         stream=stream.name if stream else None,
-        columns=_columns(name, columns_of_view(snapshot, name), table, stream, definitions),
+        columns=_columns(name, columns_of_view(snapshot, name), table, stream, _spec_of(snapshot, definitions, name)),
         reads=reads,
         **_sizes(table),
     )
+
+
+def _description(snapshot: LakeSnapshot, name: str, model: Model | None, stream: Stream | None) -> str:
+    if model is not None:
+        return model.header.description
+    if (live := snapshot.live_models.get(name)) is not None:
+        return descriptions.live_view(live)
+    return descriptions.SHARED.get(name, "") if stream is None else descriptions.stream_tables(stream).get(name, "")
 
 
 def _columns(
@@ -117,7 +117,7 @@ def _columns(
     columns: Iterable[tuple[str, str]],
     table: Table | None,
     stream: Stream | None,
-    definitions: Definitions,
+    spec: TableSpec | None,
 ) -> list[Column]:
     """Describe columns: by what the layer adds, what the table and the contract say, and by comments in the SQL."""
     known = dict(descriptions.COLUMNS)
@@ -131,13 +131,19 @@ def _columns(
         known |= {field.name: field.doc for field in table.schema().fields if field.doc}
     fields = {field.name: field for field in stream.contract.fields} if stream else {}
     known |= {field.name: field.description for field in fields.values() if field.description}
-    is_live = stream is not None and name == live_daily(stream.name)
-    if spec := definitions.specs.get(f"gold.{stream.name}_daily" if stream and is_live else name):
+    if spec is not None:
         known |= {column: text for column, text in spec.descriptions.items() if text}
     return [
         Column(column, kind, known.get(column, ""), fields[column].classification if column in fields else "")
         for column, kind in columns
     ]
+
+
+def _spec_of(snapshot: LakeSnapshot, definitions: Definitions, name: str) -> TableSpec | None:
+    """Return the specification of a table, or of the table that a live view adds rows to."""
+    live = {live_daily(stream): f"gold.{stream}_daily" for stream in snapshot.streams}
+    live |= {view: model.name for view, model in snapshot.live_models.items()}
+    return definitions.specs.get(live.get(name, name))
 
 
 def _sizes(table: Table | None) -> dict[str, Any]:
@@ -156,6 +162,8 @@ def reads_of(snapshot: LakeSnapshot, definitions: Definitions, name: str) -> Seq
     """List the tables and views that a table or view is computed from."""
     if name in definitions.models:
         return definitions.models[name].reads
+    if (live := snapshot.live_models.get(name)) is not None and not snapshot.tables.exists(name):
+        return [live.name, *live.reads]
     layer, _, short = name.partition(".")
     if name == LIVE_METRICS:
         return ["gold.daily_metrics", *map(live_daily, snapshot.streams)]

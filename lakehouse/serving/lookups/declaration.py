@@ -18,7 +18,7 @@ from lakehouse.contracts.in_memory import open_in_memory
 from lakehouse.contracts.streams import revision
 from lakehouse.errors import LookupFileError, QueryError
 from lakehouse.models.sql_tables import SqlError, SqlTable, tables_read
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.view_names import stream_view_names
 from lakehouse.serving.query.named_queries import NAME_PATTERN
 from lakehouse.serving.query.sandbox import check_query
 

@@ -19,7 +19,7 @@ from lakehouse.errors import LakehouseError
 from lakehouse.http.metrics import EventCounts
 from lakehouse.landing.left_out import LeftOut, read_report
 from lakehouse.pipeline.open_rows import replaced_counts_sql
-from lakehouse.pipeline.unified_view import LIVE_METRICS
+from lakehouse.pipeline.view_names import LIVE_METRICS
 from lakehouse.processes.home import read_state
 from lakehouse.serving.monitoring.ingest_rate import IngestRate
 from lakehouse.serving.monitoring.partition_state import (

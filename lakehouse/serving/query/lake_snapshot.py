@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError, UnreadableTableError
+from lakehouse.models.model import Model
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.unified_view import source_tables, view_exists, view_sql
 from lakehouse.serving.query.sql import names_mentioned
@@ -75,6 +76,9 @@ class LakeSnapshot:
     live_rows: Mapping[str, LiveRows] = field(default_factory=dict, repr=False)
     """By stream, the rows of live gold that are computed already; see `live_gold`."""
 
+    live_models: Mapping[str, Model] = field(default_factory=dict, repr=False)
+    """The models that have a live view, by its name."""
+
     @cached_property
     def snapshot_ids(self) -> Mapping[str, int | None]:
         """The id of each table's current snapshot; None for a table without one."""
@@ -89,8 +93,10 @@ class LakeSnapshot:
         return {table: self.snapshot_ids.get(table) for name in names for table in source_tables(self, name)}
 
     def table_version(self, names: Iterable[str]) -> str:
-        """Return a text that changes with the tables behind these names."""
-        return repr(sorted(self.snapshot_ids_of(names).items()))
+        """Return a text that changes with the tables behind these names, and with the SQL of live models."""
+        names = sorted(names)
+        models = [self.live_models[name].definition.number for name in names if name in self.live_models]
+        return repr((sorted(self.snapshot_ids_of(names).items()), models))
 
     def tail_version(self, names: Iterable[str]) -> str:
         """Return a text that changes with the hot tail behind these names."""

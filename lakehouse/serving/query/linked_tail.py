@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 
 from lakehouse.contracts.streams import Stream
 from lakehouse.http.api_keys import local_key
+from lakehouse.models.model import Model
 from lakehouse.pipeline.lake import Lake
 from lakehouse.pipeline.live_gold import LiveRows
 from lakehouse.pipeline.readable_lake import TableCatalog
@@ -82,6 +83,11 @@ class LakeWithTail:
     def live_rows(self) -> Mapping[str, LiveRows]:
         """Rows of live gold that are computed already: none."""
         return {}
+
+    @property
+    def live_models(self) -> Mapping[str, Model]:
+        """The models of gold that have a live view, by its name."""
+        return self.lake.live_models
 
     def uncovered(self, stream: Stream, silver: Table, realtime: Table) -> Sequence[str] | None:
         """Return the hours of realtime that may have a key that silver lacks; None for all hours."""

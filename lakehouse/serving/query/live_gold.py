@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from lakehouse.contracts.streams import Stream
 from lakehouse.errors import LakehouseError
 from lakehouse.pipeline.live_gold import LiveRows
-from lakehouse.pipeline.unified_view import LIVE_METRICS, live_daily, live_days, live_rows_sql
+from lakehouse.pipeline.unified_view import live_days, live_rows_sql
+from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
 from lakehouse.serving.query.lake_snapshot import LakeSnapshot
 from lakehouse.serving.query.reader_pool import ReaderPool
 from lakehouse.serving.query.snapshot_tracker import SnapshotTracker

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from lakehouse.pipeline.lineage.properties import recorded_sources
 from lakehouse.pipeline.readable_lake import ReadableLake
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.unified_view import source_tables, view_exists
+from lakehouse.pipeline.view_names import stream_view_names
 
 
 def names_of_streams(lake: ReadableLake, streams: Iterable[str]) -> set[str]:
@@ -18,7 +19,10 @@ def names_of_streams(lake: ReadableLake, streams: Iterable[str]) -> set[str]:
         names.update(found)
         for name in found:
             del others[name]
-    return names
+    live = {
+        name for name in lake.live_models if view_exists(lake, name) and names.issuperset(source_tables(lake, name))
+    }
+    return names | live
 
 
 def _sources(lake: ReadableLake, name: str) -> set[str]:

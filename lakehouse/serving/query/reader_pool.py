@@ -23,7 +23,8 @@ import pyarrow as pa
 from lakehouse.engine.connection import setup_sql
 from lakehouse.errors import BusyError, QueryError, QueryTimeoutError, StorageUnavailableError, UnreadableTableError
 from lakehouse.pipeline.lake import Lake
-from lakehouse.pipeline.unified_view import HEALTH_VIEW, source_tables, view_names
+from lakehouse.pipeline.unified_view import source_tables, view_names
+from lakehouse.pipeline.view_names import HEALTH_VIEW
 from lakehouse.processes.child import SAFE_PATH, python_command
 from lakehouse.processes.home import private_home
 from lakehouse.processes.scratch import own_folder

@@ -11,6 +11,7 @@ from lakehouse.contracts.streams import Stream
 from lakehouse.errors import UnreadableObjectError, UnreadableTableError
 from lakehouse.landing.keys import LandingObject
 from lakehouse.pipeline.lake import Lake
+from lakehouse.processes.file_stamps import Stamps, file_stamps
 from lakehouse.processes.memory import return_free_memory
 from lakehouse.serving.query.coverage_cache import CoverageCache
 from lakehouse.serving.query.hot_tail import HotTail
@@ -42,7 +43,8 @@ class SnapshotTracker:
         """Held while landing objects are read."""
         self._publishing = threading.Lock()
         """Held only for as long as the tail's state or the latest snapshot changes, never while storage is read."""
-        self._latest = LakeSnapshot(0, lake.streams, PinnedTables({}), {})
+        self._latest = LakeSnapshot(0, lake.streams, PinnedTables({}), {}, live_models=lake.live_models)
+        self._model_files = self._stamp_models()
         self._tail_sizes: Mapping[str, TailSize] = {}
 
     def start(self) -> None:
@@ -95,9 +97,9 @@ class SnapshotTracker:
             return self._latest
 
     def reload_streams(self) -> LakeSnapshot:
-        """Use the streams as they are now, if they have changed. What landed by another contract is read anew."""
+        """Use the streams and models as they are now, if they have changed. What landed by another contract is read anew."""
         if not self.lake.has_moved_streams:
-            return self._latest
+            return self._reload_models()
         self.refresh()  # first the tables of new streams, so that each snapshot has the tables of its streams
         before = self.lake.streams
         with self._refreshing, self._ingesting, self._publishing:
@@ -106,6 +108,17 @@ class SnapshotTracker:
             self.tail.forget(name for name in {*before, *after} if not _is_same(before.get(name), after.get(name)))
         self._publish()
         return self.catch_up()
+
+    def _reload_models(self) -> LakeSnapshot:
+        """Use the models as they are now, if a file has changed."""
+        if (files := self._stamp_models()) == self._model_files:
+            return self._latest
+        self._model_files = files
+        self.lake.reload_models()
+        return self._publish()
+
+    def _stamp_models(self) -> Stamps:
+        return file_stamps(self.lake.settings.models, depth=1)
 
     def _load(self, names: Collection[str]) -> dict[str, Table]:
         """Load tables from the catalog. One that can't be read stays as it was and stops no other."""
@@ -162,6 +175,7 @@ class SnapshotTracker:
                 before.tables if tables is None else tables,
                 self.tail.files(),
                 before.hours if hours is None else hours,
+                live_models=self.lake.live_models,
             )
             self._tail_sizes = self.tail.sizes()
             return self._latest

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse.http import api_keys as keys
-from lakehouse.pipeline.unified_view import stream_view_names
+from lakehouse.pipeline.view_names import stream_view_names
 from lakehouse.processes.service import RunningService
 from lakehouse.settings import Settings
 from lakehouse_tests.waiting import until

@@ -1,6 +1,7 @@
 """The catalog and dashboards: over HTTP, and in a browser at three widths."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import sqlalchemy
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import expect
 
-from lakehouse_tests.serving.page.conftest import FILES, Home, Open
+from lakehouse_tests.serving.page.conftest import FILES, Home, Open, transaction
+from lakehouse_tests.waiting import until
 
 
 def _page(api: httpx.Client, name: str) -> Any:
@@ -37,11 +39,20 @@ def test_catalog_lists_every_entry_with_columns_and_sizes(filled: Home, api: htt
     )
     said = {
         (name, column["name"]): column.get("description")
-        for name in ("gold.payments", "gold.iot_daily", "serving.live_iot_daily", "serving.iot_features")
+        for name in (
+            "gold.payments",
+            "gold.iot_daily",
+            "serving.live_iot_daily",
+            "serving.iot_features",
+            "serving.live_payments",
+        )
         for column in entries[name]["columns"]
     }
     assert said["gold.payments", "payments"] == "Number of payments."
     assert said["gold.iot_daily", "readings"] == said["serving.live_iot_daily", "readings"] == "Number of readings."
+    assert entries["serving.live_payments"]["description"].endswith("not hold yet. Payments by currency and day.")
+    assert entries["serving.live_payments"]["reads"] == ["gold.payments", "silver.financial"]
+    assert said["serving.live_payments", "payments"] == "Number of payments."
     assert said["serving.iot_features", "readings_7d"] == "Number of readings, in the 7 days up to it."
     for name, entry in entries.items():
         assert set(entry["reads"]) <= entries.keys() - {name}
@@ -103,10 +114,32 @@ def test_key_for_one_stream_reads_models_over_that_stream(filled: Home, api: htt
         headers = {"authorization": f"Bearer {text}"}
         named = api.get("/v1/queries/payments", headers=headers)
         answer = api.post("/v1/query", headers=headers, json={"sql": "select count(*) as n from gold.payments"})
+        live = api.post(
+            "/v1/query", headers=headers, json={"sql": "select sum(payments) as n from serving.live_payments"}
+        )
+        assert (live.status_code == 200) is is_readable, live.text
         assert (named.status_code == 200) is (answer.status_code == 200) is is_readable, (named.text, answer.text)
         assert (
             "gold.payments" in {table["name"] for table in api.get("/v1/tables", headers=headers).json()}
         ) is is_readable
+
+
+def test_live_model_has_an_event_in_seconds_and_follows_its_file(filled: Home, api: httpx.Client) -> None:
+    def ask(column: str = "payments") -> Any:
+        answer = api.post("/v1/query", json={"sql": f"select sum({column}) as n from serving.live_payments"})
+        return answer.json()["rows"][0]["n"] if answer.status_code == 200 else answer.text
+
+    before = ask()
+    filled.post("financial", transaction("live-model", datetime.now(UTC)))
+    until(lambda: ask() == before + 1, seconds=30)
+    file = filled.settings.models[0] / "gold" / "payments.sql"
+    text = file.read_text()
+    file.write_text(text.replace("count(*) as", "10 * count(*) as"))
+    try:
+        until(lambda: ask() == 10 * (before + 1), seconds=30)
+    finally:
+        file.write_text(text)
+    until(lambda: ask() == before + 1, seconds=30)
 
 
 def test_last_results_of_checks_are_those_of_dagster(filled: Home, api: httpx.Client) -> None:
@@ -161,7 +194,7 @@ def test_search_finds_names_columns_and_descriptions(filled: Home, open_page: Op
     expect(page.locator(".entries").first).to_be_visible()
     page.keyboard.press("/")
     page.keyboard.type("an_account")
-    expect(page.locator(".entries tbody th")).to_have_text(["gold.payments"])
+    expect(page.locator(".entries tbody th")).to_have_text(["gold.payments", "serving.live_payments"])
     expect(page.locator(".columns-found")).to_have_text("Column: an_account")
     page.locator("#search").fill("payments by currency")
     expect(page.locator(".entries tbody th").first).to_have_text("gold.payments")

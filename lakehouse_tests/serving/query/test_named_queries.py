@@ -13,7 +13,8 @@ from lakehouse.contracts.sql import quote
 from lakehouse.contracts.streams import discover
 from lakehouse.errors import ParameterError, QueryFileError
 from lakehouse.pipeline.table_specs import METRIC_COLUMNS, table_specs
-from lakehouse.pipeline.unified_view import HEALTH_COLUMNS, LIVE_METRICS
+from lakehouse.pipeline.unified_view import HEALTH_COLUMNS
+from lakehouse.pipeline.view_names import LIVE_METRICS
 from lakehouse.serving.query.named_queries import NamedQuery, read_queries, read_query
 
 GOOD = """/*
