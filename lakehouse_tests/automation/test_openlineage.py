@@ -11,6 +11,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+)
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 from pydantic import SecretStr
 from referencing import Registry, Resource
@@ -22,7 +29,8 @@ from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, build_jobs
 from lakehouse.automation.openlineage import sensor as module
-from lakehouse.runtime.openlineage_progress import Progress
+from lakehouse.runtime.dagster_metrics import DagsterMetrics
+from lakehouse.runtime.openlineage_progress import SENSOR, Progress
 from lakehouse.settings import Settings
 from lakehouse_tests.pipeline.own import Own, make_stream, noon, payment, shared_lake, threshold
 
@@ -176,6 +184,20 @@ def test_receiver_that_is_down_gets_all_events_later_and_what_is_pruned_is_count
     told = house.tick()
     assert (told.sent, told.lost, told.waiting, told.waits_since) == (4, 2, [], None)
     assert [event["run"]["runId"] for event in receiver.events] == [runs[0], runs[0], runs[2], runs[2]]
+
+
+def test_metrics_count_what_was_sent_waits_and_is_lost(tmp_path: Path) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("lakehouse"), "__repository__")
+    data = SensorInstigatorData(cursor=Progress(0, 9, sent=5, lost=2, waiting=[7, 8]).encode())
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        origin = RemoteInstigatorOrigin(repository, SENSOR)
+        instance.add_instigator_state(
+            InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.DECLARED_IN_CODE, data)
+        )
+        samples = [sample for metric in DagsterMetrics(instance).collect() for sample in metric.samples]
+    values = {sample.name: sample.value for sample in samples}
+    names = ("sent_total", "lost_total", "waiting")
+    assert [values[f"lakehouse_openlineage_events_{name}"] for name in names] == [5, 2, 2]
 
 
 def test_events_are_appended_to_a_file(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
