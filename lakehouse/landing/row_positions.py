@@ -1,7 +1,7 @@
 """Find where rows of a landing object begin and end, in bytes, if it holds JSON that is not compressed."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 
@@ -11,13 +11,14 @@ from lakehouse.landing.keys import LandingObject
 from lakehouse.landing.readers import InputObject
 from lakehouse.landing.readers.content import stored_chunks
 from lakehouse.landing.readers.envelope import opener_of
+from lakehouse.landing.readers.header import dialect_of
 from lakehouse.landing.readers.json_lines import line_blocks
 from lakehouse.landing.readers.relation import format_of
 from lakehouse.landing.shared import find_section, open_landing
 from lakehouse.storage.objects.store import Objects
 
 MAX_BYTES = 64 << 20
-"""Larger objects are not read for the positions of rows."""
+"""Of larger objects, only the start is read for the positions of rows."""
 
 _BLANKS = " \t\r\n"
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
@@ -46,17 +47,27 @@ def find_positions(
 
     Raises StorageUnavailableError.
     """
-    if obj.size > MAX_BYTES or opener_of(contract) is not None:
+    if opener_of(replace(contract, dialect=dialect_of(contract, obj.key))) is not None:
         return {}
     try:
-        stored = InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, objects, obj))
-        content = b"".join(stored_chunks(stored))
+        content = _start(objects, obj)
     except ObjectNotFoundError:
         return {}
-    source = InputObject(obj.key, obj.arrived_at, obj.size, partial(BytesIO, content))
+    source = InputObject(obj.key, obj.arrived_at, len(content), partial(BytesIO, content))
     if content.startswith(_COMPRESSED) or format_of(source) != "json":
         return {}
-    return dict(_search(content, source, rows))
+    found = dict(_search(content, source, rows))
+    if len(content) < obj.size:  # the last row may be cut off
+        found = {row: at for row, at in found.items() if at.first_byte + at.bytes < len(content)}
+    return found
+
+
+def _start(objects: Objects, obj: LandingObject) -> bytes:
+    """Read an object, or the start of a large one."""
+    if obj.size > MAX_BYTES and obj.shared_key is None:
+        return objects.read_range(obj.key, 0, MAX_BYTES)
+    stored = InputObject(obj.key, obj.arrived_at, obj.size, partial(open_landing, objects, obj))
+    return b"".join(stored_chunks(stored))
 
 
 def _search(content: bytes, source: InputObject, rows: Collection[int]) -> Iterator[tuple[int, Position]]:
