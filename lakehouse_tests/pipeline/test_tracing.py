@@ -16,6 +16,7 @@ from lakehouse.pipeline.row_receipts import Place, find_row_here
 from lakehouse.pipeline.tracing.grouping import find_grouping
 from lakehouse.pipeline.tracing.places import find_places
 from lakehouse.pipeline.tracing.trace import DayOrigin, Hop, ObjectOrigin, RowOrigin, StreamOrigins, Trace
+from lakehouse.pipeline.view_names import live_model, models_by_view
 from lakehouse.serving.query.tracing import trace_rows
 from lakehouse_tests.pipeline.landings import examples
 from lakehouse_tests.pipeline.modelled import check, write_models
@@ -133,6 +134,12 @@ def test_models_are_traced_by_row_where_their_sql_shows_it_else_by_day(
         (f"silver.{own.name}", True),
     ]
     assert _only(by_day).silver_rows == 3
+    own.lake.live_models = models_by_view(own.lake.models.models.by_name.values())
+    live = trace_rows(own.lake, live_model(big), f"dt = date '{DAY}'", 10)
+    assert [(hop.source, hop.by_row) for hop in live.hops] == [(f"serving.unified_{own.name}", True)]
+    assert _only(live).rows == _only(exact).rows
+    live = trace_rows(own.lake, live_model(shares), f"dt = date '{DAY}'", 10)
+    assert [hop.source for hop in live.hops] == [f"serving.live_{own.name}_daily", f"serving.unified_{own.name}"]
 
 
 @pytest.mark.parametrize(

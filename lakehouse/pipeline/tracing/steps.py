@@ -1,7 +1,7 @@
 """Name the tables that a table is computed from, with the rows of them that one of its rows is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from lakehouse.contracts.sql import literal, quote
@@ -14,7 +14,7 @@ from lakehouse.pipeline.long_form import DAILY_METRICS, METRIC_TYPES
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.tracing.grouping import ORIGIN, Grouping, find_grouping
-from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
+from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily, live_model
 
 BY_DAY = "its SQL joins, looks at other rows or returns no column that tells them apart"
 
@@ -39,32 +39,45 @@ def steps_of(lake: ReadableLake, models: Mapping[str, Model], table: str) -> lis
 
     Raises QueryError for a table, or a view, whose rows can't be traced.
     """
-    layer, _, short = table.partition(".")
     if (model := models.get(table)) is not None:
         return _model_steps(lake, model)
+    if (model := lake.live_models.get(table)) is not None and not lake.tables.exists(table):
+        return [replace(step, source=_live_name(lake, step.source)) for step in _model_steps(lake, model)]
     if table == DAILY_METRICS:
         return [_metrics_step(lake, stream, f"gold.{name}_daily") for name, stream in lake.streams.items()]
     if table == LIVE_METRICS:
         return [_metrics_step(lake, stream, live_daily(name)) for name, stream in lake.streams.items()]
-    for name, stream in lake.streams.items():
-        silver = f"silver.{name}"
-        if table == f"gold.{name}_daily":
-            grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
-            return [Step(silver, grouping=grouping, reason=BY_DAY)]
-        unified = f"serving.unified_{name}"
-        if table == live_daily(name):
-            grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
-            return [Step(unified, grouping=grouping, reason=BY_DAY)]
-        if table == f"serving.{name}_current" and stream.contract.changes:
-            same = {column: f"{quote(ORIGIN)}.{quote(column)}" for column in ("dt", *stream.contract.key)}
-            return [Step(unified, grouping=Grouping(columns=same))]
-        if table == f"serving.{name}_features":
-            return [Step(silver, FEATURE_WINDOW_DAYS - 1, reason="features look at the events of many days")]
-        if layer == "serving" and short in (f"{name}_alerts", f"{name}_anomalies", f"{name}_anomaly_state"):
-            return [Step(silver, reason="alerts and anomalies look at many events of their day")]
+    for stream in lake.streams.values():
+        if steps := _stream_steps(lake, stream, table):
+            return steps
     raise QueryError(
         f"Rows of {table} can't be traced: it is no table or view of a stream or model. Trace what it reads."
     )
+
+
+def _stream_steps(lake: ReadableLake, stream: Stream, table: str) -> list[Step]:
+    """List the steps from a table or view of a stream; none from those of others."""
+    layer, _, short = table.partition(".")
+    silver = f"silver.{stream.name}"
+    if table == f"gold.{stream.name}_daily":
+        grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
+        return [Step(silver, grouping=grouping, reason=BY_DAY)]
+    unified = f"serving.unified_{stream.name}"
+    if table == live_daily(stream.name):
+        grouping = find_grouping(stream.sql("gold"), _columns(lake, silver))
+        return [Step(unified, grouping=grouping, reason=BY_DAY)]
+    if table == f"serving.{stream.name}_current" and stream.contract.changes:
+        same = {column: f"{quote(ORIGIN)}.{quote(column)}" for column in ("dt", *stream.contract.key)}
+        return [Step(unified, grouping=Grouping(columns=same))]
+    if table == f"serving.{stream.name}_features":
+        return [Step(silver, FEATURE_WINDOW_DAYS - 1, reason="features look at the events of many days")]
+    if layer == "serving" and short in (
+        f"{stream.name}_alerts",
+        f"{stream.name}_anomalies",
+        f"{stream.name}_anomaly_state",
+    ):
+        return [Step(silver, reason="alerts and anomalies look at many events of their day")]
+    return []
 
 
 def _model_steps(lake: ReadableLake, model: Model) -> list[Step]:
@@ -80,6 +93,17 @@ def _model_steps(lake: ReadableLake, model: Model) -> list[Step]:
     else:
         reason = "it reads several tables"
     return [Step(name, model.header.look_back, reason=reason) for name in model.reads]
+
+
+def _live_name(lake: ReadableLake, table: str) -> str:
+    """Return the view that a live model reads in place of a table; the table itself where it has none."""
+    if table == DAILY_METRICS:
+        return LIVE_METRICS
+    for name in lake.streams:
+        if table in (f"silver.{name}", f"gold.{name}_daily"):
+            return f"serving.unified_{name}" if table.startswith("silver.") else live_daily(name)
+    live = live_model(table)
+    return live if live in lake.live_models and not lake.tables.exists(live) else table
 
 
 def _metrics_step(lake: ReadableLake, stream: Stream, daily: str) -> Step:
