@@ -94,6 +94,11 @@ COMMANDS = (
         "Copy tables, all as of one moment, into a DuckDB file for tools that read such files.",
     ),
     LazyCommand(
+        "features",
+        "lakehouse.cli.features:features",
+        "Add features to a file of entities with times, as they were known then.",
+    ),
+    LazyCommand(
         "publish",
         "lakehouse.cli.publish:publish",
         "Load tables into a warehouse: the partitions that changed, each in one transaction. Safe to repeat.",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pytest
 
 from lakehouse.serving.query.named_queries import read_queries
@@ -211,6 +212,22 @@ def test_receipt_says_what_became_of_a_row(lakehouse: Command, tmp_path: Path) -
     assert (done.returncode, done.stdout) == (0, "withdrawn: Its landing object was withdrawn.\n")
     assert "no landing object" in _failed(lakehouse("receipt", "silver/retail/x", "1"))
     assert "has no row 1" in _failed(lakehouse("receipt", "realtime/retail/x.json", "1"))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_features_are_added_to_a_file(lakehouse: Command, tmp_path: Path, form: str) -> None:
+    lakehouse("bootstrap")
+    entities, result = tmp_path / "entities.csv", tmp_path / f"result.{form}"
+    entities.write_text("customer_id,time,label\n17850,2025-11-20T14:00:00Z,x\n,now,y\n")
+    command = ("features", str(entities), "retail.net_revenue_7d", "-o", str(result))
+    assert "Row 2: customer_id is missing" in _failed(lakehouse(*command))
+    entities.write_text("customer_id,time,label\n17850,1999-11-20T14:00:00Z,x\n")
+    done = lakehouse(*command)
+    assert (done.returncode, done.stderr.replace("\n", "")) == (0, f"{result}: 1 row, 1 feature")
+    read = pd.read_csv(result) if form == "csv" else pd.read_parquet(result)
+    assert [*read.columns] == ["customer_id", "time", "label", "retail.net_revenue_7d"]
+    assert read["retail.net_revenue_7d"].isna().all()
+    assert "is neither .parquet nor .csv" in _failed(lakehouse(*command[:-1], "result.txt"))
 
 
 def _rows(lakehouse: Command, sql: str) -> list[dict[str, object]]:
