@@ -230,6 +230,9 @@ def test_data_file_of_other_bytes_is_named_and_other_days_compared(own: Own, lay
     content = _objects(own, table).get(object_key(file.file_path))
     with _damaged(own, table, file.file_path, content[:4] + bytes(len(content) - 8) + content[-4:]):
         report = _audited(Own(_unread(own), own.stream))
+        with pytest.raises(UnreadableTableError, match=re.escape(file.file_path)) as raised:
+            list(run_query(_unread(own), f"from {table.name()[-2]}.{table.name()[-1]}").rows)
+    assert ".. " not in str(raised.value)
     assert [(finding.layer, finding.partition, finding.check) for finding in report.wrong] == [
         (layer, str(DAYS[1]), CHECK)
     ]

@@ -67,12 +67,12 @@ def named_failure(connection: Connection, tables: Sequence[Table], reason: str) 
     if len(tables) == 1:
         return unreadable_table(tables[0], reason)
     names = ", ".join(map(qualified_name, tables))
-    return UnreadableTableError(f"A file of one of {names} can't be read: {reason}. {HOW_TO_REPAIR}")
+    return UnreadableTableError(f"A file of one of {names} can't be read: {reason.rstrip('.')}. {HOW_TO_REPAIR}")
 
 
 def unreadable_table(table: Table, reason: str) -> UnreadableTableError:
     """Build the error for a table of which some file can't be read."""
-    return UnreadableTableError(f"{qualified_name(table)} can't be read: {reason}. {HOW_TO_REPAIR}")
+    return UnreadableTableError(f"{qualified_name(table)} can't be read: {reason.rstrip('.')}. {HOW_TO_REPAIR}")
 
 
 def _unknown_chunks(objects: Objects, table: Table) -> list[tuple[str, int]]:
