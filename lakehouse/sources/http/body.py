@@ -20,6 +20,7 @@ from litestar.exceptions import HTTPException
 from lakehouse.http.metrics import Metrics
 from lakehouse.http.problems import Problem
 from lakehouse.http.unfinished_bodies import UnfinishedBodies
+from lakehouse.landing.readers.content import XZ_MAGIC
 
 NDJSON = frozenset(
     f"application/{name}"
@@ -41,6 +42,8 @@ FIRST_CHUNK_BYTES, MAX_CHUNK_BYTES = 128, 64 << 10
 MAX_PIECE_BYTES = 1 << 20
 """Between two checks of the time limit."""
 
+ZIP_MAGIC = b"PK\x03\x04"
+
 _PADDING = re.compile(rb"\0*")
 
 _OTHER_FORMATS = {
@@ -48,6 +51,9 @@ _OTHER_FORMATS = {
     b"\x28\xb5\x2f\xfd": "zstd; send it with `Content-Encoding: zstd`",
     codecs.BOM_UTF16_LE: "UTF-16; send UTF-8",
     codecs.BOM_UTF16_BE: "UTF-16; send UTF-8",
+    ZIP_MAGIC: "a zip archive; send the events in it",
+    XZ_MAGIC: "xz; send it with gzip or zstd and `Content-Encoding`",
+    **{b"BZh%d1AY&SY" % level: "bzip2; send it with gzip or zstd and `Content-Encoding`" for level in range(1, 10)},
     b"PAR1": "Parquet; send it with `lakehouse send`, or load it with `lakehouse load`",
 }
 

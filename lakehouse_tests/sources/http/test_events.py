@@ -1,7 +1,9 @@
 """POST events: the response, what lands, and the problem details of rejected requests."""
 
+import bz2
 import gzip
 import json
+import lzma
 import re
 import resource
 import socket
@@ -153,6 +155,9 @@ def test_concurrent_requests_with_one_idempotency_key_land_once(running: Running
         (b"x", NDJSON | {"content-encoding": "gzip"}, 400, "not gzip"),
         (gzip.compress(b"{}\n" * 1000, mtime=0)[:-9], NDJSON | {"content-encoding": "gzip"}, 400, "breaks off"),
         (gzip.compress(b"{}", mtime=0), NDJSON, 415, "Content-Encoding: gzip"),
+        (bz2.compress(b"{}"), NDJSON, 415, "bzip2"),
+        (lzma.compress(b"{}"), NDJSON, 415, "xz"),
+        (b"PK\x03\x04" + bytes(40), NDJSON, 415, "the events in it"),
         ("{}".encode("utf-16"), NDJSON, 415, "UTF-8"),
         (b"x", {"content-type": "application/json; charset=latin-1"}, 415, "UTF-8"),
         (b"x" * (5 << 20), NDJSON, 413, "several requests"),
