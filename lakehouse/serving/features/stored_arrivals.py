@@ -86,7 +86,7 @@ class StoredArrivals:
             return None
         stored = self._stored.get(stream.name)
         if stored is None or not stored.is_of(snapshot) or stored.first > days[0]:
-            await self._start(stream.name)
+            await asyncio.wait({self._start(stream.name)})  # a request that is cancelled must not cancel it for others
             stored = self._stored.get(stream.name)
         elif not stored.holds_for(snapshot):
             self._start(stream.name)

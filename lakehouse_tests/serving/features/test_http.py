@@ -9,6 +9,8 @@ import pytest
 
 from lakehouse import Client, Lake, ParameterError, Settings, UnknownStreamError, features
 from lakehouse.http import api_keys as keys
+from lakehouse.pipeline.bronze import ingest_days
+from lakehouse.pipeline.silver import clean_days
 from lakehouse_tests.pipeline.own import payment
 from lakehouse_tests.waiting import until
 
@@ -92,6 +94,21 @@ def test_event_of_a_receipt_is_known(api: httpx.Client) -> None:
         entity = {"account_id": "features-receipt", "time": "now"}
         (row,) = client.features([entity], NAMES, min_receipt=sent.receipts)
     assert row[NAMES[0]] == 1
+
+
+def test_event_stays_known_while_bronze_and_silver_take_it(api: httpx.Client, shared_lake: Lake) -> None:
+    account, at = "features-stored", datetime.now(UTC) - timedelta(minutes=1)
+    lake = Lake(Settings(home=shared_lake.settings.home), shared_lake.connection)
+    with Client(str(api.base_url)) as client:
+        sent = client.send("financial", [payment("features-3", at, account_id=account)])
+        (row,) = client.features([{"account_id": account, "time": "now"}], NAMES, min_receipt=sent.receipts)
+        assert row[NAMES[0]] == 1
+        today = datetime.now(UTC).date()
+        ingest_days(lake, lake.stream("financial"), [today])
+        clean_days(lake, lake.stream("financial"), [at.date()])
+        known = [_ask(api, {"account_id": account, "time": "now"})[0][NAMES[0]] for _ in range(10)]
+    assert known == [1] * 10
+    lake.engine.close()
 
 
 def test_key_for_other_streams_reads_no_features(api: httpx.Client, shared_lake: Lake) -> None:

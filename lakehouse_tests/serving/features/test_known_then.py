@@ -191,7 +191,7 @@ def segments(shared: Own, tmp_path: Path) -> SegmentStore:
     return SegmentStore(tmp_path, shared.lake.engine)
 
 
-@examples(8, nightly=200)
+@examples(5, nightly=200)
 @given(
     in_bronze=OBJECTS,
     in_realtime=OBJECTS,
@@ -241,7 +241,7 @@ def check(
     if again:
         own.bronze(*arrivals)
         own.clean(*(first + timedelta(days=day) for day in range(-31, 3) if day in stale))
-    times = times_around(arrived)[:45]
+    times = times_around(arrived)[:35]
     rows: list[dict[str, Any]] = [{"account_id": account, "time": at} for at in times for account in ACCOUNTS]
     expected = [oracle(arrived, row["account_id"], row["time"]) for row in rows]
     fresh = LakeWithTail(own.lake, {own.name: tail})
