@@ -23,7 +23,7 @@ group by as_of, user_id
 def test_form_reads_only_the_columns_of_the_features_that_are_asked_for() -> None:
     form = find_form(FORM, ("events_30d",))
     assert form is not None
-    assert (form.entity, form.columns) == ("user_id", {"dt", "user_id"})
+    assert (form.entity, form.columns) == ("user_id", frozenset({"dt", "user_id"}))
     assert "largest" not in form.daily + form.windowed
 
 
