@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -78,12 +78,15 @@ def parquet_types(obj: InputObject) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(obj: InputObject) -> Iterator[pq.ParquetFile | Exception]:
-    """Open the object, or yield why it is no Parquet file. Raises what opening and reading the object raises."""
+def _opened(obj: InputObject, int96: str = "us") -> Iterator[pq.ParquetFile | Exception]:
+    """Open the object, or yield why it is no Parquet file. Raises what opening and reading the object raises.
+
+    `int96` is the unit of times that are stored in Parquet's old type INT96, which Spark and Impala write.
+    """
     with ExitStack() as stack:
         try:
             opened = stack.enter_context(_open_seekable(obj))
-            file = stack.enter_context(pq.ParquetFile(opened, coerce_int96_timestamp_unit="us"))
+            file = stack.enter_context(pq.ParquetFile(opened, coerce_int96_timestamp_unit=int96))
             _check_start(opened, file.metadata)
         except (DamagedContentError, pa.ArrowException, OSError) as error:
             yield error
@@ -121,14 +124,49 @@ def _tasks(contract: Contract, obj: InputObject) -> Iterator[Task]:
             yield partial(_defect, f"not a Parquet file: {_first_line(file)}", len(contract.fields))
             return
         layout = column_layout(contract, file.schema_arrow.names)
-        for group in range(file.num_row_groups):
-            yield from _row_group_tasks(contract, layout, file, group)
+        if not (old_times := _int96_columns(file)):
+            for group in range(file.num_row_groups):
+                batches = file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False)
+                yield from _row_group_tasks(contract, layout, file, group, batches)
+            return
+        with _opened(obj, "ns") as exact:
+            if isinstance(exact, Exception):
+                raise exact
+            for group in range(file.num_row_groups):
+                both = (each.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False) for each in (file, exact))
+                batches = (_with_nanoseconds(one, other, old_times) for one, other in zip(*both, strict=True))
+                yield from _row_group_tasks(contract, layout, file, group, batches)
 
 
-def _row_group_tasks(contract: Contract, layout: ColumnLayout, file: pq.ParquetFile, group: int) -> Iterator[Task]:
+def _int96_columns(file: pq.ParquetFile) -> list[str]:
+    """List the columns, outside of lists and structs, with times in the type INT96."""
+    leaves = (file.schema.column(number) for number in range(len(file.schema)))
+    return [leaf.path for leaf in leaves if leaf.physical_type == "INT96" and leaf.path in file.schema_arrow.names]
+
+
+def _with_nanoseconds(batch: pa.RecordBatch, exact: pa.RecordBatch, columns: list[str]) -> pa.RecordBatch:
+    """Write times as text in columns where one has digits below a microsecond, so that these are judged and not cut off."""
+    for name in columns:
+        micros: Any = batch.column(name).cast(pa.int64())
+        nanos: Any = exact.column(name).cast(pa.int64())
+        # Nanoseconds of years before 1678 and after 2261 wrap around, and so does what is subtracted from them.
+        below: Any = pc.subtract(nanos, pc.multiply(micros, 1000))
+        is_whole: Any = pc.equal(below, pa.scalar(0))
+        if not pc.all(is_whole).as_py():
+            text: Any = as_text(batch.column(name))
+            digits: Any = pc.utf8_lpad(below.cast(pa.string()), 3, "0")
+            longer: Any = pc.binary_join_element_wise(text, digits, "")
+            place = batch.schema.get_field_index(name)
+            batch = batch.set_column(place, name, pc.if_else(is_whole, text, longer))
+    return batch
+
+
+def _row_group_tasks(
+    contract: Contract, layout: ColumnLayout, file: pq.ParquetFile, group: int, batches: Iterable[pa.RecordBatch]
+) -> Iterator[Task]:
     rows, rows_read = file.metadata.row_group(group).num_rows, 0
     try:
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
+        for batch in batches:
             yield partial(_columns, contract, layout, batch)
             rows_read += batch.num_rows
     except (pa.ArrowException, OSError) as error:

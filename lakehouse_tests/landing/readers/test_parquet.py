@@ -1,6 +1,7 @@
 import datetime
 import gzip
 import io
+import struct
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -178,3 +179,27 @@ def test_compressed_and_unseekable_files_are_read(monkeypatch: pytest.MonkeyPatc
             self._file.close()
 
     assert rows_of(THREE, InputObject("x.parquet", ARRIVED, len(data), Unseekable)) == [("a", None, None)]
+
+
+@pytest.mark.parametrize("year", [1, 1500, 1969, 2025, 9999])
+def test_time_in_int96_keeps_its_nanoseconds_as_a_neighbor_keeps_its_microseconds(year: int) -> None:
+    exact = datetime.datetime(year, 3, 4, 5, 6, 7, 250_000)
+    days = exact.toordinal() + 1_721_425  # the number of the Julian day, as INT96 counts
+    nanos = ((5 * 60 + 6) * 60 + 7) * 10**9 + 250_000_000
+    stand_ins = [datetime.datetime(2001, 1, 1, 0, 0, number) for number in (1, 2)]
+    content = parquet(
+        pa.table({"v": stand_ins, "w": ["a", "b"]}),
+        use_deprecated_int96_timestamps=True,
+        use_dictionary=False,
+        compression="none",
+    )
+    julian = datetime.datetime(2001, 1, 1).toordinal() + 1_721_425
+    for number, below in ((1, 7), (2, 0)):
+        written = struct.pack("<qi", number * 10**9, julian)
+        assert content.count(written) >= 1
+        content = content.replace(written, struct.pack("<qi", nanos + below, days))
+    rows = rows_of(contract_of(("v", "string"), ("w", "string")), object_of(content, "x.parquet"))
+    assert [row[:2] for row in rows] == [
+        (f"{year:04}-03-04T05:06:07.250000007", "a"),
+        (f"{year:04}-03-04T05:06:07.250000", "b"),
+    ]

@@ -195,7 +195,7 @@ def test_search_finds_names_columns_and_descriptions(filled: Home, open_page: Op
     page.keyboard.press("/")
     page.keyboard.type("an_account")
     expect(page.locator(".entries tbody th")).to_have_text(["gold.payments", "serving.live_payments"])
-    expect(page.locator(".columns-found")).to_have_text("Column: an_account")
+    expect(page.locator(".columns-found").first).to_have_text("Column: an_account")
     page.locator("#search").fill("payments by currency")
     expect(page.locator(".entries tbody th").first).to_have_text("gold.payments")
     page.locator("#search").fill("no such thing")
