@@ -38,7 +38,9 @@ def damage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
         with monkeypatch.context() as patch:
             patch.setattr(ingest, "open_landing", opened)
-            patch.setattr(file_reads, "_failure", lambda _, key: f"Can't read {key}" if key in keys else None)
+            patch.setattr(
+                file_reads, "_failure", lambda *given: f"Can't read {given[-1]}" if given[-1] in keys else None
+            )
             yield
 
     return damaged
