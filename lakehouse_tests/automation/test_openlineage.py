@@ -28,7 +28,9 @@ from lakehouse.assets.io_manager import LakehouseIOManager
 from lakehouse.assets.partitions import exact_tags
 from lakehouse.assets.resources import LakeResource
 from lakehouse.automation.jobs import BATCH, build_jobs
+from lakehouse.automation.openlineage import sender
 from lakehouse.automation.openlineage import sensor as module
+from lakehouse.automation.openlineage.events import make_event
 from lakehouse.runtime.dagster_metrics import DagsterMetrics
 from lakehouse.runtime.openlineage_progress import SENSOR, Progress
 from lakehouse.settings import Settings
@@ -184,6 +186,26 @@ def test_receiver_that_is_down_gets_all_events_later_and_what_is_pruned_is_count
     told = house.tick()
     assert (told.sent, told.lost, told.waiting, told.waits_since) == (4, 2, [], None)
     assert [event["run"]["runId"] for event in receiver.events] == [runs[0], runs[0], runs[2], runs[2]]
+
+
+def test_event_that_cannot_be_made_waits_and_holds_up_no_other(
+    house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [house.run().run_id for _ in range(2)]
+    with monkeypatch.context() as patch:
+
+        def make(instance: dg.DagsterInstance, datasets: Any, entry: dg.EventLogEntry) -> Any:
+            if entry.run_id == runs[0]:
+                raise ValueError("unexpected")
+            return make_event(instance, datasets, entry)
+
+        patch.setattr(sender, "make_event", make)
+        progress = house.tick()
+        assert (progress.sent, progress.lost, len(progress.waiting)) == (2, 0, 2)
+        assert {event["run"]["runId"] for event in receiver.events} == {runs[1]}
+    told = house.tick()
+    assert (told.sent, told.waiting) == (4, [])
+    assert [event["run"]["runId"] for event in receiver.events] == [runs[1], runs[1], runs[0], runs[0]]
 
 
 def test_metrics_count_what_was_sent_waits_and_is_lost(tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def _send(context: dg.SensorEvaluationContext, lake: LakeResource, progress: Pro
     """Send the changes of runs. Returns how many were sent, and why no more."""
     found, last = _read_after(context.instance, progress.first_id)
     if lost := progress.drop_lost(found, last):
-        context.log.error(f"{lost:,} events of OpenLineage are lost: the history of their runs was pruned.")
+        context.log.error(
+            f"{lost:,} events of OpenLineage are lost: the history of their runs was pruned, or they could not be made."
+        )
     changes = {number: found[number] for number in sorted(found) if not progress.is_sent(number)}
     sent, until = 0, time.monotonic() + MAX_SECONDS
     error: str | None = None
@@ -73,14 +75,18 @@ def _send(context: dg.SensorEvaluationContext, lake: LakeResource, progress: Pro
                 for number in [*changes]:
                     if time.monotonic() > until:
                         break
-                    sent += sender.send(changes[number].event_log_entry)
+                    try:
+                        sent += sender.send(changes[number].event_log_entry)
+                    except LakehouseError:
+                        raise
+                    except Exception as failure:  # it waits, and holds up no other event
+                        context.log.error("An event of OpenLineage could not be made.", exc_info=True)
+                        error = f"{type(failure).__name__}: {failure}"
+                        continue
                     progress.mark_sent(number)
                     del changes[number]
         except LakehouseError as failure:
             error = str(failure)
-        except Exception as failure:  # an error here must not forget what was sent
-            context.log.error("An event of OpenLineage could not be made.", exc_info=True)
-            error = f"{type(failure).__name__}: {failure}"
     progress.mark_waiting([*changes])
     return sent, error
 
