@@ -20,7 +20,7 @@ from lakehouse.pipeline.long_form import DAILY_METRICS
 from lakehouse.pipeline.metric_forecasts import checked_days, unusual_days
 
 FORECAST = "forecast"
-"""The check of daily metrics against what their history lets one expect."""
+"""The check of daily metrics against their forecasts."""
 
 MAX_EXAMPLES = 20
 
@@ -73,7 +73,7 @@ def metrics_asset(
             dg.AssetCheckSpec(
                 FORECAST,
                 asset=key("gold", "daily_metrics"),
-                description="Each number of the last seven days is in the band that the days before let one expect.",
+                description="Each number of the last seven days is in the band of its forecast from the days before.",
             )
         ],
         group_name="metrics",

@@ -1,6 +1,6 @@
 """Live gold is `gold.sql` over the unified view for every day, whatever has run, and takes closed days from gold."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lakehouse.contracts.sql import literal
 from lakehouse.engine.connection import columns_of, scan_sql
-from lakehouse.landing.listing import list_days
 from lakehouse.pipeline import unified_view as views
 from lakehouse.pipeline.commits import replace_days
 from lakehouse.pipeline.lineage.open_days import open_days
@@ -20,10 +19,11 @@ from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.row_changes import delete_rows
 from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
 from lakehouse.pipeline.withdrawal import withdraw_objects
-from lakehouse.serving.query.hot_tail import HotTail
-from lakehouse.serving.query.linked_tail import LakeWithTail
 from lakehouse_tests.pipeline.landings import OBJECTS, DrawnObjects, examples, first_days, landings_from, run_step
-from lakehouse_tests.pipeline.own import EARLY, LATE, Own, noon, open_stream, payment
+from lakehouse_tests.pipeline.own import Own, noon, open_stream, payment
+from lakehouse_tests.pipeline.tails import Tail, tail
+
+__all__ = ["tail"]
 
 STEPS = st.lists(st.sampled_from(("bronze", "silver", "realtime", "gold", "below", "tail")), max_size=3)
 DAY = date(2016, 6, 1)
@@ -32,41 +32,9 @@ BEFORE = DAY - timedelta(days=1)
 Rows = list[tuple[Any, ...]]
 
 
-class Tail:
-    """The hot tail of a test: `read` makes it hold all that landed and realtime lacks."""
-
-    def __init__(self, own: Own) -> None:
-        self.own = own
-        self.tail = HotTail(own.lake, max_bytes=64 << 20)
-
-    def read(self) -> None:
-        self.drop()
-        landed = [
-            obj for objects in list_days(self.own.lake.objects, self.own.name, EARLY, LATE).values() for obj in objects
-        ]
-        self.tail.add(self.tail.read(landed))
-
-    def drop(self) -> None:
-        """Drop what realtime holds."""
-        self.tail.drop_committed(
-            self.tail.find_committed({self.own.name: self.own.lake.tables.load(f"realtime.{self.own.name}")})
-        )
-
-    @property
-    def lake(self) -> LakeWithTail:
-        return LakeWithTail(self.own.lake, self.tail.files())
-
-
 @pytest.fixture
 def own(make_stream: Callable[..., Own]) -> Own:
     return make_stream()
-
-
-@pytest.fixture
-def tail(own: Own) -> Iterator[Tail]:
-    tail = Tail(own)
-    yield tail
-    tail.tail.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """A live model is the model's SELECT over the unified view for every day, whatever has run, by itself and over others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from lakehouse.serving.query.linked_tail import LakeWithTail
 from lakehouse_tests.pipeline.landings import OBJECTS, DrawnObjects, examples, first_days, landings_from, run_step
 from lakehouse_tests.pipeline.modelled import check, write_models
 from lakehouse_tests.pipeline.own import Own, noon, payment
-from lakehouse_tests.pipeline.test_live_gold import Tail
+from lakehouse_tests.pipeline.tails import Tail, tail
+
+__all__ = ["tail"]
 
 STEPS = st.lists(st.sampled_from(("bronze", "silver", "realtime", "below", "models", "tail")), max_size=3)
 Rows = list[tuple[Any, ...]]
@@ -57,13 +59,6 @@ def own(make_stream: Callable[..., Own], tmp_path: Path) -> Own:
     own.lake.__dict__["models"] = checked
     own.lake.__dict__["live_models"] = models_by_view(checked.models.by_name.values())
     return own
-
-
-@pytest.fixture
-def tail(own: Own) -> Iterator[Tail]:
-    tail = Tail(own)
-    yield tail
-    tail.tail.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Numbers of a day that the days before let no one expect are found, for each metric and each currency by itself."""
+"""Days on which a metric is outside of its forecast's band are found, for each metric and each currency by itself."""
 
 import os
 from datetime import date, timedelta

@@ -28,7 +28,7 @@ class TracedDay:
 
     day: date
     rows: int
-    """Those that were traced."""
+    """How many rows were traced."""
     landed: int
     silver: int
     quarantined: int
@@ -46,7 +46,7 @@ class TracedObject:
     object: str
     day: date
     rows: int
-    """Those that were traced."""
+    """How many rows were traced."""
     landed: int | None
     """Null, as the other counts, of an object that only realtime has."""
     silver: int | None

@@ -27,7 +27,7 @@ class Rows:
     unified: list[str] = field(default_factory=list)
     """Rows of the unified view: of silver, or of realtime and the hot tail if silver lacks their key."""
     placed: list[str] = field(default_factory=list)
-    """Those that have `_object` and `_row`."""
+    """Rows with `_object` and `_row`."""
 
 
 def matched_sql(table: str, where: str) -> str:

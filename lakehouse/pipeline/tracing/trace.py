@@ -51,7 +51,7 @@ class DayOrigin:
 
     day: date
     rows: int
-    """Those that were traced."""
+    """How many rows were traced."""
     landed: int
     silver: int
     quarantined: int
