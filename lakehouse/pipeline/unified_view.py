@@ -223,27 +223,30 @@ def _open_days_of(lake: ReadableLake, name: str) -> set[date]:
     if name == DAILY_METRICS:
         metrics = lake.tables.load(name)
         return {day for stream in lake.streams.values() for day in _open_metrics(lake, stream, metrics)[0]}
-    if (model := _model_of(lake, live_model(name))) is not None and model.name == name:
+    if (model := _model_of(lake, live_name(lake, name))) is not None:
         return {*open_model_days(lake, model, partial(_open_days_of, lake))}
     return {day for stream in _streams_of_table(lake, name) for day in live_days(lake, stream)}
 
 
 def _live_input_sql(lake: ReadableLake, name: str, days: Sequence[date]) -> str:
     """Generate the SELECT of a table's rows of these days, with what has landed since where the table has a live view."""
-    live = name
-    if name == DAILY_METRICS:
-        live = LIVE_METRICS
-    elif streams := _streams_of_table(lake, name):
-        (stream,) = streams
-        if name.startswith("silver."):
-            return f"from ({_unified_of(lake, stream, days)}) where {days_filter(days)}"
-        live = live_daily(stream.name)
-    elif (model := _model_of(lake, live_model(name))) is not None and model.name == name:
-        live = live_model(name)
-    table = lake.tables.load(name)
-    column = day_column(field.name for field in table.spec().fields)
+    live = live_name(lake, name)
+    if live.startswith("serving.unified_"):
+        (stream,) = _streams_of_table(lake, name)
+        return f"from ({_unified_of(lake, stream, days)}) where {days_filter(days)}"
+    column = day_column(field.name for field in lake.tables.load(name).spec().fields)
     where = f" where {days_filter(days, column)}" if column else ""
     return f"from ({view_sql(lake, live)}){where}"
+
+
+def live_name(lake: ReadableLake, table: str) -> str:
+    """Return the view that has a table's rows with what has landed since; the table itself where there is none."""
+    if table == DAILY_METRICS:
+        return LIVE_METRICS
+    for stream in _streams_of_table(lake, table):
+        return f"serving.unified_{stream.name}" if table.startswith("silver.") else live_daily(stream.name)
+    model = _model_of(lake, live_model(table))
+    return live_model(table) if model is not None and model.name == table else table
 
 
 def _streams_of_table(lake: ReadableLake, name: str) -> list[Stream]:
@@ -301,23 +304,11 @@ def source_tables(lake: ReadableLake, name: str) -> list[str]:
     if name == LIVE_METRICS:
         return [DAILY_METRICS, *(table for stream in lake.streams for table in source_tables(lake, live_daily(stream)))]
     if (model := _model_of(lake, name)) is not None:
-        return [model.name, *(table for read in model.reads for table in _live_tables(lake, read))]
+        return [model.name, *(table for read in model.reads for table in source_tables(lake, live_name(lake, read)))]
     if (stream := _stream_of(lake, name)) is None:
         return [name]
     gold = [f"gold.{stream.name}_daily"] if name == live_daily(stream.name) else []
     return [*gold, f"silver.{stream.name}", f"realtime.{stream.name}"]
-
-
-def _live_tables(lake: ReadableLake, name: str) -> list[str]:
-    """List the tables that the live rows of a table are read from."""
-    if name == DAILY_METRICS:
-        return source_tables(lake, LIVE_METRICS)
-    if (model := _model_of(lake, live_model(name))) is not None and model.name == name:
-        return source_tables(lake, live_model(name))
-    return [
-        name,
-        *(table for stream in _streams_of_table(lake, name) for table in source_tables(lake, live_daily(stream.name))),
-    ]
 
 
 def columns_of_view(lake: ReadableLake, name: str) -> list[tuple[str, str]]:

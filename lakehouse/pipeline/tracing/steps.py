@@ -14,7 +14,8 @@ from lakehouse.pipeline.long_form import DAILY_METRICS, METRIC_TYPES
 from lakehouse.pipeline.model_specs import day_column
 from lakehouse.pipeline.readable_lake import ReadableLake
 from lakehouse.pipeline.tracing.grouping import ORIGIN, Grouping, find_grouping
-from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily, live_model
+from lakehouse.pipeline.unified_view import live_name
+from lakehouse.pipeline.view_names import LIVE_METRICS, live_daily
 
 BY_DAY = "its SQL joins, looks at other rows or returns no column that tells them apart"
 
@@ -42,7 +43,7 @@ def steps_of(lake: ReadableLake, models: Mapping[str, Model], table: str) -> lis
     if (model := models.get(table)) is not None:
         return _model_steps(lake, model)
     if (model := lake.live_models.get(table)) is not None and not lake.tables.exists(table):
-        return [replace(step, source=_live_name(lake, step.source)) for step in _model_steps(lake, model)]
+        return [replace(step, source=live_name(lake, step.source)) for step in _model_steps(lake, model)]
     if table == DAILY_METRICS:
         return [_metrics_step(lake, stream, f"gold.{name}_daily") for name, stream in lake.streams.items()]
     if table == LIVE_METRICS:
@@ -93,17 +94,6 @@ def _model_steps(lake: ReadableLake, model: Model) -> list[Step]:
     else:
         reason = "it reads several tables"
     return [Step(name, model.header.look_back, reason=reason) for name in model.reads]
-
-
-def _live_name(lake: ReadableLake, table: str) -> str:
-    """Return the view that a live model reads in place of a table; the table itself where it has none."""
-    if table == DAILY_METRICS:
-        return LIVE_METRICS
-    for name in lake.streams:
-        if table in (f"silver.{name}", f"gold.{name}_daily"):
-            return f"serving.unified_{name}" if table.startswith("silver.") else live_daily(name)
-    live = live_model(table)
-    return live if live in lake.live_models and not lake.tables.exists(live) else table
 
 
 def _metrics_step(lake: ReadableLake, stream: Stream, daily: str) -> Step:
